@@ -1,0 +1,50 @@
+"""Keep the chosen starter, drop the engine if it was not wanted, make a bare Git repository, and say what comes next."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+ANSWERS = json.loads(
+    r"""
+{{ cookiecutter | jsonify }}
+"""
+)
+ENGINE_PATHS = ("finetune/engine", "tests/engine", "constraints-engine.txt")
+
+
+def keep_starter(root: Path, name: str) -> None:
+    """Move the starter's files to where the pipeline reads them."""
+    starter = root / "starters" / name
+    shutil.move(starter / "params.yaml", root / "params.yaml")
+    shutil.move(starter / "data", root / "data" / "raw")
+    shutil.rmtree(root / "starters")
+
+
+def drop_engine(root: Path) -> None:
+    for name in ENGINE_PATHS:
+        path = root / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def init_git(root: Path) -> None:
+    """DVC refuses to run without Git. Nothing is staged or committed, so that updates of the template stay possible."""
+    inside = subprocess.run(["git", "rev-parse", "--git-dir"], cwd=root, capture_output=True, check=False)
+    if not (root / ".git").exists() and (inside.returncode != 0 or inside.stdout.strip() != b".git"):
+        subprocess.run(["git", "init", "--quiet"], cwd=root, check=False)
+
+
+def main() -> int:
+    root = Path.cwd()
+    (root / "data").mkdir(exist_ok=True)
+    keep_starter(root, ANSWERS["starter"])
+    if not ANSWERS["engine"]:
+        drop_engine(root)
+    init_git(root)
+    slug = ANSWERS["project_slug"]
+    print(f"\nNext:\n  cd {slug}\n  make setup\n  git add . && git commit -m 'Start'\n  . .venv/bin/activate && dvc repro\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

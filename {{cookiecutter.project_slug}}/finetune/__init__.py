@@ -1,0 +1,1 @@
+"""Fine-tune a language model with `dvc repro`, and know what it cost and whether it was worth it."""

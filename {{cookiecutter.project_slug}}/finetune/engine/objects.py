@@ -1,0 +1,93 @@
+"""Rows of the store as the JSON objects of OpenAI's API, with every field that its specification requires."""
+
+import json
+from typing import Any
+
+from finetune.engine.store import Row
+
+JSON = dict[str, Any]
+
+
+def page(rows: list[JSON], limit: int) -> JSON:
+    """A list object; `rows` holds one more than `limit` when there is a next page."""
+    data = rows[:limit]
+    return {
+        "object": "list",
+        "data": data,
+        "has_more": len(rows) > limit,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+    }
+
+
+def file_object(row: Row) -> JSON:
+    return {
+        "id": row["id"],
+        "object": "file",
+        "bytes": row["bytes"],
+        "created_at": row["created_at"],
+        "filename": row["filename"],
+        "purpose": row["purpose"],
+        "status": "processed",
+        "status_details": None,
+    }
+
+
+def job_object(row: Row) -> JSON:
+    """The job; its hyperparameters are as asked (`auto`) until validation has resolved them, as at OpenAI."""
+    hyperparameters = json.loads(row["resolved"] or row["asked"])
+    return {
+        "id": row["id"],
+        "object": "fine_tuning.job",
+        "created_at": row["created_at"],
+        "finished_at": row["finished_at"],
+        "estimated_finish": None,
+        "model": row["model"],
+        "fine_tuned_model": row["fine_tuned_model"],
+        "organization_id": "org-local",
+        "status": row["status"],
+        "error": json.loads(row["error"]) if row["error"] else None,
+        "training_file": row["training_file"],
+        "validation_file": row["validation_file"],
+        "result_files": [row["result_file"]] if row["result_file"] else [],
+        "trained_tokens": row["trained_tokens"],
+        "seed": row["seed"],
+        "hyperparameters": hyperparameters,
+        "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
+        "metadata": json.loads(row["metadata"]) if row["metadata"] else None,
+        "integrations": [],
+        "user_provided_suffix": row["suffix"],
+        # The two things besides seed and data that the bytes of the adapter depend on.
+        "threads": row["threads"],
+        "dtype": row["dtype"],
+    }
+
+
+def event_object(row: Row) -> JSON:
+    return {
+        "id": row["id"],
+        "object": "fine_tuning.job.event",
+        "created_at": row["created_at"],
+        "level": row["level"],
+        "type": row["type"],
+        "message": row["message"],
+        "data": json.loads(row["data"]),
+    }
+
+
+def checkpoint_object(row: Row) -> JSON:
+    """The checkpoint; `result_files` names the files of its adapter, as Nebius does."""
+    return {
+        "id": row["id"],
+        "object": "fine_tuning.job.checkpoint",
+        "created_at": row["created_at"],
+        "fine_tuned_model_checkpoint": row["model"],
+        "fine_tuning_job_id": row["job"],
+        "step_number": row["step"],
+        "metrics": json.loads(row["metrics"]),
+        "result_files": json.loads(row["files"]),
+    }
+
+
+def model_object(model_id: str, created: int, owner: str) -> JSON:
+    return {"id": model_id, "object": "model", "created": created, "owned_by": owner, "shutdown_date": None}

@@ -1,0 +1,373 @@
+"""The HTTP face of the engine: OpenAI's routes and objects over the store, with a bearer key."""
+
+import asyncio
+import hmac
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from finetune.engine import bases, generate, jobs
+from finetune.engine.errors import ApiError
+from finetune.engine.objects import (
+    checkpoint_object,
+    event_object,
+    file_object,
+    job_object,
+    model_object,
+    page,
+)
+from finetune.engine.store import Row, Store, new_id
+
+PURPOSES = ("fine-tune", "batch", "assistants", "vision", "user_data", "evals")
+IGNORED_CHAT_KEYS = {"user", "store", "metadata", "service_tier", "prompt_cache_key", "safety_identifier"}
+CHAT_KEYS = {
+    "model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "n", "seed", "stop",
+    "logprobs", "top_logprobs",
+}  # fmt: skip
+
+
+def make_app(store: Store, key: str) -> Starlette:
+    """The application; every route under /v1 wants `Authorization: Bearer <key>`."""
+    api = Api(store)
+    routes = [
+        Route("/v1/files", api.create_file, methods=["POST"]),
+        Route("/v1/files", threaded(api.list_files)),
+        Route("/v1/files/{id}", threaded(api.get_file)),
+        Route("/v1/files/{id}", threaded(api.delete_file), methods=["DELETE"]),
+        Route("/v1/files/{id}/content", threaded(api.file_content)),
+        Route("/v1/fine_tuning/jobs", api.create_job, methods=["POST"]),
+        Route("/v1/fine_tuning/jobs", threaded(api.list_jobs)),
+        Route("/v1/fine_tuning/jobs/{id}", threaded(api.get_job)),
+        Route("/v1/fine_tuning/jobs/{id}/cancel", threaded(api.cancel_job), methods=["POST"]),
+        Route("/v1/fine_tuning/jobs/{id}/events", threaded(api.list_events)),
+        Route("/v1/fine_tuning/jobs/{id}/checkpoints", threaded(api.list_checkpoints)),
+        Route("/v1/models", threaded(api.list_models)),
+        Route("/v1/models/{id:path}", threaded(api.get_model)),
+        Route("/v1/chat/completions", api.chat, methods=["POST"]),
+    ]
+    handlers: dict[Any, Any] = {ApiError: on_api_error, HTTPException: on_http_error, Exception: on_crash}
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    expected = f"Bearer {key}".encode()
+
+    async def check_key(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        if not hmac.compare_digest(request.headers.get("authorization", "").encode(), expected):
+            error = ApiError(401, "Incorrect API key provided: give the key of this server.", "invalid_api_key")
+            return JSONResponse(error.envelope(), error.status)
+        response = await call_next(request)
+        response.headers["x-request-id"] = new_id("req_")
+        return response
+
+    app.add_middleware(BaseHTTPMiddleware, dispatch=check_key)
+    app.state.close = api.close
+    return app
+
+
+async def on_api_error(request: Request, error: ApiError) -> Response:
+    return JSONResponse(error.envelope(), error.status)
+
+
+async def on_http_error(request: Request, error: HTTPException) -> Response:
+    what = f"{request.method} {request.url.path}: {error.detail}"
+    return JSONResponse(ApiError(error.status_code, what).envelope(), error.status_code)
+
+
+async def on_crash(request: Request, error: Exception) -> Response:
+    return JSONResponse(ApiError(500, f"{type(error).__name__}: {error}", "server_error").envelope(), 500)
+
+
+def threaded(endpoint: Callable[[Request], Any]) -> Callable[[Request], Awaitable[Response]]:
+    """An endpoint that touches the disk, run beside the event loop; a dictionary becomes JSON."""
+
+    async def call(request: Request) -> Response:
+        result = await run_in_threadpool(endpoint, request)
+        return result if isinstance(result, Response) else JSONResponse(result)
+
+    return call
+
+
+def number(request: Request, name: str, default: int, high: int) -> int:
+    value = request.query_params.get(name, str(default))
+    if not value.isdecimal() or not 1 <= int(value) <= high:
+        raise ApiError(400, f"'{name}' must be an integer from 1 to {high}.", "invalid_value", name)
+    return int(value)
+
+
+async def json_body(request: Request) -> dict[str, Any]:
+    try:
+        body = json.loads(await request.body())
+    except ValueError as error:
+        raise ApiError(400, f"We could not parse the JSON body of your request: {error}") from error
+    if not isinstance(body, dict):
+        raise ApiError(400, "The JSON body of your request must be an object.")
+    return body
+
+
+class Api:
+    """The endpoints, in the order of the routes."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.generator: generate.Generator | None = None
+        jobs.advance(store)
+
+    def close(self) -> None:
+        if self.generator:
+            self.generator.close()
+
+    # Files
+
+    async def create_file(self, request: Request) -> Response:
+        async with request.form() as form:
+            upload, purpose = form.get("file"), form.get("purpose")
+            if not isinstance(upload, UploadFile):
+                raise ApiError(400, "'file' is a required property.", "missing_required_parameter", "file")
+            if purpose not in PURPOSES:
+                raise ApiError(400, f"'purpose' must be one of {', '.join(PURPOSES)}.", "invalid_value", "purpose")
+            content = await upload.read()
+            name = upload.filename or "file"
+        if purpose == "fine-tune":
+            await run_in_threadpool(check_jsonl, content)
+        file_id = await run_in_threadpool(self.store.add_file, name, str(purpose), content)
+        return JSONResponse(file_object(self._file(file_id)))
+
+    def list_files(self, request: Request) -> Any:
+        limit = number(request, "limit", 10_000, 10_000)
+        order = "ASC" if request.query_params.get("order") == "asc" else "DESC"
+        rows = self.store.rows(f"SELECT * FROM files ORDER BY n {order}")
+        purpose = request.query_params.get("purpose")
+        rows = [row for row in rows if purpose in (None, row["purpose"])]
+        return page([file_object(row) for row in after(request, rows)[: limit + 1]], limit)
+
+    def get_file(self, request: Request) -> Any:
+        return file_object(self._file(request.path_params["id"]))
+
+    def delete_file(self, request: Request) -> Any:
+        row = self._file(request.path_params["id"])
+        self.store.execute("DELETE FROM files WHERE id = ?", row["id"])
+        self.store.file_path(row["id"]).unlink(missing_ok=True)
+        return {"id": row["id"], "object": "file", "deleted": True}
+
+    def file_content(self, request: Request) -> Any:
+        row = self._file(request.path_params["id"])
+        return Response(self.store.file_path(row["id"]).read_bytes(), media_type="application/octet-stream")
+
+    def _file(self, file_id: str) -> Row:
+        row = self.store.row("SELECT * FROM files WHERE id = ?", file_id)
+        if row is None:
+            raise ApiError(404, f"No such File object: {file_id}", None, "id")
+        return row
+
+    # Jobs
+
+    async def create_job(self, request: Request) -> Response:
+        row = await run_in_threadpool(jobs.create, self.store, await json_body(request))
+        return JSONResponse(job_object(row))
+
+    def list_jobs(self, request: Request) -> Any:
+        jobs.advance(self.store)
+        wanted = {
+            match[1]: value
+            for name, value in request.query_params.items()
+            if (match := re.fullmatch(r"metadata\[(.*)\]", name))
+        }
+        rows = self.store.rows("SELECT * FROM jobs ORDER BY n DESC")
+        rows = [row for row in rows if wanted.items() <= json.loads(row["metadata"] or "{}").items()]
+        if request.query_params.get("metadata") == "null":
+            rows = [row for row in rows if row["metadata"] is None]
+        limit = number(request, "limit", 20, 100)
+        return page([job_object(row) for row in after(request, rows)[: limit + 1]], limit)
+
+    def get_job(self, request: Request) -> Any:
+        jobs.advance(self.store)
+        return job_object(self._job(request))
+
+    def cancel_job(self, request: Request) -> Any:
+        jobs.cancel(self.store, self._job(request)["id"])
+        return job_object(self._job(request))
+
+    def list_events(self, request: Request) -> Any:
+        jobs.advance(self.store)
+        return self._children(request, "events", event_object, 20)
+
+    def list_checkpoints(self, request: Request) -> Any:
+        return self._children(request, "checkpoints", checkpoint_object, 10)
+
+    def _children(self, request: Request, table: str, to_object: Callable[[Row], Any], limit: int) -> Any:
+        job = self._job(request)
+        rows = self.store.rows(f"SELECT * FROM {table} WHERE job = ? ORDER BY n DESC", job["id"])
+        limit = number(request, "limit", limit, 1000)
+        return page([to_object(row) for row in after(request, rows)[: limit + 1]], limit)
+
+    def _job(self, request: Request) -> Row:
+        row = self.store.job(request.path_params["id"])
+        if row is None:
+            raise ApiError(404, f"Could not find fine tune: {request.path_params['id']}", "fine_tune_not_found", "id")
+        return row
+
+    # Models
+
+    def list_models(self, request: Request) -> Any:
+        tuned = self.store.rows("SELECT * FROM models ORDER BY n")
+        data = [model_object(name, 0, "base") for name in bases.installed(self.store.home)]
+        return {"object": "list", "data": data + [model_object(m["id"], m["created_at"], "local") for m in tuned]}
+
+    def get_model(self, request: Request) -> Any:
+        name = request.path_params["id"]
+        row = self.store.row("SELECT * FROM models WHERE id = ?", name)
+        if row:
+            return model_object(name, row["created_at"], "local")
+        if name in bases.installed(self.store.home):
+            return model_object(name, 0, "base")
+        raise no_model(name)
+
+    # Chat
+
+    async def chat(self, request: Request) -> Response:
+        body = await json_body(request)
+        check_chat(body)
+        model = body["model"]
+        if not self.store.row("SELECT id FROM models WHERE id = ?", model) and not bases.known(model, self.store.home):
+            raise no_model(model)
+        if self.generator is None:
+            self.generator = generate.Generator(self.store)
+        seed = body.get("seed")
+        first_seed = time.time_ns() if seed is None else seed
+        top_logprobs = body.get("top_logprobs") or 0
+        stop = body.get("stop") or ()
+        choices = [
+            generate.Request(
+                model=model,
+                messages=body["messages"],
+                max_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
+                temperature=1 if body.get("temperature") is None else body["temperature"],
+                top_p=1 if body.get("top_p") is None else body["top_p"],
+                seed=(first_seed + index) % 2**63,
+                stop=(stop,) if isinstance(stop, str) else tuple(stop),
+                top_logprobs=top_logprobs,
+            )
+            for index in range(body.get("n") or 1)
+        ]
+        futures = [asyncio.wrap_future(self.generator.submit(choice)) for choice in choices]
+        answers = await asyncio.gather(*futures)
+        return JSONResponse(completion(model, answers, bool(body.get("logprobs"))))
+
+
+def after(request: Request, rows: list[Row]) -> list[Row]:
+    """The rows that follow the one named by the query's `after`."""
+    name = request.query_params.get("after")
+    if name is None:
+        return rows
+    for index, row in enumerate(rows):
+        if row["id"] == name:
+            return rows[index + 1 :]
+    raise ApiError(400, f"'after' names nothing in this list: {name}", "invalid_value", "after")
+
+
+def no_model(name: str) -> ApiError:
+    return ApiError(
+        404, f"The model `{name}` does not exist or you do not have access to it.", "model_not_found", "model"
+    )
+
+
+def check_jsonl(content: bytes) -> None:
+    """The shallow check that OpenAI makes at upload: every line is a JSON object."""
+    for index, line in enumerate(content.split(b"\n"), 1):
+        if line.strip():
+            try:
+                right = isinstance(json.loads(line), dict)
+            except ValueError:
+                right = False
+            if not right:
+                raise ApiError(
+                    400,
+                    "Expected file to have JSONL format, where every line is a JSON dictionary."
+                    f" Line {index} is not a dictionary.",
+                    None,
+                    "file",
+                )
+
+
+def check_chat(body: dict[str, Any]) -> None:
+    """Refuse what this server would get wrong rather than ignore it."""
+    for key, value in sorted(body.items()):
+        if key not in CHAT_KEYS | IGNORED_CHAT_KEYS and value not in (None, False):
+            raise ApiError(400, f"This server does not support '{key}'.", "unsupported_parameter", key)
+    messages = body.get("messages")
+    if not isinstance(body.get("model"), str):
+        raise ApiError(400, "you must provide a model parameter", "missing_required_parameter", "model")
+    if not isinstance(messages, list) or not messages:
+        raise ApiError(400, "'messages' must be a non-empty array.", "invalid_value", "messages")
+    for index, message in enumerate(messages):
+        text = isinstance(message, dict) and isinstance(message.get("content"), str)
+        if not text or message.get("role") not in ("system", "developer", "user", "assistant"):
+            raise ApiError(
+                400, "Each message has a role and a text as its content.", "invalid_value", f"messages[{index}]"
+            )
+    ranges: dict[str, tuple[float, float, type | tuple[type, ...]]] = {
+        "max_tokens": (1, 1_000_000, int),
+        "max_completion_tokens": (1, 1_000_000, int),
+        "temperature": (0, 2, (int, float)),
+        "top_p": (0, 1, (int, float)),
+        "n": (1, 128, int),
+        "seed": (-(2**63), 2**63 - 1, int),
+        "top_logprobs": (0, 20, int),
+    }
+    for key, (low, high, kind) in ranges.items():
+        value = body.get(key)
+        if value is not None and not (isinstance(value, kind) and low <= float(value) <= high):
+            raise ApiError(400, f"'{key}' must be a number from {low} to {high}.", "invalid_value", key)
+    if body.get("top_logprobs") and not body.get("logprobs"):
+        raise ApiError(400, "'top_logprobs' needs 'logprobs' to be true.", "invalid_value", "top_logprobs")
+    stop = body.get("stop")
+    stops = [stop] if isinstance(stop, str) else stop or []
+    if len(stops) > 4 or not all(isinstance(s, str) and s for s in stops):
+        raise ApiError(400, "'stop' is a text or up to four.", "invalid_value", "stop")
+
+
+def completion(model: str, answers: list[generate.Answer], logprobs: bool) -> dict[str, Any]:
+    """The chat completion object of one or more answers to the same prompt."""
+
+    def logprob(text: str, value: float) -> dict[str, Any]:
+        return {"token": text, "logprob": value, "bytes": list(text.encode())}
+
+    prompt_tokens = answers[0].prompt_tokens
+    completion_tokens = sum(answer.completion_tokens for answer in answers)
+    return {
+        "id": new_id("chatcmpl-"),
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": answer.text, "refusal": None},
+                "finish_reason": answer.finish_reason,
+                "logprobs": {
+                    "content": [
+                        {**logprob(t.text, t.logprob), "top_logprobs": [logprob(*top) for top in t.top]}
+                        for t in answer.tokens
+                    ],
+                    "refusal": None,
+                }
+                if logprobs
+                else None,
+            }
+            for index, answer in enumerate(answers)
+        ],
+        "usage": {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
+        },
+    }

@@ -1,0 +1,337 @@
+"""One fine-tuning job, from its files to its model: LoRA on the top third of the layers, by Transformers and PEFT."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.utils import logging
+
+from finetune.engine import bases
+from finetune.engine.encode import Encoded, encode, read_examples
+from finetune.engine.errors import JobError
+from finetune.engine.store import Row, Store, new_id
+from finetune.engine.trunk import Batch, Trunk, collate
+
+BASE_RATE = 1e-3  # what learning_rate_multiplier multiplies; it falls linearly to 0
+RANK = 16
+LINEAR_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+KEPT_CHECKPOINTS = 3  # as at OpenAI
+MICRO_BATCH = 16  # larger batches are accumulated from equal parts of at most this size
+SHORT = 512  # tokens
+VALID_POINTS = 20  # a batch of the validation file is measured about this often; the whole file after each epoch
+RESULT_COLUMNS = ["step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy"]
+COMPLETE = "complete"  # a file in a checkpoint's folder, written after all the others
+
+logging.set_verbosity_error()
+logging.disable_progress_bar()
+
+
+def train(store: Store, job: Row) -> None:
+    """Train `job` to its end, or from its newest checkpoint on; the store then holds its model.
+
+    The same files, base, hyperparameters, seed, threads and dtype give the same bytes on the same machine, with or
+    without interruptions. Raises JobError where the job itself is at fault.
+    """
+    job = settle_machine(store, job)
+    hyperparameters = json.loads(job["resolved"])
+    folder = bases.folder_of(job["model"], store.home)
+    torch.set_num_threads(job["threads"])
+    set_seed(job["seed"], deterministic=torch.cuda.is_available())
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    context = AutoConfig.from_pretrained(folder).max_position_embeddings
+    examples = encoded(store, tokenizer, context, job["training_file"], "training_file")
+    valid = (
+        encoded(store, tokenizer, context, job["validation_file"], "validation_file") if job["validation_file"] else []
+    )
+    longest = max(len(example.input_ids) for example in [*examples, *valid])
+    # Plain attention is the faster of the two backwards for short rows on a CPU, and the hungrier for long ones.
+    attention = "eager" if longest <= SHORT and not torch.cuda.is_available() else "sdpa"
+    base = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=getattr(torch, job["dtype"]), attn_implementation=attention
+    )
+    first = base.config.num_hidden_layers - -(-base.config.num_hidden_layers // 3)
+    # An adapter in the dtype of its base: no casts to and fro at each of its layers.
+    model = get_peft_model(base, lora(base, first), autocast_adapter_dtype=False)
+
+    batch_size = hyperparameters["batch_size"]
+    micro = max(size for size in range(1, min(MICRO_BATCH, batch_size) + 1) if batch_size % size == 0)
+    work = store.job_folder(job["id"])
+    arguments = TrainingArguments(
+        output_dir=str(work),
+        num_train_epochs=hyperparameters["n_epochs"],
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=batch_size // micro,
+        learning_rate=BASE_RATE * hyperparameters["learning_rate_multiplier"],
+        lr_scheduler_type="linear",
+        weight_decay=0.0,
+        bf16=False,  # the weights are in the job's dtype already; autocast would only cast them again
+        seed=job["seed"],
+        data_seed=job["seed"],
+        save_strategy="epoch",
+        save_total_limit=2,
+        logging_strategy="no",
+        report_to=[],
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(),
+    )
+    trunk = Trunk(model.get_base_model(), first, examples[0])
+    trainer = JobTrainer(model, arguments, trunk, examples)
+    trainer.add_callback(Reporter(store, job, trainer, Measure(trunk, valid, batch_size)))
+    resume = newest_complete(work)
+    forget_after(store, job["id"], step_of(resume))
+    if store.move_job(job["id"], "running"):
+        how = f"on {arguments.device.type} in {job['dtype']} with {job['threads']} threads"
+        store.add_event(
+            job["id"], f"Fine-tuning job {'resumed from step ' + str(step_of(resume)) if resume else 'started'} {how}"
+        )
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    if trainer.is_world_process_zero():
+        finish(store, job["id"], sum(len(e.input_ids) for e in examples) * hyperparameters["n_epochs"])
+        shutil.rmtree(work)
+
+
+def settle_machine(store: Store, job: Row) -> Row:
+    """The job with the threads and the dtype that it keeps for life: a resumed job computes as it began."""
+    if job["threads"] is None:
+        threads = int(os.environ.get("FINETUNE_ENGINE_THREADS", torch.get_num_threads()))
+        store.execute("UPDATE jobs SET threads = ?, dtype = ? WHERE id = ?", threads, bases.best_dtype(), job["id"])
+        return store.job(job["id"]) or job
+    return job
+
+
+def lora(base: Any, first: int) -> LoraConfig:
+    """LoRA of rank 16 on the linear layers from layer `first` up: the top third learnt as much here as all of them."""
+    names = {name.rsplit(".", 1)[-1] for name, module in base.named_modules() if isinstance(module, torch.nn.Linear)}
+    targets = [name for name in LINEAR_LAYERS if name in names]
+    if not targets:
+        raise JobError("model_not_found", f"This base has no layers of the names {', '.join(LINEAR_LAYERS)}.", "model")
+    layers = list(range(first, base.config.num_hidden_layers))
+    return LoraConfig(
+        r=RANK, lora_alpha=2 * RANK, target_modules=targets, layers_to_transform=layers, task_type="CAUSAL_LM"
+    )
+
+
+def encoded(store: Store, tokenizer: Any, context: int, file_id: str, param: str) -> list[Encoded]:
+    return [encode(tokenizer, messages, context) for messages in read_examples(store.file_path(file_id), param)]
+
+
+class Sums:
+    """Loss and token accuracy over labelled tokens, added up until they are read."""
+
+    def __init__(self) -> None:
+        self.loss, self.correct, self.tokens = 0.0, 0, 0
+
+    def add(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The summed cross-entropy of these tokens, for backward."""
+        loss = F.cross_entropy(logits, targets, reduction="sum")
+        self.loss += loss.item()
+        self.correct += int((logits.argmax(-1) == targets).sum())
+        self.tokens += len(targets)
+        return loss
+
+    def read(self) -> tuple[float, float]:
+        """Mean loss and accuracy since the last reading, rounded as they are published."""
+        tokens = max(1, self.tokens)
+        result = round(self.loss / tokens, 5), round(self.correct / tokens, 5)
+        self.__init__()  # type: ignore[misc]
+        return result
+
+
+class JobTrainer(Trainer):
+    """Transformers' Trainer over the trunk: it sees indexes of examples, and the loss of labelled positions."""
+
+    def __init__(
+        self, model: PeftModel, arguments: TrainingArguments, trunk: Trunk, examples: Sequence[Encoded]
+    ) -> None:
+        self.trunk, self.sums = trunk, Sums()
+        hidden = trunk.keep(examples)
+
+        def gather(indexes: Sequence[int]) -> Batch:
+            return collate([examples[i] for i in indexes], [hidden[i] for i in indexes] if hidden else None)
+
+        super().__init__(model=model, args=arguments, train_dataset=list(range(len(examples))), data_collator=gather)
+        self.model_accepts_loss_kwargs = True  # so that accumulated parts are weighed by their tokens
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        logits, targets = self.trunk.labelled_logits(inputs)
+        loss = self.sums.add(logits, targets)
+        return loss / (len(targets) if num_items_in_batch is None else num_items_in_batch)
+
+
+class Measure:
+    """Validation loss and token accuracy: of one batch, in turn, or of the whole file."""
+
+    def __init__(self, trunk: Trunk, examples: Sequence[Encoded], batch_size: int) -> None:
+        self.trunk = trunk
+        hidden = trunk.keep(examples) if examples else None
+        starts = range(0, len(examples), batch_size)
+        self.batches = [
+            collate(examples[s : s + batch_size], hidden[s : s + batch_size] if hidden else None) for s in starts
+        ]
+
+    def of(self, batches: Sequence[Batch]) -> tuple[float, float]:
+        sums = Sums()
+        self.trunk.model.eval()
+        with torch.no_grad():
+            for batch in batches:
+                sums.add(*self.trunk.labelled_logits(batch))
+        self.trunk.model.train()
+        return sums.read()
+
+
+class Reporter(TrainerCallback):
+    """Tells the store of each step and each checkpoint, and stops the trainer when the job is cancelled."""
+
+    def __init__(self, store: Store, job: Row, trainer: JobTrainer, measure: Measure) -> None:
+        self.store, self.job, self.trainer, self.measure = store, job, trainer, measure
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        step, total = state.global_step, state.max_steps
+        loss, accuracy = self.trainer.sums.read()
+        data: Row = {"step": step, "total_steps": total, "train_loss": loss, "train_mean_token_accuracy": accuracy}
+        message = f"Step {step}/{total}: training loss={loss:.2f}"
+        batches = self.measure.batches
+        every = max(1, total // VALID_POINTS)
+        if batches and step % every == 0:
+            one = batches[step // every % len(batches)]
+            data["valid_loss"], data["valid_mean_token_accuracy"] = self.measure.of([one])
+            message += f", validation loss={data['valid_loss']:.2f}"
+        if batches and step % (-(-total // int(args.num_train_epochs))) == 0:
+            data["full_valid_loss"], data["full_valid_mean_token_accuracy"] = self.measure.of(batches)
+            message += f", full validation loss={data['full_valid_loss']:.2f}"
+        if state.is_world_process_zero:
+            self.store.execute("INSERT OR REPLACE INTO steps VALUES (?, ?, ?)", self.job["id"], step, json.dumps(data))
+            self.store.add_event(self.job["id"], message, data=data, step=step)
+        row = self.store.job(self.job["id"])
+        if row is None or row["status"] == "cancelled":
+            control.should_training_stop = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.is_world_process_zero:
+            folder = self.store.job_folder(self.job["id"]) / f"checkpoint-{state.global_step}"
+            publish(self.store, self.job, folder, state.global_step, state.global_step == state.max_steps)
+            (folder / COMPLETE).touch()
+            self.store.execute("UPDATE jobs SET starts = 0 WHERE id = ?", self.job["id"])
+
+
+def newest_complete(work: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; the remains of others are cleared away."""
+    found = sorted(work.glob("checkpoint-*"), key=step_of)
+    for folder in found:
+        if not (folder / COMPLETE).exists():
+            shutil.rmtree(folder)
+    return next((folder for folder in reversed(found) if folder.exists()), None)
+
+
+def step_of(checkpoint: Path | None) -> int:
+    return int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
+
+
+def forget_after(store: Store, job_id: str, step: int) -> None:
+    """Drop what a killed worker reported beyond its last checkpoint: those steps are taken again."""
+    with store.transaction() as db:
+        db.execute("DELETE FROM steps WHERE job = ? AND step > ?", (job_id, step))
+        db.execute("DELETE FROM events WHERE job = ? AND step > ?", (job_id, step))
+
+
+def publish(store: Store, job: Row, checkpoint: Path, step: int, last: bool) -> None:
+    """Make a checkpoint's adapter a model and a pair of files; the last one is the fine-tuned model itself.
+
+    Publishing the same step twice, as a resumed job may, changes nothing.
+    """
+    if store.row("SELECT id FROM checkpoints WHERE job = ? AND step = ?", job["id"], step):
+        return
+    name = f"ft:{bases.short_name(job['model'])}:local:{job['suffix'] or ''}:{new_id('')[:8]}"
+    name += "" if last else f":ckpt-step-{step}"
+    folder = store.home / "models" / new_id("")
+    folder.mkdir()
+    shutil.copy(checkpoint / "adapter_model.safetensors", folder)
+    config = json.loads((checkpoint / "adapter_config.json").read_text(encoding="utf-8"))
+    # Neither the order of a set nor a path of this machine belongs in a file that is versioned.
+    config.update(
+        target_modules=sorted(config["target_modules"]), base_model_name_or_path=bases.short_name(job["model"])
+    )
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    files = [store.add_file(path.name, "fine-tune-results", path.read_bytes()) for path in sorted(folder.iterdir())]
+    row = store.row("SELECT data FROM steps WHERE job = ? AND step = ?", job["id"], step)
+    metrics = json.loads(row["data"]) if row else {"step": step}
+    metrics.pop("total_steps", None)
+    now = int(time.time())
+    with store.transaction() as db:
+        db.execute(
+            "INSERT INTO checkpoints (id, job, created_at, step, model, metrics, files) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (new_id("ftckpt_"), job["id"], now, step, name, json.dumps(metrics), json.dumps(files)),
+        )
+        db.execute(
+            "INSERT INTO models (id, created_at, job, base, dtype, folder) VALUES (?, ?, ?, ?, ?, ?)",
+            (name, now, job["id"], job["model"], job["dtype"], folder.name),
+        )
+    store.add_event(job["id"], f"Checkpoint created at step {step} with snapshot ID: {name}", step=step)
+    for old in store.rows("SELECT * FROM checkpoints WHERE job = ? ORDER BY step DESC", job["id"])[KEPT_CHECKPOINTS:]:
+        withdraw(store, old)
+
+
+def withdraw(store: Store, checkpoint: Row) -> None:
+    """Remove a checkpoint, its model and its files."""
+    model = store.row("SELECT folder FROM models WHERE id = ?", checkpoint["model"])
+    files = json.loads(checkpoint["files"])
+    with store.transaction() as db:
+        db.execute("DELETE FROM checkpoints WHERE id = ?", (checkpoint["id"],))
+        db.execute("DELETE FROM models WHERE id = ?", (checkpoint["model"],))
+        db.executemany("DELETE FROM files WHERE id = ?", [(file,) for file in files])
+    for file in files:
+        store.file_path(file).unlink(missing_ok=True)
+    if model:
+        shutil.rmtree(store.home / "models" / model["folder"], ignore_errors=True)
+
+
+def finish(store: Store, job_id: str, trained_tokens: int) -> None:
+    """Write the result file and end the job with its model, unless it was cancelled meanwhile."""
+    final = store.row("SELECT * FROM checkpoints WHERE job = ? ORDER BY step DESC LIMIT 1", job_id)
+    job = store.job(job_id)
+    if job is None or job["status"] == "cancelled" or final is None:
+        return
+    table = io.StringIO()
+    writer = csv.DictWriter(table, RESULT_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in store.rows("SELECT data FROM steps WHERE job = ? ORDER BY step", job_id):
+        data = json.loads(row["data"])
+        # As at OpenAI: the loss of the whole validation file where there is one, else that of a batch.
+        data["train_accuracy"] = data["train_mean_token_accuracy"]
+        for name in ("valid_loss", "valid_mean_token_accuracy"):
+            data[name] = data.get(f"full_{name}", data.get(name, ""))
+        writer.writerow(data)
+    result = store.add_file("step_metrics.csv", "fine-tune-results", table.getvalue().encode())
+    values = {
+        "fine_tuned_model": final["model"],
+        "trained_tokens": trained_tokens,
+        "result_file": result,
+        "finished_at": int(time.time()),
+    }
+    store.add_event(job_id, f"New fine-tuned model created: {final['model']}")
+    if store.move_job(job_id, "succeeded", **values):
+        store.add_event(job_id, "The job has successfully completed")

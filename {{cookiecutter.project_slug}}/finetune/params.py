@@ -1,0 +1,113 @@
+"""`params.yaml` as typed values; a key that nobody reads, or a value of the wrong type, is refused by its name."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from finetune.errors import FinetuneError
+
+FILE = Path("params.yaml")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Prompt(Section):
+    """How a row becomes messages; `{column}` stands for the row's cell."""
+
+    system: str | None = None
+    user: str
+    assistant: str
+
+
+class Split(Section):
+    """Shares of the data; they add up to 1."""
+
+    train: Annotated[float, Field(gt=0, lt=1)]
+    valid: Annotated[float, Field(ge=0, lt=1)]
+    test: Annotated[float, Field(gt=0, lt=1)]
+
+    @model_validator(mode="after")
+    def adds_up(self) -> "Split":
+        if abs(self.train + self.valid + self.test - 1) > 1e-9:
+            raise ValueError("train, valid and test must add up to 1")
+        return self
+
+
+class Data(Section):
+    file: str
+    prompt: Prompt
+    labels: list[str] = []
+    split: Split
+
+
+class Provider(Section):
+    name: Literal["local", "openai", "azure", "nebius", "compatible"]
+    base_url: str | None = None
+
+
+Auto = Literal["auto"]
+
+
+class Train(Section):
+    base: str
+    method: Literal["supervised"]
+    n_epochs: Annotated[int, Field(ge=1, le=50)] | Auto
+    batch_size: Annotated[int, Field(ge=1, le=256)] | Auto
+    learning_rate_multiplier: Annotated[float, Field(gt=0)] | Auto
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)]
+    suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+
+
+class Evaluate(Section):
+    max_tokens: Annotated[int, Field(ge=1)]
+    temperature: Annotated[float, Field(ge=0, le=2)]
+    concurrency: Annotated[int, Field(ge=1, le=500)]
+
+
+class Params(Section):
+    data: Data
+    provider: Provider
+    train: Train
+    evaluate: Evaluate
+
+
+def load_params(path: Path = FILE) -> Params:
+    """The parameters of the project in the current folder. Raises FinetuneError naming the key that is wrong."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FinetuneError(f"There is no {path} in {Path.cwd()}.", "Run this in the project's folder.") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise FinetuneError(f"{path} is not valid YAML: {' '.join(str(error).split())}", "Mend that line.") from error
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise FinetuneError(f"{path}: " + "; ".join(explain(problem) for problem in most_telling(error))) from error
+
+
+def most_telling(error: ValidationError) -> list[Any]:
+    """The problems, less those of a union's other branches (`auto`) when one branch says more."""
+    problems = error.errors()
+    return [p for p in problems if p["loc"][-1] != "literal['auto']" or len(problems) == 1]
+
+
+def explain(problem: Any) -> str:
+    """One problem as a clause that begins with the key."""
+    # A union adds the name of the branch to the path: it is no key.
+    path = [str(part) for part in problem["loc"] if not (isinstance(part, str) and "[" in part)]
+    path = [part for part in path if part not in ("int", "float", "constrained-str")]
+    key = ".".join(path) or "the file"
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {key!r} (check its spelling)"
+    if problem["type"] == "missing":
+        return f"the key {key!r} is missing"
+    auto = (
+        " (or 'auto')" if any("constrained" in str(part) or part in ("int", "float") for part in problem["loc"]) else ""
+    )
+    return f"{key!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}{auto}, not {problem['input']!r}"

@@ -1,0 +1,90 @@
+"""Many answers from one model: asked side by side, kept on disk, given back in order."""
+
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, cast
+
+import platformdirs
+
+from finetune.params import Evaluate
+from finetune.provider.connect import Connection
+
+Messages = Sequence[dict[str, str]]
+
+
+class Answers:
+    """Answers of former runs by provider, model and request, shared by all projects of this user."""
+
+    def __init__(self) -> None:
+        home = os.environ.get("FINETUNE_HOME") or platformdirs.user_data_dir("finetune")
+        path = Path(home).expanduser() / "answers.db"
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.lock = threading.Lock()
+        self.db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        path.chmod(0o600)
+        self.db.execute("PRAGMA journal_mode=WAL")
+        self.db.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT)")
+
+    def get(self, key: str) -> str | None:
+        with self.lock:
+            row = self.db.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def put(self, key: str, answer: str) -> None:
+        with self.lock:
+            self.db.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, answer))
+
+    def close(self) -> None:
+        self.db.close()
+
+
+def answer_all(
+    connection: Connection,
+    model: str,
+    prompts: Sequence[Messages],
+    settings: Evaluate,
+    seed: int,
+    progress: Callable[[int, int, str], None],
+) -> list[str]:
+    """The model's answer to each prompt, in their order.
+
+    What was answered before is not asked again, so a killed run goes on where it was. The first request that fails for
+    good ends the run with its error; answers that came before it are kept.
+    """
+    request: dict[str, Any] = {
+        "model": model,
+        "temperature": settings.temperature,
+        "seed": seed,
+        connection.profile.max_tokens_name: settings.max_tokens,
+    }
+    answers = Answers()
+
+    def ask(messages: Messages) -> str:
+        identity = {"provider": connection.identity, **request, "messages": list(messages)}
+        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        kept = answers.get(key)
+        if kept is None:
+            completion = connection.client.chat.completions.create(**request, messages=cast(Any, list(messages)))
+            kept = completion.choices[0].message.content or ""
+            answers.put(key, kept)
+        return kept
+
+    with ThreadPoolExecutor(settings.concurrency) as pool:
+        futures = [pool.submit(ask, messages) for messages in prompts]
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                future.result()
+                progress(done, len(prompts), "answers")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+            answers.close()
+    return [future.result() for future in futures]

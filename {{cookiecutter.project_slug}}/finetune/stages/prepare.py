@@ -1,0 +1,26 @@
+"""prepare: raw data → chat examples in three splits."""
+
+from pathlib import Path
+
+from finetune.data.prompts import build_examples
+from finetune.data.readers import read_rows
+from finetune.data.split import split_examples, without_duplicates
+from finetune.params import Params
+from finetune.record import write_json, write_jsonl
+
+PREPARED = Path("data/prepared")
+REPORT = Path("reports/prepare.json")
+
+
+def run(params: Params) -> dict[str, int]:
+    """Write the splits and the report; the report's counts come back."""
+    source = Path(params.data.file)
+    rows = read_rows(source)
+    examples = build_examples(rows, params.data.prompt.model_dump(), str(source))
+    distinct = without_duplicates(examples)
+    splits = split_examples(distinct, params.data.split.model_dump())
+    counts = {"rows": len(rows), "duplicates": len(rows) - len(distinct)} | {k: len(v) for k, v in splits.items()}
+    for name, part in splits.items():
+        write_jsonl(PREPARED / f"{name}.jsonl", part)
+    write_json(REPORT, counts)
+    return counts
