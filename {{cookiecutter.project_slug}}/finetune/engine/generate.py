@@ -11,6 +11,7 @@ in float32, and on cards, matrix products still differ, so there each request ru
 
 import queue
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -89,6 +90,9 @@ class Loaded:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
         self.model.to(torch.device(device))
+        # The last position of each row is no contiguous slice; for such, PyTorch may copy the vocabulary row by row.
+        head = self.model.get_output_embeddings()
+        head.register_forward_pre_hook(lambda module, inputs: (inputs[0].contiguous(),))
         self.longest = self.model.config.max_position_embeddings
         ends = self.model.generation_config.eos_token_id
         self.ends = {self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
@@ -102,20 +106,24 @@ class Loaded:
                 self.model.base_model.disable_adapter_layers()
             return self.model
         if adapter not in self.adapters:
-            from peft import PeftModel
-
-            name = f"adapter{len(self.adapters)}"
-            if self.adapters:
-                self.model.load_adapter(adapter, adapter_name=name, autocast_adapter_dtype=False)
-            else:
-                self.model = PeftModel.from_pretrained(
-                    self.model, adapter, adapter_name=name, autocast_adapter_dtype=False
-                )
-            self.model.eval()
-            self.adapters[adapter] = name
+            self._load_adapter(adapter)
         self.model.base_model.enable_adapter_layers()
         self.model.set_adapter(self.adapters[adapter])
         return self.model
+
+    def _load_adapter(self, adapter: Path) -> None:
+        from peft import PeftModel
+
+        name = f"adapter{len(self.adapters)}"
+        settings: dict[str, Any] = {"adapter_name": name, "autocast_adapter_dtype": False}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # PEFT's own use of an old name in Transformers
+            if self.adapters:
+                self.model.load_adapter(adapter, **settings)
+            else:
+                self.model = PeftModel.from_pretrained(self.model, adapter, **settings)
+        self.model.eval()
+        self.adapters[adapter] = name
 
 
 class Generator:

@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -324,8 +324,8 @@ def check_chat(body: dict[str, Any]) -> None:
         "top_logprobs": (0, 20, int),
     }
     for key, (low, high, kind) in ranges.items():
-        value = body.get(key)
-        if value is not None and not (isinstance(value, kind) and low <= float(value) <= high):
+        given: Any = body.get(key)
+        if given is not None and not (isinstance(given, kind) and low <= cast(float, given) <= high):
             raise ApiError(400, f"'{key}' must be a number from {low} to {high}.", "invalid_value", key)
     if body.get("top_logprobs") and not body.get("logprobs"):
         raise ApiError(400, "'top_logprobs' needs 'logprobs' to be true.", "invalid_value", "top_logprobs")

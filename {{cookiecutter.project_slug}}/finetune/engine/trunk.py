@@ -63,7 +63,7 @@ class Trunk:
 
     @property
     def device(self) -> torch.device:
-        return next(self.model.parameters()).device
+        return torch.device(next(self.model.parameters()).device)
 
     @contextmanager
     def _layers(self, part: slice, norm: nn.Module) -> Iterator[None]:

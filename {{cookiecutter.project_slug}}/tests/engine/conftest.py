@@ -1,0 +1,84 @@
+"""An engine of its own for each test module, over HTTP, through the real client."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from tiny import make_tiny_base
+
+from finetune.engine.embedded import embedded
+
+COLOURS = ["red", "blue", "green"]
+
+
+def training_lines(examples: int = 24) -> bytes:
+    """Chat examples in which the answer is the colour that the question names."""
+    rows = []
+    for n in range(examples):
+        colour = COLOURS[n % 3]
+        rows.append(
+            {
+                "messages": [
+                    {"role": "user", "content": f"{n}: paint it {colour}"},
+                    {"role": "assistant", "content": colour},
+                ]
+            }
+        )
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def wait(client: openai.OpenAI, job_id: str, seconds: float = 120) -> Any:
+    """The job when it has ended."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        job = client.fine_tuning.jobs.retrieve(job_id)
+        if job.status in ("succeeded", "failed", "cancelled"):
+            return job
+        time.sleep(0.2)
+    raise AssertionError(f"job {job_id} is still {job.status}")
+
+
+def start_job(client: openai.OpenAI, epochs: int = 2, examples: int = 24, **more: Any) -> Any:
+    """A job on the tiny base."""
+    file = client.files.create(file=("train.jsonl", training_lines(examples)), purpose="fine-tune")
+    method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": epochs}}}
+    return client.fine_tuning.jobs.create(
+        model="tiny",
+        training_file=file.id,
+        **{"seed": 7, "method": method, "validation_file": file.id, **more},  # type: ignore[arg-type]
+    )
+
+
+def adapter_bytes(client: openai.OpenAI, job_id: str) -> list[bytes]:
+    """The files of the final checkpoint's adapter."""
+    final = client.fine_tuning.jobs.checkpoints.list(job_id).data[0]
+    return [client.files.content(file).content for file in final.result_files]  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty FINETUNE_HOME with the tiny base in it."""
+    folder = tmp_path_factory.mktemp("home")
+    make_tiny_base(folder / "bases" / "tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FINETUNE_HOME", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def client(home: Path) -> Iterator[openai.OpenAI]:
+    """The real client, which checks each answer against OpenAI's types."""
+    with (
+        embedded() as address,
+        openai.OpenAI(
+            base_url=address.base_url, api_key=address.key, _strict_response_validation=True, max_retries=0
+        ) as found,
+    ):
+        yield found

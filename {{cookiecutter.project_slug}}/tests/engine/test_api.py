@@ -1,0 +1,179 @@
+"""The API as the openai package sees it, every answer checked against its types."""
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from conftest import start_job, training_lines, wait
+
+
+@pytest.fixture(scope="module")
+def job(client: openai.OpenAI) -> Any:
+    return wait(client, start_job(client, epochs=4, suffix="mine", metadata={"team": "a"}).id)
+
+
+def test_a_job_from_upload_to_model(client: openai.OpenAI, job: Any) -> None:
+    assert job.status == "succeeded", job.error
+    assert job.fine_tuned_model.startswith("ft:tiny:local:mine:")
+    assert job.hyperparameters.n_epochs == 4
+    assert job.hyperparameters.batch_size == 2  # auto: a tenth of 24 examples
+    assert job.hyperparameters.learning_rate_multiplier == 1.0
+    assert job.method.supervised.hyperparameters == job.hyperparameters
+    assert job.seed == 7
+    assert job.trained_tokens % 4 == 0
+    assert job.trained_tokens > 0
+
+
+def test_events_tell_the_story_newest_first(client: openai.OpenAI, job: Any) -> None:
+    events = list(client.fine_tuning.jobs.list_events(job.id, limit=7))
+    assert events[0].message == "The job has successfully completed"
+    assert events[-1].message == f"Created fine-tuning job: {job.id}"
+    steps = [e.data["step"] for e in reversed(events) if e.type == "metrics"]  # type: ignore[index]
+    assert steps == list(range(1, 49))
+    assert sum("full_valid_loss" in (e.data or {}) for e in events) == 4  # type: ignore[operator]
+
+
+def test_the_last_three_checkpoints_are_kept_and_the_newest_is_the_model(client: openai.OpenAI, job: Any) -> None:
+    checkpoints = client.fine_tuning.jobs.checkpoints.list(job.id).data
+    assert [c.step_number for c in checkpoints] == [48, 36, 24]
+    assert checkpoints[0].fine_tuned_model_checkpoint == job.fine_tuned_model
+    assert checkpoints[1].fine_tuned_model_checkpoint.endswith(":ckpt-step-36")
+    assert checkpoints[0].metrics.full_valid_loss is not None
+    assert {m.id for m in client.models.list()} >= {"tiny", *(c.fine_tuned_model_checkpoint for c in checkpoints)}
+
+
+def test_loss_falls_and_the_result_file_says_so(client: openai.OpenAI, job: Any) -> None:
+    lines = client.files.content(job.result_files[0]).text.splitlines()
+    assert lines[0] == "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy"
+    assert len(lines) == 49
+    assert float(lines[48].split(",")[1]) < float(lines[1].split(",")[1]) / 2
+
+
+def test_lists_page_and_filter_by_metadata(client: openai.OpenAI, job: Any) -> None:
+    other = start_job(client, metadata={"team": "b"})
+    found = list(client.fine_tuning.jobs.list(limit=1, metadata={"team": "a"}))
+    assert [j.id for j in found] == [job.id]
+    assert [j.id for j in client.fine_tuning.jobs.list(limit=1)][:2] == [other.id, job.id]
+    assert list(client.fine_tuning.jobs.list(metadata={"team": "c"})) == []
+    assert client.fine_tuning.jobs.cancel(other.id).status == "cancelled"
+    with pytest.raises(openai.BadRequestError):
+        client.fine_tuning.jobs.cancel(job.id)
+
+
+def test_chat_with_every_setting(client: openai.OpenAI, job: Any) -> None:
+    def ask(**more: Any) -> Any:
+        settings: dict[str, Any] = {"model": job.fine_tuned_model, "max_tokens": 6, "temperature": 0, **more}
+        return client.chat.completions.create(messages=[{"role": "user", "content": "1: paint it blue"}], **settings)
+
+    one = ask(logprobs=True, top_logprobs=3)
+    content = one.choices[0].logprobs.content
+    assert len(content[0].top_logprobs) == 3
+    assert content[0].logprob == content[0].top_logprobs[0].logprob <= 0
+    assert one.usage.total_tokens == one.usage.prompt_tokens + one.usage.completion_tokens
+    full = ask(model="tiny", max_completion_tokens=6, max_tokens=None)
+    assert full.choices[0].finish_reason == "length"
+    text = full.choices[0].message.content
+    cut = ask(model="tiny", stop=text[2])
+    assert cut.choices[0].message.content == text[: text.index(text[2])]
+    assert cut.choices[0].finish_reason == "stop"
+    drawn = [ask(model="tiny", temperature=1.5, seed=3, n=4) for _ in range(2)]
+    texts = [[choice.message.content for choice in answer.choices] for answer in drawn]
+    assert texts[0] == texts[1]
+    assert len(set(texts[0])) > 1
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "param"),
+    [
+        (lambda c: c.files.retrieve("file-none"), openai.NotFoundError, "id"),
+        (lambda c: c.fine_tuning.jobs.retrieve("ftjob-none"), openai.NotFoundError, "id"),
+        (lambda c: c.models.retrieve("ft:none"), openai.NotFoundError, "model"),
+        (lambda c: c.files.create(file=("a", b"[1]\n"), purpose="fine-tune"), openai.BadRequestError, "file"),
+        (lambda c: c.files.create(file=("a", b"{}"), purpose="else"), openai.BadRequestError, "purpose"),
+        (lambda c: c.fine_tuning.jobs.list(limit=0), openai.BadRequestError, "limit"),
+        (lambda c: start_job(c, training_file="file-none"), openai.BadRequestError, "training_file"),
+        (lambda c: start_job(c, seed=-1), openai.BadRequestError, "seed"),
+        (lambda c: start_job(c, epochs=0), openai.BadRequestError, "hyperparameters.n_epochs"),
+        (lambda c: start_job(c, model="gpt-9"), openai.BadRequestError, "model"),
+        (lambda c: start_job(c, method={"type": "dpo"}), openai.BadRequestError, "method"),
+        (lambda c: start_job(c, extra_body={"colour": 1}), openai.BadRequestError, "colour"),
+        (lambda c: chat(c, model="gpt-9"), openai.NotFoundError, "model"),
+        (lambda c: chat(c, temperature=3), openai.BadRequestError, "temperature"),
+        (lambda c: chat(c, top_logprobs=2), openai.BadRequestError, "top_logprobs"),
+        (lambda c: chat(c, tools=[{"type": "function"}]), openai.BadRequestError, "tools"),
+        (lambda c: chat(c, max_tokens=5000), openai.BadRequestError, "messages"),
+        (lambda c: chat(c, messages=[]), openai.BadRequestError, "messages"),
+    ],
+)
+def test_refusals_have_the_envelope_with_all_four_keys(
+    client: openai.OpenAI, call: Any, error: Any, param: str
+) -> None:
+    with pytest.raises(error) as caught:
+        call(client)
+    envelope = caught.value.response.json()["error"]
+    assert set(envelope) == {"message", "type", "param", "code"}
+    assert envelope["param"] == param
+    assert envelope["message"]
+
+
+def chat(client: openai.OpenAI, **more: Any) -> Any:
+    settings: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "a"}], **more}
+    return client.chat.completions.create(**settings)
+
+
+def test_no_answer_without_the_key(client: openai.OpenAI) -> None:
+    stranger = client.with_options(api_key="wrong")
+    for call in (stranger.models.list, stranger.fine_tuning.jobs.list, lambda: chat(stranger)):
+        with pytest.raises(openai.AuthenticationError) as caught:
+            call()
+        assert caught.value.code == "invalid_api_key"
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "told"),
+    [
+        (training_lines(9), "invalid_n_examples", "at least 10"),
+        (training_lines(12) + b'{"prompt": "a"}\n', "invalid_training_file", "Example 13 is missing key 'messages'"),
+        (training_lines(12).replace(b"assistant", b"bot", 1), "invalid_training_file", "(line 1)"),
+    ],
+)
+def test_a_bad_file_fails_the_job_with_its_line(client: openai.OpenAI, content: bytes, code: str, told: str) -> None:
+    file = client.files.create(file=("bad.jsonl", content), purpose="fine-tune")
+    job = wait(client, start_job(client, training_file=file.id).id)
+    assert job.status == "failed"
+    assert job.error.code == code
+    assert job.error.param == "training_file"
+    assert told in job.error.message
+    assert job.fine_tuned_model is None
+
+
+def test_files_are_listed_read_and_deleted(client: openai.OpenAI) -> None:
+    file = client.files.create(file=("naïve.jsonl", b'{"a": 1}\n'), purpose="fine-tune")
+    assert client.files.content(file.id).content == b'{"a": 1}\n'
+    assert file.id in [f.id for f in client.files.list(purpose="fine-tune")]
+    assert file.id not in [f.id for f in client.files.list(purpose="batch")]
+    assert client.files.delete(file.id).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.files.retrieve(file.id)
+
+
+def test_the_folder_is_the_owners_alone_and_holds_no_key(client: openai.OpenAI, home: Path, job: Any) -> None:
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    assert stat.S_IMODE((home / "engine.db").stat().st_mode) == 0o600
+    for path in home.glob("*"):
+        if path.is_file():
+            assert client.api_key.encode() not in path.read_bytes()
+
+
+def test_an_adapters_config_names_no_path_and_no_order_of_sets(client: openai.OpenAI, job: Any, home: Path) -> None:
+    final = client.fine_tuning.jobs.checkpoints.list(job.id).data[0]
+    files = [client.files.retrieve(file).filename for file in final.result_files]  # type: ignore[attr-defined]
+    assert files == ["adapter_config.json", "adapter_model.safetensors"]
+    config = json.loads(client.files.content(final.result_files[0]).content)  # type: ignore[attr-defined]
+    assert config["target_modules"] == sorted(config["target_modules"])
+    assert config["base_model_name_or_path"] == "tiny"
+    assert os.fspath(home) not in json.dumps(config)

@@ -1,0 +1,62 @@
+"""The command line: help for everything, quick, and errors in a sentence."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from finetune.cli import app
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(
+        [sys.executable, "-m", "finetune", *arguments], cwd=cwd, env=env, capture_output=True, text=True, check=False
+    )
+
+
+def test_every_command_and_option_has_a_sentence_of_help() -> None:
+    def walk(command: object, path: str) -> None:
+        for name, sub in getattr(command, "commands", {}).items():
+            assert (sub.help or "").strip(), f"{path} {name} has no help"
+            for parameter in sub.params:
+                assert getattr(parameter, "help", ""), f"{path} {name} {parameter.name} has no help"
+            walk(sub, f"{path} {name}")
+
+    walk(get_command(app), "finetune")
+    help_text = CliRunner().invoke(app, ["--help"]).output
+    for stage in ("prepare", "validate", "upload", "train", "baseline", "evaluate"):
+        assert stage in help_text
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, runpy; sys.argv = ['finetune', '--help']\n"
+        "try: runpy.run_module('finetune', run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code\n"
+        "print([m for m in ('torch', 'pandas', 'transformers', 'openai', 'sklearn') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_mistake_is_a_sentence_and_exit_1(tmp_path: Path) -> None:
+    done = run("prepare", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: There is no params.yaml")
+    assert "Traceback" not in done.stderr
+    assert run("nonsense").returncode == 2
+
+
+@pytest.mark.parametrize("stage", ["validate", "upload", "train", "evaluate"])
+def test_a_stage_names_the_one_before_it(tmp_path: Path, stage: str) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    done = run(stage, cwd=tmp_path, OPENAI_API_KEY="none", NEBIUS_API_KEY="none", FINETUNE_HOME=str(tmp_path / "home"))
+    assert done.returncode == 1
+    assert "dvc repro" in done.stderr or "base_url" in done.stderr or "engine" in done.stderr
