@@ -101,7 +101,7 @@ def explain(problem: Any) -> str:
     """One problem as a clause that begins with the key."""
     # A union adds the name of the branch to the path: it is no key.
     path = [str(part) for part in problem["loc"] if not (isinstance(part, str) and "[" in part)]
-    path = [part for part in path if part not in ("int", "float", "constrained-str")]
+    path = [part for part in path if part not in ("int", "float") and not part.startswith("constrained-")]
     key = ".".join(path) or "the file"
     if problem["type"] == "extra_forbidden":
         return f"unknown key {key!r} (check its spelling)"

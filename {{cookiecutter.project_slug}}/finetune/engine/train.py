@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from safetensors.torch import load_file
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -180,6 +181,11 @@ class JobTrainer(Trainer):
         logits, targets = self.trunk.labelled_logits(inputs)
         loss = self.sums.add(logits, targets)
         return loss / (len(targets) if num_items_in_batch is None else num_items_in_batch)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        # Trainer's own loading turns the adapter into float32, and a resumed job would go on in other numbers.
+        weights = load_file(Path(resume_from_checkpoint) / "adapter_model.safetensors")
+        set_peft_model_state_dict(self.model, weights)
 
 
 class Measure:

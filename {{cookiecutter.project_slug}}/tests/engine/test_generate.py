@@ -73,7 +73,7 @@ CONVERSATION: list[dict[str, Any]] = [
 def test_labels_are_on_trained_turns_and_the_end_of_turn() -> None:
     done = encode(Characters(), CONVERSATION, 100)
     assert "".join(map(chr, done.input_ids)) == "u:hiE\na:noE\nu:andE\na:yesE\n"
-    assert "".join("." if label == IGNORED else chr(label) for label in done.labels) == "." * 20 + "yesE."
+    assert "".join("." if label == IGNORED else chr(label) for label in done.labels) == "." * 21 + "yesE."
 
 
 def test_a_template_that_rewrites_turns_is_refused() -> None:
@@ -82,5 +82,5 @@ def test_a_template_that_rewrites_turns_is_refused() -> None:
 
 
 def test_an_example_over_the_context_is_refused_not_cut() -> None:
-    with pytest.raises(JobError, match="has 25 tokens, over the base's 24"):
-        encode(Characters(), CONVERSATION, 24)
+    with pytest.raises(JobError, match="has 26 tokens, over the base's 25"):
+        encode(Characters(), CONVERSATION, 25)
