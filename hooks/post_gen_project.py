@@ -1,4 +1,4 @@
-"""Keep the chosen starter, drop the engine if it was not wanted, make a bare Git repository, and say what comes next."""
+"""Keep the chosen starter, drop an unwanted engine, make a bare Git repository, and say what comes next."""
 
 import json
 import shutil
@@ -42,7 +42,8 @@ def main() -> int:
         drop_engine(root)
     init_git(root)
     slug = ANSWERS["project_slug"]
-    print(f"\nNext:\n  cd {slug}\n  make setup\n  git add . && git commit -m 'Start'\n  . .venv/bin/activate && dvc repro\n")
+    print(f"\nNext:\n  cd {slug}\n  make setup")
+    print("  git add . && git commit -m 'Start'\n  . .venv/bin/activate && dvc repro\n")
     return 0
 
 

@@ -1,0 +1,43 @@
+# make demo: a project, installed and run · make test: everything the project promises · make bench: its figures
+PYTHON ?= python3
+BIN := $(CURDIR)/.venv/bin
+TEMPLATE := {{cookiecutter.project_slug}}
+DEMO := demo/my-fine-tune
+GIT := git -c user.name=demo -c user.email=demo@example.com
+
+.PHONY: demo test bench lock clean
+
+# What is there already is kept: a second `make demo` finds everything up to date.
+demo: $(DEMO)/.venv/ready
+	cd $(DEMO) && (git rev-parse -q --verify HEAD >/dev/null || ($(GIT) add . && $(GIT) commit -qm "Start"))
+	cd $(DEMO) && PATH="$(CURDIR)/$(DEMO)/.venv/bin:$$PATH" dvc repro
+	@cd $(DEMO) && PATH="$(CURDIR)/$(DEMO)/.venv/bin:$$PATH" dvc metrics show reports/evaluation.json
+	@echo
+	@echo "The report:  $(DEMO)/reports/report.html"
+	@echo "The plots:   cd $(DEMO) && .venv/bin/dvc plots show --open"
+	@echo "To go on:    cd $(DEMO) && . .venv/bin/activate && git add . && git commit -m 'First fine-tune'"
+
+$(DEMO)/.venv/ready: .venv/ready
+	test -d $(DEMO) || $(BIN)/cookiecutter . --no-input --output-dir demo
+	$(MAKE) -C $(DEMO) setup
+
+test: .venv/ready
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/python -m pytest --durations=10
+
+bench: $(DEMO)/.venv/ready
+	$(DEMO)/.venv/bin/python bench.py
+
+# Exact versions for the generated project, for every system and Python.
+lock: .venv/ready
+	rm -rf build && $(BIN)/cookiecutter . --no-input --output-dir build >/dev/null
+	$(BIN)/python tests/lock.py build/my-fine-tune '$(TEMPLATE)'
+	rm -rf build
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip --disable-pip-version-check --quiet install $$($(PYTHON) tests/requirements.py)
+	touch $@
+
+clean:
+	rm -rf .venv build demo

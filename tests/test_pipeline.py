@@ -1,0 +1,332 @@
+"""What `dvc repro` does and does not do, on a tiny base: real DVC, real training, one job."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Bake, Project
+
+
+def start(project: Project, *command: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        command,
+        cwd=project.path,
+        env=project.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def step_reached(project: Project, step: int) -> None:
+    """Wait until the engine's newest job has taken so many steps."""
+    import sqlite3
+
+    for _ in range(1200):
+        if (project.home / "engine.db").exists():
+            db = sqlite3.connect(project.home / "engine.db", timeout=30)
+            try:
+                row = db.execute(
+                    "SELECT count(*) FROM steps WHERE job = (SELECT id FROM jobs ORDER BY n DESC)"
+                ).fetchone()
+            except sqlite3.OperationalError:
+                row = (0,)
+            finally:
+                db.close()
+            if row[0] >= step:
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"step {step} was never reached")
+
+
+def workers(project: Project) -> list[int]:
+    found = subprocess.run(
+        ["pgrep", "-f", f"finetune.engine.worker {project.home}"], capture_output=True, text=True, check=False
+    )
+    return [int(pid) for pid in found.stdout.split()]
+
+
+@pytest.fixture(scope="module")
+def done(tiny: Project) -> Project:
+    """The project after its first run, committed."""
+    assert tiny.repro() == ["prepare", "validate", "upload", "train", "baseline", "evaluate"]
+    tiny.commit()
+    return tiny
+
+
+def test_the_first_run_leaves_metrics_plots_and_a_report(done: Project) -> None:
+    assert len(done.jobs()) == 1
+    shown = json.loads(done.run("dvc", "metrics", "show", "--json", "reports/evaluation.json").stdout)
+    report = shown[""]["data"]["reports/evaluation.json"]["data"]
+    assert set(report) == {"base", "tuned", "n"}
+    assert 0 <= report["tuned"]["accuracy"] <= 1
+    assert {row["class"] for row in report["tuned"]["classes"]} >= {"billing", "careers"}
+    done.run("dvc", "plots", "show")
+    page = (done.path / "dvc_plots" / "index.html").read_text(encoding="utf-8")
+    for title in ("Confusion of the tuned model", "F1 per class", "Token accuracy"):
+        assert title in page
+    assert "<svg" in (done.path / "reports" / "report.html").read_text(encoding="utf-8")
+    record = json.loads((done.path / "models" / "model.json").read_text(encoding="utf-8"))
+    assert record["hyperparameters"]["n_epochs"] == 2
+    assert sorted(p.name for p in (done.path / "models" / "weights").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    assert done.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_a_second_run_does_nothing(done: Project) -> None:
+    assert done.repro() == []
+    assert done.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_a_comment_in_the_train_stage_trains_nothing(done: Project) -> None:
+    path = done.path / "finetune" / "stages" / "train.py"
+    path.write_text(path.read_text(encoding="utf-8") + "\n# a comment\n", encoding="utf-8")
+    assert done.repro() == []
+    done.run("git", "checkout", "-q", ".")
+
+
+def test_a_changed_parameter_runs_what_it_concerns_and_going_back_restores(done: Project) -> None:
+    before = (done.path / "models" / "model.json").read_bytes()
+    done.set("train.n_epochs", 1)
+    assert done.repro() == ["train", "evaluate"]
+    assert len(done.jobs()) == 2
+    assert "models/model.json" in done.run("dvc", "metrics", "diff").stdout
+    done.run("git", "checkout", "-q", "params.yaml")
+    assert done.repro() == []
+    assert len(done.jobs()) == 2
+    assert (done.path / "models" / "model.json").read_bytes() == before
+    assert done.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_a_fresh_clone_without_a_remote_finds_its_job(done: Project, tmp_path: Path) -> None:
+    jobs = done.jobs()
+    clone = done.clone(tmp_path / "clone")
+    assert "upload" not in clone.repro()
+    assert clone.jobs() == jobs
+    assert clone.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_an_experiment_in_a_workspace_of_its_own(done: Project) -> None:
+    jobs = done.jobs()
+    done.run("dvc", "exp", "run", "--temp", "-S", "train.n_epochs=1", "--name", "short")
+    assert done.jobs() == jobs  # that job exists, from the test above
+    shown = json.loads(done.run("dvc", "metrics", "show", "--json", "models/model.json").stdout)
+    assert shown[""]["data"]["models/model.json"]["data"]["hyperparameters"]["n_epochs"] == 2
+    assert "short" in done.run("dvc", "exp", "list").stdout
+    assert done.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_kills_of_stage_and_worker_end_in_the_same_job_and_the_same_bytes(done: Project, tmp_path: Path) -> None:
+    """The stage is killed, then the worker, twice over; an undisturbed run in another home gives the bytes to match."""
+    quiet = Project(done.clone(tmp_path / "quiet").path, done.binaries, tmp_path / "quiet-home")
+    shutil.copytree(done.home / "bases", quiet.home / "bases")
+    for project in (done, quiet):
+        project.set("train.n_epochs", 6)
+    for step in (1, 20):
+        running = start(done, "dvc", "repro")
+        step_reached(done, step)
+        os.killpg(running.pid, signal.SIGKILL)
+        running.communicate()
+        for pid in workers(done):
+            os.kill(pid, signal.SIGKILL)
+    assert "train" in done.repro()
+    job = json.loads((done.path / "models" / "model.json").read_text(encoding="utf-8"))["job"]
+    assert [name for name, _ in done.jobs()][2:] == [job]
+    quiet.repro()
+    assert len(quiet.jobs()) == 1
+    for name in ("models/weights/adapter_model.safetensors", "predictions/base.jsonl", "predictions/tuned.jsonl"):
+        assert (done.path / name).read_bytes() == (quiet.path / name).read_bytes(), name
+    done.run("git", "checkout", "-q", ".")
+
+
+def test_ctrl_c_leaves_the_job_running_and_says_how_to_stop_it(done: Project) -> None:
+    done.set("train.n_epochs", 50)
+    running = start(done, "python", "-m", "finetune", "train")
+    for _ in range(600):
+        if len(done.jobs()) == 4:
+            break
+        time.sleep(0.05)
+    step_reached(done, 1)
+    os.killpg(running.pid, signal.SIGINT)
+    output, _ = running.communicate(timeout=30)
+    assert running.returncode == 130, output
+    job, status = done.jobs()[-1]
+    assert f"finetune jobs cancel {job}" in output
+    assert "Traceback" not in output
+    assert status == "running"
+    assert workers(done)
+    assert "cancelled" in done.stage("jobs", "cancel", job).stdout
+    assert job in done.stage("jobs", "list", "--json").stdout
+    for _ in range(100):
+        if not workers(done):
+            break
+        time.sleep(0.1)
+    assert not workers(done)
+    done.run("git", "checkout", "-q", ".")
+
+
+SCRIPT = """
+import sys, time, openai
+client = openai.OpenAI(base_url=sys.argv[1], api_key=sys.argv[2], _strict_response_validation=True)
+with open(sys.argv[3], "rb") as data:
+    file = client.files.create(file=data, purpose="fine-tune")
+job = client.fine_tuning.jobs.create(model="tiny", training_file=file.id, seed=1)
+while job.status not in ("succeeded", "failed", "cancelled"):
+    time.sleep(0.5)
+    job = client.fine_tuning.jobs.retrieve(job.id)
+    client.fine_tuning.jobs.list_events(job.id)
+assert job.status == "succeeded", job.error
+newest = client.fine_tuning.jobs.checkpoints.list(job.id).data[0]
+assert newest.fine_tuned_model_checkpoint == job.fine_tuned_model
+answer = client.chat.completions.create(
+    model=job.fine_tuned_model, messages=[{"role": "user", "content": "hello"}], max_tokens=4, logprobs=True
+)
+assert answer.choices[0].logprobs is not None
+print("fine")
+"""
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+def wait_for_port(port: int) -> None:
+    import socket
+
+    for _ in range(200):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise AssertionError(f"nothing listens on {port}")
+
+
+def test_serve_works_for_a_client_that_knows_only_openai(done: Project) -> None:
+    port = free_port()
+    serving = start(done, "python", "-m", "finetune", "serve", "--port", str(port))
+    try:
+        assert serving.stdout is not None
+        key = serving.stdout.readline().split()[-1]
+        wait_for_port(port)
+        url = f"http://127.0.0.1:{port}/v1"
+        script = done.run("python", "-c", SCRIPT, url, key, "data/prepared/train.jsonl")
+        assert script.stdout == "fine\n"
+        taken = done.stage("serve", "--port", str(port), code=1)
+        assert f"error: Cannot listen on 127.0.0.1:{port}" in taken.stderr
+        assert "--port" in taken.stderr
+        # The pipeline may use it too: an address in params.yaml, and the key from the environment or .env.
+        done.set("provider.base_url", url)
+        (done.path / ".env").write_text(f"FINETUNE_ENGINE_KEY={key}\n", encoding="utf-8")
+        assert "ftjob-" in done.stage("jobs", "list").stdout
+        (done.path / ".env").unlink()
+        assert "FINETUNE_ENGINE_KEY" in done.stage("jobs", "list", code=1).stderr
+        wrong = done.stage("jobs", "list", code=1, FINETUNE_ENGINE_KEY="wrong")
+        assert "401" in wrong.stderr
+        assert "wrong" not in wrong.stderr
+    finally:
+        os.killpg(serving.pid, signal.SIGINT)
+        rest = serving.communicate(timeout=30)[0]
+        done.run("git", "checkout", "-q", ".")
+    assert key not in rest
+    for path in done.home.glob("*.log"):
+        assert key not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "stage", "told"),
+    [
+        ({"data.file": "data/raw/none.csv"}, "prepare", ["data/raw/none.csv", "data.file"]),
+        ({"data.prompt.user": "{text}"}, "prepare", ["data.prompt.user", "'text'", "message, team"]),
+        ({"train.n_epoch": 2}, "prepare", ["train.n_epoch"]),
+        ({"train.n_epochs": "two"}, "train", ["train.n_epochs"]),
+        ({"provider.name": "openai"}, "upload", ["OPENAI_API_KEY", ".env"]),
+        ({"provider.name": "azure"}, "upload", ["provider.base_url"]),
+        ({"train.base": "no-such-model"}, "train", ["no-such-model", "train.base"]),
+        (
+            {"provider.name": "compatible", "provider.base_url": "http://127.0.0.1:9/v1"},
+            "upload",
+            ["http://127.0.0.1:9/v1", "provider.base_url"],
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_mistake_is_named_and_nothing_is_lost(
+    done: Project, change: dict[str, object], stage: str, told: list[str]
+) -> None:
+    before = {path: path.read_bytes() for path in done.path.glob("[dmr]*/**/*") if path.is_file()}
+    for key, value in change.items():
+        done.set(key, value)
+    failed = done.stage(stage, code=1, FINETUNE_API_KEY="secret-key-of-the-test")
+    for word in told:
+        assert word in failed.stderr
+    assert failed.stderr.startswith("error: ") or "\nerror: " in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert "secret-key-of-the-test" not in failed.stdout + failed.stderr
+    assert {path: path.read_bytes() for path in before} == before
+    done.run("git", "checkout", "-q", ".")
+
+
+def test_too_few_examples_and_broken_lines_stop_before_upload(done: Project) -> None:
+    jobs = done.jobs()
+    raw = done.path / "data" / "raw" / "messages.csv"
+    lines = raw.read_text(encoding="utf-8").splitlines()
+    raw.write_text("\n".join(lines[:9]) + "\n", encoding="utf-8")
+    failed = done.run("dvc", "repro", code=255)
+    assert "at least 10" in failed.stderr
+    raw.write_text("", encoding="utf-8")
+    assert "has no rows" in done.stage("prepare", code=1).stderr
+    (done.path / "data" / "raw" / "x.jsonl").write_text('{"message": "a", "team": "b"}\n{"message"\n', encoding="utf-8")
+    done.set("data.file", "data/raw/x.jsonl")
+    assert "data/raw/x.jsonl, line 2" in done.stage("prepare", code=1).stderr
+    (done.path / "data" / "raw" / "x.jsonl").unlink()
+    done.run("git", "checkout", "-q", ".")
+    assert done.repro() == []
+    assert done.jobs() == jobs
+
+
+def test_a_job_that_fails_writes_no_record_and_loses_none(done: Project) -> None:
+    train = done.path / "data" / "prepared" / "train.jsonl"
+    done.run("dvc", "unprotect", "data/prepared/train.jsonl")
+    whole = train.read_bytes()
+    before = (done.path / "models" / "model.json").read_bytes()
+    train.write_bytes(whole.replace(b'"assistant"', b'"robot"', 1))
+    done.stage("upload")
+    failed = done.stage("train", code=1)
+    assert "invalid_training_file" in failed.stderr
+    assert "(line 1)" in failed.stderr
+    assert "data/prepared/train.jsonl" in failed.stderr
+    assert (done.path / "models" / "model.json").read_bytes() == before
+    # The same data fail in the same way: no second job is created for them.
+    jobs = done.jobs()
+    assert "invalid_training_file" in done.stage("train", code=1).stderr
+    assert done.jobs() == jobs
+    train.write_bytes(whole)
+    done.run("git", "checkout", "-q", ".")
+    assert done.repro() == []
+
+
+def test_two_trainings_and_two_evaluations_from_nothing_are_the_same(bake: Bake, tiny: Project, tmp_path: Path) -> None:
+    """Other homes, so other caches and other job IDs: the adapter and the answers are the same bytes."""
+    outcomes = []
+    for name in ("one", "two"):
+        project = Project(tiny.clone(tmp_path / name).path, tiny.binaries, tmp_path / f"{name}-home")
+        shutil.copytree(tiny.home / "bases", project.home / "bases")
+        # The answers come in other batches each time: the one asks 32 at once, the other 3.
+        project.set("evaluate.concurrency", 32 if name == "one" else 3)
+        project.repro("-f")
+        names = ("models/weights/adapter_model.safetensors", "predictions/base.jsonl", "predictions/tuned.jsonl")
+        outcomes.append([(project.path / file).read_bytes() for file in names])
+    assert outcomes[0] == outcomes[1]

@@ -1,0 +1,179 @@
+"""What the template generates, for every answer to every question."""
+
+import ast
+import filecmp
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Bake, clean_environment
+from cookiecutter.exceptions import CookiecutterException
+from cookiecutter.main import cookiecutter
+
+TEMPLATE = ROOT / "{{cookiecutter.project_slug}}"
+QUESTIONS = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
+ONE_AT_A_TIME = [
+    {},
+    {"project_name": "Équipe d'appui — «triage»"},
+    {"project_slug": "other_name"},
+    *({"provider": name} for name in QUESTIONS["provider"][1:]),
+]
+
+
+def files_of(project: Path) -> set[str]:
+    """Every file of a project, but for Git's own and what tools leave behind."""
+    left = {".git", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache"}
+    return {
+        path.relative_to(project).as_posix()
+        for path in project.rglob("*")
+        if path.is_file() and not left & set(path.relative_to(project).parts)
+    }
+
+
+def test_few_questions_each_with_a_prompt() -> None:
+    public = [key for key in QUESTIONS if not key.startswith("_")]
+    assert len(public) <= 6
+    assert set(QUESTIONS["__prompts__"]) == set(public)
+
+
+def test_the_default_project_is_just_the_template(bake: Bake) -> None:
+    project = bake()
+    tracked = subprocess.run(["git", "ls-files", str(TEMPLATE)], cwd=ROOT, capture_output=True, text=True, check=True)
+    expected = {line.split("/", 1)[1].rstrip('"') for line in tracked.stdout.splitlines()}
+    expected = {
+        name.replace("starters/classify/data", "data/raw").replace("starters/classify/params.yaml", "params.yaml")
+        for name in expected
+    }
+    assert files_of(project) == expected
+    assert (project / ".git").is_dir()
+    for name in files_of(project):
+        text = (project / name).read_text(encoding="utf-8")
+        assert "cookiecutter." not in text
+        assert "{%" not in text.replace("{% for message", "").replace("{% endfor", "").replace(
+            "{% if add_gen", ""
+        ).replace("{% endif", "")
+
+
+def test_no_jinja_in_code_nor_in_the_pipeline() -> None:
+    for path in [*TEMPLATE.rglob("*.py"), TEMPLATE / "dvc.yaml"]:
+        assert "cookiecutter." not in path.read_text(encoding="utf-8"), path
+        if path.suffix == ".py":
+            ast.parse(path.read_text(encoding="utf-8"))
+
+
+def test_the_template_folder_is_linted_where_it_lies(binaries: Path) -> None:
+    for command in (
+        ["ruff", "check", "--no-cache", "."],
+        ["ruff", "format", "--no-cache", "--check", "."],
+        ["mypy", "--cache-dir=/dev/null", "finetune"],
+    ):
+        done = subprocess.run(
+            [binaries / command[0], *command[1:]], cwd=TEMPLATE, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("answers", ONE_AT_A_TIME, ids=lambda answers: "-".join(answers.values()) or "default")
+def test_lint_types_and_tests_pass(bake: Bake, installed: Path, binaries: Path, answers: dict[str, str]) -> None:
+    project = bake(**answers)
+    # The code is the same to the byte whatever was answered, so the engine's own tests run once: in the default.
+    same = files_of(project)
+    assert same == files_of(installed)
+    code = [name for name in same if name.endswith((".py", ".csv", "dvc.yaml"))]
+    assert filecmp.cmpfiles(project, installed, code, shallow=False)[0] == code
+    engine_tests = [] if answers == {} else ["--ignore=tests/engine"]
+    for command in (
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+        ["mypy", f"--cache-dir={installed}/.mypy_cache"],
+        ["python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *engine_tests],
+    ):
+        done = subprocess.run(
+            [binaries / command[0], *command[1:]],
+            cwd=project,
+            env=clean_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_without_the_engine_neither_its_code_nor_torch_come_along(bake: Bake) -> None:
+    project = bake(engine=False, provider="openai")
+    assert not [name for name in files_of(project) if "engine" in name]
+    for name in files_of(project) - {"data/raw/messages.csv"}:
+        assert "torch" not in (project / name).read_text(encoding="utf-8"), name
+    subprocess.run(["make", "setup"], cwd=project, env=clean_environment(), check=True, stdout=subprocess.DEVNULL)
+    python = project / ".venv" / "bin" / "python"
+    assert subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode == 1
+    for target in ("lint", "test"):
+        done = subprocess.run(
+            ["make", target], cwd=project, env=clean_environment(), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    shown = subprocess.run(
+        [python, "-m", "finetune", "--help"], cwd=project, capture_output=True, text=True, check=True
+    )
+    assert "serve" not in shown.stdout
+
+
+@pytest.mark.parametrize("slug", ["a b", "../x", 'ok"; import os', "", "-x", "Ünder", "a/b", "x" + '"""' + "\n"])
+def test_hostile_slugs_are_refused_in_a_sentence(tmp_path: Path, slug: str) -> None:
+    code = (
+        "import json, sys; from cookiecutter.main import cookiecutter;"
+        "cookiecutter(sys.argv[1], no_input=True, output_dir=sys.argv[2], extra_context={'project_slug': sys.argv[3]})"
+    )
+    target = tmp_path / "out"
+    target.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT), str(target), slug], capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert slug == "" or "error: project_slug" in done.stderr
+    assert list(target.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("name", ['ok"; import os; os.mkdir("owned")', "../../x", "{{ 1 + 1 }}", 'a """ b', "naïve\\n"])
+def test_hostile_names_do_no_harm(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    try:
+        project = Path(
+            cookiecutter(
+                str(ROOT), no_input=True, output_dir=str(tmp_path / "out"), extra_context={"project_name": name}
+            )
+        )
+    except CookiecutterException:
+        assert list((tmp_path / "out").iterdir()) == []
+    else:
+        assert project.parent == tmp_path / "out"
+        assert name in (project / "README.md").read_text(encoding="utf-8") or "{{" in name
+    assert not list(tmp_path.rglob("owned"))
+
+
+def test_the_starter_is_honest(bake: Bake) -> None:
+    """Enough rows, unbalanced classes, and no row near another: so no test row near a training row."""
+    import csv
+    from collections import Counter
+
+    with open(bake() / "data" / "raw" / "messages.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    teams = Counter(row["team"] for row in rows)
+    assert len(rows) >= 400
+    assert len(teams) == 8
+    assert min(teams.values()) >= 25
+    assert max(teams.values()) >= 2 * min(teams.values())
+
+    def grams(text: str) -> frozenset[str]:
+        folded = " ".join(text.lower().split())
+        return frozenset(folded[i : i + 4] for i in range(max(1, len(folded) - 3)))
+
+    sets = [grams(row["message"]) for row in rows]
+    for i, one in enumerate(sets):
+        for other in sets[i + 1 :]:
+            shared = len(one & other)
+            assert shared <= 0.45 * (len(one) + len(other) - shared)
