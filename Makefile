@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 TEMPLATE := {{cookiecutter.project_slug}}
+# Never `.`: a cache in the template folder would be copied into projects.
+OWN := hooks tests bench.py
 DEMO := demo/my-fine-tune
 GIT := git -c user.name=demo -c user.email=demo@example.com
 
@@ -22,7 +24,7 @@ $(DEMO)/.venv/ready: .venv/ready
 	$(MAKE) -C $(DEMO) setup
 
 test: .venv/ready
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check --no-cache $(OWN) && $(BIN)/ruff format --no-cache --check $(OWN)
 	$(BIN)/python -m pytest --durations=10
 
 bench: $(DEMO)/.venv/ready

@@ -1,0 +1,150 @@
+"""The figures of the README: `make bench` runs this in the demo project's environment, on the demo's own data.
+
+Each figure is printed as a line of Markdown. Nothing here is asserted: speed is a matter of the machine.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+DEMO = Path(__file__).parent / "demo" / "my-fine-tune"
+BASE = "SmolLM2-135M-Instruct"
+ROWS, EPOCHS, BATCH, SEED = 160, 2, 8, 42
+
+
+def environment(home: Path) -> dict[str, str]:
+    path = f"{DEMO.resolve() / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "FINETUNE_HOME": str(home), "PYTHONPATH": str(DEMO), "DVC_NO_ANALYTICS": "1"}
+
+
+def clone(folder: Path) -> Path:
+    """The demo as its first commit has it, without caches."""
+    project = folder / "project"
+    subprocess.run(["git", "clone", "-q", str(DEMO), str(project)], check=True)
+    subprocess.run(["git", "checkout", "-q", "HEAD"], cwd=project, check=True)
+    return project
+
+
+def whole_run() -> tuple[float, dict, str, dict[str, str]]:
+    """Seconds of the first `dvc repro` from nothing, its metrics, and the hashes of adapter and predictions."""
+    with tempfile.TemporaryDirectory() as folder:
+        project, home = clone(Path(folder)), Path(folder) / "home"
+        start = time.monotonic()
+        subprocess.run(["dvc", "repro", "-q"], cwd=project, env=environment(home), check=True)
+        seconds = time.monotonic() - start
+        report = json.loads((project / "reports" / "evaluation.json").read_text(encoding="utf-8"))
+        names = ["models/weights/adapter_model.safetensors", "predictions/base.jsonl", "predictions/tuned.jsonl"]
+        hashes = {name: hashlib.sha256((project / name).read_bytes()).hexdigest() for name in names}
+        record = json.loads((project / "models" / "model.json").read_text(encoding="utf-8"))
+        return seconds, report, record["model"], hashes
+
+
+def training_speeds(home: Path) -> tuple[float, float]:
+    """Tokens a second of the engine's trainer and of a plain PyTorch + PEFT loop, same rows, batches and adapter."""
+    sys.path.insert(0, str(DEMO))
+    import torch
+    from finetune.engine import bases, train
+    from finetune.engine.encode import encode
+    from finetune.engine.trunk import Trunk, collate
+    from peft import get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
+
+    folder = bases.folder_of(BASE, home)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    lines = (DEMO / "data" / "prepared" / "train.jsonl").read_text(encoding="utf-8").splitlines()[:ROWS]
+    examples = [encode(tokenizer, json.loads(line)["messages"], 8192) for line in lines]
+    tokens = sum(len(example.input_ids) for example in examples) * EPOCHS
+    dtype = getattr(torch, bases.best_dtype())
+
+    def plain() -> float:
+        torch.manual_seed(SEED)
+        base = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        model = get_peft_model(base, train.lora(base, base.config.num_hidden_layers * 2 // 3))
+        weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(weights, lr=train.BASE_RATE, weight_decay=0.0)
+        start = time.monotonic()
+        for _ in range(EPOCHS):
+            for first in range(0, len(examples), BATCH):
+                batch = collate(examples[first : first + BATCH])
+                model(**batch, use_cache=False).loss.backward()
+                torch.nn.utils.clip_grad_norm_(weights, 1.0)
+                optimizer.step()
+                optimizer.zero_grad()
+        return tokens / (time.monotonic() - start)
+
+    def ours() -> float:
+        torch.manual_seed(SEED)
+        base = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager")
+        first = base.config.num_hidden_layers * 2 // 3
+        model = get_peft_model(base, train.lora(base, first), autocast_adapter_dtype=False)
+        with tempfile.TemporaryDirectory() as work:
+            arguments = TrainingArguments(
+                output_dir=work,
+                num_train_epochs=EPOCHS,
+                per_device_train_batch_size=BATCH,
+                learning_rate=train.BASE_RATE,
+                seed=SEED,
+                bf16=False,
+                save_strategy="no",
+                logging_strategy="no",
+                report_to=[],
+                remove_unused_columns=False,
+                disable_tqdm=True,
+                use_cpu=True,
+            )
+            trunk = Trunk(model.get_base_model(), first, examples[0])
+            start = time.monotonic()  # the pass that keeps the frozen layers' work is counted
+            train.JobTrainer(model, arguments, trunk, examples).train()
+            return tokens / (time.monotonic() - start)
+
+    pairs = [(ours(), plain()) for _ in range(3)]
+    return sorted(a for a, _ in pairs)[1], sorted(b for _, b in pairs)[1]
+
+
+def generation_speeds(home: Path) -> tuple[float, float]:
+    """Answers a second from the base, asked one by one and all at once."""
+    from finetune.engine.generate import Generator, Request
+    from finetune.engine.store import Store
+
+    lines = (DEMO / "data" / "prepared" / "test.jsonl").read_text(encoding="utf-8").splitlines()[:80]
+    requests = [Request(BASE, json.loads(line)["messages"][:-1], 8, 0, 1, 0, (), 0) for line in lines]
+    generator = Generator(Store(home))
+    generator.submit(requests[0]).result()
+    start = time.monotonic()
+    alone = [generator.submit(request).result() for request in requests]
+    middle = time.monotonic()
+    together = [future.result() for future in [generator.submit(request) for request in requests]]
+    end = time.monotonic()
+    generator.close()
+    print(f"- The answers are the same alone and together: {alone == together}")
+    return len(requests) / (middle - start), len(requests) / (end - middle)
+
+
+def main() -> None:
+    if not (DEMO / "data" / "prepared" / "train.jsonl").exists():
+        sys.exit("Run `make demo` first: the figures are of its data.")
+    runs = [whole_run(), whole_run()]
+    for seconds, report, _, _ in runs:
+        base, tuned = report["base"]["accuracy"], report["tuned"]["accuracy"]
+        print(
+            f"- `dvc repro` from nothing: {seconds:.0f} s; accuracy {base:.3f} → {tuned:.3f} on {report['n']} test rows"
+        )
+    for name, digest in runs[0][3].items():
+        print(f"- `{name}` the same in both runs: {digest == runs[1][3][name]} ({digest[:16]}…)")
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        ours, plain = training_speeds(home)
+        print(f"- Training: {ours:.0f} tokens/s against {plain:.0f} of a plain loop: {ours / plain:.1f} times")
+        single, batched = generation_speeds(home)
+        print(f"- Answers: {batched:.1f}/s together against {single:.1f}/s one by one: {batched / single:.1f} times")
+        shutil.rmtree(home / "bases")
+
+
+if __name__ == "__main__":
+    main()
