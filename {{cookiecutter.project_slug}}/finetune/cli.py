@@ -27,6 +27,9 @@ def main() -> None:
     except FinetuneError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:  # a full disk, a folder without permission: the machine's, not the program's
+        print(f"error: {error}\n  → Mend that, then run the same command again.", file=sys.stderr)
+        sys.exit(1)
 
 
 @app.command()

@@ -12,18 +12,24 @@ from typing import Any, cast
 
 import platformdirs
 
+from finetune.errors import FinetuneError
 from finetune.params import Evaluate
 from finetune.provider.connect import Connection
 
 Messages = Sequence[dict[str, str]]
 
 
+def answers_path() -> Path:
+    """Beside the engine's state, but no part of it: answers of hosted models are kept here too."""
+    home = os.environ.get("FINETUNE_HOME") or platformdirs.user_data_dir("finetune")
+    return Path(home).expanduser() / "answers.db"
+
+
 class Answers:
     """Answers of former runs by provider, model and request, shared by all projects of this user."""
 
     def __init__(self) -> None:
-        home = os.environ.get("FINETUNE_HOME") or platformdirs.user_data_dir("finetune")
-        path = Path(home).expanduser() / "answers.db"
+        path = answers_path()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.lock = threading.Lock()
         self.db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
@@ -63,6 +69,23 @@ def answer_all(
         "seed": seed,
         connection.profile.max_tokens_name: settings.max_tokens,
     }
+    try:
+        return ask_side_by_side(connection, request, prompts, settings.concurrency, progress)
+    except sqlite3.Error as error:
+        raise FinetuneError(
+            f"Cannot keep the answers in {answers_path()}: {error}.",
+            "Make room or mend the permissions, then run the same command again.",
+        ) from error
+
+
+def ask_side_by_side(
+    connection: Connection,
+    request: dict[str, Any],
+    prompts: Sequence[Messages],
+    concurrency: int,
+    progress: Callable[[int, int, str], None],
+) -> list[str]:
+    """The answers in the order of the prompts; each is kept as soon as it is there."""
     answers = Answers()
 
     def ask(messages: Messages) -> str:
@@ -75,15 +98,12 @@ def answer_all(
             answers.put(key, kept)
         return kept
 
-    with ThreadPoolExecutor(settings.concurrency) as pool:
+    with ThreadPoolExecutor(concurrency) as pool:
         futures = [pool.submit(ask, messages) for messages in prompts]
         try:
             for done, future in enumerate(as_completed(futures), 1):
                 future.result()
                 progress(done, len(prompts), "answers")
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
         finally:
             pool.shutdown(cancel_futures=True)
             answers.close()
