@@ -60,6 +60,21 @@ def test_a_killed_worker_is_resumed_to_the_same_bytes(
     assert steps == list(range(1, len(steps) + 1))
 
 
+def test_a_large_batch_is_accumulated_from_equal_parts(client: openai.OpenAI) -> None:
+    method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2, "batch_size": 24}}}
+    job = wait(client, start_job(client, method=method).id)
+    assert job.status == "succeeded", job.error
+    steps = [c.step_number for c in client.fine_tuning.jobs.checkpoints.list(job.id).data]
+    assert steps == [2, 1]
+
+
+def test_a_launcher_may_start_the_worker(client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher = f"{sys.executable} -m accelerate.commands.launch --cpu --num_processes 1 --num_machines 1"
+    monkeypatch.setenv("FINETUNE_ENGINE_LAUNCHER", f"{launcher} --mixed_precision no --dynamo_backend no")
+    job = wait(client, start_job(client).id)
+    assert job.status == "succeeded", job.error
+
+
 def test_another_seed_gives_other_bytes(client: openai.OpenAI, whole: list[bytes]) -> None:
     job = wait(client, start_job(client, epochs=3, examples=60, seed=8).id)
     assert adapter_bytes(client, job.id)[1] != whole[1]
