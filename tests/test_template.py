@@ -77,12 +77,12 @@ def test_the_template_folder_is_linted_where_it_lies(binaries: Path) -> None:
 
 @pytest.mark.parametrize("answers", ONE_AT_A_TIME, ids=lambda answers: "-".join(answers.values()) or "default")
 def test_lint_types_and_tests_pass(bake: Bake, installed: Path, binaries: Path, answers: dict[str, str]) -> None:
-    project = bake(**answers)
+    project, default = bake(**answers), bake()
     # The code is the same to the byte whatever was answered, so the engine's own tests run once: in the default.
     same = files_of(project)
-    assert same == files_of(installed)
+    assert same == files_of(default)
     code = [name for name in same if name.endswith((".py", ".csv", "dvc.yaml"))]
-    assert filecmp.cmpfiles(project, installed, code, shallow=False)[0] == code
+    assert filecmp.cmpfiles(project, default, code, shallow=False)[0] == code
     engine_tests = [] if answers == {} else ["--ignore=tests/engine"]
     for command in (
         ["ruff", "check", "."],
