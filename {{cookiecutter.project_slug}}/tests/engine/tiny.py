@@ -7,10 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
+TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
 
 def make_tiny_base(folder: Path) -> None:
@@ -28,7 +25,7 @@ def make_tiny_base(folder: Path) -> None:
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|im_end|>", bos_token="<|im_start|>"
     )
-    fast.chat_template = TEMPLATE
+    fast.chat_template = TEMPLATE.read_text(encoding="utf-8")
     fast.save_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
