@@ -50,10 +50,10 @@ def training_speeds(home: Path) -> tuple[float, float]:
     sys.path.insert(0, str(DEMO))
     import torch
     from finetune.engine import bases, train
-    from finetune.engine.encode import encode
-    from finetune.engine.trunk import Trunk, collate
+    from finetune.engine.encode import IGNORED, encode
+    from finetune.engine.trunk import Corpus, Trunk
     from peft import get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainingArguments
 
     folder = bases.folder_of(BASE, home)
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -62,16 +62,26 @@ def training_speeds(home: Path) -> tuple[float, float]:
     tokens = sum(len(example.input_ids) for example in examples) * EPOCHS
     dtype = getattr(torch, bases.best_dtype())
 
+    def padded(batch: list) -> dict:
+        longest = max(len(example.input_ids) for example in batch)
+        fill = {"input_ids": 0, "labels": IGNORED}
+        rows = {
+            key: [getattr(e, key) + [value] * (longest - len(e.input_ids)) for e in batch]
+            for key, value in fill.items()
+        }
+        rows["attention_mask"] = [[1] * len(e.input_ids) + [0] * (longest - len(e.input_ids)) for e in batch]
+        return {key: torch.tensor(value) for key, value in rows.items()}
+
     def plain() -> float:
         torch.manual_seed(SEED)
         base = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-        model = get_peft_model(base, train.lora(base, base.config.num_hidden_layers * 2 // 3))
+        model = get_peft_model(base, train.lora(base, train.first_layer(base)))
         weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(weights, lr=train.BASE_RATE, weight_decay=0.0)
         start = time.monotonic()
         for _ in range(EPOCHS):
             for first in range(0, len(examples), BATCH):
-                batch = collate(examples[first : first + BATCH])
+                batch = padded(examples[first : first + BATCH])
                 model(**batch, use_cache=False).loss.backward()
                 torch.nn.utils.clip_grad_norm_(weights, 1.0)
                 optimizer.step()
@@ -81,7 +91,7 @@ def training_speeds(home: Path) -> tuple[float, float]:
     def ours() -> float:
         torch.manual_seed(SEED)
         base = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager")
-        first = base.config.num_hidden_layers * 2 // 3
+        first = train.first_layer(base)
         model = get_peft_model(base, train.lora(base, first), autocast_adapter_dtype=False)
         with tempfile.TemporaryDirectory() as work:
             arguments = TrainingArguments(
@@ -98,9 +108,11 @@ def training_speeds(home: Path) -> tuple[float, float]:
                 disable_tqdm=True,
                 use_cpu=True,
             )
-            trunk = Trunk(model.get_base_model(), first, examples[0])
             start = time.monotonic()  # the pass that keeps the frozen layers' work is counted
-            train.JobTrainer(model, arguments, trunk, examples).train()
+            corpus = Corpus(Trunk(model.get_base_model(), first, examples), examples)
+            trainer = train.JobTrainer(model, arguments, corpus)
+            trainer.remove_callback(PrinterCallback)
+            trainer.train()
             return tokens / (time.monotonic() - start)
 
     pairs = [(ours(), plain()) for _ in range(3)]

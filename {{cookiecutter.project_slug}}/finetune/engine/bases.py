@@ -7,6 +7,9 @@ under `FINETUNE_HOME/bases`; and `organisation/model@revision`, from the Hugging
 import importlib.util
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +95,34 @@ def convert_gguf(weights: Path, target: Path) -> None:
         unfinished = target.with_name(target.name + ".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         source: dict[str, Any] = {"pretrained_model_name_or_path": str(weights.parent), "gguf_file": weights.name}
-        AutoTokenizer.from_pretrained(**source).save_pretrained(unfinished)
-        # Newer versions of Transformers keep the weights packed unless told otherwise; older ones know no other way.
-        if hasattr(transformers, "GgufConfig"):
-            source["quantization_config"] = transformers.GgufConfig(dequantize=True)
-        model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16)
-        model.save_pretrained(unfinished)
+        with read_once():
+            AutoTokenizer.from_pretrained(**source).save_pretrained(unfinished)
+            # Newer versions of Transformers keep the weights packed unless told otherwise; older ones always unpack.
+            if hasattr(transformers, "GgufConfig"):
+                source["quantization_config"] = transformers.GgufConfig(dequantize=True)
+            model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16)
+            model.save_pretrained(unfinished)
         unfinished.rename(target)
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """Keep what `gguf` makes of a file while the block runs.
+
+    Transformers asks for the file three times and for its table of names once per tensor, and each takes seconds: it
+    halves the time of a conversion.
+    """
+    import gguf
+
+    names = ("GGUFReader", "get_tensor_name_map")
+    own = {name: getattr(gguf, name) for name in names}
+    try:
+        for name in names:
+            setattr(gguf, name, cache(own[name]))
+        yield
+    finally:
+        for name in names:
+            setattr(gguf, name, own[name])
 
 
 def best_dtype() -> str:

@@ -2,13 +2,16 @@
 
 Sums in floating point depend on the shapes they are computed in, so a request must always meet the same shapes,
 whoever it shares a batch with:
-- prompts are padded to a multiple of BUCKET tokens that only their own length decides, by at least one token (without
-  padding, attention takes another path), and only prompts of one bucket share a batch;
-- after the prompt, a batch is filled to a multiple of BATCH_STEP rows.
-In bfloat16 on a CPU the result of a row then does not depend on the other rows (measured, and kept so by a test);
-in float32, and on cards, matrix products still differ, so there each request runs alone.
+- what a conversation opens with (its system prompt) is computed once, alone, and kept: all that open alike go on there;
+- the rest is padded to a multiple of BUCKET tokens that only its own length decides, by at least one token (without
+  padding, attention takes another path), and only requests of one opening and one bucket share a batch;
+- after the prompt, and at the vocabulary, a batch is filled to a multiple of BATCH_STEP rows;
+- after the prompt, attention is the plain kind: the fast one splits its sums by the number of rows.
+The result of a row then does not depend on the others where matrix products do not: in bfloat16 on the CPUs that have
+it, in float32 on some. That is looked at when a model is loaded; where they do, and on cards, each request runs alone.
 """
 
+import copy
 import queue
 import threading
 import warnings
@@ -28,6 +31,8 @@ BUCKET = 16
 BATCH_STEP = 8
 MAX_ROWS = 32
 LOADED_BASES = 2  # the least recently used one is dropped when another is wanted
+KEPT_OPENINGS = 8  # of a base, likewise
+PATIENCE = 8  # batches that may go before a request that came earlier, because they are fuller
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,11 @@ class Row:
 
     request: Request
     future: "Future[Answer]"
-    prompt: list[int]
+    opening: tuple[int, ...]
+    rest: list[int]
     limit: int
     random: Any
+    waited: int = 0  # batches that went first
     made: list[int] = field(default_factory=list)
     tokens: list[Token] = field(default_factory=list)
     finish_reason: str | None = None
@@ -88,16 +95,39 @@ class Loaded:
         dtype = getattr(torch, bases.best_dtype())
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
-        self.model.to(torch.device(device))
+        self.bare: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+        self.bare.to(torch.device(device))
+        self.model = self.bare  # from the first adapter on, PEFT's model around it
         # The last position of each row is no contiguous slice; for such, PyTorch may copy the vocabulary row by row.
-        head = self.model.get_output_embeddings()
-        head.register_forward_pre_hook(lambda module, inputs: (inputs[0].contiguous(),))
-        self.longest = self.model.config.max_position_embeddings
-        ends = self.model.generation_config.eos_token_id
+        self.bare.get_output_embeddings().register_forward_pre_hook(lambda module, inputs: (filled(inputs[0]),))
+        self.longest = self.bare.config.max_position_embeddings
+        ends = self.bare.generation_config.eos_token_id
         self.ends = {self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
-        self.together = device == "cpu" and dtype == torch.bfloat16
+        self.on_cpu = device == "cpu"
+        self.probed: set[tuple[int, ...]] = set()
+        self.together = self.on_cpu and self._rows_do_not_mix()
         self.adapters: dict[Path, str] = {}
+        self.openings: OrderedDict[tuple[Path | None, tuple[int, ...]], Any] = OrderedDict()
+
+    def _rows_do_not_mix(self) -> bool:
+        """Whether a matrix product gives a row the same bits whatever the other rows, in each new shape of weights."""
+        import torch
+
+        head = self.bare.get_output_embeddings()
+        for module in self.bare.modules():
+            if not isinstance(module, torch.nn.Linear) or tuple(module.weight.shape) in self.probed:
+                continue
+            self.probed.add(tuple(module.weight.shape))
+            sizes = (BATCH_STEP, 3 * BATCH_STEP, MAX_ROWS) + (() if module is head else (10 * BUCKET, 40 * BUCKET))
+            with torch.inference_mode():
+                random = torch.Generator().manual_seed(0)
+                states = torch.randn(sizes[-1], module.in_features, generator=random).to(module.weight.dtype)
+                whole = torch.nn.functional.linear(states, module.weight)
+                for size in sizes:
+                    part = torch.nn.functional.linear(states[-size:], module.weight)
+                    if not torch.equal(part, whole[-size:]):
+                        return False
+        return True
 
     def switch_to(self, adapter: Path | None) -> Any:
         """The model with this adapter, or without any."""
@@ -124,6 +154,23 @@ class Loaded:
                 self.model = PeftModel.from_pretrained(self.model, adapter, **settings)
         self.model.eval()
         self.adapters[adapter] = name
+        self.together = self.together and self._rows_do_not_mix()
+
+    def opened(self, adapter: Path | None, opening: tuple[int, ...]) -> Any:
+        """A fresh cache of keys and values that holds an opening, for one row."""
+        import torch
+        from transformers import DynamicCache
+
+        if not opening:
+            return DynamicCache(config=self.bare.config)
+        if (adapter, opening) not in self.openings:
+            while len(self.openings) >= KEPT_OPENINGS:
+                self.openings.popitem(last=False)
+            ids = torch.tensor([opening], device=self.bare.device)
+            output = self.switch_to(adapter)(input_ids=ids, use_cache=True, logits_to_keep=1)
+            self.openings[adapter, opening] = output.past_key_values
+        self.openings.move_to_end((adapter, opening))
+        return copy.deepcopy(self.openings[adapter, opening])
 
 
 class Generator:
@@ -196,74 +243,129 @@ class Generator:
                     "context_length_exceeded",
                     "messages",
                 )
-            random = torch.Generator().manual_seed(request.seed)
-            self.pending.append(Row(request, future, prompt, request.max_tokens or room, random))
+            opening = opening_of(loaded.tokenizer, request.messages, prompt)
+            rest, random = prompt[len(opening) :], torch.Generator().manual_seed(request.seed)
+            self.pending.append(Row(request, future, opening, rest, request.max_tokens or room, random))
         except JobError as error:
             future.set_exception(ApiError(404, str(error), error.code, error.param))
         except Exception as error:
             future.set_exception(error)
 
     def _answer_some(self) -> None:
-        """Answer the oldest pending request and those that may share its batch."""
+        """Answer the fullest batch that the pending requests make, or that of the oldest when it has waited enough."""
+        groups: dict[tuple[Any, ...], list[Row]] = {}
+        for row in self.pending:
+            groups.setdefault(meets(row), []).append(row)
         oldest = self.pending[0]
-        base, adapter = self._base_of(oldest.request.model)
+        rows = groups[meets(oldest)] if oldest.waited >= PATIENCE else max(groups.values(), key=len)
+        base, adapter = self._base_of(rows[0].request.model)
         loaded = self._load(base)
-        key = (oldest.request.model, bucket(oldest.prompt))
-        rows = [row for row in self.pending if (row.request.model, bucket(row.prompt)) == key]
         rows = rows[: MAX_ROWS if loaded.together else 1]
         self.pending = [row for row in self.pending if not any(row is taken for taken in rows)]
+        for row in self.pending:
+            row.waited += 1
         try:
-            decode(loaded, loaded.switch_to(adapter), rows)
+            decode(loaded, adapter, rows)
         except Exception as error:
             for row in rows:
                 if not row.future.done():
                     row.future.set_exception(error)
 
 
-def bucket(prompt: Sequence[int]) -> int:
-    """The padded length of a prompt: the next multiple of BUCKET that leaves at least one token of padding."""
-    return (len(prompt) // BUCKET + 1) * BUCKET
+def opening_of(tokenizer: Any, messages: Sequence[Message], prompt: list[int]) -> tuple[int, ...]:
+    """The tokens of the system prompt, where the base's chat template lets a conversation begin with them as they are;
+    else none."""
+    from jinja2 import TemplateError
+
+    system = [message for message in messages[:1] if message["role"] in ("system", "developer")]
+    if not system or len(messages) == 1:
+        return ()
+    try:
+        tokens = render(tokenizer, system, prompt=False)
+    except TemplateError:
+        return ()
+    return tuple(tokens) if len(tokens) < len(prompt) and prompt[: len(tokens)] == tokens else ()
 
 
-def decode(loaded: Loaded, model: Any, rows: list[Row]) -> None:
-    """Generate token by token for rows of one bucket, and set each row's answer when it has ended."""
+def meets(row: Row) -> tuple[Any, ...]:
+    """What requests have in common that may share a batch."""
+    return row.request.model, row.opening, bucket(row.rest)
+
+
+def bucket(tokens: Sequence[int]) -> int:
+    """The padded length of a prompt's rest: the next multiple of BUCKET that leaves at least one token of padding."""
+    return (len(tokens) // BUCKET + 1) * BUCKET
+
+
+def filled(states: Any) -> Any:
+    """The states (rows, …), filled to a multiple of BATCH_STEP rows with copies of the first."""
     import torch
 
-    device = next(model.parameters()).device
-    length = bucket(rows[0].prompt)
-    ids = torch.full((len(rows), length), loaded.tokenizer.eos_token_id, dtype=torch.long)
-    mask = torch.zeros(len(rows), length, dtype=torch.long)
+    return torch.cat([states, states[:1].expand(-len(states) % BATCH_STEP, *states.shape[1:])])
+
+
+def decode(loaded: Loaded, adapter: Path | None, rows: list[Row]) -> None:
+    """Generate token by token for rows that meet, and set each row's answer when it has ended."""
+    import torch
+
+    model, device = loaded.switch_to(adapter), loaded.bare.device
+    opening, length = len(rows[0].opening), bucket(rows[0].rest)
+    ids = torch.full((len(rows), length), loaded.tokenizer.eos_token_id)
+    mask = torch.zeros(len(rows), opening + length, dtype=torch.long)
+    mask[:, :opening] = 1
     for index, row in enumerate(rows):
-        ids[index, length - len(row.prompt) :] = torch.tensor(row.prompt)
-        mask[index, length - len(row.prompt) :] = 1
+        ids[index, length - len(row.rest) :] = torch.tensor(row.rest)
+        mask[index, opening + length - len(row.rest) :] = 1
     with torch.inference_mode():
         ids, mask = ids.to(device), mask.to(device)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        output = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
-        logits, cache, alive = output.logits[:, -1].float().cpu(), output.past_key_values, rows
-        while True:
-            for row, scores in zip(alive, logits, strict=False):
-                choose(loaded, row, scores)
-            left = [index for index, row in enumerate(alive) if row.finish_reason is None]
-            if not left:
-                return
-            # Rows that ended make room; the gaps up to the next step are filled with copies, whose results are dropped.
-            size = -(-len(left) // BATCH_STEP) * BATCH_STEP if loaded.together else len(left)
-            if size != len(mask) or len(left) != len(alive):
-                kept = torch.tensor(left + [left[0]] * (size - len(left)), device=device)
-                cache.batch_select_indices(kept)
-                mask, alive = mask[kept], [alive[i] for i in left]
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-            last = [row.made[-1] for row in alive]
-            last += [last[0]] * (len(mask) - len(last))
-            output = model(
-                input_ids=torch.tensor(last, device=device)[:, None],
-                attention_mask=mask,
-                position_ids=mask.sum(1, keepdim=True) - 1,
-                past_key_values=cache,
-                use_cache=True,
-            )
-            logits, cache = output.logits[:, -1].float().cpu(), output.past_key_values
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, opening:]
+        cache = loaded.opened(adapter, rows[0].opening)
+        if opening:
+            cache.batch_repeat_interleave(len(rows))
+        output = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        if loaded.on_cpu:
+            loaded.bare.set_attn_implementation("eager")
+        try:
+            go_on(loaded, model, rows, output, mask)
+        finally:
+            if loaded.on_cpu:
+                loaded.bare.set_attn_implementation("sdpa")
+
+
+def go_on(loaded: Loaded, model: Any, alive: list[Row], output: Any, mask: Any) -> None:
+    """From the prompt's end on: choose a token for each row, and feed it back, until every row has ended."""
+    import torch
+
+    while True:
+        logits, cache = output.logits[:, -1].float().cpu(), output.past_key_values
+        for row, scores in zip(alive, logits, strict=False):  # logits may have rows that only fill
+            choose(loaded, row, scores)
+        left = [index for index, row in enumerate(alive) if row.finish_reason is None]
+        if not left:
+            return
+        # Rows that ended make room; the gaps up to the next step are filled with copies, whose results are dropped.
+        size = -(-len(left) // BATCH_STEP) * BATCH_STEP if loaded.together else len(left)
+        if size != len(mask) or len(left) != len(alive):
+            kept = torch.tensor(left + [left[0]] * (size - len(left)), device=mask.device)
+            cache.batch_select_indices(kept)
+            mask, alive = mask[kept], [alive[i] for i in left]
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        last = [row.made[-1] for row in alive]
+        last += [last[0]] * (len(mask) - len(last))
+        output = model(
+            input_ids=torch.tensor(last, device=mask.device)[:, None],
+            attention_mask=mask,
+            position_ids=mask.sum(1, keepdim=True) - 1,
+            past_key_values=cache,
+            use_cache=True,
+        )
 
 
 def choose(loaded: Loaded, row: Row, scores: Any) -> None:
@@ -304,4 +406,6 @@ def choose(loaded: Loaded, row: Row, scores: Any) -> None:
     if row.finish_reason:
         if token in loaded.ends:
             row.text = tokenizer.decode(row.made[:-1], skip_special_tokens=True)
-        row.future.set_result(Answer(row.text, row.finish_reason, len(row.prompt), len(row.made), row.tokens))
+        row.future.set_result(
+            Answer(row.text, row.finish_reason, len(row.opening) + len(row.rest), len(row.made), row.tokens)
+        )

@@ -29,9 +29,11 @@ def tuned(client: openai.OpenAI) -> str:
 
 def test_an_answer_is_the_same_alone_and_in_any_batch(generator: Generator, tuned: str) -> None:
     draw = random.Random(0)
+    openings: list[list[dict[str, Any]]] = [[], [{"role": "system", "content": "be brief"}]]
     requests = [
-        Request(model, [{"role": "user", "content": "x" * draw.randint(1, 70)}], 5, temperature, 1, n, (), 2)
-        for n in range(24)
+        Request(model, [*opening, {"role": "user", "content": "x" * draw.randint(1, 70)}], 5, temperature, 1, n, (), 2)
+        for n in range(16)
+        for opening in openings
         for model, temperature in (("tiny", 0), (tuned, 0), (tuned, 1.0))
     ]
 
@@ -44,6 +46,18 @@ def test_an_answer_is_the_same_alone_and_in_any_batch(generator: Generator, tune
     shuffled = answers(draw.sample(requests, len(requests)))
     assert alone == together == shuffled
     assert len({answer.text for answer in alone.values()}) > 5
+
+
+def test_a_kept_opening_changes_no_answer(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same conversation with its system prompt computed apart, and with all of it in one piece."""
+    messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "what?"}]
+    request = Request("tiny", messages, 5, 0, 1, 0, (), 2)
+    apart = generator.submit(request).result(timeout=60)
+    monkeypatch.setattr("finetune.engine.generate.opening_of", lambda *_: ())
+    whole = generator.submit(request).result(timeout=60)
+    assert (apart.text, apart.prompt_tokens) == (whole.text, whole.prompt_tokens)
+    for one, other in zip(apart.tokens, whole.tokens, strict=True):
+        assert one.logprob == pytest.approx(other.logprob, abs=0.05)
 
 
 class Characters:
