@@ -3,7 +3,9 @@
 import os
 import secrets
 import sys
+from enum import Enum
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -39,7 +41,7 @@ def prepare() -> None:
     from finetune.stages import prepare as stage
 
     counts = stage.run(load_params())
-    print("prepare: " + ", ".join(f"{value} {key}" for key, value in counts.items()))
+    print("prepare: " + ", ".join(f"{value} {key.replace('_', ' ')}" for key, value in counts.items()))
 
 
 @app.command()
@@ -53,6 +55,9 @@ def validate() -> None:
     cost = f"{usd} dollars" if isinstance(usd, str) else f"${usd:.2f}"
     about = "" if report["tokens_exact"] else "about "
     print(f"validate: no mistakes; {about}{report['train_tokens_per_epoch']:,} training tokens an epoch, {cost}")
+    if report["warnings"]:
+        told = ", ".join(f"{times} {code}" for code, times in report["warnings"].items())
+        print(f"warnings: {told}; look at them with: finetune check data/prepared/*.jsonl")
 
 
 @app.command()
@@ -98,6 +103,57 @@ def evaluate() -> None:
         [[name, f"{report[name]['accuracy']:.3f}", f"{report[name]['weighted_f1']:.3f}"] for name in ("base", "tuned")],
     )
     print(f"{report['n']} test rows; look at {stage.PAGE}, or run: dvc plots show")
+
+
+class Method(str, Enum):
+    supervised = "supervised"
+    dpo = "dpo"
+    reinforcement = "reinforcement"
+
+
+class Format(str, Enum):
+    text = "text"
+    json = "json"
+    github = "github"
+
+
+@app.command()
+def check(
+    files: Annotated[list[Path], typer.Argument(help="Training files in JSON Lines.")],
+    base: Annotated[
+        str | None, typer.Option(help="The base model: examples over its training context are found.")
+    ] = None,
+    method: Annotated[
+        Method | None, typer.Option(help="What the files shall train; left out, their first example tells.")
+    ] = None,
+    against: Annotated[
+        list[Path] | None, typer.Option(help="Another split, with which the files may share no question; repeatable.")
+    ] = None,
+    form: Annotated[
+        Format, typer.Option("--format", help="text for people, json for programs, github for annotations.")
+    ] = Format.text,
+) -> None:
+    """Find every mistake in training files, with its line and how to mend it; exit status 1 if there are errors.
+
+    Examples: finetune check train.jsonl --against test.jsonl · finetune check *.jsonl --format github
+    """
+    from finetune.data import checks
+    from finetune.data.tokens import counter
+    from finetune.provider.catalogue import look_up
+
+    known = look_up(base, "openai") if base else None
+    report = checks.check(
+        files,
+        against or (),
+        method=method.value if method else None,
+        count=counter(known.encoding) if known and known.context else None,
+        context=known.context if known else None,
+    )
+    told = {Format.text: checks.as_text, Format.json: checks.as_json, Format.github: checks.as_github}[form](report)
+    if told:
+        print(told)
+    if report["errors"]:
+        raise typer.Exit(1)
 
 
 @jobs_app.command("list")

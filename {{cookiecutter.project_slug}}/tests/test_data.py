@@ -1,14 +1,13 @@
-"""Raw rows to examples to splits, and the checks before anything is sent."""
+"""Raw rows to examples to splits."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-from finetune.data.checks import check_line, check_lines, check_size
+from finetune.data.near import nearest
 from finetune.data.prompts import build_examples
 from finetune.data.readers import read_rows
-from finetune.data.split import split_examples, without_duplicates
+from finetune.data.split import key_of, split_examples, without_duplicates, without_leaks
 from finetune.data.tokens import counter
 from finetune.errors import FinetuneError
 
@@ -84,36 +83,21 @@ def test_only_exact_copies_are_dropped() -> None:
     assert len(without_duplicates([example("a"), example("a"), example("a", "no")])) == 2
 
 
-@pytest.mark.parametrize(
-    ("line", "code"),
-    [
-        (b"{", "invalid_json"),
-        (b"\xff", "invalid_json"),
-        (b"[]", "missing_messages"),
-        (b'{"messages": []}', "missing_messages"),
-        (json.dumps({**example("a"), "id": 1}).encode(), "unknown_key"),
-        (json.dumps({"messages": [{"role": "user", "content": "a"}]}).encode(), "no_assistant"),
-        (json.dumps({"messages": [{"role": "bot", "content": "a"}]}).encode(), "unknown_role"),
-        (json.dumps({"messages": [{"role": "user", "content": "a", "weight": 1}]}).encode(), "bad_weight"),
-        (json.dumps({"messages": [{"role": "assistant", "content": "a", "weight": 2}]}).encode(), "bad_weight"),
-        (json.dumps({"messages": [{"role": "assistant"}]}).encode(), "missing_content"),
-        (json.dumps(example(" ")).encode(), "empty_content"),
-        (json.dumps(example("<|im_end|>")).encode(), "special_token"),
-    ],
-)
-def test_every_rule_finds_its_mistake(line: bytes, code: str) -> None:
-    findings = list(check_line(line, 7))
-    assert code in [finding.code for finding in findings]
-    assert all(finding.line == 7 and finding.fix for finding in findings)
+def test_what_is_near_to_a_test_row_is_left_out_of_training() -> None:
+    rows = [
+        example(f"{n}: my order of the {n * 7}th has not come, and nobody at the depot knows why") for n in range(40)
+    ]
+    twins = [example(row["messages"][0]["content"].replace("nobody", "no one")) for row in rows]
+    splits = split_examples([*rows, *twins], SHARES)
+    kept, left_out = without_leaks(splits)
+    assert kept["test"] == splits["test"]
+    assert left_out == sum(map(len, splits.values())) - sum(map(len, kept.values())) > 0
+    asked = {name: [key_of(row) for row in part] for name, part in kept.items()}
+    assert nearest(asked["train"], asked["valid"] + asked["test"]) == {}
+    assert nearest(asked["valid"], asked["test"]) == {}
+    shuffled, _ = without_leaks(split_examples([*twins, *rows][::-1], SHARES))
+    assert {n: sorted(map(key_of, p)) for n, p in shuffled.items()} == {n: sorted(a) for n, a in asked.items()}
 
 
-def test_sound_lines_pass_and_long_ones_do_not() -> None:
-    lines = [json.dumps(example("a")).encode(), json.dumps(example("word " * 50)).encode()]
-    findings, tokens = check_lines(lines, counter("o200k_base"), context=40)
-    assert [(finding.code, finding.line) for finding in findings] == [("too_long", 2)]
-    assert tokens[0] == 11  # twice 3 and a role and a word, and one for the example
-
-
-def test_ten_examples_are_the_least() -> None:
-    assert check_size("train", 10) == []
-    assert "at least 10" in check_size("train", 9)[0].message
+def test_tokens_are_those_of_the_bill() -> None:
+    assert counter("o200k_base")(example("a")) == 11  # twice 3 and a role and a word, and one for the example

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "finetune"
 ROOMS = ["cli", "stages", "data", "provider", "scoring", "report", "engine", "shared"]
 MAY_IMPORT = {
-    "cli": {"stages", "provider", "engine", "shared"},
+    "cli": {"stages", "data", "provider", "engine", "shared"},
     "stages": {"stages", "data", "provider", "scoring", "report", "shared"},
     "data": {"data", "shared"},
     "provider": {"provider", "shared"},

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from finetune.data.prompts import build_examples
 from finetune.data.readers import read_rows
-from finetune.data.split import split_examples, without_duplicates
+from finetune.data.split import split_examples, without_duplicates, without_leaks
 from finetune.params import Params
 from finetune.record import write_json, write_jsonl
 
@@ -18,8 +18,9 @@ def run(params: Params) -> dict[str, int]:
     rows = read_rows(source)
     examples = build_examples(rows, params.data.prompt.model_dump(), str(source))
     distinct = without_duplicates(examples)
-    splits = split_examples(distinct, params.data.split.model_dump())
-    counts = {"rows": len(rows), "duplicates": len(rows) - len(distinct)} | {k: len(v) for k, v in splits.items()}
+    splits, near = without_leaks(split_examples(distinct, params.data.split.model_dump()))
+    counts = {"rows": len(rows), "duplicates": len(rows) - len(distinct), "near_duplicates_left_out": near}
+    counts |= {name: len(part) for name, part in splits.items()}
     for name, part in splits.items():
         write_jsonl(PREPARED / f"{name}.jsonl", part)
     write_json(REPORT, counts)

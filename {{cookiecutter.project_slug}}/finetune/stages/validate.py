@@ -1,10 +1,11 @@
 """validate: every line against the rules of the API, and what an epoch will cost, before anything is sent."""
 
 from collections import Counter
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from finetune.data.checks import Finding, check_lines, check_size, read_lines
+from finetune.data.checks import Checked, Finding, check_against, check_file
 from finetune.data.tokens import counter
 from finetune.errors import FinetuneError
 from finetune.params import Params
@@ -19,23 +20,28 @@ BINS = 20
 
 
 def run(params: Params) -> dict[str, Any]:
-    """Write the report and the histogram of lengths. Raises FinetuneError naming every mistake's file and line."""
+    """Write the report and the histogram of lengths. Raises FinetuneError naming every mistake's file and line.
+
+    Warnings are counted in the report by their codes; `finetune check` spells them out.
+    """
     base = look_up(params.train.base, params.provider.name)
     count = counter(base.encoding)
-    findings: list[tuple[Path, Finding]] = []
-    tokens: dict[str, list[int]] = {}
+    checked: dict[str, Checked] = {}
     for split in ("train", "valid", "test"):
         path = PREPARED / f"{split}.jsonl"
         if not path.is_file():
             raise FinetuneError(f"{path} is missing.", "Make it with: dvc repro prepare")
-        lines = read_lines(path)
-        found, tokens[split] = check_lines(lines, count, base.context)
         if split != "valid" or params.data.split.valid > 0:
-            found += check_size(split, len(lines))
-        findings += [(path, finding) for finding in found]
-    if findings:
-        raise refusal(findings)
-    report = report_of(base, tokens)
+            training = split == "train"
+            checked[split] = check_file(path, params.train.method, count, base.context, training=training)
+    for one, other in combinations(checked.values(), 2):
+        check_against(one, other)
+    findings = [finding for split in checked.values() for finding in split.findings]
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        raise refusal(errors)
+    tokens = {split: found.tokens for split, found in checked.items()}
+    report = report_of(base, tokens) | {"warnings": dict(Counter(finding.code for finding in findings))}
     write_csv(TOKENS, ["split", "tokens", "examples"], histogram(tokens))
     write_json(REPORT, report)
     return report
@@ -68,15 +74,10 @@ def histogram(tokens: dict[str, list[int]]) -> list[dict[str, Any]]:
     return rows
 
 
-def refusal(findings: list[tuple[Path, Finding]]) -> FinetuneError:
+def refusal(errors: list[Finding]) -> FinetuneError:
     """All mistakes as one error: each with its place and its remedy, the first twenty spelt out."""
-
-    def line(path: Path, finding: Finding) -> str:
-        place = f"{path}, line {finding.line}" if finding.line else str(path)
-        return f"{place}: {finding.message} [{finding.code}]. {finding.fix}"
-
-    shown = [line(*found) for found in findings[:SHOWN]]
-    if len(findings) > SHOWN:
-        shown.append(f"... and {len(findings) - SHOWN} more.")
-    count = "1 mistake" if len(findings) == 1 else f"{len(findings)} mistakes"
+    shown = [f"{f.file}{f', line {f.line}' if f.line else ''}: {f.message} [{f.code}]. {f.fix}" for f in errors[:SHOWN]]
+    if len(errors) > SHOWN:
+        shown.append(f"... and {len(errors) - SHOWN} more: finetune check {' '.join(sorted({f.file for f in errors}))}")
+    count = "1 mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
     return FinetuneError("\n".join([f"{count} in the prepared data; nothing was sent.", *shown]))

@@ -1,0 +1,201 @@
+"""Checks of training files: sound ones pass, broken ones never end in a traceback."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from finetune.data.checks import Checked, as_github, as_text, check, check_file, check_lines
+from finetune.data.near import NEAR, nearest, pieces, similarity
+from finetune.data.rules import RULES
+from finetune.data.tokens import counter
+
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
+CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "東京"}'}}
+SOUND: list[dict[str, Any]] = [
+    {"messages": [{"role": "user", "content": "荷物はどこですか"}, {"role": "assistant", "content": "配送"}]},
+    {
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": [{"type": "text", "text": "환불은요?"}]},
+            {"role": "assistant", "content": "한 번 더 알려 주세요.", "weight": 0},
+            {"role": "user", "content": "주문 취소"},
+            {"role": "assistant", "content": "결제"},
+        ]
+    },
+    {
+        "messages": [
+            {"role": "user", "content": "Weather?"},
+            {"role": "assistant", "tool_calls": [CALL]},
+            {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
+            {"role": "assistant", "content": "Sunny."},
+        ],
+        "tools": TOOLS,
+        "parallel_tool_calls": False,
+    },
+    {
+        "messages": [{"role": "user", "content": "And now?"}, {"role": "assistant", "tool_calls": [CALL]}],
+        "tools": TOOLS,
+    },
+    {
+        "messages": [
+            {"role": "developer", "content": "Refuse."},
+            {"role": "assistant", "content": None, "refusal": "No."},
+        ]
+    },
+]
+PREFERENCE = {
+    "input": {"messages": [{"role": "user", "content": "Hello"}], "tools": TOOLS},
+    "preferred_output": [{"role": "assistant", "content": "Hello!"}],
+    "non_preferred_output": [{"role": "assistant", "content": "What?"}],
+}
+
+
+def write(path: Path, *examples: Any) -> Path:
+    path.write_text("".join(json.dumps(e, ensure_ascii=False) + "\n" for e in examples), encoding="utf-8")
+    return path
+
+
+def codes(report: dict[str, Any]) -> list[str]:
+    return [finding["code"] for finding in report["findings"]]
+
+
+@pytest.mark.parametrize("examples", [SOUND, [PREFERENCE], [{"prompt": "a ->", "completion": " b"}]])
+def test_sound_examples_of_every_shape_pass(tmp_path: Path, examples: list[dict[str, Any]]) -> None:
+    assert codes(check([write(tmp_path / "a.jsonl", *examples)], training=False)) in ([], ["system_differs"])
+
+
+def test_reinforcement_keeps_other_keys_and_open_questions(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", {"messages": [{"role": "user", "content": "2 + 2?"}], "answer": 4})
+    assert codes(check([path], training=False, method="reinforcement")) == []
+    assert set(codes(check([path], training=False))) == {"unknown_key", "no_assistant"}
+    assert codes(check([path], training=False, method="dpo")) == ["wrong_shape"]
+
+
+def test_what_is_over_the_context_is_found_with_its_tokens(tmp_path: Path) -> None:
+    long = {"messages": [{"role": "user", "content": "word " * 49 + "word"}, {"role": "assistant", "content": "yes"}]}
+    report = check(
+        [write(tmp_path / "a.jsonl", SOUND[0], long)], training=False, count=counter("o200k_base"), context=40
+    )
+    assert [(f["code"], f["line"]) for f in report["findings"]] == [("too_long", 2)]
+    assert "60 tokens" in report["findings"][0]["message"]
+
+
+def test_azure_asks_for_the_mark_that_others_refuse(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", SOUND[0])
+    assert codes(check([path], training=False, bom="required")) == ["bom"]
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert codes(check([path], training=False, bom="required")) == []
+    assert codes(check([path], training=False)) == ["bom"]
+
+
+def test_many_findings_of_a_kind_are_counted_in_the_text_and_whole_in_the_rest(tmp_path: Path) -> None:
+    examples = [{"messages": [{"role": "user", "content": f"{n}"}], "id": n} for n in range(30)]
+    path = write(tmp_path / "a.jsonl", *examples)
+    report = check([path])
+    assert report["errors"] == 60
+    text = as_text(report)
+    assert text.count("unknown_key") == 21
+    assert "… and 10 more of unknown_key" in text
+    assert text.endswith("30 examples: 60 errors, 0 warnings")
+    assert as_github(report).count("::error") == 60
+
+
+def test_a_workflow_command_cannot_be_forged() -> None:
+    finding = {"code": "x", "severity": "error", "file": "a,b:c", "line": 0, "message": "a\n::error::b%", "fix": "c"}
+    assert as_github({"findings": [finding]}) == "::error file=a%2Cb%3Ac,line=1,title=x::a%0A::error::b%25 → c"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+KEY = st.sampled_from(
+    [
+        "messages",
+        "role",
+        "content",
+        "weight",
+        "tool_calls",
+        "tools",
+        "function",
+        "name",
+        "arguments",
+        "id",
+        "type",
+        "text",
+        "input",
+        "preferred_output",
+        "non_preferred_output",
+        "prompt",
+        "completion",
+        "tool_call_id",
+        "refusal",
+    ]
+)
+VALUE = st.sampled_from(["user", "assistant", "tool", "system", "text", "function", "weather", "", "質問", 0, 1]) | JSON
+BROKEN = st.recursive(
+    VALUE,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEY, inner, max_size=6),
+    max_leaves=24,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.dictionaries(KEY, BROKEN, max_size=5))
+def test_no_rule_raises_whatever_an_example_holds(example: dict[str, Any]) -> None:
+    for rule in RULES:
+        for what, fix in rule.find(example):
+            assert what
+            assert fix
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.binary(max_size=40) | BROKEN.map(lambda value: json.dumps(value).encode()), max_size=6))
+def test_no_file_ends_in_a_traceback(lines: list[bytes]) -> None:
+    checked = Checked("none.jsonl")
+    try:
+        check_lines(checked, iter(lines), None, None, None, "refused")
+    except FileNotFoundError:  # the first line may be the start of a document, for which the file is read
+        return
+    assert len(checked.lines) == len(checked.questions) == len(checked.answers)
+
+
+SENTENCES = [
+    "My parcel has not arrived and the tracking page has said nothing new for a week",
+    "Can I still change the delivery address of the order that I placed this morning?",
+    "The invoice you sent has last year's VAT number on it, please send a new one",
+    "先週注文した商品がまだ届いていないのですが、いつ頃届く予定か教えてください",
+    "領収書の宛名を会社名に変更して、もう一度送っていただけますか",
+    "지난주에 주문한 상품이 아직 도착하지 않았는데 언제쯤 받을 수 있을까요",
+    "비밀번호를 바꾸려고 하는데 인증 메일이 오지 않아서 로그인을 못 하고 있어요",
+]
+
+
+def test_near_duplicates_are_found_and_others_are_not() -> None:
+    """Recall on copies with one letter dropped, doubled or changed, or with other case, spaces and end: all of them."""
+    draw = random.Random(1)
+    copies, sources = [], []
+    for index, sentence in enumerate(SENTENCES):
+        for _ in range(30):
+            at = draw.randrange(1, len(sentence) - 1)
+            kinds = [sentence[:at] + sentence[at + 1 :], sentence[:at] + sentence[at] * 2 + sentence[at + 1 :]]
+            kinds += [sentence[:at] + "x" + sentence[at + 1 :], sentence.upper() + "!", "  " + sentence + "。"]
+            copies.append(draw.choice(kinds))
+            sources.append(index)
+    found = nearest(copies, SENTENCES)
+    exact = [i for i, s in enumerate(sources) if similarity(pieces(copies[i]), pieces(SENTENCES[s])) >= NEAR]
+    assert [found[i][0] for i in exact] == [sources[i] for i in exact]
+    assert len(exact) / len(copies) > 0.95
+    for index, sentence in enumerate(SENTENCES):
+        assert nearest([sentence], SENTENCES[:index] + SENTENCES[index + 1 :]) == {}
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="Cannot read"):
+        check_file(tmp_path / "none.jsonl")
