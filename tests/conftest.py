@@ -26,11 +26,13 @@ class Project:
 
     def __init__(self, path: Path, binaries: Path, home: Path) -> None:
         self.path, self.binaries, self.home = path, binaries, home
+        self.temporary = home.with_name(f"{home.name}-temporary")  # what programs leave in it, they leave behind
+        self.temporary.mkdir(parents=True, exist_ok=True)
 
     @property
     def environment(self) -> dict[str, str]:
         path = f"{self.binaries}{os.pathsep}{os.environ['PATH']}"
-        return clean_environment(PATH=path, FINETUNE_HOME=str(self.home))
+        return clean_environment(PATH=path, FINETUNE_HOME=str(self.home), TMPDIR=str(self.temporary))
 
     def run(self, *command: str, code: int | None = 0, **more: str) -> subprocess.CompletedProcess[str]:
         """The finished command, whose exit status must be `code`."""
@@ -135,4 +137,5 @@ def tiny(bake: Bake, binaries: Path, tiny_base: Path, tmp_path_factory: pytest.T
     project.commit()
     yield project
     left = subprocess.run(["pgrep", "-af", str(home)], capture_output=True, text=True, check=False).stdout
-    assert not left, f"processes left behind: {left}"
+    assert not left, f"processes left behind, and so their ports: {left}"
+    assert not list(project.temporary.iterdir()), "temporary files left behind"

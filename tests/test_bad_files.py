@@ -71,4 +71,10 @@ def test_the_command_tells_people_programs_and_github(installed: Path, binaries:
     assert report["errors"] == 2
     github = project.stage("check", bad, "--format", "github", code=1, **package).stdout
     assert f"::error file={bad},line=2,title=unknown_role::" in github
+    copy = tmp_path / "a.jsonl"
+    copy.write_bytes((FOLDER / "unknown_key.2.id.jsonl").read_bytes())
+    fixed = project.stage("check", str(copy), "--fix", code=1, **package)  # two examples are still too few
+    assert f"{copy}:2: fixed: the key 'id' removed" in fixed.stderr
+    assert "unknown_key" not in fixed.stdout
+    assert (tmp_path / "a.fixed.jsonl").exists()
     assert "Check its name" in project.stage("check", "none.jsonl", code=1, **package).stderr

@@ -132,16 +132,21 @@ def check(
     form: Annotated[
         Format, typer.Option("--format", help="text for people, json for programs, github for annotations.")
     ] = Format.text,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Write a repaired copy beside each file, say each change, and check the copy.")
+    ] = False,
 ) -> None:
     """Find every mistake in training files, with its line and how to mend it; exit status 1 if there are errors.
 
     Examples: finetune check train.jsonl --against test.jsonl · finetune check *.jsonl --format github
     """
-    from finetune.data import checks
+    from finetune.data import checks, repair
     from finetune.data.tokens import counter
     from finetune.provider.catalogue import look_up
 
     known = look_up(base, "openai") if base else None
+    if fix:
+        files = [repaired(file, *repair.repair(file)) for file in files]
     report = checks.check(
         files,
         against or (),
@@ -154,6 +159,53 @@ def check(
         print(told)
     if report["errors"]:
         raise typer.Exit(1)
+
+
+def repaired(file: Path, target: Path, changes: list[tuple[int, str]]) -> Path:
+    """Say on standard error what was mended; the file to go on with comes back."""
+    for line, what in changes:
+        print(f"{file}{f':{line}' if line else ''}: fixed: {what}", file=sys.stderr)
+    print(f"{file}: " + (f"repaired copy in {target}" if changes else "nothing to mend"), file=sys.stderr)
+    return target if changes else file
+
+
+@app.command()
+def estimate(
+    file: Annotated[Path, typer.Argument(help="A training file in JSON Lines.")],
+    base: Annotated[str, typer.Option(help="The base model, or a model fine-tuned from it.")],
+    n_epochs: Annotated[str, typer.Option(help="How often the file is passed over: 1 to 50, or auto.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Say what a training file would cost at OpenAI, before it is sent; what is not known is "unknown".
+
+    Example: finetune estimate train.jsonl --base gpt-4.1-mini-2025-04-14 --n-epochs 2
+    """
+    import datetime
+    import json
+
+    from finetune.data.checks import check_file
+    from finetune.data.cost import auto_epochs
+    from finetune.data.cost import estimate as cost_of
+    from finetune.data.tokens import counter
+    from finetune.provider.catalogue import look_up
+
+    if n_epochs != "auto" and not (n_epochs.isdecimal() and 1 <= int(n_epochs) <= 50):
+        raise typer.BadParameter("a number from 1 to 50, or auto", param_hint="--n-epochs")
+    known = look_up(base, "openai")
+    checked = check_file(file, count=counter(known.encoding))
+    errors = sum(finding.severity == "error" for finding in checked.findings)
+    epochs = int(n_epochs) if n_epochs != "auto" else auto_epochs(len(checked.tokens))
+    report = cost_of(checked.tokens, epochs, known.context, known.training, known.seconds)
+    retired = known.retired(datetime.date.today())
+    report |= {"retired": retired, "tokens_exact": known.tokens_exact}
+    if as_json:
+        print(json.dumps(report, indent=2))
+    else:
+        print_table(["", known.name], [[key.replace("_", " "), value] for key, value in report.items()])
+    if retired:
+        print(f"{known.name} was retired on {known.shutdown}: this is its last price.", file=sys.stderr)
+    if errors:
+        print(f"{errors} mistakes were left out of account; see: finetune check {file}", file=sys.stderr)
 
 
 @jobs_app.command("list")

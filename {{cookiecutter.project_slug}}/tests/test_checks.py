@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from finetune.data.checks import Checked, as_github, as_text, check, check_file, check_lines
 from finetune.data.near import NEAR, nearest, pieces, similarity
+from finetune.data.repair import as_utf8, lines_of, mended, repair
 from finetune.data.rules import RULES
 from finetune.data.tokens import counter
 
@@ -199,3 +200,48 @@ def test_near_duplicates_are_found_and_others_are_not() -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="Cannot read"):
         check_file(tmp_path / "none.jsonl")
+
+
+def test_a_repaired_copy_is_sound_and_the_file_is_left_alone(tmp_path: Path) -> None:
+    rows: list[Any] = [
+        {"messages": [{"role": "user", "content": f"質問{n} "}, {"role": "assistant", "content": "はい" * n}]}
+        for n in range(1, 12)
+    ]
+    rows[1]["id"] = 7
+    rows[2]["messages"][0] |= {"weight": 1, "from": "human"}
+    rows[3]["messages"][1]["weight"] = True
+    rows[4]["messages"][0]["content"] = "か\u3099\u0000"
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps([*rows, rows[0]], ensure_ascii=False, indent=1), encoding="utf-16")
+    before = path.read_bytes()
+    target, changes = repair(path)
+    assert target == tmp_path / "a.fixed.jsonl"
+    assert path.read_bytes() == before
+    told = "\n".join(what for _, what in changes)
+    for what in ("it was utf-16", "12 examples of a JSON list", "'id' removed", "'from' removed", "its weight removed"):
+        assert what in told
+    assert (12, "removed: the same example as line 1") in changes
+    report = check([target], training=False)
+    assert report["findings"] == []
+    assert report["examples"] == 11
+    assert "が" in target.read_text(encoding="utf-8")
+    assert repair(path)[0] == tmp_path / "a.fixed-2.jsonl"
+    assert repair(target)[1] == []
+
+
+def test_what_only_its_writer_can_mend_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"messages": [\n\n{"messages": [{"role": "user", "content": "a"}]}\n')
+    target, changes = repair(path)
+    assert changes == [(2, "blank line removed")]
+    assert codes(check([target], training=False)) == ["invalid_json", "no_assistant"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.binary(max_size=40) | BROKEN.map(lambda value: json.dumps(value).encode()), max_size=6))
+def test_no_repair_ends_in_a_traceback_and_the_second_finds_nothing(lines: list[bytes]) -> None:
+    changes: list[Any] = []
+    once = list(mended(lines_of(as_utf8(b"\n".join(lines), changes), changes), changes))
+    again: list[Any] = []
+    assert list(mended(once, again)) == once
+    assert again == []

@@ -20,8 +20,9 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2.5rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left; }
-th { font-weight: 600; color: var(--soft); } td.n { text-align: right; font-variant-numeric: tabular-nums; }
+th { font-weight: 600; color: var(--soft); } .n { text-align: right; font-variant-numeric: tabular-nums; }
 svg { width: 100%; max-width: 44rem; height: auto; }
+@media (max-width: 40rem) { table { font-size: .85rem; } th, td { padding: .25rem .35rem; } }
 """
 ROWS_SHOWN = 25
 
@@ -92,12 +93,13 @@ def make_page(
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """An HTML table; numbers stand to the right."""
 
-    def cell(value: Any) -> str:
+    def cell(tag: str, shown: Any, value: Any) -> str:
         numeric = isinstance(value, (int, float)) or str(value).replace(".", "", 1).isdigit()
-        return f"<td{' class=n' if numeric else ''}>{escape(str(value))}</td>"
+        return f"<{tag}{' class=n' if numeric else ''}>{escape(str(shown))}</{tag}>"
 
-    header = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join("<tr>" + "".join(cell(value) for value in row) + "</tr>" for row in rows)
+    first = rows[0] if rows else head  # a column's head stands where its cells stand
+    header = "".join(cell("th", name, value) for name, value in zip(head, first, strict=True))
+    body = "".join("<tr>" + "".join(cell("td", value, value) for value in row) + "</tr>" for row in rows)
     return f'<div class="wide"><table><tr>{header}</tr>{body}</table></div>'
 
 

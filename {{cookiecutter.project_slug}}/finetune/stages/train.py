@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finetune.data.cost import UNKNOWN, dollars
 from finetune.errors import FinetuneError
 from finetune.params import Params
 from finetune.provider.catalogue import look_up
@@ -128,10 +129,10 @@ def last_value(curves: list[dict[str, Any]], column: str) -> float | None:
 
 def price(job: "FineTuningJob", params: Params) -> float | str:
     """Dollars for the tokens that the provider says it trained on; "unknown" where price or tokens are."""
-    rate = look_up(params.train.base, params.provider.name).training_usd
-    if rate is None or (rate and job.trained_tokens is None):
-        return "unknown"
-    return round((job.trained_tokens or 0) * rate / 1_000_000, 4)
+    rate = look_up(params.train.base, params.provider.name).training
+    if job.trained_tokens is None:
+        return 0.0 if rate == 0 else UNKNOWN
+    return dollars(job.trained_tokens, rate)
 
 
 def fetch_weights(connection: Connection, file_ids: list[str]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.data.checks import Checked, Finding, check_against, check_file
+from finetune.data.cost import dollars
 from finetune.data.tokens import counter
 from finetune.errors import FinetuneError
 from finetune.params import Params
@@ -50,15 +51,12 @@ def run(params: Params) -> dict[str, Any]:
 def report_of(base: Base, tokens: dict[str, list[int]]) -> dict[str, Any]:
     """Counts, tokens and dollars of one epoch; a price that is not known is the text "unknown"."""
     per_epoch = sum(tokens["train"])
-    usd: float | str = "unknown"
-    if base.training_usd is not None:
-        usd = round(per_epoch * base.training_usd / 1_000_000, 4)
     return {
         "examples": {split: len(lengths) for split, lengths in tokens.items()},
         "errors": 0,
         "longest_example_tokens": max(max(lengths, default=0) for lengths in tokens.values()),
         "train_tokens_per_epoch": per_epoch,
-        "train_usd_per_epoch": usd,
+        "train_usd_per_epoch": dollars(per_epoch, base.training),
         "tokens_exact": base.tokens_exact,
     }
 

@@ -1,0 +1,46 @@
+"""What a fine-tune will cost: epochs, billed tokens, dollars, seconds."""
+
+from collections.abc import Sequence
+from typing import Any
+
+UNKNOWN = "unknown"  # in place of a figure that nobody knows; never 0
+START_SECONDS = 30
+
+
+def auto_epochs(examples: int) -> int:
+    """The epochs that `auto` stands for at OpenAI: 3, but at least 100 examples seen in all, and at most 25,000.
+
+    Source: the rule of OpenAI's cookbook, which its jobs follow; OpenAI may change it.
+    """
+    if examples * 3 < 100:
+        return min(25, 100 // max(1, examples))
+    return max(1, 25_000 // examples) if examples * 3 > 25_000 else 3
+
+
+def dollars(tokens: float, price: float | None) -> float | str:
+    """What tokens cost at a price per million, to four places; UNKNOWN without one."""
+    return UNKNOWN if price is None else round(tokens * price / 1_000_000, 4)
+
+
+def estimate(
+    lengths: Sequence[int],
+    n_epochs: int,
+    context: int | None,
+    price: float | None,
+    seconds: float | None,
+) -> dict[str, Any]:
+    """The bill of a training file before it is sent.
+
+    `lengths` are the tokens of its examples, of which `context` are trained on at most; `price` is in dollars and
+    `seconds` in seconds per million billed tokens. Billed are the tokens of each epoch; validation is not.
+    """
+    tokens = sum(min(length, context) if context else length for length in lengths)
+    billed = tokens * n_epochs
+    return {
+        "examples": len(lengths),
+        "tokens": tokens,
+        "n_epochs": n_epochs,
+        "billed_tokens": billed,
+        "train_usd": dollars(billed, price),
+        "seconds": UNKNOWN if seconds is None else round(START_SECONDS + billed * seconds / 1_000_000),
+    }
