@@ -40,8 +40,12 @@ def prepare() -> None:
     from finetune.params import load_params
     from finetune.stages import prepare as stage
 
-    counts = stage.run(load_params())
-    print("prepare: " + ", ".join(f"{value} {key.replace('_', ' ')}" for key, value in counts.items()))
+    report = stage.run(load_params())
+    source = report.pop("source")
+    print(
+        f"prepare: read as {', '.join(f'{key} {value}' if key != 'format' else value for key, value in source.items())}"
+    )
+    print("prepare: " + ", ".join(f"{value} {key.replace('_', ' ')}" for key, value in report.items()))
 
 
 @app.command()

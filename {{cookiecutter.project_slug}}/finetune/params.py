@@ -38,6 +38,7 @@ class Split(Section):
 
 class Data(Section):
     file: str
+    sheet: str | None = None
     prompt: Prompt
     labels: list[str] = []
     split: Split

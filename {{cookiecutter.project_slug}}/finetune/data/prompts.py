@@ -1,5 +1,6 @@
 """Rows become chat examples by the prompt template of `params.yaml`."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 
@@ -35,7 +36,14 @@ def build_examples(rows: Sequence[Row], template: Mapping[str, str | None], sour
 def fill(template: Mapping[str, str | None], row: Row) -> list[Message]:
     """The messages of one row. A cell is put in as it is: braces inside it stand for themselves."""
     return [
-        {"role": role, "content": PLACEHOLDER.sub(lambda match: row.get(match[1], ""), text).strip()}
+        {"role": role, "content": PLACEHOLDER.sub(lambda match: cell_text(row.get(match[1])), text).strip()}
         for role, text in template.items()
         if text is not None
     ]
+
+
+def cell_text(value: object) -> str:
+    """A cell as text: texts as they are, null as nothing, all else as JSON."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -3,7 +3,6 @@
 What cannot (broken JSON, a missing answer, a leak) is left as it is, for `finetune check` to name.
 """
 
-import codecs
 import json
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -12,18 +11,12 @@ from typing import Any
 
 import orjson
 
+from finetune.data.readers import MARKS
 from finetune.data.rules import CONTROL, KEYS, MESSAGE_KEYS, Example, messages_of, shape_of
 from finetune.errors import FinetuneError
 from finetune.record import write_bytes
 
 Change = tuple[int, str]  # the line, 0 for the file, and what was done
-MARKS = {  # UTF-32 before UTF-16: its mark begins with the other's
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-    codecs.BOM_UTF8: "utf-8-sig",
-}
 
 
 def repair(path: Path) -> tuple[Path, list[Change]]:

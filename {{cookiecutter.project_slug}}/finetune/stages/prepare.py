@@ -1,6 +1,7 @@
 """prepare: raw data → chat examples in three splits."""
 
 from pathlib import Path
+from typing import Any
 
 from finetune.data.prompts import build_examples
 from finetune.data.readers import read_rows
@@ -12,10 +13,10 @@ PREPARED = Path("data/prepared")
 REPORT = Path("reports/prepare.json")
 
 
-def run(params: Params) -> dict[str, int]:
-    """Write the splits and the report; the report's counts come back."""
+def run(params: Params) -> dict[str, Any]:
+    """Write the splits and the report, which comes back: counts, and under `source` how the raw data were read."""
     source = Path(params.data.file)
-    rows = read_rows(source)
+    rows, note = read_rows(source, params.data.sheet)
     examples = build_examples(rows, params.data.prompt.model_dump(), str(source))
     distinct = without_duplicates(examples)
     splits, near = without_leaks(split_examples(distinct, params.data.split.model_dump()))
@@ -23,5 +24,6 @@ def run(params: Params) -> dict[str, int]:
     counts |= {name: len(part) for name, part in splits.items()}
     for name, part in splits.items():
         write_jsonl(PREPARED / f"{name}.jsonl", part)
-    write_json(REPORT, counts)
-    return counts
+    report = counts | {"source": note}
+    write_json(REPORT, report)
+    return report
