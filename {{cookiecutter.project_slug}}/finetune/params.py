@@ -39,7 +39,10 @@ class Split(Section):
 class Data(Section):
     file: str
     sheet: str | None = None
-    prompt: Prompt
+    format: Literal["auto", "columns", "messages", "completion", "alpaca", "sharegpt", "preference"] = "auto"
+    prompt: Prompt | None = None
+    turns: Literal["all", "each"] = "all"
+    group: str | None = None
     labels: list[str] = []
     split: Split
 

@@ -147,7 +147,7 @@ BROKEN = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(KEY, BROKEN, max_size=5))
 def test_no_rule_raises_whatever_an_example_holds(example: dict[str, Any]) -> None:
     for rule in RULES:
@@ -156,7 +156,7 @@ def test_no_rule_raises_whatever_an_example_holds(example: dict[str, Any]) -> No
             assert fix
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.binary(max_size=40) | BROKEN.map(lambda value: json.dumps(value).encode()), max_size=6))
 def test_no_file_ends_in_a_traceback(lines: list[bytes]) -> None:
     checked = Checked("none.jsonl")
@@ -237,7 +237,7 @@ def test_what_only_its_writer_can_mend_is_left(tmp_path: Path) -> None:
     assert codes(check([target], training=False)) == ["invalid_json", "no_assistant"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.binary(max_size=40) | BROKEN.map(lambda value: json.dumps(value).encode()), max_size=6))
 def test_no_repair_ends_in_a_traceback_and_the_second_finds_nothing(lines: list[bytes]) -> None:
     changes: list[Any] = []

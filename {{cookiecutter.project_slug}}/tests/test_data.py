@@ -4,7 +4,10 @@ import gzip
 import json
 import tempfile
 from importlib.util import find_spec
+from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pandas as pd
 import pytest
@@ -14,9 +17,12 @@ from hypothesis import strategies as st
 from finetune.data.near import nearest
 from finetune.data.prompts import build_examples
 from finetune.data.readers import READERS, read_rows
+from finetune.data.rules import Example
 from finetune.data.split import key_of, split_examples, without_duplicates, without_leaks
 from finetune.data.tokens import counter
 from finetune.errors import FinetuneError
+from finetune.params import Data, Params
+from finetune.stages import prepare
 
 TEMPLATE = {"system": None, "user": "{question}", "assistant": "{answer}"}
 SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}
@@ -165,7 +171,7 @@ def test_bad_raw_files_are_named(tmp_path: Path, name: str, content: bytes | Non
     assert told in str(caught.value)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=60), st.sampled_from(sorted({*READERS} - {".parquet"})), st.booleans())
 def test_no_raw_file_ends_in_a_traceback(content: bytes, suffix: str, packed: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -194,9 +200,13 @@ def test_rows_with_nothing_to_answer_are_counted() -> None:
         build_examples(rows, TEMPLATE, "raw.csv")
 
 
+def split_by_question(examples: list[Example]) -> dict[str, list[Example]]:
+    return split_examples([(key_of(one), one) for one in examples], SHARES)
+
+
 def test_a_row_keeps_its_split_as_data_grow_and_move() -> None:
     rows = [example(f"question number {n}") for n in range(300)]
-    small, large = split_examples(rows[:100], SHARES), split_examples(rows[::-1], SHARES)
+    small, large = split_by_question(rows[:100]), split_by_question(rows[::-1])
     for name in SHARES:
         assert all(row in large[name] for row in small[name])
     assert sum(map(len, large.values())) == 300
@@ -204,12 +214,12 @@ def test_a_row_keeps_its_split_as_data_grow_and_move() -> None:
 
 
 def test_two_spellings_of_a_question_never_part() -> None:
-    splits = split_examples([example("Where  is it?"), example("where is IT?", "no")], SHARES)
+    splits = split_by_question([example("Where  is it?"), example("where is IT?", "no")])
     assert sorted(map(len, splits.values())) == [0, 0, 2]
 
 
 def test_only_exact_copies_are_dropped() -> None:
-    assert len(without_duplicates([example("a"), example("a"), example("a", "no")])) == 2
+    assert len(without_duplicates([("k", example("a")), ("k", example("a")), ("k", example("a", "no"))])) == 2
 
 
 def test_what_is_near_to_a_test_row_is_left_out_of_training() -> None:
@@ -217,16 +227,49 @@ def test_what_is_near_to_a_test_row_is_left_out_of_training() -> None:
         example(f"{n}: my order of the {n * 7}th has not come, and nobody at the depot knows why") for n in range(40)
     ]
     twins = [example(row["messages"][0]["content"].replace("nobody", "no one")) for row in rows]
-    splits = split_examples([*rows, *twins], SHARES)
+    splits = split_by_question([*rows, *twins])
     kept, left_out = without_leaks(splits)
     assert kept["test"] == splits["test"]
     assert left_out == sum(map(len, splits.values())) - sum(map(len, kept.values())) > 0
     asked = {name: [key_of(row) for row in part] for name, part in kept.items()}
     assert nearest(asked["train"], asked["valid"] + asked["test"]) == {}
     assert nearest(asked["valid"], asked["test"]) == {}
-    shuffled, _ = without_leaks(split_examples([*twins, *rows][::-1], SHARES))
+    shuffled, _ = without_leaks(split_by_question([*twins, *rows][::-1]))
     assert {n: sorted(map(key_of, p)) for n, p in shuffled.items()} == {n: sorted(a) for n, a in asked.items()}
 
 
 def test_tokens_are_those_of_the_bill() -> None:
     assert counter("o200k_base")(example("a")) == 11  # twice 3 and a role and a word, and one for the example
+
+
+def prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, Any]], **data: Any
+) -> dict[str, Any]:
+    """The splits that the stage makes of some rows, by name, and its report."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "raw.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    section = Data.model_validate({"file": "raw.jsonl", "split": SHARES, **data})
+    report = prepare.run(cast("Params", SimpleNamespace(data=section)))
+    splits = {name: (prepare.PREPARED / f"{name}.jsonl").read_text(encoding="utf-8").splitlines() for name in SHARES}
+    return {"report": report} | {name: [json.loads(line) for line in lines] for name, lines in splits.items()}
+
+
+def test_a_group_never_crosses_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{**example(f"customer {n % 30} asks number {n * n}"), "customer": f"c{n % 30}"} for n in range(120)]
+    done = prepared(tmp_path, monkeypatch, rows, group="customer")
+    customers = [{m["messages"][0]["content"].split()[1] for m in done[name]} for name in SHARES]
+    assert all(not one & other for one, other in combinations(customers, 2))
+    assert done["report"]["source"]["rows"] == "messages"
+    with pytest.raises(FinetuneError, match=r"data\.group names 'client'"):
+        prepared(tmp_path, monkeypatch, rows, group="client")
+
+
+def test_the_turns_of_a_conversation_stay_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"messages": [m for turn in range(3) for m in example(f"talk {n}: what of {turn + n * n}?")["messages"]]}
+        for n in range(40)
+    ]
+    done = prepared(tmp_path, monkeypatch, rows, turns="each")
+    assert sum(len(done[name]) for name in SHARES) + done["report"]["near_duplicates_left_out"] == 120
+    talks = [{e["messages"][0]["content"].split(":")[0] for e in done[name]} for name in SHARES]
+    assert all(not one & other for one, other in combinations(talks, 2))

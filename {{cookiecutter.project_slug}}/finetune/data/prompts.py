@@ -5,10 +5,10 @@ import re
 from collections.abc import Mapping, Sequence
 
 from finetune.data.readers import Row
+from finetune.data.rules import Example
 from finetune.errors import FinetuneError
 
 Message = dict[str, str]
-Example = dict[str, list[Message]]
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
@@ -25,7 +25,7 @@ def build_examples(rows: Sequence[Row], template: Mapping[str, str | None], sour
                     f"data.prompt.{role} in params.yaml names the column {column!r}, which {source} lacks.",
                     f"Its columns are: {', '.join(columns)}.",
                 )
-    examples = [{"messages": fill(template, row)} for row in rows]
+    examples: list[Example] = [{"messages": fill(template, row)} for row in rows]
     empty = [n for n, e in enumerate(examples, 1) if not all(m["content"].strip() for m in e["messages"])]
     if empty:
         shown = ", ".join(map(str, empty[:10])) + (f" and {len(empty) - 10} more" if len(empty) > 10 else "")

@@ -1,38 +1,38 @@
 """Which split an example belongs to, decided by the example alone."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 
 from finetune.data.near import nearest, normal
-from finetune.data.prompts import Example
+from finetune.data.rules import Example, messages_of, text_of
+
+Keyed = tuple[str, Example]  # an example and the key that decides its split
 
 
 def key_of(example: Example) -> str:
     """What identifies an example: the text that it asks with, whatever its case, width and spacing."""
-    return normal("\n".join(m["content"] for m in example["messages"] if m["role"] == "user"))
+    asked = (text_of(m.get("content")) for _, m in messages_of(example) if m.get("role") == "user")
+    return normal("\n".join(asked))
 
 
-def without_duplicates(examples: Sequence[Example]) -> list[Example]:
+def without_duplicates(keyed: Sequence[Keyed]) -> list[Keyed]:
     """The examples in their order, each exact copy dropped after its first."""
-    seen: set[str] = set()
-    kept = []
-    for example in examples:
-        identity = repr(example["messages"])
-        if identity not in seen:
-            seen.add(identity)
-            kept.append(example)
-    return kept
+    first: dict[str, Keyed] = {}
+    for key, example in keyed:
+        first.setdefault(json.dumps(example, sort_keys=True), (key, example))
+    return list(first.values())
 
 
-def split_examples(examples: Sequence[Example], shares: Mapping[str, float]) -> dict[str, list[Example]]:
+def split_examples(keyed: Sequence[Keyed], shares: Mapping[str, float]) -> dict[str, list[Example]]:
     """The examples by split, in their order.
 
     The SHA-256 of an example's key is a point between 0 and 1, and the shares cut that line: so an example stays where
-    it is when others come or go, and two with the same question never part.
+    it is when others come or go, and two with the same key never part.
     """
     splits: dict[str, list[Example]] = {name: [] for name in shares}
-    for example in examples:
-        point = int(hashlib.sha256(key_of(example).encode()).hexdigest()[:16], 16) / 2**64
+    for key, example in keyed:
+        point = int(hashlib.sha256(key.encode()).hexdigest()[:16], 16) / 2**64
         edge = 0.0
         for name, share in shares.items():
             edge += share

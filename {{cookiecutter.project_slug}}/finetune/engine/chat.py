@@ -41,7 +41,7 @@ def check_chat(body: dict[str, Any]) -> None:
     }
     for key, (low, high, kind) in ranges.items():
         given: Any = body.get(key)
-        if given is not None and not (isinstance(given, kind) and low <= cast(float, given) <= high):
+        if given is not None and not (isinstance(given, kind) and low <= cast("float", given) <= high):
             raise ApiError(400, f"'{key}' must be a number from {low} to {high}.", "invalid_value", key)
     if body.get("top_logprobs") and not body.get("logprobs"):
         raise ApiError(400, "'top_logprobs' needs 'logprobs' to be true.", "invalid_value", "top_logprobs")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
+from finetune.engine import before_torch
 from finetune.engine.server import make_app
 from finetune.engine.store import Store, default_home
 
@@ -30,7 +31,9 @@ def listen(host: str, port: int) -> socket.socket:
 @contextmanager
 def server_of(key: str) -> Iterator[uvicorn.Server]:
     """Uvicorn over the store of `FINETUNE_HOME`, silent but for errors; its model threads end with the block."""
-    app = make_app(Store(default_home()), key)
+    store = Store(default_home())
+    before_torch(store.home)
+    app = make_app(store, key)
     yield uvicorn.Server(
         uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=2)
     )

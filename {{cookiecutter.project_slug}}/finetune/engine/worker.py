@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from finetune.engine import jobs
+from finetune.engine import before_torch, jobs
 from finetune.engine.encode import read_examples
 from finetune.engine.errors import JobError
 from finetune.engine.store import Row, Store
@@ -73,4 +73,5 @@ def run(store: Store, job: Row) -> None:
 
 if __name__ == "__main__":
     os.umask(0o077)
+    before_torch(Path(sys.argv[1]))
     main(Path(sys.argv[1]))

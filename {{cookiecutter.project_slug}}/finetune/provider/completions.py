@@ -93,7 +93,7 @@ def ask_side_by_side(
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         kept = answers.get(key)
         if kept is None:
-            completion = connection.client.chat.completions.create(**request, messages=cast(Any, list(messages)))
+            completion = connection.client.chat.completions.create(**request, messages=cast("Any", list(messages)))
             kept = completion.choices[0].message.content or ""
             answers.put(key, kept)
         return kept

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from finetune.data.rules import text_of
 from finetune.errors import FinetuneError
 from finetune.params import Params
 from finetune.provider.completions import answer_all
@@ -32,8 +33,8 @@ def predict(connection: Connection, params: Params, model: str) -> list[dict[str
         answers = answer_all(connection, model, prompts, params.evaluate, params.train.seed, progress)
     return [
         {
-            "asked": example["messages"][-2]["content"],
-            "expected": example["messages"][-1]["content"],
+            "asked": text_of(example["messages"][-2].get("content")),
+            "expected": text_of(example["messages"][-1].get("content")),
             "answer": answer.strip(),
         }
         for example, answer in zip(examples, answers, strict=True)

@@ -1,0 +1,159 @@
+"""Rows of any known shape become examples: which shape, their keys tell, or `data.format` says."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from finetune.data.prompts import build_examples
+from finetune.data.readers import Row
+from finetune.data.rules import KEYS, OUTPUTS, Example, is_trained
+from finetune.errors import FinetuneError
+
+Format = Literal["columns", "messages", "completion", "alpaca", "sharegpt", "preference"]
+SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+# A row is of a format when it has all these keys; the first that fits counts.
+SIGNS: dict[Format, tuple[set[str], ...]] = {
+    "messages": ({"messages"},),
+    "sharegpt": ({"conversations"},),
+    "preference": ({"input", *OUTPUTS}, {"prompt", "chosen", "rejected"}),
+    "completion": ({"prompt", "completion"},),
+    "alpaca": ({"instruction", "output"},),
+}
+
+
+def examples_of(
+    rows: Sequence[Row], form: Format | Literal["auto"], template: Mapping[str, str | None] | None, source: str
+) -> tuple[list[Example], Format]:
+    """One example per row, and the format they were in: plain columns by the prompt template, all else by its keys.
+
+    Raises FinetuneError naming the rows that are not of that format.
+    """
+    taken: Format = form if form != "auto" else "columns" if template else format_of(rows[0], source)
+    if taken == "columns":
+        if template is None:
+            raise FinetuneError("data.format is 'columns', but there is no data.prompt.", "Say how a row is asked.")
+        return build_examples(rows, template, source), taken
+    if template is not None:
+        raise FinetuneError(
+            f"data.prompt is for plain columns, but data.format is {taken!r}.", "Remove one of the two in params.yaml."
+        )
+    examples, wrong = [], []
+    for number, row in enumerate(rows, 1):
+        try:
+            examples.append(CONVERTERS[taken]({key: parsed(value) for key, value in row.items()}))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            wrong.append(f"row {number} ({why(error)})")
+    if wrong:
+        more = f" and {len(wrong) - 10} more" if len(wrong) > 10 else ""
+        raise FinetuneError(
+            f"{source}: not of the format {taken!r}: {', '.join(wrong[:10])}{more}.",
+            "Mend these rows, or name another format in data.format.",
+        )
+    return examples, taken
+
+
+def format_of(row: Row, source: str) -> Format:
+    """The format that a row's keys speak for. Raises FinetuneError when they speak for none."""
+    for name, signs in SIGNS.items():
+        if any(sign <= set(row) for sign in signs):
+            return name
+    raise FinetuneError(
+        f"{source}: its rows are of no known format; their keys are {', '.join(sorted(row)) or 'none'}.",
+        "Say under data.prompt in params.yaml how a row becomes a question and an answer.",
+    )
+
+
+def why(error: Exception) -> str:
+    return f"no {error}" if isinstance(error, KeyError) else str(error)
+
+
+def parsed(value: Any) -> Any:
+    """A cell of a table that holds a JSON list or object, as that; any other value as it is."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+def listed(value: Any, what: str) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"{what} is no list")
+    return value
+
+
+def texted(value: Any, what: str) -> str:
+    """A text that says something; numbers, as spreadsheets have them, are taken as they are written."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) if value is not None else ""
+    if not text.strip():
+        raise ValueError(f"{what} is empty")
+    return text.strip()
+
+
+def from_messages(row: Row) -> Example:
+    """Chat as it is: messages, tools and the like; other keys, and those that are null, are left out."""
+    return {"messages": listed(row["messages"], "messages")} | {
+        key: row[key] for key in sorted(KEYS["chat"] - {"messages"}) if row.get(key) not in (None, "")
+    }
+
+
+def from_completion(row: Row) -> Example:
+    """A prompt and its completion, as a question and its answer."""
+    return conversation((None, texted(row["prompt"], "prompt"), texted(row["completion"], "completion")))
+
+
+def from_alpaca(row: Row) -> Example:
+    """An instruction, what it is about behind it where there is any, and the output."""
+    about = row.get("input") or ""
+    asked = "\n\n".join(filter(None, [texted(row["instruction"], "instruction"), str(about).strip()]))
+    return conversation((row.get("system") or None, asked, texted(row["output"], "output")))
+
+
+def conversation(parts: tuple[str | None, str, str]) -> Example:
+    roles = zip(("system", "user", "assistant"), parts, strict=True)
+    return {"messages": [{"role": role, "content": text} for role, text in roles if text is not None]}
+
+
+def from_sharegpt(row: Row) -> Example:
+    """Turns that say who speaks (`from`) and what (`value`)."""
+    messages = [{"role": "system", "content": texted(row["system"], "system")}] if row.get("system") else []
+    for turn in listed(row["conversations"], "conversations"):
+        if turn["from"] not in SPEAKERS:
+            raise ValueError("a turn is from nobody known")
+        messages.append({"role": SPEAKERS[turn["from"]], "content": texted(turn["value"], "a turn")})
+    return {"messages": messages}
+
+
+def from_preference(row: Row) -> Example:
+    """A question with the answer to prefer and the one not to; OpenAI's keys, or prompt, chosen and rejected."""
+    if "input" in row:
+        return {key: row[key] for key in ("input", *OUTPUTS)}
+    asked, outputs = row["prompt"], [row["chosen"], row["rejected"]]
+    messages = asked if isinstance(asked, list) else [{"role": "user", "content": texted(asked, "prompt")}]
+    if all(isinstance(output, list) for output in outputs):  # whole conversations, the last turn being the answer
+        answers = [listed(output, "chosen and rejected")[-1:] for output in outputs]
+    else:
+        answers = [[{"role": "assistant", "content": texted(output, "chosen and rejected")}] for output in outputs]
+    return {"input": {"messages": messages}, OUTPUTS[0]: answers[0], OUTPUTS[1]: answers[1]}
+
+
+CONVERTERS: dict[Format, Callable[[Row], Example]] = {
+    "messages": from_messages,
+    "completion": from_completion,
+    "alpaca": from_alpaca,
+    "sharegpt": from_sharegpt,
+    "preference": from_preference,
+}
+
+
+def each_turn(example: Example) -> list[Example]:
+    """One example per assistant turn that is trained on, each with all that was said before, on which is no loss."""
+    messages = example["messages"]
+    turns = []
+    for end, message in enumerate(messages):
+        if is_trained(message):
+            before = [{**m, "weight": 0} if m.get("role") == "assistant" else m for m in messages[:end]]
+            last = {key: value for key, value in message.items() if key != "weight"}
+            turns.append({**example, "messages": [*before, last]})
+    return turns
