@@ -1,7 +1,7 @@
 """Training files, checked before anything is sent: line by line, then as a whole, then against other files.
 
 Every finding is reported, not the first: with a stable code, its file and line, what is wrong, and how to mend it. It
-never says what a text says.
+never says what a text says, but for the names of classes.
 """
 
 import json
@@ -52,7 +52,7 @@ class Finding:
 
 @dataclass
 class Checked:
-    """A file and what was found in it; `tokens` of its sound examples, None where nobody counts."""
+    """A file and what was found in it; `tokens` of its sound examples, empty where nobody counts."""
 
     file: str
     findings: list[Finding] = field(default_factory=list)
