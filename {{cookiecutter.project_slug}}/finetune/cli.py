@@ -3,6 +3,7 @@
 import os
 import secrets
 import sys
+from contextlib import nullcontext
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,11 +42,13 @@ def prepare() -> None:
     from finetune.stages import prepare as stage
 
     report = stage.run(load_params())
-    source = report.pop("source")
-    print(
-        f"prepare: read as {', '.join(f'{key} {value}' if key != 'format' else value for key, value in source.items())}"
-    )
+    source, _, codes = (report.pop(key) for key in ("source", "prompt", "codes"))
+    for file, note in source.items() if all(isinstance(note, dict) for note in source.values()) else [("", source)]:
+        told = (f"{key} {value}" if key != "format" else value for key, value in note.items())
+        print(f"prepare: {file and file + ' '}read as {', '.join(told)}")
     print("prepare: " + ", ".join(f"{value} {key.replace('_', ' ')}" for key, value in report.items()))
+    if codes:
+        print("prepare: answers as codes of one token: " + ", ".join(f"{v} {k}" for k, v in codes.items()))
 
 
 @app.command()
@@ -59,6 +62,7 @@ def validate() -> None:
     cost = f"{usd} dollars" if isinstance(usd, str) else f"${usd:.2f}"
     about = "" if report["tokens_exact"] else "about "
     print(f"validate: no mistakes; {about}{report['train_tokens_per_epoch']:,} training tokens an epoch, {cost}")
+    print(f"validate: read what will be trained on in {stage.PAGE}")
     if report["warnings"]:
         told = ", ".join(f"{times} {code}" for code, times in report["warnings"].items())
         print(f"warnings: {told}; look at them with: finetune check data/prepared/*.jsonl")
@@ -144,21 +148,25 @@ def check(
 
     Examples: finetune check train.jsonl --against test.jsonl · finetune check *.jsonl --format github
     """
-    from finetune.data import checks, repair
-    from finetune.data.tokens import counter
+    from finetune.data import between, findings, repair
     from finetune.provider.catalogue import look_up
+    from finetune.report.progress import progress_bar
 
     known = look_up(base, "openai") if base else None
     if fix:
         files = [repaired(file, *repair.repair(file)) for file in files]
-    report = checks.check(
-        files,
-        against or (),
-        method=method.value if method else None,
-        count=counter(known.encoding) if known and known.context else None,
-        context=known.context if known else None,
+    with progress_bar("check") if sys.stderr.isatty() else nullcontext() as progress:
+        report = between.check(
+            files,
+            against or (),
+            method=method.value if method else None,
+            encoding=known.encoding if known and known.context else None,
+            context=known.context if known else None,
+            progress=progress,
+        )
+    told = {Format.text: findings.as_text, Format.json: findings.as_json, Format.github: findings.as_github}[form](
+        report
     )
-    told = {Format.text: checks.as_text, Format.json: checks.as_json, Format.github: checks.as_github}[form](report)
     if told:
         print(told)
     if report["errors"]:
@@ -190,16 +198,15 @@ def estimate(
     from finetune.data.checks import check_file
     from finetune.data.cost import auto_epochs
     from finetune.data.cost import estimate as cost_of
-    from finetune.data.tokens import counter
     from finetune.provider.catalogue import look_up
 
     if n_epochs != "auto" and not (n_epochs.isdecimal() and 1 <= int(n_epochs) <= 50):
         raise typer.BadParameter("a number from 1 to 50, or auto", param_hint="--n-epochs")
     known = look_up(base, "openai")
-    checked = check_file(file, count=counter(known.encoding))
+    checked = check_file(file, encoding=known.encoding)
     errors = sum(finding.severity == "error" for finding in checked.findings)
     epochs = int(n_epochs) if n_epochs != "auto" else auto_epochs(len(checked.tokens))
-    report = cost_of(checked.tokens, epochs, known.context, known.training, known.seconds)
+    report = cost_of(checked.tokens.tolist(), epochs, known.context, known.training, known.seconds)
     retired = known.retired(datetime.date.today())
     report |= {"retired": retired, "tokens_exact": known.tokens_exact}
     if as_json:

@@ -23,28 +23,57 @@ class Prompt(Section):
 
 
 class Split(Section):
-    """Shares of the data; they add up to 1."""
+    """Shares of the data, which add up to 1; or the column that names each row's split."""
 
-    train: Annotated[float, Field(gt=0, lt=1)]
-    valid: Annotated[float, Field(ge=0, lt=1)]
-    test: Annotated[float, Field(gt=0, lt=1)]
+    train: Annotated[float, Field(gt=0, lt=1)] | None = None
+    valid: Annotated[float, Field(ge=0, lt=1)] | None = None
+    test: Annotated[float, Field(gt=0, lt=1)] | None = None
+    column: str | None = None
+
+    @property
+    def shares(self) -> list[float]:
+        """Of train, valid and test; none where a column decides."""
+        shares = (self.train, self.valid, self.test)
+        return [share for share in shares if share is not None]
 
     @model_validator(mode="after")
     def adds_up(self) -> "Split":
-        if abs(self.train + self.valid + self.test - 1) > 1e-9:
-            raise ValueError("train, valid and test must add up to 1")
+        if self.column is not None and not self.shares:
+            return self
+        if self.column is not None or len(self.shares) < 3 or abs(sum(self.shares) - 1) > 1e-9:
+            raise ValueError("train, valid and test must add up to 1, or column stand alone")
         return self
 
 
+class Files(Section):
+    """A file for each split, as they were given."""
+
+    train: str
+    valid: str | None = None
+    test: str
+
+
 class Data(Section):
-    file: str
+    file: str | None = None
+    files: Files | None = None
     sheet: str | None = None
     format: Literal["auto", "columns", "messages", "completion", "alpaca", "sharegpt", "preference"] = "auto"
     prompt: Prompt | None = None
     turns: Literal["all", "each"] = "all"
     group: str | None = None
     labels: list[str] = []
-    split: Split
+    codes: bool = False
+    split: Split | None = None
+
+    @model_validator(mode="after")
+    def is_split_once(self) -> "Data":
+        if (self.file is None) == (self.files is None):
+            raise ValueError("give file, or files for each split")
+        if (self.split is None) == (self.files is None):
+            raise ValueError("split a file by split; files are split already")
+        if self.group and (self.split is None or self.split.column):
+            raise ValueError("group is for splits by shares")
+        return self
 
 
 class Provider(Section):
@@ -55,6 +84,13 @@ class Provider(Section):
 Auto = Literal["auto"]
 
 
+class Budget(Section):
+    """What a job may cost at most, by the estimate made before it."""
+
+    usd: Annotated[float, Field(ge=0)] | None = None
+    minutes: Annotated[float, Field(gt=0)] | None = None
+
+
 class Train(Section):
     base: str
     method: Literal["supervised"]
@@ -63,6 +99,7 @@ class Train(Section):
     learning_rate_multiplier: Annotated[float, Field(gt=0)] | Auto
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)]
     suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    budget: Budget = Budget()
 
 
 class Evaluate(Section):

@@ -14,23 +14,28 @@ import orjson
 from finetune.errors import FinetuneError
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Put `content` at `path` through a temporary file and a rename. Raises FinetuneError when the disk is full."""
+def write_lines(path: Path, lines: Iterable[bytes]) -> None:
+    """Put `lines` at `path` through a temporary file and a rename. Raises FinetuneError when the disk is full."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as out:
-            out.write(content)
+            out.writelines(lines)
             out.flush()
             os.fsync(out.fileno())
         temporary.replace(path)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise FinetuneError(
             f"Cannot write {path}: {error.strerror or error}.",
             "Make room or mend the permissions, then run the same command again; what was there before is untouched.",
         ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    write_lines(path, [content])
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.data.checks import Checked, as_github, as_text, check, check_file, check_lines
-from finetune.data.near import NEAR, nearest, pieces, similarity
+from finetune.data.between import check
+from finetune.data.checks import check_file
+from finetune.data.findings import as_github, as_text
+from finetune.data.near import NEAR, pieces, similarity, twins_of
 from finetune.data.repair import as_utf8, lines_of, mended, repair
 from finetune.data.rules import RULES
-from finetune.data.tokens import counter
 
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
 CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "東京"}'}}
@@ -79,9 +81,7 @@ def test_reinforcement_keeps_other_keys_and_open_questions(tmp_path: Path) -> No
 
 def test_what_is_over_the_context_is_found_with_its_tokens(tmp_path: Path) -> None:
     long = {"messages": [{"role": "user", "content": "word " * 49 + "word"}, {"role": "assistant", "content": "yes"}]}
-    report = check(
-        [write(tmp_path / "a.jsonl", SOUND[0], long)], training=False, count=counter("o200k_base"), context=40
-    )
+    report = check([write(tmp_path / "a.jsonl", SOUND[0], long)], training=False, encoding="o200k_base", context=40)
     assert [(f["code"], f["line"]) for f in report["findings"]] == [("too_long", 2)]
     assert "60 tokens" in report["findings"][0]["message"]
 
@@ -159,12 +159,12 @@ def test_no_rule_raises_whatever_an_example_holds(example: dict[str, Any]) -> No
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.binary(max_size=40) | BROKEN.map(lambda value: json.dumps(value).encode()), max_size=6))
 def test_no_file_ends_in_a_traceback(lines: list[bytes]) -> None:
-    checked = Checked("none.jsonl")
-    try:
-        check_lines(checked, iter(lines), None, None, None, "refused")
-    except FileNotFoundError:  # the first line may be the start of a document, for which the file is read
-        return
-    assert len(checked.lines) == len(checked.questions) == len(checked.answers)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.jsonl"
+        path.write_bytes(b"\n".join(lines))
+        checked = check_file(path, encoding="o200k_base")
+        assert len(checked.rows) <= len(lines) + 40 * len(lines)
+        assert len(checked.rows) or checked.findings
 
 
 SENTENCES = [
@@ -189,12 +189,12 @@ def test_near_duplicates_are_found_and_others_are_not() -> None:
             kinds += [sentence[:at] + "x" + sentence[at + 1 :], sentence.upper() + "!", "  " + sentence + "。"]
             copies.append(draw.choice(kinds))
             sources.append(index)
-    found = nearest(copies, SENTENCES)
+    found = twins_of(copies, SENTENCES)
     exact = [i for i, s in enumerate(sources) if similarity(pieces(copies[i]), pieces(SENTENCES[s])) >= NEAR]
     assert [found[i][0] for i in exact] == [sources[i] for i in exact]
     assert len(exact) / len(copies) > 0.95
     for index, sentence in enumerate(SENTENCES):
-        assert nearest([sentence], SENTENCES[:index] + SENTENCES[index + 1 :]) == {}
+        assert twins_of([sentence], SENTENCES[:index] + SENTENCES[index + 1 :]) == {}
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

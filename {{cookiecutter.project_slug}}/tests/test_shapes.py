@@ -14,6 +14,11 @@ from finetune.errors import FinetuneError
 TOOLS = [{"type": "function", "function": {"name": "weather"}}]
 
 
+def examples(*arguments: Any) -> tuple[list[Any], str]:
+    pairs, form = examples_of(*arguments)
+    return [example for _, example in pairs], form
+
+
 def chat(*texts: str, system: str | None = None) -> dict[str, Any]:
     roles = ["user", "assistant"] * len(texts)
     turns = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
@@ -60,16 +65,35 @@ def chat(*texts: str, system: str | None = None) -> dict[str, Any]:
     ],
 )
 def test_a_shape_is_known_by_its_keys(row: dict[str, Any], form: str, example: dict[str, Any]) -> None:
-    assert examples_of([row], "auto", None, "raw") == ([example], form)
+    assert examples([row], "auto", None, "raw") == ([example], form)
 
 
 def test_a_template_makes_rows_plain_columns() -> None:
     template = {"system": None, "user": "{prompt}", "assistant": "{completion}"}
-    assert examples_of([{"prompt": "a", "completion": "b"}], "auto", template, "raw") == ([chat("a", "b")], "columns")
+    assert examples([{"prompt": "a", "completion": "b"}], "auto", template, "raw") == ([chat("a", "b")], "columns")
     with pytest.raises(FinetuneError, match="Remove one of the two"):
-        examples_of([{"prompt": "a", "completion": "b"}], "completion", template, "raw")
+        examples([{"prompt": "a", "completion": "b"}], "completion", template, "raw")
     with pytest.raises(FinetuneError, match=r"no data\.prompt"):
-        examples_of([{"a": "b"}], "columns", None, "raw")
+        examples([{"a": "b"}], "columns", None, "raw")
+
+
+TEMPLATE = {"system": None, "user": "{question}", "assistant": "{answer}"}
+
+
+def test_cells_are_put_in_as_they_are() -> None:
+    [built], _ = examples([{"question": "{answer} or {x}?", "answer": "a"}], "auto", TEMPLATE, "raw.csv")
+    assert built == chat("{answer} or {x}?", "a")
+
+
+def test_an_unknown_column_is_named_with_those_there_are() -> None:
+    with pytest.raises(FinetuneError, match=r"'questoin'(.|\n)*answer, question"):
+        examples([{"question": "a", "answer": "b"}], "auto", {**TEMPLATE, "user": "{questoin}"}, "raw.csv")
+
+
+def test_rows_with_nothing_to_answer_are_counted() -> None:
+    rows = [{"question": "a", "answer": "b"}, {"question": "a", "answer": " "}]
+    with pytest.raises(FinetuneError, match=r"raw\.csv: .*: row 2 \(nothing to ask or to answer\)"):
+        examples(rows, "auto", TEMPLATE, "raw.csv")
 
 
 def test_rows_of_no_shape_or_of_two_are_named() -> None:
@@ -77,11 +101,11 @@ def test_rows_of_no_shape_or_of_two_are_named() -> None:
         format_of({"question": "a", "answer": "b"}, "raw")
     rows = [chat("a", "b"), {"prompt": "a"}, {"messages": []}, {"messages": "[]x"}]
     with pytest.raises(FinetuneError, match=r"row 2 \(no 'messages'\), row 3 \(messages is no list\), row 4"):
-        examples_of(rows, "auto", None, "raw")
+        examples(rows, "auto", None, "raw")
     with pytest.raises(FinetuneError, match="from nobody known"):
-        examples_of([{"conversations": [{"from": "bot", "value": "a"}]}], "auto", None, "raw")
+        examples([{"conversations": [{"from": "bot", "value": "a"}]}], "auto", None, "raw")
     with pytest.raises(FinetuneError, match="output is empty"):
-        examples_of([{"instruction": "a", "output": " "}], "auto", None, "raw")
+        examples([{"instruction": "a", "output": " "}], "auto", None, "raw")
 
 
 def test_each_turn_is_an_example_with_what_was_said_before() -> None:
@@ -112,5 +136,5 @@ def test_no_row_ends_in_a_traceback(form: Any, data: st.DataObject) -> None:
     names = st.sampled_from([*keys.split(), "preferred_output", "non_preferred_output"])
     rows = data.draw(st.lists(st.dictionaries(names, VALUE, max_size=6), min_size=1, max_size=3))
     with suppress(FinetuneError):
-        examples, _ = examples_of(rows, form, None, "raw")
-        assert len(examples) == len(rows)
+        found, _ = examples(rows, form, None, "raw")
+        assert len(found) == len(rows)

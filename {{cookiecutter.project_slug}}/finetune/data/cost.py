@@ -1,5 +1,6 @@
 """What a fine-tune will cost: epochs, billed tokens, dollars, seconds."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,20 @@ def auto_epochs(examples: int) -> int:
 def dollars(tokens: float, price: float | None) -> float | str:
     """What tokens cost at a price per million, to four places; UNKNOWN without one."""
     return UNKNOWN if price is None else round(tokens * price / 1_000_000, 4)
+
+
+def of_calls(prompt_tokens: float, answer_tokens: float, prices: tuple[float | None, float | None]) -> float | str:
+    """Dollars for prompts and answers at prices per million of either; UNKNOWN where one is not known."""
+    asked, answered = dollars(prompt_tokens, prices[0]), dollars(answer_tokens, prices[1])
+    return UNKNOWN if isinstance(asked, str) or isinstance(answered, str) else round(asked + answered, 4)
+
+
+def break_even(train_usd: float | str, base_call: float | str, tuned_call: float | str) -> int | str | None:
+    """How many calls pay for a training; None where the tuned model's are no cheaper, UNKNOWN without the prices."""
+    if isinstance(train_usd, str) or isinstance(base_call, str) or isinstance(tuned_call, str):
+        return UNKNOWN
+    saved = base_call - tuned_call
+    return math.ceil(train_usd / saved) if saved > 0 else None
 
 
 def estimate(

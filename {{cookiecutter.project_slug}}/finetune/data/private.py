@@ -9,12 +9,22 @@ NO_SECRETS = {"Public IP (ipv4)", "Artifactory Credentials"}
 EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}")
 # Data of people that are not theirs alone: addresses of no one.
 NOBODY = re.compile(r"@(?:[\w-]+\.)*example\.(?:com|org|net)$|\.(?:example|invalid|test)$", re.IGNORECASE)
-DIGITS = re.compile(r"\d(?:[ \-.()/]{0,2}\d){6,}")  # whatever may be a number of a phone, a card, a person
+WIDE_DIGITS = str.maketrans("０１２３４５６７８９", "0123456789")
+DIGITS = re.compile(r"[0-9](?:[ \-.()/]{0,2}[0-9]){6,}")  # whatever may be a number of a phone, a card, a person
 CARD = re.compile(r"(?<![\d.-])[3-6]\d{3}(?:[ -]?\d{2,6}){2,4}(?![\d.-])")
 IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 US_NUMBER = re.compile(r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])")
 KOREAN_NUMBER = re.compile(r"(?<![\d-])\d{6}-\d{7}(?![\d-])")
 KANA, HANGUL = re.compile(r"[\u3040-\u30ff]"), re.compile(r"[\uac00-\ud7a3]")
+
+# Nearly all texts hold neither secret nor number, which is told by looking at bytes: what looks like a secret counts
+# only with one of these words, or with so many letters of keys in a row, which all but short stand-ins have; every
+# number has seven digits with nothing but separators between them.
+SECRET_WORDS = ("://", "PRIVATE KEY")
+KEY_LETTERS = bytes.maketrans(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz/+=_-\\", b"k" * 68)
+LONG_KEY = b"k" * 20
+AS_DIGIT = bytes.maketrans(b"123456789", b"0" * 9)
+SEPARATORS, SEVEN_DIGITS = b" -.()/", b"0" * 7
 
 
 @cache
@@ -24,24 +34,38 @@ def secret_patterns() -> list[tuple[str, re.Pattern[str]]]:
 
     kinds: list[tuple[str, type]] = sorted(get_mapping_from_secret_type_to_class().items())
     return [
-        (name, pattern)
+        # Keys are ASCII, and so are the letters and digits of these patterns.
+        (name, re.compile(pattern.pattern, pattern.flags & ~re.UNICODE | re.ASCII))
         for name, detector in kinds
         if name not in NO_SECRETS
         for pattern in getattr(detector, "denylist", ())
     ]
 
 
+def may_hold_secret(text: str) -> bool:
+    """Whether it is worth trying the patterns on a text: they are many, and slow."""
+    return any(word in text for word in SECRET_WORDS) or LONG_KEY in text.encode("utf-8", "replace").translate(
+        KEY_LETTERS
+    )
+
+
 def secrets_in(text: str) -> Iterator[str]:
     """The kinds of secrets in a text, each once."""
-    yield from dict.fromkeys(name for name, pattern in secret_patterns() if pattern.search(text))
+    if may_hold_secret(text):
+        yield from dict.fromkeys(name for name, pattern in secret_patterns() if pattern.search(text))
 
 
 def personal_data_in(text: str) -> Iterator[str]:
     """The kinds of personal data in a text, each once. Numbers must pass their own check digits."""
-    if any(not NOBODY.search(address) for address in EMAIL.findall(text)):
+    if "@" in text and any(not NOBODY.search(address) for address in EMAIL.findall(text)):
         yield "an e-mail address"
-    if DIGITS.search(text):
-        yield from (kind for kind, pattern, check in NUMBERS if any(map(check, pattern.findall(text))))
+    if not text.isascii():
+        text = text.translate(WIDE_DIGITS)
+    masked = text.encode("utf-8", "replace").translate(AS_DIGIT)
+    if SEVEN_DIGITS in masked.translate(None, SEPARATORS) and DIGITS.search(text):
+        for kind, mask, pattern, check in NUMBERS:
+            if mask in masked and any(map(check, pattern.findall(text))):
+                yield kind
         if has_phone(text):
             yield "a phone number"
 
@@ -71,11 +95,12 @@ def is_korean_number(text: str) -> bool:
     return bool(rrn.is_valid(text))
 
 
-NUMBERS: list[tuple[str, re.Pattern[str], Callable[[str], bool]]] = [
-    ("a payment card's number", CARD, is_card),
-    ("a bank account (IBAN)", IBAN, is_iban),
-    ("a US social security number", US_NUMBER, is_us_number),
-    ("a Korean resident number", KOREAN_NUMBER, is_korean_number),
+# The kind, what must stand in a text whose digits are all 0 (it is quickly looked for), the pattern, the check digits.
+NUMBERS: list[tuple[str, bytes, re.Pattern[str], Callable[[str], bool]]] = [
+    ("a payment card's number", b"0000", CARD, is_card),
+    ("a bank account (IBAN)", b"00", IBAN, is_iban),
+    ("a US social security number", b"000-00-0000", US_NUMBER, is_us_number),
+    ("a Korean resident number", b"000000-0000000", KOREAN_NUMBER, is_korean_number),
 ]
 
 

@@ -1,45 +1,31 @@
-"""Rows become chat examples by the prompt template of `params.yaml`."""
+"""Rows become chat examples by the prompt template of `params.yaml`: here, and nowhere else."""
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Set
 
 from finetune.data.readers import Row
-from finetune.data.rules import Example
 from finetune.errors import FinetuneError
 
 Message = dict[str, str]
+Template = Mapping[str, str | None]  # the texts of system, user and assistant
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
-def build_examples(rows: Sequence[Row], template: Mapping[str, str | None], source: str) -> list[Example]:
-    """One chat example per row: the template's system, user and assistant texts with the row's cells in them.
+def fill(template: Template, row: Row) -> list[Message]:
+    """The messages of one row. A cell is put in as it is: braces inside it stand for themselves.
 
-    Raises FinetuneError for a column that the data lack, and for rows whose question or answer would be empty.
+    Raises ValueError where a message would be empty.
     """
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    for role, text in template.items():
-        for column in PLACEHOLDER.findall(text or ""):
-            if column not in columns:
-                raise FinetuneError(
-                    f"data.prompt.{role} in params.yaml names the column {column!r}, which {source} lacks.",
-                    f"Its columns are: {', '.join(columns)}.",
-                )
-    examples: list[Example] = [{"messages": fill(template, row)} for row in rows]
-    empty = [n for n, e in enumerate(examples, 1) if not all(m["content"].strip() for m in e["messages"])]
-    if empty:
-        shown = ", ".join(map(str, empty[:10])) + (f" and {len(empty) - 10} more" if len(empty) > 10 else "")
-        raise FinetuneError(f"{source}: rows with nothing to ask or to answer: {shown}.", "Fill or remove these rows.")
-    return examples
-
-
-def fill(template: Mapping[str, str | None], row: Row) -> list[Message]:
-    """The messages of one row. A cell is put in as it is: braces inside it stand for themselves."""
-    return [
+    messages = [
         {"role": role, "content": PLACEHOLDER.sub(lambda match: cell_text(row.get(match[1])), text).strip()}
         for role, text in template.items()
         if text is not None
     ]
+    if not all(message["content"] for message in messages):
+        raise ValueError("nothing to ask or to answer")
+    return messages
 
 
 def cell_text(value: object) -> str:
@@ -47,3 +33,19 @@ def cell_text(value: object) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def check_columns(template: Template, columns: Set[str], source: str) -> None:
+    """Raises FinetuneError for a column that a template names and the data lack."""
+    for role, text in template.items():
+        for column in PLACEHOLDER.findall(text or ""):
+            if column not in columns:
+                raise FinetuneError(
+                    f"data.prompt.{role} in params.yaml names the column {column!r}, which {source} lacks.",
+                    f"Its columns are: {', '.join(sorted(columns))}.",
+                )
+
+
+def fingerprint_of(template: Template | None) -> str | None:
+    """The SHA-256 of a template: what was trained with one prompt is to be asked with the same."""
+    return hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest() if template else None

@@ -11,8 +11,9 @@ from typing import Any
 
 import orjson
 
+from finetune.data.examples import KEYS, Example, messages_of, shape_of
 from finetune.data.readers import MARKS
-from finetune.data.rules import CONTROL, KEYS, MESSAGE_KEYS, Example, messages_of, shape_of
+from finetune.data.rules import CONTROL, MESSAGE_KEYS
 from finetune.errors import FinetuneError
 from finetune.record import write_bytes
 

@@ -12,20 +12,26 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from finetune.data.examples import (
+    KEYS,
+    OUTPUTS,
+    Example,
+    Shape,
+    calls_of,
+    has_call,
+    is_trained,
+    message_lists,
+    messages_of,
+    shape_of,
+    text_of,
+    texts_of,
+)
 from finetune.data.private import personal_data_in, secrets_in
 
 Severity = Literal["error", "warning"]
-Shape = Literal["chat", "completion", "preference"]
-Example = dict[str, Any]
 Found = Iterator[tuple[str, str]]
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-OUTPUTS = ("preferred_output", "non_preferred_output")
-KEYS: dict[Shape, frozenset[str]] = {
-    "chat": frozenset({"messages", "tools", "parallel_tool_calls", "functions"}),
-    "completion": frozenset({"prompt", "completion"}),
-    "preference": frozenset({"input", *OUTPUTS}),
-}
 MESSAGE_KEYS = {"role", "content", "name", "weight", "tool_calls", "tool_call_id", "function_call", "refusal"}
 # What ends or divides a text for a model: inside a text, servers refuse it, or read it as what it says.
 SPECIAL_TOKEN = re.compile(
@@ -33,6 +39,7 @@ SPECIAL_TOKEN = re.compile(
     r"|begin_of_text|end_of_text|start_header_id|end_header_id|eot_id)\|>"
 )
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+NO_CAPITAL, NO_SMALL = (bytes(set(range(256)) - set(letters)) for letters in (range(65, 91), range(97, 123)))
 LONG_SHOUT = 20  # letters; shorter texts in capitals are names and abbreviations
 
 
@@ -42,6 +49,7 @@ class Rule:
     severity: Severity
     shapes: tuple[Shape, ...]
     find: Callable[[Example], Found]
+    find_in: Callable[[str], Found] | None = None  # for rules that look at each text by itself
 
 
 RULES: list[Rule] = []
@@ -59,59 +67,21 @@ def rule(
     return enter
 
 
-def shape_of(example: Example) -> Shape | None:
-    """The shape that an example's keys speak for; None where they speak for none."""
-    if "messages" in example:
-        return "chat"
-    if "input" in example or any(key in example for key in OUTPUTS):
-        return "preference"
-    return "completion" if "prompt" in example or "completion" in example else None
+def text_rule(
+    code: str, severity: Severity = "error", shapes: tuple[Shape, ...] = ("chat", "completion", "preference")
+) -> Callable[[Callable[[str], Found]], Callable[[str], Found]]:
+    """Enter a function of one text among the rules; what it finds is said behind the text's path."""
 
+    def enter(find_in: Callable[[str], Found]) -> Callable[[str], Found]:
+        def find(example: Example) -> Found:
+            for path, text in texts_of(example):
+                for what, fix in find_in(text):
+                    yield f"{path} {what}", fix
 
-def message_lists(example: Example) -> Iterator[tuple[str, Any]]:
-    """Each place that holds messages, by its path, with whatever is there."""
-    if "messages" in example:
-        yield "messages", example["messages"]
-    if "input" in example:
-        given = example["input"]
-        yield "input.messages", given.get("messages") if isinstance(given, dict) else None
-    yield from ((key, example[key]) for key in OUTPUTS if key in example)
+        RULES.append(Rule(code, severity, shapes, find, find_in))
+        return find_in
 
-
-def messages_of(example: Example) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each message that is an object, by its path."""
-    for path, messages in message_lists(example):
-        if isinstance(messages, list):
-            yield from ((f"{path}[{n}]", m) for n, m in enumerate(messages) if isinstance(m, dict))
-
-
-def text_of(content: Any) -> str:
-    """The text of a message's content, whether it is given whole or in parts; anything else has none."""
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else []
-    texts = (part.get("text") for part in parts if isinstance(part, dict) and part.get("type") == "text")
-    return "\n".join(text for text in texts if isinstance(text, str))
-
-
-def texts_of(example: Example) -> Iterator[tuple[str, str]]:
-    """Every text of an example, by its path."""
-    for path, message in messages_of(example):
-        yield f"{path}.content", text_of(message.get("content"))
-    yield from ((key, example[key]) for key in ("prompt", "completion") if isinstance(example.get(key), str))
-
-
-def calls_of(message: dict[str, Any]) -> list[dict[str, Any]]:
-    calls = message.get("tool_calls")
-    return [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
-
-
-def has_call(message: dict[str, Any]) -> bool:
-    return bool(message.get("tool_calls") or message.get("function_call"))
-
-
-def is_trained(message: dict[str, Any]) -> bool:
-    return message.get("role") == "assistant" and message.get("weight", 1) == 1
+    return enter
 
 
 def shown(value: Any) -> str:
@@ -317,20 +287,18 @@ def calls_and_their_results_match(example: Example) -> Found:
         asked |= {str(call.get("id")): f"{path}.tool_calls[{n}]" for n, call in enumerate(calls_of(message))}
 
 
-@rule("special_token", shapes=("chat", "completion", "preference"))
-def no_text_holds_a_special_token(example: Example) -> Found:
-    for path, text in texts_of(example):
-        for token in dict.fromkeys(SPECIAL_TOKEN.findall(text)):
-            yield f"{path} holds the special token {token}", "Remove it: servers refuse the file."
+@text_rule("special_token")
+def no_special_token(text: str) -> Found:
+    for token in dict.fromkeys(SPECIAL_TOKEN.findall(text)):
+        yield f"holds the special token {token}", "Remove it: servers refuse the file."
 
 
-@rule("control_character", "warning", shapes=("chat", "completion", "preference"))
-def no_text_holds_a_control_character(example: Example) -> Found:
-    for path, text in texts_of(example):
-        if found := CONTROL.search(text):
-            yield f"{path} holds the control character U+{ord(found[0]):04X}", "Remove it."
-        elif "\ufffd" in text:
-            yield f"{path} holds U+FFFD, left by a wrong encoding", "Read the source in its own encoding."
+@text_rule("control_character", "warning")
+def no_control_character(text: str) -> Found:
+    if found := CONTROL.search(text):
+        yield f"holds the control character U+{ord(found[0]):04X}", "Remove it."
+    elif "\ufffd" in text:
+        yield "holds U+FFFD, left by a wrong encoding", "Read the source in its own encoding."
 
 
 @rule("empty_text", "warning", shapes=("chat", "completion", "preference"))
@@ -343,37 +311,40 @@ def no_question_is_empty(example: Example) -> Found:
         yield "the completion is empty", "Fill it, or remove the example."
 
 
-@rule("trailing_space", "warning", shapes=("chat", "preference"))
-def no_text_ends_in_space(example: Example) -> Found:
-    for path, text in texts_of(example):
-        if text.strip() and text != text.rstrip():
-            yield f"{path} ends in white space", "Strip it: the model learns to add it, or to expect it."
+@text_rule("trailing_space", "warning", shapes=("chat", "preference"))
+def no_space_at_the_end(text: str) -> Found:
+    if text.strip() and text != text.rstrip():
+        yield "ends in white space", "Strip it: the model learns to add it, or to expect it."
 
 
-@rule("upper_case", "warning", shapes=("chat", "completion", "preference"))
-def no_text_shouts(example: Example) -> Found:
-    for path, text in texts_of(example):
-        upper = sum(map(str.isupper, text))
-        if upper > LONG_SHOUT and upper > 2 * sum(map(str.islower, text)):
-            yield f"{path} is mostly in capitals", "Write it as the model shall read and write."
+def is_shout(text: str) -> bool:
+    """Whether a text is mostly in capitals: more than two for each small letter, as OpenAI's old tool had it."""
+    if text.isascii():
+        upper, lower = len(text.encode().translate(None, NO_CAPITAL)), len(text.encode().translate(None, NO_SMALL))
+    else:
+        upper, lower = sum(map(str.isupper, text)), sum(map(str.islower, text))
+    return upper > LONG_SHOUT and upper > 2 * lower
 
 
-@rule("not_normal_form", "warning", shapes=("chat", "completion", "preference"))
-def texts_are_composed(example: Example) -> Found:
-    for path, text in texts_of(example):
-        if not text.isascii() and not unicodedata.is_normalized("NFC", text):
-            yield f"{path} has letters and accents apart (not Unicode NFC)", "Compose them: other tokens are learnt."
+@text_rule("upper_case", "warning")
+def no_shouting(text: str) -> Found:
+    if is_shout(text):
+        yield "is mostly in capitals", "Write it as the model shall read and write."
 
 
-@rule("secret", "warning", shapes=("chat", "completion", "preference"))
-def no_text_holds_a_secret(example: Example) -> Found:
-    for path, text in texts_of(example):
-        for kind in secrets_in(text):
-            yield f"{path} holds what looks like a secret ({kind})", "Remove it, and change that secret: it may leak."
+@text_rule("not_normal_form", "warning")
+def composed(text: str) -> Found:
+    if not text.isascii() and not unicodedata.is_normalized("NFC", text):
+        yield "has letters and accents apart (not Unicode NFC)", "Compose them: other tokens are learnt."
 
 
-@rule("personal_data", "warning", shapes=("chat", "completion", "preference"))
-def no_text_holds_personal_data(example: Example) -> Found:
-    for path, text in texts_of(example):
-        for kind in personal_data_in(text):
-            yield f"{path} holds what looks like {kind}", "Replace it by a stand-in: the model may repeat it."
+@text_rule("secret", "warning")
+def no_secret(text: str) -> Found:
+    for kind in secrets_in(text):
+        yield f"holds what looks like a secret ({kind})", "Remove it, and change that secret: it may leak."
+
+
+@text_rule("personal_data", "warning")
+def no_personal_data(text: str) -> Found:
+    for kind in personal_data_in(text):
+        yield f"holds what looks like {kind}", "Replace it by a stand-in: the model may repeat it."

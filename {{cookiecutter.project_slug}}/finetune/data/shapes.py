@@ -1,15 +1,17 @@
 """Rows of any known shape become examples: which shape, their keys tell, or `data.format` says."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, Literal
 
-from finetune.data.prompts import build_examples
+from finetune.data.examples import KEYS, OUTPUTS, Example, is_trained
+from finetune.data.prompts import Template, check_columns, fill
 from finetune.data.readers import Row
-from finetune.data.rules import KEYS, OUTPUTS, Example, is_trained
 from finetune.errors import FinetuneError
 
 Format = Literal["columns", "messages", "completion", "alpaca", "sharegpt", "preference"]
+SHOWN = 10  # rows named in an error
 SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 # A row is of a format when it has all these keys; the first that fits counts.
 SIGNS: dict[Format, tuple[set[str], ...]] = {
@@ -22,34 +24,54 @@ SIGNS: dict[Format, tuple[set[str], ...]] = {
 
 
 def examples_of(
-    rows: Sequence[Row], form: Format | Literal["auto"], template: Mapping[str, str | None] | None, source: str
-) -> tuple[list[Example], Format]:
-    """One example per row, and the format they were in: plain columns by the prompt template, all else by its keys.
+    rows: Iterable[Row],
+    form: Format | Literal["auto"],
+    template: Template | None,
+    source: str,
+    fixed: Mapping[str, str] | None = None,
+) -> tuple[Iterator[tuple[Row, Example]], Format]:
+    """Each row with its example as they come, and the format that they are taken for.
 
-    Raises FinetuneError naming the rows that are not of that format.
+    Plain columns become examples by the prompt template, in which `fixed` stands for columns that all rows share; all
+    else by its keys. When all rows were seen, FinetuneError
+    names those that are not of that format, or the column that the template names and none has.
     """
-    taken: Format = form if form != "auto" else "columns" if template else format_of(rows[0], source)
-    if taken == "columns":
-        if template is None:
-            raise FinetuneError("data.format is 'columns', but there is no data.prompt.", "Say how a row is asked.")
-        return build_examples(rows, template, source), taken
-    if template is not None:
+    rows = iter(rows)
+    first = next(rows)
+    taken: Format = form if form != "auto" else "columns" if template else format_of(first, source)
+    if taken == "columns" and template is None:
+        raise FinetuneError("data.format is 'columns', but there is no data.prompt.", "Say how a row is asked.")
+    if taken != "columns" and template is not None:
         raise FinetuneError(
             f"data.prompt is for plain columns, but data.format is {taken!r}.", "Remove one of the two in params.yaml."
         )
-    examples, wrong = [], []
+    return converted(chain([first], rows), taken, template, source, fixed or {}), taken
+
+
+def converted(
+    rows: Iterable[Row], form: Format, template: Template | None, source: str, fixed: Mapping[str, str]
+) -> Iterator[tuple[Row, Example]]:
+    columns: set[str] = set()
+    wrong: list[str] = []
     for number, row in enumerate(rows, 1):
         try:
-            examples.append(CONVERTERS[taken]({key: parsed(value) for key, value in row.items()}))
+            if template is not None:
+                columns.update(row)
+                example: Example = {"messages": fill(template, {**fixed, **row})}
+            else:
+                example = CONVERTERS[form]({key: parsed(value) for key, value in row.items()})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             wrong.append(f"row {number} ({why(error)})")
+            continue
+        yield row, example
+    if template is not None:
+        check_columns(template, columns | fixed.keys(), source)
     if wrong:
-        more = f" and {len(wrong) - 10} more" if len(wrong) > 10 else ""
+        more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         raise FinetuneError(
-            f"{source}: not of the format {taken!r}: {', '.join(wrong[:10])}{more}.",
-            "Mend these rows, or name another format in data.format.",
+            f"{source}: not of the format {form!r}: {', '.join(wrong[:SHOWN])}{more}.",
+            "Mend or remove these rows, or name another format in data.format.",
         )
-    return examples, taken
 
 
 def format_of(row: Row, source: str) -> Format:

@@ -1,13 +1,42 @@
-"""Which split an example belongs to, decided by the example alone."""
+"""Which split an example belongs to, decided by the example alone; and none near to another's."""
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, BinaryIO
 
-from finetune.data.near import nearest, normal
-from finetune.data.rules import Example, messages_of, text_of
+import numpy as np
+import orjson
+from numpy.typing import NDArray
 
-Keyed = tuple[str, Example]  # an example and the key that decides its split
+from finetune.data.examples import Example, messages_of, question_of, text_of
+from finetune.data.near import Index, normal, sketch, twins
+from finetune.data.pieces import side_by_side
+
+SPLITS = ("train", "valid", "test")  # what is in two of them stays in the later one
+BATCH = 2_000  # texts sketched at once
+AT_ONCE = 50_000  # rows gathered before they are put into an array
+
+# Of each example: the raw row that it came from, its split, hashes of its split's key and of itself, and where it lies.
+ROW = np.dtype([("row", "i4"), ("split", "u1"), ("key", "u8"), ("digest", "u8"), ("start", "i8"), ("size", "i4")])
+Rows = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Examples that lie in a file, a ROW for each: so that more of them are split than memory holds."""
+
+    spool: BinaryIO
+    rows: Rows
+
+    def line(self, row: Any) -> bytes:
+        self.spool.seek(int(row["start"]))
+        return self.spool.read(int(row["size"]))
+
+    def question(self, row: Any) -> str:
+        return question_of(orjson.loads(self.line(row)))
 
 
 def key_of(example: Example) -> str:
@@ -16,44 +45,79 @@ def key_of(example: Example) -> str:
     return normal("\n".join(asked))
 
 
-def without_duplicates(keyed: Sequence[Keyed]) -> list[Keyed]:
-    """The examples in their order, each exact copy dropped after its first."""
-    first: dict[str, Keyed] = {}
-    for key, example in keyed:
-        first.setdefault(json.dumps(example, sort_keys=True), (key, example))
-    return list(first.values())
+def gather(examples: Iterable[tuple[int, int, str, Example]], spool: BinaryIO) -> Gathered:
+    """Write examples to the spool; with each come its raw row's number, its split, and the key that decides it."""
+    rows: list[Rows] = []
+    batch: list[tuple[int, int, int, int, int, int]] = []
+    start = 0
+    for row, split, key, example in examples:
+        line = json.dumps(example, ensure_ascii=False).encode() + b"\n"
+        spool.write(line)
+        batch.append((row, split, hashed(key.encode()), hashed(line), start, len(line)))
+        start += len(line)
+        if len(batch) == AT_ONCE:
+            rows.append(np.array(batch, ROW))
+            batch.clear()
+    return Gathered(spool, np.concatenate([*rows, np.array(batch, ROW)]))
 
 
-def split_examples(keyed: Sequence[Keyed], shares: Mapping[str, float]) -> dict[str, list[Example]]:
-    """The examples by split, in their order.
+def hashed(content: bytes) -> int:
+    """The first 64 bits of the SHA-256."""
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
 
-    The SHA-256 of an example's key is a point between 0 and 1, and the shares cut that line: so an example stays where
-    it is when others come or go, and two with the same key never part.
+
+def assign(rows: Rows, shares: Sequence[float]) -> None:
+    """Give each row its split: its key's hash is a point between 0 and 1, and the shares cut that line.
+
+    So an example stays where it is when others come or go, and two with the same key never part.
     """
-    splits: dict[str, list[Example]] = {name: [] for name in shares}
-    for key, example in keyed:
-        point = int(hashlib.sha256(key.encode()).hexdigest()[:16], 16) / 2**64
-        edge = 0.0
-        for name, share in shares.items():
-            edge += share
-            if point < edge:
-                splits[name].append(example)
-                break
-        else:
-            splits[list(shares)[-1]].append(example)
-    return splits
+    points = rows["key"].astype(np.float64) / 2**64
+    rows["split"] = np.minimum(np.searchsorted(np.cumsum(shares), points, "right"), len(shares) - 1)
 
 
-def without_leaks(splits: Mapping[str, Sequence[Example]]) -> tuple[dict[str, list[Example]], int]:
-    """The splits without the examples of one that are near to another's, and how many were left out.
+def without_duplicates(rows: Rows) -> Rows:
+    """The rows in the order of their hashes, each example once, in the latest split that has it.
 
-    The test split stays whole, then the validation split: what is near to them is left out of training. So no example
-    moves, whatever comes or goes, and what is left does not depend on the order of rows.
+    The order is the same whatever that of the raw rows was.
     """
-    kept: dict[str, list[Example]] = {}
-    held: list[str] = []
-    for name in reversed(list(splits)):
-        near = nearest([key_of(example) for example in splits[name]], held)
-        kept[name] = [example for index, example in enumerate(splits[name]) if index not in near]
-        held += [key_of(example) for example in kept[name]]
-    return {name: kept[name] for name in splits}, sum(map(len, splits.values())) - sum(map(len, kept.values()))
+    rows = rows[np.lexsort((-rows["split"].astype(int), rows["digest"]))]
+    first: Rows = rows[np.concatenate([[True], rows["digest"][1:] != rows["digest"][:-1]])]
+    return first
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A row that asks the same as one of another split, or nearly so."""
+
+    row: Any
+    other: Any
+    similarity: float
+
+
+def leaks(gathered: Gathered, rows: Rows, workers: int | None = None) -> Iterator[Leak]:
+    """Each row near to one of a later split that is no leak itself: what is left when these are taken out is disjoint.
+
+    The test split stays whole, then the validation split; so no example moves, whatever comes or goes.
+    """
+    later: list[tuple[Rows, Index]] = []
+    for split in reversed(range(len(SPLITS))):
+        mine = rows[rows["split"] == split]
+        batches = [mine[start : start + BATCH] for start in range(0, len(mine), BATCH)]
+        texts = ([gathered.question(row) for row in batch] for batch in batches)
+        free, sketches = [mine[:0]], [sketch([])]
+        for batch, new in zip(batches, side_by_side(sketch, texts, int(mine["size"].sum()), workers), strict=True):
+            leaky: set[int] = set()
+            for theirs, index in later:
+                near = twins(index, new, partial(question_at, gathered, batch), partial(question_at, gathered, theirs))
+                for number in sorted(near.keys() - leaky):
+                    yield Leak(batch[number], theirs[near[number][0]], near[number][1])
+                leaky |= near.keys()
+            if split > 0:  # nothing is compared with the first
+                kept = ~np.isin(np.arange(len(batch)), list(leaky))
+                free.append(batch[kept])
+                sketches.append(new[kept])
+        later.append((np.concatenate(free), Index(np.concatenate(sketches))))
+
+
+def question_at(gathered: Gathered, rows: Rows, number: int) -> str:
+    return gathered.question(rows[number])

@@ -5,19 +5,29 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
-from finetune.data.rules import OUTPUTS, Example, text_of
+from finetune.data.examples import OUTPUTS, Example, text_of
 
 IMAGE = 85  # tokens, at low detail
 VOCABULARY_URL = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"
 
 
+@cache
+def encoder(encoding: str) -> Callable[[str], list[int]]:
+    """A function from a text to its token IDs in one of tiktoken's vocabularies; special tokens count as text."""
+    import tiktoken
+
+    fill_cache(encoding)
+    return tiktoken.get_encoding(encoding).encode_ordinary
+
+
+@cache
 def counter(encoding: str) -> Callable[[Example], int]:
     """A function from an example to its billed tokens in one epoch.
 
@@ -25,14 +35,11 @@ def counter(encoding: str) -> Callable[[Example], int]:
     bills of OpenAI's, to the token. Not so checked: tools, by the tokens of their JSON, and images, 85 each. A
     preference counts its question with either output.
     """
-    import tiktoken
+    encode = encoder(encoding)
 
-    fill_cache(encoding)
-    encoder = tiktoken.get_encoding(encoding)
-
-    @cache  # roles and system prompts recur in every example
+    @lru_cache(10_000)  # roles, system prompts and classes recur in every example
     def length(text: str) -> int:
-        return len(encoder.encode_ordinary(text))
+        return len(encode(text))
 
     def message_tokens(message: Example) -> int:
         content = message.get("content")

@@ -49,6 +49,14 @@ def short_name(name: str) -> str:
     return name.rstrip("/").rsplit("/", 1)[-1].replace(":", "-")
 
 
+@cache
+def tokenizer_of(name: str, home: Path) -> Any:
+    """The base's tokenizer as it cuts plain texts, without torch. Raises JobError when there is no such base."""
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(folder_of(name, home) / "tokenizer.json"))
+
+
 def folder_of(name: str, home: Path) -> Path:
     """The folder with the base's weights, tokenizer and chat template, made ready at first use.
 

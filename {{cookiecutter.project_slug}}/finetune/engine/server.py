@@ -50,6 +50,7 @@ def make_app(store: Store, key: str) -> Starlette:
         Route("/v1/models", threaded(api.list_models)),
         Route("/v1/models/{id:path}", threaded(api.get_model)),
         Route("/v1/chat/completions", api.chat, methods=["POST"]),
+        Route("/tokenize", api.tokenize, methods=["POST"]),
     ]
     handlers: dict[Any, Any] = {ApiError: on_api_error, HTTPException: on_http_error, Exception: on_crash}
     app = Starlette(routes=routes, exception_handlers=handlers)
@@ -239,6 +240,19 @@ class Api:
         futures = [asyncio.wrap_future(self.generator.submit(choice)) for choice in choices_of(body)]
         answers = await asyncio.gather(*futures)
         return JSONResponse(completion(model, answers, bool(body.get("logprobs"))))
+
+    async def tokenize(self, request: Request) -> Response:
+        """The token IDs of a text by a model's own tokenizer, in vLLM's shape: OpenAI's API has no such call."""
+        body = await json_body(request)
+        model, text = body.get("model"), body.get("prompt")
+        if not isinstance(model, str) or not isinstance(text, str):
+            raise ApiError(400, "'model' and 'prompt' must be texts.", "invalid_value", "prompt")
+        row = self.store.row("SELECT base FROM models WHERE id = ?", model)
+        base = row["base"] if row else model
+        if not bases.known(base, self.store.home):
+            raise no_model(model)
+        ids = await run_in_threadpool(lambda: bases.tokenizer_of(base, self.store.home).encode(text).ids)
+        return JSONResponse({"tokens": ids, "count": len(ids)})
 
 
 def after(request: Request, rows: list[Row]) -> list[Row]:

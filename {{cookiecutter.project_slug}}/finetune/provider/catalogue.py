@@ -2,8 +2,11 @@
 
 import datetime
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass
 
 from finetune.errors import FinetuneError
 
@@ -13,9 +16,10 @@ else:
     import tomli as tomllib
 
 FILE = Path(__file__).parent / "models.toml"
+OWN = Path("models.toml")  # the project's own entries, in the current folder
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Base:
     """Facts of a base model at a provider; None is what is not known (a price that is not known is never 0).
 
@@ -23,7 +27,7 @@ class Base:
     """
 
     name: str
-    encoding: str = "o200k_base"
+    encoding: Literal["o200k_base", "o200k_harmony", "cl100k_base", "p50k_base", "r50k_base"] = "o200k_base"
     tokens_exact: bool = False  # False: its tokenizer is not known here, and `encoding` stands in for it
     context: int | None = None
     methods: tuple[str, ...] | None = None
@@ -46,25 +50,36 @@ def base_name(model: str) -> str:
 
 
 def look_up(model: str, provider: str) -> Base:
-    """What the catalogue knows of a model, by its base, at a provider. Training at home costs nothing.
+    """What the catalogue and the project's own entries know of a model, by its base, at a provider.
+
+    Training at home costs nothing.
 
     Raises FinetuneError when the catalogue was edited into something that cannot be read.
     """
     name = base_name(model)
-    if provider == "local":
-        return Base(name, training=0.0)
+    known: dict[str, Any] = {"training": 0.0} if provider == "local" else {}
+    for file in (FILE, OWN):
+        entry = entry_of(file, name)
+        known |= {key: value for key, value in entry.items() if not isinstance(value, dict)} | entry.get(provider, {})
+    if "encoding" in known:
+        known["tokens_exact"] = True
+    if "methods" in known:
+        known["methods"] = tuple(known["methods"])
     try:
-        entry = tomllib.loads(FILE.read_text(encoding="utf-8")).get(name)
-    except tomllib.TOMLDecodeError as error:
-        raise FinetuneError(f"{FILE} is not valid TOML: {error}", "Mend that line.") from error
-    if entry is None:
-        return Base(name)
-    common = {key: value for key, value in entry.items() if not isinstance(value, dict)}
+        return Base(name, **known)
+    except ValidationError as error:
+        why = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
+        raise FinetuneError(f"The entry of {name!r} in {FILE} or {OWN} is amiss: {why}", "Mend that.") from error
+
+
+def entry_of(file: Path, name: str) -> dict[str, Any]:
+    """A model's entry in a catalogue; an empty one where file or entry are not there."""
     try:
-        return Base(
-            name, tokens_exact=True, **{**common, "methods": tuple(entry["methods"]), **entry.get(provider, {})}
-        )
-    except (KeyError, TypeError) as error:
-        raise FinetuneError(
-            f"{FILE}: the entry of {name!r} is amiss: {error}", "Compare it with the others."
-        ) from error
+        entry = tomllib.loads(file.read_text(encoding="utf-8")).get(name, {})
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FinetuneError(f"{file} is not valid TOML: {error}", "Mend that line.") from error
+    if not isinstance(entry, dict):
+        raise FinetuneError(f"{file}: {name!r} is no table.", f'Write ["{name}"] above its keys.')
+    return entry

@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from finetune.data.rules import text_of
+from finetune.data.examples import text_of
 from finetune.errors import FinetuneError
 from finetune.params import Params
+from finetune.paths import PREPARED
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import Connection, connect
 from finetune.record import read_jsonl, write_jsonl
 from finetune.report.progress import progress_bar
-from finetune.stages.prepare import PREPARED
 
 PREDICTIONS = Path("predictions/base.jsonl")
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from finetune.errors import FinetuneError
 from finetune.params import Params
+from finetune.paths import PREPARED_REPORT
 from finetune.provider.connect import connect
 from finetune.record import read_json, read_jsonl, write_csv, write_json, write_jsonl, write_text
 from finetune.report.page import make_page
@@ -32,12 +33,14 @@ def run(params: Params) -> dict[str, Any]:
         )
     write_jsonl(PREDICTIONS, tuned_rows)
 
-    expected = [row["expected"] for row in tuned_rows]
-    labels = params.data.labels or sorted(set(expected))
+    names = {code: label for label, code in read_json(PREPARED_REPORT, "prepare").get("codes", {}).items()}
+    answers = list(names) or params.data.labels or sorted({row["expected"] for row in tuned_rows})
+    expected = [names.get(row["expected"], row["expected"]) for row in tuned_rows]
     predicted = {
-        name: [label_of(row["answer"], labels) for row in rows]
-        for name, rows in (("base", base_rows), ("tuned", tuned_rows))
+        model: [names.get(label := label_of(row["answer"], answers), label) for row in rows]
+        for model, rows in (("base", base_rows), ("tuned", tuned_rows))
     }
+    labels = [names.get(answer, answer) for answer in answers]
     metrics: dict[str, Any] = {name: classification(expected, guesses, labels) for name, guesses in predicted.items()}
     for name, guesses in predicted.items():
         pairs = [{"actual": a, "predicted": p} for a, p in zip(expected, guesses, strict=True)]

@@ -1,57 +1,141 @@
 """prepare: raw data → chat examples in three splits."""
 
-from collections.abc import Sequence
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from finetune.data.prompts import cell_text
-from finetune.data.readers import Row, read_rows
-from finetune.data.rules import Example
+import numpy as np
+
+from finetune.data.codes import codes_for, table_of
+from finetune.data.examples import Example
+from finetune.data.prompts import Template, cell_text, fingerprint_of
+from finetune.data.readers import Note, Row, read_rows
 from finetune.data.shapes import each_turn, examples_of
-from finetune.data.split import key_of, split_examples, without_duplicates, without_leaks
+from finetune.data.split import SPLITS, Gathered, assign, gather, key_of, leaks, without_duplicates
+from finetune.data.tokens import encoder
 from finetune.errors import FinetuneError
-from finetune.params import Params
-from finetune.record import write_json, write_jsonl
+from finetune.params import Data, Params
+from finetune.paths import PREPARED, PREPARED_REPORT
+from finetune.provider.tokenizer import tokenizer
+from finetune.record import write_json, write_lines
 
-PREPARED = Path("data/prepared")
-REPORT = Path("reports/prepare.json")
+SHOWN = 10  # rows named in an error
+SPLIT_NAMES = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2}
 
 
-def run(params: Params) -> dict[str, Any]:
-    """Write the splits and the report, which comes back: counts, and under `source` how the raw data were read."""
-    source = Path(params.data.file)
-    rows, note = read_rows(source, params.data.sheet)
-    template = params.data.prompt.model_dump() if params.data.prompt else None
-    examples, note["rows"] = examples_of(rows, params.data.format, template, str(source))
-    keys = keys_of(rows, examples, params.data.group, str(source))
-    keyed = [
-        (key, turn)
-        for key, example in zip(keys, examples, strict=True)
-        for turn in (each_turn(example) if params.data.turns == "each" else [example])
-    ]
-    distinct = without_duplicates(keyed)
-    splits, near = without_leaks(split_examples(distinct, params.data.split.model_dump()))
-    counts = {"rows": len(rows), "duplicates": len(keyed) - len(distinct), "near_duplicates_left_out": near}
-    counts |= {name: len(part) for name, part in splits.items()}
-    for name, part in splits.items():
-        write_jsonl(PREPARED / f"{name}.jsonl", part)
-    report = counts | {"source": note}
-    write_json(REPORT, report)
+def run(params: Params, workers: int | None = None) -> dict[str, Any]:
+    """Write the splits and the report, which comes back: counts, and under `source` how the raw data were read.
+
+    The examples of a split stand in the order of their hashes, so that the bytes do not depend on the order of the raw
+    rows; splits that were given stay as they are. Raises FinetuneError where given splits share a question.
+    """
+    data = params.data
+    template = data.prompt.model_dump() if data.prompt else None
+    codes: dict[str, str] = {}
+    if data.codes:
+        with tokenizer(params, encoder) as encode:
+            codes = codes_for(data.labels, encode)
+    notes: dict[str, Note] = {}
+    counts: Counter[str] = Counter()
+    PREPARED.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=PREPARED) as spool:
+        gathered = gather(all_examples(data, template, codes, notes, counts), spool)
+        rows = gathered.rows
+        if data.split and data.split.shares:
+            assign(rows, data.split.shares)
+            distinct = without_duplicates(rows)
+            near = {int(leak.row["start"]) for leak in leaks(gathered, distinct, workers)}
+            counts.update(duplicates=len(rows) - len(distinct), near_duplicates_left_out=len(near))
+            rows = distinct[~np.isin(distinct["start"], list(near))]
+        else:
+            refuse_leaks(gathered, data, workers)
+        for split, name in enumerate(SPLITS):
+            part = rows[rows["split"] == split]
+            counts[name] = len(part)
+            write_lines(PREPARED / f"{name}.jsonl", map(gathered.line, part))
+    report = {
+        **counts,
+        "source": notes if data.files else next(iter(notes.values())),
+        "prompt": fingerprint_of(template),
+        "codes": codes,
+    }
+    write_json(PREPARED_REPORT, report)
     return report
 
 
-def keys_of(rows: Sequence[Row], examples: Sequence[Example], group: str | None, source: str) -> list[str]:
-    """What decides the split of each row: its cell in the column `group`, else the text that its example asks with.
+def all_examples(
+    data: Data, template: Template | None, codes: dict[str, str], notes: dict[str, Note], counts: Counter[str]
+) -> Iterator[tuple[int, int, str, Example]]:
+    """Of all files each example, with the number of its row, its split if one is given, and the key that decides it."""
+    files = data.files.model_dump() if data.files else {"": data.file}
+    for name, file in files.items():
+        if file is None:
+            continue
+        rows, note = read_rows(Path(file), data.sheet)
+        fixed = {"codes": table_of(codes)} if codes else {}
+        pairs, note["rows"] = examples_of(rows, data.format, template, file, fixed)
+        notes[name] = note
+        for number, (row, example) in enumerate(pairs, 1):
+            split = SPLITS.index(name) if name else given_split(data, row, number)
+            key = group_of(data, row, number) if data.group else key_of(example)
+            if codes:
+                encode_answer(example, codes, f"{file}, row {number}")
+            for turn in each_turn(example) if data.turns == "each" else [example]:
+                yield number, split, key, turn
+            counts["rows"] += 1
 
-    Raises FinetuneError where the column is missing or a cell of it is empty.
-    """
-    if group is None:
-        return [key_of(example) for example in examples]
-    keys = [cell_text(row.get(group)).strip() for row in rows]
-    empty = [str(number) for number, key in enumerate(keys, 1) if not key]
-    if empty:
+
+def encode_answer(example: Example, codes: dict[str, str], place: str) -> None:
+    """Put the code of its class in the place of an example's answer. Raises FinetuneError where it is no class."""
+    answer = example["messages"][-1] if example.get("messages") else {}
+    if answer.get("content") not in codes:
         raise FinetuneError(
-            f"data.group names {group!r}, which is empty in {source} in rows {', '.join(empty[:10])}.",
-            f"Fill that column, or name another of: {', '.join(sorted(rows[0]))}.",
+            f"{place}: the answer is none of data.labels, so there is no code for it.", "Mend it, or add it there."
         )
-    return keys
+    answer["content"] = codes[answer["content"]]
+
+
+def given_split(data: Data, row: Row, number: int) -> int:
+    """The split that a row's own column names; the first where shares decide later."""
+    column = data.split.column if data.split else None
+    if column is None:
+        return 0
+    name = cell_text(row.get(column)).strip().lower()
+    if name not in SPLIT_NAMES:
+        raise FinetuneError(
+            f"data.split.column names {column!r}, which says {name!r} in {data.file}, row {number}.",
+            "Write train, valid or test there.",
+        )
+    return SPLIT_NAMES[name]
+
+
+def group_of(data: Data, row: Row, number: int) -> str:
+    """A row's cell in the column `group`. Raises FinetuneError where the column is missing or the cell empty."""
+    key = cell_text(row.get(data.group or "")).strip()
+    if not key:
+        raise FinetuneError(
+            f"data.group names {data.group!r}, which is empty in {data.file}, row {number}.",
+            f"Fill that column, or name another of: {', '.join(sorted(row))}.",
+        )
+    return key
+
+
+def refuse_leaks(gathered: Gathered, data: Data, workers: int | None) -> None:
+    """Raises FinetuneError naming the rows of given splits that ask the same, or nearly so."""
+    files = dict(enumerate((data.files.train, data.files.valid, data.files.test))) if data.files else {}
+
+    def place(row: Any) -> str:
+        return f"{files.get(int(row['split']), data.file)}, row {row['row']} ({SPLITS[row['split']]})"
+
+    found = list(leaks(gathered, gathered.rows, workers))
+    if found:
+        told = [f"{place(leak.row)} is like {place(leak.other)}: {leak.similarity:.2f}" for leak in found[:SHOWN]]
+        more = [f"... and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+        counts = Counter((SPLITS[leak.row["split"]], SPLITS[leak.other["split"]]) for leak in found)
+        pairs = ", ".join(f"{n} of {one} in {other}" for (one, other), n in sorted(counts.items()))
+        raise FinetuneError(
+            "\n".join([f"The given splits are not disjoint: {pairs}.", *told, *more]),
+            "Keep what is alike in one split, or let data.split share out one file.",
+        )

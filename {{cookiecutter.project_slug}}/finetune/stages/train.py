@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 from finetune.data.cost import UNKNOWN, dollars
 from finetune.errors import FinetuneError
 from finetune.params import Params
+from finetune.paths import PREPARED_REPORT
 from finetune.provider.catalogue import look_up
 from finetune.provider.connect import Connection, connect
 from finetune.provider.jobs import ensure_job, fingerprint, follow
 from finetune.record import read_json, write_bytes, write_csv, write_json, write_text
 from finetune.report.curves import COLUMNS, parse_result
 from finetune.report.progress import progress_bar, say
+from finetune.stages.budget import refuse_over_budget
 from finetune.stages.upload import FILES
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ def run(params: Params, again: bool = False) -> dict[str, Any]:
     files = read_json(FILES, "upload")
     if "train" not in files:
         raise FinetuneError(f"{FILES} names no training file.", "Make it anew with: dvc repro -f upload")
+    refuse_over_budget(params)
     ask = asked(params)
     mark = fingerprint(files["train"]["sha256"], files.get("valid", {}).get("sha256"), ask)
     with connect(params.provider) as connection:
@@ -106,6 +109,7 @@ def keep(connection: Connection, job: "FineTuningJob", params: Params, mark: str
         "fingerprint": mark,
         "seed": job.seed,
         "suffix": params.train.suffix,
+        "prompt": read_json(PREPARED_REPORT, "prepare").get("prompt"),
         "hyperparameters": hyperparameters.model_dump(mode="json", exclude_none=True) if hyperparameters else {},
         "trained_tokens": job.trained_tokens,
         "usd": price(job, params),

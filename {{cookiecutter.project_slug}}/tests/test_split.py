@@ -1,0 +1,166 @@
+"""The stage prepare: where rows go, that they stay there, and that what comes of them is the same bytes."""
+
+import json
+import random
+from itertools import combinations
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from finetune.data.examples import question_of
+from finetune.data.near import twins_of
+from finetune.errors import FinetuneError
+from finetune.params import Data, Params
+from finetune.paths import PREPARED, PREPARED_REPORT
+from finetune.stages import prepare
+
+SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}
+
+
+def example(question: str, answer: str = "yes") -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def prepared(workers: int | None = None, **data: Any) -> dict[str, Any]:
+    """The splits that the stage makes in the current folder, by name, and its report."""
+    report = prepare.run(cast("Params", SimpleNamespace(data=Data.model_validate(data))), workers)
+    splits = {name: (PREPARED / f"{name}.jsonl").read_bytes().splitlines() for name in SHARES}
+    return {"report": report} | {name: [json.loads(line) for line in lines] for name, lines in splits.items()}
+
+
+def split(rows: list[dict[str, Any]], **data: Any) -> dict[str, Any]:
+    write(Path("raw.jsonl"), rows)
+    return prepared(**{"file": "raw.jsonl", "split": SHARES, **data})
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def unlike(number: int) -> str:
+    """A question that is like no other number's."""
+    draw = random.Random(number)
+    return f"{number}: " + " ".join("".join(draw.choices("abcdefghijklmnop", k=6)) for _ in range(8))
+
+
+def test_a_row_keeps_its_split_as_data_grow_and_move() -> None:
+    rows = [example(unlike(n)) for n in range(300)]
+    small, large = split(rows[:100]), split(rows[::-1])
+    for name in SHARES:
+        assert all(row in large[name] for row in small[name])
+    assert sum(len(large[name]) for name in SHARES) == 300
+    assert 180 <= len(large["train"]) <= 240
+
+
+def test_two_spellings_of_a_question_never_part_and_only_exact_copies_are_dropped() -> None:
+    done = split([example("Where  is it?"), example("where is IT?", "no"), example("Where  is it?")])
+    assert sorted(len(done[name]) for name in SHARES) == [0, 0, 2]
+    assert done["report"]["duplicates"] == 1
+
+
+def test_what_is_near_to_a_test_row_is_left_out_of_training() -> None:
+    rows = [
+        example(f"{n}: my order of the {n * 7}th has not come, and nobody at the depot knows why") for n in range(40)
+    ]
+    near = [example(row["messages"][0]["content"].replace("nobody", "no one")) for row in rows]
+    done = split([*rows, *near])
+    assert done["report"]["near_duplicates_left_out"] == 80 - sum(len(done[name]) for name in SHARES) > 0
+    asked = {name: [question_of(row) for row in done[name]] for name in SHARES}
+    assert twins_of(asked["train"], asked["valid"] + asked["test"]) == {}
+    assert twins_of(asked["valid"], asked["test"]) == {}
+
+
+def test_a_group_never_crosses_splits() -> None:
+    rows = [{**example(f"customer {n % 30} asks number {n * n}"), "customer": f"c{n % 30}"} for n in range(120)]
+    done = split(rows, group="customer")
+    customers = [{m["messages"][0]["content"].split()[1] for m in done[name]} for name in SHARES]
+    assert all(not one & other for one, other in combinations(customers, 2))
+    assert done["report"]["source"]["rows"] == "messages"
+    with pytest.raises(FinetuneError, match=r"data\.group names 'client'"):
+        split(rows, group="client")
+
+
+def test_one_example_in_two_groups_is_kept_once_wherever_it_stands() -> None:
+    rows = [{**example(unlike(n % 40)), "customer": f"c{n}"} for n in range(80)]
+    done = split(rows, group="customer")
+    assert sum(len(done[name]) for name in SHARES) == 40
+    assert {name: done[name] for name in SHARES} == {n: split(rows[::-1], group="customer")[n] for n in SHARES}
+
+
+def test_the_turns_of_a_conversation_stay_together() -> None:
+    rows = [
+        {"messages": [m for turn in range(3) for m in example(f"talk {n}: what of {turn + n * n}?")["messages"]]}
+        for n in range(40)
+    ]
+    done = split(rows, turns="each")
+    assert sum(len(done[name]) for name in SHARES) + done["report"]["near_duplicates_left_out"] == 120
+    talks = [{e["messages"][0]["content"].split(":")[0] for e in done[name]} for name in SHARES]
+    assert all(not one & other for one, other in combinations(talks, 2))
+
+
+TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30).filter(str.strip)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=12), st.randoms(use_true_random=False))
+def test_the_same_rows_give_the_same_bytes_in_whatever_order(rows: list[tuple[str, str]], draw: random.Random) -> None:
+    def contents() -> list[bytes]:
+        return [(PREPARED / f"{name}.jsonl").read_bytes() for name in SHARES] + [PREPARED_REPORT.read_bytes()]
+
+    split([example(*row) for row in rows])
+    first = contents()
+    draw.shuffle(rows)
+    split([example(*row) for row in rows])
+    assert contents() == first
+
+
+def test_the_number_of_workers_changes_no_byte() -> None:
+    rows = [example(unlike(n % 300).replace("a", "b" if n > 300 else "a", 1)) for n in range(600)]
+    assert split(rows, workers=1) == split(rows, workers=2)
+
+
+def test_given_splits_stay_as_they_are() -> None:
+    rows = [example(unlike(n)) for n in range(30)]
+    for name, part in (("a", rows[:20]), ("b", rows[20:25]), ("c", rows[25:])):
+        write(Path(f"{name}.jsonl"), part)
+    done = prepared(files={"train": "a.jsonl", "valid": "b.jsonl", "test": "c.jsonl"})
+    assert [done[name] for name in SHARES] == [rows[:20], rows[20:25], rows[25:]]
+    assert done["report"]["source"]["valid"]["format"] == "JSON Lines"
+    names = ["train"] * 20 + ["Validation"] * 5 + ["test"] * 5
+    by_column = split([{**row, "part": part} for row, part in zip(rows, names, strict=True)], split={"column": "part"})
+    assert [by_column[name] for name in SHARES] == [rows[:20], rows[20:25], rows[25:]]
+    with pytest.raises(FinetuneError, match=r"says 'later' in raw\.jsonl, row 1"):
+        split([{**rows[0], "part": "later"}], split={"column": "part"})
+
+
+def test_a_leak_between_given_splits_names_the_rows() -> None:
+    rows = [example(unlike(n)) for n in range(12)]
+    write(Path("a.jsonl"), rows)
+    write(Path("c.jsonl"), [example("something else entirely"), example(unlike(7) + "!", "no")])
+    with pytest.raises(FinetuneError, match=r"1 of train in test(.|\n)*a\.jsonl, row 8 .* c\.jsonl, row 2"):
+        prepared(files={"train": "a.jsonl", "test": "c.jsonl"})
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ({}, "give file, or files"),
+        ({"file": "a", "files": {"train": "a", "test": "b"}}, "give file, or files"),
+        ({"file": "a"}, "split a file by split"),
+        ({"file": "a", "split": {"train": 0.8, "valid": 0.1, "test": 0.2}}, "add up to 1"),
+        ({"file": "a", "split": {**SHARES, "column": "part"}}, "column stand alone"),
+        ({"file": "a", "split": {"column": "part"}, "group": "g"}, "group is for splits by shares"),
+    ],
+)
+def test_parameters_that_contradict_each_other_are_refused(data: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Data.model_validate(data)

@@ -1,0 +1,146 @@
+"""The stage validate and the budget: what it says of good data, what it warns of, what it stops."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from finetune.data.between import check_for_classes, check_languages
+from finetune.data.checks import check_file, check_labels
+from finetune.errors import FinetuneError
+from finetune.params import Budget, Params
+from finetune.paths import PREPARED, PREPARED_REPORT
+from finetune.provider import catalogue
+from finetune.record import write_json
+from finetune.stages import budget, validate
+
+MODEL = "gpt-4.1-mini-2025-04-14"
+TEAMS = ["delivery", "billing"]
+
+
+def example(question: str, answer: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+def write(path: Path, examples: list[dict[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(e, ensure_ascii=False) + "\n" for e in examples), encoding="utf-8")
+    return path
+
+
+def params(name: str = "openai", base: str = MODEL, n_epochs: Any = "auto", **limits: float) -> Params:
+    return cast(
+        "Params",
+        SimpleNamespace(
+            data=SimpleNamespace(labels=TEAMS),
+            provider=SimpleNamespace(name=name),
+            train=SimpleNamespace(base=base, method="supervised", n_epochs=n_epochs, budget=Budget(**limits)),
+            evaluate=SimpleNamespace(max_tokens=5),
+        ),
+    )
+
+
+WORDS = ["parcel", "courier", "invoice", "refund", "address", "window", "garden", "kettle", "lamp", "carpet", "ladder"]
+
+
+@pytest.fixture
+def _prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_json(PREPARED_REPORT, {"codes": {}})
+    for split, numbers in (("train", range(60)), ("valid", range(60, 70)), ("test", range(70, 90))):
+        asked = [" ".join(WORDS[(n * k + k) % len(WORDS)] + str(n * k) for k in range(1, 9)) for n in numbers]
+        write(PREPARED / f"{split}.jsonl", [example(text, TEAMS[n % 2]) for n, text in enumerate(asked)])
+
+
+@pytest.mark.usefixtures("_prepared")
+def test_the_report_holds_tokens_dollars_and_break_even() -> None:
+    report = validate.run(params())
+    assert report["examples"] == {"train": 60, "valid": 10, "test": 20}
+    auto = report["auto"]
+    assert auto["n_epochs"] == 3
+    assert auto["billed_tokens"] == 3 * report["train_tokens_per_epoch"]
+    assert auto["train_usd"] == pytest.approx(auto["billed_tokens"] * 5 / 1e6, abs=1e-4)
+    assert 0 < report["evaluate_usd_at_most"]["base"] < report["evaluate_usd_at_most"]["tuned"]
+    # Ten examples more in each prompt of the base cost more than the tuned model's dearer tokens.
+    usual = report["train_tokens_per_epoch"] / 60
+    saved = (usual * 11 * 0.4 + 5 * 1.6 - usual * 0.8 - 5 * 3.2) / 1e6
+    assert report["break_even_calls"] == pytest.approx(auto["train_usd"] / saved, abs=2)
+    unknown = validate.run(params("compatible", "some/model"))
+    assert unknown["break_even_calls"] == unknown["auto"]["train_usd"] == "unknown"
+
+
+@pytest.mark.usefixtures("_prepared")
+def test_the_page_shows_counts_classes_and_what_is_said() -> None:
+    first = json.loads((PREPARED / "train.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    first["messages"][0]["content"] += " <script>alert(1)</script>"
+    lines = (PREPARED / "train.jsonl").read_text(encoding="utf-8").splitlines()[1:]
+    (PREPARED / "train.jsonl").write_text("\n".join([json.dumps(first), *lines]) + "\n", encoding="utf-8")
+    validate.run(params())
+    page = validate.PAGE.read_text(encoding="utf-8")
+    assert "60 train, 10 valid, 20 test" in page
+    assert "20 training examples at random" in page
+    assert "&lt;script&gt;" in page
+    assert "<script" not in page
+    assert "http" not in page
+    assert validate.BALANCE.read_text(encoding="utf-8").splitlines()[1] == "billing,train,30"
+    before = validate.PAGE.read_bytes()
+    validate.run(params())
+    assert validate.PAGE.read_bytes() == before
+
+
+@pytest.mark.usefixtures("_prepared")
+def test_a_budget_stops_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = validate.run(params())
+    usd = report["auto"]["train_usd"]
+    budget.refuse_over_budget(params())
+    budget.refuse_over_budget(params(usd=usd))
+    budget.refuse_over_budget(params(usd=usd, n_epochs=2))
+    for limits in ({"usd": usd * 0.9}, {"usd": usd, "n_epochs": 4}):
+        with pytest.raises(FinetuneError, match=r"would take .* usd; train\.budget\.usd (.|\n)*Nothing was sent"):
+            budget.refuse_over_budget(params(**limits))
+    with pytest.raises(FinetuneError, match="is unknown"):
+        budget.refuse_over_budget(params("compatible", "some/model", usd=1))
+    budget.refuse_over_budget(params("local", "SmolLM2-135M-Instruct", usd=0))
+    Path("models.toml").write_text('["some/model"]\nseconds = 1e6\n["some/model".compatible]\ntraining = 1\n')
+    with pytest.raises(FinetuneError, match=r"minutes; train\.budget\.minutes allows 1"):
+        budget.refuse_over_budget(params("compatible", "some/model", usd=1, minutes=1))
+
+
+def test_the_projects_own_entries_count_before_the_catalogues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    listed = catalogue.look_up(MODEL, "openai")
+    Path("models.toml").write_text(f'["{MODEL}".openai]\ntraining = 3.5\n', encoding="utf-8")
+    own = catalogue.look_up(MODEL, "openai")
+    assert (own.training, own.input, own.context) == (3.5, listed.input, listed.context)
+    for text in (f'["{MODEL}"]\ncontext = "long"\n', f'["{MODEL}"]\nprice = 1\n', f'"{MODEL}" = 1\n'):
+        Path("models.toml").write_text(text, encoding="utf-8")
+        with pytest.raises(FinetuneError, match=r"models\.toml"):
+            catalogue.look_up(MODEL, "openai")
+
+
+def test_classes_that_are_missing_or_not_declared_are_warned_of(tmp_path: Path) -> None:
+    answers = ["delivery", "billing", "配送"] * 5
+    train = check_file(write(tmp_path / "a.jsonl", [example(f"q{n} {n * n}", a) for n, a in enumerate(answers)]))
+    test = check_file(write(tmp_path / "b.jsonl", [example(f"r{n}", TEAMS[n % 2]) for n in range(10)]), training=False)
+    test.findings.clear()
+    check_for_classes(test, train)
+    check_labels(train, TEAMS)
+    assert [(f.code, f.line) for f in test.findings] == [("missing_class", 0)]
+    assert "配送" in test.findings[0].message
+    assert [(f.code, f.line, "5 examples" in f.message) for f in train.findings if f.code == "unknown_label"] == [
+        ("unknown_label", 3, True)
+    ]
+
+
+def test_a_language_that_one_split_has_alone_is_warned_of(tmp_path: Path) -> None:
+    english = [f"My parcel number {n} has not arrived, where is it now?" for n in range(15)]
+    korean = [f"지난주에 주문한 {n}번 상품이 아직 도착하지 않았어요" for n in range(5)]
+    one = check_file(write(tmp_path / "a.jsonl", [example(text, "x") for text in english + korean]))
+    other = check_file(write(tmp_path / "b.jsonl", [example(text, "x") for text in english]))
+    one.findings.clear()
+    check_languages(one, other)
+    check_languages(other, one)
+    assert ["'ko'" in f.message for f in one.findings if f.code == "only_language"] == [True]
+    assert [f for f in other.findings if f.code == "only_language"] == []
