@@ -5,11 +5,13 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from finetune.cli import app
 from finetune.data.cost import auto_epochs, estimate
-from finetune.data.tokens import counter
+from finetune.data.tokens import counter, encoder, length_in
 from finetune.errors import FinetuneError
 from finetune.provider import catalogue
 from finetune.provider.catalogue import base_name, look_up
@@ -79,6 +81,12 @@ def test_a_broken_catalogue_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (tmp_path / "models.toml").write_text(text, encoding="utf-8")
         with pytest.raises(FinetuneError, match=told):
             look_up("m", "openai")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.characters(codec="utf-8"), max_size=40), st.sampled_from(["o200k_base", "cl100k_base"]))
+def test_whatever_counts_counts_as_tiktoken_does(text: str, encoding: str) -> None:
+    assert length_in(encoding)(text) == len(encoder(encoding)(text))
 
 
 def test_every_shape_has_its_tokens() -> None:

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from finetune.data.checks import Checked, check_file
 from finetune.data.examples import question_of
 from finetune.data.findings import report_of
+from finetune.data.frames import check_frames
+from finetune.data.lines import example_at
 from finetune.data.near import Index, Sketches, sketch, twins
 from finetune.data.pieces import side_by_side
 
@@ -31,6 +32,7 @@ def check(files: Sequence[Path], against: Sequence[Path] = (), **settings: Any) 
     findings, examples = [], 0
     for path in files:
         checked = check_file(path, **settings)
+        check_frames(checked)
         for other in others:
             check_against(checked, other)
         examples += len(checked.rows)
@@ -103,13 +105,6 @@ def sketches_of(file: str, rows: NDArray[Any], workers: int | None = None) -> Sk
     batches = ([question_at(file, row) for row in rows[start : start + BATCH]] for start in range(0, len(rows), BATCH))
     done = list(side_by_side(sketch, batches, int(rows["size"].sum()), workers))
     return np.concatenate(done) if done else sketch([])
-
-
-def example_at(file: str, row: Any) -> dict[str, Any]:
-    """The example of a row, read from its file again."""
-    with open(file, "rb") as content:
-        content.seek(int(row["start"]))
-        return dict(orjson.loads(content.read(int(row["size"]))))
 
 
 def question_at(file: str, row: Any) -> str:

@@ -1,8 +1,8 @@
 """Training files, checked before anything is sent: line by line, then as a whole.
 
 Every finding is reported, not the first: with a stable code, its file and line, what is wrong, and how to mend it. It
-never says what a text says, but for the names of classes. A file is read in pieces, side by side, and of each example
-only hashes are kept: so a file larger than memory is checked like any other.
+never says what a text says, but for the names of classes and separators. A file is read in pieces, side by side, and of
+each example only hashes are kept: so a file larger than memory is checked like any other.
 """
 
 from collections import Counter

@@ -153,3 +153,10 @@ def style_of(system: str | None) -> tuple[int, int]:
 
 def letters(text: str) -> str:
     return "".join(filter(str.isalnum, normal(text)))
+
+
+def example_at(file: str, row: Any) -> dict[str, Any]:
+    """The example of a ROW, read from its file again."""
+    with open(file, "rb") as content:
+        content.seek(int(row["start"]))
+        return dict(orjson.loads(content.read(int(row["size"]))))

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from finetune.data.between import check_for_classes, check_languages, check_leaks, example_at
+from finetune.data.between import check_for_classes, check_languages, check_leaks
 from finetune.data.checks import Checked, check_file, check_labels
 from finetune.data.cost import auto_epochs, break_even, dollars, estimate, of_calls
 from finetune.data.findings import Finding
+from finetune.data.lines import example_at
 from finetune.errors import FinetuneError
 from finetune.params import Params
 from finetune.paths import PREPARED, PREPARED_REPORT, VALIDATION_REPORT

@@ -28,6 +28,20 @@ def test_a_job_from_upload_to_model(client: openai.OpenAI, job: Any) -> None:
     assert job.trained_tokens > 0
 
 
+def test_a_text_is_cut_by_the_models_own_tokenizer(client: openai.OpenAI, job: Any) -> None:
+    address = str(client.base_url).removesuffix("/v1/") + "/tokenize"
+
+    def tokenize(model: Any, text: Any) -> dict[str, Any]:
+        return dict(client.post(address, cast_to=dict[str, Any], body={"model": model, "prompt": text}))
+
+    assert tokenize("tiny", "hello 荷物")["count"] == len(tokenize("tiny", "hello 荷物")["tokens"]) > 1
+    assert tokenize(job.fine_tuned_model, "hello 荷物") == tokenize("tiny", "hello 荷物")
+    with pytest.raises(openai.NotFoundError):
+        tokenize("none", "hello")
+    with pytest.raises(openai.BadRequestError):
+        tokenize("tiny", 7)
+
+
 def test_events_tell_the_story_newest_first(client: openai.OpenAI, job: Any) -> None:
     events = list(client.fine_tuning.jobs.list_events(job.id, limit=7))
     assert events[0].message == "The job has successfully completed"
