@@ -24,6 +24,7 @@ from finetune.data.lines import MOST_CLASSES, ROW, Lines, check_piece, digest
 from finetune.data.near import normal
 from finetune.data.pieces import cut, side_by_side
 from finetune.data.rules import Severity
+from finetune.data.tokens import counter
 from finetune.errors import FinetuneError
 
 MIN_EXAMPLES = 10
@@ -94,8 +95,10 @@ def check_file(
                 encoding=encoding,
                 context=context,
             )
+            if encoding:
+                counter(encoding)  # loaded once, for all that are forked from here
             parts = []
-            for part in side_by_side(work, pieces, path.stat().st_size, workers):
+            for part in side_by_side(work, pieces, path.stat().st_size, workers, may_fork=True):
                 parts.append(part)
                 if progress:
                     progress(len(parts), len(pieces), path.name)
@@ -199,7 +202,8 @@ def check_repeats(checked: Checked) -> None:
 
 def first_of(keys: NDArray[Any]) -> NDArray[Any]:
     """For each key the index of its first occurrence."""
-    if len(np.unique(keys)) == len(keys):  # the common case, told in a fifth of the time
+    ordered = np.sort(keys)
+    if (ordered[1:] != ordered[:-1]).all():  # the common case, told in a tenth of the time
         return np.arange(len(keys))
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     return first[inverse]
@@ -208,6 +212,8 @@ def first_of(keys: NDArray[Any]) -> NDArray[Any]:
 def check_systems(checked: Checked) -> None:
     """System prompts that differ by accident: in case, spaces or punctuation alone; or missing here and there."""
     rows = checked.rows
+    if not len(rows) or (rows["system"] == rows["system"][0]).all():
+        return
     given = rows["system"] != 0
     if given.any() and (~given).sum() < len(rows) / 2:
         for line in rows["line"][~given]:

@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from finetune.data.near import normal
-
 Shape = Literal["chat", "completion", "preference"]
 Example = dict[str, Any]
 Said = tuple[list[str], str | None]  # what is asked and answered in its order, and the system prompt
@@ -89,9 +87,9 @@ def said_in(example: Example) -> Said:
 
 
 def question_of(example: Example) -> str:
-    """All that an example says before its last answer, normalised: what makes it the same question as another."""
+    """All that an example says before its last answer: what makes it the same question as another."""
     return question_text(said_in(example)[0])
 
 
 def question_text(texts: Sequence[str]) -> str:
-    return normal("\n".join(texts[:-1]))
+    return "\n".join(texts[:-1])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from finetune.data.examples import Example, Said, Shape, question_text, said_in, shape_of
 from finetune.data.findings import Finding
-from finetune.data.near import normal
+from finetune.data.near import bare, normal
 from finetune.data.pieces import Piece
 from finetune.data.rules import RULES, Rule, Severity
 from finetune.data.screen import plain, rules_for
@@ -34,7 +34,7 @@ FORMS: dict[Shape, str] = {
 }
 MOST_CLASSES, LONGEST_CLASS = 500, 50  # answers are classes when they are few and short
 
-# What is kept of an example: where its line is, hashes of its question (normalised), of its answer, of its system
+# What is kept of an example: where its line is, hashes of its question (bare), of its answer, of its system
 # prompt and of that prompt's letters (0: it has none), and its tokens (-1: not counted).
 ROW = np.dtype("i8, i8, i8, u8, u8, u8, u8, i4")
 ROW.names = ("line", "start", "size", "question", "answer", "system", "style", "tokens")
@@ -79,7 +79,9 @@ def check_piece(piece: Piece, file: str, method: str, encoding: str | None, cont
             continue
         texts, system = said or said_in(example)
         question, answer = question_text(texts), texts[-1].strip() if texts else ""
-        rows.append((number, place, len(line), digest(question), short_digest(answer), *style_of(system), tokens))
+        rows.append(
+            (number, place, len(line), digest_of(bare(question)), short_digest(answer), *style_of(system), tokens)
+        )
         if answers is not None:
             answers[answer] += 1
             if len(answers) > MOST_CLASSES or len(answer) > LONGEST_CLASS or "\n" in answer:
@@ -116,7 +118,9 @@ def read_line(
 def may_find(rule: Rule, said: Said) -> bool:
     """Whether a rule on texts finds something; any other rule is asked with the whole example."""
     texts, system = said
-    return rule.find_in is None or any(True for text in (*texts, system or "") for _ in rule.find_in(text))
+    if rule.find_in is None:
+        return True
+    return any(map(any, map(rule.find_in, texts))) or any(rule.find_in(system or ""))
 
 
 def why_unread(line: bytes, error: orjson.JSONDecodeError) -> Fault:
@@ -139,7 +143,11 @@ def keys_of(example: Example) -> str:
 
 def digest(text: str) -> int:
     """64 bits of a text (XXH3): two of a million texts share them once in 40 million times."""
-    return xxhash.xxh3_64_intdigest(text.encode())
+    return digest_of(text.encode())
+
+
+def digest_of(content: bytes) -> int:
+    return xxhash.xxh3_64_intdigest(content)
 
 
 short_digest = lru_cache(1024)(digest)  # answers recur where they are classes

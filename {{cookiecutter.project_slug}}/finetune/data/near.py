@@ -21,6 +21,7 @@ UNLIKELY = NEAR - 4 * 0.05
 # Where a crowd is alike, any of it will do: so many of it are looked at in a band, so many are compared with a text.
 CROWD, CANDIDATES = 100, 50
 
+SPACES = b" \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f"
 Sketches = NDArray[Any]  # bytes, of shape (texts, SIGNS + 4 * BANDS)
 
 
@@ -28,16 +29,20 @@ def normal(text: str) -> str:
     """A text without what does not change what it asks: case, width, the kind and the number of its spaces."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
-    text = text.casefold()
-    if text.isprintable() and "  " not in text:  # the quicker way: no spaces but single ones
-        return text.strip()
-    return " ".join(text.split())
+    return " ".join(text.casefold().split())
+
+
+def bare(text: str) -> bytes:
+    """A text without case, width and spaces, in UTF-8: two with the same bare text ask the same."""
+    if not text.isascii():
+        text = "".join(unicodedata.normalize("NFKC", text).split())
+    return text.casefold().encode().translate(None, SPACES)
 
 
 def pieces(text: str) -> set[str]:
     """The three-letter pieces of a text's normal form; a shorter text is its own piece."""
-    bare = normal(text)
-    return {bare[start : start + PIECE] for start in range(max(1, len(bare) - PIECE + 1))}
+    plain = normal(text)
+    return {plain[start : start + PIECE] for start in range(max(1, len(plain) - PIECE + 1))}
 
 
 def similarity(one: set[str], other: set[str]) -> float:
@@ -50,9 +55,9 @@ def sketch(texts: Sequence[str]) -> Sketches:
 
     if not texts:
         return np.empty((0, SIGNS + 4 * BANDS), np.uint8)
-    bare = [normal(text).ljust(PIECE, "\0") for text in texts]
-    lengths = np.array([len(text) for text in bare])
-    letters = np.frombuffer("".join(bare).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
+    padded = [normal(text).ljust(PIECE, "\0") for text in texts]
+    lengths = np.array([len(text) for text in padded])
+    letters = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
     packed = letters[:-2] | letters[1:-1] << np.uint64(21) | letters[2:] << np.uint64(42)  # a code point has 21 bits
     ends = np.cumsum(lengths)
     inside = np.ones(len(packed), bool)

@@ -12,6 +12,7 @@ NOBODY = re.compile(r"@(?:[\w-]+\.)*example\.(?:com|org|net)$|\.(?:example|inval
 WIDE_DIGITS = str.maketrans("０１２３４５６７８９", "0123456789")
 DIGITS = re.compile(r"[0-9](?:[ \-.()/]{0,2}[0-9]){6,}")  # whatever may be a number of a phone, a card, a person
 CARD = re.compile(r"(?<![\d.-])[3-6]\d{3}(?:[ -]?\d{2,6}){2,4}(?![\d.-])")
+CARD_DIGITS = 13  # at least
 IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 US_NUMBER = re.compile(r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])")
 KOREAN_NUMBER = re.compile(r"(?<![\d-])\d{6}-\d{7}(?![\d-])")
@@ -24,6 +25,7 @@ SECRET_WORDS = ("://", "PRIVATE KEY")
 KEY_LETTERS = bytes.maketrans(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz/+=_-\\", b"k" * 68)
 LONG_KEY = b"k" * 20
 AS_DIGIT = bytes.maketrans(b"123456789", b"0" * 9)
+AS_MASK = bytes.maketrans(b"123456789BCDEFGHIJKLMNOPQRSTUVWXYZ", b"0" * 9 + b"A" * 25)
 SEPARATORS, SEVEN_DIGITS = b" -.()/", b"0" * 7
 
 
@@ -61,11 +63,13 @@ def personal_data_in(text: str) -> Iterator[str]:
         yield "an e-mail address"
     if not text.isascii():
         text = text.translate(WIDE_DIGITS)
-    masked = text.encode("utf-8", "replace").translate(AS_DIGIT)
+    masked = text.encode("utf-8", "replace").translate(AS_MASK)
     if SEVEN_DIGITS in masked.translate(None, SEPARATORS) and DIGITS.search(text):
         for kind, mask, pattern, check in NUMBERS:
             if mask in masked and any(map(check, pattern.findall(text))):
                 yield kind
+        if masked.count(b"0") >= CARD_DIGITS and any(map(is_card, CARD.findall(text))):
+            yield "a payment card's number"
         if has_phone(text):
             yield "a phone number"
 
@@ -74,7 +78,7 @@ def is_card(digits: str) -> bool:
     from stdnum import luhn
 
     bare = re.sub(r"[ -]", "", digits)
-    return 13 <= len(bare) <= 19 and bool(luhn.is_valid(bare))
+    return CARD_DIGITS <= len(bare) <= 19 and bool(luhn.is_valid(bare))
 
 
 def is_iban(text: str) -> bool:
@@ -95,10 +99,10 @@ def is_korean_number(text: str) -> bool:
     return bool(rrn.is_valid(text))
 
 
-# The kind, what must stand in a text whose digits are all 0 (it is quickly looked for), the pattern, the check digits.
+# The kind, what must stand in a text whose capitals are all A and whose digits all 0 (it is quickly looked for), the
+# pattern, the check digits.
 NUMBERS: list[tuple[str, bytes, re.Pattern[str], Callable[[str], bool]]] = [
-    ("a payment card's number", b"0000", CARD, is_card),
-    ("a bank account (IBAN)", b"00", IBAN, is_iban),
+    ("a bank account (IBAN)", b"AA00", IBAN, is_iban),
     ("a US social security number", b"000-00-0000", US_NUMBER, is_us_number),
     ("a Korean resident number", b"000000-0000000", KOREAN_NUMBER, is_korean_number),
 ]

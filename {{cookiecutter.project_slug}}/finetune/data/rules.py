@@ -320,10 +320,10 @@ def no_space_at_the_end(text: str) -> Found:
 def is_shout(text: str) -> bool:
     """Whether a text is mostly in capitals: more than two for each small letter, as OpenAI's old tool had it."""
     if text.isascii():
-        upper, lower = len(text.encode().translate(None, NO_CAPITAL)), len(text.encode().translate(None, NO_SMALL))
-    else:
-        upper, lower = sum(map(str.isupper, text)), sum(map(str.islower, text))
-    return upper > LONG_SHOUT and upper > 2 * lower
+        upper = len(text.encode().translate(None, NO_CAPITAL))
+        return upper > LONG_SHOUT and upper > 2 * len(text.encode().translate(None, NO_SMALL))
+    upper = sum(map(str.isupper, text))
+    return upper > LONG_SHOUT and upper > 2 * sum(map(str.islower, text))
 
 
 @text_rule("upper_case", "warning")

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Literal
 
+import orjson
+
 from finetune.data.examples import KEYS, OUTPUTS, Example, is_trained
 from finetune.data.prompts import Template, check_columns, fill
 from finetune.data.readers import Row
@@ -93,8 +95,8 @@ def parsed(value: Any) -> Any:
     """A cell of a table that holds a JSON list or object, as that; any other value as it is."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
-            return json.loads(value)
-        except ValueError:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError:
             return value
     return value
 

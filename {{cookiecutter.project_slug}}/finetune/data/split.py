@@ -12,7 +12,7 @@ import orjson
 from numpy.typing import NDArray
 
 from finetune.data.examples import Example, messages_of, question_of, text_of
-from finetune.data.near import Index, normal, sketch, twins
+from finetune.data.near import Index, bare, sketch, twins
 from finetune.data.pieces import side_by_side
 
 SPLITS = ("train", "valid", "test")  # what is in two of them stays in the later one
@@ -42,7 +42,7 @@ class Gathered:
 def key_of(example: Example) -> str:
     """What identifies an example: the text that it asks with, whatever its case, width and spacing."""
     asked = (text_of(m.get("content")) for _, m in messages_of(example) if m.get("role") == "user")
-    return normal("\n".join(asked))
+    return bare("\n".join(asked)).decode()
 
 
 def gather(examples: Iterable[tuple[int, int, str, Example]], spool: BinaryIO) -> Gathered:
