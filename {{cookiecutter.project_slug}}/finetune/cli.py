@@ -42,11 +42,13 @@ def prepare() -> None:
     from finetune.stages import prepare as stage
 
     report = stage.run(load_params())
-    source, _, codes = (report.pop(key) for key in ("source", "prompt", "codes"))
+    source, _, codes, frame = (report.pop(key) for key in ("source", "prompt", "codes", "completion"))
     for file, note in source.items() if all(isinstance(note, dict) for note in source.values()) else [("", source)]:
         told = (f"{key} {value}" if key != "format" else value for key, value in note.items())
         print(f"prepare: {file and file + ' '}read as {', '.join(told)}")
     print("prepare: " + ", ".join(f"{value} {key.replace('_', ' ')}" for key, value in report.items()))
+    if frame:
+        print("prepare: as completions: " + ", ".join(f"{key} {text!r}" for key, text in frame.items()))
     if codes:
         print("prepare: answers as codes of one token: " + ", ".join(f"{v} {k}" for k, v in codes.items()))
 

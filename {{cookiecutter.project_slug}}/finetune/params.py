@@ -63,6 +63,7 @@ class Data(Section):
     group: str | None = None
     labels: list[str] = []
     codes: bool = False
+    target: Literal["chat", "completion"] = "chat"
     split: Split | None = None
 
     @model_validator(mode="after")

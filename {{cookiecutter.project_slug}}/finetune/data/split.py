@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
@@ -30,13 +30,22 @@ class Gathered:
 
     spool: BinaryIO
     rows: Rows
+    shape: Callable[[Example], Example] | None = None  # what becomes of an example when it is written
+
+    def example(self, row: Any) -> Example:
+        example = dict(orjson.loads(self.line(row)))
+        return self.shape(example) if self.shape else example
+
+    def written(self, row: Any) -> bytes:
+        """The line that a row becomes."""
+        return as_line(self.example(row)) if self.shape else self.line(row)
 
     def line(self, row: Any) -> bytes:
         self.spool.seek(int(row["start"]))
         return self.spool.read(int(row["size"]))
 
     def question(self, row: Any) -> str:
-        return question_of(orjson.loads(self.line(row)))
+        return question_of(self.example(row))
 
 
 def key_of(example: Example) -> str:
@@ -51,7 +60,7 @@ def gather(examples: Iterable[tuple[int, int, str, Example]], spool: BinaryIO) -
     batch: list[tuple[int, int, int, int, int, int]] = []
     start = 0
     for row, split, key, example in examples:
-        line = json.dumps(example, ensure_ascii=False).encode() + b"\n"
+        line = as_line(example)
         spool.write(line)
         batch.append((row, split, hashed(key.encode()), hashed(line), start, len(line)))
         start += len(line)
@@ -59,6 +68,10 @@ def gather(examples: Iterable[tuple[int, int, str, Example]], spool: BinaryIO) -
             rows.append(np.array(batch, ROW))
             batch.clear()
     return Gathered(spool, np.concatenate([*rows, np.array(batch, ROW)]))
+
+
+def as_line(example: Example) -> bytes:
+    return json.dumps(example, ensure_ascii=False).encode() + b"\n"
 
 
 def hashed(content: bytes) -> int:

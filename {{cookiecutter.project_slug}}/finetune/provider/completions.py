@@ -53,12 +53,13 @@ class Answers:
 def answer_all(
     connection: Connection,
     model: str,
-    prompts: Sequence[Messages],
+    prompts: Sequence[Messages | str],
     settings: Evaluate,
     seed: int,
     progress: Callable[[int, int, str], None],
+    stop: str | None = None,
 ) -> list[str]:
-    """The model's answer to each prompt, in their order.
+    """The model's answer to each prompt, in their order: chat for messages, up to `stop` for texts to complete.
 
     What was answered before is not asked again, so a killed run goes on where it was. The first request that fails for
     good ends the run with its error; answers that came before it are kept.
@@ -67,8 +68,10 @@ def answer_all(
         "model": model,
         "temperature": settings.temperature,
         "seed": seed,
-        connection.profile.max_tokens_name: settings.max_tokens,
+        "max_tokens" if stop is not None else connection.profile.max_tokens_name: settings.max_tokens,
     }
+    if stop is not None:
+        request |= {"stop": stop}
     try:
         return ask_side_by_side(connection, request, prompts, settings.concurrency, progress)
     except sqlite3.Error as error:
@@ -81,25 +84,29 @@ def answer_all(
 def ask_side_by_side(
     connection: Connection,
     request: dict[str, Any],
-    prompts: Sequence[Messages],
+    prompts: Sequence[Messages | str],
     concurrency: int,
     progress: Callable[[int, int, str], None],
 ) -> list[str]:
     """The answers in the order of the prompts; each is kept as soon as it is there."""
     answers = Answers()
 
-    def ask(messages: Messages) -> str:
-        identity = {"provider": connection.identity, **request, "messages": list(messages)}
+    def ask(prompt: Messages | str) -> str:
+        asked = {"prompt": prompt} if isinstance(prompt, str) else {"messages": list(prompt)}
+        identity = {"provider": connection.identity, **request, **asked}
         key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         kept = answers.get(key)
         if kept is None:
-            completion = connection.client.chat.completions.create(**request, messages=cast("Any", list(messages)))
-            kept = completion.choices[0].message.content or ""
+            if isinstance(prompt, str):
+                kept = connection.client.completions.create(**request, prompt=prompt).choices[0].text
+            else:
+                completion = connection.client.chat.completions.create(**request, messages=cast("Any", list(prompt)))
+                kept = completion.choices[0].message.content or ""
             answers.put(key, kept)
         return kept
 
     with ThreadPoolExecutor(concurrency) as pool:
-        futures = [pool.submit(ask, messages) for messages in prompts]
+        futures = [pool.submit(ask, prompt) for prompt in prompts]
         try:
             for done, future in enumerate(as_completed(futures), 1):
                 future.result()

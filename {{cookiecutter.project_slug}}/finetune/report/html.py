@@ -19,7 +19,8 @@ table { border-collapse: collapse; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left; }
 th { font-weight: 600; color: var(--soft); } .n { text-align: right; font-variant-numeric: tabular-nums; }
 td { white-space: pre-wrap; overflow-wrap: anywhere; }
-.bars td { min-width: 8rem; } .bar { height: .5rem; background: rgb(var(--mark) / .6); border-radius: 2px; }
+.bars { width: 100%; max-width: 44rem; } .bars td { width: 28%; } .bars th { white-space: nowrap; }
+.bar { height: .5rem; background: rgb(var(--mark) / .6); border-radius: 2px; }
 .bars span { color: var(--soft); font-size: .8rem; }
 svg { width: 100%; max-width: 44rem; height: auto; }
 @media (max-width: 40rem) { table { font-size: .85rem; } th, td { padding: .25rem .35rem; } }

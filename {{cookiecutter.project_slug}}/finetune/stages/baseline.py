@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from finetune.data.examples import text_of
+from finetune.data.completions import Frame, unframed
+from finetune.data.examples import Example, text_of
 from finetune.errors import FinetuneError
 from finetune.params import Params
-from finetune.paths import PREPARED
+from finetune.paths import PREPARED, PREPARED_REPORT
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import Connection, connect
-from finetune.record import read_jsonl, write_jsonl
+from finetune.record import read_json, read_jsonl, write_jsonl
 from finetune.report.progress import progress_bar
 
 PREDICTIONS = Path("predictions/base.jsonl")
@@ -28,14 +29,20 @@ def predict(connection: Connection, params: Params, model: str) -> list[dict[str
     examples = read_jsonl(PREPARED / "test.jsonl", "prepare")
     if not examples:
         raise FinetuneError("data/prepared/test.jsonl is empty.", "Give test a larger share in data.split.")
-    prompts = [example["messages"][:-1] for example in examples]
+    marks = read_json(PREPARED_REPORT, "prepare").get("completion")
+    frame = Frame(**marks) if marks else None
+    prompts = [example["prompt"] if frame else example["messages"][:-1] for example in examples]
+    stop = frame.stop if frame else None
     with progress_bar(f"ask {model}") as progress:
-        answers = answer_all(connection, model, prompts, params.evaluate, params.train.seed, progress)
+        answers = answer_all(connection, model, prompts, params.evaluate, params.train.seed, progress, stop)
+    pairs = [unframed(example, frame) if frame else last_turn(example) for example in examples]
     return [
-        {
-            "asked": text_of(example["messages"][-2].get("content")),
-            "expected": text_of(example["messages"][-1].get("content")),
-            "answer": answer.strip(),
-        }
-        for example, answer in zip(examples, answers, strict=True)
+        {"asked": asked, "expected": expected, "answer": answer.strip()}
+        for (asked, expected), answer in zip(pairs, answers, strict=True)
     ]
+
+
+def last_turn(example: Example) -> tuple[str, str]:
+    """The last question of a conversation and its answer."""
+    asked, answer = (text_of(message.get("content")) for message in example["messages"][-2:])
+    return asked, answer

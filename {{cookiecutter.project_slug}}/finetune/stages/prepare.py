@@ -3,12 +3,15 @@
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from finetune.data.codes import codes_for, table_of
+from finetune.data.completions import frame_for, framed, pair_of
 from finetune.data.examples import Example
 from finetune.data.prompts import Template, cell_text, fingerprint_of
 from finetune.data.readers import Note, Row, read_rows
@@ -18,6 +21,7 @@ from finetune.data.tokens import encoder
 from finetune.errors import FinetuneError
 from finetune.params import Data, Params
 from finetune.paths import PREPARED, PREPARED_REPORT
+from finetune.provider.profiles import PROFILES
 from finetune.provider.tokenizer import tokenizer
 from finetune.record import write_json, write_lines
 
@@ -32,17 +36,26 @@ def run(params: Params, workers: int | None = None) -> dict[str, Any]:
     rows; splits that were given stay as they are. Raises FinetuneError where given splits share a question.
     """
     data = params.data
+    if data.target == "completion" and not PROFILES[params.provider.name].completions:
+        raise FinetuneError(
+            f"data.target is 'completion', but {params.provider.name!r} trains on chat alone.", "Set it to 'chat'."
+        )
     template = data.prompt.model_dump() if data.prompt else None
     codes: dict[str, str] = {}
     if data.codes:
         with tokenizer(params, encoder) as encode:
             codes = codes_for(data.labels, encode)
+    frame = None
     notes: dict[str, Note] = {}
     counts: Counter[str] = Counter()
     PREPARED.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=PREPARED) as spool:
         gathered = gather(all_examples(data, template, codes, notes, counts), spool)
         rows = gathered.rows
+        if data.target == "completion":
+            with tokenizer(params, encoder) as encode:
+                frame = frame_for(partial(pairs_of, gathered), encode)
+            gathered = replace(gathered, shape=partial(framed, frame=frame))
         if data.split and data.split.shares:
             assign(rows, data.split.shares)
             distinct = without_duplicates(rows)
@@ -54,12 +67,13 @@ def run(params: Params, workers: int | None = None) -> dict[str, Any]:
         for split, name in enumerate(SPLITS):
             part = rows[rows["split"] == split]
             counts[name] = len(part)
-            write_lines(PREPARED / f"{name}.jsonl", map(gathered.line, part))
+            write_lines(PREPARED / f"{name}.jsonl", map(gathered.written, part))
     report = {
         **counts,
         "source": notes if data.files else next(iter(notes.values())),
         "prompt": fingerprint_of(template),
         "codes": codes,
+        "completion": asdict(frame) if frame else None,
     }
     write_json(PREPARED_REPORT, report)
     return report
@@ -85,6 +99,18 @@ def all_examples(
             for turn in each_turn(example) if data.turns == "each" else [example]:
                 yield number, split, key, turn
             counts["rows"] += 1
+
+
+def pairs_of(gathered: Gathered) -> Iterator[tuple[str, str]]:
+    """All questions and answers. Raises FinetuneError naming the first row that is not one of each."""
+    for row in gathered.rows:
+        try:
+            yield pair_of(gathered.example(row))
+        except ValueError as error:
+            raise FinetuneError(
+                f"data.target is 'completion', but row {row['row']} has {error}.",
+                "Train on chat, which takes whole conversations.",
+            ) from error
 
 
 def encode_answer(example: Example, codes: dict[str, str], place: str) -> None:

@@ -1,0 +1,136 @@
+"""Training on prompts and completions: what marks their joints, and that the same marks are asked with."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from finetune.data.completions import Frame, frame_for, framed, pair_of, unframed
+from finetune.data.tokens import encoder
+from finetune.errors import FinetuneError
+from finetune.params import Budget, Data, Evaluate, Params, Provider
+from finetune.paths import PREPARED, PREPARED_REPORT
+from finetune.stages import baseline, prepare, validate
+
+TEAMS = ["delivery", "billing", "配送"]
+ROWS = [
+    {"question": f"{n}: where is the {thing} that I ordered on day {n * n}?", "team": TEAMS[n % 3]}
+    for n, thing in enumerate(["lamp", "kettle", "ladder", "mirror", "candle", "bicycle", "carpet"] * 9)
+]
+
+
+def chat(question: str, answer: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+@pytest.mark.parametrize("encoding", ["o200k_base", "cl100k_base"])
+def test_marks_are_the_shortest_that_the_tokenizer_keeps_apart(encoding: str) -> None:
+    frame = frame_for(lambda: ((row["question"], row["team"]) for row in ROWS), encoder(encoding))
+    assert frame == Frame(" ->", "", "\n")  # today's tokenizers want no space before a class
+    frame = frame_for(lambda: [("a -> b", "one\ntwo"), ("c", "d")], encoder(encoding))
+    assert frame.separator == "\n\n###\n\n"
+    assert frame.stop == " END"
+
+
+@given(st.lists(st.tuples(st.text(max_size=20), st.text(max_size=20)), min_size=1, max_size=5))
+@settings(max_examples=50, deadline=None)
+def test_what_is_framed_comes_out_as_it_was(pairs: list[tuple[str, str]]) -> None:
+    try:
+        frame = frame_for(lambda: pairs, encoder("o200k_base"))
+    except FinetuneError:
+        return
+    for question, answer in pairs:
+        assert frame.separator.strip(" ") not in question
+        assert frame.stop.strip(" ") not in answer
+        assert unframed(framed(chat(question, answer), frame), frame) == (question, answer)
+
+
+def test_marks_that_all_stand_in_the_data_are_said() -> None:
+    everything = " ->\n\n###\n\n===\n\n---\n\n===>\n\n--->\n\n### =>\n\n"
+    with pytest.raises(FinetuneError, match="Every separator"):
+        frame_for(lambda: [(everything, "a")], encoder("o200k_base"))
+    with pytest.raises(ValueError, match="more than one question"):
+        pair_of({"messages": chat("a", "b")["messages"] * 2})
+
+
+def params(provider: Provider) -> Params:
+    data = Data.model_validate(
+        {
+            "file": "raw.jsonl",
+            "split": {"train": 0.7, "valid": 0.1, "test": 0.2},
+            "prompt": {"system": "Name the team.", "user": "{question}", "assistant": "{team}"},
+            "labels": TEAMS,
+            "target": "completion",
+        }
+    )
+    train = SimpleNamespace(base="babbage-002", method="supervised", n_epochs=1, budget=Budget(), seed=7)
+    evaluate = Evaluate(max_tokens=5, temperature=0.0, concurrency=4)
+    return cast("Params", SimpleNamespace(data=data, provider=provider, train=train, evaluate=evaluate))
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A server that completes any prompt with a team, and keeps what it was asked."""
+    asked: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(json.loads(self.rfile.read(int(self.headers["content-length"]))) | {"path": self.path})
+            choice = {"index": 0, "text": "billing", "finish_reason": "stop", "logprobs": None}
+            body = {"id": "c", "object": "text_completion", "created": 0, "model": "babbage-002", "choices": [choice]}
+            content = json.dumps(body).encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{http.server_address[1]}/v1", asked
+        http.shutdown()
+        thread.join()
+
+
+def test_a_provider_that_trains_on_chat_alone_is_said_so() -> None:
+    with pytest.raises(FinetuneError, match="'local' trains on chat alone"):
+        prepare.run(params(Provider(name="local")))
+
+
+def test_from_raw_rows_to_the_base_models_completions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: tuple[str, list[dict[str, Any]]]
+) -> None:
+    address, asked = server
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FINETUNE_API_KEY", "k")
+    monkeypatch.setenv("FINETUNE_HOME", str(tmp_path / "home"))
+    Path("models.toml").write_text('["babbage-002"]\nencoding = "cl100k_base"\n', encoding="utf-8")
+    Path("raw.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
+    made = params(Provider(name="compatible", base_url=address))
+    report = prepare.run(made)
+    assert report["completion"] == {"separator": " ->", "lead": "", "stop": "\n"}
+    lines = (PREPARED / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    first = json.loads(lines[0])
+    assert set(first) == {"prompt", "completion"}
+    assert first["prompt"].endswith("? ->")
+    assert first["completion"].strip() in TEAMS
+    assert "unknown_label" not in validate.run(made)["warnings"]
+    assert baseline.run(made) == report["test"]
+    assert {request["path"] for request in asked} == {"/v1/completions"}
+    assert {tuple(request["stop"]) for request in asked} == {("\n",)}
+    rows = [json.loads(line) for line in baseline.PREDICTIONS.read_text(encoding="utf-8").splitlines()]
+    assert {row["answer"] for row in rows} == {"billing"}
+    assert {row["expected"] for row in rows} <= set(TEAMS)
+    assert not any(row["asked"].endswith("->") for row in rows)
+    assert json.loads(PREPARED_REPORT.read_text(encoding="utf-8"))["completion"]["stop"] == "\n"
