@@ -39,9 +39,12 @@ def main() -> None:
 def prepare() -> None:
     """Turn raw data into chat examples in three splits."""
     from finetune.params import load_params
+    from finetune.report.progress import progress_bar
     from finetune.stages import prepare as stage
 
-    report = stage.run(load_params())
+    params = load_params()
+    with progress_bar("prepare") as progress:
+        report = stage.run(params, progress=progress)
     source, _, codes, frame = (report.pop(key) for key in ("source", "prompt", "codes", "completion"))
     for file, note in source.items() if all(isinstance(note, dict) for note in source.values()) else [("", source)]:
         told = (f"{key} {value}" if key != "format" else value for key, value in note.items())

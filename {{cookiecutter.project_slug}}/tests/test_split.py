@@ -123,6 +123,13 @@ def test_the_same_rows_give_the_same_bytes_in_whatever_order(rows: list[tuple[st
     assert contents() == first
 
 
+def test_other_shapes_than_chat_have_no_turns_to_part() -> None:
+    rows = [{"prompt": unlike(n), "chosen": "yes", "rejected": "no"} for n in range(20)]
+    done = split(rows, turns="each")
+    assert sum(len(done[name]) for name in SHARES) == 20
+    assert set(done["train"][0]) == {"input", "preferred_output", "non_preferred_output"}
+
+
 def test_the_number_of_workers_changes_no_byte() -> None:
     rows = [example(unlike(n % 300).replace("a", "b" if n > 300 else "a", 1)) for n in range(600)]
     assert split(rows, workers=1) == split(rows, workers=2)

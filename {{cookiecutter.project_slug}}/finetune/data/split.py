@@ -22,6 +22,7 @@ AT_ONCE = 50_000  # rows gathered before they are put into an array
 # Of each example: the raw row that it came from, its split, hashes of its split's key and of itself, and where it lies.
 ROW = np.dtype([("row", "i4"), ("split", "u1"), ("key", "u8"), ("digest", "u8"), ("start", "i8"), ("size", "i4")])
 Rows = NDArray[Any]
+Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ def key_of(example: Example) -> str:
     return bare("\n".join(asked)).decode()
 
 
-def gather(examples: Iterable[tuple[int, int, str, Example]], spool: BinaryIO) -> Gathered:
+def gather(
+    examples: Iterable[tuple[int, int, str, Example]], spool: BinaryIO, progress: Progress | None = None
+) -> Gathered:
     """Write examples to the spool; with each come its raw row's number, its split, and the key that decides it."""
     rows: list[Rows] = []
     batch: list[tuple[int, int, int, int, int, int]] = []
@@ -67,6 +70,8 @@ def gather(examples: Iterable[tuple[int, int, str, Example]], spool: BinaryIO) -
         if len(batch) == AT_ONCE:
             rows.append(np.array(batch, ROW))
             batch.clear()
+            if progress:
+                progress(AT_ONCE * len(rows), 0, f"{AT_ONCE * len(rows):,} examples read")
     return Gathered(spool, np.concatenate([*rows, np.array(batch, ROW)]))
 
 
@@ -107,12 +112,15 @@ class Leak:
     similarity: float
 
 
-def leaks(gathered: Gathered, rows: Rows, workers: int | None = None) -> Iterator[Leak]:
+def leaks(
+    gathered: Gathered, rows: Rows, workers: int | None = None, progress: Progress | None = None
+) -> Iterator[Leak]:
     """Each row near to one of a later split that is no leak itself: what is left when these are taken out is disjoint.
 
     The test split stays whole, then the validation split; so no example moves, whatever comes or goes.
     """
     later: list[tuple[Rows, Index]] = []
+    done = 0
     for split in reversed(range(len(SPLITS))):
         mine = rows[rows["split"] == split]
         batches = [mine[start : start + BATCH] for start in range(0, len(mine), BATCH)]
@@ -120,6 +128,9 @@ def leaks(gathered: Gathered, rows: Rows, workers: int | None = None) -> Iterato
         free, sketches = [mine[:0]], [sketch([])]
         for batch, new in zip(batches, side_by_side(sketch, texts, int(mine["size"].sum()), workers), strict=True):
             leaky: set[int] = set()
+            done += len(batch)
+            if progress and len(rows) > AT_ONCE:
+                progress(done, len(rows), "examples compared")
             for theirs, index in later:
                 near = twins(index, new, partial(question_at, gathered, batch), partial(question_at, gathered, theirs))
                 for number in sorted(near.keys() - leaky):

@@ -32,8 +32,12 @@ def progress_bar(title: str) -> Iterator[Progress]:
         TextColumn("{task.description}"),
     )
     with Bar(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda step, total, message: bar.update(task, completed=step, total=total or None, description=message)
+
+        def show(step: int, total: int, message: str) -> None:
+            task = bar.task_ids[0] if bar.task_ids else bar.add_task("")  # at the first step: quick work shows nothing
+            bar.update(task, completed=step, total=total or None, description=message)
+
+        yield show
 
 
 def plain_lines(title: str) -> Progress:

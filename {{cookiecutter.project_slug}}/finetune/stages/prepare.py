@@ -16,7 +16,7 @@ from finetune.data.examples import Example
 from finetune.data.prompts import Template, cell_text, fingerprint_of
 from finetune.data.readers import Note, Row, read_rows
 from finetune.data.shapes import each_turn, examples_of
-from finetune.data.split import SPLITS, Gathered, assign, gather, key_of, leaks, without_duplicates
+from finetune.data.split import SPLITS, Gathered, Progress, assign, gather, key_of, leaks, without_duplicates
 from finetune.data.tokens import encoder
 from finetune.errors import FinetuneError
 from finetune.params import Data, Params
@@ -29,7 +29,7 @@ SHOWN = 10  # rows named in an error
 SPLIT_NAMES = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2}
 
 
-def run(params: Params, workers: int | None = None) -> dict[str, Any]:
+def run(params: Params, workers: int | None = None, progress: Progress | None = None) -> dict[str, Any]:
     """Write the splits and the report, which comes back: counts, and under `source` how the raw data were read.
 
     The examples of a split stand in the order of their hashes, so that the bytes do not depend on the order of the raw
@@ -50,7 +50,7 @@ def run(params: Params, workers: int | None = None) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     PREPARED.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=PREPARED) as spool:
-        gathered = gather(all_examples(data, template, codes, notes, counts), spool)
+        gathered = gather(all_examples(data, template, codes, notes, counts), spool, progress)
         rows = gathered.rows
         if data.target == "completion":
             with tokenizer(params, encoder) as encode:
@@ -59,7 +59,7 @@ def run(params: Params, workers: int | None = None) -> dict[str, Any]:
         if data.split and data.split.shares:
             assign(rows, data.split.shares)
             distinct = without_duplicates(rows)
-            near = {int(leak.row["start"]) for leak in leaks(gathered, distinct, workers)}
+            near = {int(leak.row["start"]) for leak in leaks(gathered, distinct, workers, progress)}
             counts.update(duplicates=len(rows) - len(distinct), near_duplicates_left_out=len(near))
             rows = distinct[~np.isin(distinct["start"], list(near))]
         else:
@@ -96,14 +96,17 @@ def all_examples(
             key = group_of(data, row, number) if data.group else key_of(example)
             if codes:
                 encode_answer(example, codes, f"{file}, row {number}")
-            for turn in each_turn(example) if data.turns == "each" else [example]:
+            for turn in each_turn(example) if data.turns == "each" and "messages" in example else [example]:
                 yield number, split, key, turn
             counts["rows"] += 1
 
 
 def pairs_of(gathered: Gathered) -> Iterator[tuple[str, str]]:
-    """All questions and answers. Raises FinetuneError naming the first row that is not one of each."""
-    for row in gathered.rows:
+    """All questions and answers, in the order of their hashes, so that a sample is the same whatever the raw order.
+
+    Raises FinetuneError naming a row that is not one of each.
+    """
+    for row in gathered.rows[np.argsort(gathered.rows["digest"], kind="stable")]:
         try:
             yield pair_of(gathered.example(row))
         except ValueError as error:
@@ -116,7 +119,7 @@ def pairs_of(gathered: Gathered) -> Iterator[tuple[str, str]]:
 def encode_answer(example: Example, codes: dict[str, str], place: str) -> None:
     """Put the code of its class in the place of an example's answer. Raises FinetuneError where it is no class."""
     answer = example["messages"][-1] if example.get("messages") else {}
-    if answer.get("content") not in codes:
+    if not isinstance(answer.get("content"), str) or answer["content"] not in codes:
         raise FinetuneError(
             f"{place}: the answer is none of data.labels, so there is no code for it.", "Mend it, or add it there."
         )
