@@ -24,22 +24,23 @@ def codes_for(labels: Sequence[str], encode: Callable[[str], list[int]]) -> dict
             f"data.codes needs the classes in data.labels, each once and {MOST} at most; it has {len(labels)}.",
             "List them there, in an order that stays: new ones at the end.",
         )
-    codes: dict[str, str] = {}
+    codes = dict(zip(labels, of_one_token(encode), strict=False))
+    if len(codes) < len(labels):
+        raise FinetuneError(
+            f"The tokenizer has {len(codes)} codes of one token, too few for {len(labels)} classes.",
+            "Set data.codes to false.",
+        )
+    return codes
+
+
+def of_one_token(encode: Callable[[str], list[int]]) -> Iterator[str]:
+    """The candidates that are one token, each another."""
     taken: set[int] = set()
-    labels_left = iter(labels)
-    label = next(labels_left)
     for candidate in candidates():
         tokens = encode(candidate)
         if len(tokens) == 1 and tokens[0] not in taken:
-            codes[label] = candidate
             taken.add(tokens[0])
-            if len(codes) == len(labels):
-                return codes
-            label = next(labels_left)
-    raise FinetuneError(
-        f"The tokenizer has {len(codes)} codes of one token, too few for {len(labels)} classes.",
-        "Set data.codes to false.",
-    )
+            yield candidate
 
 
 def candidates() -> Iterator[str]:
