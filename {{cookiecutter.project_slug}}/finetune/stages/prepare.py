@@ -3,10 +3,11 @@
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -48,8 +49,7 @@ def run(params: Params, workers: int | None = None, progress: Progress | None = 
     frame = None
     notes: dict[str, Note] = {}
     counts: Counter[str] = Counter()
-    PREPARED.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=PREPARED) as spool:
+    with spool_file() as spool:
         gathered = gather(all_examples(data, template, codes, notes, counts), spool, progress)
         rows = gathered.rows
         if data.target == "completion":
@@ -77,6 +77,20 @@ def run(params: Params, workers: int | None = None, progress: Progress | None = 
     }
     write_json(PREPARED_REPORT, report)
     return report
+
+
+@contextmanager
+def spool_file() -> Iterator[BinaryIO]:
+    """A file without a name, beside what is written, for as long as the block lasts. FinetuneError on a full disk."""
+    try:
+        PREPARED.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=PREPARED) as spool:
+            yield cast("BinaryIO", spool)
+    except OSError as error:
+        raise FinetuneError(
+            f"Cannot write {PREPARED}: {error.strerror or error}.",
+            "Make room or mend the permissions, then run the same command again; what was there before is untouched.",
+        ) from error
 
 
 def all_examples(
