@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +72,16 @@ def check_languages(checked: Checked, other: Checked) -> None:
 
 def languages_of(checked: Checked) -> Counter[str]:
     """How often each language is asked in, by its ISO 639 code, among a thousand examples; the unsure are left out."""
+    rows = checked.rows[:: max(1, len(checked.rows) // LANGUAGE_SAMPLE)]
+    guesses = (language_model().classify(question_at(checked.file, row)) for row in rows)
+    return Counter(language for language, sure in guesses if sure > SURE)
+
+
+@cache  # half a second to load
+def language_model() -> Any:
     from py3langid import langid
 
-    rows = checked.rows[:: max(1, len(checked.rows) // LANGUAGE_SAMPLE)]
-    model = langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
-    guesses = (model.classify(question_at(checked.file, row)) for row in rows)
-    return Counter(language for language, sure in guesses if sure > SURE)
+    return langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
 
 
 def check_leaks(checked: Checked, other: Checked, workers: int | None = None) -> None:

@@ -5,8 +5,9 @@ never says what a text says, but for the names of classes and separators. A file
 each example only hashes are kept: so a file larger than memory is checked like any other.
 """
 
+from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,7 +23,7 @@ from finetune.data.examples import shape_of
 from finetune.data.findings import Finding
 from finetune.data.lines import MOST_CLASSES, ROW, Lines, check_piece, digest
 from finetune.data.near import normal
-from finetune.data.pieces import cut, side_by_side
+from finetune.data.pieces import Progress, cut, side_by_side
 from finetune.data.rules import Severity
 from finetune.data.tokens import counter
 from finetune.errors import FinetuneError
@@ -31,11 +32,9 @@ MIN_EXAMPLES = 10
 FEW_IN_CLASS = 100
 IMBALANCE = 10  # how many times the smallest class the largest may be before it is said
 LARGEST_DOCUMENT = 64 * 1024**2  # bytes; a larger file is not read whole to see whether it is one JSON document
-MARK = b"\xef\xbb\xbf"
 WHOLE_FILE = {"not_utf8_file", "json_not_jsonl"}  # said once, and then nothing of its lines
 Bom = Literal["refused", "required"]
 Method = Literal["supervised", "dpo", "reinforcement"]
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass
@@ -122,16 +121,16 @@ def check_opening(checked: Checked, first: bytes, bom: Bom) -> int | None:
     if first.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in first[:4]:
         checked.add("not_utf8_file", "error", 0, "the file is in UTF-16 or UTF-32", "Save it as UTF-8.")
         return None
-    has = first.startswith(MARK)
+    has = first.startswith(BOM_UTF8)
     if has and bom == "refused":
         checked.add("bom", "error", 1, "the file begins with a byte-order mark", "Save it as UTF-8 without one.")
     elif first and not has and bom == "required":
         checked.add("bom", "error", 1, "the file lacks the byte-order mark that this provider requires", "Add it.")
-    if is_json_document(first.removeprefix(MARK), checked.file):
+    if is_json_document(first.removeprefix(BOM_UTF8), checked.file):
         what = "the file is one JSON document, not one example a line"
         checked.add("json_not_jsonl", "error", 0, what, "Write each example on a line of its own (--fix does).")
         return None
-    return len(MARK) if has else 0
+    return len(BOM_UTF8) if has else 0
 
 
 def is_json_document(first: bytes, file: str) -> bool:
@@ -142,7 +141,7 @@ def is_json_document(first: bytes, file: str) -> bool:
         return isinstance(orjson.loads(first), list)
     if Path(file).stat().st_size < LARGEST_DOCUMENT:
         with suppress(orjson.JSONDecodeError):
-            return isinstance(orjson.loads(Path(file).read_bytes().removeprefix(MARK)), (list, dict))
+            return isinstance(orjson.loads(Path(file).read_bytes().removeprefix(BOM_UTF8)), (list, dict))
     return False
 
 

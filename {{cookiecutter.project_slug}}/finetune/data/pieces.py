@@ -13,6 +13,7 @@ from typing import TypeVar
 SIZE = 1024**2  # bytes of a piece: what a processor keeps at hand
 WORTH = 16 * 1024**2  # bytes of work from which a second process pays for its start
 Piece = tuple[int, int]  # the bytes from .. to
+Progress = Callable[[int, int, str], None]  # told of a step, of how many, and what it was
 Work = TypeVar("Work")
 Result = TypeVar("Result")
 

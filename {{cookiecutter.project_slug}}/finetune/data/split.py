@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from finetune.data.examples import Example, messages_of, question_of, text_of
 from finetune.data.near import Index, bare, sketch, twins
-from finetune.data.pieces import side_by_side
+from finetune.data.pieces import Progress, side_by_side
 
 SPLITS = ("train", "valid", "test")  # what is in two of them stays in the later one
 BATCH = 2_000  # texts sketched at once
@@ -22,7 +22,6 @@ AT_ONCE = 50_000  # rows gathered before they are put into an array
 # Of each example: the raw row that it came from, its split, hashes of its split's key and of itself, and where it lies.
 ROW = np.dtype([("row", "i4"), ("split", "u1"), ("key", "u8"), ("digest", "u8"), ("start", "i8"), ("size", "i4")])
 Rows = NDArray[Any]
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ import numpy as np
 from finetune.data.codes import codes_for, table_of
 from finetune.data.completions import frame_for, framed, pair_of
 from finetune.data.examples import Example
+from finetune.data.pieces import Progress
 from finetune.data.prompts import Template, cell_text, fingerprint_of
 from finetune.data.readers import Note, Row, read_rows
 from finetune.data.shapes import each_turn, examples_of
-from finetune.data.split import SPLITS, Gathered, Progress, assign, gather, key_of, leaks, without_duplicates
+from finetune.data.split import SPLITS, Gathered, assign, gather, key_of, leaks, without_duplicates
 from finetune.data.tokens import encoder
 from finetune.errors import FinetuneError
 from finetune.params import Data, Params
