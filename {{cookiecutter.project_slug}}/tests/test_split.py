@@ -89,6 +89,14 @@ def test_a_group_never_crosses_splits() -> None:
         split(rows, group="client")
 
 
+def test_a_question_in_two_groups_is_never_in_two_splits_however_it_is_spaced() -> None:
+    rows = [{**example(text, f"{n}"), "customer": f"c{n}"} for n, text in enumerate(["is it", "isit", "I S  IT?"] * 30)]
+    done = split(rows, group="customer")
+    asked = [{"".join(question_of(row).casefold().split()) for row in done[name]} for name in SHARES]
+    assert done["test"]
+    assert all(not one & other for one, other in combinations(asked, 2))
+
+
 def test_one_example_in_two_groups_is_kept_once_wherever_it_stands() -> None:
     rows = [{**example(unlike(n % 40)), "customer": f"c{n}"} for n in range(80)]
     done = split(rows, group="customer")

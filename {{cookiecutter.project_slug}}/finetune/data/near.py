@@ -40,8 +40,8 @@ def bare(text: str) -> bytes:
 
 
 def pieces(text: str) -> set[str]:
-    """The three-letter pieces of a text's normal form; a shorter text is its own piece."""
-    plain = normal(text)
+    """The three-letter pieces of a bare text; a shorter text is its own piece. So what asks the same is alike to 1."""
+    plain = bare(text).decode()
     return {plain[start : start + PIECE] for start in range(max(1, len(plain) - PIECE + 1))}
 
 
@@ -55,7 +55,7 @@ def sketch(texts: Sequence[str]) -> Sketches:
 
     if not texts:
         return np.empty((0, SIGNS + 4 * BANDS), np.uint8)
-    padded = [normal(text).ljust(PIECE, "\0") for text in texts]
+    padded = [bare(text).decode().ljust(PIECE, "\0") for text in texts]
     lengths = np.array([len(text) for text in padded])
     letters = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
     packed = letters[:-2] | letters[1:-1] << np.uint64(21) | letters[2:] << np.uint64(42)  # a code point has 21 bits

@@ -3,12 +3,18 @@
 import json
 import os
 import stat
+from codecs import BOM_UTF8
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import openai
 import pytest
 from conftest import start_job, training_lines, wait
+
+from finetune.params import Budget, Params, Provider
+from finetune.paths import PREPARED
+from finetune.stages import upload
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +32,17 @@ def test_a_job_from_upload_to_model(client: openai.OpenAI, job: Any) -> None:
     assert job.seed == 7
     assert job.trained_tokens % 4 == 0
     assert job.trained_tokens > 0
+
+
+def test_azure_gets_its_byte_order_mark(client: openai.OpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", client.api_key)
+    PREPARED.mkdir(parents=True)
+    for split in ("train", "valid"):
+        (PREPARED / f"{split}.jsonl").write_bytes(training_lines(12))
+    provider = Provider(name="azure", base_url=str(client.base_url))
+    record = upload.run(cast("Params", SimpleNamespace(provider=provider, train=SimpleNamespace(budget=Budget()))))
+    assert client.files.content(record["train"]["id"]).content == BOM_UTF8 + training_lines(12)
 
 
 def test_a_text_is_cut_by_the_models_own_tokenizer(client: openai.OpenAI, job: Any) -> None:
