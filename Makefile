@@ -30,8 +30,6 @@ test: .venv/ready
 bench: $(DEMO)/.venv/ready
 	$(DEMO)/.venv/bin/python bench.py
 	$(DEMO)/.venv/bin/python bench_data.py
-	cd $(DEMO) && .venv/bin/python -m pip --disable-pip-version-check --quiet install -e '.[fast]' -c constraints.txt
-	$(DEMO)/.venv/bin/python bench_data.py tokens
 
 # Exact versions for the generated project, for every system and Python.
 lock: .venv/ready
