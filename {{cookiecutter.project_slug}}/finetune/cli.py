@@ -7,11 +7,13 @@ from contextlib import nullcontext
 from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from finetune.commands import files, jobs, models
 from finetune.errors import FinetuneError
+from finetune.report.tables import print_json, print_table
 
 app = typer.Typer(
     help="Fine-tune a language model: `dvc repro` runs the stages in their order, each of these runs one.",
@@ -19,8 +21,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-jobs_app = typer.Typer(help="Look after fine-tuning jobs at the provider.", no_args_is_help=True)
-app.add_typer(jobs_app, name="jobs")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(files.app, name="files")
+app.add_typer(models.app, name="models")
 
 
 def main() -> None:
@@ -198,7 +201,6 @@ def estimate(
     Example: finetune estimate train.jsonl --base gpt-4.1-mini-2025-04-14 --n-epochs 2
     """
     import datetime
-    import json
 
     from finetune.data.checks import check_file
     from finetune.data.cost import auto_epochs
@@ -215,44 +217,13 @@ def estimate(
     retired = known.retired(datetime.date.today())
     report |= {"retired": retired, "tokens_exact": known.tokens_exact}
     if as_json:
-        print(json.dumps(report, indent=2))
+        print_json(report)
     else:
         print_table(["", known.name], [[key.replace("_", " "), value] for key, value in report.items()])
     if retired:
         print(f"{known.name} was retired on {known.shutdown}: this is its last price.", file=sys.stderr)
     if errors:
         print(f"{errors} mistakes were left out of account; see: finetune check {file}", file=sys.stderr)
-
-
-@jobs_app.command("list")
-def list_jobs(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    limit: Annotated[int, typer.Option(help="How many jobs, the newest first.", min=1, max=100)] = 20,
-) -> None:
-    """List the provider's newest jobs."""
-    import json
-
-    from finetune.params import load_params
-    from finetune.provider.connect import connect
-
-    with connect(load_params().provider) as connection:
-        jobs = connection.client.fine_tuning.jobs.list(limit=limit).data
-    if as_json:
-        print(json.dumps([job.model_dump(mode="json") for job in jobs], indent=2))
-    else:
-        print_table(
-            ["job", "status", "base", "model"], [[j.id, j.status, j.model, j.fine_tuned_model or ""] for j in jobs]
-        )
-
-
-@jobs_app.command("cancel")
-def cancel_job(job: Annotated[str, typer.Argument(help="The job's ID, such as ftjob-abc123.")]) -> None:
-    """Stop a job; what it has trained so far is lost, and may be billed."""
-    from finetune.params import load_params
-    from finetune.provider.connect import connect
-
-    with connect(load_params().provider) as connection:
-        print(f"{job}: {connection.client.fine_tuning.jobs.cancel(job).status}")
 
 
 def serve(
@@ -281,14 +252,3 @@ def serve(
 
 if find_spec("finetune.engine"):  # a project may be generated without it
     app.command()(serve)
-
-
-def print_table(head: list[str], rows: list[list[Any]]) -> None:
-    """A table in a terminal, and the same without colours elsewhere."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*head, box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for row in rows:
-        table.add_row(*map(str, row))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)

@@ -80,26 +80,35 @@ class Data(Section):
 class Provider(Section):
     name: Literal["local", "openai", "azure", "nebius", "compatible"]
     base_url: str | None = None
+    warn_days: Annotated[int, Field(ge=0)] = 90
 
 
 Auto = Literal["auto"]
 
 
 class Budget(Section):
-    """What a job may cost at most, by the estimate made before it."""
+    """What a job may cost at most, by the estimate made before it; `total_usd` is of all the project's jobs."""
 
     usd: Annotated[float, Field(ge=0)] | None = None
     minutes: Annotated[float, Field(gt=0)] | None = None
+    total_usd: Annotated[float, Field(ge=0)] | None = None
 
 
 class Train(Section):
+    model_config = ConfigDict(validate_by_name=True)
+
     base: str
+    continue_from: Annotated[str | None, Field(alias="from")] = None
     method: Literal["supervised"]
     n_epochs: Annotated[int, Field(ge=1, le=50)] | Auto
     batch_size: Annotated[int, Field(ge=1, le=256)] | Auto
     learning_rate_multiplier: Annotated[float, Field(gt=0)] | Auto
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)]
     suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    hyperparameters: dict[str, bool | int | float | str] = {}
+    training_type: str | None = None
+    integrations: list[dict[str, Any]] = []
+    choose: Literal["last", "best_valid_loss", "best_metric"] = "last"
     budget: Budget = Budget()
 
 

@@ -74,6 +74,15 @@ def read_json(path: Path, made_by: str) -> dict[str, Any]:
     return dict(value)
 
 
+def read_note(path: Path) -> dict[str, Any]:
+    """A note of this clone's own; empty where it is missing or was cut off, as notes may be."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return dict(value) if isinstance(value, dict) else {}
+
+
 def read_jsonl(path: Path, made_by: str) -> list[dict[str, Any]]:
     """The rows of a file that a stage wrote."""
     try:

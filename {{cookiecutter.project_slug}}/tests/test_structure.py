@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "finetune"
 ROOMS = ["cli", "stages", "data", "provider", "scoring", "report", "engine", "shared"]
 MAY_IMPORT = {
-    "cli": {"stages", "data", "provider", "report", "engine", "shared"},
+    "cli": {"cli", "stages", "data", "provider", "report", "engine", "shared"},
     "stages": {"stages", "data", "provider", "scoring", "report", "shared"},
     "data": {"data", "shared"},
     "provider": {"provider", "shared"},
@@ -37,7 +37,7 @@ def imports_of(path: Path) -> set[Path]:
 
 
 def room_of(path: Path) -> str:
-    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py").replace("commands", "cli")
     return first if first in ROOMS else "cli" if first == "__main__" else "shared"
 
 

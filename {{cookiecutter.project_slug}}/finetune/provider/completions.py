@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -10,10 +9,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, cast
 
-import platformdirs
-
 from finetune.errors import FinetuneError
 from finetune.params import Evaluate
+from finetune.paths import user_home
 from finetune.provider.connect import Connection
 
 Messages = Sequence[dict[str, str]]
@@ -21,8 +19,7 @@ Messages = Sequence[dict[str, str]]
 
 def answers_path() -> Path:
     """Beside the engine's state, but no part of it: answers of hosted models are kept here too."""
-    home = os.environ.get("FINETUNE_HOME") or platformdirs.user_data_dir("finetune")
-    return Path(home).expanduser() / "answers.db"
+    return user_home() / "answers.db"
 
 
 class Answers:
@@ -30,7 +27,6 @@ class Answers:
 
     def __init__(self) -> None:
         path = answers_path()
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.lock = threading.Lock()
         self.db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
         path.chmod(0o600)

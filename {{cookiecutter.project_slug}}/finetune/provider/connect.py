@@ -1,10 +1,11 @@
 """A client for the provider that `params.yaml` names, for as long as a stage lasts."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from finetune.errors import FinetuneError
 from finetune.params import Provider
@@ -12,6 +13,10 @@ from finetune.provider.profiles import PROFILES, Profile
 
 if TYPE_CHECKING:
     from openai import APIStatusError, OpenAI
+
+PATIENCE = 60  # seconds for an answer about files and jobs; a model's answers may take longer
+# Refusals that come as 429 like a passing rush of requests does, and will be the same at the next try.
+FINAL = ("insufficient_quota", "daily_rate_limit_exceeded", "billing_hard_limit_reached", "exceeded_quota")
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,16 @@ class Connection:
     client: "OpenAI"
     profile: Profile
     identity: str
+
+    @property
+    def control(self) -> "OpenAI":
+        """The client for files and jobs, which loses patience sooner."""
+        return self.client.with_options(timeout=PATIENCE)
+
+    @property
+    def once(self) -> "OpenAI":
+        """The client for what must not be sent twice: the SDK's own retry repeats a POST without saying so."""
+        return self.client.with_options(timeout=PATIENCE, max_retries=0)
 
 
 @contextmanager
@@ -45,16 +60,60 @@ def connect(provider: Provider) -> Iterator[Connection]:
                 )
             key = key_of(profile)
             identity = f"{profile.name} {base_url}"
-        client = stack.enter_context(openai.OpenAI(base_url=base_url, api_key=key))
+        http = openai.DefaultHttpxClient(event_hooks={"response": [look_at_answer]})
+        client = stack.enter_context(openai.OpenAI(base_url=base_url, api_key=key, http_client=http))
         try:
             yield Connection(client, profile, identity)
         except openai.APIConnectionError as error:
             raise FinetuneError(
-                f"No answer from {base_url}: {error.__cause__ or error}",
+                f"No answer from {base_url}: {error.__cause__ or error}.",
                 "Check the network and provider.base_url, then run the same command again: nothing is lost.",
             ) from error
         except openai.APIStatusError as error:
-            raise explained(error, profile, base_url) from error
+            found = explained(error, profile, base_url)
+            # Some servers repeat the key that they refuse.
+            raise FinetuneError(found.what.replace(key, "***"), found.remedy) from error
+
+
+def look_at_answer(response: Any) -> None:
+    """Keep the SDK from two mistakes: trying again what cannot succeed, and taking a gateway's page for an answer.
+
+    Raises httpx2.RemoteProtocolError for a success that is not JSON: no answer came, and what was asked may have been
+    done or not.
+    """
+    import httpx2
+
+    if response.headers.get("content-type", "").startswith("text/event-stream"):
+        return
+    response.read()
+    if response.status_code == 429 and error_of(response).get("code") in FINAL:
+        response.headers["x-should-retry"] = "false"
+    if response.is_success:
+        page = response.headers.get("content-type", "").startswith("text/html")
+        if page or not (response.request.url.path.endswith("/content") or is_json(response.content)):
+            raise httpx2.RemoteProtocolError(
+                f"{response.request.method} {response.request.url.path} was answered with"
+                f" {'a web page' if page else 'broken JSON'}",
+                request=response.request,
+            )
+
+
+def is_json(content: bytes) -> bool:
+    try:
+        json.loads(content)
+    except ValueError:
+        return False
+    return True
+
+
+def error_of(response: Any) -> dict[str, Any]:
+    """The `error` object of an answer; an empty one where there is none."""
+    try:
+        body = json.loads(response.content)
+    except ValueError:
+        return {}
+    error = body.get("error") if isinstance(body, dict) else None
+    return error if isinstance(error, dict) else {}
 
 
 @contextmanager
@@ -86,20 +145,24 @@ def key_of(profile: Profile) -> str:
 
 def explained(error: "APIStatusError", profile: Profile, base_url: str) -> FinetuneError:
     """The provider's refusal in its own words, with what to do."""
+    again = "then run the same command again."
     remedies = {
         "training_not_available": "The provider no longer trains for this account: change provider.name.",
-        "insufficient_quota": "Add credit at the provider, then run the same command again.",
-        "daily_rate_limit_exceeded": "Wait until tomorrow, then run the same command again.",
-        "model_not_found": "Check train.base in params.yaml against the models that the provider offers.",
-        "invalid_api_key": f"Check {profile.key_name}.",
+        "insufficient_quota": f"Add credit at the provider, {again}",
+        "billing_hard_limit_reached": f"Raise the spending limit at the provider, {again}",
+        "daily_rate_limit_exceeded": f"Wait until tomorrow, {again}",
+        "model_not_found": "Check train.base in params.yaml against: finetune models list",
+        "invalid_api_key": f"Check {profile.key_name}, {again}",
     }
-    remedy = remedies.get(error.code or "")
-    if remedy is None and error.status_code == 401:
-        remedy = f"Check {profile.key_name}."
+    by_status = {
+        401: f"Check {profile.key_name}, {again}",
+        403: f"Ask for the right at the provider, or change {profile.key_name}, {again}",
+        404: "Check provider.base_url, and whether what it names was deleted; `finetune doctor` looks.",
+        429: f"Wait a minute, {again}",
+    }
+    body = error.body if isinstance(error.body, dict) else {}
+    remedy = remedies.get(error.code or "") or by_status.get(error.status_code)
     if remedy is None and error.status_code >= 500:
-        remedy = "The provider has trouble: run the same command again later."
-    message = error.body.get("message") if isinstance(error.body, dict) else None
-    return FinetuneError(
-        f"{base_url} answered {error.status_code}: {message or type(error).__name__}",
-        remedy or "Mend what it names, then run the same command again.",
-    )
+        remedy = "The provider has trouble: run the same command again later. Nothing is lost."
+    said = body.get("message") or type(error).__name__
+    return FinetuneError(f"{base_url} answered {error.status_code}: {said}", remedy or f"Mend what it names, {again}")

@@ -1,25 +1,27 @@
 """Fine-tuning jobs that are created once: looked for by fingerprint, adopted, attached to, and only then created."""
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune.errors import FinetuneError
-from finetune.provider.connect import Connection
-from finetune.provider.files import sha256
-from finetune.record import write_json
+from finetune.paths import NOTES
+from finetune.provider.alone import alone
+from finetune.provider.connect import FINAL, Connection
+from finetune.provider.failures import failure, may_pass
+from finetune.record import read_note, write_json
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
 
-NOTES = Path(".finetune")  # git-ignored: what was about to be asked when a run ended without an answer
-FINGERPRINT = "finetune-fingerprint"  # the key in the job's metadata
+FINGERPRINT = "finetune-fingerprint"  # the keys of a job's metadata
+PROJECT = "finetune-project"
 ENDED = ("succeeded", "failed", "cancelled")
-# Failures that are not of the data's making, so that another try may succeed.
-PASSING = ("server_error", None, "")
-PATIENCE = (1, 2, 4, 8, 16)  # seconds between looks for a job whose creation got no answer
+LOOKS = (1, 2, 4, 8, 16)  # seconds before each look for a job whose creation got no answer
+SETTLE = 2  # seconds until a job that somebody else created at the same moment shows in the list
+NOTE_LASTS = 3600  # seconds: a job that has not appeared by then was never created
 
 Wanted = Mapping[str, Any]
 Say = Callable[[str], None]
@@ -28,107 +30,191 @@ Say = Callable[[str], None]
 def fingerprint(train_sha256: str, valid_sha256: str | None, ask: Wanted) -> str:
     """What makes two fine-tunes one: SHA-256 of the data's hashes and of all that is asked, as canonical JSON."""
     identity = {"train": train_sha256, "valid": valid_sha256, **ask}
-    return sha256(json.dumps(identity, sort_keys=True, separators=(",", ":")).encode())
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def ensure_job(connection: Connection, mark: str, request: Wanted, again: bool, say: Say) -> "FineTuningJob":
+def ensure_job(
+    connection: Connection, mark: str, request: Wanted, again: bool, say: Say, may_create: Callable[[], None]
+) -> "FineTuningJob":
     """The one job of this fingerprint: there already in whatever state, or created now.
 
-    With `again`, a job that failed for good is left aside and a new one created. Raises FinetuneError for such a job
-    otherwise.
+    `may_create` is called before a job is created, and may raise. With `again`, a job that failed for good is left
+    aside and a new one created. Raises FinetuneError for such a job otherwise.
     """
-    job = find(connection, mark, request)
-    if job is not None:
-        if job.status == "succeeded":
-            say(f"Job {job.id} has trained just this already: adopted, nothing is paid.")
-            return job
-        if job.status not in ENDED:
-            say(f"Job {job.id} is at it already ({job.status}): attached.")
-            return job
-        code = job.error.code if job.error else None
-        if job.status == "failed" and code not in PASSING and not again:
-            raise failure(job)
-        say(f"Job {job.id} {job.status}{f' ({code})' if code else ''}: creating another.")
-    return create_once(connection, mark, request, say)
+    with alone(connection.identity, mark):
+        job = find(connection, mark, request)
+        if job is None and asked_lately(mark):
+            say("A former run asked for this job and got no answer: looking whether it is there.")
+            job = look(connection, mark, request, set())
+        if job is not None:
+            if job.status == "succeeded":
+                say(f"Job {job.id} has trained just this already: adopted, nothing is paid.")
+                return job
+            if job.status not in ENDED:
+                say(f"Job {job.id} is at it already ({job.status}): attached.")
+                return job
+            if job.status == "failed" and not may_pass(job) and not again:
+                raise failure(job)
+            say(f"Job {job.id} {job.status}: creating another.")
+        may_create()
+        return settle(connection, mark, request, create_once(connection, mark, request, say), say)
 
 
 def find(connection: Connection, mark: str, request: Wanted) -> "FineTuningJob | None":
     """The best job of this fingerprint: one that succeeded before one under way before one that ended otherwise."""
-    best: FineTuningJob | None = None
-    for job in connection.client.fine_tuning.jobs.list(metadata={FINGERPRINT: mark}, limit=100):
-        # Some servers ignore the filter, some drop the metadata: the first is checked, for the second there is a note.
-        ours = (job.metadata or {}).get(FINGERPRINT) == mark or noted(mark, job, request)
-        if ours and (best is None or rank(job) > rank(best)):
-            best = job
-    return best
+    return max(of_mark(connection, mark, request), key=rank, default=None)
+
+
+def of_mark(connection: Connection, mark: str, request: Wanted) -> "list[FineTuningJob]":
+    """Every job of this fingerprint, the newest first."""
+    jobs = connection.control.fine_tuning.jobs
+    listed = jobs.list(metadata={FINGERPRINT: mark}, limit=100) if connection.profile.metadata else jobs.list(limit=100)
+    # Some servers ignore the filter, some drop the metadata: the first is checked, for the second there is a note.
+    return [job for job in listed if bears(mark, job) or noted(mark, job, request)]
+
+
+def bears(mark: str, job: "FineTuningJob") -> bool:
+    """Whether a job is marked, in its metadata or, where a provider keeps none, in its suffix."""
+    if (job.metadata or {}).get(FINGERPRINT) == mark:
+        return True
+    suffixes = (getattr(job, name, None) for name in ("suffix", "user_provided_suffix", "fine_tuned_model"))
+    return any(isinstance(text, str) and mark[:12] in text for text in suffixes)
 
 
 def rank(job: "FineTuningJob") -> int:
     return 2 if job.status == "succeeded" else 0 if job.status in ENDED else 1
 
 
+def note_of(mark: str) -> Path:
+    return NOTES / f"{mark}.json"
+
+
+def asked_lately(mark: str) -> bool:
+    """Whether a former run of this clone asked for the job, and ended before it had an answer."""
+    note = read_note(note_of(mark))
+    return "job" not in note and note.get("asked_at", 0) > time.time() - NOTE_LASTS
+
+
 def noted(mark: str, job: "FineTuningJob", request: Wanted) -> bool:
-    """Whether a job without metadata is the one that the note of a former run was about."""
-    note = NOTES / f"{mark}.json"
-    if job.metadata or not note.exists():
+    """Whether a job without metadata is the one that the note of a former run is about."""
+    note = read_note(note_of(mark))
+    if job.metadata or not note:
         return False
+    if "job" in note:
+        return bool(note["job"] == job.id)
     same = all(getattr(job, key) == request.get(key) for key in ("training_file", "validation_file", "model", "seed"))
-    return same and job.created_at >= json.loads(note.read_text(encoding="utf-8"))["asked_at"] - 60
+    return same and job.created_at >= note["asked_at"] - 60
 
 
 def create_once(connection: Connection, mark: str, request: Wanted, say: Say) -> "FineTuningJob":
-    """Create the job; where the answer is lost, look for it before anybody asks again."""
-    import openai
+    """Create the job; where the answer is lost, look for it before anybody asks again.
 
-    # The clock of this note never reaches a record; it only tells this asking from an older one.
-    write_json(NOTES / f"{mark}.json", {"asked_at": int(time.time()), "request": dict(request)})
-    jobs = connection.client.with_options(max_retries=0).fine_tuning.jobs
-    before = {job.id for job in connection.client.fine_tuning.jobs.list(metadata={FINGERPRINT: mark}, limit=100)}
-    try:
-        # The SDK would repeat a POST on a timeout or a 5xx without saying so: that is a second paid job.
-        job = jobs.create(**request, metadata={FINGERPRINT: mark})
-        say(f"Job {job.id} created.")
-        return job
-    except (openai.APIConnectionError, openai.InternalServerError) as error:
-        say(f"No clear answer to the creation ({type(error).__name__}): looking whether the job is there.")
-        for pause in PATIENCE:
-            time.sleep(pause)
-            try:
-                job_found = find(connection, mark, request)
-            except (openai.APIConnectionError, openai.InternalServerError):
-                continue
-            if job_found is not None and job_found.id not in before:
-                say(f"Job {job_found.id} was created.")
-                return job_found
-        raise
-
-
-def follow(
-    connection: Connection, job: "FineTuningJob", progress: Callable[[int, int, str], None], say: Say
-) -> "FineTuningJob":
-    """Look at the job until it ends; `progress(step, total, message)` hears of each new step.
-
-    Raises FinetuneError when it ends without a model.
+    A request that came too soon after others is refused without effect, so it is sent again after the time that the
+    provider names.
     """
     import openai
 
-    jobs = connection.client.fine_tuning.jobs
-    pause, longest = connection.profile.poll_seconds
-    moved, seen, warned = time.monotonic(), "", False
-    while job.status not in ENDED:
+    # The clock of this note never reaches a record; it only tells this asking from an older one.
+    note = {"asked_at": int(time.time()), "request": dict(request)}
+    before = {job.id for job in of_mark(connection, mark, request)}
+    write_json(note_of(mark), note)
+    for pause in (*LOOKS, None):
+        try:
+            job = connection.once.fine_tuning.jobs.create(**request)
+        except openai.RateLimitError as error:
+            if error.code in FINAL or pause is None:
+                note_of(mark).unlink()
+                raise
+            wait = float(error.response.headers.get("retry-after") or pause)
+            say(f"The provider asks to wait: creating the job in {wait:.0f} s.")
+            time.sleep(wait)
+            continue
+        except (openai.APIConnectionError, openai.InternalServerError, openai.ConflictError) as error:
+            say(f"No clear answer to the creation ({type(error).__name__}): looking whether the job is there.")
+            found = look(connection, mark, request, before)
+            if found is None:
+                raise
+            job = found
+        except openai.APIStatusError:  # refused, so nothing was created
+            note_of(mark).unlink()
+            raise
+        write_json(note_of(mark), {**note, "job": job.id})
+        say(f"Job {job.id} created.")
+        return job
+    raise AssertionError("the last pause is None")
+
+
+def look(connection: Connection, mark: str, request: Wanted, before: set[str]) -> "FineTuningJob | None":
+    """A job of this fingerprint that is not among `before`, looked for with growing patience."""
+    import openai
+
+    for pause in LOOKS:
         time.sleep(pause)
+        try:
+            new = [job for job in of_mark(connection, mark, request) if job.id not in before]
+        except (openai.APIConnectionError, openai.InternalServerError):
+            continue
+        if new:
+            return max(new, key=rank)
+    return None
+
+
+def settle(connection: Connection, mark: str, request: Wanted, job: "FineTuningJob", say: Say) -> "FineTuningJob":
+    """The elder of two jobs that two machines created at the same moment; the younger is cancelled unbilled.
+
+    The engine in the box needs no such look: its clones are on this machine, and waited for each other.
+    """
+    if connection.identity == "local":
+        return job
+    time.sleep(SETTLE)
+    under_way = [other for other in of_mark(connection, mark, request) if other.status not in ENDED] or [job]
+    eldest = min(under_way, key=lambda one: (one.created_at, one.id))
+    if eldest.id != job.id and job.id in {other.id for other in under_way}:
+        connection.control.fine_tuning.jobs.cancel(job.id)
+        write_json(note_of(mark), {"asked_at": int(time.time()), "request": dict(request), "job": eldest.id})
+        say(f"Job {eldest.id} was created elsewhere at the same moment: attached to it, {job.id} cancelled.")
+        return eldest
+    return job
+
+
+def follow(
+    connection: Connection,
+    job: "FineTuningJob",
+    progress: Callable[[int, int, str], None],
+    say: Say,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> "FineTuningJob":
+    """Look at the job until it ends; `progress(step, total, message)` hears of each new step.
+
+    Statuses that nobody knows are waited for like `running`. Raises FinetuneError when it ends without a model.
+    """
+    import openai
+
+    jobs = connection.control.fine_tuning.jobs
+    pause, longest = connection.profile.poll_seconds
+    moved, seen, warned, silent = clock(), "", False, False
+    while job.status not in ENDED:
+        sleep(pause)
         pause = min(longest, pause * 1.2)
         try:
             job = jobs.retrieve(job.id)
             step, total, message = newest_step(connection, job.id)
         except (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError) as error:
-            say(f"The provider does not answer just now ({type(error).__name__}); the job goes on, and so do we.")
+            if getattr(error, "code", None) in FINAL:
+                raise
+            if not silent:
+                say(f"The provider does not answer just now ({type(error).__name__}); the job goes on, and so do we.")
+            silent = True
             continue
+        silent = False
         state = f"{job.status} {message}"
         if state != seen:
-            moved, seen, warned = time.monotonic(), state, False
+            if str(job.status) == "paused":
+                say(f"Job {job.id} is paused. Go on with: finetune jobs resume {job.id}")
+            moved, seen, warned = clock(), state, False
             progress(step, total, message if total else job.status)
-        elif time.monotonic() - moved > 1800 and not warned:
+        elif clock() - moved > 1800 and not warned:
             say(f"Job {job.id} has not moved for half an hour (status {job.status}). It may be stuck at the provider.")
             warned = True
     if job.status != "succeeded":
@@ -138,24 +224,8 @@ def follow(
 
 def newest_step(connection: Connection, job_id: str) -> tuple[int, int, str]:
     """Step, total steps (0 before the first) and message of the newest event that reports a step."""
-    for event in connection.client.fine_tuning.jobs.list_events(job_id, limit=10).data:
+    for event in connection.control.fine_tuning.jobs.list_events(job_id, limit=10).data:
         data = event.data if isinstance(event.data, dict) else {}
         if "step" in data:
             return int(data["step"]), int(data.get("total_steps") or 0), event.message
     return 0, 0, ""
-
-
-def failure(job: "FineTuningJob") -> FinetuneError:
-    """Why a job has no model, in the provider's words."""
-    if job.status == "cancelled":
-        return FinetuneError(f"Job {job.id} was cancelled.", "Train anew with: dvc repro")
-    code, message, param = (job.error.code, job.error.message, job.error.param) if job.error else ("", "", None)
-    where = {"training_file": "data/prepared/train.jsonl", "validation_file": "data/prepared/valid.jsonl"}.get(
-        param or ""
-    )
-    remedy = {
-        "model_not_found": "Check train.base in params.yaml.",
-        "server_error": "Nothing is wrong with the data as far as the provider says: run `dvc repro` again.",
-    }.get(code or "", "Mend what it names and run `dvc repro`, or train the same again with: finetune train --again")
-    at = f" (in {where})" if where else ""
-    return FinetuneError(f"Job {job.id} failed: {message or 'no reason given'} [{code or 'no code'}]{at}", remedy)

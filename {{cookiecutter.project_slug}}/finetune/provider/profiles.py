@@ -1,28 +1,85 @@
 """What differs between servers of the same API, as data."""
 
+import datetime
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Profile:
-    """One kind of server: its address (None: the user gives it), and the environment variable with its key."""
+    """One kind of server: where it is, what it takes, and what it does otherwise than OpenAI."""
 
     name: str
-    base_url: str | None
-    key_name: str
+    base_url: str | None  # None: the user gives it
+    key_name: str  # the environment variable with its key
     max_tokens_name: str = "max_tokens"
+    methods: tuple[str, ...] = ("supervised", "dpo")
     byte_order_mark: bool = False  # files must begin with one
     completions: bool = True  # trains on prompts and completions too, not on chat alone
+    metadata: bool = True  # keeps metadata with a job and finds it by them; else the suffix bears the mark
+    suffix: str = r".{1,64}"
+    multiplier: bool = True  # False: a learning rate of its own in place of learning_rate_multiplier
+    hyperparameters: tuple[str, ...] | None = ()  # that train.hyperparameters may name; None: any
+    training_types: tuple[str, ...] = ()
+    integrations: bool = False
+    file_bytes: int = 512 * 1024 * 1024  # the largest file that goes in one piece
+    uploads: bool = False  # takes larger files in parts, by /uploads
+    closes: datetime.date | None = None  # the day from which nobody may create a job
+    deploys: bool = False  # a tuned model answers only after it was deployed
     poll_seconds: tuple[float, float] = (5, 60)  # first and longest pause between two looks at a job
 
 
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("local", None, "FINETUNE_ENGINE_KEY", poll_seconds=(0.5, 2), completions=False),
-        Profile("openai", "https://api.openai.com/v1", "OPENAI_API_KEY", "max_completion_tokens"),
-        Profile("azure", None, "AZURE_OPENAI_API_KEY", "max_completion_tokens", byte_order_mark=True),
-        Profile("nebius", "https://api.tokenfactory.nebius.com/v1/", "NEBIUS_API_KEY"),
-        Profile("compatible", None, "FINETUNE_API_KEY"),
+        Profile(
+            "local",
+            None,
+            "FINETUNE_ENGINE_KEY",
+            methods=("supervised",),
+            completions=False,
+            uploads=True,
+            poll_seconds=(0.5, 2),
+        ),
+        Profile(
+            "openai",
+            "https://api.openai.com/v1",
+            "OPENAI_API_KEY",
+            "max_completion_tokens",
+            integrations=True,
+            uploads=True,
+            closes=datetime.date(2027, 1, 6),  # announced 2026-05-07; models are shut down by models.toml
+        ),
+        Profile(
+            "azure",
+            None,
+            "AZURE_OPENAI_API_KEY",
+            "max_completion_tokens",
+            byte_order_mark=True,
+            suffix=r"[^.]{1,18}",
+            training_types=("Standard", "GlobalStandard", "developerTier"),
+            deploys=True,
+        ),
+        Profile(
+            "nebius",
+            "https://api.tokenfactory.nebius.com/v1/",
+            "NEBIUS_API_KEY",
+            methods=("supervised",),
+            metadata=False,
+            multiplier=False,
+            hyperparameters=(
+                "learning_rate",
+                "lora",
+                "lora_r",
+                "lora_alpha",
+                "lora_dropout",
+                "packing",
+                "context_length",
+                "warmup_ratio",
+                "weight_decay",
+                "max_grad_norm",
+            ),
+            deploys=True,
+        ),
+        Profile("compatible", None, "FINETUNE_API_KEY", hyperparameters=None),
     )
 }

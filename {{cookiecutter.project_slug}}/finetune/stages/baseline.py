@@ -24,11 +24,11 @@ def run(params: Params) -> int:
     return len(rows)
 
 
-def predict(connection: Connection, params: Params, model: str) -> list[dict[str, Any]]:
-    """For each test row what was asked, what was expected and what the model answered, in their order."""
-    examples = read_jsonl(PREPARED / "test.jsonl", "prepare")
+def predict(connection: Connection, params: Params, model: str, split: str = "test") -> list[dict[str, Any]]:
+    """For each row of a split what was asked, what was expected and what the model answered, in their order."""
+    examples = read_jsonl(PREPARED / f"{split}.jsonl", "prepare")
     if not examples:
-        raise FinetuneError("data/prepared/test.jsonl is empty.", "Give test a larger share in data.split.")
+        raise FinetuneError(f"data/prepared/{split}.jsonl is empty.", f"Give {split} a larger share in data.split.")
     marks = read_json(PREPARED_REPORT, "prepare").get("completion")
     frame = Frame(**marks) if marks else None
     prompts = [example["prompt"] if frame else example["messages"][:-1] for example in examples]

@@ -5,14 +5,13 @@ from typing import Any
 
 from finetune.errors import FinetuneError
 from finetune.params import Params
-from finetune.paths import PREPARED_REPORT
+from finetune.paths import CURVES, MODEL, PREPARED_REPORT
 from finetune.provider.connect import connect
 from finetune.record import read_json, read_jsonl, write_csv, write_json, write_jsonl, write_text
 from finetune.report.page import make_page
 from finetune.scoring.classify import classification, label_of
 from finetune.stages.baseline import PREDICTIONS as BASE_PREDICTIONS
 from finetune.stages.baseline import predict
-from finetune.stages.train import CURVES, MODEL
 
 PREDICTIONS = Path("predictions/tuned.jsonl")
 REPORT = Path("reports/evaluation.json")
@@ -33,14 +32,8 @@ def run(params: Params) -> dict[str, Any]:
         )
     write_jsonl(PREDICTIONS, tuned_rows)
 
-    names = {code: label for label, code in read_json(PREPARED_REPORT, "prepare").get("codes", {}).items()}
-    answers = list(names) or params.data.labels or sorted({row["expected"] for row in tuned_rows})
-    expected = [names.get(row["expected"], row["expected"]) for row in tuned_rows]
-    predicted = {
-        model: [names.get(label := label_of(row["answer"], answers), label) for row in rows]
-        for model, rows in (("base", base_rows), ("tuned", tuned_rows))
-    }
-    labels = [names.get(answer, answer) for answer in answers]
+    expected, guesses_of_tuned, labels = labelled(params, tuned_rows)
+    predicted = {"base": labelled(params, base_rows)[1], "tuned": guesses_of_tuned}
     metrics: dict[str, Any] = {name: classification(expected, guesses, labels) for name, guesses in predicted.items()}
     for name, guesses in predicted.items():
         pairs = [{"actual": a, "predicted": p} for a, p in zip(expected, guesses, strict=True)]
@@ -51,3 +44,12 @@ def run(params: Params) -> dict[str, Any]:
     report = {**metrics, "n": len(expected)}
     write_json(REPORT, report)
     return report
+
+
+def labelled(params: Params, rows: list[dict[str, Any]]) -> tuple[list[str], list[str], list[str]]:
+    """The class that each row expects, the one that its answer names, and all classes; codes are spelled out."""
+    names = {code: label for label, code in read_json(PREPARED_REPORT, "prepare").get("codes", {}).items()}
+    answers = list(names) or params.data.labels or sorted({row["expected"] for row in rows})
+    expected = [names.get(row["expected"], row["expected"]) for row in rows]
+    predicted = [names.get(label := label_of(row["answer"], answers), label) for row in rows]
+    return expected, predicted, [names.get(answer, answer) for answer in answers]

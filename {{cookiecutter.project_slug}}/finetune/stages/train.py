@@ -1,28 +1,34 @@
 """train: the one fine-tuning job of these data and parameters, and the record of its model."""
 
+import datetime
+import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.data.cost import UNKNOWN, dollars
 from finetune.errors import FinetuneError
 from finetune.params import Params
-from finetune.paths import PREPARED_REPORT
+from finetune.paths import CURVES, FILES, MODEL, PREPARED_REPORT
 from finetune.provider.catalogue import look_up
 from finetune.provider.connect import Connection, connect
-from finetune.provider.jobs import ensure_job, fingerprint, follow
-from finetune.record import read_json, write_bytes, write_csv, write_json, write_text
-from finetune.report.curves import COLUMNS, parse_result
+from finetune.provider.jobs import FINGERPRINT, PROJECT, ensure_job, fingerprint, follow
+from finetune.provider.offers import refuse_too_late, refuse_unfit
+from finetune.record import read_json, write_bytes, write_csv, write_json, write_jsonl, write_text
+from finetune.report.curves import COLUMNS, of_events, parse_result, points, verdict
 from finetune.report.progress import progress_bar, say
-from finetune.stages.budget import refuse_over_budget
-from finetune.stages.upload import FILES
+from finetune.stages import ledger
+from finetune.stages.budget import entry, refuse_over_budget, refuse_over_total
+from finetune.stages.choose import choose
+from finetune.stages.history import project_id
+from finetune.stages.lineage import start_of
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
 
-MODEL = Path("models/model.json")
 WEIGHTS = Path("models/weights")
-CURVES = Path("reports/training.csv")
+EVENTS = Path("models/events.jsonl")
 
 
 def run(params: Params, again: bool = False) -> dict[str, Any]:
@@ -30,50 +36,81 @@ def run(params: Params, again: bool = False) -> dict[str, Any]:
 
     Raises FinetuneError when the job ends without a model; no record is written then.
     """
+    refuse_unfit(params)
     files = read_json(FILES, "upload")
     if "train" not in files:
         raise FinetuneError(f"{FILES} names no training file.", "Make it anew with: dvc repro -f upload")
     refuse_over_budget(params)
-    ask = asked(params)
+    start, lineage = start_of(params)
+    ask = asked(params, start)
     mark = fingerprint(files["train"]["sha256"], files.get("valid", {}).get("sha256"), ask)
+
+    def may_create() -> None:
+        refuse_too_late(params, datetime.date.today())
+        refuse_over_total(params)
+
     with connect(params.provider) as connection:
         check_files_exist(connection, files)
-        job = ensure_job(connection, mark, request_of(ask, files), again, say)
+        request = request_of(params, connection, ask, files, mark)
         try:
-            with progress_bar("train") as progress:
-                job = follow(connection, job, progress, say)
-        except KeyboardInterrupt:
-            say(
-                f"\nThe job {job.id} goes on without us. Come back to it with: dvc repro"
-                f"\nStop it with: finetune jobs cancel {job.id}"
-            )
-            raise
-        return keep(connection, job, params, mark)
+            job = ensure_job(connection, mark, request, again, say, may_create)
+            try:
+                with progress_bar("train") as progress:
+                    job = follow(connection, job, progress, say)
+            except KeyboardInterrupt:
+                say(
+                    f"\nThe job {job.id} goes on without us. Come back to it with: dvc repro"
+                    f"\nStop it with: finetune jobs cancel {job.id}"
+                )
+                raise
+            return keep(connection, job, params, mark, lineage)
+        except FinetuneError as error:
+            raise FinetuneError(error.what, error.remedy + former_record()) from error
 
 
-def asked(params: Params) -> dict[str, Any]:
+def former_record() -> str:
+    """How the record and weights of the last commit come back, if there are any: DVC cleared them away for this run."""
+    kept = subprocess.run(["git", "cat-file", "-e", f"HEAD:./{MODEL.as_posix()}"], capture_output=True, check=False)
+    if kept.returncode != 0 or MODEL.exists():
+        return ""
+    return f"\n  → The former model comes back with: git checkout {MODEL} {CURVES} && dvc checkout train"
+
+
+def asked(params: Params, start: str) -> dict[str, Any]:
     """What is asked of the provider, but for the data; part of the fingerprint."""
     names = ("n_epochs", "batch_size", "learning_rate_multiplier")
     return {
-        "model": params.train.base,
+        "model": start,
         "method": params.train.method,
-        "hyperparameters": {name: getattr(params.train, name) for name in names},
+        "hyperparameters": {name: getattr(params.train, name) for name in names} | params.train.hyperparameters,
         "seed": params.train.seed,
         "suffix": params.train.suffix,
     }
 
 
-def request_of(ask: dict[str, Any], files: dict[str, Any]) -> dict[str, Any]:
+def request_of(
+    params: Params, connection: Connection, ask: dict[str, Any], files: dict[str, Any], mark: str
+) -> dict[str, Any]:
     """The arguments of the create call; what is not set is left out, as older servers refuse null."""
+    # `auto` is what a provider takes where nothing is said, and some know only numbers.
+    hyperparameters = {name: value for name, value in ask["hyperparameters"].items() if value != "auto"}
+    suffix = ask["suffix"]
+    metadata = {FINGERPRINT: mark, PROJECT: project_id()}
+    if not connection.profile.metadata:
+        suffix, metadata = "-".join(filter(None, [suffix, mark[:12]])), {}
+    training_type = {"trainingType": params.train.training_type} if params.train.training_type else {}
     request = {
         "model": ask["model"],
         "training_file": files["train"]["id"],
         "validation_file": files.get("valid", {}).get("id"),
-        "method": {"type": ask["method"], ask["method"]: {"hyperparameters": ask["hyperparameters"]}},
+        "method": {"type": ask["method"], ask["method"]: {"hyperparameters": hyperparameters}},
         "seed": ask["seed"],
-        "suffix": ask["suffix"],
+        "suffix": suffix,
+        "metadata": metadata,
+        "integrations": params.train.integrations,
+        "extra_body": training_type,
     }
-    return {key: value for key, value in request.items() if value is not None}
+    return {key: value for key, value in request.items() if value not in (None, [], {})}
 
 
 def check_files_exist(connection: Connection, files: dict[str, Any]) -> None:
@@ -82,7 +119,7 @@ def check_files_exist(connection: Connection, files: dict[str, Any]) -> None:
 
     for split, file in files.items():
         try:
-            connection.client.files.retrieve(file["id"])
+            connection.control.files.retrieve(file["id"])
         except openai.NotFoundError as error:
             raise FinetuneError(
                 f"{FILES} names the {split} file {file['id']}, which {connection.profile.name!r} does not have.",
@@ -90,45 +127,65 @@ def check_files_exist(connection: Connection, files: dict[str, Any]) -> None:
             ) from error
 
 
-def keep(connection: Connection, job: "FineTuningJob", params: Params, mark: str) -> dict[str, Any]:
-    """Fetch curves, checkpoints and weights, then write the record of the model."""
-    client = connection.client
+def keep(connection: Connection, job: "FineTuningJob", params: Params, mark: str, lineage: list[str]) -> dict[str, Any]:
+    """Fetch events, curves, checkpoints and weights, enter the ledger, then write the record of the model."""
+    client = connection.control
+    events = list(client.fine_tuning.jobs.list_events(job.id, limit=100))[::-1]  # the oldest first
+    write_jsonl(EVENTS, [event.model_dump(mode="json") for event in events])
     curves = [row for file in job.result_files for row in parse_result(client.files.content(file).content)]
+    curves = curves or of_events(events)
     write_csv(CURVES, COLUMNS, curves)
-    checkpoints = list(client.fine_tuning.jobs.checkpoints.list(job.id))
-    final = next((c for c in checkpoints if c.fine_tuned_model_checkpoint == job.fine_tuned_model), None)
-    fetch_weights(connection, getattr(final, "result_files", None) or [])
-    resolved = getattr(job.method, params.train.method) if job.method else None
-    hyperparameters = (resolved and resolved.hyperparameters) or job.hyperparameters
+    checkpoints = sorted(client.fine_tuning.jobs.checkpoints.list(job.id), key=lambda one: one.step_number)
+    chosen = choose(connection, params, job, checkpoints)
+    fetch_weights(connection, getattr(chosen["checkpoint"], "result_files", None) or [])
+    hyperparameters = resolved(job, params)
+    told = verdict(curves, hyperparameters.get("n_epochs"))
+    say(f"verdict: {told['verdict']}. {told['words']}")
+    usd = price(job, params)
     record = {
         "provider": params.provider.name,
         "base": params.train.base,
+        "lineage": lineage,
         "method": params.train.method,
-        "model": job.fine_tuned_model,
+        "model": chosen["model"],
+        "model_of_last_step": job.fine_tuned_model,
+        "chosen": {"by": params.train.choose, "step": chosen["step"], "why": chosen["why"]},
         "job": job.id,
         "fingerprint": mark,
         "seed": job.seed,
         "suffix": params.train.suffix,
         "prompt": read_json(PREPARED_REPORT, "prepare").get("prompt"),
-        "hyperparameters": hyperparameters.model_dump(mode="json", exclude_none=True) if hyperparameters else {},
+        "hyperparameters": hyperparameters,
         "trained_tokens": job.trained_tokens,
-        "usd": price(job, params),
+        "usd": usd,
+        "verdict": told["verdict"],
+        "verdict_step": told["step"],
+        "verdict_words": told["words"],
+        "next_n_epochs": told["n_epochs"],
         "checkpoints": [
             {
                 "model": c.fine_tuned_model_checkpoint,
                 "step": c.step_number,
                 **c.metrics.model_dump(mode="json", exclude_none=True),
             }
-            for c in sorted(checkpoints, key=lambda c: c.step_number)
+            for c in checkpoints
         ],
-    } | ({key: last_value(curves, key) for key in COLUMNS[1:]})
+    } | {column: last_value(curves, column) for column in COLUMNS[1:]}
+    ledger.enter(entry(params, job, usd))
     write_json(MODEL, record)
     return record
 
 
+def resolved(job: "FineTuningJob", params: Params) -> dict[str, Any]:
+    """The hyperparameters that were trained with, as the provider says: `auto` has become a number."""
+    method = getattr(job.method, params.train.method, None) if job.method else None
+    found = (method and method.hyperparameters) or job.hyperparameters
+    return json.loads(found.model_dump_json(exclude_none=True)) if found else {}
+
+
 def last_value(curves: list[dict[str, Any]], column: str) -> float | None:
-    values = [row[column] for row in curves if row.get(column)]
-    return float(values[-1]) if values else None
+    values = points(curves, column)
+    return values[-1][1] if values else None
 
 
 def price(job: "FineTuningJob", params: Params) -> float | str:
@@ -141,9 +198,15 @@ def price(job: "FineTuningJob", params: Params) -> float | str:
 
 def fetch_weights(connection: Connection, file_ids: list[str]) -> None:
     """Fill models/weights with the files of the chosen checkpoint, or with a line that says there are none."""
+    files = [connection.control.files.retrieve(file_id) for file_id in file_ids]
     shutil.rmtree(WEIGHTS, ignore_errors=True)
-    if not file_ids:
+    if not files:
         write_text(WEIGHTS / "README.txt", "This provider does not hand out the weights.\n")
-    for file_id in file_ids:
-        name = Path(connection.client.files.retrieve(file_id).filename).name
-        write_bytes(WEIGHTS / name, connection.client.files.content(file_id).content)
+    for file in files:
+        content = connection.client.files.content(file.id).content
+        if len(content) != file.bytes:
+            raise FinetuneError(
+                f"The weights file {file.filename} came with {len(content):,} bytes of {file.bytes:,}.",
+                "Run the same command again: the job is found, nothing is paid again.",
+            )
+        write_bytes(WEIGHTS / Path(file.filename).name, content)

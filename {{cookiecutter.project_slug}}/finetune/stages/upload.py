@@ -1,33 +1,60 @@
 """upload: the training and validation files at the provider, by content."""
 
 import codecs
+import datetime
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from finetune.errors import FinetuneError
 from finetune.params import Params
-from finetune.paths import PREPARED
+from finetune.paths import FILES, PREPARED
 from finetune.provider.connect import connect
-from finetune.provider.files import ensure_file, sha256
-from finetune.record import write_json
-from finetune.stages.budget import refuse_over_budget
-
-FILES = Path("models/files.json")
+from finetune.provider.files import ensure_file, sha256_of
+from finetune.provider.offers import refuse_too_late, refuse_unfit, warning_of_shutdown
+from finetune.record import read_note, write_json
+from finetune.report.progress import progress_bar, say
+from finetune.stages.budget import refuse_over_budget, refuse_over_total
+from finetune.stages.clean import UPLOADED
 
 
 def run(params: Params) -> dict[str, Any]:
     """Write the record of file IDs; an empty validation split is left out."""
+    refuse_unfit(params)
     refuse_over_budget(params)
+    today = datetime.date.today()
+    if warning := warning_of_shutdown(params, today):
+        say(warning)
+    paths = {split: PREPARED / f"{split}.jsonl" for split in ("train", "valid")}
+    for path in paths.values():
+        if not path.is_file():
+            raise FinetuneError(f"{path} is missing.", "Make it with: dvc repro prepare")
+
+    def may_create() -> None:
+        refuse_too_late(params, today)
+        refuse_over_total(params)
+
     record = {}
-    with connect(params.provider) as connection:
-        for split in ("train", "valid"):
-            path = PREPARED / f"{split}.jsonl"
-            if not path.is_file():
-                raise FinetuneError(f"{path} is missing.", "Make it with: dvc repro prepare")
-            content = path.read_bytes()
-            if content:
+    with connect(params.provider) as connection, progress_bar("upload") as progress:
+        for split, path in paths.items():
+            if path.stat().st_size == 0:
+                continue
+            with tempfile.TemporaryDirectory() as folder:
                 if connection.profile.byte_order_mark:
-                    content = codecs.BOM_UTF8 + content
-                record[split] = {"id": ensure_file(connection, content), "sha256": sha256(content)}
+                    path = with_byte_order_mark(path, Path(folder))
+                file_id, is_new = ensure_file(connection, path, may_create, progress)
+                record[split] = {"id": file_id, "sha256": sha256_of(path)}
+                if is_new:
+                    write_json(UPLOADED, read_note(UPLOADED) | {file_id: record[split]["sha256"]})
     write_json(FILES, record)
     return record
+
+
+def with_byte_order_mark(path: Path, folder: Path) -> Path:
+    """A copy that begins with the mark, for servers that want it; the prepared file stays as it is."""
+    marked = folder / path.name
+    with open(path, "rb") as source, open(marked, "wb") as target:
+        target.write(codecs.BOM_UTF8)
+        shutil.copyfileobj(source, target)
+    return marked

@@ -1,0 +1,144 @@
+"""`finetune jobs`: look after fine-tuning jobs at the provider."""
+
+from typing import Annotated, Any
+
+import typer
+
+from finetune.report.tables import print_json, print_table, when
+
+app = typer.Typer(help="Look after fine-tuning jobs at the provider.", no_args_is_help=True)
+
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's ID, such as ftjob-abc123.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def listed(job: Any) -> dict[str, Any]:
+    """A job as the commands show it."""
+    from finetune.provider.jobs import FINGERPRINT, PROJECT
+    from finetune.stages.history import project_id
+
+    metadata = job.metadata or {}
+    return {
+        "job": job.id,
+        "status": job.status,
+        "created_at": job.created_at,
+        "base": job.model,
+        "model": job.fine_tuned_model,
+        "trained_tokens": job.trained_tokens,
+        "fingerprint": metadata.get(FINGERPRINT),
+        "this_project": metadata.get(PROJECT) == project_id(),
+    }
+
+
+@app.command("list")
+def list_jobs(
+    as_json: AsJson = False,
+    limit: Annotated[int, typer.Option(help="How many jobs, the newest first.", min=1, max=100)] = 20,
+    mine: Annotated[bool, typer.Option("--mine", help="Only the jobs of this project.")] = False,
+) -> None:
+    """List the provider's newest jobs.
+
+    Examples: finetune jobs list --mine · finetune jobs list --json --limit 100
+    """
+    from itertools import islice
+
+    from finetune.params import load_params
+    from finetune.provider.connect import connect
+
+    with connect(load_params().provider) as connection:
+        found = map(listed, connection.control.fine_tuning.jobs.list(limit=limit))
+        jobs = list(islice((job for job in found if job["this_project"] or not mine), limit))
+    if as_json:
+        print_json(jobs)
+        return
+    head = ["job", "status", "created", "base", "model", "this project"]
+    print_table(
+        head,
+        [
+            [
+                job["job"],
+                job["status"],
+                when(job["created_at"]),
+                job["base"],
+                job["model"],
+                "yes" if job["this_project"] else None,
+            ]
+            for job in jobs
+        ],
+    )
+
+
+@app.command("show")
+def show_job(job: JobId, as_json: AsJson = False) -> None:
+    """Show a job with its hyperparameters, its checkpoints and its latest events."""
+    from finetune.params import load_params
+    from finetune.provider.connect import connect
+
+    with connect(load_params().provider) as connection:
+        jobs = connection.control.fine_tuning.jobs
+        found = jobs.retrieve(job)
+        checkpoints = list(jobs.checkpoints.list(job))
+        events = jobs.list_events(job, limit=10).data
+    if as_json:
+        shown = {name: [one.model_dump(mode="json") for one in many] for name, many in (("checkpoints", checkpoints),)}
+        print_json(
+            found.model_dump(mode="json") | shown | {"events": [event.model_dump(mode="json") for event in events]}
+        )
+        return
+    facts = listed(found) | {
+        "created_at": when(found.created_at),
+        "finished_at": when(found.finished_at),
+        "hyperparameters": found.hyperparameters and found.hyperparameters.model_dump_json(exclude_none=True),
+        "seed": found.seed,
+        "training_file": found.training_file,
+        "validation_file": found.validation_file,
+        "error": found.error.message if found.error else None,
+    }
+    print_table(["", ""], [[key.replace("_", " "), value] for key, value in facts.items()])
+    if checkpoints:
+        print()
+        losses = [
+            [one.step_number, one.metrics.full_valid_loss, one.fine_tuned_model_checkpoint] for one in checkpoints
+        ]
+        print_table(["step", "validation loss", "checkpoint"], losses)
+    print()
+    print_table(["when", "event"], [[when(event.created_at), event.message] for event in events])
+
+
+@app.command("follow")
+def follow_job(job: JobId) -> None:
+    """Watch a job until it ends; exit status 1 if it ends without a model. Ctrl-C leaves it running."""
+    from finetune.params import load_params
+    from finetune.provider.connect import connect
+    from finetune.provider.jobs import follow
+    from finetune.report.progress import progress_bar, say
+
+    with connect(load_params().provider) as connection, progress_bar("train") as progress:
+        found = connection.control.fine_tuning.jobs.retrieve(job)
+        print(follow(connection, found, progress, say).fine_tuned_model)
+
+
+@app.command("cancel")
+def cancel_job(job: JobId) -> None:
+    """Stop a job; what it has trained so far is lost, and may be billed."""
+    print_status(job, "cancel")
+
+
+@app.command("pause")
+def pause_job(job: JobId) -> None:
+    """Have a job wait, where the provider can; what it has trained is kept."""
+    print_status(job, "pause")
+
+
+@app.command("resume")
+def resume_job(job: JobId) -> None:
+    """Have a paused job go on."""
+    print_status(job, "resume")
+
+
+def print_status(job: str, action: str) -> None:
+    from finetune.params import load_params
+    from finetune.provider.connect import connect
+
+    with connect(load_params().provider) as connection:
+        print(f"{job}: {getattr(connection.control.fine_tuning.jobs, action)(job).status}")

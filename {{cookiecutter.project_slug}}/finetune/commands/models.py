@@ -1,0 +1,78 @@
+"""`finetune models`: the models that one can train from or talk to."""
+
+from typing import Annotated
+
+import typer
+
+from finetune.commands.jobs import AsJson
+from finetune.report.tables import print_json, print_table, when
+
+app = typer.Typer(help="Look after models at the provider.", no_args_is_help=True)
+
+ModelId = Annotated[str, typer.Argument(metavar="MODEL", help="The model's ID, such as ft:base:org::abc123.")]
+
+
+@app.command("list")
+def list_models(
+    as_json: AsJson = False,
+    tuned: Annotated[bool, typer.Option("--tuned", help="Only fine-tuned models.")] = False,
+) -> None:
+    """List the provider's models, with the day of their shutdown and the commits of this project that hold them."""
+    from finetune.params import load_params
+    from finetune.provider.connect import connect
+    from finetune.stages.clean import needed
+
+    with connect(load_params().provider) as connection:
+        found = [m for m in connection.control.models.list() if m.id.startswith("ft:") or not tuned]
+    kept = needed().models
+    if as_json:
+        print_json([model.model_dump(mode="json") | {"in_history": model.id in kept} for model in found])
+        return
+    rows = [
+        [m.id, when(m.created), getattr(m, "shutdown_date", None), "yes" if m.id in kept else None]
+        for m in sorted(found, key=lambda m: (m.created or 0, m.id))
+    ]
+    print_table(["model", "created", "shutdown", "in history"], rows)
+
+
+@app.command("show")
+def show_model(model: ModelId, as_json: AsJson = False) -> None:
+    """Show a model, and the record of this project that it is in."""
+    from finetune.params import load_params
+    from finetune.provider.catalogue import base_name, look_up
+    from finetune.provider.connect import connect
+    from finetune.stages.history import committed
+
+    params = load_params()
+    with connect(params.provider) as connection:
+        found = connection.control.models.retrieve(model)
+    record = next((one for one in committed() if one.get("model") == model), {})
+    known = look_up(base_name(model), params.provider.name)
+    facts = found.model_dump(mode="json") | {
+        "base": record.get("base", known.name),
+        "shutdown_date": getattr(found, "shutdown_date", None) or (str(known.shutdown) if known.shutdown else None),
+        **{key: record.get(key) for key in ("job", "fingerprint", "trained_tokens", "usd", "lineage")},
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        print_table(["", ""], [[key.replace("_", " "), value] for key, value in facts.items()])
+
+
+@app.command("delete")
+def delete_model(
+    model: ModelId,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete a fine-tuned model at the provider, after asking; its record in Git stays."""
+    from finetune.params import load_params
+    from finetune.provider.connect import connect
+    from finetune.stages.clean import needed
+
+    with connect(load_params().provider) as connection:
+        connection.control.models.retrieve(model)
+        if not yes:
+            named = "A commit of this project names it. " if model in needed().models else ""
+            typer.confirm(f"{named}Delete {model} at {connection.identity}, for good?", abort=True)
+        connection.control.models.delete(model)
+    print(f"{model}: deleted")

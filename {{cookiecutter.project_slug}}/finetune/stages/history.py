@@ -1,0 +1,31 @@
+"""What Git knows of this project: who it is, and which fine-tunes its commits hold."""
+
+import json
+import subprocess
+from typing import Any
+
+from finetune.paths import FILES, MODEL
+
+
+def git(*arguments: str) -> str:
+    """What a Git command prints; nothing where it fails, as in a folder without commits."""
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, encoding="utf-8", check=False)
+    return done.stdout if done.returncode == 0 else ""
+
+
+def project_id() -> str:
+    """The hash of the first commit, which all clones share; "none" before it."""
+    return (git("rev-list", "--max-parents=0", "HEAD").split() or ["none"])[-1]
+
+
+def committed() -> list[dict[str, Any]]:
+    """Every record of files and models that any commit of any branch, tag or experiment holds."""
+    found = []
+    for file in (FILES, MODEL):
+        for commit in git("log", "--all", "--format=%H", "--", file.as_posix()).split():
+            text = git("show", f"{commit}:./{file.as_posix()}")
+            try:
+                found.append(json.loads(text))
+            except ValueError:  # the commit that took the file away
+                continue
+    return found
