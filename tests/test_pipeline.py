@@ -106,7 +106,11 @@ def test_a_changed_parameter_runs_what_it_concerns_and_going_back_restores(done:
     assert done.repro() == []
     assert len(done.jobs()) == 2
     assert (done.path / "models" / "model.json").read_bytes() == before
-    assert done.run("git", "status", "--porcelain").stdout == ""
+    # What was paid for the other job stays in the ledger.
+    assert done.run("git", "status", "--porcelain").stdout == " M reports/ledger.csv\n"
+    ledger = (done.path / "reports" / "ledger.csv").read_text(encoding="utf-8")
+    assert [line.split(",")[0] for line in ledger.splitlines()[1:]] == [job for job, _ in done.jobs()]
+    done.commit()
 
 
 def test_a_fresh_clone_without_a_remote_finds_its_job(done: Project, tmp_path: Path) -> None:
@@ -317,10 +321,17 @@ def test_a_job_that_fails_writes_no_record_and_loses_none(done: Project) -> None
     assert "(line 1)" in failed.stderr
     assert "data/prepared/train.jsonl" in failed.stderr
     assert (done.path / "models" / "model.json").read_bytes() == before
-    # The same data fail in the same way: no second job is created for them.
+    # The same data fail in the same way: no second job is created for them. DVC has cleared the former record away
+    # before it ran the stage; the command that the message names brings it back.
     jobs = done.jobs()
-    assert "invalid_training_file" in done.stage("train", code=1).stderr
+    failed = done.run("dvc", "repro", "-f", "-s", "train", code=255)
+    assert "data/prepared/train.jsonl:1" in failed.stderr
     assert done.jobs() == jobs
+    assert not (done.path / "models" / "weights").exists()
+    command = failed.stderr.split("The former model comes back with: ")[1].splitlines()[0]
+    done.run("bash", "-c", command)
+    assert (done.path / "models" / "model.json").read_bytes() == before
+    assert (done.path / "models" / "weights" / "adapter_model.safetensors").stat().st_size > 0
     train.write_bytes(whole)
     done.run("git", "checkout", "-q", ".")
     assert done.repro() == []

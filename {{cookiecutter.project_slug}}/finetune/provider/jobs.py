@@ -199,7 +199,7 @@ def follow(
         pause = min(longest, pause * 1.2)
         try:
             job = jobs.retrieve(job.id)
-            step, total, message = newest_step(connection, job.id)
+            step, total, message = newest_step(jobs, job.id)
         except (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError) as error:
             if getattr(error, "code", None) in FINAL:
                 raise
@@ -222,9 +222,9 @@ def follow(
     return job
 
 
-def newest_step(connection: Connection, job_id: str) -> tuple[int, int, str]:
+def newest_step(jobs: Any, job_id: str) -> tuple[int, int, str]:
     """Step, total steps (0 before the first) and message of the newest event that reports a step."""
-    for event in connection.control.fine_tuning.jobs.list_events(job_id, limit=10).data:
+    for event in jobs.list_events(job_id, limit=10).data:
         data = event.data if isinstance(event.data, dict) else {}
         if "step" in data:
             return int(data["step"]), int(data.get("total_steps") or 0), event.message

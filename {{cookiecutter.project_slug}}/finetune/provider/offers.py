@@ -31,6 +31,10 @@ def refuse_unfit(params: Params) -> None:
         raise no_such(profile, f"train.training_type {train.training_type!r}", f"It knows {known}.")
     if train.integrations and not profile.integrations:
         raise no_such(profile, "train.integrations", "Remove them; `finetune track` sends a finished fine-tune.")
+    if train.choose == "best_metric" and profile.deploys:
+        raise no_such(
+            profile, "train.choose best_metric", "Its checkpoints answer only when deployed, each for itself."
+        )
 
 
 def no_such(profile: Profile, what: str, instead: str) -> FinetuneError:

@@ -7,6 +7,7 @@ import http.client
 import json
 import re
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,6 +51,19 @@ def broken_json(handler: "Handler", forward: Callable[[], Any]) -> None:
     """The request takes effect; its answer is half of itself."""
     status, _, body = forward()
     handler.reply(status, body[: len(body) // 2] or b"{", {"content-type": "application/json"})
+
+
+def kill_before(handler: "Handler", forward: Callable[[], Any]) -> None:
+    """The client is killed before the request took effect."""
+    handler.server.kill_client()
+    handler.cut()
+
+
+def kill_after(handler: "Handler", forward: Callable[[], Any]) -> None:
+    """The client is killed when the request has taken effect."""
+    forward()
+    handler.server.kill_client()
+    handler.cut()
 
 
 def web_page(handler: "Handler", forward: Callable[[], Any]) -> None:
@@ -96,24 +110,25 @@ STEPS = {
 
 @dataclass
 class Plan:
-    """Which call to spoil, and how, once; `seen` is every call that came, as method and path."""
+    """Which call to spoil, and how, some times; `seen` is every call that came, as method and path."""
 
     pattern: str = ""
     skip: int = 0
     fault: Callable[..., None] | None = None
+    times: int = 1
     rewrite: Callable[[str, bytes], bytes] | None = None
     seen: list[str] = field(default_factory=list)
 
     def take(self, call: str) -> Callable[..., None] | None:
         """The fault for this call, if it is its turn."""
         self.seen.append(call)
-        if self.fault is None or not re.fullmatch(self.pattern, call):
+        if self.fault is None or self.times == 0 or not re.fullmatch(self.pattern, call):
             return None
         if self.skip:
             self.skip -= 1
             return None
-        fault, self.fault = self.fault, None
-        return fault
+        self.times -= 1
+        return self.fault
 
     def calls(self) -> int:
         """How often the call that is to be spoiled was made."""
@@ -123,6 +138,7 @@ class Plan:
 class Server(ThreadingHTTPServer):
     daemon_threads = True
     hang_seconds = 5.0
+    client: subprocess.Popen | None = None
 
     def __init__(self, engine: str) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -130,12 +146,18 @@ class Server(ThreadingHTTPServer):
         self.plan = Plan()
         self.closing = threading.Event()
 
+    def kill_client(self) -> None:
+        assert self.client
+        self.client.kill()
+        self.client.wait()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that lost patience is no news."""
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one packet: apart, each answer waits 40 ms for the other side's receipt
     server: Server
 
     def handle_call(self) -> None:

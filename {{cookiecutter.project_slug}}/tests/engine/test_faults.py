@@ -4,8 +4,10 @@ Each cell trains for real. It ends, after one more run at most, with one job, on
 """
 
 import dataclasses
+import gc
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -16,25 +18,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty import FAULTS, STEPS, Plan, Server, address, faulty
+import quick
+from faulty import FAULTS, STEPS, Plan, Server, address, faulty, kill_after, kill_before
 
 from finetune.engine.embedded import listen, server_of
 from finetune.errors import FinetuneError
 from finetune.params import load_params
 from finetune.paths import FILES, MODEL, PREPARED, PREPARED_REPORT, VALIDATION_REPORT
-from finetune.provider import connect, files, jobs
+from finetune.provider import connect, jobs
 from finetune.provider.profiles import PROFILES
 from finetune.record import write_json
+from finetune.report.progress import say
 from finetune.stages import train, upload
 
 KEY = "sk-test-0123456789abcdef"
 HERE = Path(__file__).parent
 # Only a person can mend these, so the run ends with a sentence; the others it gets over by itself.
 FOR_A_PERSON = ("400", "401", "403", "404", "429-quota", "429-daily")
+# Steps that a run comes to when the job has succeeded: these cells share one job, which they find.
+AFTER_TRAINING = ("files.result", "jobs.checkpoints", "files.name", "files.weights")
 PARAMS = """
 data: {file: raw.csv, split: {train: 0.7, valid: 0.1, test: 0.2}}
 provider: {name: local, base_url: URL}
-train: {base: tiny, method: supervised, n_epochs: 1, batch_size: auto, learning_rate_multiplier: auto, seed: SEED}
+train: {base: tiny, method: supervised, n_epochs: 1, batch_size: auto, learning_rate_multiplier: auto, seed: 7}
 evaluate: {max_tokens: 6, temperature: 0.0, concurrency: 8}
 """
 
@@ -51,12 +57,11 @@ def provider(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FINETUNE_ENGINE_KEY", KEY)
         patch.setenv("FINETUNE_ENGINE_LAUNCHER", f"{sys.executable} -S {forked} {path}")
-        # The same protocol at a quicker pace.
-        patch.setitem(PROFILES, "local", dataclasses.replace(PROFILES["local"], poll_seconds=(0.05, 0.2)))
-        patch.setattr(connect, "PATIENCE", 1)
-        patch.setattr(jobs, "LOOKS", (0.1, 0.2, 0.4))
+        patch.setitem(PROFILES, "local", PROFILES["local"])
+        for module, name, value in quick.PACE:
+            patch.setattr(module, name, value)  # so that they come back
+        quick.hurry()
         patch.setattr(jobs, "SETTLE", 0.01)
-        patch.setattr(files, "LOOKS", (0, 0.1, 0.2))
         with server_of(KEY) as engine, listen("127.0.0.1", 0) as sock:
             thread = threading.Thread(target=engine.run, kwargs={"sockets": [sock]}, daemon=True)
             thread.start()
@@ -81,17 +86,38 @@ def project(provider: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return tmp_path
 
 
-def make_project(folder: Path, provider: Server, seed: int = 7) -> None:
-    text = PARAMS.replace("URL", address(provider)).replace("SEED", str(seed))
-    (folder / "params.yaml").write_text(text, encoding="utf-8")
+@pytest.fixture(scope="module")
+def trained(provider: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose job has succeeded."""
+    folder = tmp_path_factory.mktemp("trained")
+    make_project(folder, provider)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run(upload) is None
+        assert run(train) is None
+    return folder
+
+
+def take_over(trained: Path, project: Path) -> None:
+    """Give a project the data and the uploaded files of the trained one, but not its record."""
+    shutil.copytree(trained / PREPARED, project / PREPARED, dirs_exist_ok=True)
+
+
+def make_project(folder: Path, provider: Server) -> None:
+    (folder / "params.yaml").write_text(PARAMS.replace("URL", address(provider)), encoding="utf-8")
     (folder / PREPARED).mkdir(parents=True)
     for split, rows in (("train", 10), ("valid", 2)):
         lines = [
-            {"messages": [{"role": "user", "content": f"{folder} {n}"}, {"role": "assistant", "content": "red"}]}
+            {
+                "messages": [
+                    {"role": "user", "content": f"{folder} {split} {n}"},
+                    {"role": "assistant", "content": "red"},
+                ]
+            }
             for n in range(rows)
         ]
-        text = "".join(json.dumps({**line, "messages": line["messages"]}) + "\n" for line in lines)
-        (folder / PREPARED / f"{split}.jsonl").write_text(text.replace(" 0", f" {split}"), encoding="utf-8")
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (folder / PREPARED / f"{split}.jsonl").write_text(text, encoding="utf-8")
     write_json(folder / VALIDATION_REPORT, {"train_tokens_per_epoch": 100, "auto": {"n_epochs": 1}})
     write_json(folder / PREPARED_REPORT, {"prompt": "x"})
 
@@ -106,46 +132,250 @@ def run(stage: Any) -> FinetuneError | None:
 
 
 def assert_paid_once(home: Path, project: Path, printed: str) -> None:
-    """One job, one file per content, the record of that job, and the key nowhere."""
-    record = json.loads((project / MODEL).read_text(encoding="utf-8"))
+    """One file per content; if there is a record, one job, which is the record's; and the key nowhere."""
     uploaded = json.loads((project / FILES).read_text(encoding="utf-8"))
-    db = sqlite3.connect(home / "engine.db")
-    try:
-        for file in uploaded.values():
-            name = f"{file['sha256']}.jsonl"
-            assert db.execute("SELECT id FROM files WHERE filename = ?", (name,)).fetchall() == [(file["id"],)]
-        made = db.execute(
-            "SELECT id, status, fine_tuned_model FROM jobs WHERE training_file = ?", (uploaded["train"]["id"],)
-        ).fetchall()
-    finally:
-        db.close()
-    assert made == [(record["job"], "succeeded", record["model"])]
-    assert (project / "models" / "weights" / "adapter_model.safetensors").stat().st_size > 0
+    for file in uploaded.values():
+        assert rows(home, "SELECT id FROM files WHERE filename = ?", f"{file['sha256']}.jsonl") == [(file["id"],)]
+    made = "SELECT id, status, fine_tuned_model FROM jobs WHERE training_file = ?"
+    jobs_made = rows(home, made, uploaded["train"]["id"])
+    if (project / MODEL).exists():
+        record = json.loads((project / MODEL).read_text(encoding="utf-8"))
+        assert jobs_made == [(record["job"], "succeeded", record["model"])]
+        assert (project / "models" / "weights" / "adapter_model.safetensors").stat().st_size > 0
+    else:
+        assert jobs_made == []
     assert KEY not in printed
     for path in project.rglob("*"):
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
 
 
+def rows(home: Path, query: str, *values: str) -> list[Any]:
+    db = sqlite3.connect(home / "engine.db")
+    try:
+        return db.execute(query, values).fetchall()
+    finally:
+        db.close()
+
+
+def provider_jobs(home: Path) -> list[tuple[str, str]]:
+    return rows(home, "SELECT id, status FROM jobs ORDER BY n")
+
+
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_one_job_whatever_goes_wrong(
-    fault: str, step: str, home: Path, provider: Server, project: Path, capfd: pytest.CaptureFixture[str]
+    fault: str,
+    step: str,
+    home: Path,
+    provider: Server,
+    trained: Path,
+    project: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     stage_name, pattern, skip = STEPS[step]
-    errors: list[str] = []
-    for stage in (upload, train):
-        if stage.__name__.endswith(stage_name):
-            provider.plan = Plan(pattern, skip, FAULTS[fault])
-        error = run(stage)
-        if error is not None:
-            errors.append(str(error))
-            error = run(stage)
-        assert error is None, error
-    assert provider.plan.fault is None, "the call to spoil was never made"
+    if step in AFTER_TRAINING:
+        take_over(trained, project)
+    if stage_name == "train":
+        assert run(upload) is None
+    stage = {"upload": upload, "train": train}[stage_name]
+    provider.plan = Plan(pattern, skip, FAULTS[fault])
+    error = run(stage)
+    assert provider.plan.times == 0, "the call to spoil was never made"
+    told = "" if error is None else str(error)
     if fault in FOR_A_PERSON:
-        assert len(errors) == 1
-        assert "  → " in errors[0]
-    if fault in FOR_A_PERSON and errors:
-        # Not tried again by itself: before the person acted, the call was made just once.
-        assert provider.plan.calls() <= 60
-    assert_paid_once(home, project, capfd.readouterr().err + "".join(errors))
+        assert "  → " in told
+        assert provider.plan.calls() == skip + 1  # it was not tried again unasked
+    if told:
+        assert run(stage) is None
+    assert (project / (MODEL if stage_name == "train" else FILES)).exists()
+    assert_paid_once(home, project, capfd.readouterr().err + told)
+
+
+def start(stage: str, folder: Path, *arguments: str, **environment: str) -> subprocess.Popen:
+    """The stage as a process of its own, at the tests' pace."""
+    return subprocess.Popen(
+        [sys.executable, HERE / "quick.py", stage, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(HERE.parents[1]), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("fault", [kill_before, kill_after])
+def test_one_job_wherever_the_stage_is_killed(
+    fault: Any,
+    step: str,
+    home: Path,
+    provider: Server,
+    trained: Path,
+    project: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    stage_name, pattern, skip = STEPS[step]
+    if step in AFTER_TRAINING:
+        take_over(trained, project)
+    if stage_name == "train":
+        assert run(upload) is None
+    provider.plan = Plan(pattern, skip, fault)
+    provider.client = start(stage_name, project)
+    printed = provider.client.communicate(timeout=60)[0]
+    assert provider.client.returncode == -9, printed
+    assert not (project / (MODEL if stage_name == "train" else FILES)).exists()
+    assert run({"upload": upload, "train": train}[stage_name]) is None
+    assert_paid_once(home, project, printed + capfd.readouterr().err)
+
+
+def test_a_quota_that_is_spent_is_asked_for_once(provider: Server, project: Path) -> None:
+    """The SDK alone would ask three times."""
+    assert run(upload) is None
+    provider.plan = Plan(*STEPS["jobs.list"][1:], FAULTS["429-quota"], times=100)
+    error = run(train)
+    assert "Add credit" in str(error)
+    assert provider.plan.calls() == 1
+
+
+def test_nothing_is_created_while_only_a_person_can_help(home: Path, provider: Server, project: Path) -> None:
+    assert run(upload) is None
+    known = provider_jobs(home)
+    for fault in FOR_A_PERSON:
+        provider.plan = Plan(*STEPS["jobs.create"][1:], FAULTS[fault], times=100)
+        for _ in range(2):
+            assert run(train) is not None
+        assert provider.plan.calls() == 2
+    assert provider_jobs(home) == known
+
+
+def test_two_clones_at_once_make_one_job(home: Path, provider: Server, project: Path, tmp_path: Path) -> None:
+    assert run(upload) is None
+    shutil.copytree(project, tmp_path / "clone")
+    known = provider_jobs(home)
+    running = [start("train", folder) for folder in (project, tmp_path / "clone")]
+    outputs = [process.communicate(timeout=90)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0], outputs
+    assert len(provider_jobs(home)) == len(known) + 1
+    assert (project / MODEL).read_bytes() == (tmp_path / "clone" / MODEL).read_bytes()
+
+
+def test_two_machines_in_the_same_moment_end_with_one_job(
+    home: Path, provider: Server, project: Path, tmp_path: Path
+) -> None:
+    """Other users' locks do not help there: both create, and the younger job is cancelled before it trains."""
+    assert run(upload) is None
+    shutil.copytree(project, tmp_path / "clone")
+    known = provider_jobs(home)
+    both = threading.Barrier(2)
+
+    def meet(handler: Any, forward: Any) -> None:
+        both.wait(30)
+        status, headers, body = forward()
+        handler.reply(status, body, headers)
+
+    provider.plan = Plan(*STEPS["jobs.create"][1:], meet, times=2)
+    folders = (project, tmp_path / "clone")
+    running = [
+        start("train", folder, "--meet", FINETUNE_HOME=str(tmp_path / f"home{n}")) for n, folder in enumerate(folders)
+    ]
+    outputs = [process.communicate(timeout=90)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0], outputs
+    made = provider_jobs(home)[len(known) :]
+    assert sorted(status for _, status in made) == ["cancelled", "succeeded"]
+    assert (project / MODEL).read_bytes() == (tmp_path / "clone" / MODEL).read_bytes()
+    assert sum("attached to it" in output for output in outputs) == 1
+
+
+MODERATION = "The job failed moderation safety checks. Flagged lines: 2, 5"
+
+
+def test_a_failure_after_training_is_told_with_its_lines_and_not_paid_again(
+    home: Path, provider: Server, project: Path
+) -> None:
+    assert run(upload) is None
+
+    def blocked(call: str, content: bytes) -> bytes:
+        if not call.startswith("GET /v1/fine_tuning/jobs") or b'"succeeded"' not in content:
+            return content
+        error = {"code": "invalid_training_file", "message": MODERATION, "param": "training_file"}
+        return content.replace(b'"succeeded"', b'"failed"').replace(
+            b'"error":null', b'"error":' + json.dumps(error).encode()
+        )
+
+    provider.plan = Plan(rewrite=blocked)
+    told = str(run(train))
+    assert "data/prepared/train.jsonl:2, data/prepared/train.jsonl:5" in told
+    assert "policies" in told
+    assert not (project / MODEL).exists()
+    made = provider_jobs(home)
+    assert str(run(train)) == told
+    assert provider_jobs(home) == made
+
+
+def test_a_failure_in_training_is_tried_again_when_the_server_is_to_blame(
+    home: Path, provider: Server, project: Path
+) -> None:
+    """The base's weights are broken, so the job fails while it trains; mended, the same command trains."""
+    weights = home / "bases" / "tiny" / "model.safetensors"
+    whole = weights.read_bytes()
+    assert run(upload) is None
+    weights.write_bytes(b"broken")
+    try:
+        error = run(train)
+    finally:
+        weights.write_bytes(whole)
+    assert "[server_error]" in str(error)
+    assert "dvc repro" in str(error)
+    assert not (project / MODEL).exists()
+    assert run(train) is None
+    assert [status for _, status in provider_jobs(home)[-2:]] == ["failed", "succeeded"]
+
+
+def test_a_failure_in_validation_names_the_line(provider: Server, project: Path) -> None:
+    path = project / PREPARED / "train.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines[3] = lines[3].replace('"assistant"', '"robot"')
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert run(upload) is None
+    error = run(train)
+    assert "data/prepared/train.jsonl:4" in str(error)
+    assert "--again" in str(error)
+    assert not (project / MODEL).exists()
+
+
+def test_eight_hours_of_waiting_are_a_few_requests_and_no_memory(
+    provider: Server, project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A job that never ends is looked at by OpenAI's pace, on a clock that the test moves."""
+    assert run(upload) is None
+    params = load_params()
+    now = [0.0]
+    objects: list[int] = []
+
+    class Enough(Exception):
+        pass
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        if int(now[0] // 3600) > len(objects):
+            gc.collect()
+            objects.append(len(gc.get_objects()))
+        if now[0] > 8 * 3600:
+            raise Enough
+
+    def stuck(call: str, content: bytes) -> bytes:
+        return content.replace(b'"succeeded"', b'"running"') if "/jobs/" in call else content
+
+    assert run(train) is None
+    job_id = json.loads((project / MODEL).read_text(encoding="utf-8"))["job"]
+    with connect.connect(params.provider) as connection:
+        hosted = dataclasses.replace(connection, profile=PROFILES["openai"])
+        provider.plan = Plan(rewrite=stuck)
+        job = connection.control.fine_tuning.jobs.retrieve(job_id)
+        with pytest.raises(Enough):
+            jobs.follow(hosted, job, lambda *_: None, say, sleep, lambda: now[0])
+    # Two requests a look, a look a minute at most.
+    assert len(provider.plan.seen) <= 2 * (8 * 60 + 20)
+    # What the plan itself remembers is a text each.
+    assert objects[-1] - objects[1] < 1000, objects
+    assert capfd.readouterr().err.count("has not moved for half an hour") == 1

@@ -1,0 +1,32 @@
+"""The stages at a quicker pace, for tests of what happens between them: `python quick.py upload|train` runs one."""
+
+import dataclasses
+import sys
+
+from finetune.provider import connect, files, jobs
+from finetune.provider.profiles import PROFILES
+
+PACE = [
+    (connect, "PATIENCE", 1),
+    (jobs, "LOOKS", (0.1, 0.2, 0.4)),
+    (jobs, "SETTLE", 1.1),
+    (files, "LOOKS", (0, 0.1, 0.2)),
+]
+
+
+def hurry() -> None:
+    """The same protocol with shorter pauses, in this process."""
+    PROFILES["local"] = dataclasses.replace(PROFILES["local"], poll_seconds=(0.05, 0.2))
+    for module, name, value in PACE:
+        setattr(module, name, value)
+
+
+if __name__ == "__main__":
+    from finetune.cli import main
+
+    hurry()
+    if "--meet" not in sys.argv:
+        jobs.SETTLE = 0.01
+    else:
+        sys.argv.remove("--meet")
+    main()

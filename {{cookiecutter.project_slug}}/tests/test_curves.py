@@ -1,0 +1,75 @@
+"""Result files of every spelling, and what curves say."""
+
+import base64
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from finetune.report.curves import of_events, parse_result, verdict
+
+OPENAI = b"step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n1,0.9,0.5,,\n2,0.5,0.7,0.6,0.8\n"
+AZURE = (
+    b"\xef\xbb\xbfstep,train_loss,train_mean_token_accuracy,valid_loss,validation_mean_token_accuracy,full_valid_loss,"
+    b"full_valid_mean_token_accuracy\n1,0.9,0.5,,,,\n2,0.5,0.7,0.3,0.9,0.6,0.8\n"
+)
+
+
+@pytest.mark.parametrize("content", [OPENAI, AZURE, base64.b64encode(OPENAI), base64.encodebytes(AZURE)])
+def test_both_spellings_in_base64_or_not_give_the_same_rows(content: bytes) -> None:
+    rows = parse_result(content)
+    assert [row["step"] for row in rows] == ["1", "2"]
+    assert [row["train_accuracy"] for row in rows] == ["0.5", "0.7"]
+    assert (rows[1]["valid_loss"], rows[1]["valid_accuracy"]) == ("0.6", "0.8")
+    assert not rows[0]["valid_loss"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"<html></html>", b"%PDF", b"step\n\n"])
+def test_what_is_no_table_gives_no_rows(content: bytes) -> None:
+    assert parse_result(content) == []
+
+
+def test_events_stand_in_for_a_result_file() -> None:
+    events = [
+        SimpleNamespace(data={"step": 2, "train_loss": 0.5, "full_valid_loss": 0.6, "valid_loss": 0.1}),
+        SimpleNamespace(data={}),
+        SimpleNamespace(data=None),
+        SimpleNamespace(data={"step": 1, "train_loss": 0.9}),
+    ]
+    assert [(row["step"], row.get("valid_loss")) for row in of_events(events)] == [(1, None), (2, 0.6)]
+
+
+def rows(train: list[float], valid: dict[int, float] | None = None) -> list[dict[str, Any]]:
+    return [
+        {"step": step, "train_loss": loss, "valid_loss": (valid or {}).get(step, "")}
+        for step, loss in enumerate(train, 1)
+    ]
+
+
+FALLING = [2 / step for step in range(1, 41)]
+
+
+@pytest.mark.parametrize(
+    ("curves", "word", "step", "epochs"),
+    [
+        (rows(FALLING, {10: 1.0, 20: 0.6, 30: 0.4, 40: 0.2}), "improving", None, 6),
+        (rows(FALLING, {10: 1.0, 20: 0.5, 30: 0.405, 40: 0.4}), "converged", None, None),
+        (rows(FALLING, {10: 1.0, 20: 0.5, 30: 0.7, 40: 0.9}), "overfitting", 20, 2),
+        (rows(FALLING, {10: 0.5, 20: 0.6, 30: 0.7, 40: 0.9}), "overfitting", 10, 1),
+        (rows([1.0] * 20 + [3.0] * 20), "diverging", None, None),
+        (rows([1.0] * 10 + [float("nan")]), "diverging", None, None),
+        (rows([1 - step / 50 for step in range(40)]), "improving", None, 6),
+        (rows([1.0] * 40), "converged", None, None),
+        ([], "unknown", None, None),
+    ],
+)
+def test_the_verdict(curves: list[dict[str, Any]], word: str, step: int | None, epochs: int | None) -> None:
+    told = verdict(curves, 4)
+    assert (told["verdict"], told["step"], told["n_epochs"]) == (word, step, epochs)
+    assert told["words"].endswith(".")
+
+
+def test_one_epoch_that_overfits_is_not_told_to_take_one_epoch() -> None:
+    told = verdict(rows(FALLING, {10: 1.0, 20: 0.4, 30: 0.7, 40: 0.9}), 1)
+    assert told["n_epochs"] is None
+    assert "learning_rate_multiplier" in told["words"]

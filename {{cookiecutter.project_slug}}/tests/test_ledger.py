@@ -1,0 +1,60 @@
+"""The ledger: each job once, what it teaches the next estimate, and the limit of the whole project."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from finetune.errors import FinetuneError
+from finetune.params import Budget, Params
+from finetune.paths import LEDGER, VALIDATION_REPORT
+from finetune.record import write_json
+from finetune.stages import budget, ledger
+
+MODEL = "gpt-4.1-mini-2025-04-14"  # five dollars per million training tokens
+
+
+@pytest.fixture(autouse=True)
+def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_json(VALIDATION_REPORT, {"train_tokens_per_epoch": 100_000, "auto": {"n_epochs": 2}})
+
+
+def params(base: str = MODEL, **limits: float) -> Params:
+    train = SimpleNamespace(base=base, method="supervised", n_epochs="auto", budget=Budget(**limits))
+    return cast("Params", SimpleNamespace(provider=SimpleNamespace(name="openai"), train=train))
+
+
+def job(name: str, tokens: int | None, seconds: int) -> Any:
+    return SimpleNamespace(id=name, trained_tokens=tokens, created_at=1000, finished_at=1000 + seconds)
+
+
+def test_a_job_is_entered_once_and_corrects_the_next_estimate() -> None:
+    assert budget.estimated(params())["billed_tokens"] == 200_000
+    ours = params()
+    row = budget.entry(ours, job("ftjob-1", 220_000, 660), 1.1)
+    assert (row["counted_tokens"], row["billed_tokens"], row["estimated_usd"]) == (200_000, 220_000, 1.0)
+    ledger.enter(row)
+    before = LEDGER.read_bytes()
+    ledger.enter({**row, "billed_usd": 99})
+    assert LEDGER.read_bytes() == before
+    corrected = budget.estimated(ours)
+    assert corrected["billed_tokens"] == 220_000
+    assert corrected["train_usd"] == 1.1
+    assert corrected["seconds"] == 660
+    # The correction is learned from what was counted, so that it does not fade when it is right.
+    ledger.enter(budget.entry(ours, job("ftjob-2", 220_000, 660), 1.1))
+    assert budget.estimated(ours)["billed_tokens"] == 220_000
+    assert budget.estimated(params("gpt-4o-mini-2024-07-18"))["billed_tokens"] == 200_000
+
+
+def test_the_project_is_held_to_its_total() -> None:
+    budget.refuse_over_total(params(total_usd=1.0))
+    ledger.enter(budget.entry(params(), job("ftjob-1", 200_000, 60), 1.0))
+    budget.refuse_over_total(params(total_usd=2.0))
+    with pytest.raises(FinetuneError, match=r"1 jobs have cost 1 dollars .* this one would take 1; .* allows 1\.9"):
+        budget.refuse_over_total(params(total_usd=1.9))
+    ledger.enter(budget.entry(params(), job("ftjob-2", None, 60), "unknown"))
+    with pytest.raises(FinetuneError, match="unknown"):
+        budget.refuse_over_total(params(total_usd=100))
