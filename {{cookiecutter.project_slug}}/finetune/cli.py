@@ -226,6 +226,33 @@ def estimate(
         print(f"{errors} mistakes were left out of account; see: finetune check {file}", file=sys.stderr)
 
 
+class Tracker(str, Enum):
+    wandb = "wandb"
+    mlflow = "mlflow"
+    dvclive = "dvclive"
+
+
+@app.command()
+def track(
+    tracker: Annotated[Tracker, typer.Argument(help="Who shall show it: Weights & Biases, MLflow or DVCLive.")],
+    project: Annotated[
+        str | None,
+        typer.Option(help="The project of W&B or the experiment of MLflow; left out, the name of this folder."),
+    ] = None,
+) -> None:
+    """Send the record of the fine-tune to a tracker; sent again, it is still one run.
+
+    Examples: finetune track wandb · finetune track mlflow --project support-desk
+    """
+    from finetune.paths import CURVES, MODEL
+    from finetune.report import trackers
+    from finetune.stages.evaluate import REPORT
+
+    if project and tracker == Tracker.dvclive:
+        raise typer.BadParameter("DVCLive has no projects", param_hint="--project")
+    print(f"track: {trackers.send(tracker.value, project, MODEL, CURVES, REPORT)}")
+
+
 def serve(
     host: Annotated[
         str, typer.Option(help="The address to listen on; the default takes calls of this machine only.")
