@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from finetune.commands import files, jobs, models
+from finetune.commands.doctor import doctor
 from finetune.errors import FinetuneError
 from finetune.report.tables import print_json, print_table
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(files.app, name="files")
 app.add_typer(models.app, name="models")
+app.command()(doctor)
 
 
 def main() -> None:
@@ -119,6 +121,33 @@ def evaluate() -> None:
         [[name, f"{report[name]['accuracy']:.3f}", f"{report[name]['weighted_f1']:.3f}"] for name in ("base", "tuned")],
     )
     print(f"{report['n']} test rows; look at {stage.PAGE}, or run: dvc plots show")
+
+
+@app.command()
+def deploy(
+    remove: Annotated[bool, typer.Option("--remove", help="Take it away, so that it costs no more.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Have the fine-tuned model answer, at providers where training alone does not (Azure, Nebius); it may cost.
+
+    Examples: finetune deploy, then: dvc repro · finetune deploy --remove
+    """
+    from finetune.params import load_params
+    from finetune.provider.profiles import PROFILES
+    from finetune.stages import deploy as stage
+
+    params = load_params()
+    costs = PROFILES[params.provider.name].deploys
+    if costs is None:
+        raise FinetuneError(
+            f"At {params.provider.name!r} a fine-tuned model answers as soon as it is trained.", "Go on with: dvc repro"
+        )
+    if remove:
+        print(f"deploy: {stage.remove(params)} is taken away")
+        return
+    if not yes:
+        typer.confirm(f"Deploying costs {costs}. Go on?", abort=True)
+    print(f"deploy: ask for it as {stage.run(params)['name']}; go on with: dvc repro")
 
 
 class Method(str, Enum):

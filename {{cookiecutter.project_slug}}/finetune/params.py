@@ -77,9 +77,23 @@ class Data(Section):
         return self
 
 
+class Deploy(Section):
+    """Where `finetune deploy` deploys: the three names of an Azure resource; Nebius needs none of them."""
+
+    subscription: str | None = None
+    resource_group: str | None = None
+    account: str | None = None
+    name: str | None = None
+    sku: str = "standard"
+    capacity: Annotated[int, Field(ge=1)] = 1
+    address: str = "https://management.azure.com"
+
+
 class Provider(Section):
     name: Literal["local", "openai", "azure", "nebius", "compatible"]
     base_url: str | None = None
+    base_deployment: str | None = None
+    deploy: Deploy = Deploy()
     warn_days: Annotated[int, Field(ge=0)] = 90
 
 

@@ -20,7 +20,7 @@ FINGERPRINT = "finetune-fingerprint"  # the keys of a job's metadata
 PROJECT = "finetune-project"
 ENDED = ("succeeded", "failed", "cancelled")
 LOOKS = (1, 2, 4, 8, 16)  # seconds before each look for a job whose creation got no answer
-SETTLE = 2  # seconds until a job that somebody else created at the same moment shows in the list
+SETTLE = 2.0  # seconds until a job that somebody else created at the same moment shows in the list
 NOTE_LASTS = 3600  # seconds: a job that has not appeared by then was never created
 
 Wanted = Mapping[str, Any]

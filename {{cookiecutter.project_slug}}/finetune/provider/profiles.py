@@ -24,7 +24,7 @@ class Profile:
     file_bytes: int = 512 * 1024 * 1024  # the largest file that goes in one piece
     uploads: bool = False  # takes larger files in parts, by /uploads
     closes: datetime.date | None = None  # the day from which nobody may create a job
-    deploys: bool = False  # a tuned model answers only after it was deployed
+    deploys: str | None = None  # what it costs to have a tuned model answer, where that wants a deployment
     poll_seconds: tuple[float, float] = (5, 60)  # first and longest pause between two looks at a job
 
 
@@ -57,7 +57,7 @@ PROFILES = {
             byte_order_mark=True,
             suffix=r"[^.]{1,18}",
             training_types=("Standard", "GlobalStandard", "developerTier"),
-            deploys=True,
+            deploys="about $1.70 an hour, used or not, besides its tokens (developer deployments: none, for 24 hours)",
         ),
         Profile(
             "nebius",
@@ -78,7 +78,7 @@ PROFILES = {
                 "weight_decay",
                 "max_grad_norm",
             ),
-            deploys=True,
+            deploys="its tokens alone, on the bases that Nebius serves so",
         ),
         Profile("compatible", None, "FINETUNE_API_KEY", hyperparameters=None),
     )

@@ -19,7 +19,7 @@ PREDICTIONS = Path("predictions/base.jsonl")
 def run(params: Params) -> int:
     """Write the base model's predictions; the number of rows comes back."""
     with connect(params.provider) as connection:
-        rows = predict(connection, params, params.train.base)
+        rows = predict(connection, params, params.provider.base_deployment or params.train.base)
     write_jsonl(PREDICTIONS, rows)
     return len(rows)
 

@@ -12,6 +12,7 @@ from finetune.report.page import make_page
 from finetune.scoring.classify import classification, label_of
 from finetune.stages.baseline import PREDICTIONS as BASE_PREDICTIONS
 from finetune.stages.baseline import predict
+from finetune.stages.deploy import answering_name
 
 PREDICTIONS = Path("predictions/tuned.jsonl")
 REPORT = Path("reports/evaluation.json")
@@ -25,7 +26,7 @@ def run(params: Params) -> dict[str, Any]:
     record = read_json(MODEL, "train")
     base_rows = read_jsonl(BASE_PREDICTIONS, "baseline")
     with connect(params.provider) as connection:
-        tuned_rows = predict(connection, params, record["model"])
+        tuned_rows = predict(connection, params, answering_name(params, record["model"]))
     if [row["asked"] for row in base_rows] != [row["asked"] for row in tuned_rows]:
         raise FinetuneError(
             "The base model's predictions are of other rows.", "Make them anew with: dvc repro baseline"

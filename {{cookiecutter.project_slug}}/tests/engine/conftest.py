@@ -1,6 +1,8 @@
 """An engine of its own for each test module, over HTTP, through the real client."""
 
 import json
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -79,3 +81,21 @@ def client(home: Path) -> Iterator[openai.OpenAI]:
         ) as found,
     ):
         yield found
+
+
+@pytest.fixture(scope="module")
+def forked_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Workers of the module's engine start in no time; see `forked.py`."""
+    here = Path(__file__).parent
+    path = tmp_path_factory.mktemp("s") / "s"  # short: a socket's path may not be long
+    program = str(here / "forked.py")
+    environment = {**os.environ, "PYTHONPATH": str(here.parents[1]), "PYTHONHASHSEED": "0"}
+    workers = subprocess.Popen([sys.executable, program, "serve", path], stdout=subprocess.PIPE, env=environment)
+    assert workers.stdout
+    assert workers.stdout.readline() == b"ready\n"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FINETUNE_ENGINE_LAUNCHER", f"{sys.executable} -S {program} {path}")
+        yield
+    workers.kill()
+    workers.wait()
+    workers.stdout.close()

@@ -25,8 +25,8 @@ if __name__ == "__main__":
     from finetune.cli import main
 
     hurry()
-    if "--meet" not in sys.argv:
-        jobs.SETTLE = 0.01
-    else:
+    if "--meet" in sys.argv:
         sys.argv.remove("--meet")
+    else:
+        jobs.SETTLE = 0.01
     main()

@@ -46,17 +46,10 @@ evaluate: {max_tokens: 6, temperature: 0.0, concurrency: 8}
 
 
 @pytest.fixture(scope="module")
-def provider(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """An engine whose workers start in no time, behind a server that spoils what it is told to."""
-    path = tmp_path_factory.mktemp("s") / "s"
-    forked = str(HERE / "forked.py")
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1]), "PYTHONHASHSEED": "0"}
-    workers = subprocess.Popen([sys.executable, forked, "serve", path], stdout=subprocess.PIPE, env=environment)
-    assert workers.stdout
-    assert workers.stdout.readline() == b"ready\n"
+def provider(home: Path, forked_workers: None) -> Iterator[Server]:
+    """An engine behind a server that spoils what it is told to."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FINETUNE_ENGINE_KEY", KEY)
-        patch.setenv("FINETUNE_ENGINE_LAUNCHER", f"{sys.executable} -S {forked} {path}")
         patch.setitem(PROFILES, "local", PROFILES["local"])
         for module, name, value in quick.PACE:
             patch.setattr(module, name, value)  # so that they come back
@@ -71,8 +64,6 @@ def provider(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
                 yield server
             engine.should_exit = True
             thread.join()
-    workers.kill()
-    workers.wait()
     for file in home.rglob("*"):
         assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
 

@@ -1,0 +1,178 @@
+"""The day-two commands, on a real engine: jobs, files, models, doctor."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from conftest import start_job, training_lines, wait
+from typer.testing import CliRunner
+
+from finetune.cli import app
+from finetune.errors import FinetuneError
+from finetune.paths import FILES, MODEL
+from finetune.provider.jobs import FINGERPRINT, PROJECT
+from finetune.record import write_json
+from finetune.stages.history import project_id
+
+PARAMS = """
+data: {file: raw.csv, split: {train: 0.7, valid: 0.1, test: 0.2}}
+provider: {name: local, base_url: URL}
+train: {base: tiny, method: supervised, n_epochs: 1, batch_size: auto, learning_rate_multiplier: auto, seed: 7}
+evaluate: {max_tokens: 6, temperature: 0.0, concurrency: 8}
+"""
+
+
+def git(*arguments: str) -> None:
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
+    subprocess.run(["git", *who, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def project(client: openai.OpenAI, forked_workers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project with a commit, on the module's engine."""
+    folder = tmp_path_factory.mktemp("project")
+    text = PARAMS.replace("URL", str(client.base_url))
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("FINETUNE_ENGINE_KEY", client.api_key)
+        git("init", "-q")
+        git("add", "params.yaml")
+        git("commit", "-qm", "Start")
+        yield folder
+
+
+def run(*arguments: str, code: int = 0, answer: str | None = None) -> str:
+    done = CliRunner().invoke(app, list(arguments), input=answer)
+    assert done.exit_code == code, (done.output, done.exception)
+    return done.output
+
+
+def mine(fingerprint: str) -> dict[str, Any]:
+    return {"metadata": {FINGERPRINT: fingerprint, PROJECT: project_id()}}
+
+
+def test_jobs_are_listed_shown_and_followed(client: openai.OpenAI) -> None:
+    job = start_job(client, epochs=1, **mine("f" * 64))
+    other = start_job(client, epochs=1)
+    assert run("jobs", "follow", job.id).splitlines()[-1].startswith("ft:tiny:local:")
+    wait(client, other.id)
+    listed = json.loads(run("jobs", "list", "--json"))
+    assert [(one["job"], one["this_project"]) for one in listed[:2]] == [(other.id, False), (job.id, True)]
+    assert [one["job"] for one in json.loads(run("jobs", "list", "--json", "--mine"))] == [job.id]
+    assert job.id in run("jobs", "list")
+    shown = run("jobs", "show", job.id)
+    assert "n_epochs" in shown
+    assert "The job has successfully completed" in shown
+    whole = json.loads(run("jobs", "show", job.id, "--json"))
+    assert whole["checkpoints"][0]["fine_tuned_model_checkpoint"] == whole["fine_tuned_model"]
+
+
+def test_a_job_pauses_resumes_and_is_cancelled(client: openai.OpenAI) -> None:
+    job = start_job(client, epochs=50)
+    while client.fine_tuning.jobs.retrieve(job.id).status == "validating_files":
+        time.sleep(0.05)
+    assert "paused" in run("jobs", "pause", job.id)
+    assert "queued" in run("jobs", "resume", job.id)
+    assert "cancelled" in run("jobs", "cancel", job.id)
+    with pytest.raises(FinetuneError, match="cannot be paused"):
+        CliRunner().invoke(app, ["jobs", "pause", job.id], catch_exceptions=False)
+
+
+def test_clean_finds_what_this_project_made_and_no_commit_names(client: openai.OpenAI, project: Path) -> None:
+    kept = wait(client, start_job(client, epochs=1, examples=15, **mine("a" * 64)).id)
+    left = wait(client, start_job(client, epochs=1, examples=18, **mine("b" * 64)).id)
+    foreign = wait(client, start_job(client, epochs=1, examples=21).id)
+    shared = client.fine_tuning.jobs.create(model="tiny", training_file=left.training_file, seed=1)
+    stray = client.files.create(file=("stray.jsonl", training_lines(12)), purpose="fine-tune")
+    record = {"fingerprint": "a" * 64, "model": kept.fine_tuned_model, "checkpoints": [], "lineage": []}
+    write_json(MODEL, record)
+    write_json(FILES, {"train": {"id": kept.training_file, "sha256": "x"}})
+    git("add", "models")
+    git("commit", "-qm", "A fine-tune")
+    MODEL.unlink()  # history needs it still
+
+    found = json.loads(run("files", "clean", "--json"))
+    named = {thing["id"] for thing in found}
+    assert left.fine_tuned_model in named
+    assert set(left.result_files) <= named
+    # Another job, not of this project, was made of the same file.
+    assert left.training_file not in named
+    for file in (kept.training_file, *kept.result_files, foreign.training_file, *foreign.result_files, stray.id):
+        assert file not in named
+    assert not {kept.fine_tuned_model, foreign.fine_tuned_model} & named
+    assert client.models.retrieve(left.fine_tuned_model)  # it was a dry run
+
+    run("files", "clean", "--delete", code=1, answer="n\n")
+    assert client.models.retrieve(left.fine_tuned_model)
+    run("files", "clean", "--delete", answer="y\n")
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve(left.fine_tuned_model)
+    assert client.models.retrieve(kept.fine_tuned_model)
+    assert client.files.retrieve(left.training_file)
+    assert not {thing["id"] for thing in json.loads(run("files", "clean", "--json"))} & named
+    wait(client, shared.id)
+    assert kept.training_file in run("files", "list", "--limit", "100")
+    listed = json.loads(run("files", "list", "--json", "--limit", "100"))
+    assert [file["id"] for file in listed if file["in_history"]] == [kept.training_file]
+
+
+def test_models_are_listed_shown_and_deleted_after_asking(client: openai.OpenAI) -> None:
+    model = wait(client, start_job(client, epochs=1, examples=12).id).fine_tuned_model
+    assert "tiny" in run("models", "list")
+    assert model in {one["id"] for one in json.loads(run("models", "list", "--tuned", "--json"))}
+    assert json.loads(run("models", "show", model, "--json"))["base"] == "tiny"
+    run("models", "delete", model, code=1, answer="n\n")
+    assert client.models.retrieve(model)
+    run("models", "delete", model, "--yes")
+    with pytest.raises(FinetuneError, match="does not exist"):
+        CliRunner().invoke(app, ["models", "show", model], catch_exceptions=False)
+
+
+def test_the_doctor_finds_nothing_wrong_and_then_what_is(client: openai.OpenAI, project: Path) -> None:
+    checks = {check["check"]: check for check in json.loads(run("doctor", "--json"))}
+    states = {name: check["state"] for name, check in checks.items()}
+    assert {name for name, state in states.items() if state == "wrong"} == set(), checks
+    for name in ("Git", "key and address", "base model", "fine-tuning jobs", "quota", "disk here"):
+        assert states[name] == "ok", checks[name]
+    assert states["DVC remote"] == "warning"
+    assert "dvc init" in checks["DVC remote"]["todo"]
+    assert "✓" in run("doctor", "--no-ask")
+
+
+@pytest.mark.parametrize(
+    ("change", "environment", "told"),
+    [
+        (("base: tiny", "base: nothing-of-the-kind"), {}, "nothing-of-the-kind"),
+        (("n_epochs: 1", "n_epoch: 1"), {}, "n_epoch"),
+        (("name: local", "name: opneai"), {}, "provider.name"),
+        (("suffix", "suffix"), {"FINETUNE_ENGINE_KEY": "wrong-key-of-the-test"}, "Check FINETUNE_ENGINE_KEY"),
+        (("base_url: ", "base_url: http://127.0.0.1:9/v1 #"), {}, "No answer"),
+        (("name: local, base_url", "name: openai, deploy: {}, base_url"), {"OPENAI_API_KEY": ""}, "OPENAI_API_KEY"),
+    ],
+)
+def test_the_doctor_says_what_is_wrong_and_what_to_do(
+    project: Path, tmp_path: Path, change: tuple[str, str], environment: dict[str, str], told: str
+) -> None:
+    text = (project / "params.yaml").read_text(encoding="utf-8").replace(*change).replace("#", "}  #")
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "finetune", "doctor", "--no-ask"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert told in done.stdout
+    assert "✗" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert "wrong-key-of-the-test" not in done.stdout + done.stderr
