@@ -12,11 +12,11 @@ import pytest
 from conftest import Bake, Project
 
 
-def start(project: Project, *command: str) -> "subprocess.Popen[str]":
+def start(project: Project, *command: str, **more: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         command,
         cwd=project.path,
-        env=project.environment,
+        env={**project.environment, **more},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -255,6 +255,41 @@ def test_serve_works_for_a_client_that_knows_only_openai(done: Project) -> None:
     assert key not in rest
     for path in done.home.glob("*.log"):
         assert key not in path.read_text(encoding="utf-8")
+
+
+def test_another_provider_is_another_line_in_params(done: Project, tmp_path: Path) -> None:
+    """The same data on two engines at two addresses, with homes and keys of their own, and what DVC says of it."""
+    project = done.clone(tmp_path / "clone")
+    servers = []
+    try:
+        for name in ("one", "two"):
+            home = tmp_path / f"{name}-home"
+            shutil.copytree(done.home / "bases", home / "bases")
+            port = free_port()
+            running = start(
+                project,
+                *("python", "-m", "finetune", "serve", "--port", str(port)),
+                FINETUNE_HOME=str(home),
+                FINETUNE_ENGINE_KEY=name,
+            )
+            servers.append(running)
+            wait_for_port(port)
+            project.set("provider.base_url", f"http://127.0.0.1:{port}/v1")
+            (project.path / ".env").write_text(f"FINETUNE_ENGINE_KEY={name}\n", encoding="utf-8")
+            assert "train" in project.repro()
+            assert len(Project(project.path, project.binaries, home).jobs()) == 1
+            if name == "one":
+                project.commit()
+        diff = json.loads(project.run("dvc", "metrics", "diff", "--json").stdout)
+        changed = diff["models/model.json"]
+        assert changed["model"]["old"] != changed["model"]["new"]
+        # Another place, the same fine-tune: neither its identity nor a figure has changed.
+        assert "fingerprint" not in changed
+        assert "reports/evaluation.json" not in diff
+    finally:
+        for running in servers:
+            os.killpg(running.pid, signal.SIGINT)
+            running.communicate(timeout=30)
 
 
 @pytest.mark.parametrize(

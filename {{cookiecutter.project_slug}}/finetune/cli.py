@@ -227,6 +227,8 @@ def estimate(
 ) -> None:
     """Say what a training file would cost at OpenAI, before it is sent; what is not known is "unknown".
 
+    In a project, what its former jobs on this base were billed (reports/ledger.csv) corrects the figures.
+
     Example: finetune estimate train.jsonl --base gpt-4.1-mini-2025-04-14 --n-epochs 2
     """
     import datetime
@@ -235,6 +237,7 @@ def estimate(
     from finetune.data.cost import auto_epochs
     from finetune.data.cost import estimate as cost_of
     from finetune.provider.catalogue import look_up
+    from finetune.stages.ledger import learned
 
     if n_epochs != "auto" and not (n_epochs.isdecimal() and 1 <= int(n_epochs) <= 50):
         raise typer.BadParameter("a number from 1 to 50, or auto", param_hint="--n-epochs")
@@ -242,7 +245,8 @@ def estimate(
     checked = check_file(file, encoding=known.encoding)
     errors = sum(finding.severity == "error" for finding in checked.findings)
     epochs = int(n_epochs) if n_epochs != "auto" else auto_epochs(len(checked.tokens))
-    report = cost_of(checked.tokens.tolist(), epochs, known.context, known.training, known.seconds)
+    ratio, seconds = learned("openai", base)
+    report = cost_of(checked.tokens.tolist(), epochs, known.context, known.training, seconds or known.seconds, ratio)
     retired = known.retired(datetime.date.today())
     report |= {"retired": retired, "tokens_exact": known.tokens_exact}
     if as_json:

@@ -2,6 +2,7 @@
 
 import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from ruamel.yaml import YAML
 from finetune.errors import FinetuneError
 from finetune.params import Params, load_params
 from finetune.provider.offers import refuse_too_late, refuse_unfit, warning_of_shutdown
+from finetune.provider.profiles import PROFILES
 from finetune.stages import upload
+from finetune.stages.train import asked, request_of
 
 HOSTED = "gpt-4.1-mini-2025-04-14"
 
@@ -89,3 +92,26 @@ def test_a_base_that_will_go_dark_is_warned_of_in_time(tmp_path: Path) -> None:
     warning = warning_of_shutdown(hosted, datetime.date(2026, 11, 21))
     assert warning is not None
     assert "2027-01-14, in 54 days" in warning
+
+
+def request(tmp_path: Path, provider: str, **train: Any) -> dict[str, Any]:
+    """What the create call would be sent with."""
+    asked_for = params(tmp_path, provider, **train)
+    connection: Any = SimpleNamespace(profile=PROFILES[provider])
+    files = {"train": {"id": "file-1"}}
+    return request_of(asked_for, connection, asked(asked_for, HOSTED), files, "f" * 64)
+
+
+def test_the_create_call_has_what_the_provider_takes_and_nothing_that_is_not_set(tmp_path: Path) -> None:
+    wandb = [{"type": "wandb", "wandb": {"project": "p"}}]
+    sent = request(tmp_path, "openai", integrations=wandb, n_epochs=2)
+    assert sent["integrations"] == wandb
+    assert sent["method"] == {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2}}}
+    assert sent["metadata"]["finetune-fingerprint"] == "f" * 64
+    assert not {"validation_file", "suffix", "extra_body"} & set(sent)
+    sent = request(tmp_path, "azure", training_type="developerTier")
+    assert sent["extra_body"] == {"trainingType": "developerTier"}
+    sent = request(tmp_path, "nebius", suffix="desk", hyperparameters={"learning_rate": 1e-5, "lora": True})
+    assert sent["suffix"] == "desk-" + "f" * 12
+    assert sent["method"]["supervised"]["hyperparameters"] == {"learning_rate": 1e-5, "lora": True}
+    assert "metadata" not in sent

@@ -2,7 +2,6 @@
 
 import pytest
 
-from finetune.report.curves import parse_result
 from finetune.report.page import make_page
 from finetune.scoring.classify import NONE, classification, label_of
 
@@ -32,29 +31,19 @@ def test_metrics_of_a_small_table() -> None:
     assert metrics["classes"][0] == {"class": "billing", "precision": 1.0, "recall": 0.5, "f1": 0.6667, "n": 2}
 
 
-RESULT = b"step,train_loss,train_mean_token_accuracy,valid_loss,validation_mean_token_accuracy\n1,0.5,0.9,,\n"
-
-
-def test_result_files_plain_and_in_base64() -> None:
-    import base64
-
-    rows = parse_result(RESULT)
-    assert rows == parse_result(base64.b64encode(RESULT))
-    assert rows == [{"step": "1", "train_loss": "0.5", "train_accuracy": "0.9", "valid_loss": "", "valid_accuracy": ""}]
-    assert parse_result(b"\x00 not a table") == []
-
-
 def test_the_page_escapes_what_people_wrote() -> None:
     metrics = classification(["billing"], ["sales"], LABELS)
-    record = dict.fromkeys(["model", "base", "job", "seed", "trained_tokens", "usd", "fingerprint"], "x")
+    texts = ["model", "base", "job", "seed", "trained_tokens", "usd", "fingerprint", "verdict_words"]
+    record = dict.fromkeys(texts, "<b>x</b>") | {"lineage": [], "chosen": {"step": 9, "why": "the last"}}
     page = make_page(
         {**record, "hyperparameters": {}},
         {"base": metrics, "tuned": metrics},
         LABELS,
         [{"asked": "<script>alert(1)</script>", "expected": "billing"}],
         {"base": ["sales"], "tuned": ["sales"]},
-        RESULT.decode(),
+        "step,train_loss,train_accuracy,valid_loss,valid_accuracy\n1,0.5,0.9,,\n",
     )
     assert "&lt;script&gt;" in page
     assert "<script" not in page
+    assert "<b>x" not in page
     assert "no better" in page

@@ -43,14 +43,16 @@ def estimate(
     context: int | None,
     price: float | None,
     seconds: float | None,
+    ratio: float = 1.0,
 ) -> dict[str, Any]:
     """The bill of a training file before it is sent.
 
     `lengths` are the tokens of its examples, of which `context` are trained on at most; `price` is in dollars and
-    `seconds` in seconds per million billed tokens. Billed are the tokens of each epoch; validation is not.
+    `seconds` in seconds per million billed tokens; `ratio` is of the tokens that are billed to those that are counted
+    here. Billed are the tokens of each epoch; validation is not.
     """
     tokens = sum(min(length, context) if context else length for length in lengths)
-    billed = tokens * n_epochs
+    billed = round(tokens * n_epochs * ratio)
     return {
         "examples": len(lengths),
         "tokens": tokens,

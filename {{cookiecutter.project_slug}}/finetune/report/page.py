@@ -28,6 +28,8 @@ def make_page(
     facts = {
         "model": record["model"],
         "base": record["base"],
+        "trained on from": ", ".join(record["lineage"]) or "the base itself",
+        "checkpoint": f"step {record['chosen']['step']}: {record['chosen']['why']}",
         "job": record["job"],
         "seed": record["seed"],
         "hyperparameters": ", ".join(f"{key} {value}" for key, value in sorted(record["hyperparameters"].items())),
@@ -43,6 +45,7 @@ def make_page(
             f'<p class="soft">Weighted F1: {metrics["tuned"]["weighted_f1"]:.3f} tuned,'
             f" {metrics['base']['weighted_f1']:.3f} base.</p>",
             "<h2>Training</h2>",
+            f"<p>{escape(record['verdict_words'])}</p>",
             curve(curves),
             "<h2>Per class, tuned</h2>",
             table(

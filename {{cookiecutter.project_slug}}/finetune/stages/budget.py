@@ -24,9 +24,7 @@ def estimated(params: Params) -> dict[str, Any]:
     base = look_up(params.train.base, params.provider.name)
     ratio, seconds = ledger.learned(params.provider.name, params.train.base)
     counted = report["train_tokens_per_epoch"]
-    bill = estimate([round(counted * ratio)], n_epochs, None, base.training, base.seconds)
-    if seconds is not None:
-        bill["seconds"] = round(bill["billed_tokens"] * seconds / 1_000_000)
+    bill = estimate([counted], n_epochs, None, base.training, seconds or base.seconds, ratio)
     return bill | {"counted_tokens": counted * n_epochs}
 
 

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Mapping
 from typing import Any
 
-from finetune.data.cost import UNKNOWN
+from finetune.data.cost import START_SECONDS, UNKNOWN
 from finetune.paths import LEDGER
 from finetune.record import write_csv
 
@@ -45,6 +45,7 @@ def learned(provider: str, base: str) -> tuple[float, float | None]:
     same = [row for row in rows() if (row["provider"], row["base"]) == (provider, base)]
     counted, billed = total(same, "counted_tokens", "billed_tokens")
     tokens, seconds = total(same, "billed_tokens", "seconds")
+    seconds = max(0, seconds - START_SECONDS * len(same))  # an estimate adds them
     return billed / counted if counted else 1.0, seconds / tokens * 1_000_000 if tokens else None
 
 
