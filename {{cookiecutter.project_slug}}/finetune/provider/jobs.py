@@ -167,14 +167,15 @@ def settle(connection: Connection, mark: str, request: Wanted, job: "FineTuningJ
     if connection.identity == "local":
         return job
     time.sleep(SETTLE)
-    under_way = [other for other in of_mark(connection, mark, request) if other.status not in ENDED] or [job]
-    eldest = min(under_way, key=lambda one: (one.created_at, one.id))
-    if eldest.id != job.id and job.id in {other.id for other in under_way}:
+    alive = [other for other in of_mark(connection, mark, request) if other.status not in ("failed", "cancelled")]
+    eldest = min(alive or [job], key=lambda one: (one.created_at, one.id))
+    if eldest.id == job.id:
+        return job
+    if connection.control.fine_tuning.jobs.retrieve(job.id).status not in ENDED:
         connection.control.fine_tuning.jobs.cancel(job.id)
-        write_json(note_of(mark), {"asked_at": int(time.time()), "request": dict(request), "job": eldest.id})
-        say(f"Job {eldest.id} was created elsewhere at the same moment: attached to it, {job.id} cancelled.")
-        return eldest
-    return job
+    write_json(note_of(mark), {"asked_at": int(time.time()), "request": dict(request), "job": eldest.id})
+    say(f"Job {eldest.id} was created elsewhere at the same moment: attached to it, {job.id} cancelled.")
+    return eldest
 
 
 def follow(
