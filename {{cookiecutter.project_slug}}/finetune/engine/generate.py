@@ -246,10 +246,8 @@ class Generator:
             opening = opening_of(loaded.tokenizer, request.messages, prompt)
             rest, random = prompt[len(opening) :], torch.Generator().manual_seed(request.seed)
             self.pending.append(Row(request, future, opening, rest, request.max_tokens or room, random))
-        except JobError as error:
-            future.set_exception(ApiError(404, str(error), error.code, error.param))
         except Exception as error:
-            future.set_exception(error)
+            future.set_exception(refusal(error))
 
     def _answer_some(self) -> None:
         """Answer the fullest batch that the pending requests make, or that of the oldest when it has waited enough."""
@@ -258,18 +256,23 @@ class Generator:
             groups.setdefault(meets(row), []).append(row)
         oldest = self.pending[0]
         rows = groups[meets(oldest)] if oldest.waited >= PATIENCE else max(groups.values(), key=len)
-        base, adapter = self._base_of(rows[0].request.model)
-        loaded = self._load(base)
-        rows = rows[: MAX_ROWS if loaded.together else 1]
-        self.pending = [row for row in self.pending if not any(row is taken for taken in rows)]
-        for row in self.pending:
-            row.waited += 1
         try:
+            base, adapter = self._base_of(rows[0].request.model)  # anew: it may have been deleted since
+            loaded = self._load(base)
+            rows = rows[: MAX_ROWS if loaded.together else 1]
             decode(loaded, adapter, rows)
         except Exception as error:
             for row in rows:
                 if not row.future.done():
-                    row.future.set_exception(error)
+                    row.future.set_exception(refusal(error))
+        self.pending = [row for row in self.pending if not any(row is taken for taken in rows)]
+        for row in self.pending:
+            row.waited += 1
+
+
+def refusal(error: Exception) -> Exception:
+    """An error as the client shall read it."""
+    return ApiError(404, str(error), error.code, error.param) if isinstance(error, JobError) else error
 
 
 def opening_of(tokenizer: Any, messages: Sequence[Message], prompt: list[int]) -> tuple[int, ...]:

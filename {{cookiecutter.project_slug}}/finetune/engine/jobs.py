@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from finetune.engine import bases
 from finetune.engine.errors import ApiError
-from finetune.engine.store import Row, Store, new_id
+from finetune.engine.store import UNFINISHED, Row, Store, new_id
 
 # A worker that was just started may not hold the lock yet; until then nobody starts another. Seconds.
 GRACE = 10
@@ -41,11 +41,13 @@ def create(store: Store, body: dict[str, Any]) -> Row:
     for key in sorted(set(body) - known):
         raise ApiError(400, f"Unrecognized request argument supplied: {key}", "unknown_parameter", key)
     model = body.get("model")
-    if not isinstance(model, str) or not bases.known(model, store.home):
+    tuned = store.row("SELECT base FROM models WHERE id = ?", model) if isinstance(model, str) else None
+    if not tuned and not (isinstance(model, str) and bases.known(model, store.home)):
         raise ApiError(
             400,
             f"The model {model!r} cannot be fine-tuned here. Bases that are: {', '.join(bases.installed(store.home))}."
-            " Others are named by an absolute folder, or organisation/model@revision of the Hugging Face hub.",
+            " Others are named by an absolute folder, or organisation/model@revision of the Hugging Face hub; a"
+            " fine-tuned model of this server goes on from where it is.",
             "model_not_found",
             "model",
         )
@@ -61,6 +63,8 @@ def create(store: Store, body: dict[str, Any]) -> Row:
     if body.get("integrations"):
         raise ApiError(400, "This server has no integrations.", "unsupported_parameter", "integrations")
     job_id = new_id("ftjob-")
+    if tuned:  # kept with the job: it can be resumed from a checkpoint of its own when that model is gone
+        store.execute("INSERT INTO parents VALUES (?, ?)", job_id, tuned["base"])
     store.execute(
         "INSERT INTO jobs"
         " (id, created_at, status, model, suffix, seed, training_file, validation_file, asked, metadata)"
@@ -142,10 +146,25 @@ def resolve(asked: dict[str, Any], examples: int) -> dict[str, Any]:
 
 def cancel(store: Store, job_id: str) -> None:
     """Mark a job cancelled; its worker sees this after the step that it is at. A job that has ended is left alone."""
-    if store.move_job(job_id, "cancelled", finished_at=int(time.time())):
+    if store.move_job(job_id, "cancelled", (*UNFINISHED, "paused"), finished_at=int(time.time())):
         store.add_event(job_id, "Fine-tuning job cancelled", level="warn")
     else:
         raise ApiError(400, f"Job {job_id} has already ended.", "invalid_state")
+
+
+def pause(store: Store, job_id: str) -> None:
+    """Mark a queued or running job paused; its worker sees this after the step that it is at, and saves that."""
+    if not store.move_job(job_id, "paused", ("queued", "running")):
+        raise ApiError(400, f"Job {job_id} is neither queued nor running, so it cannot be paused.", "invalid_state")
+    store.add_event(job_id, "Fine-tuning job paused")
+
+
+def resume(store: Store, job_id: str) -> None:
+    """Queue a paused job again, with a worker under way; it goes on after the last step that it took."""
+    if not store.move_job(job_id, "queued", ("paused",), starts=0):
+        raise ApiError(400, f"Job {job_id} is not paused, so it cannot be resumed.", "invalid_state")
+    store.add_event(job_id, "Fine-tuning job resumed, moving job to queued state")
+    spawn_worker(store)
 
 
 def advance(store: Store) -> None:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from finetune.engine.store import Row
+from finetune.engine.uploads import LIFETIME
 
 JSON = dict[str, Any]
 
@@ -30,6 +31,29 @@ def file_object(row: Row) -> JSON:
         "purpose": row["purpose"],
         "status": "processed",
         "status_details": None,
+    }
+
+
+def upload_object(row: Row, file: Row | None = None) -> JSON:
+    return {
+        "id": row["id"],
+        "object": "upload",
+        "bytes": row["bytes"],
+        "created_at": row["created_at"],
+        "expires_at": row["created_at"] + LIFETIME,
+        "filename": row["filename"],
+        "purpose": row["purpose"],
+        "status": row["status"],
+        "file": file_object(file) if file else None,
+    }
+
+
+def part_object(row: Row) -> JSON:
+    return {
+        "id": row["id"],
+        "object": "upload.part",
+        "created_at": row["created_at"],
+        "upload_id": row["upload"],
     }
 
 

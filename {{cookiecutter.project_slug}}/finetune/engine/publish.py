@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 from finetune.engine import bases
-from finetune.engine.store import Row, Store, new_id
+from finetune.engine.errors import ApiError
+from finetune.engine.store import UNFINISHED, Row, Store, new_id
 
 KEPT_CHECKPOINTS = 3  # as at OpenAI
 RESULT_COLUMNS = ["step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy"]
@@ -42,7 +43,7 @@ def publish(store: Store, job: Row, checkpoint: Path, step: int, last: bool) -> 
     """
     if store.row("SELECT id FROM checkpoints WHERE job = ? AND step = ?", job["id"], step):
         return
-    name = f"ft:{bases.short_name(job['model'])}:local:{job['suffix'] or ''}:{new_id('')[:8]}"
+    name = f"ft:{bases.short_name(job['base'])}:local:{job['suffix'] or ''}:{new_id('')[:8]}"
     name += "" if last else f":ckpt-step-{step}"
     folder = store.home / "models" / new_id("")
     folder.mkdir()
@@ -50,10 +51,10 @@ def publish(store: Store, job: Row, checkpoint: Path, step: int, last: bool) -> 
     config = json.loads((checkpoint / "adapter_config.json").read_text(encoding="utf-8"))
     # Neither the order of a set nor a path of this machine belongs in a file that is versioned.
     config.update(
-        target_modules=sorted(config["target_modules"]), base_model_name_or_path=bases.short_name(job["model"])
+        target_modules=sorted(config["target_modules"]), base_model_name_or_path=bases.short_name(job["base"])
     )
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    files = [store.add_file(path.name, "fine-tune-results", path.read_bytes()) for path in sorted(folder.iterdir())]
+    files = [store.add_file(path.name, "fine-tune-results", [path.read_bytes()]) for path in sorted(folder.iterdir())]
     row = store.row("SELECT data FROM steps WHERE job = ? AND step = ?", job["id"], step)
     metrics = json.loads(row["data"]) if row else {"step": step}
     metrics.pop("total_steps", None)
@@ -65,7 +66,7 @@ def publish(store: Store, job: Row, checkpoint: Path, step: int, last: bool) -> 
         )
         db.execute(
             "INSERT INTO models (id, created_at, job, base, dtype, folder) VALUES (?, ?, ?, ?, ?, ?)",
-            (name, now, job["id"], job["model"], job["dtype"], folder.name),
+            (name, now, job["id"], job["base"], job["dtype"], folder.name),
         )
     store.add_event(job["id"], f"Checkpoint created at step {step} with snapshot ID: {name}", step=step)
     for old in store.rows("SELECT * FROM checkpoints WHERE job = ? ORDER BY step DESC", job["id"])[KEPT_CHECKPOINTS:]:
@@ -86,11 +87,25 @@ def withdraw(store: Store, checkpoint: Row) -> None:
         shutil.rmtree(store.home / "models" / model["folder"], ignore_errors=True)
 
 
+def delete_model(store: Store, name: str) -> bool:
+    """Remove a fine-tuned model with its checkpoint; whether there was one. Raises ApiError while its job goes on."""
+    model = store.row("SELECT * FROM models WHERE id = ?", name)
+    if model is None:
+        return False
+    job = store.job(model["job"])
+    if job and job["status"] in (*UNFINISHED, "paused"):
+        # The job ends with the model of its last checkpoint, so it needs that one.
+        raise ApiError(400, f"Job {job['id']} of this checkpoint has not ended: cancel it first.", "invalid_state")
+    for checkpoint in store.rows("SELECT * FROM checkpoints WHERE model = ?", name):
+        withdraw(store, checkpoint)
+    return True
+
+
 def finish(store: Store, job_id: str, trained_tokens: int) -> None:
-    """Write the result file and end the job with its model, unless it was cancelled meanwhile."""
+    """Write the result file and end the job with its model, unless it was cancelled or paused meanwhile."""
     final = store.row("SELECT * FROM checkpoints WHERE job = ? ORDER BY step DESC LIMIT 1", job_id)
     job = store.job(job_id)
-    if job is None or job["status"] == "cancelled" or final is None:
+    if job is None or job["status"] not in UNFINISHED or final is None:
         return
     table = io.StringIO()
     writer = csv.DictWriter(table, RESULT_COLUMNS, extrasaction="ignore", lineterminator="\n")
@@ -102,7 +117,7 @@ def finish(store: Store, job_id: str, trained_tokens: int) -> None:
         for name in ("valid_loss", "valid_mean_token_accuracy"):
             data[name] = data.get(f"full_{name}", data.get(name, ""))
         writer.writerow(data)
-    result = store.add_file("step_metrics.csv", "fine-tune-results", table.getvalue().encode())
+    result = store.add_file("step_metrics.csv", "fine-tune-results", [table.getvalue().encode()])
     values = {
         "fine_tuned_model": final["model"],
         "trained_tokens": trained_tokens,
@@ -112,3 +127,5 @@ def finish(store: Store, job_id: str, trained_tokens: int) -> None:
     store.add_event(job_id, f"New fine-tuned model created: {final['model']}")
     if store.move_job(job_id, "succeeded", **values):
         store.add_event(job_id, "The job has successfully completed")
+    else:
+        store.delete_file(result)

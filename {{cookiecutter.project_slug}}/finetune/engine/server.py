@@ -9,14 +9,14 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from finetune.engine import bases, generate, jobs
+from finetune.engine import bases, generate, jobs, publish, uploads
 from finetune.engine.chat import check_chat, choices_of, completion
 from finetune.engine.errors import ApiError
 from finetune.engine.objects import (
@@ -26,10 +26,10 @@ from finetune.engine.objects import (
     job_object,
     model_object,
     page,
+    part_object,
+    upload_object,
 )
 from finetune.engine.store import Row, Store, new_id
-
-PURPOSES = ("fine-tune", "batch", "assistants", "vision", "user_data", "evals")
 
 
 def make_app(store: Store, key: str) -> Starlette:
@@ -41,14 +41,21 @@ def make_app(store: Store, key: str) -> Starlette:
         Route("/v1/files/{id}", threaded(api.get_file)),
         Route("/v1/files/{id}", threaded(api.delete_file), methods=["DELETE"]),
         Route("/v1/files/{id}/content", threaded(api.file_content)),
+        Route("/v1/uploads", api.create_upload, methods=["POST"]),
+        Route("/v1/uploads/{id}/parts", api.add_part, methods=["POST"]),
+        Route("/v1/uploads/{id}/complete", api.complete_upload, methods=["POST"]),
+        Route("/v1/uploads/{id}/cancel", threaded(api.cancel_upload), methods=["POST"]),
         Route("/v1/fine_tuning/jobs", api.create_job, methods=["POST"]),
         Route("/v1/fine_tuning/jobs", threaded(api.list_jobs)),
         Route("/v1/fine_tuning/jobs/{id}", threaded(api.get_job)),
         Route("/v1/fine_tuning/jobs/{id}/cancel", threaded(api.cancel_job), methods=["POST"]),
+        Route("/v1/fine_tuning/jobs/{id}/pause", threaded(api.pause_job), methods=["POST"]),
+        Route("/v1/fine_tuning/jobs/{id}/resume", threaded(api.resume_job), methods=["POST"]),
         Route("/v1/fine_tuning/jobs/{id}/events", threaded(api.list_events)),
         Route("/v1/fine_tuning/jobs/{id}/checkpoints", threaded(api.list_checkpoints)),
         Route("/v1/models", threaded(api.list_models)),
         Route("/v1/models/{id:path}", threaded(api.get_model)),
+        Route("/v1/models/{id:path}", threaded(api.delete_model), methods=["DELETE"]),
         Route("/v1/chat/completions", api.chat, methods=["POST"]),
         Route("/tokenize", api.tokenize, methods=["POST"]),
     ]
@@ -109,6 +116,13 @@ async def json_body(request: Request) -> dict[str, Any]:
     return body
 
 
+def file_in(form: FormData, name: str) -> UploadFile:
+    found = form.get(name)
+    if not isinstance(found, UploadFile):
+        raise ApiError(400, f"'{name}' is a required property.", "missing_required_parameter", name)
+    return found
+
+
 class Api:
     """The endpoints, in the order of the routes."""
 
@@ -125,16 +139,9 @@ class Api:
 
     async def create_file(self, request: Request) -> Response:
         async with request.form() as form:
-            upload, purpose = form.get("file"), form.get("purpose")
-            if not isinstance(upload, UploadFile):
-                raise ApiError(400, "'file' is a required property.", "missing_required_parameter", "file")
-            if purpose not in PURPOSES:
-                raise ApiError(400, f"'purpose' must be one of {', '.join(PURPOSES)}.", "invalid_value", "purpose")
-            content = await upload.read()
-            name = upload.filename or "file"
-        if purpose == "fine-tune":
-            await run_in_threadpool(check_jsonl, content)
-        file_id = await run_in_threadpool(self.store.add_file, name, str(purpose), content)
+            file = file_in(form, "file")
+            name = file.filename or "file"
+            file_id = await run_in_threadpool(uploads.add_file, self.store, name, form.get("purpose"), file.file)
         return JSONResponse(file_object(self._file(file_id)))
 
     def list_files(self, request: Request) -> Any:
@@ -150,19 +157,38 @@ class Api:
 
     def delete_file(self, request: Request) -> Any:
         row = self._file(request.path_params["id"])
-        self.store.execute("DELETE FROM files WHERE id = ?", row["id"])
-        self.store.file_path(row["id"]).unlink(missing_ok=True)
+        self.store.delete_file(row["id"])
         return {"id": row["id"], "object": "file", "deleted": True}
 
     def file_content(self, request: Request) -> Any:
         row = self._file(request.path_params["id"])
-        return Response(self.store.file_path(row["id"]).read_bytes(), media_type="application/octet-stream")
+        return FileResponse(self.store.file_path(row["id"]), media_type="application/octet-stream")
 
     def _file(self, file_id: str) -> Row:
         row = self.store.row("SELECT * FROM files WHERE id = ?", file_id)
         if row is None:
             raise ApiError(404, f"No such File object: {file_id}", None, "id")
         return row
+
+    # Uploads
+
+    async def create_upload(self, request: Request) -> Response:
+        row = await run_in_threadpool(uploads.create, self.store, await json_body(request))
+        return JSONResponse(upload_object(row))
+
+    async def add_part(self, request: Request) -> Response:
+        async with request.form() as form:
+            part = file_in(form, "data")
+            row = await run_in_threadpool(uploads.add_part, self.store, request.path_params["id"], part.file)
+        return JSONResponse(part_object(row))
+
+    async def complete_upload(self, request: Request) -> Response:
+        body = await json_body(request)
+        row, file_id = await run_in_threadpool(uploads.complete, self.store, request.path_params["id"], body)
+        return JSONResponse(upload_object(row, self._file(file_id)))
+
+    def cancel_upload(self, request: Request) -> Any:
+        return upload_object(uploads.cancel(self.store, request.path_params["id"]))
 
     # Jobs
 
@@ -190,6 +216,14 @@ class Api:
 
     def cancel_job(self, request: Request) -> Any:
         jobs.cancel(self.store, self._job(request)["id"])
+        return job_object(self._job(request))
+
+    def pause_job(self, request: Request) -> Any:
+        jobs.pause(self.store, self._job(request)["id"])
+        return job_object(self._job(request))
+
+    def resume_job(self, request: Request) -> Any:
+        jobs.resume(self.store, self._job(request)["id"])
         return job_object(self._job(request))
 
     def list_events(self, request: Request) -> Any:
@@ -225,6 +259,14 @@ class Api:
             return model_object(name, row["created_at"], "local")
         if name in bases.installed(self.store.home):
             return model_object(name, 0, "base")
+        raise no_model(name)
+
+    def delete_model(self, request: Request) -> Any:
+        name = request.path_params["id"]
+        if publish.delete_model(self.store, name):
+            return {"id": name, "object": "model", "deleted": True}
+        if bases.known(name, self.store.home):
+            raise ApiError(403, f"{name} is a base model; only fine-tuned models can be deleted.", None, "model")
         raise no_model(name)
 
     # Chat
@@ -270,21 +312,3 @@ def no_model(name: str) -> ApiError:
     return ApiError(
         404, f"The model `{name}` does not exist or you do not have access to it.", "model_not_found", "model"
     )
-
-
-def check_jsonl(content: bytes) -> None:
-    """The shallow check that OpenAI makes at upload: every line is a JSON object."""
-    for index, line in enumerate(content.split(b"\n"), 1):
-        if line.strip():
-            try:
-                right = isinstance(json.loads(line), dict)
-            except ValueError:
-                right = False
-            if not right:
-                raise ApiError(
-                    400,
-                    "Expected file to have JSONL format, where every line is a JSON dictionary."
-                    f" Line {index} is not a dictionary.",
-                    None,
-                    "file",
-                )

@@ -5,7 +5,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     suffix TEXT, seed INTEGER, training_file TEXT, validation_file TEXT, asked TEXT, resolved TEXT, metadata TEXT,
     threads INTEGER, dtype TEXT, starts INTEGER DEFAULT 0, fine_tuned_model TEXT, trained_tokens INTEGER,
     result_file TEXT, error TEXT);
+CREATE TABLE IF NOT EXISTS parents (job TEXT PRIMARY KEY, base TEXT);
 CREATE TABLE IF NOT EXISTS events (
     n INTEGER PRIMARY KEY, id TEXT UNIQUE, job TEXT, created_at INTEGER, level TEXT, type TEXT, message TEXT,
     data TEXT, step INTEGER);
@@ -29,9 +30,14 @@ CREATE TABLE IF NOT EXISTS checkpoints (
     files TEXT, UNIQUE (job, step));
 CREATE TABLE IF NOT EXISTS models (
     n INTEGER PRIMARY KEY, id TEXT UNIQUE, created_at INTEGER, job TEXT, base TEXT, dtype TEXT, folder TEXT);
+CREATE TABLE IF NOT EXISTS uploads (
+    n INTEGER PRIMARY KEY, id TEXT UNIQUE, created_at INTEGER, filename TEXT, purpose TEXT, bytes INTEGER, status TEXT);
+CREATE TABLE IF NOT EXISTS parts (n INTEGER PRIMARY KEY, id TEXT UNIQUE, upload TEXT, created_at INTEGER);
 CREATE TABLE IF NOT EXISTS notes (key TEXT PRIMARY KEY, value REAL);
 """
-UNFINISHED = ("validating_files", "queued", "running")
+# A job's `model` is what was asked for; its `base` is another where it goes on from a fine-tuned model.
+JOBS = "SELECT jobs.*, COALESCE(parents.base, model) AS base FROM jobs LEFT JOIN parents ON parents.job = jobs.id"
+UNFINISHED = ("validating_files", "queued", "running")  # what wants work: neither ended nor paused
 
 Row = dict[str, Any]
 
@@ -53,7 +59,7 @@ class Store:
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
         home.chmod(0o700)
-        for name in ("files", "jobs", "models", "bases"):
+        for name in ("files", "uploads", "jobs", "models", "bases"):
             (home / name).mkdir(exist_ok=True)
         with self.transaction() as db:
             db.executescript(SCHEMA)
@@ -98,23 +104,35 @@ class Store:
 
     # Files: the bytes lie in files/<id>, written whole before the row that names them.
 
-    def add_file(self, filename: str, purpose: str, content: bytes) -> str:
-        """Keep `content` under a new file ID; a crash leaves no half-written file with an ID."""
+    def add_file(
+        self, filename: str, purpose: str, content: Iterable[bytes], check: Callable[[Path], None] | None = None
+    ) -> str:
+        """Keep the pieces of `content` under a new file ID; nothing stays of a file that `check` raises an error on."""
         file_id = new_id("file-")
         path = self.file_path(file_id)
-        with open(path, "wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
+        try:
+            with open(path, "wb") as out:
+                out.writelines(content)
+                out.flush()
+                os.fsync(out.fileno())
+            if check:
+                check(path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
         self.execute(
             "INSERT INTO files (id, created_at, filename, purpose, bytes) VALUES (?, ?, ?, ?, ?)",
             file_id,
             int(time.time()),
             filename,
             purpose,
-            len(content),
+            path.stat().st_size,
         )
         return file_id
+
+    def delete_file(self, file_id: str) -> None:
+        self.execute("DELETE FROM files WHERE id = ?", file_id)
+        self.file_path(file_id).unlink(missing_ok=True)
 
     def file_path(self, file_id: str) -> Path:
         return self.home / "files" / file_id
@@ -122,25 +140,27 @@ class Store:
     # Jobs
 
     def job(self, job_id: str) -> Row | None:
-        return self.row("SELECT * FROM jobs WHERE id = ?", job_id)
+        return self.row(f"{JOBS} WHERE id = ?", job_id)
 
     def unfinished(self) -> list[Row]:
-        """The jobs that still want work, first come first."""
-        return self.rows(f"SELECT * FROM jobs WHERE status IN {UNFINISHED} ORDER BY n")
+        """The jobs that still want work: the one that was begun, then first come first."""
+        return self.rows(f"{JOBS} WHERE status IN {UNFINISHED} ORDER BY status != 'running', n")
 
     def job_folder(self, job_id: str) -> Path:
         folder = self.home / "jobs" / job_id
         folder.mkdir(exist_ok=True)
         return folder
 
-    def move_job(self, job_id: str, status: str, **values: object) -> bool:
-        """Set a status and other columns unless the job has ended meanwhile (a cancel wins); whether it was set."""
+    def move_job(self, job_id: str, status: str, of: Sequence[str] = UNFINISHED, **values: object) -> bool:
+        """Set a status and other columns if the job's status is one `of` these, so that a cancel or a pause meanwhile
+        wins; whether it was set."""
         columns = "".join(f", {name} = ?" for name in values)
         changed = self.execute(
-            f"UPDATE jobs SET status = ?{columns} WHERE id = ? AND status IN {UNFINISHED}",
+            f"UPDATE jobs SET status = ?{columns} WHERE id = ? AND status IN ({', '.join('?' * len(of))})",
             status,
             *values.values(),
             job_id,
+            *of,
         )
         return changed == 1
 

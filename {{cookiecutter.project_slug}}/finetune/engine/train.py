@@ -2,14 +2,13 @@
 
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
 from transformers import (
     AutoConfig,
@@ -28,7 +27,7 @@ from finetune.engine import bases
 from finetune.engine.encode import Encoded, encode, read_examples
 from finetune.engine.errors import JobError
 from finetune.engine.publish import COMPLETE, finish, forget_after, newest_complete, publish, step_of
-from finetune.engine.store import Row, Store
+from finetune.engine.store import UNFINISHED, Row, Store
 from finetune.engine.trunk import Batch, Corpus, Trunk
 
 BASE_RATE = 1e-3  # what learning_rate_multiplier multiplies; it falls linearly to 0
@@ -43,14 +42,17 @@ logging.disable_progress_bar()
 
 
 def train(store: Store, job: Row) -> None:
-    """Train `job` to its end, or from its newest checkpoint on; the store then holds its model.
+    """Train `job` to its end, a cancel or a pause, from its newest checkpoint on; at the end the store holds its model.
 
     The same files, base, hyperparameters, seed, threads and dtype give the same bytes on the same machine, with or
     without interruptions. Raises JobError where the job itself is at fault.
     """
     job = settle_machine(store, job)
     hyperparameters = json.loads(job["resolved"])
-    folder = bases.folder_of(job["model"], store.home)
+    work = store.job_folder(job["id"])
+    resume = newest_complete(work)
+    adapter = None if resume else parent_adapter(store, job)
+    folder = bases.folder_of(job["base"], store.home)
     torch.set_num_threads(job["threads"])
     set_seed(job["seed"], deterministic=torch.cuda.is_available())
 
@@ -72,7 +74,6 @@ def train(store: Store, job: Row) -> None:
 
     batch_size = hyperparameters["batch_size"]
     micro = max(size for size in range(1, min(MICRO_BATCH, batch_size) + 1) if batch_size % size == 0)
-    work = store.job_folder(job["id"])
     arguments = TrainingArguments(
         output_dir=str(work),
         num_train_epochs=hyperparameters["n_epochs"],
@@ -95,7 +96,9 @@ def train(store: Store, job: Row) -> None:
     trunk = Trunk(model.get_base_model(), first, examples)
     trainer = JobTrainer(model, arguments, Corpus(trunk, examples))
     trainer.add_callback(Reporter(store, job, trainer, Measure(Corpus(trunk, valid), batch_size)))
-    resume = newest_complete(work)
+    # Only now: the trunk then finds the same model whether the job begins or resumes.
+    if adapter:
+        start_from(model, adapter)
     forget_after(store, job["id"], step_of(resume))
     if store.move_job(job["id"], "running"):
         how = f"on {arguments.device.type} in {job['dtype']} with {job['threads']} threads"
@@ -103,9 +106,8 @@ def train(store: Store, job: Row) -> None:
             job["id"], f"Fine-tuning job {'resumed from step ' + str(step_of(resume)) if resume else 'started'} {how}"
         )
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    if trainer.is_world_process_zero():
-        finish(store, job["id"], sum(len(e.input_ids) for e in examples) * hyperparameters["n_epochs"])
-        shutil.rmtree(work)
+        if trainer.is_world_process_zero() and trainer.state.global_step == trainer.state.max_steps:
+            finish(store, job["id"], sum(len(e.input_ids) for e in examples) * hyperparameters["n_epochs"])
 
 
 def settle_machine(store: Store, job: Row) -> Row:
@@ -115,6 +117,25 @@ def settle_machine(store: Store, job: Row) -> Row:
         store.execute("UPDATE jobs SET threads = ?, dtype = ? WHERE id = ?", threads, bases.best_dtype(), job["id"])
         return store.job(job["id"]) or job
     return job
+
+
+def parent_adapter(store: Store, job: Row) -> Path | None:
+    """The folder of the adapter that a job goes on from, where it was asked for a fine-tuned model."""
+    if job["base"] == job["model"]:
+        return None
+    parent = store.row("SELECT folder FROM models WHERE id = ?", job["model"])
+    if parent is None:
+        raise JobError("model_not_found", f"The model {job['model']!r}, which this job starts from, is gone.", "model")
+    return store.home / "models" / str(parent["folder"])
+
+
+def start_from(model: PeftModel, adapter: Path) -> None:
+    """Give the model's adapter the weights of another."""
+    weights = load_file(adapter / "adapter_model.safetensors")
+    if weights.keys() != get_peft_model_state_dict(model).keys():
+        # This job would leave some layers of that adapter out, without a word.
+        raise JobError("model_not_found", "That model's adapter was trained on other layers than this job's.", "model")
+    set_peft_model_state_dict(model, weights)
 
 
 def first_layer(base: Any) -> int:
@@ -206,10 +227,13 @@ class Measure:
 
 
 class Reporter(TrainerCallback):
-    """Tells the store of each step and each checkpoint, and stops the trainer when the job is cancelled."""
+    """Tells the store of each step and each checkpoint, and stops the trainer when the job is cancelled or paused."""
 
     def __init__(self, store: Store, job: Row, trainer: JobTrainer, measure: Measure) -> None:
         self.store, self.job, self.trainer, self.measure = store, job, trainer, measure
+
+    def ends_epoch(self, args: TrainingArguments, state: TrainerState) -> bool:
+        return bool(state.global_step % (state.max_steps // int(args.num_train_epochs)) == 0)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         step, total = state.global_step, state.max_steps
@@ -222,19 +246,22 @@ class Reporter(TrainerCallback):
             one = batches[step // every % len(batches)]
             data["valid_loss"], data["valid_mean_token_accuracy"] = self.measure.of([one])
             message += f", validation loss={data['valid_loss']:.2f}"
-        if batches and step % (-(-total // int(args.num_train_epochs))) == 0:
+        if batches and self.ends_epoch(args, state):
             data["full_valid_loss"], data["full_valid_mean_token_accuracy"] = self.measure.of(batches)
             message += f", full validation loss={data['full_valid_loss']:.2f}"
         if state.is_world_process_zero:
             self.store.execute("INSERT OR REPLACE INTO steps VALUES (?, ?, ?)", self.job["id"], step, json.dumps(data))
             self.store.add_event(self.job["id"], message, data=data, step=step)
         row = self.store.job(self.job["id"])
-        if row is None or row["status"] == "cancelled":
-            control.should_training_stop = True
+        if row is None or row["status"] not in UNFINISHED:
+            control.should_training_stop = True  # with a checkpoint of this step, as at the end of an epoch
+        elif row["status"] == "queued":  # paused and resumed since the last step
+            self.store.move_job(self.job["id"], "running")
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.is_world_process_zero:
             folder = self.store.job_folder(self.job["id"]) / f"checkpoint-{state.global_step}"
-            publish(self.store, self.job, folder, state.global_step, state.global_step == state.max_steps)
+            if self.ends_epoch(args, state):
+                publish(self.store, self.job, folder, state.global_step, state.global_step == state.max_steps)
             (folder / COMPLETE).touch()
             self.store.execute("UPDATE jobs SET starts = 0 WHERE id = ?", self.job["id"])

@@ -5,6 +5,7 @@ Run by `jobs.spawn_worker` as: python -m finetune.engine.worker HOME
 
 import json
 import os
+import shutil
 import sys
 import traceback
 from pathlib import Path
@@ -14,7 +15,7 @@ from filelock import Timeout
 from finetune.engine import before_torch, jobs
 from finetune.engine.encode import read_examples
 from finetune.engine.errors import JobError
-from finetune.engine.store import Row, Store
+from finetune.engine.store import UNFINISHED, Row, Store
 
 MAX_STARTS = 20  # without a checkpoint between them; then the job, not the machine, is to blame
 
@@ -29,6 +30,7 @@ def main(home: Path) -> None:
             waiting = [job for job in store.unfinished() if job["status"] in ("queued", "running")]
             if waiting:
                 run(store, waiting[0])
+            clear(store)
     except Timeout:
         return
     if store.unfinished():
@@ -69,6 +71,14 @@ def run(store: Store, job: Row) -> None:
     except Exception as error:
         traceback.print_exc()
         store.end_job(job["id"], "failed", "server_error", f"{type(error).__name__}: {error}")
+
+
+def clear(store: Store) -> None:
+    """Remove what ended jobs would be resumed from; their models lie elsewhere."""
+    for folder in (store.home / "jobs").iterdir():
+        job = store.job(folder.name)
+        if job and job["status"] not in (*UNFINISHED, "paused"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

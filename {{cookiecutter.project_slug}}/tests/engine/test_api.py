@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import time
 from codecs import BOM_UTF8
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,10 @@ import openai
 import pytest
 from conftest import start_job, training_lines, wait
 
-from finetune.params import Budget, Params, Provider
+from finetune.engine import generate
+from finetune.engine.errors import ApiError
+from finetune.engine.store import Store
+from finetune.params import Params, Provider
 from finetune.paths import PREPARED
 from finetune.stages import upload
 
@@ -40,8 +44,10 @@ def test_azure_gets_its_byte_order_mark(client: openai.OpenAI, tmp_path: Path, m
     PREPARED.mkdir(parents=True)
     for split in ("train", "valid"):
         (PREPARED / f"{split}.jsonl").write_bytes(training_lines(12))
+    for check in ("refuse_unfit", "refuse_over_budget", "refuse_over_total", "refuse_too_late", "warning_of_shutdown"):
+        monkeypatch.setattr(upload, check, lambda *_: None)
     provider = Provider(name="azure", base_url=str(client.base_url))
-    record = upload.run(cast("Params", SimpleNamespace(provider=provider, train=SimpleNamespace(budget=Budget()))))
+    record = upload.run(cast("Params", SimpleNamespace(provider=provider)))
     assert client.files.content(record["train"]["id"]).content == BOM_UTF8 + training_lines(12)
 
 
@@ -190,6 +196,62 @@ def test_files_are_listed_read_and_deleted(client: openai.OpenAI) -> None:
     assert client.files.delete(file.id).deleted
     with pytest.raises(openai.NotFoundError):
         client.files.retrieve(file.id)
+
+
+def test_a_fine_tuned_model_is_deleted_with_all_that_it_left(client: openai.OpenAI, home: Path) -> None:
+    folders = set((home / "models").iterdir())
+    job = wait(client, start_job(client, suffix="old").id)
+    name = job.fine_tuned_model
+    final, earlier = client.fine_tuning.jobs.checkpoints.list(job.id).data
+    assert chat(client, model=name, max_tokens=2).choices
+    deleted = client.models.delete(name)
+    assert (deleted.id, deleted.object, deleted.deleted) == (name, "model", True)
+    for gone in (
+        lambda: chat(client, model=name, max_tokens=2),
+        lambda: client.models.retrieve(name),
+        lambda: client.models.delete(name),
+        *(lambda file=file: client.files.retrieve(file) for file in final.result_files),  # type: ignore[attr-defined]
+    ):
+        with pytest.raises(openai.NotFoundError):
+            gone()
+    assert [c.id for c in client.fine_tuning.jobs.checkpoints.list(job.id).data] == [earlier.id]
+    assert client.fine_tuning.jobs.retrieve(job.id).fine_tuned_model == name  # as at OpenAI
+    assert len(set((home / "models").iterdir()) - folders) == 1
+    assert chat(client, model=earlier.fine_tuned_model_checkpoint, max_tokens=2).choices
+
+
+def test_what_waits_for_a_deleted_model_is_refused_and_others_are_answered(client: openai.OpenAI, home: Path) -> None:
+    name = wait(client, start_job(client).id).fine_tuned_model
+    requests = [generate.Request(m, [{"role": "user", "content": "a"}], 2, 0, 1, 0, (), 0) for m in (name, "tiny")]
+    generator = generate.Generator(Store(home))
+    try:
+        admit = generator._admit
+
+        def admit_and_delete(request: generate.Request, future: Any) -> None:
+            admit(request, future)
+            if request.model == name:
+                client.models.delete(name)
+
+        generator._admit = admit_and_delete  # type: ignore[method-assign]
+        gone, fine = (generator.submit(request) for request in requests)
+        with pytest.raises(ApiError) as caught:
+            gone.result(timeout=60)
+        assert caught.value.status == 404
+        assert fine.result(timeout=60).completion_tokens == 2
+    finally:
+        generator.close()
+
+
+def test_no_base_and_no_model_of_a_job_that_goes_on_is_deleted(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.PermissionDeniedError, match="base model"):
+        client.models.delete("tiny")
+    job = start_job(client, epochs=50)
+    while not (checkpoints := client.fine_tuning.jobs.checkpoints.list(job.id).data):
+        time.sleep(0.05)
+    with pytest.raises(openai.BadRequestError, match="has not ended"):
+        client.models.delete(checkpoints[0].fine_tuned_model_checkpoint)
+    client.fine_tuning.jobs.cancel(job.id)
+    assert client.models.delete(checkpoints[0].fine_tuned_model_checkpoint).deleted
 
 
 def test_the_folder_is_the_owners_alone_and_holds_no_key(client: openai.OpenAI, home: Path, job: Any) -> None:

@@ -1,19 +1,26 @@
 """Jobs live in processes of their own: they survive kills, queue, cancel, and give the same bytes."""
 
+import json
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
+import torch
 from conftest import adapter_bytes, start_job, wait
+from safetensors.torch import load
 
 from finetune.engine import jobs
 from finetune.engine.embedded import embedded
+from finetune.engine.store import Store
 
 
 def worker_pids(home: Path) -> list[int]:
@@ -22,6 +29,22 @@ def worker_pids(home: Path) -> list[int]:
         ["pgrep", "-f", f"finetune.engine.worker {home}"], capture_output=True, text=True, check=False
     )
     return [int(pid) for pid in found.stdout.split()]
+
+
+def kill_workers(home: Path) -> None:
+    for pid in worker_pids(home):
+        os.kill(pid, signal.SIGKILL)
+
+
+def steps_of(client: openai.OpenAI, job_id: str) -> list[int]:
+    """The steps that the job's events tell of, in their order."""
+    events = list(client.fine_tuning.jobs.list_events(job_id, limit=1000))
+    return [e.data["step"] for e in reversed(events) if e.type == "metrics"]  # type: ignore[index]
+
+
+def published(client: openai.OpenAI, job_id: str) -> list[int]:
+    """The steps of the job's checkpoints, newest first."""
+    return [c.step_number for c in client.fine_tuning.jobs.checkpoints.list(job_id).data]
 
 
 def reached(client: openai.OpenAI, job_id: str, message: str) -> None:
@@ -34,11 +57,24 @@ def reached(client: openai.OpenAI, job_id: str, message: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(client: openai.OpenAI) -> list[bytes]:
-    """The adapter of a job that nothing disturbed."""
+def lenient(client: openai.OpenAI) -> Iterator[openai.OpenAI]:
+    """The client as users have it: the status `paused` is in OpenAI's API, but not in the client's types."""
+    with openai.OpenAI(base_url=client.base_url, api_key=client.api_key, max_retries=0) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def first(client: openai.OpenAI) -> Any:
+    """A job that nothing disturbed."""
     job = wait(client, start_job(client, epochs=3, examples=60).id)
     assert job.status == "succeeded", job.error
-    return adapter_bytes(client, job.id)
+    return job
+
+
+@pytest.fixture(scope="module")
+def whole(client: openai.OpenAI, first: Any) -> list[bytes]:
+    """Its adapter."""
+    return adapter_bytes(client, first.id)
 
 
 @pytest.mark.parametrize(
@@ -50,22 +86,156 @@ def test_a_killed_worker_is_resumed_to_the_same_bytes(
     monkeypatch.setattr(jobs, "GRACE", 0.5)
     job = start_job(client, epochs=3, examples=60)
     reached(client, job.id, moment)
-    for pid in worker_pids(home):
-        os.kill(pid, signal.SIGKILL)
+    kill_workers(home)
     ended = wait(client, job.id)
     assert ended.status == "succeeded", ended.error
     assert adapter_bytes(client, job.id) == whole
-    events = list(client.fine_tuning.jobs.list_events(job.id, limit=1000))
-    steps = [e.data["step"] for e in reversed(events) if e.type == "metrics"]  # type: ignore[index]
+    steps = steps_of(client, job.id)
     assert steps == list(range(1, len(steps) + 1))
 
 
-def test_a_large_batch_is_accumulated_from_equal_parts(client: openai.OpenAI) -> None:
-    method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2, "batch_size": 24}}}
-    job = wait(client, start_job(client, method=method).id)
-    assert job.status == "succeeded", job.error
-    steps = [c.step_number for c in client.fine_tuning.jobs.checkpoints.list(job.id).data]
-    assert steps == [2, 1]
+@contextmanager
+def pausing(home: Path, step: int) -> Iterator[None]:
+    """Pause each job that reports this step, at once: a call from here would come steps later."""
+    db = sqlite3.connect(home / "engine.db")
+    with closing(db):
+        db.execute(
+            f"CREATE TRIGGER pausing AFTER INSERT ON events WHEN NEW.step = {step} AND NEW.type = 'metrics'"
+            " BEGIN UPDATE jobs SET status = 'paused' WHERE id = NEW.job; END"
+        )
+        try:
+            yield
+        finally:
+            db.execute("DROP TRIGGER pausing")
+
+
+def left_alone(home: Path) -> None:
+    """Wait until no worker lives."""
+    for _ in range(200):
+        if not worker_pids(home):
+            return
+        time.sleep(0.1)
+    raise AssertionError("a worker stays behind")
+
+
+@pytest.mark.parametrize("step", [17, 30], ids=["within an epoch", "last step"])
+def test_a_job_paused_at_a_step_ends_in_the_same_bytes(
+    client: openai.OpenAI, lenient: openai.OpenAI, home: Path, whole: list[bytes], step: int
+) -> None:
+    with pausing(home, step):
+        job = start_job(client, epochs=3, examples=60)
+        reached(client, job.id, f"Step {step}/")
+        left_alone(home)
+    paused = lenient.fine_tuning.jobs.retrieve(job.id)
+    assert (str(paused.status), paused.fine_tuned_model, paused.result_files) == ("paused", None, [])
+    assert steps_of(client, job.id) == list(range(1, step + 1))
+    assert published(client, job.id) == list(range(step // 10 * 10, 0, -10))  # a pause makes no checkpoint of its own
+    assert client.fine_tuning.jobs.resume(job.id).status == "queued"
+    ended = wait(client, job.id)
+    assert ended.status == "succeeded", ended.error
+    reached(client, job.id, f"Fine-tuning job resumed from step {step} ")
+    assert steps_of(client, job.id) == list(range(1, 31))
+    assert published(client, job.id) == [30, 20, 10]
+    assert adapter_bytes(client, job.id) == whole
+
+
+def test_a_paused_job_lets_the_next_one_train(
+    client: openai.OpenAI, lenient: openai.OpenAI, home: Path, whole: list[bytes]
+) -> None:
+    job = start_job(client, epochs=3, examples=60)
+    reached(client, job.id, "Files validated")
+    assert str(lenient.fine_tuning.jobs.pause(job.id).status) == "paused"
+    assert wait(lenient, start_job(client).id).status == "succeeded"
+    assert str(lenient.fine_tuning.jobs.retrieve(job.id).status) == "paused"
+    assert client.fine_tuning.jobs.resume(job.id).status == "queued"
+    reached(client, job.id, "Step 5/")
+    lenient.fine_tuning.jobs.pause(job.id)
+    client.fine_tuning.jobs.resume(job.id)  # at once: whether or not its worker has seen the pause
+    reached(client, job.id, "Step 12/")
+    assert client.fine_tuning.jobs.retrieve(job.id).status in ("running", "succeeded")
+    assert wait(client, job.id).status == "succeeded"
+    assert steps_of(client, job.id) == list(range(1, 31))
+    assert adapter_bytes(client, job.id) == whole
+
+
+def test_a_paused_job_may_be_cancelled_but_not_paused_again(
+    client: openai.OpenAI, lenient: openai.OpenAI, home: Path
+) -> None:
+    job = start_job(client, epochs=50, examples=60)
+    with pytest.raises(openai.BadRequestError, match="neither queued nor running"):
+        client.fine_tuning.jobs.pause(job.id)
+    reached(client, job.id, "Step 2/")
+    lenient.fine_tuning.jobs.pause(job.id)
+    with pytest.raises(openai.BadRequestError, match="neither queued nor running"):
+        lenient.fine_tuning.jobs.pause(job.id)
+    assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
+    for call in (client.fine_tuning.jobs.pause, client.fine_tuning.jobs.resume, client.fine_tuning.jobs.cancel):
+        with pytest.raises(openai.BadRequestError):
+            call(job.id)
+    jobs.spawn_worker(Store(home))  # as the next job does
+    left_alone(home)
+    assert not list((home / "jobs").iterdir())
+
+
+def test_a_job_goes_on_from_a_fine_tuned_model(
+    client: openai.OpenAI, home: Path, first: Any, whole: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "GRACE", 0.5)
+    parent = first.fine_tuned_model
+    still = {"n_epochs": 1, "learning_rate_multiplier": 1e-9}
+    idle = start_job(client, model=parent, method={"type": "supervised", "supervised": {"hyperparameters": still}})
+    child, other = (start_job(client, epochs=3, examples=60, model=parent, suffix="more") for _ in range(2))
+    ended = wait(client, idle.id)
+    assert ended.status == "succeeded", ended.error
+    torch.testing.assert_close(load(adapter_bytes(client, idle.id)[1]), load(whole[1]), rtol=0, atol=1e-6)
+
+    ended = wait(client, child.id)
+    assert ended.status == "succeeded", ended.error
+    assert ended.model == parent
+    assert ended.fine_tuned_model.startswith("ft:tiny:local:more:")
+    assert json.loads(adapter_bytes(client, child.id)[0])["base_model_name_or_path"] == "tiny"
+    assert adapter_bytes(client, child.id)[1] != whole[1]
+    question: Any = [{"role": "user", "content": "1: paint it blue"}]
+    assert client.chat.completions.create(model=ended.fine_tuned_model, messages=question, max_tokens=3).choices
+    # Killed on the way, and with its parent gone once there is a checkpoint of its own: the same bytes.
+    for moment in ("Step 4/", "Checkpoint created"):
+        reached(client, other.id, moment)
+        kill_workers(home)
+    assert client.models.delete(parent).deleted
+    ended = wait(client, other.id)
+    assert ended.status == "succeeded", ended.error
+    assert adapter_bytes(client, other.id) == adapter_bytes(client, child.id)
+
+
+def test_a_job_whose_model_is_deleted_while_it_waits_fails(client: openai.OpenAI, first: Any) -> None:
+    parent = client.fine_tuning.jobs.checkpoints.list(first.id).data[-1].fine_tuned_model_checkpoint
+    long = start_job(client, epochs=50, examples=60)
+    waiting = start_job(client, model=parent)
+    reached(client, waiting.id, "Files validated")
+    client.models.delete(parent)
+    client.fine_tuning.jobs.cancel(long.id)
+    ended = wait(client, waiting.id)
+    assert ended.status == "failed"
+    assert (ended.error.code, ended.error.param) == ("model_not_found", "model")
+    with pytest.raises(openai.BadRequestError) as caught:
+        start_job(client, model=parent)
+    assert caught.value.code == "model_not_found"
+
+
+def test_a_large_batch_is_accumulated_from_equal_parts_and_paused_between_batches(
+    client: openai.OpenAI, home: Path
+) -> None:
+    method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 3, "batch_size": 24}}}
+    undisturbed = wait(client, start_job(client, examples=72, method=method).id)
+    assert undisturbed.status == "succeeded", undisturbed.error
+    assert published(client, undisturbed.id) == [9, 6, 3]
+    with pausing(home, 5):
+        job = start_job(client, examples=72, method=method)
+        reached(client, job.id, "Step 5/9")
+        left_alone(home)
+    client.fine_tuning.jobs.resume(job.id)
+    assert wait(client, job.id).status == "succeeded"
+    assert adapter_bytes(client, job.id) == adapter_bytes(client, undisturbed.id)
 
 
 def test_a_launcher_may_start_the_worker(client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,11 +264,7 @@ def test_one_trains_while_others_wait_and_a_cancelled_one_stops(client: openai.O
     assert wait(client, third.id).status == "succeeded"
     assert wait(client, second.id).finished_at <= wait(client, third.id).finished_at
     assert client.fine_tuning.jobs.retrieve(long.id).fine_tuned_model is None
-    for _ in range(100):
-        if not worker_pids(home):
-            return
-        time.sleep(0.1)
-    raise AssertionError("a worker stays behind")
+    left_alone(home)
 
 
 def test_a_job_outlives_its_server(client: openai.OpenAI, home: Path) -> None:
