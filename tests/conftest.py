@@ -100,11 +100,20 @@ def bake(tmp_path_factory: pytest.TempPathFactory) -> Bake:
 
 
 @pytest.fixture(scope="session")
-def installed(bake: Bake) -> Path:
-    """The default project after `make setup`, as a newcomer does it."""
-    project = bake()
-    subprocess.run(["make", "setup"], cwd=project, env=clean_environment(), check=True, stdout=subprocess.DEVNULL)
-    return project
+def set_up(bake: Bake) -> dict[str, Path]:
+    """The default project and one without the engine after `make setup`, as a newcomer does it, side by side."""
+    projects = {"default": bake(), "without": bake(engine=False, provider="openai")}
+    running = [
+        subprocess.Popen(["make", "setup"], cwd=project, env=clean_environment(), stdout=subprocess.DEVNULL)
+        for project in projects.values()
+    ]
+    assert [process.wait() for process in running] == [0, 0]
+    return projects
+
+
+@pytest.fixture(scope="session")
+def installed(set_up: dict[str, Path]) -> Path:
+    return set_up["default"]
 
 
 @pytest.fixture(scope="session")

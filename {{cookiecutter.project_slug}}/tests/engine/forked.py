@@ -33,6 +33,8 @@ def serve(path: str) -> None:
             if os.fork() == 0:
                 os.setsid()
                 os.environ["FINETUNE_ENGINE_LAUNCHER"] = asked["launcher"]
+                # By its command line it cannot be told from its siblings.
+                Path(asked["home"], f"worker-{os.getpid()}").touch()
                 code = 1
                 try:
                     worker.main(Path(asked["home"]))
