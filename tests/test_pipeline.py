@@ -1,5 +1,6 @@
 """What `dvc repro` does and does not do, on a tiny base: real DVC, real training, one job."""
 
+import csv
 import json
 import os
 import shutil
@@ -66,10 +67,11 @@ def test_the_first_run_leaves_metrics_plots_and_a_report(done: Project) -> None:
     assert len(done.jobs()) == 1
     shown = json.loads(done.run("dvc", "metrics", "show", "--json", "reports/evaluation.json").stdout)
     report = shown[""]["data"]["reports/evaluation.json"]["data"]
-    assert set(report) == {"base", "tuned", "n"}
-    assert 0 <= report["tuned"]["accuracy"] <= 1
-    whole = json.loads((done.path / "reports" / "evaluation.json").read_text(encoding="utf-8"))
-    assert {row["class"] for row in whole["tuned"]["classes"]} >= {"billing", "careers"}
+    assert set(report) == {"base", "tuned", "lift", "n", "task", "gates_met"}
+    assert report["tuned"]["accuracy_low"] <= report["tuned"]["accuracy"] <= report["tuned"]["accuracy_high"]
+    assert 0 <= report["lift"]["p_value"] <= 1
+    with open(done.path / "reports" / "classes.csv", encoding="utf-8") as table:
+        assert {row["class"] for row in csv.DictReader(table)} >= {"billing", "careers"}
     done.run("dvc", "plots", "show")
     page = (done.path / "dvc_plots" / "index.html").read_text(encoding="utf-8")
     for title in ("Confusion of the tuned model", "F1 per class", "Token accuracy"):
@@ -111,6 +113,38 @@ def test_a_changed_parameter_runs_what_it_concerns_and_going_back_restores(done:
     ledger = (done.path / "reports" / "ledger.csv").read_text(encoding="utf-8")
     assert [line.split(",")[0] for line in ledger.splitlines()[1:]] == [job for job, _ in done.jobs()]
     done.commit()
+
+
+def test_two_commits_are_compared_by_the_predictions_they_left(done: Project) -> None:
+    found = json.loads(done.stage("compare", "HEAD", "--json").stdout)
+    rows = (done.path / "data" / "prepared" / "test.jsonl").read_text(encoding="utf-8").splitlines()
+    assert found["n"] == len(rows)
+    assert (found["lift"]["wins"], found["lift"]["losses"], found["differences"]) == (0, 0, {})
+    done.set("train.n_epochs", 1)
+    done.repro()
+    other = json.loads(done.stage("compare", "HEAD", "--json").stdout)
+    assert set(other["differences"]) >= {"model", "hyperparameters"}
+    assert other["after"]["accuracy"] - other["before"]["accuracy"] == pytest.approx(other["lift"]["lift"], abs=1e-3)
+    assert "against HEAD" in done.stage("compare", "HEAD").stdout
+    assert "no-such-commit" in done.stage("compare", "no-such-commit", code=1).stderr
+    done.run("git", "checkout", "-q", ".")
+    assert done.repro() == []
+
+
+def test_a_model_is_promoted_only_if_it_is_good_enough_and_committed(done: Project) -> None:
+    done.set("evaluate.require", {"tuned.accuracy": "> 1"})
+    assert done.repro() == ["evaluate"]
+    refused = done.stage("promote", code=1).stderr
+    assert "is not promoted: tuned.accuracy is" in refused
+    assert done.run("git", "tag").stdout == ""
+    done.set("evaluate.require", {"tuned.accuracy": ">= 0"})
+    done.repro()
+    assert "a tag is of a commit" in done.stage("promote", code=1).stderr
+    done.commit()
+    told = json.loads(done.stage("promote", "--stage", "staging", "--json").stdout)
+    assert told["version"] == "v0.0.1"
+    assert "tuned-model@v0.0.1" in done.run("git", "tag").stdout
+    assert "staging" in done.run("gto", "show").stdout
 
 
 def test_a_fresh_clone_without_a_remote_finds_its_job(done: Project, tmp_path: Path) -> None:

@@ -127,6 +127,9 @@ class Train(Section):
 
 
 class Evaluate(Section):
+    task: Literal["classify", "extract", "generate"] = "classify"
+    few_shot: Annotated[int, Field(ge=0, le=100)] = 0
+    require: dict[str, str] = {}
     max_tokens: Annotated[int, Field(ge=1)]
     temperature: Annotated[float, Field(ge=0, le=2)]
     concurrency: Annotated[int, Field(ge=1, le=500)]

@@ -6,8 +6,8 @@ from finetune.errors import FinetuneError
 from finetune.params import Params
 from finetune.provider.connect import Connection
 from finetune.report.progress import say
+from finetune.stages import evaluate
 from finetune.stages.baseline import predict
-from finetune.stages.evaluate import labelled
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
@@ -41,12 +41,12 @@ def choose(
         scores = {}
         for one in checkpoints:
             model = one.fine_tuned_model_checkpoint
-            expected, predicted, _ = labelled(params, predict(connection, params, model, "valid"))
-            scores[model] = sum(map(str.__eq__, expected, predicted)) / len(expected)
-            say(f"Checkpoint at step {one.step_number}: accuracy {scores[model]:.3f} on the validation split")
+            scored = evaluate.scores(params, predict(connection, params, model, "valid"))
+            scores[model] = sum(scored.rows) / len(scored.rows)
+            say(f"Checkpoint at step {one.step_number}: {scored.name} {scores[model]:.3f} on the validation split")
         best = max(checkpoints, key=lambda one: (scores[one.fine_tuned_model_checkpoint], -one.step_number))
         found = scores[best.fine_tuned_model_checkpoint]
-        why = f"the best accuracy on the validation split, {found:.4f}, of {len(checkpoints)} checkpoints"
+        why = f"the best {scored.name} on the validation split, {found:.4f}, of {len(checkpoints)} checkpoints"
     return {"model": best.fine_tuned_model_checkpoint, "step": best.step_number, "checkpoint": best, "why": why}
 
 

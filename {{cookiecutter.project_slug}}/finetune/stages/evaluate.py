@@ -9,9 +9,11 @@ from finetune.paths import CURVES, MODEL, PREPARED_REPORT
 from finetune.provider.connect import connect
 from finetune.record import read_json, read_jsonl, write_csv, write_json, write_jsonl, write_text
 from finetune.report.page import make_page
-from finetune.scoring.classify import classification, label_of
+from finetune.scoring.classify import label_of
+from finetune.scoring.gates import unmet
+from finetune.scoring.tasks import Scored, report, score
+from finetune.stages.baseline import FEW_SHOT, predict
 from finetune.stages.baseline import PREDICTIONS as BASE_PREDICTIONS
-from finetune.stages.baseline import predict
 from finetune.stages.deploy import answering_name
 
 PREDICTIONS = Path("predictions/tuned.jsonl")
@@ -20,37 +22,50 @@ CONFUSION = {"base": Path("reports/confusion_base.csv"), "tuned": Path("reports/
 CLASSES = Path("reports/classes.csv")
 PAGE = Path("reports/report.html")
 
+Rows = list[dict[str, Any]]
+
 
 def run(params: Params) -> dict[str, Any]:
-    """Write the tuned model's predictions, the metrics of both models, their plots and the report page."""
+    """Write the tuned model's predictions, the metrics of all models, their plots and the report page."""
     record = read_json(MODEL, "train")
-    base_rows = read_jsonl(BASE_PREDICTIONS, "baseline")
+    rows = {"base": read_jsonl(BASE_PREDICTIONS, "baseline")}
+    if few := read_jsonl(FEW_SHOT, "baseline"):
+        rows["few_shot"] = few
     with connect(params.provider) as connection:
-        tuned_rows = predict(connection, params, answering_name(params, record["model"]))
-    if [row["asked"] for row in base_rows] != [row["asked"] for row in tuned_rows]:
-        raise FinetuneError(
-            "The base model's predictions are of other rows.", "Make them anew with: dvc repro baseline"
-        )
-    write_jsonl(PREDICTIONS, tuned_rows)
+        rows["tuned"] = predict(connection, params, answering_name(params, record["model"]))
+    for name, others in rows.items():
+        if [row["asked"] for row in others] != [row["asked"] for row in rows["tuned"]]:
+            raise FinetuneError(f"The predictions of {name} are of other rows.", "Make them anew: dvc repro baseline")
+    write_jsonl(PREDICTIONS, rows["tuned"])
 
-    expected, guesses_of_tuned, labels = labelled(params, tuned_rows)
-    predicted = {"base": labelled(params, base_rows)[1], "tuned": guesses_of_tuned}
-    metrics: dict[str, Any] = {name: classification(expected, guesses, labels) for name, guesses in predicted.items()}
-    for name, guesses in predicted.items():
-        pairs = [{"actual": a, "predicted": p} for a, p in zip(expected, guesses, strict=True)]
-        write_csv(CONFUSION[name], ["actual", "predicted"], pairs)
-    classes = [{"model": name, **row} for name in predicted for row in metrics[name]["classes"]]
+    scored = {name: scores(params, answers) for name, answers in rows.items()}
+    metrics = report(scored)
+    failed = unmet(params.evaluate.require, metrics)
+    metrics |= {"task": params.evaluate.task, "gates_met": int(not failed), "gates_failed": failed}
+    names = codes()
+    expected = [names.get(row["expected"], row["expected"]) for row in rows["tuned"]]
+    for name, path in CONFUSION.items():
+        pairs = zip(expected, scored[name].predicted, strict=True) if scored[name].classes else ()
+        write_csv(path, ["actual", "predicted"], [{"actual": a, "predicted": p} for a, p in pairs])
+    classes = [{"model": name, **row} for name, one in scored.items() for row in one.classes]
     write_csv(CLASSES, ["model", "class", "precision", "recall", "f1", "n"], classes)
-    write_text(PAGE, make_page(record, metrics, labels, tuned_rows, predicted, CURVES.read_text(encoding="utf-8")))
-    report = {**metrics, "n": len(expected)}
-    write_json(REPORT, report)
-    return report
+    curves = CURVES.read_text(encoding="utf-8")
+    write_text(PAGE, make_page(record, metrics, expected, [row["asked"] for row in rows["tuned"]], scored, curves))
+    write_json(REPORT, metrics)
+    return metrics
 
 
-def labelled(params: Params, rows: list[dict[str, Any]]) -> tuple[list[str], list[str], list[str]]:
-    """The class that each row expects, the one that its answer names, and all classes; codes are spelled out."""
-    names = {code: label for label, code in read_json(PREPARED_REPORT, "prepare").get("codes", {}).items()}
+def scores(params: Params, rows: Rows) -> Scored:
+    """A model's answers, scored by the project's task; codes are spelled out."""
+    names = codes()
     answers = list(names) or params.data.labels or sorted({row["expected"] for row in rows})
-    expected = [names.get(row["expected"], row["expected"]) for row in rows]
-    predicted = [names.get(label := label_of(row["answer"], answers), label) for row in rows]
-    return expected, predicted, [names.get(answer, answer) for answer in answers]
+    expected, answered = ([row[key] for row in rows] for key in ("expected", "answer"))
+    if names:
+        expected = [names.get(code, code) for code in expected]
+        answered = [names.get(label_of(answer, answers), answer) for answer in answered]
+    return score(params.evaluate.task, expected, answered, [names.get(answer, answer) for answer in answers])
+
+
+def codes() -> dict[str, str]:
+    """The class of each code."""
+    return {code: label for label, code in read_json(PREPARED_REPORT, "prepare").get("codes", {}).items()}

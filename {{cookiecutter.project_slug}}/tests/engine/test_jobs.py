@@ -22,7 +22,6 @@ from finetune.engine import jobs
 from finetune.engine.embedded import embedded
 from finetune.engine.store import Store
 
-
 pytestmark = pytest.mark.usefixtures("forked_workers")
 
 

@@ -1,0 +1,56 @@
+"""`finetune compare` and `finetune promote`: what earlier commits say, and which of them is in use."""
+
+from typing import Annotated, Any
+
+import typer
+
+from finetune.commands.jobs import AsJson
+from finetune.report.tables import print_json, print_table
+
+
+def compare(
+    before: Annotated[str, typer.Argument(help="A commit, branch or tag with a fine-tune.")],
+    after: Annotated[str | None, typer.Argument(help="Another; left out, what lies here.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two fine-tunes by the predictions that they left, row by row; nothing is asked anew.
+
+    Examples: finetune compare HEAD~1 · finetune compare v1 v2 --json
+    """
+    from finetune.params import load_params
+    from finetune.stages import compare as stage
+
+    found = stage.run(load_params(), before, after)
+    if as_json:
+        print_json(found)
+        return
+    keys = [key for key, value in found["after"].items() if isinstance(value, float)]
+    print_table(
+        ["", *keys],
+        [[found[side]["revision"], *(f"{found[side][key]:.3f}" for key in keys)] for side in ("before", "after")],
+    )
+    print(f"\n{found['after']['revision']} against {found['before']['revision']}: {found['verdict']}")
+    if found["left_out"]:
+        print(f"{found['left_out']} rows that only one of them answered are left out.")
+    rows: list[list[Any]] = [[key, *map(str, pair)] for key, pair in found["differences"].items()]
+    if rows:
+        print()
+        print_table(["", "before", "after"], rows)
+
+
+def promote(
+    stage: Annotated[str, typer.Option(help="The stage that the model comes to.")] = "production",
+    as_json: AsJson = False,
+) -> None:
+    """Tag the committed model as a version, and as the one of a stage, if it meets `evaluate.require`.
+
+    Which model is in production is then a question to Git: gto show. Example: finetune promote --stage staging
+    """
+    from finetune.params import load_params
+    from finetune.stages import promote as promotion
+
+    done = promotion.run(load_params(), stage)
+    if as_json:
+        print_json(done)
+    else:
+        print(f"{done['model']} is version {done['version']}, in {stage}. Share it with: git push --tags")

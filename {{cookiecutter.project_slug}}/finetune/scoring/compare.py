@@ -1,0 +1,120 @@
+"""Whether one set of answers is better than another on the same rows, and how sure that is."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+LEVEL = 0.95
+ALPHA = 0.05
+RESAMPLES = 2000
+POWER = 0.8  # of the size that would settle a difference
+
+
+def interval(scores: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of a mean: Wilson's for rows that are right or wrong, else BCa bootstrap (seeded).
+
+    Sources: statsmodels' proportion_confint, scipy's bootstrap. One row, or rows all alike, leave the bootstrap nothing
+    to draw from: the interval is then the mean itself.
+    """
+    import numpy as np
+    from scipy.stats import bootstrap
+    from statsmodels.stats.proportion import proportion_confint
+
+    values = np.asarray(scores, float)
+    if is_binary(scores):
+        low, high = proportion_confint(values.sum(), len(values), 1 - LEVEL, method="wilson")
+    elif len(values) < 2 or np.ptp(values) == 0:
+        low = high = values.mean()
+    else:
+        drawn = bootstrap(
+            (values,), np.mean, confidence_level=LEVEL, n_resamples=RESAMPLES, rng=np.random.default_rng(0)
+        )
+        low, high = drawn.confidence_interval
+    return rounded(low), rounded(high)
+
+
+def lift(before: Sequence[float], after: Sequence[float]) -> dict[str, Any]:
+    """What `after` is better by than `before`, row by row: `lift` with its 95 % interval, and whether that is chance.
+
+    The interval is a paired bootstrap (BCa, seeded); the p-value McNemar's exact test where rows are right or wrong,
+    else a paired permutation test. `wins` and `losses` count the rows that changed; `more_rows` how many more would
+    settle a difference of this size (two-sided t test, power 0.8), None where there is none.
+    """
+    import numpy as np
+    from scipy.stats import bootstrap, permutation_test
+    from statsmodels.stats.contingency_tables import mcnemar
+    from statsmodels.stats.proportion import proportion_confint
+
+    one, other = np.asarray(before, float), np.asarray(after, float)
+    changes = other - one
+    wins, losses = int((changes > 0).sum()), int((changes < 0).sum())
+    if wins + losses == 0:
+        # No row changed: how many would in a larger set is bounded as for an event that was never seen.
+        bound = proportion_confint(0, len(changes), 1 - LEVEL, method="beta")[1]
+        low, high = -bound, bound
+    elif np.ptp(changes) == 0:
+        low = high = changes.mean()
+    else:
+        drawn = bootstrap(
+            (changes,), np.mean, confidence_level=LEVEL, n_resamples=RESAMPLES, rng=np.random.default_rng(0)
+        )
+        low, high = drawn.confidence_interval
+    if is_binary([*before, *after]):
+        test, p_value = "McNemar, exact", mcnemar([[0, wins], [losses, 0]], exact=True).pvalue
+    elif wins + losses == 0 or len(changes) < 2:
+        test, p_value = "paired permutation", 1.0
+    else:
+        test = "paired permutation"
+        p_value = permutation_test(
+            (one, other),
+            lambda a, b, axis=-1: np.mean(b - a, axis=axis),
+            permutation_type="samples",
+            vectorized=True,
+            n_resamples=9999,
+            rng=np.random.default_rng(0),
+        ).pvalue
+    return {
+        "lift": rounded(changes.mean()),
+        "low": rounded(low),
+        "high": rounded(high),
+        "p_value": float(f"{p_value:.3g}"),
+        "test": test,
+        "wins": wins,
+        "losses": losses,
+        "more_rows": more_rows(changes),
+    }
+
+
+def more_rows(changes: Any) -> int | None:
+    """How many rows beyond those that are there would settle a difference of this size, if it is real."""
+    from statsmodels.stats.power import TTestPower
+
+    spread = float(changes.std(ddof=1)) if len(changes) > 1 else 0.0
+    size = abs(float(changes.mean()))
+    if spread == 0 or size == 0:
+        return None
+    effect = size / spread
+    # The closed form is near enough for tiny effects, where the solver gives up.
+    needed = TTestPower().solve_power(effect, alpha=ALPHA, power=POWER) if effect > 0.02 else 7.85 / effect**2
+    return max(0, math.ceil(float(needed)) - len(changes))
+
+
+def verdict(name: str, found: dict[str, Any], n: int) -> str:
+    """The comparison in words that claim no more than it shows."""
+    size = f"{abs(found['lift']):.3f} {name}" if name != "accuracy" else f"{abs(found['lift']) * 100:.1f} points"
+    sure = f"95 % interval {found['low']:+.3f} to {found['high']:+.3f}, p = {found['p_value']:g}, {n} rows"
+    if found["p_value"] <= ALPHA and found["low"] > 0:
+        return f"better by {size} ({sure})"
+    if found["p_value"] <= ALPHA and found["high"] < 0:
+        return f"worse by {size} ({sure})"
+    more = found["more_rows"]
+    hint = f"; about {more} more rows would settle a difference of this size" if more else ""
+    return f"no difference shown ({sure}){hint}"
+
+
+def is_binary(scores: Sequence[float]) -> bool:
+    return all(score in (0, 1) for score in scores)
+
+
+def rounded(value: Any) -> float:
+    return round(float(value), 4)
