@@ -13,7 +13,7 @@ GIT := git -c user.name=demo -c user.email=demo@example.com
 demo: $(DEMO)/.venv/ready
 	cd $(DEMO) && (git rev-parse -q --verify HEAD >/dev/null || ($(GIT) add . && $(GIT) commit -qm "Start"))
 	cd $(DEMO) && PATH="$(CURDIR)/$(DEMO)/.venv/bin:$$PATH" dvc repro
-	@cd $(DEMO) && PATH="$(CURDIR)/$(DEMO)/.venv/bin:$$PATH" dvc metrics show reports/evaluation.json
+	@cd $(DEMO) && PATH="$(CURDIR)/$(DEMO)/.venv/bin:$$PATH" finetune show
 	@echo
 	@echo "The report:  $(DEMO)/reports/report.html"
 	@echo "The plots:   cd $(DEMO) && .venv/bin/dvc plots show --open"

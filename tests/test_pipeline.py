@@ -72,6 +72,7 @@ def test_the_first_run_leaves_metrics_plots_and_a_report(done: Project) -> None:
     assert 0 <= report["lift"]["p_value"] <= 1
     with open(done.path / "reports" / "classes.csv", encoding="utf-8") as table:
         assert {row["class"] for row in csv.DictReader(table)} >= {"billing", "careers"}
+    assert "tuned against base: " in done.stage("show").stdout
     done.run("dvc", "plots", "show")
     page = (done.path / "dvc_plots" / "index.html").read_text(encoding="utf-8")
     for title in ("Confusion of the tuned model", "F1 per class", "Token accuracy"):

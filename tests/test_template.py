@@ -1,15 +1,17 @@
 """What the template generates, for every answer to every question."""
 
 import ast
+import csv
 import filecmp
 import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Bake, clean_environment
+from conftest import ROOT, Bake, Project, clean_environment
 from cookiecutter.exceptions import CookiecutterException
 from cookiecutter.main import cookiecutter
 
@@ -20,6 +22,7 @@ ONE_AT_A_TIME = [
     {},
     {"project_name": "Équipe d'appui — «triage»"},
     {"project_slug": "other_name"},
+    *({"starter": name} for name in QUESTIONS["starter"][1:]),
     *({"provider": name} for name in QUESTIONS["provider"][1:]),
 ]
 
@@ -44,9 +47,11 @@ def test_the_default_project_is_just_the_template(bake: Bake) -> None:
     project = bake()
     tracked = subprocess.run(["git", "ls-files", str(TEMPLATE)], cwd=ROOT, capture_output=True, text=True, check=True)
     expected = {line.split("/", 1)[1].rstrip('"') for line in tracked.stdout.splitlines()}
+    chosen = "starters/classify/"
     expected = {
-        name.replace("starters/classify/data", "data/raw").replace("starters/classify/params.yaml", "params.yaml")
+        name.replace(f"{chosen}data", "data/raw").replace(f"{chosen}params.yaml", "params.yaml")
         for name in expected
+        if name.startswith(chosen) or not name.startswith("starters/")
     }
     assert files_of(project) == expected
     assert (project / ".git").is_dir()
@@ -79,8 +84,10 @@ def test_the_template_folder_is_linted_where_it_lies(binaries: Path) -> None:
 def test_lint_types_and_tests_pass(bake: Bake, binaries: Path, answers: dict[str, str]) -> None:
     project, default = bake(**answers), bake()
     # The code is the same to the byte whatever was answered: types, and tests that read nothing else, are checked once.
-    same = files_of(project)
-    assert same == files_of(default)
+    same, ours = (
+        {name for name in files_of(folder) if not name.startswith("data/raw/")} for folder in (default, project)
+    )
+    assert same == ours
     code = [name for name in same if name.endswith((".py", ".csv", "dvc.yaml"))]
     assert filecmp.cmpfiles(project, default, code, shallow=False)[0] == code
     tests = sorted((project / "tests").glob("test_*.py"))
@@ -167,25 +174,43 @@ def test_hostile_names_do_no_harm(tmp_path: Path, name: str, monkeypatch: pytest
     assert not list(tmp_path.rglob("owned"))
 
 
-def test_the_starter_is_honest(bake: Bake) -> None:
-    """Enough rows, unbalanced classes, and no row near another: so no test row near a training row."""
-    import csv
-    from collections import Counter
+def grams(text: str) -> frozenset[str]:
+    folded = " ".join(text.lower().split())
+    return frozenset(folded[i : i + 4] for i in range(max(1, len(folded) - 3)))
 
-    with open(bake() / "data" / "raw" / "messages.csv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    teams = Counter(row["team"] for row in rows)
-    assert len(rows) >= 400
-    assert len(teams) == 8
-    assert min(teams.values()) >= 25
-    assert max(teams.values()) >= 2 * min(teams.values())
 
-    def grams(text: str) -> frozenset[str]:
-        folded = " ".join(text.lower().split())
-        return frozenset(folded[i : i + 4] for i in range(max(1, len(folded) - 3)))
+def questions_of(project: Path) -> list[str]:
+    """What the rows of a project's starter ask."""
+    [file] = (project / "data" / "raw").iterdir()
+    with open(file, encoding="utf-8", newline="") as rows:
+        if file.suffix == ".csv":
+            return [next(iter(row.values())) for row in csv.DictReader(rows)]
+        return [json.loads(row)["messages"][0]["content"] for row in rows]
 
-    sets = [grams(row["message"]) for row in rows]
+
+@pytest.mark.parametrize("starter", QUESTIONS["starter"])
+def test_a_starter_has_enough_rows_and_none_near_another(bake: Bake, starter: str) -> None:
+    """So no test row is near a training row."""
+    sets = [grams(text) for text in questions_of(bake(starter=starter))]
+    assert len(sets) >= 200
     for i, one in enumerate(sets):
         for other in sets[i + 1 :]:
             shared = len(one & other)
             assert shared <= 0.45 * (len(one) + len(other) - shared)
+
+
+@pytest.mark.parametrize("starter", QUESTIONS["starter"])
+def test_a_starter_passes_its_own_checks(bake: Bake, binaries: Path, tmp_path: Path, starter: str) -> None:
+    project = Project(bake(starter=starter), binaries, tmp_path / "home")
+    project.stage("prepare")
+    told = project.stage("validate").stdout
+    assert "no mistakes" in told
+
+
+def test_the_classes_of_the_default_starter_are_unbalanced_as_life_is(bake: Bake) -> None:
+    with open(bake() / "data" / "raw" / "messages.csv", encoding="utf-8", newline="") as file:
+        teams = Counter(row["team"] for row in csv.DictReader(file))
+    assert sum(teams.values()) >= 400
+    assert len(teams) == 8
+    assert min(teams.values()) >= 25
+    assert max(teams.values()) >= 2 * min(teams.values())

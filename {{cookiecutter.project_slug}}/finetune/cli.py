@@ -13,7 +13,7 @@ import typer
 
 from finetune.commands import files, jobs, models
 from finetune.commands.doctor import doctor
-from finetune.commands.history import compare, promote
+from finetune.commands.history import compare, print_scores, promote, show
 from finetune.errors import FinetuneError
 from finetune.report.tables import print_json, print_table
 
@@ -26,7 +26,7 @@ app = typer.Typer(
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(files.app, name="files")
 app.add_typer(models.app, name="models")
-for command in (doctor, compare, promote):
+for command in (show, compare, promote, doctor):
     app.command()(command)
 
 
@@ -118,13 +118,7 @@ def evaluate() -> None:
     from finetune.stages import evaluate as stage
 
     report = stage.run(load_params())
-    models = [name for name in ("base", "few_shot", "tuned") if name in report]
-    keys = [key for key, value in report["tuned"].items() if isinstance(value, float)]
-    shown = [key for key in keys if not key.endswith(("_low", "_high"))]
-    print_table(["model", *shown], [[name, *(f"{report[name][key]:.3f}" for key in shown)] for name in models])
-    print(f"tuned against base: {report['lift']['verdict']}")
-    for failed in report["gates_failed"]:
-        print(f"not good enough: {failed}")
+    print_scores(report)
     print(f"{report['n']} test rows; look at {stage.PAGE}, or run: dvc plots show")
 
 

@@ -101,6 +101,11 @@ def test_sets_are_scored_by_their_members_and_no_json_is_nothing() -> None:
     assert metrics["recall"] == 0.6
 
 
+@pytest.mark.parametrize("answer", ['Sure:\n```json\n["milk"]\n```', '["milk"] Enjoy!', '\n["milk"]'])
+def test_a_chatty_answer_is_read_for_what_it_lists(answer: str) -> None:
+    assert extraction(['["milk"]'], [answer])[0] == [1.0]
+
+
 def test_objects_are_scored_field_by_field() -> None:
     expected = ['{"city": "Oslo", "days": 2}', '{"city": "Rome", "days": 5}']
     _, metrics = extraction(expected, ['{"city": "oslo", "days": 3}', '{"city": "Rome"}'])

@@ -1,4 +1,4 @@
-"""`finetune compare` and `finetune promote`: what earlier commits say, and which of them is in use."""
+"""`finetune show`, `compare` and `promote`: the fine-tune that lies here, against others, and in use."""
 
 from typing import Annotated, Any
 
@@ -6,6 +6,33 @@ import typer
 
 from finetune.commands.jobs import AsJson
 from finetune.report.tables import print_json, print_table
+
+
+def show(as_json: AsJson = False) -> None:
+    """Show the fine-tune that lies here: its model, what it cost, and base against tuned."""
+    from finetune.paths import MODEL
+    from finetune.record import read_json
+    from finetune.stages.evaluate import REPORT
+
+    record, report = read_json(MODEL, "train"), read_json(REPORT, "evaluate")
+    if as_json:
+        print_json({"model": record, "evaluation": report})
+        return
+    keys = ("model", "base", "job", "provider", "trained_tokens", "usd")
+    print_table(["", ""], [[key.replace("_", " "), record[key]] for key in keys])
+    print(f"\ntraining: {record['verdict']}. {record['verdict_words']}\n")
+    print_scores(report)
+
+
+def print_scores(report: dict[str, Any]) -> None:
+    """Each model's metrics, what tuning was worth, and what is not good enough."""
+    models = [name for name in ("base", "few_shot", "tuned") if name in report]
+    keys = [key for key, value in report["tuned"].items() if isinstance(value, float)]
+    shown = [key for key in keys if not key.endswith(("_low", "_high"))]
+    print_table(["model", *shown], [[name, *(f"{report[name][key]:.3f}" for key in shown)] for name in models])
+    print(f"tuned against base: {report['lift']['verdict']}")
+    for failed in report["gates_failed"]:
+        print(f"not good enough: {failed}")
 
 
 def compare(

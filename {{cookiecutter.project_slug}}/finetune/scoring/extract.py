@@ -6,12 +6,17 @@ from typing import Any
 
 
 def parsed(answer: str) -> Any:
-    """The JSON of an answer, with or without a code fence around it; None where it is none."""
-    text = answer.strip().removeprefix("```json").removeprefix("```").removesuffix("```")
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
+    """The JSON of an answer, or the first list or object in it; None where there is none.
+
+    The same leniency for every model, so that a chatty base is not failed for its manners.
+    """
+    begins = [answer.index(sign) for sign in "[{" if sign in answer]
+    for text in (answer, answer[min(begins) :] if begins else ""):
+        try:
+            return json.JSONDecoder().raw_decode(text.strip())[0]
+        except (ValueError, RecursionError):
+            continue
+    return None
 
 
 def items_of(value: Any) -> set[str]:
@@ -39,7 +44,7 @@ def extraction(expected: Sequence[str], answered: Sequence[str]) -> tuple[list[f
     rows, metrics = set_scores([items_of(one) for one in truths], [items_of(one) for one in guesses])
     exact = [items_of(a) == items_of(b) and b is not None for a, b in zip(truths, guesses, strict=True)]
     metrics["exact_match"] = share(exact)
-    metrics["valid_json"] = share([guess is not None for guess in guesses])
+    metrics["valid_json"] = share([isinstance(guess, (list, dict)) for guess in guesses])
     metrics["right_shape"] = share(
         [
             type(a) is type(b) and (not isinstance(a, dict) or set(a) == set(b))
