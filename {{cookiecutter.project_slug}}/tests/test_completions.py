@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.data.completions import Frame, frame_for, framed, pair_of, unframed
+from finetune.data.frames import Frame, frame_for, framed, pair_of, unframed
 from finetune.data.tokens import encoder
 from finetune.errors import FinetuneError
 from finetune.params import Budget, Data, Evaluate, Params, Provider

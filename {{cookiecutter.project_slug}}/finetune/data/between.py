@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from finetune.data.checks import Checked, check_file
 from finetune.data.examples import question_of
 from finetune.data.findings import report_of
-from finetune.data.frames import check_frames
 from finetune.data.lines import example_at
 from finetune.data.near import Index, Sketches, sketch, twins
 from finetune.data.pieces import side_by_side
+from finetune.data.separators import check_frames
 
 BATCH = 2_000  # texts sketched at once
 SHOWN = 10  # classes named in a finding

@@ -1,56 +1,83 @@
-"""Prompts and completions, which are one text to the model: what marks where the one ends, and where the other."""
+"""Prompt and completion instead of chat, for servers that take those: one text, so its joints must be marked.
 
-from collections.abc import Iterable, Iterator
-from itertools import takewhile
+What marks them is no matter of custom: whether a separator melts into the word before it, or a completion wants a space
+before it, is the tokenizer's affair, and each has its own. So they are computed with the base's, from the data.
+"""
 
-from finetune.data.checks import Checked
-from finetune.data.lines import example_at
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
 
-LONGEST = 20  # characters; a longer common ending is part of what is asked
+from finetune.data.examples import Example, text_of
+from finetune.errors import FinetuneError
+
+SEPARATORS = ("\n\n###\n\n", " ->", "\n\n===\n\n", "\n\n---\n\n", "\n\n===>\n\n", "\n\n### =>\n\n")
+STOPS = ("\n", " END", "###", "***", " [END]")
+LEADS = ("", " ")
+SAMPLE = 50  # texts that the tokenizer is tried on
+
+Encode = Callable[[str], list[int]]
 
 
-def check_frames(checked: Checked) -> None:
-    """Whether all prompts of a file end with the same separator, that stands nowhere else, and all completions too.
+@dataclass(frozen=True)
+class Frame:
+    """What stands behind each prompt, before each completion and behind it."""
 
-    Completions that are classes need no ending: they end with their one token. Chat is told apart by its roles, so a
-    file of it is left alone.
+    separator: str
+    lead: str
+    stop: str
+
+
+def pair_of(example: Example) -> tuple[str, str]:
+    """The question and the answer of a chat of one turn; its system prompt is left out, as it says the same in all.
+
+    Raises ValueError where there are more turns, or tools.
     """
-    if not len(checked.rows) or "prompt" not in example_at(checked.file, checked.rows[0]):
-        return
-    for key, code, what_for in (
-        ("prompt", "separator", "the model sees no difference between its end and the completion's beginning"),
-        ("completion", "stop", "the model does not learn where to stop"),
-    ):
-        ending = common_ending(text for _, text in texts_of(checked, key))
-        if not any(not letter.isalnum() for letter in ending):
-            if key == "prompt" or not checked.classes:
-                fix = f"End each {key} with the same text, such as {NEW[key]!r}, also when you ask."
-                checked.add(f"no_{code}", "warning", 0, f"the {key}s have no ending in common: {what_for}", fix)
-            continue
-        for line, text in texts_of(checked, key):
-            if ending in text[: -len(ending)]:
-                what = f"the {key} holds {ending!r} inside, which marks its end"
-                checked.add(f"{code}_inside", "warning", line, what, f"Remove it, or choose another {code}.")
+    turns = [message for message in example.get("messages", ()) if message.get("role") not in ("system", "developer")]
+    if [turn.get("role") for turn in turns] != ["user", "assistant"] or len(example) > 1:
+        raise ValueError("more than one question and one answer")
+    return text_of(turns[0].get("content")), text_of(turns[1].get("content"))
 
 
-NEW = {"prompt": "\n\n###\n\n", "completion": "\n"}
+def framed(example: Example, frame: Frame) -> Example:
+    prompt, completion = pair_of(example)
+    return {"prompt": prompt + frame.separator, "completion": frame.lead + completion + frame.stop}
 
 
-def texts_of(checked: Checked, key: str) -> Iterator[tuple[int, str]]:
-    for row in checked.rows:
-        text = example_at(checked.file, row).get(key)
-        if isinstance(text, str):
-            yield int(row["line"]), text
+def unframed(example: Example, frame: Frame) -> tuple[str, str]:
+    """The question and the answer of a framed example."""
+    prompt, completion = example["prompt"], example["completion"]
+    return prompt.removesuffix(frame.separator), completion.removesuffix(frame.stop).removeprefix(frame.lead)
 
 
-def common_ending(texts: Iterable[str]) -> str:
-    """The longest text with which all of them end, but for letters and digits at its beginning."""
-    common: str | None = None  # read from behind
+def frame_for(pairs: Callable[[], Iterable[tuple[str, str]]], encode: Encode) -> Frame:
+    """The marks that stand in none of the texts, that the tokenizer keeps apart from them, of the fewest tokens.
+
+    `pairs` gives all questions and answers, each time anew. Raises FinetuneError where none of the candidates will do.
+    """
+    some = list(islice(pairs(), SAMPLE))
+    prompts, answers = [prompt for prompt, _ in some], [answer for _, answer in some]
+    separator = best("separator", SEPARATORS, (prompt for prompt, _ in pairs()), prompts, encode)
+    leads = [lead for lead in LEADS if keeps_apart([separator], [lead + answer for answer in answers], encode)]
+    lead = min(leads or LEADS, key=lambda lead: sum(len(encode(lead + answer)) for answer in answers))
+    stop = best("stop", STOPS, (answer for _, answer in pairs()), [lead + answer for answer in answers], encode)
+    return Frame(separator, lead, stop)
+
+
+def best(name: str, candidates: Sequence[str], texts: Iterable[str], sample: Sequence[str], encode: Encode) -> str:
+    """The candidate of the fewest tokens that no text holds and that stays apart behind those of a sample."""
+    left = list(candidates)
     for text in texts:
-        back = text[: -LONGEST - 1 : -1]
-        pairs = zip(back if common is None else common, back, strict=False)
-        common = "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-        if not common:
-            return ""
-    ending = (common or "")[::-1]
-    return ending[next((n for n, letter in enumerate(ending) if not letter.isalnum()), len(ending)) :]
+        left = [candidate for candidate in left if candidate.strip(" ") not in text]
+    apart = [candidate for candidate in left if keeps_apart(sample, [candidate], encode)]
+    if not (apart or left):
+        raise FinetuneError(
+            f"Every {name} that is known stands in the data: {', '.join(map(repr, candidates))}.",
+            "Remove one of them from the raw data, or train on chat: data.target.",
+        )
+    return min(apart or left, key=lambda candidate: len(encode(candidate)))
+
+
+def keeps_apart(firsts: Sequence[str], seconds: Sequence[str], encode: Encode) -> bool:
+    """Whether the tokens of two texts are the same together and alone."""
+    return all(encode(first + second) == encode(first) + encode(second) for first in firsts for second in seconds)

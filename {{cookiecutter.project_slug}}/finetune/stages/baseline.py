@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from finetune.data.completions import Frame, unframed
 from finetune.data.examples import Example, text_of
+from finetune.data.frames import Frame, unframed
 from finetune.errors import FinetuneError
 from finetune.params import Params
 from finetune.paths import PREPARED, PREPARED_REPORT

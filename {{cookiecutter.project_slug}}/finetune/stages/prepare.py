@@ -12,8 +12,8 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from finetune.data.codes import codes_for, table_of
-from finetune.data.completions import frame_for, framed, pair_of
 from finetune.data.examples import Example
+from finetune.data.frames import frame_for, framed, pair_of
 from finetune.data.pieces import Progress
 from finetune.data.prompts import Template, cell_text, fingerprint_of
 from finetune.data.readers import Note, Row, read_rows

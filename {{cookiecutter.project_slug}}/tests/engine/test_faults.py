@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -334,6 +335,29 @@ def test_a_failure_in_validation_names_the_line(provider: Server, project: Path)
     assert "data/prepared/train.jsonl:4" in str(error)
     assert "--again" in str(error)
     assert not (project / MODEL).exists()
+
+
+@pytest.mark.parametrize("status", ["paused", "pre_flight", "pending"])
+def test_a_status_that_is_no_end_is_waited_for(
+    status: str, home: Path, provider: Server, project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """OpenAI's `paused` waits for a person, who is told how; what other servers call a wait is one."""
+    looks = 0
+
+    def still(call: str, content: bytes) -> bytes:
+        nonlocal looks
+        if not re.fullmatch(STEPS["jobs.retrieve"][1], call) or looks == 5:
+            return content
+        looks += 1
+        return re.sub(rb'"status":"\w+"', b'"status":"%s"' % status.encode(), content)
+
+    assert run(upload) is None
+    provider.plan = Plan(rewrite=still)
+    assert run(train) is None
+    assert looks == 5
+    told = capfd.readouterr().err
+    assert told.count("Go on with: finetune jobs resume ftjob-") == (status == "paused")
+    assert_paid_once(home, project, told)
 
 
 def test_eight_hours_of_waiting_are_a_few_requests_and_no_memory(
