@@ -1,0 +1,49 @@
+"""What the base model is asked: the question, and, where they are asked for, examples before it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune.errors import FinetuneError
+from finetune.paths import PREPARED
+from finetune.record import write_jsonl
+from finetune.stages.baseline import few, opened
+
+
+def example(question: str, answer: str) -> dict[str, Any]:
+    roles = {"system": "Be brief.", "user": question, "assistant": answer}
+    return {"messages": [{"role": role, "content": text} for role, text in roles.items()]}
+
+
+@pytest.fixture(autouse=True)
+def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(PREPARED / "train.jsonl", [example(f"q{n}", answer) for n, answer in enumerate("aaabbc")])
+
+
+def test_examples_are_of_each_answer_before_a_second_of_any() -> None:
+    answers = ["".join(one["messages"][-1]["content"] for one in few(count)) for count in (0, 2, 3, 5, 99)]
+    assert answers == ["", "ab", "abc", "abcab", "abcaba"]
+
+
+def test_examples_stand_after_the_system_message_and_before_the_question() -> None:
+    shots = [turn for one in few(1) for turn in one["messages"][1:]]
+    told = opened(example("what now?", "x")["messages"][:-1], shots)
+    assert [(turn["role"], turn["content"]) for turn in told] == [
+        ("system", "Be brief."),
+        ("user", "q0"),
+        ("assistant", "a"),
+        ("user", "what now?"),
+    ]
+    assert [turn["role"] for turn in opened([{"role": "user", "content": "hi"}], shots)] == [
+        "user",
+        "assistant",
+        "user",
+    ]
+
+
+def test_examples_are_for_chat_alone() -> None:
+    write_jsonl(PREPARED / "train.jsonl", [{"prompt": "q", "completion": "a"}])
+    with pytest.raises(FinetuneError, match="chat examples"):
+        few(1)
