@@ -12,7 +12,7 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*head, box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table = Table(*head, show_header=any(head), box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
     Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False).print(table)

@@ -5,6 +5,7 @@ import datetime
 import re
 import shutil
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from importlib.util import find_spec
@@ -19,7 +20,6 @@ from finetune.provider.connect import Connection, connect
 from finetune.provider.offers import refuse_too_late, refuse_unfit, warning_of_shutdown
 from finetune.stages.history import git, project_id
 
-PACKAGES = ("openai", "dvc", "tiktoken", "pandas", "torch", "transformers", "peft")  # that change what comes out
 ROOM = 5e9  # bytes: the engine, a base of 135M and a few fine-tunes
 
 Check = dict[str, Any]
@@ -43,19 +43,7 @@ def examine(ask: bool) -> Iterator[Check]:
 
 def of_machine() -> Iterator[Check]:
     yield fine("Python", sys.version.split()[0])
-    pinned = dict(
-        re.findall(r"^([\w.-]+)==(\S+)", "".join(map(read, sorted(Path.cwd().glob("constraints*.txt")))), re.MULTILINE)
-    )
-    others = [
-        f"{name} {installed(name)} (pinned {pinned[name]})"
-        for name in PACKAGES
-        if name in pinned and installed(name) not in (None, pinned[name])
-    ]
-    found = ", ".join(f"{name} {version}" for name in PACKAGES if (version := installed(name)))
-    if others:
-        yield warning("packages", ", ".join(others), "Install what is pinned: make setup")
-    else:
-        yield fine("packages", found)
+    yield of_packages()
     if not git("rev-parse", "--git-dir"):
         yield warning("Git", "no repository here", "git init, then commit: DVC needs it, and fine-tunes are commits.")
     elif project_id() == "none":
@@ -67,6 +55,19 @@ def of_machine() -> Iterator[Check]:
         free = shutil.disk_usage(folder).free
         told = f"{free / 1e9:.0f} GB free at {folder}"
         yield fine(name, told) if free > ROOM else warning(name, told, "Make room, or set FINETUNE_HOME elsewhere.")
+
+
+def of_packages() -> Check:
+    """Whether what is installed is what the constraints pin: another version may give other bytes."""
+    pinned: dict[str, set[str]] = defaultdict(set)
+    for file in Path.cwd().glob("constraints*.txt"):
+        for name, version in re.findall(r"^([\w.-]+)==(\S+)", file.read_text(encoding="utf-8"), re.MULTILINE):
+            pinned[name].add(version)  # several, where the version of Python decides
+    versions = {name: found for name in pinned if (found := installed(name))}
+    others = [f"{name} {found}" for name, found in sorted(versions.items()) if found not in pinned[name]]
+    if others:
+        return warning("packages", f"not as pinned: {', '.join(others)}", "Install what is pinned: make setup")
+    return fine("packages", f"{len(versions)} as pinned")
 
 
 def of_remote() -> Check:
@@ -158,10 +159,6 @@ def installed(package: str) -> str | None:
         return metadata.version(package).split("+")[0]
     except metadata.PackageNotFoundError:
         return None
-
-
-def read(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
 
 
 def fine(check: str, found: str) -> Check:
