@@ -137,7 +137,7 @@ class Plan:
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
-    hang_seconds = 5.0
+    hang_seconds = 2.5
     client: subprocess.Popen | None = None
 
     def __init__(self, engine: str) -> None:

@@ -256,7 +256,7 @@ def test_two_machines_in_the_same_moment_end_with_one_job(
 ) -> None:
     """Other users' locks do not help there: both create, and the younger job is cancelled before it trains."""
     path = project / "params.yaml"
-    path.write_text(path.read_text(encoding="utf-8").replace("n_epochs: 1", "n_epochs: 50"), encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8").replace("n_epochs: 1", "n_epochs: 30"), encoding="utf-8")
     assert run(upload) is None
     shutil.copytree(project, tmp_path / "clone")
     known = provider_jobs(home)
