@@ -26,8 +26,6 @@ app = typer.Typer(
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(files.app, name="files")
 app.add_typer(models.app, name="models")
-for command in (show, compare, promote, doctor):
-    app.command()(command)
 
 
 def main() -> None:
@@ -308,6 +306,9 @@ def serve(
         reason = error.strerror or error
         raise FinetuneError(f"Cannot listen on {host}:{port}: {reason}.", "Choose another with --port.") from error
 
+
+for command in (show, compare, promote, doctor):
+    app.command()(command)
 
 if find_spec("finetune.engine"):  # a project may be generated without it
     app.command()(serve)

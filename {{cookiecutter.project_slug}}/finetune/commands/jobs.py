@@ -12,10 +12,9 @@ JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's ID, such as
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-def listed(job: Any) -> dict[str, Any]:
-    """A job as the commands show it."""
+def listed(job: Any, project: str) -> dict[str, Any]:
+    """A job as the commands show it, and whether it is of this project."""
     from finetune.provider.jobs import FINGERPRINT, PROJECT
-    from finetune.stages.history import project_id
 
     metadata = job.metadata or {}
     return {
@@ -26,7 +25,7 @@ def listed(job: Any) -> dict[str, Any]:
         "model": job.fine_tuned_model,
         "trained_tokens": job.trained_tokens,
         "fingerprint": metadata.get(FINGERPRINT),
-        "this_project": metadata.get(PROJECT) == project_id(),
+        "this_project": metadata.get(PROJECT) == project,
     }
 
 
@@ -44,9 +43,11 @@ def list_jobs(
 
     from finetune.params import load_params
     from finetune.provider.connect import connect
+    from finetune.stages.history import project_id
 
     with connect(load_params().provider) as connection:
-        found = map(listed, connection.control.fine_tuning.jobs.list(limit=limit))
+        project = project_id()
+        found = (listed(job, project) for job in connection.control.fine_tuning.jobs.list(limit=limit))
         jobs = list(islice((job for job in found if job["this_project"] or not mine), limit))
     if as_json:
         print_json(jobs)
@@ -73,6 +74,7 @@ def show_job(job: JobId, as_json: AsJson = False) -> None:
     """Show a job with its hyperparameters, its checkpoints and its latest events."""
     from finetune.params import load_params
     from finetune.provider.connect import connect
+    from finetune.stages.history import project_id
 
     with connect(load_params().provider) as connection:
         jobs = connection.control.fine_tuning.jobs
@@ -80,12 +82,11 @@ def show_job(job: JobId, as_json: AsJson = False) -> None:
         checkpoints = list(jobs.checkpoints.list(job))
         events = jobs.list_events(job, limit=10).data
     if as_json:
-        shown = {name: [one.model_dump(mode="json") for one in many] for name, many in (("checkpoints", checkpoints),)}
-        print_json(
-            found.model_dump(mode="json") | shown | {"events": [event.model_dump(mode="json") for event in events]}
-        )
+        more: dict[str, list[Any]] = {"checkpoints": checkpoints, "events": events}
+        lists = {name: [one.model_dump(mode="json") for one in many] for name, many in more.items()}
+        print_json(found.model_dump(mode="json") | lists)
         return
-    facts = listed(found) | {
+    facts = listed(found, project_id()) | {
         "created_at": when(found.created_at),
         "finished_at": when(found.finished_at),
         "hyperparameters": found.hyperparameters and found.hyperparameters.model_dump_json(exclude_none=True),

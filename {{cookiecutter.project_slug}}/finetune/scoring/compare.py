@@ -17,20 +17,25 @@ def interval(scores: Sequence[float]) -> tuple[float, float]:
     to draw from: the interval is then the mean itself.
     """
     import numpy as np
-    from scipy.stats import bootstrap
     from statsmodels.stats.proportion import proportion_confint
 
-    values = np.asarray(scores, float)
     if is_binary(scores):
-        low, high = proportion_confint(values.sum(), len(values), 1 - LEVEL, method="wilson")
-    elif len(values) < 2 or np.ptp(values) == 0:
-        low = high = values.mean()
+        low, high = proportion_confint(sum(scores), len(scores), 1 - LEVEL, method="wilson")
     else:
-        drawn = bootstrap(
-            (values,), np.mean, confidence_level=LEVEL, n_resamples=RESAMPLES, rng=np.random.default_rng(0)
-        )
-        low, high = drawn.confidence_interval
+        low, high = drawn_interval(np.asarray(scores, float))
     return rounded(low), rounded(high)
+
+
+def drawn_interval(values: Any) -> tuple[float, float]:
+    """The 95 % interval of a mean by BCa bootstrap (seeded); the mean itself where there is nothing to draw from."""
+    import numpy as np
+    from scipy.stats import bootstrap
+
+    if len(values) < 2 or np.ptp(values) == 0:
+        return values.mean(), values.mean()
+    seeded = np.random.default_rng(0)
+    found = bootstrap((values,), np.mean, confidence_level=LEVEL, n_resamples=RESAMPLES, rng=seeded).confidence_interval
+    return found.low, found.high
 
 
 def lift(before: Sequence[float], after: Sequence[float]) -> dict[str, Any]:
@@ -41,7 +46,7 @@ def lift(before: Sequence[float], after: Sequence[float]) -> dict[str, Any]:
     settle a difference of this size (two-sided t test, power 0.8), None where there is none.
     """
     import numpy as np
-    from scipy.stats import bootstrap, permutation_test
+    from scipy.stats import permutation_test
     from statsmodels.stats.contingency_tables import mcnemar
     from statsmodels.stats.proportion import proportion_confint
 
@@ -52,13 +57,8 @@ def lift(before: Sequence[float], after: Sequence[float]) -> dict[str, Any]:
         # No row changed: how many would in a larger set is bounded as for an event that was never seen.
         bound = proportion_confint(0, len(changes), 1 - LEVEL, method="beta")[1]
         low, high = -bound, bound
-    elif np.ptp(changes) == 0:
-        low = high = changes.mean()
     else:
-        drawn = bootstrap(
-            (changes,), np.mean, confidence_level=LEVEL, n_resamples=RESAMPLES, rng=np.random.default_rng(0)
-        )
-        low, high = drawn.confidence_interval
+        low, high = drawn_interval(changes)
     if is_binary([*before, *after]):
         test, p_value = "McNemar, exact", mcnemar([[0, wins], [losses, 0]], exact=True).pvalue
     elif wins + losses == 0 or len(changes) < 2:

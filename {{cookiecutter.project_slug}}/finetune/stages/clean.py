@@ -42,7 +42,8 @@ def unneeded(connection: Connection) -> list[dict[str, Any]]:
     This project's are the jobs that bear its mark, with what they made and were made of, and the files that this clone
     uploaded. What a job of another project uses is none of them. Raises FinetuneError in a project without a commit.
     """
-    if project_id() == "none":
+    project = project_id()
+    if project == "none":
         raise FinetuneError("This project has no commit yet, so nothing in it is named by one.", "Commit first.")
     kept = needed()
     control = connection.control
@@ -50,11 +51,12 @@ def unneeded(connection: Connection) -> list[dict[str, Any]]:
     ours = [
         job
         for job in jobs
-        if (metadata := job.metadata or {}).get(PROJECT) == project_id()
+        if (metadata := job.metadata or {}).get(PROJECT) == project
         and metadata.get(FINGERPRINT) not in kept.fingerprints
         and job.status in ENDED
     ]
-    in_use = {file for job in jobs if job not in ours for file in files_of(job)} | kept.files
+    our_ids = {job.id for job in ours}
+    in_use = {file for job in jobs if job.id not in our_ids for file in files_of(job)} | kept.files
     models: dict[str, str] = {}
     files: dict[str, str] = {}
     for job in ours:

@@ -10,7 +10,7 @@ from finetune.paths import MODEL
 from finetune.record import read_json, read_jsonl
 from finetune.scoring.compare import lift, verdict
 from finetune.stages.evaluate import PREDICTIONS, scores
-from finetune.stages.history import git
+from finetune.stages.history import record_at
 
 SHOWN = ("model", "base", "seed", "hyperparameters", "trained_tokens", "usd", "verdict")
 
@@ -54,12 +54,7 @@ def at(revision: str | None) -> tuple[dict[str, Any], Rows]:
     """The record and the tuned model's predictions of a commit, or those that lie here."""
     if revision is None:
         return read_json(MODEL, "train"), read_jsonl(PREDICTIONS, "evaluate")
-    text = git("show", f"{revision}:./{MODEL.as_posix()}")
-    if not text:
-        raise FinetuneError(
-            f"Git finds no {MODEL} at {revision!r}.", "List the commits that have one: git log --oneline -- models/"
-        )
-    return json.loads(text), [json.loads(line) for line in predictions_at(revision).splitlines()]
+    return record_at(revision), [json.loads(line) for line in predictions_at(revision).splitlines()]
 
 
 def predictions_at(revision: str) -> str:

@@ -4,6 +4,7 @@ import json
 import subprocess
 from typing import Any
 
+from finetune.errors import FinetuneError
 from finetune.paths import FILES, MODEL
 
 
@@ -16,6 +17,17 @@ def git(*arguments: str) -> str:
 def project_id() -> str:
     """The hash of the first commit, which all clones share; "none" before it."""
     return (git("rev-list", "--max-parents=0", "HEAD").split() or ["none"])[-1]
+
+
+def record_at(revision: str) -> dict[str, Any]:
+    """The model's record as it was committed. Raises FinetuneError where the revision holds none."""
+    text = git("show", f"{revision}:./{MODEL.as_posix()}")
+    if not text:
+        raise FinetuneError(
+            f"{revision!r} holds no fine-tune: Git finds no {MODEL} there.",
+            f"Name a commit or a tag that holds a fine-tune; list them with: git log --oneline -- {MODEL}",
+        )
+    return dict(json.loads(text))
 
 
 def committed() -> list[dict[str, Any]]:

@@ -1,12 +1,8 @@
 """What a fine-tune starts from: a base model, a fine-tuned one, or the model of an earlier commit."""
 
-import json
-import subprocess
-from typing import Any
-
 from finetune.errors import FinetuneError
 from finetune.params import Params
-from finetune.paths import MODEL
+from finetune.stages.history import record_at
 
 
 def start_of(params: Params) -> tuple[str, list[str]]:
@@ -26,15 +22,3 @@ def start_of(params: Params) -> tuple[str, list[str]]:
                 f"Set {'provider.name' if key == 'provider' else 'train.base'} to that, or choose another commit.",
             )
     return record["model"], [*record.get("lineage", []), record["model"]]
-
-
-def record_at(revision: str) -> dict[str, Any]:
-    """The model's record as it was committed."""
-    command = ["git", "show", f"{revision}:./{MODEL.as_posix()}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise FinetuneError(
-            f"train.from is {revision!r}, and Git finds no {MODEL} there: {done.stderr.strip() or 'no reason given'}",
-            "Name a commit or a tag that holds a fine-tune; list them with: git log --oneline -- models/model.json",
-        )
-    return dict(json.loads(done.stdout))

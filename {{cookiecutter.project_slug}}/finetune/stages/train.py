@@ -3,7 +3,6 @@
 import datetime
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from finetune.report.progress import progress_bar, say
 from finetune.stages import ledger
 from finetune.stages.budget import entry, refuse_over_budget, refuse_over_total
 from finetune.stages.choose import choose
-from finetune.stages.history import project_id
+from finetune.stages.history import git, project_id
 from finetune.stages.lineage import start_of
 
 if TYPE_CHECKING:
@@ -49,11 +48,10 @@ def run(params: Params, again: bool = False) -> dict[str, Any]:
         refuse_too_late(params, datetime.date.today())
         refuse_over_total(params)
 
-    with connect(params.provider) as connection:
-        check_files_exist(connection, files)
-        request = request_of(params, connection, ask, files, mark)
-        try:
-            job = ensure_job(connection, mark, request, again, say, may_create)
+    try:
+        with connect(params.provider) as connection:
+            check_files_exist(connection, files)
+            job = ensure_job(connection, mark, request_of(params, connection, ask, files, mark), again, say, may_create)
             try:
                 with progress_bar("train") as progress:
                     job = follow(connection, job, progress, say)
@@ -64,14 +62,13 @@ def run(params: Params, again: bool = False) -> dict[str, Any]:
                 )
                 raise
             return keep(connection, job, params, mark, lineage)
-        except FinetuneError as error:
-            raise FinetuneError(error.what, error.remedy + former_record()) from error
+    except FinetuneError as error:
+        raise FinetuneError(error.what, error.remedy + former_record()) from error
 
 
 def former_record() -> str:
     """How the record and weights of the last commit come back, if there are any: DVC cleared them away for this run."""
-    kept = subprocess.run(["git", "cat-file", "-e", f"HEAD:./{MODEL.as_posix()}"], capture_output=True, check=False)
-    if kept.returncode != 0 or MODEL.exists():
+    if MODEL.exists() or not git("show", f"HEAD:./{MODEL.as_posix()}"):
         return ""
     return f"\n  → The former model comes back with: git checkout {MODEL} {CURVES} && dvc checkout train"
 
