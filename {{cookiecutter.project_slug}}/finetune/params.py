@@ -126,13 +126,38 @@ class Train(Section):
     budget: Budget = Budget()
 
 
+Task = Literal["classify", "extract", "generate"]
+
+
+class Also(Section):
+    """A further test file of chat examples, on which the tuned model may be worse by `margin` at most."""
+
+    file: str
+    task: Task
+    margin: Annotated[float, Field(ge=0, le=1)]
+
+
+class Judge(Section):
+    """A model that says which of two answers is better."""
+
+    model: str
+    instructions: str | None = None
+
+
 class Evaluate(Section):
-    task: Literal["classify", "extract", "generate"] = "classify"
+    task: Task = "classify"
+    beta: Annotated[float, Field(gt=0)] | None = None
     few_shot: Annotated[int, Field(ge=0, le=100)] = 0
+    compare: list[str] = []
+    also: dict[str, Also] = {}
+    graders: dict[str, dict[str, Any]] = {}
+    judge: Judge | None = None
     require: dict[str, str] = {}
     max_tokens: Annotated[int, Field(ge=1)]
     temperature: Annotated[float, Field(ge=0, le=2)]
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] = 20
     concurrency: Annotated[int, Field(ge=1, le=500)]
+    batch: bool = False
 
 
 class Params(Section):

@@ -8,7 +8,8 @@ import pytest
 from finetune.errors import FinetuneError
 from finetune.paths import PREPARED
 from finetune.record import write_jsonl
-from finetune.stages.baseline import few, opened
+from finetune.stages.ask import opened
+from finetune.stages.baseline import few
 
 
 def example(question: str, answer: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ else:
 
 FILE = Path(__file__).parent / "models.toml"
 OWN = Path("models.toml")  # the project's own entries, in the current folder
+PRICES = ("training", "input", "cached_input", "output", "base_input", "base_output")
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -52,12 +53,12 @@ def base_name(model: str) -> str:
 def look_up(model: str, provider: str) -> Base:
     """What the catalogue and the project's own entries know of a model, by its base, at a provider.
 
-    Training at home costs nothing.
+    What is done at home costs nothing.
 
     Raises FinetuneError when the catalogue was edited into something that cannot be read.
     """
     name = base_name(model)
-    known: dict[str, Any] = {"training": 0.0} if provider == "local" else {}
+    known: dict[str, Any] = dict.fromkeys(PRICES, 0.0) if provider == "local" else {}
     for file in (FILE, OWN):
         entry = entry_of(file, name)
         known |= {key: value for key, value in entry.items() if not isinstance(value, dict)} | entry.get(provider, {})

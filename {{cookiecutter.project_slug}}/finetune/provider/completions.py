@@ -1,49 +1,30 @@
-"""Many answers from one model: asked side by side, kept on disk, given back in order."""
+"""Many answers from one model: asked side by side as fast as the provider bears, kept on disk, given back in order."""
 
-import hashlib
 import json
-import sqlite3
-import threading
-from collections.abc import Callable, Sequence
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 from finetune.errors import FinetuneError
 from finetune.params import Evaluate
-from finetune.paths import user_home
-from finetune.provider.connect import Connection
+from finetune.provider.answers import Answer, Kept, answer_of, kept_answers, key_of
+from finetune.provider.batches import answer_batch
+from finetune.provider.connect import FINAL, Connection
+from finetune.provider.pace import Pace
 
-Messages = Sequence[dict[str, str]]
+if TYPE_CHECKING:
+    from openai import APIStatusError
 
+Messages = Sequence[dict[str, Any]]
+Progress = Callable[[int, int, str], None]
 
-def answers_path() -> Path:
-    """Beside the engine's state, but no part of it: answers of hosted models are kept here too."""
-    return user_home() / "answers.db"
-
-
-class Answers:
-    """Answers of former runs by provider, model and request, shared by all projects of this user."""
-
-    def __init__(self) -> None:
-        path = answers_path()
-        self.lock = threading.Lock()
-        self.db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-        path.chmod(0o600)
-        self.db.execute("PRAGMA journal_mode=WAL")
-        self.db.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT)")
-
-    def get(self, key: str) -> str | None:
-        with self.lock:
-            row = self.db.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
-        return row[0] if row else None
-
-    def put(self, key: str, answer: str) -> None:
-        with self.lock:
-            self.db.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, answer))
-
-    def close(self) -> None:
-        self.db.close()
+ATTEMPTS = 6  # for a request that the provider stumbles over
+PATIENCE = 600  # seconds without a single answer, while the provider says to wait
+UNANSWERED = 20  # requests that come to nothing before anything was answered: the request itself is wrong
+OF_THIS_REQUEST = (400, 413, 422)  # refusals of what one request holds, as too long a prompt: others may do
+PASSING = (408, 409)  # refusals that a second try may not meet
 
 
 def answer_all(
@@ -52,13 +33,15 @@ def answer_all(
     prompts: Sequence[Messages | str],
     settings: Evaluate,
     seed: int,
-    progress: Callable[[int, int, str], None],
+    progress: Progress,
     stop: str | None = None,
-) -> list[str]:
+    top_logprobs: int = 0,
+) -> list[Answer]:
     """The model's answer to each prompt, in their order: chat for messages, up to `stop` for texts to complete.
 
-    What was answered before is not asked again, so a killed run goes on where it was. The first request that fails for
-    good ends the run with its error; answers that came before it are kept.
+    What was answered before is not asked again, so a killed run goes on where it was. A request that the provider
+    refuses for what it holds comes back as an answer with an `error`; where it refuses all, or what would fail any, as a
+    wrong key, the run ends with its error: what was answered until then is kept.
     """
     request: dict[str, Any] = {
         "model": model,
@@ -67,47 +50,136 @@ def answer_all(
         "max_tokens" if stop is not None else connection.profile.max_tokens_name: settings.max_tokens,
     }
     if stop is not None:
-        request |= {"stop": stop}
-    try:
-        return ask_side_by_side(connection, request, prompts, settings.concurrency, progress)
-    except sqlite3.Error as error:
-        raise FinetuneError(
-            f"Cannot keep the answers in {answers_path()}: {error}.",
-            "Make room or mend the permissions, then run the same command again.",
-        ) from error
+        request |= {"stop": stop} | ({"logprobs": min(5, top_logprobs)} if top_logprobs else {})
+    elif top_logprobs:
+        request |= {"logprobs": True, "top_logprobs": top_logprobs}
+    return ask_all(
+        connection,
+        [request | ({"prompt": p} if isinstance(p, str) else {"messages": list(p)}) for p in prompts],
+        settings,
+        progress,
+    )
+
+
+def ask_all(
+    connection: Connection, requests: Sequence[dict[str, Any]], settings: Evaluate, progress: Progress
+) -> list[Answer]:
+    """The answer to each request body, in their order; one that is there twice is sent once."""
+    keys = [key_of(connection.identity, request) for request in requests]
+    found: dict[str, Answer] = {}
+    with kept_answers() as kept:
+        wanted = {}
+        for key, request in zip(keys, requests, strict=True):
+            answer = kept.get(key)
+            if answer is None:
+                wanted[key] = request
+            else:
+                found[key] = answer
+        if wanted and settings.batch:
+            found |= ask_in_a_batch(connection, wanted, kept, progress)
+        elif wanted:
+            found |= ask_side_by_side(connection, wanted, kept, settings.concurrency, progress, known=len(found))
+        refuse_if_none(list(found.values()))
+    return [found[key] for key in keys]
+
+
+def ask_in_a_batch(
+    connection: Connection, wanted: Mapping[str, dict[str, Any]], kept: Kept, progress: Progress
+) -> dict[str, Answer]:
+    """The answers by their keys, from the provider's batches at half the price."""
+    found = {}
+    for key, body in answer_batch(connection, dict(wanted), progress).items():
+        answer = failed(body["error"]) if "error" in body else answer_of(body, None)
+        if not answer.error:
+            kept.put(key, answer)
+        found[key] = answer
+    return found
+
+
+def failed(error: Any) -> Answer:
+    """An answer that there is none, for the reason that the API's error object gives."""
+    said = error if isinstance(error, Mapping) else {"message": str(error)}
+    return Answer("", error=": ".join(str(said[key]) for key in ("code", "message") if said.get(key)) or "refused")
 
 
 def ask_side_by_side(
     connection: Connection,
-    request: dict[str, Any],
-    prompts: Sequence[Messages | str],
+    wanted: Mapping[str, dict[str, Any]],
+    kept: Kept,
     concurrency: int,
-    progress: Callable[[int, int, str], None],
-) -> list[str]:
-    """The answers in the order of the prompts; each is kept as soon as it is there."""
-    answers = Answers()
-
-    def ask(prompt: Messages | str) -> str:
-        asked = {"prompt": prompt} if isinstance(prompt, str) else {"messages": list(prompt)}
-        identity = {"provider": connection.identity, **request, **asked}
-        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        kept = answers.get(key)
-        if kept is None:
-            if isinstance(prompt, str):
-                kept = connection.client.completions.create(**request, prompt=prompt).choices[0].text
-            else:
-                completion = connection.client.chat.completions.create(**request, messages=cast("Any", list(prompt)))
-                kept = completion.choices[0].message.content or ""
-            answers.put(key, kept)
-        return kept
-
-    with ThreadPoolExecutor(concurrency) as pool:
-        futures = [pool.submit(ask, prompt) for prompt in prompts]
+    progress: Progress,
+    known: int,
+) -> dict[str, Answer]:
+    """The answers by their keys; each is kept as soon as it is there. `known` are answered already."""
+    pace = Pace(concurrency)
+    found: dict[str, Answer] = {}
+    with ThreadPoolExecutor(min(concurrency, len(wanted))) as pool:
+        futures = {pool.submit(ask, connection, request, pace): key for key, request in wanted.items()}
         try:
             for done, future in enumerate(as_completed(futures), 1):
-                future.result()
-                progress(done, len(prompts), "answers")
+                key, answer = futures[future], future.result()
+                found[key] = answer
+                if not answer.error:
+                    kept.put(key, answer)
+                elif done == UNANSWERED and not known:
+                    refuse_if_none(list(found.values()))
+                lost = sum(bool(answer.error) for answer in found.values())
+                progress(done, len(wanted), f"answers, {lost} refused" if lost else "answers")
         finally:
+            pace.stop()
             pool.shutdown(cancel_futures=True)
-            answers.close()
-    return [future.result() for future in futures]
+    return found
+
+
+def refuse_if_none(answers: Sequence[Answer]) -> None:
+    """Raises FinetuneError where there are answers and each is an error."""
+    if answers and all(answer.error for answer in answers):
+        raise FinetuneError(
+            f"The provider refused all {len(answers)} questions asked so far: {answers[0].error}",
+            "Mend what it names; a server without log-probabilities wants evaluate.top_logprobs: 0.",
+        )
+
+
+def ask(connection: Connection, request: dict[str, Any], pace: Pace) -> Answer:
+    """The answer to one request, asked again where the provider stumbles or says to wait.
+
+    Raises the SDK's error for what any request would meet.
+    """
+    import openai
+
+    client = connection.client.with_options(max_retries=0)  # the pace is ours
+    api = client.completions if "prompt" in request else client.chat.completions
+    first, stumbles = time.monotonic(), 0
+    while True:
+        with pace.turn() as began:
+            try:
+                answer = api.with_raw_response.create(**request)
+                seconds = float(answer.headers.get("openai-processing-ms") or 0) / 1000 or time.monotonic() - began
+                found = answer_of(json.loads(answer.content), round(seconds, 3))
+                pace.went_well(answer.headers, (found.prompt_tokens or 0) + (found.completion_tokens or 0))
+                return found
+            except openai.RateLimitError as error:
+                if error.code in FINAL or time.monotonic() - pace.answered_at > PATIENCE:
+                    raise
+                pace.was_refused(began, error.response.headers)
+                continue
+            except openai.APIStatusError as error:
+                if error.status_code in OF_THIS_REQUEST:
+                    return refusal(error)
+                if error.status_code < 500 and error.status_code not in PASSING:
+                    raise
+                stumbles += 1
+                if stumbles == ATTEMPTS:
+                    if pace.answered_at > first:  # others were answered meanwhile: it is this one
+                        return refusal(error)
+                    raise
+            except openai.APIConnectionError:
+                stumbles += 1
+                if stumbles == ATTEMPTS:
+                    raise
+        pace.stopped.wait(min(8.0, 0.5 * 2**stumbles) * random.uniform(0.75, 1))
+
+
+def refusal(error: "APIStatusError") -> Answer:
+    said = error.body.get("message") if isinstance(error.body, dict) else None
+    return Answer("", error=f"{error.status_code} {error.code or ''}: {said or type(error).__name__}")

@@ -1,15 +1,27 @@
 """The kinds of task: what each row's score is, and which metrics are told of all."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any, Literal
 
 from finetune.scoring.classify import classification, label_of
 from finetune.scoring.compare import interval, lift, verdict
 from finetune.scoring.extract import extraction
 from finetune.scoring.generate import generation
+from finetune.scoring.probabilities import calibration_rows, class_probabilities, confidences, probability_metrics
 
 Task = Literal["classify", "extract", "generate"]
+Tops = Sequence[Sequence[tuple[str, float]]]  # of each token the chosen one, then its alternatives
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes in the order that tables show them, and each as the model writes it: itself, or its code."""
+
+    names: list[str]
+    written: list[str]
+    beta: float | None = None
 
 
 @dataclass(frozen=True)
@@ -20,34 +32,63 @@ class Scored:
     rows: list[float]
     metrics: dict[str, Any]
     predicted: list[str]  # the class that each answer names, or the answer itself
-    classes: list[dict[str, Any]]  # precision, recall and F1 of each class; none but for classify
+    classes: list[dict[str, Any]] = field(default_factory=list)  # precision, recall and F1 of each class; for classify
+    calibration: list[dict[str, Any]] = field(default_factory=list)  # where log-probabilities came with the answers
+    confidence: list[float] = field(default_factory=list)  # likewise: in what was answered
 
 
-def score(task: Task, expected: Sequence[str], answered: Sequence[str], labels: Sequence[str]) -> Scored:
-    """The scores of answers; `labels` are the classes, for classify. Raises ValueError without a row."""
+def score(
+    task: Task,
+    expected: Sequence[str],
+    answered: Sequence[str],
+    classes: Classes | None = None,
+    tops: Sequence[Tops] | None = None,
+) -> Scored:
+    """The scores of answers. `classes` are those of classify, by default all that are expected; `tops` has the
+    log-probabilities of each answer's tokens. Raises ValueError without a row."""
     if not expected:
         raise ValueError("there is no row to score")
     if task == "extract":
         rows, metrics = extraction(expected, answered)
-        return Scored("f1", rows, metrics, list(answered), [])
+        return Scored("f1", rows, metrics, list(answered))
     if task == "generate":
         rows, told = generation(expected, answered)
-        return Scored("chrf", rows, dict(told), list(answered), [])
-    predicted = [label_of(answer, labels) for answer in answered]
-    found = classification(expected, predicted, labels)
-    classes = found.pop("classes")
+        return Scored("chrf", rows, dict(told), list(answered))
+    return classified(expected, answered, classes or Classes(sorted(set(expected)), sorted(set(expected))), tops)
+
+
+def classified(
+    expected: Sequence[str], answered: Sequence[str], classes: Classes, tops: Sequence[Tops] | None
+) -> Scored:
+    """The scores of answers that name a class; `expected` are names, `answered` as the model writes."""
+    spelled = dict(zip(classes.written, classes.names, strict=True))
+    predicted = [spelled.get(found := label_of(answer, classes.written), found) for answer in answered]
+    names = [*classes.names, *sorted(set(expected) - set(classes.names))]  # a class that nobody declared
+    metrics = classification(expected, predicted, names, classes.beta)
+    table = metrics.pop("classes")
+    rows = [float(a == b) for a, b in zip(expected, predicted, strict=True)]
+    if not tops or not any(tops):
+        return Scored("accuracy", rows, metrics, predicted, table)
+    written = [*classes.written, *names[len(classes.written) :]]
+    probabilities = class_probabilities(tops, written)
     return Scored(
-        "accuracy", [float(a == b) for a, b in zip(expected, predicted, strict=True)], found, predicted, classes
+        "accuracy",
+        rows,
+        metrics | probability_metrics(expected, probabilities, names),
+        predicted,
+        table,
+        calibration_rows(expected, probabilities, names),
+        confidences(predicted, probabilities, names),
     )
 
 
-def report(models: dict[str, Scored]) -> dict[str, Any]:
+def report(models: Mapping[str, Scored]) -> dict[str, Any]:
     """The metrics of each model with the interval of the first, and what `tuned` is better by than each of the others.
 
     Flat and small, so that `dvc metrics diff` reads well: `tuned.accuracy`, `tuned.accuracy_low`, `lift.p_value`.
     """
     tuned = models["tuned"]
-    told: dict[str, Any] = {"n": len(tuned.rows)}
+    told: dict[str, Any] = {"n": len(tuned.rows), "metric": tuned.name}
     for name, scored in models.items():
         low, high = interval(scored.rows)
         told[name] = {**scored.metrics, f"{scored.name}_low": low, f"{scored.name}_high": high}
@@ -58,4 +99,30 @@ def report(models: dict[str, Scored]) -> dict[str, Any]:
             size = {tuned.name: found["lift"], f"{tuned.name}_low": found["low"], f"{tuned.name}_high": found["high"]}
             rest = {k: found[k] for k in ("p_value", "test", "wins", "losses", "more_rows") if found[k] is not None}
             told[key] = {**size, **rest, "verdict": words}
+    return told
+
+
+def pairs(models: Mapping[str, Scored]) -> list[dict[str, Any]]:
+    """What each model is better by than each that comes before it."""
+    told = []
+    for (against, one), (model, other) in combinations(models.items(), 2):
+        found = lift(one.rows, other.rows)
+        words = verdict(other.name, found, len(other.rows))
+        kept = {key: found[key] for key in ("low", "high", "p_value", "test")}
+        told.append(
+            {"model": model, "against": against, "n": len(other.rows), "difference": found["lift"], **kept}
+            | {"verdict": words}
+        )
+    return told
+
+
+def by_group(models: Mapping[str, Scored], groups: Sequence[str]) -> list[dict[str, Any]]:
+    """Each model's score over the rows of each group, with its interval; the largest group first."""
+    counts = sorted(((groups.count(group), group) for group in set(groups)), key=lambda one: (-one[0], one[1]))
+    told = []
+    for n, group in counts:
+        for model, scored in models.items():
+            rows = [value for value, theirs in zip(scored.rows, groups, strict=True) if theirs == group]
+            low, high = interval(rows)
+            told.append({"group": group, "model": model, "n": n, "score": round(sum(rows) / n, 4), "low": low, "high": high})
     return told

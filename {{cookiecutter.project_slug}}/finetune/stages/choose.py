@@ -7,7 +7,7 @@ from finetune.params import Params
 from finetune.provider.connect import Connection
 from finetune.report.progress import say
 from finetune.stages import evaluate
-from finetune.stages.baseline import predict
+from finetune.stages.ask import predict
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob

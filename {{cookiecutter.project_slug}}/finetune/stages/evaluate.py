@@ -5,67 +5,135 @@ from typing import Any
 
 from finetune.errors import FinetuneError
 from finetune.params import Params
-from finetune.paths import CURVES, MODEL, PREPARED_REPORT
+from finetune.paths import GROUPS, MODEL, PREPARED_REPORT
 from finetune.provider.connect import connect
-from finetune.record import read_json, read_jsonl, write_csv, write_json, write_jsonl, write_text
-from finetune.report.page import make_page
-from finetune.scoring.classify import label_of
+from finetune.record import read_json, read_jsonl, write_csv, write_json, write_jsonl
+from finetune.scoring.abstain import abstention
 from finetune.scoring.gates import unmet
-from finetune.scoring.tasks import Scored, report, score
-from finetune.stages.baseline import FEW_SHOT, predict
+from finetune.scoring.tasks import Classes, Scored, by_group, pairs, report, score
+from finetune.stages.also import also
+from finetune.stages.ask import Rows, kept_part, latency, predict
+from finetune.stages.baseline import FEW_SHOT, base_of
+from finetune.stages.baseline import LATENCY as BASE_LATENCY
 from finetune.stages.baseline import PREDICTIONS as BASE_PREDICTIONS
 from finetune.stages.deploy import answering_name
+from finetune.stages.graded import graded, judged
+from finetune.stages.others import others
+from finetune.stages.usage import saved, usage
 
 PREDICTIONS = Path("predictions/tuned.jsonl")
+OTHERS = Path("predictions/others.jsonl")
 REPORT = Path("reports/evaluation.json")
+LATENCY = Path("reports/latency.json")
 CONFUSION = {"base": Path("reports/confusion_base.csv"), "tuned": Path("reports/confusion_tuned.csv")}
 CLASSES = Path("reports/classes.csv")
-PAGE = Path("reports/report.html")
+CALIBRATION = Path("reports/calibration.csv")
+PAIRS = Path("reports/pairs.csv")
+BY_GROUP = Path("reports/groups.csv")
+ROWS = Path("reports/rows.csv")
 
-Rows = list[dict[str, Any]]
+ROWS_SHOWN = 50  # of each kind
 
 
 def run(params: Params) -> dict[str, Any]:
-    """Write the tuned model's predictions, the metrics of all models, their plots and the report page."""
+    """Write the tuned model's predictions, the metrics of all models, and what their plots and the page are made of."""
     record = read_json(MODEL, "train")
     rows = {"base": read_jsonl(BASE_PREDICTIONS, "baseline")}
     if few := read_jsonl(FEW_SHOT, "baseline"):
         rows["few_shot"] = few
     with connect(params.provider) as connection:
-        rows["tuned"] = predict(connection, params, answering_name(params, record["model"]))
-    for name, others in rows.items():
-        if [row["asked"] for row in others] != [row["asked"] for row in rows["tuned"]]:
-            raise FinetuneError(f"The predictions of {name} are of other rows.", "Make them anew: dvc repro baseline")
-    write_jsonl(PREDICTIONS, rows["tuned"])
+        base, tuned = base_of(params), answering_name(params, record["model"])
+        for name, model in others(params, record).items():
+            rows[name] = predict(connection, params, model)
+        rows["tuned"] = predict(connection, params, tuned)
+        refuse_other_rows(rows)
+        scored = {name: scores(params, answers) for name, answers in rows.items()}
+        metrics = {"task": params.evaluate.task, **report(scored)}
+        for name, answers in rows.items():
+            metrics[name] |= usage(params, answers, name not in ("base", "few_shot"))
+            metrics[name] |= graded(connection, params, answers)
+        metrics |= judged(connection, params, rows["base"], rows["tuned"])
+        metrics["also"] = also(connection, params, base, tuned)
 
-    scored = {name: scores(params, answers) for name, answers in rows.items()}
-    metrics = report(scored)
     failed = unmet(params.evaluate.require, metrics)
-    metrics |= {"task": params.evaluate.task, "gates_met": int(not failed), "gates_failed": failed}
-    names = codes()
-    expected = [names.get(row["expected"], row["expected"]) for row in rows["tuned"]]
-    for name, path in CONFUSION.items():
-        pairs = zip(expected, scored[name].predicted, strict=True) if scored[name].classes else ()
-        write_csv(path, ["actual", "predicted"], [{"actual": a, "predicted": p} for a, p in pairs])
-    classes = [{"model": name, **row} for name, one in scored.items() for row in one.classes]
-    write_csv(CLASSES, ["model", "class", "precision", "recall", "f1", "n"], classes)
-    curves = CURVES.read_text(encoding="utf-8")
-    write_text(PAGE, make_page(record, metrics, expected, [row["asked"] for row in rows["tuned"]], scored, curves))
+    metrics |= saved(metrics) | {"gates_met": int(not failed), "gates_failed": failed}
+    write_jsonl(PREDICTIONS, kept_part(rows["tuned"]))
+    added = [name for name in rows if name not in ("base", "few_shot", "tuned")]
+    write_jsonl(OTHERS, [{"model": name, **row} for name in added for row in kept_part(rows[name])])
+    write_json(LATENCY, read_json(BASE_LATENCY, "baseline") | {name: latency(rows[name]) for name in [*added, "tuned"]})
+    write_plots(rows, scored)
     write_json(REPORT, metrics)
     return metrics
 
 
+def refuse_other_rows(rows: dict[str, Rows]) -> None:
+    """Raises FinetuneError where a model answered other questions than the tuned one."""
+    for name, others in rows.items():
+        if [row["asked"] for row in others] != [row["asked"] for row in rows["tuned"]]:
+            raise FinetuneError(f"The predictions of {name} are of other rows.", "Make them anew: dvc repro baseline")
+
+
 def scores(params: Params, rows: Rows) -> Scored:
     """A model's answers, scored by the project's task; codes are spelled out."""
-    names = codes()
-    answers = list(names) or params.data.labels or sorted({row["expected"] for row in rows})
-    expected, answered = ([row[key] for row in rows] for key in ("expected", "answer"))
-    if names:
-        expected = [names.get(code, code) for code in expected]
-        answered = [names.get(label_of(answer, answers), answer) for answer in answered]
-    return score(params.evaluate.task, expected, answered, [names.get(answer, answer) for answer in answers])
+    names, expected, answered = codes(), expected_of(rows), [row["answer"] for row in rows]
+    labels = list(names.values()) or params.data.labels or sorted(set(expected))
+    classes = Classes(labels, list(names) or labels, params.evaluate.beta)
+    scored = score(params.evaluate.task, expected, answered, classes, [row.get("logprobs", ()) for row in rows])
+    if phrase := read_json(PREPARED_REPORT, "prepare").get("abstain"):
+        scored.metrics.update(abstention(expected, answered, phrase))
+    return scored
+
+
+def write_plots(rows: dict[str, Rows], scored: dict[str, Scored]) -> None:
+    """The tables behind the plots: confusion, classes, calibration, pairs of models, groups, and rows to look at."""
+    expected = expected_of(rows["tuned"])
+    for name, path in CONFUSION.items():
+        cells = zip(expected, scored[name].predicted, strict=True) if scored[name].classes else ()
+        write_csv(path, ["actual", "predicted"], [{"actual": a, "predicted": p} for a, p in cells])
+    classes = [{"model": name, **row} for name, one in scored.items() for row in one.classes]
+    write_csv(CLASSES, ["model", "class", "precision", "recall", "f1", "n"], classes)
+    calibration = [{"model": name, **row} for name, one in scored.items() for row in one.calibration]
+    write_csv(CALIBRATION, ["model", "confidence", "accuracy", "rows"], calibration)
+    columns = ["model", "against", "n", "difference", "low", "high", "p_value", "test", "verdict"]
+    write_csv(PAIRS, columns, pairs(scored))
+    groups = [str(group) for group in read_jsonl(GROUPS, "prepare")]
+    found = by_group(scored, groups) if groups else []
+    write_csv(BY_GROUP, ["group", "model", "n", "score", "low", "high"], found)
+    columns = ["kind", "asked", "expected", "base", "tuned", "base_score", "tuned_score", "confidence"]
+    write_csv(ROWS, columns, telling(rows["tuned"], expected, scored["base"], scored["tuned"]))
 
 
 def codes() -> dict[str, str]:
     """The class of each code."""
     return {code: label for label, code in read_json(PREPARED_REPORT, "prepare").get("codes", {}).items()}
+
+
+def expected_of(rows: Rows) -> list[str]:
+    """What the rows expect; codes are spelled out."""
+    names = codes()
+    return [names.get(row["expected"], row["expected"]) for row in rows]
+
+
+def telling(rows: Rows, expected: list[str], base: Scored, tuned: Scored) -> list[dict[str, Any]]:
+    """The rows to look at: lost and won by tuning, the largest change first, and wrong, the most confident first."""
+    change = [after - before for before, after in zip(base.rows, tuned.rows, strict=True)]
+    sure = tuned.confidence or [0.0] * len(rows)
+    kinds = {
+        "lost": sorted((i for i, by in enumerate(change) if by < 0), key=lambda i: change[i]),
+        "won": sorted((i for i, by in enumerate(change) if by > 0), key=lambda i: -change[i]),
+        "wrong": sorted((i for i, s in enumerate(tuned.rows) if s < 1), key=lambda i: (-sure[i], tuned.rows[i])),
+    }
+    return [
+        {
+            "kind": kind,
+            "asked": rows[i]["asked"],
+            "expected": expected[i],
+            "base": base.predicted[i],
+            "tuned": tuned.predicted[i],
+            "base_score": round(base.rows[i], 4),
+            "tuned_score": round(tuned.rows[i], 4),
+            "confidence": round(tuned.confidence[i], 4) if tuned.confidence else "",
+        }
+        for kind, chosen in kinds.items()
+        for i in chosen[:ROWS_SHOWN]
+    ]
