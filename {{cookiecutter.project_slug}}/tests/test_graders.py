@@ -1,0 +1,276 @@
+"""OpenAI's grader definitions: what each gives, what is refused, and what a python grader cannot reach."""
+
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from finetune.errors import FinetuneError
+from finetune.scoring import python_grader
+from finetune.scoring.graders import Graded, ScoreModel, check_grader, grade, graded_by_model, request_for, score_of
+
+ANSWER = "{{ sample.output_text }}"
+
+
+def item(expected: str, asked: str = "?") -> dict[str, str]:
+    return {"asked": asked, "expected": expected}
+
+
+def run(definition: dict[str, Any], *pairs: tuple[str, str]) -> Graded:
+    """The grades of pairs of an expected text and an answer."""
+    grader = check_grader("mine", definition)
+    assert not isinstance(grader, ScoreModel)
+    return grade(grader, [item(expected) for expected, _ in pairs], [answer for _, answer in pairs])
+
+
+def check(operation: str, reference: str = "{{item.expected}}") -> dict[str, Any]:
+    return {"type": "string_check", "input": ANSWER, "reference": reference, "operation": operation}
+
+
+def similarity(metric: str) -> dict[str, Any]:
+    return {
+        "type": "text_similarity",
+        "input": ANSWER,
+        "reference": "{{ item.reference }}",
+        "evaluation_metric": metric,
+    }
+
+
+def python(source: str) -> dict[str, Any]:
+    return {"type": "python", "source": source}
+
+
+@pytest.mark.parametrize(
+    ("operation", "expected", "answer", "score"),
+    [
+        ("eq", "Yes", "Yes", 1),
+        ("eq", "Yes", "yes", 0),
+        ("ne", "Yes", "yes", 1),
+        ("like", "東京", "答えは東京です", 1),
+        ("like", "答えは東京です", "東京", 0),
+        ("like", "yes", "Yes, please", 0),
+        ("ilike", "yes", "Yes, please", 1),
+        ("ilike", "STRASSE", "Straße", 1),
+    ],
+)
+def test_string_checks(operation: str, expected: str, answer: str, score: float) -> None:
+    assert run(check(operation), (expected, answer)).scores == [score]
+
+
+METRICS = ["fuzzy_match", "bleu", "gleu", *(f"rouge_{n}" for n in range(1, 6)), "rouge_l"]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_nearness_falls_from_one_to_nothing(metric: str) -> None:
+    pairs = [
+        ("ご注文の商品は明日お届けします", "ご注文の商品は明日お届けします"),
+        ("ご注文の商品は明日お届けします", "ご注文の商品は明日発送いたします"),
+        ("주문하신 상품은 내일 배송될 예정입니다", "주문하신 상품은 내일 배송될 것입니다"),
+        ("Your order will reach you by tomorrow", "Your order will reach you by Friday"),
+        ("ご注文の商品は明日お届けします", "xyz"),
+        ("ok", "ok"),
+        ("something", ""),
+    ]
+    same, japanese, korean, english, other, short, nothing = run(similarity(metric), *pairs).scores
+    assert (same, short, nothing) == (1, 1, 0)
+    assert 0 < japanese < 1
+    assert 0 < english < 1
+    assert other < 0.1
+    assert 0 <= korean < 1
+    assert korean > 0 or metric == "rouge_5"  # it has five words
+
+
+def test_known_values() -> None:
+    pair = ("the cat sat on the mat", "the cat lay on the mat")
+    assert run(similarity("rouge_1"), pair).scores == [pytest.approx(5 / 6)]
+    assert run(similarity("rouge_2"), pair).scores == [pytest.approx(3 / 5)]
+    assert run(similarity("rouge_l"), pair).scores == [pytest.approx(5 / 6)]
+    # Of 6 + 5 + 4 + 3 n-grams 5 + 3 + 1 + 0 are shared.
+    assert run(similarity("gleu"), pair).scores == [pytest.approx(9 / 18)]
+
+
+def test_an_answer_cannot_name_what_was_expected() -> None:
+    assert run(check("eq"), ("secret", "{{ item.expected }}")).scores == [0]
+    assert run(check("eq", "{{ item.expected }}{{item.asked}}"), ("a\\1", "a\\1?")).scores == [1]
+
+
+@pytest.mark.parametrize(
+    ("definition", "told"),
+    [
+        (check("eq", "{{ item.expectd }}"), "item.expectd"),
+        (check("eq", "{{ sample.output_text }"), "without its }}"),
+        (check("equals"), "operation"),
+        (check("eq") | {"operatoin": "eq"}, "operatoin"),
+        ({"type": "string_check", "input": ANSWER, "operation": "eq"}, "reference"),
+        (similarity("meteor"), "WordNet"),
+        (similarity("cosine"), "embeddings"),
+        (similarity("rouge_6"), "evaluation_metric"),
+        ({"type": "multi", "graders": {}}, "each is a figure of its own"),
+        ({"type": "label_model"}, "score_model"),
+        ({"type": ["python"]}, "no grader of type"),
+        ("string_check", "no grader of type"),
+        (python("def grade(sample, item:\n"), "SyntaxError"),
+        (python("import no_such_thing"), "no_such_thing"),
+        (python("def grades(sample, item): return 1"), "no function grade"),
+        (python("grade = 1"), "no function grade"),
+        (python("def grade(answer): return 1"), "too many positional arguments"),
+        (python("raise SystemExit(3)"), "SystemExit"),
+        (python("import os; os._exit(0)"), "the process ended"),
+        ({"type": "score_model", "model": "m", "input": []}, "input"),
+        ({"type": "score_model", "model": "m", "input": "hi"}, "input"),
+        ({"type": "score_model", "model": "m", "input": [{"role": "user", "content": "{{ x }}"}]}, "name x"),
+        ({"type": "score_model", "model": "m", "input": [{"role": "user", "content": "x"}], "range": [1, 0]}, "range"),
+        ({"type": "score_model", "model": "m", "input": [{"role": "user", "content": "x"}], "range": [1]}, "range"),
+    ],
+)
+def test_mistakes_are_told_by_grader_and_key(definition: Any, told: str) -> None:
+    with pytest.raises(FinetuneError) as caught:
+        check_grader("mine", definition)
+    assert "evaluate.graders.mine" in caught.value.what
+    assert told in str(caught.value)
+
+
+def test_a_definition_of_openai_has_its_name_within() -> None:
+    assert check_grader("mine", check("eq") | {"name": "theirs"}).name == "mine"
+
+
+def test_a_python_grader_sees_the_answer_and_the_row() -> None:
+    source = """
+from __future__ import annotations
+from dataclasses import dataclass
+from rapidfuzz import fuzz
+
+@dataclass
+class Pair:
+    a: str
+    b: str
+
+def grade(sample, item):
+    print("said aloud")
+    pair = Pair(sample["output_text"], item["expected"])
+    assert item["expected"] == item["reference"] and item["asked"] == "?"
+    return fuzz.ratio(pair.a, pair.b) / 100
+"""
+    assert run(python(source), ("東京", "東京"), ("東京", "京都")) == Graded([1.0, 0.5], {})
+
+
+def test_a_row_that_fails_is_counted_and_the_others_are_graded() -> None:
+    source = """
+import os
+def grade(sample, item):
+    if sample["output_text"] == "dies":
+        os._exit(1)
+    grades = {"fine": 1, "nan": float("nan"), "inf": float("inf"), "two": 2, "text": "1", "none": None}
+    return grades[sample["output_text"]]
+"""
+    answers = ["fine", "raises", "nan", "inf", "two", "text", "none", "dies", "fine"]
+    found = run(python(source), *(("x", answer) for answer in answers))
+    assert found.scores == [1, 0, 0, 0, 0, 0, 0, 0, 1]
+    assert sorted(found.errors) == list(range(1, 8))
+    assert found.errors[1] == "KeyError: 'raises'"
+    assert "no number from 0 to 1" in found.errors[2]
+    assert found.errors[7] == "the process ended"
+
+
+def test_a_loop_without_an_end_costs_its_row_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(python_grader, "ROW_SECONDS", 1.0)
+    source = """
+def grade(sample, item):
+    while sample["output_text"] == "loop":
+        pass
+    return 1
+"""
+    found = run(python(source), ("x", "a"), ("x", "loop"), ("x", "b"))
+    assert found == Graded([1, 0, 1], {1: "no answer within 1 s"})
+
+
+def test_all_rows_together_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(python_grader, "ALL_SECONDS", 1.0)
+    began = time.monotonic()
+    found = run(python("import time\ndef grade(sample, item): time.sleep(99)"), *[("x", "y")] * 1000)
+    assert time.monotonic() - began < python_grader.ROW_SECONDS
+    assert found.scores == [0] * 1000
+    assert len(found.errors) == 1000
+    assert "all rows together" in found.errors[999]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS and Windows do not limit the address space")
+def test_memory_has_an_end() -> None:
+    source = "def grade(sample, item): return len(bytearray(10 * 2**30)) > 0 if sample['output_text'] == 'big' else 1"
+    found = run(python(source), ("x", "big"), ("x", "small"))
+    assert found.scores == [0, 1]
+    assert found.errors[0].startswith("MemoryError")
+
+
+def test_keys_of_the_environment_are_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-a-test")
+    source = """
+import os, subprocess, sys
+def grade(sample, item):
+    print(os.environ["OPENAI_API_KEY"]) if "OPENAI_API_KEY" in os.environ else None
+    child = subprocess.run([sys.executable, "-c", "import os; print(dict(os.environ))"], capture_output=True, text=True)
+    seen = child.stdout + str(dict(os.environ)) + str(os.listdir())
+    raise ValueError(f"saw {'sk-of-a-test' in seen} {len(child.stdout) > 2} {os.listdir()}")
+"""
+    assert run(python(source), ("x", "y")).errors == {0: "ValueError: saw False True []"}
+
+
+TONE = {
+    "type": "score_model",
+    "model": "judge-1",
+    "range": [1, 5],
+    "input": [
+        {"role": "system", "content": "Score the tone."},
+        {"role": "user", "content": "Asked: {{ item.asked }} Answer: {{ sample.output_text }}"},
+    ],
+    "sampling_params": {"temperature": 0, "seed": 3, "max_completions_tokens": 200},
+}
+
+
+def test_the_request_of_a_score_model() -> None:
+    grader = check_grader("tone", TONE)
+    assert isinstance(grader, ScoreModel)
+    body = request_for(grader, item("はい", "返品できますか"), "{{ item.expected }}")
+    assert body["messages"][1] == {"role": "user", "content": "Asked: 返品できますか Answer: {{ item.expected }}"}
+    assert body["messages"][0]["content"].startswith("Score the tone.\n\nReply with one JSON object")
+    assert "from 1 to 5" in body["messages"][0]["content"]
+    del body["messages"]
+    assert body == {"model": "judge-1", "temperature": 0, "seed": 3, "max_completion_tokens": 200}
+
+    bare = check_grader("bare", {**TONE, "input": [{"role": "user", "content": ANSWER}]})
+    assert isinstance(bare, ScoreModel)
+    assert [one["role"] for one in request_for(bare, item("a"), "b")["messages"]] == ["system", "user"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "score"),
+    [
+        ('{"steps": [{"description": "d", "conclusion": "c"}], "result": 3}', 0.5),
+        ('Here it is:\n```json\n{"result": 5.0}\n```', 1),
+        ('{"result": "2"}', 0.25),
+        ('{"result": 9}', 1),
+        ('{"result": -Infinity}', 0),
+        (" 4 ", 0.75),
+        ('{"result": NaN}', None),
+        ('{"result": true}', None),
+        ('{"result": null}', None),
+        ('{"score": 3}', None),
+        ('{"result": ' + "9" * 400 + "}", None),
+        ("4/5", None),
+        ("とても良い", None),
+        ("", None),
+    ],
+)
+def test_the_score_in_a_reply(reply: str, score: float | None) -> None:
+    grader = check_grader("tone", TONE)
+    assert isinstance(grader, ScoreModel)
+    assert score_of(grader, reply) == score
+
+
+def test_replies_without_a_score_are_counted() -> None:
+    grader = check_grader("tone", TONE)
+    assert isinstance(grader, ScoreModel)
+    found = graded_by_model(grader, ['{"result": 5}', "no", None])
+    assert found.scores == [1, 0, 0]
+    assert sorted(found.errors) == [1, 2]
