@@ -86,9 +86,14 @@ def ask_all(
 def ask_in_a_batch(
     connection: Connection, wanted: Mapping[str, dict[str, Any]], kept: Kept, progress: Progress
 ) -> dict[str, Answer]:
-    """The answers by their keys, from the provider's batches at half the price."""
+    """The answers by their keys, from the provider's batches at half the price.
+
+    Raises FinetuneError for texts to complete, which no batch here is of.
+    """
+    if any("prompt" in request for request in wanted.values()):
+        raise FinetuneError("evaluate.batch is for chat examples.", "Set it to false.")
     found = {}
-    for key, body in answer_batch(connection, dict(wanted), progress).items():
+    for key, body in answer_batch(connection, wanted, say, progress).items():
         answer = failed(body["error"]) if "error" in body else answer_of(body, None)
         if not answer.error:
             kept.put(key, answer)

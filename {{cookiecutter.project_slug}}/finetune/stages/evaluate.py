@@ -17,7 +17,7 @@ from finetune.stages.baseline import FEW_SHOT, base_of
 from finetune.stages.baseline import LATENCY as BASE_LATENCY
 from finetune.stages.baseline import PREDICTIONS as BASE_PREDICTIONS
 from finetune.stages.deploy import answering_name
-from finetune.stages.graded import graded, judged
+from finetune.stages.graded import add_grades, graders_of, judged
 from finetune.stages.others import others
 from finetune.stages.usage import saved, usage
 
@@ -37,7 +37,7 @@ ROWS_SHOWN = 50  # of each kind
 
 def run(params: Params) -> dict[str, Any]:
     """Write the tuned model's predictions, the metrics of all models, and what their plots and the page are made of."""
-    record = read_json(MODEL, "train")
+    record, graders = read_json(MODEL, "train"), graders_of(params)
     rows = {"base": read_jsonl(BASE_PREDICTIONS, "baseline")}
     if few := read_jsonl(FEW_SHOT, "baseline"):
         rows["few_shot"] = few
@@ -51,7 +51,7 @@ def run(params: Params) -> dict[str, Any]:
         metrics = {"task": params.evaluate.task, **report(scored)}
         for name, answers in rows.items():
             metrics[name] |= usage(params, answers, name not in ("base", "few_shot"))
-            metrics[name] |= graded(connection, params, answers)
+        add_grades(connection, params, graders, rows, metrics)
         metrics |= judged(connection, params, rows["base"], rows["tuned"])
         metrics["also"] = also(connection, params, base, tuned)
 
