@@ -1,0 +1,259 @@
+"""Probabilities of classes out of log-probabilities, and how sure a model may be of them."""
+
+import math
+import time
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from finetune.scoring.classify import NONE, label_of
+from finetune.scoring.probabilities import (
+    calibration_rows,
+    class_probabilities,
+    confidences,
+    probability_metrics,
+    token_text,
+)
+
+Tops = list[list[tuple[str, float | None]]]
+
+
+@pytest.fixture(autouse=True)
+def _no_warning() -> Iterator[None]:
+    """Whatever the answers, nobody is warned of what nobody can mend."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def tops_of(*positions: dict[str, float]) -> Tops:
+    """Each token's alternatives by their probability, as a provider reports them: the chosen one first, and again."""
+    tops: Tops = []
+    for shares in positions:
+        top: list[tuple[str, float | None]] = [(token, math.log(share)) for token, share in shares.items()]
+        tops.append([top[0], *sorted(top, key=lambda one: -(one[1] or 0))])
+    return tops
+
+
+@pytest.mark.parametrize(
+    ("positions", "labels", "masses"),
+    [
+        # One token decides; what begins no class is outside.
+        ([{"billing": 0.7, "sales": 0.2, "The": 0.05}], ["sales", "billing"], [0.2, 0.7]),
+        # Blanks, quotes and case are no difference, and the rest of the answer neither.
+        ([{' "Bill': 0.7, "SALES": 0.2}, {"board": 0.9, "ing": 0.1}], ["sales", "billing"], [0.2, 0.7]),
+        # A quote decides nothing: the next token does. As an alternative it may go on to any class.
+        ([{'"': 0.6, "yes": 0.3}, {"no": 0.5, "yes": 0.25}], ["yes", "no"], [0.3 + 0.15, 0.3]),
+        ([{"yes": 0.6, "**": 0.3}], ["yes", "no"], [0.75, 0.15]),
+        # Two classes share their first token.
+        (
+            [{"return": 0.8, "billing": 0.1}, {" policy": 0.75, "s": 0.2, "ing": 0.05}],
+            ["returns", "return policy", "billing"],
+            [0.16, 0.6, 0.1],
+        ),
+        # The same off the chosen path, or where the answer is cut: in equal shares.
+        ([{"billing": 0.6, "return": 0.3}], ["returns", "return policy", "billing"], [0.15, 0.15, 0.6]),
+        ([{"return": 0.8, "billing": 0.1}], ["returns", "return policy", "billing"], [0.4, 0.4, 0.1]),
+        # One class begins another: the end of the answer decides, or what is no letter.
+        ([{"sale": 0.9}], ["sale", "sales"], [0.9, 0.0]),
+        ([{"sale": 0.9}, {".": 0.6, "s": 0.3, "ish": 0.1}], ["sale", "sales"], [0.54, 0.27]),
+        ([{"sale": 0.9}, {"s": 0.6, "<|end|>": 0.3}], ["sale", "sales"], [0.27, 0.54]),
+        ([{"sale": 0.5}, {" price": 0.5, "\n": 0.4, " now": 0.1}], ["sale", "sale price"], [0.25, 0.25]),
+        # Codes.
+        ([{"7": 0.8, "70": 0.1, "8": 0.1}], ["7", "70"], [0.8, 0.1]),
+        ([{"7": 0.8, "8": 0.1}, {"0": 0.5, "1": 0.3}], ["7", "70", "8"], [0.0, 0.4, 0.1]),
+        # Nothing was said, or no class.
+        ([{"\n": 0.9}], ["yes", "no"], [0.0, 0.0]),
+        ([{"The": 0.9, "yes": 0.1}, {" no": 0.9}], ["yes", "no"], [0.1, 0.0]),
+        ([{"返品": 0.5, "配": 0.4}, {"です": 1.0}], ["返品", "配送"], [0.5, 0.4]),
+    ],
+)
+def test_masses_by_hand(positions: list[dict[str, float]], labels: list[str], masses: list[float]) -> None:
+    assert class_probabilities(tops_of(*positions), labels) == pytest.approx(masses)
+
+
+def test_pieces_of_a_letter_join() -> None:
+    """返 and 配 begin with other bytes, 返 and 買 with other second ones."""
+    first, second = list("返品".encode()), list("配送".encode())
+    tops = tops_of(
+        {token_text("�", first[:1]): 0.6, token_text("�", second[:1]): 0.3},
+        {token_text("�", first[1:2]): 0.9, token_text("�", list("買".encode())[1:2]): 0.1},
+    )
+    assert class_probabilities(tops, ["返品", "配送", "買う"]) == pytest.approx([0.54, 0.3, 0.06])
+    assert token_text("yes", None) == "yes"
+
+
+@pytest.mark.parametrize("absent", [math.nan, -math.inf, math.inf, None])
+def test_what_is_no_number_is_absent(absent: float | None) -> None:
+    assert class_probabilities([[("yes", math.log(0.6)), ("no", absent)]], ["yes", "no"]) == pytest.approx([0.6, 0])
+    assert class_probabilities([[("yes", absent), ("no", math.log(0.3))]], ["yes", "no"]) == pytest.approx([0, 0.3])
+    assert all(map(math.isnan, class_probabilities([[("yes", absent)], []], ["yes", "no"])))
+
+
+def test_no_tokens_are_no_knowledge_and_odd_ones_no_crash() -> None:
+    assert all(map(math.isnan, class_probabilities([], ["yes", "no"])))
+    assert class_probabilities([[("\ud83d", -0.1)], []], ["yes", "no"]) == [0, 0]
+    assert class_probabilities([[("", -0.1)], [("yes", 0.0)]], ["yes", "no"]) == pytest.approx([math.exp(-0.1), 0])
+    assert class_probabilities([[("Yes", 0.5), ("no", -0.1)]], ["yes", "no", ""]) == pytest.approx(
+        [1 / (1 + math.exp(-0.1)), math.exp(-0.1) / (1 + math.exp(-0.1)), 0]
+    )
+
+
+LABELS = ["sale", "sales", "sale price", "return", "返品", "配送", "7", "70", "e-mail"]
+tokens = st.text(alphabet="sale price70返品配送.-\"' \nreturnx", max_size=6)
+
+
+@st.composite
+def positions(draw: st.DrawFn) -> dict[str, float]:
+    texts = draw(st.lists(tokens, min_size=1, max_size=8, unique=True))
+    weights = [draw(st.integers(1, 100)) for _ in texts]
+    return {text: weight / sum(weights) for text, weight in zip(texts, weights, strict=True)}
+
+
+@settings(deadline=None)
+@given(st.lists(positions(), min_size=1, max_size=5), st.permutations(LABELS))
+def test_masses_are_shares_of_one_whatever_the_order_of_the_classes(
+    found: list[dict[str, float]], others: list[str]
+) -> None:
+    masses = class_probabilities(tops_of(*found), LABELS)
+    assert min(masses) >= 0
+    assert sum(masses) <= 1 + 1e-9
+    permuted = dict(zip(others, class_probabilities(tops_of(*found), others), strict=True))
+    assert [permuted[label] for label in LABELS] == pytest.approx(masses)
+
+
+@pytest.mark.parametrize("label", LABELS)
+@given(st.integers(0, 2**16), st.sampled_from(["", ".", "\n", '"']))
+def test_a_certain_answer_is_certain_however_it_is_cut(label: str, cuts: int, ending: str) -> None:
+    """And is the class that `label_of` reads."""
+    answer, pieces = label + ending, [""]
+    for place, letter in enumerate(answer):
+        pieces[-1] += letter
+        if cuts >> place & 1:
+            pieces.append("")
+    masses = class_probabilities(tops_of(*({piece: 1.0} for piece in pieces if piece)), LABELS)
+    assert dict(zip(LABELS, masses, strict=True)) == {name: float(name == label_of(answer, LABELS)) for name in LABELS}
+
+
+def drawn(n: int, k: int, seed: int = 0, sharpness: float = 1.0) -> tuple[list[str], list[list[float]], list[str]]:
+    """Rows whose class is drawn by the probabilities that a model gives it; sharpened, it is too sure of itself."""
+    random = np.random.default_rng(seed)
+    honest = random.dirichlet(np.ones(k), n)
+    labels = [f"class {index}" for index in range(k)]
+    truth = (honest.cumsum(axis=1) > random.random((n, 1))).argmax(axis=1)
+    sharp = honest**sharpness
+    return [labels[index] for index in truth], (sharp / sharp.sum(axis=1, keepdims=True)).tolist(), labels
+
+
+def test_two_classes_agree_with_sklearn() -> None:
+    from sklearn.calibration import calibration_curve
+    from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
+
+    expected, probabilities, labels = drawn(500, 2)
+    found = probability_metrics(expected, (np.array(probabilities) * 0.8).tolist(), labels)
+    truth, second = np.array(expected) == labels[1], np.array(probabilities)[:, 1]
+    assert found["auroc"] == pytest.approx(roc_auc_score(truth, second), abs=1e-4)
+    assert found["auprc"] == pytest.approx(average_precision_score(truth, second), abs=1e-4)
+    assert found["log_loss"] == pytest.approx(log_loss(truth, second), abs=1e-4)
+    assert found["outside"] == 0.2
+    bins = calibration_rows(expected, probabilities, labels)
+    right = truth == (second > 0.5)
+    shares, confidence = calibration_curve(right, np.maximum(second, 1 - second), n_bins=10)
+    assert [one["accuracy"] for one in bins] == pytest.approx(shares.tolist(), abs=1e-4)
+    assert [one["confidence"] for one in bins] == pytest.approx(confidence.tolist(), abs=1e-4)
+    assert sum(one["rows"] for one in bins) == 500
+
+
+def test_several_classes_are_averaged_one_against_the_rest() -> None:
+    from sklearn.metrics import roc_auc_score
+
+    expected, probabilities, labels = drawn(500, 4)
+    found = probability_metrics(expected, probabilities, labels)
+    codes = [labels.index(name) for name in expected]
+    assert found["auroc"] == pytest.approx(roc_auc_score(codes, probabilities, multi_class="ovr"), abs=1e-4)
+    order = [2, 0, 3, 1]
+    permuted = [[row[index] for index in order] for row in probabilities]
+    assert probability_metrics(expected, permuted, [labels[index] for index in order]) == pytest.approx(
+        found, abs=1.1e-4
+    )
+
+
+def test_the_calibration_error_tells_the_honest_from_the_overconfident() -> None:
+    honest, overconfident = (
+        probability_metrics(*drawn(5000, 3, sharpness=sharpness))["calibration_error"] for sharpness in (1, 5)
+    )
+    assert honest < 0.025
+    assert overconfident > 0.15
+
+
+def test_rows_that_know_nothing_are_uniform() -> None:
+    nothing = [math.nan, math.nan]
+    expected, labels = ["no", "yes", "no", "yes"], ["no", "yes"]
+    found = probability_metrics(expected, [[0.8, 0.1], [0.1, 0.8], nothing, [0.0, 0.0]], labels)
+    sure = -math.log(8 / 9) * 2
+    assert found["no_logprobs"] == 1
+    assert found["log_loss"] == pytest.approx((sure + 2 * math.log(2)) / 4, abs=1e-4)
+    assert found["outside"] == pytest.approx((0.1 + 0.1 + 1) / 3, abs=1e-4)
+    assert found["auroc"] == 0.875  # of four pairs three are right, and one is a tie
+    # Where two classes are as likely, each of the guesses is half right, and half sure.
+    assert found["calibration_error"] == pytest.approx((1 / 9) / 2, abs=1e-4)
+    assert probability_metrics(expected, [nothing] * 4, labels) == {"no_logprobs": 4}
+    assert calibration_rows(expected, [nothing] * 4, labels) == []
+    assert probability_metrics([], [], labels) == {"no_logprobs": 0}
+
+
+@pytest.mark.parametrize(
+    ("expected", "probabilities", "labels", "left_out"),
+    [
+        (["a", "a"], [[0.9, 0.1], [0.0, 0.5]], ["a", "b"], {"auroc", "auprc"}),
+        (["a"], [[0.9, 0.1]], ["a", "b"], {"auroc", "auprc"}),
+        (["a", "a"], [[0.9], [0.8]], ["a"], {"auroc", "auprc"}),
+        (["never seen", "a"], [[1.0, 0.0], [1.0, 0.0]], ["b", "a"], set()),
+        (["never seen", "nor this"], [[1.0, 0.0]] * 2, ["a", "b"], {"auroc", "auprc"}),
+    ],
+)
+def test_little_and_odd_data_have_defined_figures(
+    expected: list[str], probabilities: list[list[float]], labels: list[str], left_out: set[str]
+) -> None:
+    found = probability_metrics(expected, probabilities, labels)
+    every = {"auroc", "auprc", "log_loss", "calibration_error", "outside", "no_logprobs"}
+    assert set(found) == every - left_out
+    assert all(map(math.isfinite, found.values()))
+    assert found["log_loss"] <= 13.8156
+
+
+def test_the_confidence_in_the_class_that_was_answered() -> None:
+    probabilities = [[0.6, 0.2], [0.1, 0.1], [math.nan, math.nan], [0.0, 0.0], [0.3, 0.6]]
+    found = confidences(["a", "b", "a", "b", NONE], probabilities, ["a", "b"])
+    assert found == [0.75, 0.5, 0.5, 0.5, 0]
+    assert confidences([], [], ["a"]) == []
+
+
+def a_large_task(n: int, k: int, seen: int) -> tuple[list[str], list[Tops], list[str]]:
+    random = np.random.default_rng(0)
+    labels = [f"{'return' if index % 2 else 'order'} {index}" for index in range(k)]
+    truth = random.integers(0, seen, n)
+    tops = [
+        tops_of(
+            {("return" if index % 2 else "order"): 0.8, **{f"other{one}": 0.01 for one in range(19)}},
+            {f" {index}": 0.5, **{f" {one}": 0.02 for one in random.choice(k, 19, replace=False) if one != index}},
+        )
+        for index in truth
+    ]
+    return [labels[index] for index in truth], tops, labels
+
+
+@pytest.mark.parametrize("seen", [500, 20])
+def test_ten_thousand_rows_of_five_hundred_classes_take_seconds(seen: int) -> None:
+    expected, tops, labels = a_large_task(10_000, 500, seen)
+    start = time.process_time()
+    probabilities = [class_probabilities(top, labels) for top in tops]
+    found = probability_metrics(expected, probabilities, labels)
+    sure = confidences(expected, probabilities, labels)
+    assert time.process_time() - start < 15  # 4 as measured; with columns that do not lie in rows it was 25
+    assert found["auroc"] > 0.99
+    assert min(sure) > 0.4
