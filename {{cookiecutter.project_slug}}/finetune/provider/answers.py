@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from typing import Any
 from finetune.errors import FinetuneError
 from finetune.paths import user_home
 
-Tops = list[tuple[str, float]]
+Tops = list[tuple[str, float | None]]  # each token as its bytes, one letter (of Latin-1) for each
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def answer_of(body: Mapping[str, Any], seconds: float | None) -> Answer:
 
 def tops_of_chat(told: Mapping[str, Any]) -> list[Tops]:
     return [
-        [pair(one["token"], one["logprob"]), *(pair(top["token"], top["logprob"]) for top in one["top_logprobs"])]
+        [pair(top["token"], top["logprob"], top.get("bytes")) for top in (one, *(one.get("top_logprobs") or ()))]
         for one in told["content"] or []
     ]
 
@@ -65,8 +66,11 @@ def tops_of_text(told: Mapping[str, Any]) -> list[Tops]:
     ]
 
 
-def pair(token: str, logprob: float | None) -> tuple[str, float]:
-    return token, float("nan") if logprob is None else round(float(logprob), 4)
+def pair(token: str, logprob: float | None, raw: list[int] | None = None) -> tuple[str, float | None]:
+    """A token by its bytes, which tell the pieces of a letter apart, and its log-probability; None for no number."""
+    value = float("nan") if logprob is None else float(logprob)
+    content = bytes(raw) if raw else token.encode("utf-8", "replace")
+    return content.decode("latin-1"), round(value, 4) if math.isfinite(value) else None
 
 
 def key_of(identity: str, request: Mapping[str, Any]) -> str:

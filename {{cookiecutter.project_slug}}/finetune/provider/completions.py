@@ -13,6 +13,7 @@ from finetune.provider.answers import Answer, Kept, answer_of, kept_answers, key
 from finetune.provider.batches import answer_batch
 from finetune.provider.connect import FINAL, Connection
 from finetune.provider.pace import Pace
+from finetune.report.progress import say
 
 if TYPE_CHECKING:
     from openai import APIStatusError
@@ -40,8 +41,8 @@ def answer_all(
     """The model's answer to each prompt, in their order: chat for messages, up to `stop` for texts to complete.
 
     What was answered before is not asked again, so a killed run goes on where it was. A request that the provider
-    refuses for what it holds comes back as an answer with an `error`; where it refuses all, or what would fail any, as a
-    wrong key, the run ends with its error: what was answered until then is kept.
+    refuses for what it holds comes back as an answer with an `error`; where it refuses all, or for what would fail any,
+    as a wrong key, the run ends with its error: what was answered until then is kept.
     """
     request: dict[str, Any] = {
         "model": model,

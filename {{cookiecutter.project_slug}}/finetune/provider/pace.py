@@ -31,9 +31,9 @@ class Bucket:
 class Pace:
     """Turns for requests that are sent side by side.
 
-    What a provider's `x-ratelimit-limit-*` headers allow a minute is spread over it evenly. After a 429 nobody asks until
-    `Retry-After` is over; where no header says what is allowed, fewer are then sent at once (a fifth less for each such
-    episode, one more for each round without). `most` is the highest number at once.
+    What a provider's `x-ratelimit-limit-*` headers allow a minute is spread over it evenly. After a 429 nobody asks
+    until `Retry-After` is over; where no header says what is allowed, fewer are then sent at once (a fifth less for
+    each such episode, one more for each round without). `most` is the highest number at once.
     """
 
     def __init__(self, most: int) -> None:

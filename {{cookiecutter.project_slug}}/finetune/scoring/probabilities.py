@@ -20,9 +20,9 @@ Top = Sequence[tuple[str, float | None]]
 Ways = dict[bytes, tuple[int, ...]]
 
 
-def token_text(token: str, raw: Sequence[int] | None) -> str:
-    """A token's text by its bytes, for `class_probabilities`: only they tell the pieces of a letter apart."""
-    return bytes(raw).decode("utf-8", "surrogateescape") if raw else token
+def token_text(token: str) -> str:
+    """A token as text, from its bytes with one letter for each: only they tell the pieces of a letter apart."""
+    return token.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
 def class_probabilities(tops: Sequence[Top], labels: Sequence[str]) -> list[float]:

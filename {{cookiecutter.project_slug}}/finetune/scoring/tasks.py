@@ -9,19 +9,16 @@ from finetune.scoring.classify import classification, label_of
 from finetune.scoring.compare import interval, lift, verdict
 from finetune.scoring.extract import extraction
 from finetune.scoring.generate import generation
-from finetune.scoring.probabilities import calibration_rows, class_probabilities, confidences, probability_metrics
+from finetune.scoring.probabilities import (
+    calibration_rows,
+    class_probabilities,
+    confidences,
+    probability_metrics,
+    token_text,
+)
 
 Task = Literal["classify", "extract", "generate"]
-Tops = Sequence[Sequence[tuple[str, float]]]  # of each token the chosen one, then its alternatives
-
-
-@dataclass(frozen=True)
-class Classes:
-    """The classes in the order that tables show them, and each as the model writes it: itself, or its code."""
-
-    names: list[str]
-    written: list[str]
-    beta: float | None = None
+Tops = Sequence[Sequence[tuple[str, float | None]]]  # of each token the chosen one, then its alternatives
 
 
 @dataclass(frozen=True)
@@ -41,11 +38,16 @@ def score(
     task: Task,
     expected: Sequence[str],
     answered: Sequence[str],
-    classes: Classes | None = None,
-    tops: Sequence[Tops] | None = None,
+    labels: Sequence[str] = (),
+    written: Sequence[str] = (),
+    tops: Sequence[Tops] = (),
+    beta: float | None = None,
 ) -> Scored:
-    """The scores of answers. `classes` are those of classify, by default all that are expected; `tops` has the
-    log-probabilities of each answer's tokens. Raises ValueError without a row."""
+    """The scores of answers. Raises ValueError without a row.
+
+    For classify: `labels` are the classes in the order of tables, by default all that are expected; `written` each of
+    them as the model writes it, where that is a code; `tops` has the log-probabilities of each answer's tokens.
+    """
     if not expected:
         raise ValueError("there is no row to score")
     if task == "extract":
@@ -54,32 +56,21 @@ def score(
     if task == "generate":
         rows, told = generation(expected, answered)
         return Scored("chrf", rows, dict(told), list(answered))
-    return classified(expected, answered, classes or Classes(sorted(set(expected)), sorted(set(expected))), tops)
-
-
-def classified(
-    expected: Sequence[str], answered: Sequence[str], classes: Classes, tops: Sequence[Tops] | None
-) -> Scored:
-    """The scores of answers that name a class; `expected` are names, `answered` as the model writes."""
-    spelled = dict(zip(classes.written, classes.names, strict=True))
-    predicted = [spelled.get(found := label_of(answer, classes.written), found) for answer in answered]
-    names = [*classes.names, *sorted(set(expected) - set(classes.names))]  # a class that nobody declared
-    metrics = classification(expected, predicted, names, classes.beta)
+    declared = list(labels) or sorted(set(expected))
+    names = [*declared, *sorted(set(expected) - set(declared))]
+    codes = [*(written or declared), *names[len(declared) :]]
+    spelled = dict(zip(codes, names, strict=True))
+    predicted = [spelled.get(label := label_of(answer, codes), label) for answer in answered]
+    metrics = classification(expected, predicted, names, beta)
     table = metrics.pop("classes")
     rows = [float(a == b) for a, b in zip(expected, predicted, strict=True)]
-    if not tops or not any(tops):
+    if not any(tops):
         return Scored("accuracy", rows, metrics, predicted, table)
-    written = [*classes.written, *names[len(classes.written) :]]
-    probabilities = class_probabilities(tops, written)
-    return Scored(
-        "accuracy",
-        rows,
-        metrics | probability_metrics(expected, probabilities, names),
-        predicted,
-        table,
-        calibration_rows(expected, probabilities, names),
-        confidences(predicted, probabilities, names),
-    )
+    read = [[[(token_text(token), value) for token, value in top] for top in answer] for answer in tops]
+    masses = [class_probabilities(answer, codes) for answer in read]
+    metrics |= probability_metrics(expected, masses, names)
+    calibration, sure = calibration_rows(expected, masses, names), confidences(predicted, masses, names)
+    return Scored("accuracy", rows, metrics, predicted, table, calibration, sure)
 
 
 def report(models: Mapping[str, Scored]) -> dict[str, Any]:
@@ -124,5 +115,7 @@ def by_group(models: Mapping[str, Scored], groups: Sequence[str]) -> list[dict[s
         for model, scored in models.items():
             rows = [value for value, theirs in zip(scored.rows, groups, strict=True) if theirs == group]
             low, high = interval(rows)
-            told.append({"group": group, "model": model, "n": n, "score": round(sum(rows) / n, 4), "low": low, "high": high})
+            told.append(
+                {"group": group, "model": model, "n": n, "score": round(sum(rows) / n, 4), "low": low, "high": high}
+            )
     return told

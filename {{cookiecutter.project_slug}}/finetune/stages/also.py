@@ -24,11 +24,13 @@ def one(connection: Connection, params: Params, name: str, asked: Also, base: st
     for model in (base, tuned):
         rows = predict_all(connection, there, model, examples)
         expected, answered = ([row[key] for row in rows] for key in ("expected", "answer"))
-        scored.append(score(asked.task, expected, answered, sorted(set(expected))))
+        scored.append(score(asked.task, expected, answered))
     before, after = scored
     found = lift(before.rows, after.rows)
     kept = found["low"] >= -asked.margin
-    words = f"within the margin of {asked.margin:g}" if kept else f"not shown to be within the margin of {asked.margin:g}"
+    words = (
+        f"within the margin of {asked.margin:g}" if kept else f"not shown to be within the margin of {asked.margin:g}"
+    )
     return {
         "task": asked.task,
         "metric": after.name,

@@ -24,8 +24,8 @@ def predict(
     """For each row of a split what was asked, what was expected and what the model answered, in their order.
 
     The turns of `shots` stand before each question, after the system message. Beside that a row has what the answer
-    took (`prompt_tokens`, `completion_tokens`, `seconds`), its `logprobs` where the task asks for them, and an `error` in
-    place of an answer that the provider refused.
+    took (`prompt_tokens`, `completion_tokens`, `seconds`), its `logprobs` where the task asks for them, and
+    an `error` in place of an answer that the provider refused.
     """
     examples = read_jsonl(PREPARED / f"{split}.jsonl", "prepare")
     if not examples:
@@ -45,16 +45,15 @@ def predict_all(
     """The same for given examples; `frame` has the marks of those that are prompts and completions."""
     before = [turn for shot in shots for turn in shot["messages"] if turn["role"] != "system"]
     prompts = [example["prompt"] if frame else opened(example["messages"][:-1], before) for example in examples]
-    settings = params.evaluate
+    settings, stop = params.evaluate, frame.stop if frame else None
     top_logprobs = settings.top_logprobs if settings.task == "classify" else 0
     with progress_bar(f"ask {model}") as progress:
-        answers = answer_all(
-            connection, model, prompts, settings, params.train.seed, progress, frame.stop if frame else None, top_logprobs
-        )
+        seed = params.train.seed
+        answers = answer_all(connection, model, prompts, settings, seed, progress, stop, top_logprobs)
     pairs = [unframed(example, frame) if frame else last_turn(example) for example in examples]
     rows = []
     for (asked, expected), answer in zip(pairs, answers, strict=True):
-        row = {"asked": asked, "expected": expected, "answer": answer.text.strip()}
+        row: dict[str, Any] = {"asked": asked, "expected": expected, "answer": answer.text.strip()}
         row |= {"prompt_tokens": answer.prompt_tokens, "completion_tokens": answer.completion_tokens}
         row |= {key: value for key in ("seconds", "logprobs", "error") if (value := getattr(answer, key))}
         rows.append(row)

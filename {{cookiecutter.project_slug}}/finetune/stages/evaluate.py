@@ -10,7 +10,7 @@ from finetune.provider.connect import connect
 from finetune.record import read_json, read_jsonl, write_csv, write_json, write_jsonl
 from finetune.scoring.abstain import abstention
 from finetune.scoring.gates import unmet
-from finetune.scoring.tasks import Classes, Scored, by_group, pairs, report, score
+from finetune.scoring.tasks import Scored, by_group, pairs, report, score
 from finetune.stages.also import also
 from finetune.stages.ask import Rows, kept_part, latency, predict
 from finetune.stages.baseline import FEW_SHOT, base_of
@@ -68,8 +68,8 @@ def run(params: Params) -> dict[str, Any]:
 
 def refuse_other_rows(rows: dict[str, Rows]) -> None:
     """Raises FinetuneError where a model answered other questions than the tuned one."""
-    for name, others in rows.items():
-        if [row["asked"] for row in others] != [row["asked"] for row in rows["tuned"]]:
+    for name, answers in rows.items():
+        if [row["asked"] for row in answers] != [row["asked"] for row in rows["tuned"]]:
             raise FinetuneError(f"The predictions of {name} are of other rows.", "Make them anew: dvc repro baseline")
 
 
@@ -77,8 +77,8 @@ def scores(params: Params, rows: Rows) -> Scored:
     """A model's answers, scored by the project's task; codes are spelled out."""
     names, expected, answered = codes(), expected_of(rows), [row["answer"] for row in rows]
     labels = list(names.values()) or params.data.labels or sorted(set(expected))
-    classes = Classes(labels, list(names) or labels, params.evaluate.beta)
-    scored = score(params.evaluate.task, expected, answered, classes, [row.get("logprobs", ()) for row in rows])
+    tops = [row.get("logprobs", ()) for row in rows]
+    scored = score(params.evaluate.task, expected, answered, labels, list(names), tops, params.evaluate.beta)
     if phrase := read_json(PREPARED_REPORT, "prepare").get("abstain"):
         scored.metrics.update(abstention(expected, answered, phrase))
     return scored

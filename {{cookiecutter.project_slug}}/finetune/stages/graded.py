@@ -71,9 +71,7 @@ def judged(connection: Connection, params: Params, base: Rows, tuned: Rows) -> d
     return {"judge": {"n": len(base), **judge.verdicts(replies(connection, params, "judge", requests))}}
 
 
-def replies(
-    connection: Connection, params: Params, title: str, requests: Sequence[dict[str, Any]]
-) -> list[str | None]:
+def replies(connection: Connection, params: Params, title: str, requests: Sequence[dict[str, Any]]) -> list[str | None]:
     """What a model replies to each request; None where it was refused."""
     with progress_bar(title) as progress:
         answers = ask_all(connection, requests, params.evaluate, progress)

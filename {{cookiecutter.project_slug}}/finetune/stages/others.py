@@ -1,4 +1,4 @@
-"""The models beside base and tuned that `evaluate.compare` asks the same questions: checkpoints and earlier commits'."""
+"""The models that `evaluate.compare` asks the same questions, beside base and tuned: checkpoints, earlier commits'."""
 
 import re
 from typing import Any

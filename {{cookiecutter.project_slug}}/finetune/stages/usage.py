@@ -38,4 +38,5 @@ def saved(metrics: dict[str, Any]) -> dict[str, Any]:
 def mean(rows: Rows, key: str) -> float | None:
     """The mean over the rows that were answered; None where one of them does not say."""
     values = [row.get(key) for row in rows if "error" not in row]
-    return None if not values or None in values else sum(values) / len(values)
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
