@@ -62,7 +62,7 @@ def score(
     spelled = dict(zip(codes, names, strict=True))
     predicted = [spelled.get(label := label_of(answer, codes), label) for answer in answered]
     metrics = classification(expected, predicted, names, beta)
-    table = metrics.pop("classes")
+    table: list[dict[str, Any]] = metrics.pop("classes")
     rows = [float(a == b) for a, b in zip(expected, predicted, strict=True)]
     if not any(tops):
         return Scored("accuracy", rows, metrics, predicted, table)
