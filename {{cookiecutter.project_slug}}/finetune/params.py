@@ -135,6 +135,7 @@ class Also(Section):
     file: str
     task: Task
     margin: Annotated[float, Field(ge=0, le=1)]
+    max_tokens: Annotated[int, Field(ge=1)] = 64
 
 
 class Judge(Section):

@@ -26,13 +26,38 @@ def show(as_json: AsJson = False) -> None:
 
 def print_scores(report: dict[str, Any]) -> None:
     """Each model's metrics, what tuning was worth, and what is not good enough."""
-    models = [name for name in ("base", "few_shot", "tuned") if name in report]
-    keys = [key for key, value in report["tuned"].items() if isinstance(value, float)]
-    shown = [key for key in keys if not key.endswith(("_low", "_high"))]
-    print_table(["model", *shown], [[name, *(f"{report[name][key]:.3f}" for key in shown)] for name in models])
+    metric = report["metric"]
+    models = sorted((name for name in report if f"{metric}_low" in told(report, name)), key=place)
+    models = [name for name in models if not name.startswith("lift")]
+    keys = [key for key in report["tuned"] if not key.endswith(("_low", "_high")) and key != "signature"]
+    keys = sorted(keys, key=lambda key: key != metric)
+    print_table(
+        ["", *models], [[key.replace("_", " "), *(shown(report[name], key) for name in models)] for key in keys]
+    )
     print(f"tuned against base: {report['lift']['verdict']}")
+    for name, found in report["also"].items():
+        print(f"{name}: tuned against base: {found['verdict']}")
+    if "judge" in report:
+        print(f"tuned: {report['judge']['verdict']}")
     for failed in report["gates_failed"]:
         print(f"not good enough: {failed}")
+
+
+def told(report: dict[str, Any], name: str) -> dict[str, Any]:
+    return report[name] if isinstance(report[name], dict) else {}
+
+
+def place(name: str) -> int:
+    """Base models first, the tuned one last."""
+    return {"base": 0, "few_shot": 1, "tuned": 3}.get(name, 2)
+
+
+def shown(metrics: dict[str, Any], key: str) -> str | None:
+    """A figure, with its interval where it has one."""
+    value = metrics.get(key)
+    if f"{key}_low" in metrics:
+        return f"{value:.3f} ({metrics[f'{key}_low']:.3f} to {metrics[f'{key}_high']:.3f})"
+    return f"{value:.3f}" if isinstance(value, float) else str(value) if value is not None else None
 
 
 def compare(

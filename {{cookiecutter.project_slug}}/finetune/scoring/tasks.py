@@ -51,8 +51,8 @@ def score(
     if not expected:
         raise ValueError("there is no row to score")
     if task == "extract":
-        rows, metrics = extraction(expected, answered)
-        return Scored("f1", rows, metrics, list(answered))
+        rows, shares = extraction(expected, answered)
+        return Scored("f1", rows, dict(shares), list(answered))
     if task == "generate":
         rows, told = generation(expected, answered)
         return Scored("chrf", rows, dict(told), list(answered))

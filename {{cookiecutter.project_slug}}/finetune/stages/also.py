@@ -19,7 +19,8 @@ def also(connection: Connection, params: Params, base: str, tuned: str) -> dict[
 
 def one(connection: Connection, params: Params, name: str, asked: Also, base: str, tuned: str) -> dict[str, Any]:
     examples = examples_of(name, asked)
-    there = params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"top_logprobs": 0})})
+    settings = params.evaluate.model_copy(update={"top_logprobs": 0, "max_tokens": asked.max_tokens})
+    there = params.model_copy(update={"evaluate": settings})
     scored = []
     for model in (base, tuned):
         rows = predict_all(connection, there, model, examples)

@@ -111,7 +111,8 @@ def codes() -> dict[str, str]:
 def expected_of(rows: Rows) -> list[str]:
     """What the rows expect; codes are spelled out."""
     names = codes()
-    return [names.get(row["expected"], row["expected"]) for row in rows]
+    expected = [str(row["expected"]) for row in rows]
+    return [names.get(code, code) for code in expected]
 
 
 def telling(rows: Rows, expected: list[str], base: Scored, tuned: Scored) -> list[dict[str, Any]]:

@@ -1,0 +1,196 @@
+"""baseline and evaluate as a whole, against a server that answers what a test says; and what odd data come to."""
+
+import json
+import math
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loopback import completion, refusal, server
+
+from finetune.errors import FinetuneError
+from finetune.params import Params
+from finetune.paths import GROUPS, MODEL, PREPARED, PREPARED_REPORT
+from finetune.record import read_jsonl, write_json, write_jsonl
+from finetune.stages import baseline, evaluate
+
+TUNED = "ft:base:me"
+Pairs = list[tuple[str, str]]
+Model = Callable[[str, str], dict[str, Any]]  # a model's name and a question → a completion
+
+
+@pytest.fixture(autouse=True)
+def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FINETUNE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("FINETUNE_API_KEY", "k")
+
+
+def example(question: str, answer: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+def run(
+    pairs: Pairs, model: Model, task: str = "classify", prepared: dict[str, Any] | None = None, **settings: Any
+) -> dict[str, Any]:
+    """The metrics of a project with these test rows, whose models answer what `model` says."""
+    write_jsonl(PREPARED / "test.jsonl", [example(*pair) for pair in pairs])
+    write_jsonl(PREPARED / "train.jsonl", [example("early", "yes"), example("late", "no")])
+    if not GROUPS.exists():
+        write_jsonl(GROUPS, [])
+    write_json(PREPARED_REPORT, {"codes": {}, "completion": None, "abstain": None} | (prepared or {}))
+    checkpoints = [{"step": 5, "model": f"{TUNED}:5"}, {"step": 9, "model": TUNED}]
+    write_json(MODEL, {"model": TUNED, "provider": "compatible", "checkpoints": checkpoints})
+
+    def answer(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
+        found = model(body["model"], body["messages"][-1]["content"])
+        return (400 if "error" in found else 200), found, {}
+
+    with server(answer) as address:
+        params = Params.model_validate(
+            {
+                "data": {"file": "x.csv", "split": {"train": 0.7, "valid": 0.1, "test": 0.2}},
+                "provider": {"name": "compatible", "base_url": address},
+                "train": {"base": "base", "method": "supervised", "seed": 1}
+                | dict.fromkeys(("n_epochs", "batch_size", "learning_rate_multiplier"), "auto"),
+                "evaluate": {"task": task, "max_tokens": 5, "temperature": 0.0, "concurrency": 8, **settings},
+            }
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            baseline.run(params)
+            metrics = evaluate.run(params)
+    for name, figures in metrics.items():
+        for key, value in figures.items() if isinstance(figures, dict) else ():
+            assert not isinstance(value, float) or math.isfinite(value), f"{name}.{key}"
+    return metrics
+
+
+def sure(text: str, share: float, other: str) -> dict[str, Any]:
+    """A completion whose only token has this share of the probability, and the other the rest."""
+    tops = [(text, math.log(share)), (other, math.log(1 - share))]
+    told = [{"token": token, "logprob": value, "bytes": list(token.encode())} for token, value in tops]
+    return completion(text, logprobs={"content": [{**told[0], "top_logprobs": told}]})
+
+
+QUESTIONS = [(f"question {number}", "yes" if number % 2 else "no") for number in range(40)]
+
+
+def half_right(model: str, question: str) -> dict[str, Any]:
+    """The base says yes to all; the tuned model is right, but for one row in ten, which the base had right."""
+    number = int(question.split()[-1])
+    says_yes = model == "base" or (number % 2 == 1) == (number % 10 != 1)
+    return sure("yes", 0.6, "no") if says_yes else sure("no", 0.9, "yes")
+
+
+def test_all_of_it_on_a_task_of_two_classes() -> None:
+    write_jsonl(Path("general.jsonl"), [example("question 1", "yes"), example("question 2", "no")])
+    GROUPS.parent.mkdir(parents=True)
+    GROUPS.write_text("".join(json.dumps("de" if n < 25 else "ja") + "\n" for n in range(40)), encoding="utf-8")
+    metrics = run(
+        QUESTIONS,
+        half_right,
+        few_shot=2,
+        beta=0.5,
+        compare=["checkpoints"],
+        also={"general": {"file": "general.jsonl", "task": "classify", "margin": 0.1}},
+        graders={"same": {"type": "string_check", "input": "{{ sample.output_text }}", "reference": "yes"}
+                 | {"operation": "eq"}},
+        require={"tuned.accuracy": ">= 0.99", "also.general.kept": "== 1"},
+    )  # fmt: skip
+    assert metrics["base"]["accuracy"] == 0.5
+    assert metrics["tuned"]["accuracy"] == 0.9
+    assert {"auroc", "auprc", "log_loss", "calibration_error", "outside", "f_beta", "macro_f1"} <= set(metrics["tuned"])
+    assert metrics["tuned"]["auroc"] > 0.8 > 0.6 > metrics["base"]["auroc"]
+    assert metrics["lift"]["wins"] == 20
+    assert metrics["lift_over_few_shot"]["accuracy"] == 0.4
+    assert metrics["checkpoint_5"]["accuracy"] == 0.9
+    assert metrics["base"]["same"] == 1.0
+    assert metrics["also"]["general"]["n"] == 2
+    assert metrics["gates_failed"] == ["tuned.accuracy is 0.9, not >= 0.99", "also.general.kept is 0, not == 1"]
+    assert metrics["tuned"]["usd_per_1000"] == "unknown"
+    assert metrics["saved_prompt_tokens"] == 0.0  # the server counts 10 for any prompt
+
+    text = {name: Path(f"reports/{name}.csv").read_text(encoding="utf-8") for name in ("rows", "groups", "pairs")}
+    assert [line.split(",")[0] for line in text["rows"].splitlines()[1:]] == ["lost"] * 4 + ["won"] * 20 + ["wrong"] * 4
+    assert text["rows"].splitlines()[-1] == "wrong,question 31,yes,yes,no,1.0,0.0,0.9"
+    assert "de,tuned,25," in text["groups"]
+    assert text["pairs"].count("\n") == 1 + 6  # each of four models against those before it
+    assert not any("seconds" in row for row in read_jsonl(evaluate.PREDICTIONS, ""))
+    latency = json.loads(evaluate.LATENCY.read_text(encoding="utf-8"))
+    assert set(latency) == {"base", "few_shot", "checkpoint_5", "tuned"}
+    assert latency["tuned"]["median_ms"] > 0
+
+
+@pytest.mark.parametrize("logprob", [float("nan"), float("-inf"), None])
+def test_log_probabilities_that_are_no_numbers(logprob: float | None) -> None:
+    told = {"content": [{"token": "yes", "logprob": logprob, "bytes": None, "top_logprobs": []}]}
+    metrics = run(QUESTIONS, lambda model, question: completion("yes", logprobs=told))
+    assert metrics["tuned"]["no_logprobs"] == 40
+    assert metrics["tuned"]["accuracy"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [QUESTIONS[:1], [QUESTIONS[1], QUESTIONS[3]], [("question 1", "never declared"), ("question 2", "yes")]],
+    ids=["one row", "one class", "unseen label"],
+)
+def test_small_and_odd_test_files(pairs: Pairs) -> None:
+    metrics = run(pairs, half_right)
+    assert metrics["n"] == len(pairs)
+    assert "no difference shown" in metrics["lift"]["verdict"]
+
+
+@pytest.mark.parametrize("task", ["extract", "generate"])
+def test_answers_that_are_nothing(task: str) -> None:
+    """No JSON, half a JSON, no text at all."""
+    texts = {"base": "", TUNED: '["salt", "pep'}
+    metrics = run([("a", '["salt"]'), ("b", '["oil"]')], lambda model, question: completion(texts[model]), task)
+    assert metrics["base"][metrics["metric"]] == 0.0
+    assert metrics["base"].get("valid_json", 0.0) == 0.0
+    one = run([("a", '["salt"]')], lambda model, question: completion('["salt"]'), task)
+    assert one["tuned"][one["metric"]] == 1.0
+
+
+def test_an_empty_test_split_is_said() -> None:
+    with pytest.raises(FinetuneError, match=r"test\.jsonl is empty"):
+        run([], half_right)
+
+
+def test_refused_rows_are_counted_and_count_as_wrong() -> None:
+    def picky(model: str, question: str) -> dict[str, Any]:
+        refused = model == TUNED and question in ("question 1", "question 3")
+        return refusal("content_filter") if refused else half_right(model, question)
+
+    metrics = run(QUESTIONS, picky)
+    assert (metrics["base"]["failed"], metrics["tuned"]["failed"]) == (0, 2)
+    assert metrics["tuned"]["accuracy"] == 0.85
+    refused = [row for row in read_jsonl(evaluate.PREDICTIONS, "") if "error" in row]
+    assert [row["asked"] for row in refused] == ["question 1", "question 3"]
+
+
+def test_what_cannot_be_answered_and_should_not() -> None:
+    pairs = [*QUESTIONS[:6], ("question 7", "I cannot tell."), ("question 8", "I cannot tell.")]
+    answers = {"question 7": "I cannot tell.", "question 5": "I cannot tell."}
+    metrics = run(
+        pairs, lambda model, question: completion(answers.get(question, "yes")), prepared={"abstain": "I cannot tell."}
+    )
+    assert metrics["tuned"]["abstention_precision"] == 0.5
+    assert metrics["tuned"]["abstention_recall"] == 0.5
+
+
+def test_a_judge_that_likes_what_it_sees_first_finds_no_winner() -> None:
+    def model(name: str, question: str) -> dict[str, Any]:
+        return completion("A") if name == "judge" else half_right(name, question)
+
+    metrics = run(QUESTIONS[:8], model, judge={"model": "judge"})
+    assert (metrics["judge"]["wins"], metrics["judge"]["losses"], metrics["judge"]["flipped"]) == (0, 0, 8)
+    assert metrics["judge"]["first_share"] == 1.0
+
+
+def test_a_grader_that_is_amiss_is_named_before_anything_is_asked() -> None:
+    with pytest.raises(FinetuneError, match=r"evaluate\.graders\.tone: there is no grader of type 'tone'"):
+        run(QUESTIONS, half_right, graders={"tone": {"type": "tone"}})
+    assert not evaluate.PREDICTIONS.exists()
