@@ -161,14 +161,14 @@ def test_an_empty_test_split_is_said() -> None:
 
 def test_refused_rows_are_counted_and_count_as_wrong() -> None:
     def picky(model: str, question: str) -> dict[str, Any]:
-        refused = model == TUNED and question in ("question 1", "question 3")
+        refused = model == TUNED and question in ("question 3", "question 5")
         return refusal("content_filter") if refused else half_right(model, question)
 
     metrics = run(QUESTIONS, picky)
     assert (metrics["base"]["failed"], metrics["tuned"]["failed"]) == (0, 2)
     assert metrics["tuned"]["accuracy"] == 0.85
     refused = [row for row in read_jsonl(evaluate.PREDICTIONS, "") if "error" in row]
-    assert [row["asked"] for row in refused] == ["question 1", "question 3"]
+    assert [row["asked"] for row in refused] == ["question 3", "question 5"]
 
 
 def test_what_cannot_be_answered_and_should_not() -> None:
