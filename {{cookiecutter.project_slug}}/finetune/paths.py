@@ -6,6 +6,7 @@ from pathlib import Path
 import platformdirs
 
 PREPARED = Path("data/prepared")
+GROUPS = PREPARED / "groups.jsonl"  # of each test row the cell of data.by
 PREPARED_REPORT = Path("reports/prepare.json")
 VALIDATION_REPORT = Path("reports/validation.json")
 FILES = Path("models/files.json")
