@@ -50,7 +50,8 @@ def prepare() -> None:
     params = load_params()
     with progress_bar("prepare") as progress:
         report = stage.run(params, progress=progress)
-    source, _, codes, frame = (report.pop(key) for key in ("source", "prompt", "codes", "completion"))
+    unsaid = ("source", "prompt", "codes", "completion", "abstain")
+    source, _, codes, frame, abstain = (report.pop(key) for key in unsaid)
     for file, note in source.items() if all(isinstance(note, dict) for note in source.values()) else [("", source)]:
         told = (f"{key} {value}" if key != "format" else value for key, value in note.items())
         print(f"prepare: {file and file + ' '}read as {', '.join(told)}")
@@ -59,6 +60,8 @@ def prepare() -> None:
         print("prepare: as completions: " + ", ".join(f"{key} {text!r}" for key, text in frame.items()))
     if codes:
         print("prepare: answers as codes of one token: " + ", ".join(f"{v} {k}" for k, v in codes.items()))
+    if abstain:
+        print(f"prepare: the answer where the context does not tell: {abstain!r}")
 
 
 @app.command()

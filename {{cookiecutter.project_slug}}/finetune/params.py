@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from finetune.errors import FinetuneError
 
@@ -53,6 +53,21 @@ class Files(Section):
     test: str
 
 
+class Abstain(Section):
+    """What to answer where the context does not tell: to rows that a column marks, and to a share that is made so."""
+
+    answer: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+    column: str | None = None
+    context: str | None = None
+    share: Annotated[float, Field(ge=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def is_made_of_contexts(self) -> "Abstain":
+        if (self.context is None) != (self.share is None):
+            raise ValueError("context and share go together")
+        return self
+
+
 class Data(Section):
     file: str | None = None
     files: Files | None = None
@@ -61,10 +76,12 @@ class Data(Section):
     prompt: Prompt | None = None
     turns: Literal["all", "each"] = "all"
     group: str | None = None
+    by: str | None = None
     labels: list[str] = []
     codes: bool = False
     target: Literal["chat", "completion"] = "chat"
     split: Split | None = None
+    abstain: Abstain | None = None
 
     @model_validator(mode="after")
     def is_split_once(self) -> "Data":

@@ -28,6 +28,11 @@ def fill(template: Template, row: Row) -> list[Message]:
     return messages
 
 
+def fill_with(template: Template, row: Row, answer: str) -> list[Message]:
+    """The messages of one row, with another answer than its own. Raises ValueError where a message would be empty."""
+    return [*fill({**template, "assistant": None}, row), {"role": "assistant", "content": answer}]
+
+
 def cell_text(value: object) -> str:
     """A cell as text: texts as they are, null as nothing, all else as JSON."""
     if value is None:
@@ -39,11 +44,16 @@ def check_columns(template: Template, columns: Set[str], source: str) -> None:
     """Raises FinetuneError for a column that a template names and the data lack."""
     for role, text in template.items():
         for column in PLACEHOLDER.findall(text or ""):
-            if column not in columns:
-                raise FinetuneError(
-                    f"data.prompt.{role} in params.yaml names the column {column!r}, which {source} lacks.",
-                    f"Its columns are: {', '.join(sorted(columns))}.",
-                )
+            check_column(f"data.prompt.{role}", column, columns, source)
+
+
+def check_column(key: str, column: str, columns: Set[str], source: str) -> None:
+    """Raises FinetuneError for a column that a parameter names and the data lack."""
+    if column not in columns:
+        raise FinetuneError(
+            f"{key} in params.yaml names the column {column!r}, which {source} lacks.",
+            f"Its columns are: {', '.join(sorted(columns))}.",
+        )
 
 
 def fingerprint_of(template: Template | None) -> str | None:

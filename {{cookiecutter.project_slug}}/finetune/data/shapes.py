@@ -8,11 +8,12 @@ from typing import Any, Literal
 import orjson
 
 from finetune.data.examples import KEYS, OUTPUTS, Example, is_trained
-from finetune.data.prompts import Template, check_columns, fill
+from finetune.data.prompts import Template, check_columns, fill, fill_with
 from finetune.data.readers import Row
 from finetune.errors import FinetuneError
 
 Format = Literal["columns", "messages", "completion", "alpaca", "sharegpt", "preference"]
+Instead = Callable[[Row, int], str | None]
 SHOWN = 10  # rows named in an error
 SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 # A row is of a format when it has all these keys; the first that fits counts.
@@ -31,12 +32,13 @@ def examples_of(
     template: Template | None,
     source: str,
     fixed: Mapping[str, str] | None = None,
+    instead: Instead | None = None,
 ) -> tuple[Iterator[tuple[Row, Example]], Format]:
     """Each row with its example as they come, and the format that they are taken for.
 
     Plain columns become examples by the prompt template, in which `fixed` stands for columns that all rows share; all
-    else by its keys. When all rows were seen, FinetuneError
-    names those that are not of that format, or the column that the template names and none has.
+    else by its keys. `instead` gives the answer of a row that does not get its own. When all rows were seen,
+    FinetuneError names those that are not of that format, or the column that the template names and none has.
     """
     rows = iter(rows)
     first = next(rows)
@@ -47,21 +49,30 @@ def examples_of(
         raise FinetuneError(
             f"data.prompt is for plain columns, but data.format is {taken!r}.", "Remove one of the two in params.yaml."
         )
-    return converted(chain([first], rows), taken, template, source, fixed or {}), taken
+    return converted(chain([first], rows), taken, template, source, fixed or {}, instead), taken
 
 
 def converted(
-    rows: Iterable[Row], form: Format, template: Template | None, source: str, fixed: Mapping[str, str]
+    rows: Iterable[Row],
+    form: Format,
+    template: Template | None,
+    source: str,
+    fixed: Mapping[str, str],
+    instead: Instead | None,
 ) -> Iterator[tuple[Row, Example]]:
     columns: set[str] = set()
     wrong: list[str] = []
     for number, row in enumerate(rows, 1):
+        answer = instead(row, number) if instead else None
         try:
             if template is not None:
                 columns.update(row)
-                example: Example = {"messages": fill(template, {**fixed, **row})}
+                cells = {**fixed, **row}
+                messages = fill(template, cells) if answer is None else fill_with(template, cells, answer)
+                example: Example = {"messages": messages}
             else:
-                example = CONVERTERS[form]({key: parsed(value) for key, value in row.items()})
+                values = {key: parsed(value) for key, value in row.items()}
+                example = CONVERTERS[form](values if answer is None else answered(values, form, answer))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             wrong.append(f"row {number} ({why(error)})")
             continue
@@ -74,6 +85,19 @@ def converted(
             f"{source}: not of the format {form!r}: {', '.join(wrong[:SHOWN])}{more}.",
             "Mend or remove these rows, or name another format in data.format.",
         )
+
+
+def answered(row: Row, form: Format, answer: str) -> Row:
+    """A row with another answer than its own, or than none. Raises ValueError for a preference, which has two."""
+    if form == "preference":
+        raise ValueError("a preference, in whose place no single answer can be put")
+    if form in ("completion", "alpaca"):
+        return {**row, "completion" if form == "completion" else "output": answer}
+    turns, role, text = ("messages", "role", "content") if form == "messages" else ("conversations", "from", "value")
+    asked = listed(row[turns], turns)
+    if SPEAKERS.get(asked[-1].get(role)) == "assistant":
+        asked = asked[:-1]
+    return {**row, turns: [*asked, {role: "assistant", text: answer}]}
 
 
 def format_of(row: Row, source: str) -> Format:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from io import SEEK_END
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -14,13 +15,16 @@ from numpy.typing import NDArray
 from finetune.data.examples import Example, messages_of, question_of, text_of
 from finetune.data.near import Index, bare, sketch, twins
 from finetune.data.pieces import Progress, side_by_side
+from finetune.data.readers import Row
 
 SPLITS = ("train", "valid", "test")  # what is in two of them stays in the later one
 BATCH = 2_000  # texts sketched at once
 AT_ONCE = 50_000  # rows gathered before they are put into an array
 
-# Of each example: the raw row that it came from, its split, hashes of its split's key and of itself, and where it lies.
-ROW = np.dtype([("row", "i4"), ("split", "u1"), ("key", "u8"), ("digest", "u8"), ("start", "i8"), ("size", "i4")])
+# Of each example: the raw row that it came from, its split, where it lies, and hashes: of its split's key, of itself,
+# and of those cells of its row that are kept behind it (0: none are).
+ROW = np.dtype("i4, u1, i8, i4, u8, u8, u8")
+ROW.names = ("row", "split", "start", "size", "key", "digest", "cells")
 Rows = NDArray[Any]
 
 
@@ -44,6 +48,13 @@ class Gathered:
         self.spool.seek(int(row["start"]))
         return self.spool.read(int(row["size"]))
 
+    def cells(self, row: Any) -> Row:
+        """The cells of its raw row that were kept with an example."""
+        if not row["cells"]:
+            return {}
+        self.spool.seek(int(row["start"]) + int(row["size"]))
+        return dict(orjson.loads(self.spool.readline()))
+
     def question(self, row: Any) -> str:
         return question_of(self.example(row))
 
@@ -55,17 +66,18 @@ def key_of(example: Example) -> str:
 
 
 def gather(
-    examples: Iterable[tuple[int, int, str, Example]], spool: BinaryIO, progress: Progress | None = None
+    examples: Iterable[tuple[int, int, str, Example, Row]], spool: BinaryIO, progress: Progress | None = None
 ) -> Gathered:
-    """Write examples to the spool; with each come its raw row's number, its split, and the key that decides it."""
+    """Write examples behind what the spool holds; with each come its raw row's number, its split, the key that decides
+    it, and the cells to keep with it."""
     rows: list[Rows] = []
-    batch: list[tuple[int, int, int, int, int, int]] = []
-    start = 0
-    for row, split, key, example in examples:
-        line = as_line(example)
-        spool.write(line)
-        batch.append((row, split, hashed(key.encode()), hashed(line), start, len(line)))
-        start += len(line)
+    batch: list[tuple[int, int, int, int, int, int, int]] = []
+    start = spool.seek(0, SEEK_END)
+    for row, split, key, example, cells in examples:
+        line, kept = as_line(example), as_line(cells) if cells else b""
+        spool.write(line + kept)
+        batch.append((row, split, start, len(line), hashed(key.encode()), hashed(line), hashed(kept) if kept else 0))
+        start += len(line) + len(kept)
         if len(batch) == AT_ONCE:
             rows.append(np.array(batch, ROW))
             batch.clear()
@@ -74,8 +86,8 @@ def gather(
     return Gathered(spool, np.concatenate([*rows, np.array(batch, ROW)]))
 
 
-def as_line(example: Example) -> bytes:
-    return json.dumps(example, ensure_ascii=False).encode() + b"\n"
+def as_line(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
 
 
 def hashed(content: bytes) -> int:
@@ -95,9 +107,9 @@ def assign(rows: Rows, shares: Sequence[float]) -> None:
 def without_duplicates(rows: Rows) -> Rows:
     """The rows in the order of their hashes, each example once, in the latest split that has it.
 
-    The order is the same whatever that of the raw rows was.
+    The order is the same whatever that of the raw rows was, and so are the cells that are kept.
     """
-    rows = rows[np.lexsort((-rows["split"].astype(int), rows["digest"]))]
+    rows = rows[np.lexsort((rows["cells"], -rows["split"].astype(int), rows["digest"]))]
     first: Rows = rows[np.concatenate([[True], rows["digest"][1:] != rows["digest"][:-1]])]
     return first
 

@@ -1,5 +1,6 @@
 """prepare: raw data → chat examples in three splits."""
 
+import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -11,18 +12,19 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from finetune.data.abstain import asked_beside, is_marked, with_mismatched
 from finetune.data.codes import codes_for, table_of
 from finetune.data.examples import Example
 from finetune.data.frames import frame_for, framed, pair_of
 from finetune.data.pieces import Progress
-from finetune.data.prompts import Template, cell_text, fingerprint_of
+from finetune.data.prompts import Template, cell_text, check_column, fingerprint_of
 from finetune.data.readers import Note, Row, read_rows
 from finetune.data.shapes import each_turn, examples_of
 from finetune.data.split import SPLITS, Gathered, assign, gather, key_of, leaks, without_duplicates
 from finetune.data.tokens import encoder
 from finetune.errors import FinetuneError
-from finetune.params import Data, Params
-from finetune.paths import PREPARED, PREPARED_REPORT
+from finetune.params import Abstain, Data, Params
+from finetune.paths import GROUPS, PREPARED, PREPARED_REPORT
 from finetune.provider.profiles import PROFILES
 from finetune.provider.tokenizer import tokenizer
 from finetune.record import write_json, write_lines
@@ -47,6 +49,8 @@ def run(params: Params, workers: int | None = None, progress: Progress | None = 
     if data.codes:
         with tokenizer(params, encoder) as encode:
             codes = codes_for(data.labels, encode)
+        if data.abstain and data.abstain.answer not in codes:
+            raise FinetuneError("data.abstain.answer is none of data.labels, so it has no code.", "Add it there.")
     frame = None
     notes: dict[str, Note] = {}
     counts: Counter[str] = Counter()
@@ -55,7 +59,7 @@ def run(params: Params, workers: int | None = None, progress: Progress | None = 
         rows = gathered.rows
         if data.target == "completion":
             with tokenizer(params, encoder) as encode:
-                frame = frame_for(partial(pairs_of, gathered), encode)
+                frame = frame_for(partial(pairs_of, gathered, data.abstain), encode)
             gathered = replace(gathered, shape=partial(framed, frame=frame))
         if data.split and data.split.shares:
             assign(rows, data.split.shares)
@@ -65,15 +69,22 @@ def run(params: Params, workers: int | None = None, progress: Progress | None = 
             rows = distinct[~np.isin(distinct["start"], list(near))]
         else:
             refuse_leaks(gathered, data, workers)
+        if data.abstain and data.abstain.share is not None:
+            before = len(rows)
+            rows = with_mismatched(gathered, rows, data.abstain, asking(data), codes, workers, progress)
+            counts["mismatched"] = len(rows) - before
         for split, name in enumerate(SPLITS):
             part = rows[rows["split"] == split]
             counts[name] = len(part)
             write_lines(PREPARED / f"{name}.jsonl", map(gathered.written, part))
+        tested = rows[rows["split"] == SPLITS.index("test")] if data.by else ()
+        write_lines(GROUPS, (group_line(gathered.cells(row).get(data.by or "")) for row in tested))
     report = {
         **counts,
         "source": notes if data.files else next(iter(notes.values())),
         "prompt": fingerprint_of(template),
         "codes": codes,
+        "abstain": data.abstain.answer if data.abstain else None,
         "completion": asdict(frame) if frame else None,
     }
     write_json(PREPARED_REPORT, report)
@@ -96,27 +107,62 @@ def spool_file() -> Iterator[BinaryIO]:
 
 def all_examples(
     data: Data, template: Template | None, codes: dict[str, str], notes: dict[str, Note], counts: Counter[str]
-) -> Iterator[tuple[int, int, str, Example]]:
-    """Of all files each example, with the number of its row, its split if one is given, and the key that decides it."""
+) -> Iterator[tuple[int, int, str, Example, Row]]:
+    """Of all files each example, as `gather` takes them: its split is what was given, and the first where none was."""
     files = data.files.model_dump() if data.files else {"": data.file}
+    abstain, columns = data.abstain, set[str]()
+    kept = sorted(kept_columns(data, codes))
     for name, file in files.items():
         if file is None:
             continue
         rows, note = read_rows(Path(file), data.sheet)
         fixed = {"codes": table_of(codes)} if codes else {}
-        pairs, note["rows"] = examples_of(rows, data.format, template, file, fixed)
+        instead = partial(answer_instead, abstain, file, counts) if abstain and abstain.column else None
+        pairs, note["rows"] = examples_of(rows, data.format, template, file, fixed, instead)
         notes[name] = note
+        own: set[str] = set()
         for number, (row, example) in enumerate(pairs, 1):
             split = SPLITS.index(name) if name else given_split(data, row, number)
             key = group_of(data, row, number) if data.group else key_of(example)
             if codes:
                 encode_answer(example, codes, f"{file}, row {number}")
             for turn in each_turn(example) if data.turns == "each" and "messages" in example else [example]:
-                yield number, split, key, turn
+                yield number, split, key, turn, {column: row[column] for column in kept if column in row}
             counts["rows"] += 1
+            own.update(row)
+        if data.by and name in ("", "test"):
+            check_column("data.by", data.by, own, file)
+        columns |= own
+    if abstain and abstain.column:
+        check_column("data.abstain.column", abstain.column, columns, " and ".join(filter(None, files.values())))
 
 
-def pairs_of(gathered: Gathered) -> Iterator[tuple[str, str]]:
+def kept_columns(data: Data, codes: dict[str, str]) -> set[str]:
+    """The columns of the raw data that are needed again when the splits are known."""
+    kept = {data.by} if data.by else set()
+    if data.abstain and data.abstain.context:
+        kept |= {data.abstain.context, *asked_beside(asking(data), data.abstain.context, codes)}
+    return kept
+
+
+def asking(data: Data) -> Template:
+    """The texts that rows are asked with; none where there is no template, and no system prompt in completions."""
+    texts = data.prompt.model_dump() if data.prompt else {}
+    return texts if data.target == "chat" else {role: text for role, text in texts.items() if role != "system"}
+
+
+def answer_instead(abstain: Abstain, file: str, counts: Counter[str], row: Row, number: int) -> str | None:
+    """The answer of a row that is marked as unanswerable; None for others, which have their own."""
+    marked = is_marked(row, abstain.column or "", f"{file}, row {number}")
+    counts["marked_unanswerable"] += marked
+    return abstain.answer if marked else None
+
+
+def group_line(cell: object) -> bytes:
+    return json.dumps(cell_text(cell).strip(), ensure_ascii=False).encode() + b"\n"
+
+
+def pairs_of(gathered: Gathered, abstain: Abstain | None) -> Iterator[tuple[str, str]]:
     """All questions and answers, in the order of their hashes, so that a sample is the same whatever the raw order.
 
     Raises FinetuneError naming a row that is not one of each.
@@ -129,6 +175,8 @@ def pairs_of(gathered: Gathered) -> Iterator[tuple[str, str]]:
                 f"data.target is 'completion', but row {row['row']} has {error}.",
                 "Train on chat, which takes whole conversations.",
             ) from error
+    if abstain:  # its answer may come to stand in rows that are made later
+        yield "", abstain.answer
 
 
 def encode_answer(example: Example, codes: dict[str, str], place: str) -> None:

@@ -1,0 +1,86 @@
+"""Groups of the test rows: for each line of the test split the cell that `data.by` names."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from finetune.errors import FinetuneError
+from finetune.params import Data, Params
+from finetune.paths import GROUPS, PREPARED
+from finetune.stages import prepare
+
+SHARES = {"train": 0.6, "valid": 0.1, "test": 0.3}
+PROMPT = {"user": "{passage}: {question}?", "assistant": "{answer}"}
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write(name: str, rows: list[dict[str, Any]]) -> str:
+    Path(name).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return name
+
+
+def run(**data: Any) -> None:
+    prepare.run(cast("Params", SimpleNamespace(data=Data.model_validate(data))))
+
+
+def groups_of(**data: Any) -> list[tuple[str, str]]:
+    """Of each test row what it asks last, and its group."""
+    run(**data)
+    lines = [json.loads(line) for line in (PREPARED / "test.jsonl").read_bytes().splitlines()]
+    groups = [json.loads(line) for line in GROUPS.read_bytes().splitlines()]
+    return list(zip([line["messages"][-2]["content"] for line in lines], groups, strict=True))
+
+
+def talk(number: int, turns: int = 1) -> dict[str, Any]:
+    words = [f"{number * 7919 + turn * 104729:x} {number**3:x} what of {number}" for turn in range(turns)]
+    said = [({"role": "user", "content": text}, {"role": "assistant", "content": f"yes {text}"}) for text in words]
+    return {"messages": [message for pair in said for message in pair], "team": f"チーム {number}"}
+
+
+@pytest.mark.parametrize("turns", [1, 3])
+def test_groups_line_up_with_the_test_rows_whatever_becomes_of_a_row(turns: int) -> None:
+    found = groups_of(
+        file=write("raw.jsonl", [talk(n, turns) for n in range(60)]), split=SHARES, by="team", turns="each"
+    )
+    assert len(found) >= 10 * turns
+    assert all(asked.endswith(f"what of {group.removeprefix('チーム ')}") for asked, group in found)
+
+
+def test_a_row_that_was_made_is_of_the_group_of_its_original() -> None:
+    rows = [{"passage": f"p{n * n}", "question": f"q{n} {n**4:x}", "answer": "a", "team": f" {n}"} for n in range(90)]
+    abstain = {"answer": "No idea.", "context": "passage", "share": 1.0}
+    found = groups_of(file=write("raw.jsonl", rows), split=SHARES, prompt=PROMPT, by="team", abstain=abstain)
+    assert len(found) >= 30
+    assert all(f": q{group} " in asked for asked, group in found)
+    assert any(not asked.startswith(f"p{int(group) ** 2}:") for asked, group in found)
+
+
+def test_of_given_files_the_test_file_has_the_groups() -> None:
+    train, test = [talk(n) for n in range(20)], [talk(n) for n in range(40, 44)]
+    for row in train:
+        del row["team"]
+    test[1]["team"], test[2]["team"] = None, 7
+    files = {"train": write("a.jsonl", train), "test": write("c.jsonl", test)}
+    found = groups_of(files=files, by="team")
+    assert [group for _, group in found] == ["チーム 40", "", "7", "チーム 43"]
+    with pytest.raises(FinetuneError, match=r"data\.by .*'group', which c\.jsonl lacks(.|\n)*messages, team"):
+        groups_of(files=files, by="group")
+
+
+def test_without_groups_the_file_is_there_and_empty() -> None:
+    run(file=write("raw.jsonl", [talk(n) for n in range(20)]), split=SHARES)
+    assert GROUPS.read_bytes() == b""
+
+
+def test_a_row_that_stands_in_two_groups_is_of_the_same_whatever_the_order() -> None:
+    rows = [{**talk(n % 40), "team": f"team {n // 40}"} for n in range(80)]
+    first = groups_of(file=write("raw.jsonl", rows), split=SHARES, by="team")
+    assert groups_of(file=write("raw.jsonl", rows[::-1]), split=SHARES, by="team") == first
+    assert first
