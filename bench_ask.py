@@ -86,7 +86,7 @@ def seconds(address: str) -> float:
     prompts = [[{"role": "user", "content": str(number)}] for number in range(ROWS)]
     with connect(Provider(name="compatible", base_url=address)) as connection:
         start = time.monotonic()
-        answers = answer_all(connection, "m", prompts, settings, 1, lambda *_: None)
+        answers = answer_all(connection, "m", prompts, settings, 1, lambda *_: None, print)
         taken = time.monotonic() - start
     assert [answer.text for answer in answers] == ["yes"] * ROWS
     return taken

@@ -25,7 +25,7 @@ def ask(address: str, count: int, concurrency: int = 16, top_logprobs: int = 0) 
     settings = Evaluate(max_tokens=5, temperature=0.0, concurrency=concurrency)
     prompts = [[{"role": "user", "content": str(number)}] for number in range(count)]
     with connect(Provider(name="compatible", base_url=address)) as connection:
-        return answer_all(connection, "m", prompts, settings, 1, lambda *_: None, top_logprobs=top_logprobs)
+        return answer_all(connection, "m", prompts, settings, 1, lambda *_: None, print, top_logprobs=top_logprobs)
 
 
 def said(body: dict[str, Any]) -> str:

@@ -126,7 +126,7 @@ def test_all_of_it_on_a_task_of_two_classes() -> None:
 
 @pytest.mark.parametrize("logprob", [float("nan"), float("-inf"), None])
 def test_log_probabilities_that_are_no_numbers(logprob: float | None) -> None:
-    told = {"content": [{"token": "yes", "logprob": logprob, "bytes": None, "top_logprobs": []}]}
+    told: dict[str, Any] = {"content": [{"token": "yes", "logprob": logprob, "bytes": None, "top_logprobs": []}]}
     metrics = run(QUESTIONS, lambda model, question: completion("yes", logprobs=told))
     assert metrics["tuned"]["no_logprobs"] == 40
     assert metrics["tuned"]["accuracy"] == 0.5

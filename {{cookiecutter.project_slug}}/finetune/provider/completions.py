@@ -13,13 +13,13 @@ from finetune.provider.answers import Answer, Kept, answer_of, kept_answers, key
 from finetune.provider.batches import answer_batch
 from finetune.provider.connect import FINAL, Connection
 from finetune.provider.pace import Pace
-from finetune.report.progress import say
 
 if TYPE_CHECKING:
     from openai import APIStatusError
 
 Messages = Sequence[dict[str, Any]]
 Progress = Callable[[int, int, str], None]
+Say = Callable[[str], None]
 
 ATTEMPTS = 6  # for a request that the provider stumbles over
 PATIENCE = 600  # seconds without a single answer, while the provider says to wait
@@ -35,6 +35,7 @@ def answer_all(
     settings: Evaluate,
     seed: int,
     progress: Progress,
+    say: Say,
     stop: str | None = None,
     top_logprobs: int = 0,
 ) -> list[Answer]:
@@ -59,11 +60,12 @@ def answer_all(
         [request | ({"prompt": p} if isinstance(p, str) else {"messages": list(p)}) for p in prompts],
         settings,
         progress,
+        say,
     )
 
 
 def ask_all(
-    connection: Connection, requests: Sequence[dict[str, Any]], settings: Evaluate, progress: Progress
+    connection: Connection, requests: Sequence[dict[str, Any]], settings: Evaluate, progress: Progress, say: Say
 ) -> list[Answer]:
     """The answer to each request body, in their order; one that is there twice is sent once."""
     keys = [key_of(connection.identity, request) for request in requests]
@@ -77,7 +79,7 @@ def ask_all(
             else:
                 found[key] = answer
         if wanted and settings.batch:
-            found |= ask_in_a_batch(connection, wanted, kept, progress)
+            found |= ask_in_a_batch(connection, wanted, kept, progress, say)
         elif wanted:
             found |= ask_side_by_side(connection, wanted, kept, settings.concurrency, progress, known=len(found))
         refuse_if_none(list(found.values()))
@@ -85,7 +87,7 @@ def ask_all(
 
 
 def ask_in_a_batch(
-    connection: Connection, wanted: Mapping[str, dict[str, Any]], kept: Kept, progress: Progress
+    connection: Connection, wanted: Mapping[str, dict[str, Any]], kept: Kept, progress: Progress, say: Say
 ) -> dict[str, Answer]:
     """The answers by their keys, from the provider's batches at half the price.
 

@@ -27,10 +27,10 @@ def label_of(answer: str, labels: Sequence[str]) -> str:
 
 @lru_cache(maxsize=8)
 def by_folded(labels: tuple[str, ...]) -> dict[str, set[str]]:
-    """The classes by what is left of them without case, made once for all answers."""
+    """The classes by what is left of them without case and marks, made once for all answers."""
     found = defaultdict(set)
     for label in labels:
-        found[label.casefold()].add(label)
+        found[label.casefold().strip(MARKS) or label].add(label)
     return dict(found)
 
 

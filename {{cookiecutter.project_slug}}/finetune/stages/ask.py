@@ -13,7 +13,7 @@ from finetune.paths import PREPARED, PREPARED_REPORT
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import Connection
 from finetune.record import read_json, read_jsonl
-from finetune.report.progress import progress_bar
+from finetune.report.progress import progress_bar, say
 
 Rows = list[dict[str, Any]]
 
@@ -49,7 +49,7 @@ def predict_all(
     top_logprobs = settings.top_logprobs if settings.task == "classify" else 0
     with progress_bar(f"ask {model}") as progress:
         seed = params.train.seed
-        answers = answer_all(connection, model, prompts, settings, seed, progress, stop, top_logprobs)
+        answers = answer_all(connection, model, prompts, settings, seed, progress, say, stop, top_logprobs)
     pairs = [unframed(example, frame) if frame else last_turn(example) for example in examples]
     rows = []
     for (asked, expected), answer in zip(pairs, answers, strict=True):

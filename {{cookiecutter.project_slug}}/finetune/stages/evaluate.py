@@ -80,7 +80,7 @@ def scores(params: Params, rows: Rows) -> Scored:
     tops = [row.get("logprobs", ()) for row in rows]
     scored = score(params.evaluate.task, expected, answered, labels, list(names), tops, params.evaluate.beta)
     if phrase := read_json(PREPARED_REPORT, "prepare").get("abstain"):
-        scored.metrics.update(abstention(expected, answered, phrase))
+        scored.metrics.update(abstention(expected, scored.predicted, phrase))
     return scored
 
 

@@ -8,7 +8,7 @@ from finetune.errors import FinetuneError
 from finetune.params import Params
 from finetune.provider.completions import ask_all
 from finetune.provider.connect import Connection
-from finetune.report.progress import progress_bar
+from finetune.report.progress import progress_bar, say
 from finetune.scoring import judge
 from finetune.scoring.compare import interval, lift
 from finetune.scoring.graders import Graded, Grader, ScoreModel, check_grader, grade, graded_by_model, request_for
@@ -74,5 +74,5 @@ def judged(connection: Connection, params: Params, base: Rows, tuned: Rows) -> d
 def replies(connection: Connection, params: Params, title: str, requests: Sequence[dict[str, Any]]) -> list[str | None]:
     """What a model replies to each request; None where it was refused."""
     with progress_bar(title) as progress:
-        answers = ask_all(connection, requests, params.evaluate, progress)
+        answers = ask_all(connection, requests, params.evaluate, progress, say)
     return [None if answer.error else answer.text for answer in answers]
