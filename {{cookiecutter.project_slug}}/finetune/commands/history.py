@@ -28,12 +28,7 @@ def print_scores(report: dict[str, Any]) -> None:
     """Each model's metrics, what tuning was worth, and what is not good enough."""
     metric = report["metric"]
     models = sorted((name for name in report if f"{metric}_low" in told(report, name)), key=place)
-    models = [name for name in models if not name.startswith("lift")]
-    keys = [key for key in report["tuned"] if not key.endswith(("_low", "_high")) and key != "signature"]
-    keys = sorted(keys, key=lambda key: key != metric)
-    print_table(
-        ["", *models], [[key.replace("_", " "), *(shown(report[name], key) for name in models)] for key in keys]
-    )
+    print_figures({name: report[name] for name in models if not name.startswith("lift")}, metric)
     print(f"tuned against base: {report['lift']['verdict']}")
     for name, found in report["also"].items():
         print(f"{name}: tuned against base: {found['verdict']}")
@@ -50,6 +45,17 @@ def told(report: dict[str, Any], name: str) -> dict[str, Any]:
 def place(name: str) -> int:
     """Base models first, the tuned one last."""
     return {"base": 0, "few_shot": 1, "tuned": 3}.get(name, 2)
+
+
+def print_figures(columns: dict[str, dict[str, Any]], metric: str) -> None:
+    """A column for each model, a row for each of the last one's figures, `metric` first."""
+    hidden = ("_low", "_high", "signature", "revision")
+    keys = [key for key in list(columns.values())[-1] if not key.endswith(hidden)]
+    rows = [
+        [key.replace("_", " "), *(shown(one, key) for one in columns.values())]
+        for key in sorted(keys, key=lambda key: key != metric)
+    ]
+    print_table(["", *columns], rows)
 
 
 def shown(metrics: dict[str, Any], key: str) -> str | None:
@@ -76,11 +82,7 @@ def compare(
     if as_json:
         print_json(found)
         return
-    keys = [key for key, value in found["after"].items() if isinstance(value, float)]
-    print_table(
-        ["", *keys],
-        [[found[side]["revision"], *(f"{found[side][key]:.3f}" for key in keys)] for side in ("before", "after")],
-    )
+    print_figures({found[side]["revision"]: found[side] for side in ("before", "after")}, found["metric"])
     print(f"\n{found['after']['revision']} against {found['before']['revision']}: {found['verdict']}")
     if found["left_out"]:
         print(f"{found['left_out']} rows that only one of them answered are left out.")

@@ -35,6 +35,7 @@ def run(params: Params, before: str, after: str | None) -> dict[str, Any]:
     found = lift(one.rows, other.rows)
     return {
         "n": len(both),
+        "metric": other.name,
         "left_out": len(rows) + len(other_rows) - 2 * len(both),
         "before": {"revision": before, **one.metrics},
         "after": {"revision": after or "here", **other.metrics},
