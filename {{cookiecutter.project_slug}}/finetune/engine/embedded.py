@@ -29,11 +29,17 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 @contextmanager
-def server_of(key: str) -> Iterator[uvicorn.Server]:
-    """Uvicorn over the store of `FINETUNE_HOME`, silent but for errors; its model threads end with the block."""
+def server_of(key: str, stays: bool = False) -> Iterator[uvicorn.Server]:
+    """Uvicorn over the store of `FINETUNE_HOME`, silent but for errors; its model threads end with the block.
+
+    One that `stays` takes unfinished batches up at once. Another does so when it is asked for one, so that a command
+    that wants something else never loads a model.
+    """
     store = Store(default_home())
     before_torch(store.home)
     app = make_app(store, key)
+    if stays:
+        app.state.take_up()
     yield uvicorn.Server(
         uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=2)
     )
@@ -58,5 +64,5 @@ def embedded() -> Iterator[Address]:
 
 def serve(host: str, port: int, key: str) -> None:
     """Serve until Ctrl-C. Raises OSError when the port is taken."""
-    with listen(host, port) as sock, server_of(key) as server:
+    with listen(host, port) as sock, server_of(key, stays=True) as server:
         server.run(sockets=[sock])

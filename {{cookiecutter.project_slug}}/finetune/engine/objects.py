@@ -113,5 +113,37 @@ def checkpoint_object(row: Row) -> JSON:
     }
 
 
+def batch_object(row: Row) -> JSON:
+    """The batch; it has no `expires_at`, for it is worked on however long it takes."""
+    usage = json.loads(row["usage"]) if row["usage"] else None
+    times = ("in_progress", "finalizing", "completed", "failed", "cancelling", "cancelled")
+    return {
+        "id": row["id"],
+        "object": "batch",
+        "endpoint": "/v1/chat/completions",
+        "model": row["model"],
+        "errors": {"object": "list", "data": json.loads(row["errors"])} if row["errors"] else None,
+        "input_file_id": row["input_file"],
+        "completion_window": "24h",
+        "status": row["status"],
+        "output_file_id": row["output_file"],
+        "error_file_id": row["error_file"],
+        "created_at": row["created_at"],
+        **{f"{status}_at": row[f"{status}_at"] for status in times},
+        "expires_at": None,
+        "expired_at": None,
+        "request_counts": {"total": row["total"], "completed": row["completed"], "failed": row["failed"]},
+        "usage": usage
+        and {
+            "input_tokens": usage["prompt_tokens"],
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": usage["completion_tokens"],
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": usage["total_tokens"],
+        },
+        "metadata": json.loads(row["metadata"]) if row["metadata"] else None,
+    }
+
+
 def model_object(model_id: str, created: int, owner: str) -> JSON:
     return {"id": model_id, "object": "model", "created": created, "owned_by": owner, "shutdown_date": None}

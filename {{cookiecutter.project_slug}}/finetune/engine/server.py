@@ -16,10 +16,11 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from finetune.engine import bases, generate, jobs, publish, uploads
+from finetune.engine import bases, batches, generate, jobs, publish, uploads
 from finetune.engine.chat import check_chat, choices_of, completion
 from finetune.engine.errors import ApiError
 from finetune.engine.objects import (
+    batch_object,
     checkpoint_object,
     event_object,
     file_object,
@@ -53,6 +54,10 @@ def make_app(store: Store, key: str) -> Starlette:
         Route("/v1/fine_tuning/jobs/{id}/resume", threaded(api.resume_job), methods=["POST"]),
         Route("/v1/fine_tuning/jobs/{id}/events", threaded(api.list_events)),
         Route("/v1/fine_tuning/jobs/{id}/checkpoints", threaded(api.list_checkpoints)),
+        Route("/v1/batches", api.create_batch, methods=["POST"]),
+        Route("/v1/batches", threaded(api.list_batches)),
+        Route("/v1/batches/{id}", threaded(api.get_batch)),
+        Route("/v1/batches/{id}/cancel", threaded(api.cancel_batch), methods=["POST"]),
         Route("/v1/models", threaded(api.list_models)),
         Route("/v1/models/{id:path}", threaded(api.get_model)),
         Route("/v1/models/{id:path}", threaded(api.delete_model), methods=["DELETE"]),
@@ -72,6 +77,7 @@ def make_app(store: Store, key: str) -> Starlette:
         return response
 
     app.add_middleware(BaseHTTPMiddleware, dispatch=check_key)
+    app.state.take_up = api.batches.advance
     app.state.close = api.close
     return app
 
@@ -128,12 +134,13 @@ class Api:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.generator: generate.Generator | None = None
+        self.generator = generate.Generator(store)
+        self.batches = batches.Batches(store, self.generator)
         jobs.advance(store)
 
     def close(self) -> None:
-        if self.generator:
-            self.generator.close()
+        self.generator.close()
+        self.batches.close()
 
     # Files
 
@@ -245,6 +252,28 @@ class Api:
             raise ApiError(404, f"Could not find fine tune: {request.path_params['id']}", "fine_tune_not_found", "id")
         return row
 
+    # Batches
+
+    async def create_batch(self, request: Request) -> Response:
+        row = await run_in_threadpool(batches.create, self.store, await json_body(request))
+        self.batches.advance()
+        return JSONResponse(batch_object(row))
+
+    def list_batches(self, request: Request) -> Any:
+        self.batches.advance()
+        limit = number(request, "limit", 20, 100)
+        rows = self.store.rows("SELECT * FROM batches ORDER BY n DESC")
+        return page([batch_object(row) for row in after(request, rows)[: limit + 1]], limit)
+
+    def get_batch(self, request: Request) -> Any:
+        self.batches.advance()
+        return batch_object(batches.get(self.store, request.path_params["id"]))
+
+    def cancel_batch(self, request: Request) -> Any:
+        row = batches.cancel(self.store, request.path_params["id"])
+        self.batches.advance()
+        return batch_object(row)
+
     # Models
 
     def list_models(self, request: Request) -> Any:
@@ -277,8 +306,6 @@ class Api:
         model = body["model"]
         if not self.store.row("SELECT id FROM models WHERE id = ?", model) and not bases.known(model, self.store.home):
             raise no_model(model)
-        if self.generator is None:
-            self.generator = generate.Generator(self.store)
         futures = [asyncio.wrap_future(self.generator.submit(choice)) for choice in choices_of(body)]
         answers = await asyncio.gather(*futures)
         return JSONResponse(completion(model, answers, bool(body.get("logprobs"))))

@@ -33,6 +33,11 @@ CREATE TABLE IF NOT EXISTS models (
 CREATE TABLE IF NOT EXISTS uploads (
     n INTEGER PRIMARY KEY, id TEXT UNIQUE, created_at INTEGER, filename TEXT, purpose TEXT, bytes INTEGER, status TEXT);
 CREATE TABLE IF NOT EXISTS parts (n INTEGER PRIMARY KEY, id TEXT UNIQUE, upload TEXT, created_at INTEGER);
+CREATE TABLE IF NOT EXISTS batches (
+    n INTEGER PRIMARY KEY, id TEXT UNIQUE, created_at INTEGER, status TEXT, input_file TEXT, metadata TEXT, model TEXT,
+    total INTEGER DEFAULT 0, completed INTEGER DEFAULT 0, failed INTEGER DEFAULT 0, usage TEXT, errors TEXT,
+    output_file TEXT, error_file TEXT, in_progress_at INTEGER, finalizing_at INTEGER, completed_at INTEGER,
+    failed_at INTEGER, cancelling_at INTEGER, cancelled_at INTEGER);
 CREATE TABLE IF NOT EXISTS notes (key TEXT PRIMARY KEY, value REAL);
 """
 # A job's `model` is what was asked for; its `base` is another where it goes on from a fine-tuned model.
@@ -59,7 +64,7 @@ class Store:
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
         home.chmod(0o700)
-        for name in ("files", "uploads", "jobs", "models", "bases"):
+        for name in ("files", "uploads", "jobs", "models", "bases", "batches"):
             (home / name).mkdir(exist_ok=True)
         with self.transaction() as db:
             db.executescript(SCHEMA)

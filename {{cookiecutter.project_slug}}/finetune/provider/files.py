@@ -4,7 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from finetune.errors import FinetuneError
 from finetune.paths import NOTES
@@ -19,6 +19,7 @@ PART_BYTES = 64 * 1024 * 1024  # the largest part of an upload
 LOOKS = (0, 1, 2, 4)  # seconds before each look for a file whose upload got no answer
 
 Progress = Callable[[int, int, str], None]
+Purpose = Literal["fine-tune", "batch"]
 
 
 def sha256_of(path: Path) -> str:
@@ -54,47 +55,51 @@ def ensure_file(
     return file.id, is_new
 
 
-def find(connection: Connection, name: str, size: int) -> "FileObject | None":
+def find(connection: Connection, name: str, size: int, purpose: Purpose = "fine-tune") -> "FileObject | None":
     """The oldest file of that name and size, unless the provider could not read it."""
     same = [
         file
-        for file in connection.control.files.list(purpose="fine-tune")
+        for file in connection.control.files.list(purpose=purpose)
         if file.filename == name and file.bytes == size and file.status not in ("error", "deleted")
     ]
     return min(same, key=lambda file: (file.created_at, file.id), default=None)
 
 
-def send(connection: Connection, path: Path, name: str, size: int, progress: Progress) -> "FileObject":
+def send(
+    connection: Connection, path: Path, name: str, size: int, progress: Progress, purpose: Purpose = "fine-tune"
+) -> "FileObject":
     """A new file at the provider; where the answer is lost, the file is looked for before anybody sends it again."""
     import openai
 
     profile = connection.profile
     try:
         if size > profile.file_bytes and profile.uploads:
-            return send_in_parts(connection, path, name, size, progress)
+            return send_in_parts(connection, path, name, size, progress, purpose)
         if size > profile.file_bytes:
             raise FinetuneError(
                 f"{path} has {size:,} bytes; {profile.name!r} takes {profile.file_bytes:,} at most. Nothing was sent.",
                 "Train on fewer examples, or shorter ones.",
             )
         with open(path, "rb") as file:
-            return connection.once.files.create(file=(name, file), purpose="fine-tune", timeout=600)
+            return connection.once.files.create(file=(name, file), purpose=purpose, timeout=600)
     except (openai.APIConnectionError, openai.InternalServerError):
         for pause in LOOKS:
             time.sleep(pause)
-            found = find(connection, name, size)
+            found = find(connection, name, size, purpose)
             if found is not None:
                 return found
         raise
 
 
-def send_in_parts(connection: Connection, path: Path, name: str, size: int, progress: Progress) -> "FileObject":
+def send_in_parts(
+    connection: Connection, path: Path, name: str, size: int, progress: Progress, purpose: Purpose
+) -> "FileObject":
     """Upload a large file in parts; a run that was killed goes on after the last part that arrived."""
     uploads = connection.control.uploads
     note = NOTES / f"upload-{name}.json"
     begun = read_note(note)
     if begun.get("identity") != connection.identity or begun["expires_at"] < time.time() + 60:
-        upload = uploads.create(filename=name, bytes=size, purpose="fine-tune", mime_type="text/jsonl")
+        upload = uploads.create(filename=name, bytes=size, purpose=purpose, mime_type="text/jsonl")
         begun = {"identity": connection.identity, "id": upload.id, "expires_at": upload.expires_at, "parts": []}
         write_json(note, begun)
     with open(path, "rb") as file:

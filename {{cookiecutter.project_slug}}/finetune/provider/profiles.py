@@ -23,6 +23,8 @@ class Profile:
     integrations: bool = False
     file_bytes: int = 512 * 1024 * 1024  # the largest file that goes in one piece
     uploads: bool = False  # takes larger files in parts, by /uploads
+    batches: bool = False  # has the Batch API, and keeps the metadata by which a batch is found again
+    batch_url: str = "/v1/chat/completions"  # what its requests are for
     closes: datetime.date | None = None  # the day from which nobody may create a job
     deploys: str | None = None  # what it costs to have a tuned model answer, where that wants a deployment
     poll_seconds: tuple[float, float] = (5, 60)  # first and longest pause between two looks at a job
@@ -38,6 +40,7 @@ PROFILES = {
             methods=("supervised",),
             completions=False,
             uploads=True,
+            batches=True,
             poll_seconds=(0.5, 2),
         ),
         Profile(
@@ -47,6 +50,7 @@ PROFILES = {
             "max_completion_tokens",
             integrations=True,
             uploads=True,
+            batches=True,
             closes=datetime.date(2027, 1, 6),  # announced 2026-05-07; models are shut down by models.toml
         ),
         Profile(
@@ -57,6 +61,8 @@ PROFILES = {
             byte_order_mark=True,
             suffix=r"[^.]{1,18}",
             training_types=("Standard", "GlobalStandard", "developerTier"),
+            batches=True,
+            batch_url="/chat/completions",
             deploys="about $1.70 an hour, used or not, besides its tokens (developer deployments: none, for 24 hours)",
         ),
         Profile(
