@@ -5,10 +5,9 @@ from typing import Any
 
 from finetune.errors import FinetuneError
 from finetune.params import Params
-from finetune.paths import CURVES, MODEL, PREPARED_REPORT
+from finetune.paths import MODEL, PREPARED_REPORT
 from finetune.provider.connect import connect
-from finetune.record import read_json, read_jsonl, write_csv, write_json, write_jsonl, write_text
-from finetune.report.page import make_page
+from finetune.record import read_json, read_jsonl, write_csv, write_json, write_jsonl
 from finetune.scoring.classify import label_of
 from finetune.scoring.gates import unmet
 from finetune.scoring.tasks import Scored, report, score
@@ -20,13 +19,12 @@ PREDICTIONS = Path("predictions/tuned.jsonl")
 REPORT = Path("reports/evaluation.json")
 CONFUSION = {"base": Path("reports/confusion_base.csv"), "tuned": Path("reports/confusion_tuned.csv")}
 CLASSES = Path("reports/classes.csv")
-PAGE = Path("reports/report.html")
 
 Rows = list[dict[str, Any]]
 
 
 def run(params: Params) -> dict[str, Any]:
-    """Write the tuned model's predictions, the metrics of all models, their plots and the report page."""
+    """Write the tuned model's predictions, the metrics of all models and their plots."""
     record = read_json(MODEL, "train")
     rows = {"base": read_jsonl(BASE_PREDICTIONS, "baseline")}
     if few := read_jsonl(FEW_SHOT, "baseline"):
@@ -49,8 +47,6 @@ def run(params: Params) -> dict[str, Any]:
         write_csv(path, ["actual", "predicted"], [{"actual": a, "predicted": p} for a, p in pairs])
     classes = [{"model": name, **row} for name, one in scored.items() for row in one.classes]
     write_csv(CLASSES, ["model", "class", "precision", "recall", "f1", "n"], classes)
-    curves = CURVES.read_text(encoding="utf-8")
-    write_text(PAGE, make_page(record, metrics, expected, [row["asked"] for row in rows["tuned"]], scored, curves))
     write_json(REPORT, metrics)
     return metrics
 
