@@ -58,7 +58,7 @@ def workers(project: Project) -> list[int]:
 @pytest.fixture(scope="module")
 def done(tiny: Project) -> Project:
     """The project after its first run, committed."""
-    assert tiny.repro() == ["prepare", "validate", "upload", "train", "baseline", "evaluate"]
+    assert tiny.repro() == ["prepare", "validate", "upload", "train", "baseline", "evaluate", "report"]
     tiny.commit()
     return tiny
 
@@ -78,6 +78,7 @@ def test_the_first_run_leaves_metrics_plots_and_a_report(done: Project) -> None:
     for title in ("Confusion of the tuned model", "F1 per class", "Token accuracy"):
         assert title in page
     assert "<svg" in (done.path / "reports" / "report.html").read_text(encoding="utf-8")
+    assert "| accuracy |" in (done.path / "reports" / "report.md").read_text(encoding="utf-8")
     record = json.loads((done.path / "models" / "model.json").read_text(encoding="utf-8"))
     assert record["hyperparameters"]["n_epochs"] == 2
     assert sorted(p.name for p in (done.path / "models" / "weights").iterdir()) == [
@@ -102,11 +103,11 @@ def test_a_comment_in_the_train_stage_trains_nothing(done: Project) -> None:
 def test_a_changed_parameter_runs_what_it_concerns_and_going_back_restores(done: Project) -> None:
     before = (done.path / "models" / "model.json").read_bytes()
     done.set("train.n_epochs", 1)
-    assert done.repro() == ["train", "evaluate"]
+    assert done.repro() == ["train", "evaluate", "report"]
     assert len(done.jobs()) == 2
     assert "models/model.json" in done.run("dvc", "metrics", "diff").stdout
     done.run("git", "checkout", "-q", "params.yaml")
-    assert done.repro() == []
+    assert done.repro() == ["report"]  # which is free, and has no run cache
     assert len(done.jobs()) == 2
     assert (done.path / "models" / "model.json").read_bytes() == before
     # What was paid for the other job stays in the ledger.
@@ -129,12 +130,12 @@ def test_two_commits_are_compared_by_the_predictions_they_left(done: Project) ->
     assert "against HEAD" in done.stage("compare", "HEAD").stdout
     assert "no-such-commit" in done.stage("compare", "no-such-commit", code=1).stderr
     done.run("git", "checkout", "-q", ".")
-    assert done.repro() == []
+    assert done.repro() == ["report"]
 
 
 def test_a_model_is_promoted_only_if_it_is_good_enough_and_committed(done: Project) -> None:
     done.set("evaluate.require", {"tuned.accuracy": "> 1"})
-    assert done.repro() == ["evaluate"]
+    assert done.repro() == ["evaluate", "report"]
     refused = done.stage("promote", code=1).stderr
     assert "is not promoted: tuned.accuracy is" in refused
     assert done.run("git", "tag").stdout == ""

@@ -120,7 +120,15 @@ def evaluate() -> None:
 
     report = stage.run(load_params())
     print_scores(report)
-    print(f"{report['n']} test rows; look at {stage.PAGE}, or run: dvc plots show")
+    print(f"{report['n']} test rows; go on with: dvc repro, or look at them with: dvc plots show")
+
+
+@app.command()
+def report() -> None:
+    """Make the page and its short form for a pull request, from what the other stages left."""
+    from finetune.stages import report as stage
+
+    print(f"report: {stage.run()}; look at {stage.PAGE}")
 
 
 @app.command()

@@ -31,7 +31,7 @@ def test_every_command_and_option_has_a_sentence_of_help() -> None:
 
     walk(get_command(app), "finetune")
     help_text = CliRunner().invoke(app, ["--help"]).output
-    for stage in ("prepare", "validate", "upload", "train", "baseline", "evaluate"):
+    for stage in ("prepare", "validate", "upload", "train", "baseline", "evaluate", "report"):
         assert stage in help_text
 
 
@@ -54,7 +54,7 @@ def test_a_mistake_is_a_sentence_and_exit_1(tmp_path: Path) -> None:
     assert run("nonsense").returncode == 2
 
 
-@pytest.mark.parametrize("stage", ["validate", "upload", "train", "evaluate"])
+@pytest.mark.parametrize("stage", ["validate", "upload", "train", "evaluate", "report"])
 def test_a_stage_names_the_one_before_it(tmp_path: Path, stage: str) -> None:
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     done = run(stage, cwd=tmp_path, OPENAI_API_KEY="none", NEBIUS_API_KEY="none", FINETUNE_HOME=str(tmp_path / "home"))

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from finetune.report.html import head, table
+from finetune.report.html import head, scrolled, table
 
 
 def make_data_page(
@@ -19,14 +19,14 @@ def make_data_page(
     heading, examples with their place and their tokens.
     """
     counts = ", ".join(f"{number:,} {split}" for split, number in report["examples"].items())
+    tokens = bars(lengths, "tokens", lambda value: f"up to {value:,}")
     return "\n".join(
         [
             head("Data to review"),
-            f'<p class="verdict">{counts} examples, without errors.</p>',
+            f"<h1>{counts} examples, without errors.</h1>",
             warnings(report["warnings"]),
-            "<h2>Length in tokens</h2>",
-            bars(lengths, "tokens", lambda value: f"up to {value:,}"),
-            *(["<h2>Classes</h2>", bars(balance, "class", str)] if balance else []),
+            f"<section><h2>Length in tokens</h2>{tokens}</section>",
+            f"<section><h2>Classes</h2>{bars(balance, 'class', str)}</section>" if balance else "",
             *(section(title, examples) for title, examples in reviewed.items()),
             "</html>\n",
         ]
@@ -58,13 +58,13 @@ def bars(rows: Sequence[Mapping[str, Any]], key: str, name: Any) -> str:
         f"<tr><th>{escape(name(value))}</th>{''.join(cell(value, split) for split in splits)}</tr>" for value in values
     )
     heads = "".join(f"<th>{escape(split)}</th>" for split in splits)
-    return f'<div class="wide"><table class="bars"><tr><th></th>{heads}</tr>{lines}</table></div>'
+    return scrolled(f'<table class="bars"><tr><th></th>{heads}</tr>{lines}</table>')
 
 
 def section(title: str, examples: Sequence[tuple[str, int | None, Mapping[str, Any]]]) -> str:
     """Some examples, turn by turn."""
     rows = [[place, "" if tokens is None else tokens, turns(example)] for place, tokens, example in examples]
-    return f"<h2>{escape(title)}</h2>" + table(["line", "tokens", "example"], rows)
+    return f"<section><h2>{escape(title)}</h2>{table(['line', 'tokens', 'example'], rows)}</section>"
 
 
 def turns(example: Mapping[str, Any]) -> str:

@@ -1,52 +1,59 @@
 """What the HTML pages have in common: they stand alone, in light and in dark, on a wide screen and on a narrow one."""
 
+import re
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
-STYLE = """
-:root { color-scheme: light dark; }
-:root { --ink: #1c2430; --soft: #667085; --line: #d9dee7; --good: #1f7a4d; --mark: 31 122 77; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e7eaf0; --soft: #98a2b3; --line: #39424f; --good: #5fc892; --mark: 95 200 146; }
-  body { background: #14181f; }
-}
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2.5rem; }
-.verdict { font-size: 1.2rem; } .soft { color: var(--soft); }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left; }
-th { font-weight: 600; color: var(--soft); } .n { text-align: right; font-variant-numeric: tabular-nums; }
-td { white-space: pre-wrap; overflow-wrap: anywhere; }
-.bars { width: 100%; max-width: 44rem; } .bars td { width: 28%; } .bars th { white-space: nowrap; }
-.bar { height: .5rem; background: rgb(var(--mark) / .6); border-radius: 2px; }
-.bars span { color: var(--soft); font-size: .8rem; }
-svg { width: 100%; max-width: 44rem; height: auto; }
-@media (max-width: 40rem) { table { font-size: .85rem; } th, td { padding: .25rem .35rem; } }
-"""
+STYLE = Path(__file__).with_name("style.css")
+NUMBER = re.compile(r"[-+−$]{0,2}\d[\d.,]*(e[-+]\d+)?( %| ms| – [-+−]?[\d.]+)?|–|unknown|")
+
+
+class Html(str):
+    """A text that is HTML already; any other is escaped before it comes into a page."""
 
 
 def head(title: str) -> str:
-    """The page up to its first section."""
+    """The page up to its body."""
     return "\n".join(
         [
             '<!doctype html><html lang="en"><meta charset="utf-8">',
             f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>',
-            f"<style>{STYLE}</style>",
-            f"<h1>{escape(title)}</h1>",
+            f"<style>{STYLE.read_text(encoding='utf-8')}</style>",
         ]
     )
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """An HTML table; numbers stand to the right."""
+def safe(value: Any) -> str:
+    return value if isinstance(value, Html) else escape(str(value))
 
-    def cell(tag: str, shown: Any, value: Any) -> str:
-        numeric = isinstance(value, (int, float)) or str(value).replace(".", "", 1).isdigit()
-        return f"<{tag}{' class=n' if numeric else ''}>{escape(str(shown))}</{tag}>"
 
-    first = rows[0] if rows else head  # a column's head stands where its cells stand
-    header = "".join(cell("th", name, value) for name, value in zip(head, first, strict=True))
-    body = "".join("<tr>" + "".join(cell("td", value, value) for value in row) + "</tr>" for row in rows)
-    return f'<div class="wide"><table><tr>{header}</tr>{body}</table></div>'
+def table(head: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Html:
+    """A table that scrolls in itself where it is wider than the page; columns of numbers stand to the right."""
+    classes = [kind(column) for column in zip(*rows, strict=True)] if rows else [""] * len(head)
+
+    def line(tag: str, cells: Sequence[Any]) -> str:
+        told = (
+            f"<{tag}{f' class={name}' if name else ''}>{safe(cell)}</{tag}>"
+            for cell, name in zip(cells, classes, strict=True)
+        )
+        return f"<tr>{''.join(told)}</tr>"
+
+    drawn = ' class="drawn"' if "plot" in classes else ""
+    body = "".join(line("td", row) for row in rows)
+    return scrolled(f"<table{drawn}>{line('th', head) if any(head) else ''}{body}</table>")
+
+
+def scrolled(inner: str) -> Html:
+    """What may be wider than the page, in a box that scrolls; by the keyboard too."""
+    return Html(f'<div class="wide" tabindex="0">{inner}</div>')
+
+
+def kind(column: Sequence[Any]) -> str:
+    """How the cells of a column are set: numbers, long texts, or what comes."""
+    if any(isinstance(cell, Html) for cell in column):
+        return "plot" if any("<svg" in cell for cell in column if isinstance(cell, Html)) else ""
+    if all(NUMBER.fullmatch(str(cell)) for cell in column):
+        return "n"
+    return "text" if any(len(str(cell)) > 40 for cell in column) else ""

@@ -1,177 +1,205 @@
-"""One self-contained HTML page: was the fine-tune worth it, and where does it err."""
+"""One self-contained HTML page: was the fine-tune worth it, what did it cost, where does it err, where is it from."""
 
-import csv
-import io
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any, Protocol
+from typing import Any
 
-from finetune.report.html import head, table
+from finetune.report import charts
+from finetune.report.charts import TONES, Mark, axis_of, legend, strip, ticks, tone
+from finetune.report.curves import points
+from finetune.report.facts import (
+    Results,
+    Row,
+    by_model,
+    called,
+    costs,
+    figure,
+    headline,
+    lineage,
+    metrics,
+    models,
+    number,
+    pair_in_words,
+    scores,
+    signed,
+    usage,
+)
+from finetune.report.html import Html, head, table
+from finetune.report.mistakes import calibration, classes, confusions, rows_to_look_at
 
-ROWS_SHOWN = 25
-
-
-class Answers(Protocol):
-    """A model's answers, scored: see `scoring.tasks.Scored`."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def rows(self) -> Sequence[float]: ...
-    @property
-    def predicted(self) -> Sequence[str]: ...
-    @property
-    def classes(self) -> Sequence[Mapping[str, Any]]: ...
-
-
-def make_page(
-    record: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    expected: Sequence[str],
-    asked: Sequence[str],
-    models: Mapping[str, Answers],
-    curves: str,
-) -> str:
-    """The page as a text, the same for the same figures.
-
-    `models` has each model's answers, scored; `curves` is the CSV that the train stage wrote.
-    """
-    tuned, base = models["tuned"], models["base"]
-    name = tuned.name
-    lost = [i for i in range(len(asked)) if base.rows[i] > tuned.rows[i]]
-    won = [i for i in range(len(asked)) if tuned.rows[i] > base.rows[i]]
-    wrong = sorted((i for i in range(len(asked)) if tuned.rows[i] < 1), key=lambda i: tuned.rows[i])
-    labels = [row["class"] for row in tuned.classes]
-    sections = [
-        head("Fine-tune report"),
-        f'<p class="verdict">On {metrics["n"]} test rows {in_words(metrics["lift"]["verdict"])}.</p>',
-        f'<p class="soft">{escape(metrics["lift"]["verdict"])}; {escape(metrics["lift"]["test"])} test.</p>',
-        gates(metrics),
-        table(
-            ["model", name, "95 % interval", *others(metrics)],
-            [
-                [
-                    model,
-                    f"{metrics[model][name]:.3f}",
-                    f"{metrics[model][f'{name}_low']:.3f} – {metrics[model][f'{name}_high']:.3f}",
-                    *(f"{metrics[model][key]:.3f}" for key in others(metrics)),
-                ]
-                for model in models
-            ],
-        ),
-        "<h2>Training</h2>",
-        f"<p>{escape(record['verdict_words'])}</p>",
-        curve(curves, record["chosen"]["step"]),
-    ]
-    if labels:
-        columns = ("precision", "recall", "f1")
-        per_class = [[c["class"], *(f"{c[k]:.2f}" for k in columns), c["n"]] for c in tuned.classes]
-        sections += [
-            "<h2>Per class, tuned</h2>",
-            table(["class", "precision", "recall", "F1", "rows"], per_class),
-            "<h2>Confusion, tuned: rows are the truth</h2>",
-            confusion(expected, tuned.predicted, labels),
-        ]
-    for title, rows in (
-        ("What the base model got right and the tuned one does not", lost),
-        ("What the tuned model gets right and the base one did not", won),
-        ("What the tuned model gets wrong", wrong),
-    ):
-        shown = [[asked[i], expected[i], tuned.predicted[i], base.predicted[i]] for i in rows[:ROWS_SHOWN]]
-        sections += [
-            f"<h2>{title}: {len(rows)} of {len(asked)}</h2>",
-            table(["asked", "expected", "tuned", "base"], shown) if shown else '<p class="soft">None.</p>',
-        ]
-        if len(rows) > ROWS_SHOWN:
-            sections.append(f'<p class="soft">The first {ROWS_SHOWN}; all rows lie in predictions/.</p>')
-    sections += [
-        "<h2>Lineage</h2>",
-        table(["", ""], [[key, value] for key, value in facts_of(record).items()]),
-        "</html>\n",
-    ]
-    return "\n".join(sections)
+IN_TABLES = 3  # steps of an axis at most: its figures stand beside each other on a narrow screen too
 
 
-def in_words(verdict: str) -> str:
-    if verdict.startswith(("better", "worse")):
-        return f"the tuned model is <b>{escape(verdict.split(' (')[0])}</b> than the base model"
-    return "there is <b>no difference shown</b> between base and tuned"
-
-
-def others(metrics: Mapping[str, Any]) -> list[str]:
-    """The metrics beside the first, which every model has."""
-    hidden = ("_low", "_high")
-    found = [key for key, value in metrics["tuned"].items() if isinstance(value, float) and not key.endswith(hidden)]
-    return found[1:7]
-
-
-def gates(metrics: Mapping[str, Any]) -> str:
-    if metrics["gates_failed"]:
-        return f'<p class="verdict">Not good enough: {escape("; ".join(metrics["gates_failed"]))}.</p>'
-    return ""
-
-
-def facts_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "model": record["model"],
-        "base": record["base"],
-        "trained on from": ", ".join(record["lineage"]) or "the base itself",
-        "checkpoint": f"step {record['chosen']['step']}: {record['chosen']['why']}",
-        "job": record["job"],
-        "seed": record["seed"],
-        "hyperparameters": ", ".join(f"{key} {value}" for key, value in sorted(record["hyperparameters"].items())),
-        "trained tokens": record["trained_tokens"],
-        "training cost": f"${record['usd']}" if record["usd"] != "unknown" else "unknown",
-        "fingerprint": record["fingerprint"],
+def make_page(results: Results) -> str:
+    """The page as a text, the same for the same files; what has no figures has no section."""
+    parts = {
+        "Comparison": comparison(results),
+        "Judge": judge(results.evaluation),
+        "Groups": groups(results),
+        "Training": training(results),
+        "Confusion": confusions(results),
+        "Classes": classes(results),
+        "Calibration": calibration(results),
+        "Rows": rows_to_look_at(results),
+        "Other abilities": abilities(results.evaluation),
+        "Cost": cost(results),
+        "Lineage": origin(results),
     }
-
-
-def confusion(expected: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> str:
-    """Counts of truth by prediction, shaded by their share of the truth's rows."""
-    counts = Counter(zip(expected, predicted, strict=True))
-    columns = [*labels, *sorted(set(predicted) - set(labels))]
-    lines = []
-    for truth in labels:
-        total = sum(counts[truth, column] for column in columns) or 1
-        cells = "".join(
-            f'<td class="n" style="background: rgb(var(--mark) / {counts[truth, column] / total * 0.6:.2f})">'
-            f"{counts[truth, column] or ''}</td>"
-            for column in columns
-        )
-        lines.append(f"<tr><th>{escape(truth)}</th>{cells}</tr>")
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    return f'<div class="wide"><table><tr><th></th>{head}</tr>{"".join(lines)}</table></div>'
-
-
-def curve(text: str, chosen: int | None) -> str:
-    """Training loss as a line and validation loss as points over the steps, as inline SVG; a bar at the chosen step."""
-    rows = list(csv.DictReader(io.StringIO(text)))
-    series = {
-        name: [(float(row["step"]), float(row[name])) for row in rows if row.get(name)]
-        for name in ("train_loss", "valid_loss")
-    }
-    if not series["train_loss"]:
-        return '<p class="soft">The provider reported no curve.</p>'
-    last = max(x for points in series.values() for x, _ in points)
-    top = max(y for points in series.values() for _, y in points) or 1
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        return round(40 + x / last * 640, 1), round(200 - y / top * 180, 1)
-
-    line = " ".join(f"{x},{y}" for x, y in (at(*point) for point in series["train_loss"]))
-    mark = ""
-    if chosen:
-        x = at(chosen, 0)[0]
-        mark = f'<path d="M{x} 10 V200" stroke="rgb(var(--mark) / .4)" stroke-width="6"/>'
-    dots = "".join(
-        f'<circle cx="{x}" cy="{y}" r="4" fill="var(--good)"/>' for x, y in (at(*p) for p in series["valid_loss"])
+    parts = {name: inner for name, inner in parts.items() if inner}
+    links = "".join(f'<a href="#{anchor(name)}">{name}</a>' for name in parts)
+    return "\n".join(
+        [
+            head("Fine-tune report"),
+            f"<header>{verdict(results.evaluation)}</header><nav>{links}</nav><main>",
+            *(f'<section id="{anchor(name)}"><h2>{name}</h2>{inner}</section>' for name, inner in parts.items()),
+            "</main></html>\n",
+        ]
     )
+
+
+def anchor(name: str) -> str:
+    return name.lower().replace(" ", "-")
+
+
+def verdict(evaluation: Mapping[str, Any]) -> str:
+    """The answer first: better or not, by how much, how sure, and whether that is enough."""
+    word, clause, sure = headline(evaluation)
+    colour = {"better": "good", "worse": "bad"}.get(word, "")
+    title = (
+        f'The tuned model is <em class="{colour}">{escape(clause)}</em> than the base model'
+        if colour
+        else "No difference shown between the tuned model and the base model"
+    )
+    told = [f"<h1>{title}</h1>", f'<p class="soft">{escape(scores(evaluation))}: {escape(sure)}.</p>']
+    if failed := evaluation.get("gates_failed"):
+        missed = "".join(f"<li>✗ {escape(str(gate))}</li>" for gate in failed)
+        told.append(f'<ul class="gates bad">{missed}</ul>')
+    elif evaluation.get("gates_met"):
+        told.append('<p class="gates good">✓ Meets what evaluate.require asks for</p>')
+    return "".join(told)
+
+
+def comparison(results: Results) -> str:
+    """The first metric of each model with its interval, the pairs, and all other metrics."""
+    evaluation, name = results.evaluation, results.evaluation["metric"]
+    found = {model: evaluation[model] for model in models(evaluation)}
+    ends = [(one[name], one[f"{name}_low"], one[f"{name}_high"]) for one in found.values()]
+    axis = ticks(min(low for _, low, _ in ends), max(high for *_, high in ends), IN_TABLES)
+    forest = [
+        [called(model), strip(axis, [Mark(tone(model), *end)]), figure(end[0]), f"{figure(end[1])} – {figure(end[2])}"]
+        for model, end in zip(found, ends, strict=True)
+    ]
+    told: list[str] = [table([f"{evaluation['n']:,} test rows", axis_of(axis), called(name), "95 % interval"], forest)]
+    if pairs := results.tables["pairs"]:
+        told.append(f"<h3>Pairs, on the same rows</h3>{pairs_table(pairs)}")
+    if others := metrics(evaluation)[1:]:
+        body = [[called(key), *(figure(one.get(key)) for one in found.values())] for key in others]
+        told.append(f"<h3>Other metrics</h3>{table(['', *map(called, found)], body)}")
+    if signature := evaluation["tuned"].get("signature"):
+        told.append(f'<p class="soft">sacrebleu: {escape(signature)}</p>')
+    return "".join(told)
+
+
+def pairs_table(pairs: Sequence[Row]) -> str:
+    """What tuned is better by than each other model; in words where that is not settled."""
+    ends = [[float(row[key]) for key in ("difference", "low", "high")] for row in pairs]
+    axis = ticks(min(0.0, *(end[1] for end in ends)), max(0.0, *(end[2] for end in ends)), IN_TABLES)
+    names = [f"{called(row['model'])} − {called(row['against'])}" for row in pairs]
+    body = [
+        [
+            name,
+            strip(axis, [Mark(tone(row["model"]), *end)], zero=True),
+            signed(end[0]),
+            f"{signed(end[1])} – {signed(end[2])}",
+            f"{float(row['p_value']):.3g}",
+        ]
+        for name, row, end in zip(names, pairs, ends, strict=True)
+    ]
+    told = {name: pair_in_words(row) for name, row in zip(names, pairs, strict=True)}
+    open_ones = "".join(
+        f'<p class="soft">{escape(name)}: {escape(words)}.</p>'
+        for name, words in told.items()
+        if not words.startswith(("better", "worse"))
+    )
+    return table(["", axis_of(axis), "difference", "95 % interval", "p"], body) + open_ones
+
+
+def judge(evaluation: Mapping[str, Any]) -> str:
+    found = evaluation.get("judge")
+    if not found:
+        return ""
+    counts = {kind: found[key] for kind, key in (("won", "wins"), ("tied", "ties"), ("lost", "losses"))}
+    bar = "".join(f'<i class="{kind}" style="flex: {count}"></i>' for kind, count in counts.items() if count)
     return (
-        '<svg viewBox="0 0 700 230" role="img" aria-label="Loss over training steps">'
-        '<path d="M40 10 V200 H690" fill="none" stroke="var(--line)"/>'
-        f'{mark}<polyline points="{line}" fill="none" stroke="var(--soft)" stroke-width="1.5"/>{dots}'
-        f'<g fill="var(--soft)" font-size="12"><text x="4" y="24">{top:.1f}</text><text x="20" y="204">0</text>'
-        f'<text x="640" y="220">step {last:.0f}</text>'
-        '<text x="360" y="24">line: training loss, dots: validation loss, bar: chosen</text></g></svg>'
+        f'<div class="share" aria-hidden="true">{bar}</div>'
+        f"<p>The tuned answer won {counts['won']:,} times, tied {counts['tied']:,} and lost {counts['lost']:,}"
+        f" of {found['n']:,}: {escape(str(found['verdict']))}.</p>"
+        f'<p class="soft">Each pair was asked in both orders; {found["flipped"]:,} times the judge changed its mind'
+        f" with the order. p&nbsp;=&nbsp;{found['p_value']:.3g}.</p>"
     )
+
+
+def groups(results: Results) -> str:
+    """The first metric of base and tuned in each group."""
+    rows = [row for row in results.tables["groups"] if row["model"] in TONES]
+    if not rows:
+        return ""
+    axis = ticks(min(float(row["low"]) for row in rows), max(float(row["high"]) for row in rows), IN_TABLES)
+    body = []
+    for group, found in by_model(rows, "group").items():
+        marks = [Mark(model, *(float(found[model][key]) for key in ("score", "low", "high"))) for model in found]
+        cells = [figure(number(found.get(model, {}).get("score"))) for model in TONES]
+        body.append([group, strip(axis, marks), *cells, next(iter(found.values()))["n"]])
+    return legend(TONES) + table(["", axis_of(axis), "base", "tuned", "rows"], body)
+
+
+def training(results: Results) -> str:
+    """The curves of loss and token accuracy, the chosen checkpoint, and what they say."""
+    record, rows = results.record, results.tables["training"]
+    told = "".join(f"<p>{escape(str(words))}</p>" for words in [record.get("verdict_words")] if words)
+    chosen = record.get("chosen", {})
+    figures = []
+    for name, column in (("Loss", "loss"), ("Token accuracy", "accuracy")):
+        train, valid = points(rows, f"train_{column}"), points(rows, f"valid_{column}")
+        if charts.finite(train):
+            drawn = charts.over_steps(name, train, valid, chosen.get("step"))
+            figures.append(f"<figure><h3>{name}</h3>{drawn}</figure>")
+    if not figures:
+        return told
+    tones = {"base": "training, with its running mean", "tuned": "validation"}
+    if not any(points(rows, "valid_loss")):
+        del tones["tuned"]
+    return f'{told}{legend(tones)}<div class="beside">{"".join(figures)}</div>'
+
+
+def abilities(evaluation: Mapping[str, Any]) -> str:
+    """What was asked beside the test rows, to see what tuning forgot."""
+    also = evaluation.get("also")
+    if not also:
+        return ""
+    ends = [[float(one[key]) for key in ("lift", "low", "high")] for one in also.values()]
+    axis = ticks(min(0.0, *(end[1] for end in ends)), max(0.0, *(end[2] for end in ends)), IN_TABLES)
+    body = []
+    for (name, one), end in zip(also.items(), ends, strict=True):
+        kept = Html('<span class="good">✓ kept</span>' if one["kept"] else '<span class="bad">✗ lost</span>')
+        base, tuned = figure(one["base"]), figure(one["tuned"])
+        shown = strip(axis, [Mark("tuned", *end)], zero=True)
+        body.append([name, called(one["metric"]), shown, base, tuned, signed(end[0]), one["margin"], kept, one["n"]])
+    columns = ["", "metric", axis_of(axis), "base", "tuned", "difference", "margin", "", "rows"]
+    words = "".join(f'<p class="soft">{escape(k)}: {escape(str(one["verdict"]))}.</p>' for k, one in also.items())
+    return table(columns, body) + words
+
+
+def cost(results: Results) -> str:
+    """Tokens, dollars and time of a call, and what the training took."""
+    found = usage(results)
+    return (table(found[0], found[1:]) if found else "") + facts(costs(results))
+
+
+def origin(results: Results) -> str:
+    told = lineage(results.record, results.files, results.prepared)
+    return facts(told | {"trained on top of commit": results.commit or "none yet"})
+
+
+def facts(told: Mapping[str, str]) -> str:
+    return f'<dl class="facts">{"".join(f"<dt>{k}</dt><dd>{escape(v)}</dd>" for k, v in told.items())}</dl>'
