@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 TEMPLATE := {{cookiecutter.project_slug}}
 # Never `.`: a cache in the template folder would be copied into projects.
-OWN := hooks tests bench.py bench_data.py
+OWN := hooks tests bench.py bench_data.py bench_ask.py
 DEMO := demo/my-fine-tune
 GIT := git -c user.name=demo -c user.email=demo@example.com
 
@@ -30,6 +30,7 @@ test: .venv/ready
 bench: $(DEMO)/.venv/ready
 	$(DEMO)/.venv/bin/python bench.py
 	$(DEMO)/.venv/bin/python bench_data.py
+	$(DEMO)/.venv/bin/python bench_ask.py
 
 # Exact versions for the generated project, for every system and Python.
 lock: .venv/ready
