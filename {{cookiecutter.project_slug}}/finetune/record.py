@@ -48,8 +48,8 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """One JSON object a line, keys in their given order."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    """One JSON object a line, keys in their given order; without any an empty line, as DVC warns of empty files."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows) or "\n")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -87,7 +87,7 @@ def read_jsonl(path: Path, made_by: str) -> list[dict[str, Any]]:
     """The rows of a file that a stage wrote."""
     try:
         with open(path, "rb") as lines:
-            return [orjson.loads(line) for line in lines]
+            return [orjson.loads(line) for line in lines if not line.isspace()]
     except FileNotFoundError:
         raise FinetuneError(f"{path} is missing.", f"Make it with: dvc repro {made_by}") from None
     except ValueError as error:
