@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from finetune.commands import files, jobs, models
+from finetune.commands.answers import chat, predict
 from finetune.commands.doctor import doctor
 from finetune.commands.history import compare, print_scores, promote, show
 from finetune.errors import FinetuneError
@@ -318,7 +319,7 @@ def serve(
         raise FinetuneError(f"Cannot listen on {host}:{port}: {reason}.", "Choose another with --port.") from error
 
 
-for command in (show, compare, promote, doctor):
+for command in (predict, chat, show, compare, promote, doctor):
     app.command()(command)
 
 if find_spec("finetune.engine"):  # a project may be generated without it

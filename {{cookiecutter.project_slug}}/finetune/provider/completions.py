@@ -45,6 +45,20 @@ def answer_all(
     refuses for what it holds comes back as an answer with an `error`; where it refuses all, or for what would fail any,
     as a wrong key, the run ends with its error: what was answered until then is kept.
     """
+    requests = [request_of(connection, model, prompt, settings, seed, stop, top_logprobs) for prompt in prompts]
+    return ask_all(connection, requests, settings, progress, say)
+
+
+def request_of(
+    connection: Connection,
+    model: str,
+    prompt: Messages | str,
+    settings: Evaluate,
+    seed: int,
+    stop: str | None = None,
+    top_logprobs: int = 0,
+) -> dict[str, Any]:
+    """The body that asks for one answer: chat for messages, up to `stop` for a text to complete."""
     request: dict[str, Any] = {
         "model": model,
         "temperature": settings.temperature,
@@ -55,13 +69,7 @@ def answer_all(
         request |= {"stop": stop} | ({"logprobs": min(5, top_logprobs)} if top_logprobs else {})
     elif top_logprobs:
         request |= {"logprobs": True, "top_logprobs": top_logprobs}
-    return ask_all(
-        connection,
-        [request | ({"prompt": p} if isinstance(p, str) else {"messages": list(p)}) for p in prompts],
-        settings,
-        progress,
-        say,
-    )
+    return request | ({"prompt": prompt} if isinstance(prompt, str) else {"messages": list(prompt)})
 
 
 def ask_all(

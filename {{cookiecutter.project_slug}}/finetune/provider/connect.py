@@ -62,17 +62,27 @@ def connect(provider: Provider) -> Iterator[Connection]:
             identity = f"{profile.name} {base_url}"
         http = openai.DefaultHttpxClient(event_hooks={"response": [look_at_answer]})
         client = stack.enter_context(openai.OpenAI(base_url=base_url, api_key=key, http_client=http))
-        try:
+        with mendable_errors(client, profile):
             yield Connection(client, profile, identity)
-        except openai.APIConnectionError as error:
-            raise FinetuneError(
-                f"No answer from {base_url}: {error.__cause__ or error}.",
-                "Check the network and provider.base_url, then run the same command again: nothing is lost.",
-            ) from error
-        except openai.APIStatusError as error:
-            found = explained(error, profile, base_url)
-            # Some servers repeat the key that they refuse.
-            raise FinetuneError(found.what.replace(key, "***"), found.remedy) from error
+
+
+@contextmanager
+def mendable_errors(client: "OpenAI", profile: Profile) -> Iterator[None]:
+    """Inside the block, errors of the API that a user can mend become FinetuneError."""
+    import openai
+
+    base_url = str(client.base_url).rstrip("/")
+    try:
+        yield
+    except openai.APIConnectionError as error:
+        raise FinetuneError(
+            f"No answer from {base_url}: {error.__cause__ or error}.",
+            "Check the network and provider.base_url, then run the same command again: nothing is lost.",
+        ) from error
+    except openai.APIStatusError as error:
+        found = explained(error, profile, base_url)
+        # Some servers repeat the key that they refuse.
+        raise FinetuneError(found.what.replace(client.api_key, "***"), found.remedy) from error
 
 
 def look_at_answer(response: Any) -> None:

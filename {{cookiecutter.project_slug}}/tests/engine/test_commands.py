@@ -11,14 +11,14 @@ from typing import Any
 
 import openai
 import pytest
-from conftest import start_job, training_lines, wait
+from conftest import COLOURS, start_job, training_lines, wait
 from typer.testing import CliRunner
 
 from finetune.cli import app
 from finetune.errors import FinetuneError
 from finetune.paths import FILES, MODEL
 from finetune.provider.jobs import FINGERPRINT, PROJECT
-from finetune.record import write_json
+from finetune.record import read_jsonl, write_json
 from finetune.stages.history import project_id
 
 PARAMS = """
@@ -176,3 +176,25 @@ def test_the_doctor_says_what_is_wrong_and_what_to_do(
     assert "✗" in done.stdout
     assert "Traceback" not in done.stderr
     assert "wrong-key-of-the-test" not in done.stdout + done.stderr
+
+
+def test_base_and_tuned_answer_a_file_and_in_a_chat(
+    client: openai.OpenAI, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = wait(client, start_job(client, epochs=12).id)
+    text = (project / "params.yaml").read_text(encoding="utf-8")
+    prompt = "prompt: {user: '{text}', assistant: '{colour}'}, labels: [red, blue, green], split:"
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(text.replace("split:", prompt), encoding="utf-8")
+    write_json(MODEL, {"model": job.fine_tuned_model})
+    asked = [f"{number}: paint it {colour}" for number, colour in enumerate(["green", "red", "blue", "red"])]
+    Path("new.csv").write_text("\n".join(["text", *asked]), encoding="utf-8")
+    for name in ("base", "tuned"):
+        run("predict", "new.csv", "--output", f"{name}.jsonl", "--model", name)
+    rows = {name: read_jsonl(Path(f"{name}.jsonl"), "predict") for name in ("base", "tuned")}
+    assert [row["text"] for row in rows["base"]] == [row["text"] for row in rows["tuned"]] == asked
+    assert all(row["answer"] in COLOURS and 1 / 3 < row["confidence"] <= 1 for row in rows["tuned"])
+    assert not any(row["answer"] in COLOURS for row in rows["base"])  # its weights are random
+    told = [line for line in run("chat", answer=f"{asked[1]}\n").split("\n") if line]
+    assert told[0] == "base"
+    assert told[told.index("tuned") + 1] == rows["tuned"][1]["answer"]

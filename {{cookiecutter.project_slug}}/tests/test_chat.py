@@ -1,0 +1,198 @@
+"""`finetune chat`: both models hear the same, each with its own history, and nothing that goes wrong ends the chat."""
+
+import io
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from loopback import completion, refusal, server
+from rich.console import Console
+from test_predict import PROMPT, Body, Provider, said, write_params
+from typer.testing import CliRunner
+
+from finetune.cli import app
+from finetune.commands.answers import show_answers
+from finetune.data.prompts import fingerprint_of
+from finetune.paths import MODEL, PREPARED, PREPARED_REPORT
+from finetune.provider.answers import Answer
+from finetune.record import write_json, write_jsonl
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
+    """A project of the current folder, whose provider this is: it answers with the model's name and its n-th turn."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FINETUNE_API_KEY", "a-key-of-the-test")
+    found = Provider()
+    found.says = lambda body: f"{body['model']} {sum(turn['role'] == 'user' for turn in body['messages'])}"
+    with server(found.answer) as address:
+        write_json(MODEL, {"model": "ft", "prompt": fingerprint_of(PROMPT)})
+        write_params(address=address)
+        yield found
+
+
+def chat(typed: str, *arguments: str) -> str:
+    done = CliRunner().invoke(app, ["chat", *arguments], input=typed)
+    assert done.exit_code == 0, (done.output, done.exception)
+    return done.output
+
+
+def asked_of(provider: Provider, model: str) -> list[list[tuple[str, str]]]:
+    """The conversations that a model was sent, in their order."""
+    return [
+        [(turn["role"], turn["content"]) for turn in body["messages"]]
+        for body in provider.asked
+        if body["model"] == model
+    ]
+
+
+def test_both_answer_at_once_and_each_goes_on_with_its_own_words(provider: Provider) -> None:
+    together = threading.Barrier(2, timeout=10)  # breaks unless both are asked before either has answered
+    names = provider.says
+    provider.says = lambda body: (together.wait(), names(body))[1]
+    told = chat("hello\n\nand then?\n")
+    shown = [line for line in told.splitlines() if line and "10 tokens in, 2 out, " not in line]
+    assert shown == ["base", "the-base 1", "tuned", "ft 1", "base", "the-base 2", "tuned", "ft 2"]
+    assert told.count("10 tokens in, 2 out, ") == 4
+    assert "> " not in told
+    assert asked_of(provider, "ft")[1] == [
+        ("system", "One word."),
+        ("user", "hello"),
+        ("assistant", "ft 1"),
+        ("user", "and then?"),
+    ]
+    assert asked_of(provider, "the-base")[1][2] == ("assistant", "the-base 1")
+
+
+def test_slashes_forget_change_the_system_prompt_and_end(provider: Provider) -> None:
+    told = chat("one\n/reset\ntwo\n/system Be curt.\nthree\n/system\n/what\n/quit\nfour\n", "--model", "tuned")
+    assert asked_of(provider, "ft") == [
+        [("system", "One word."), ("user", "one")],
+        [("system", "One word."), ("user", "two")],
+        [("system", "Be curt."), ("user", "two"), ("assistant", "ft 1"), ("user", "three")],
+    ]
+    assert not asked_of(provider, "the-base")
+    assert told.count("system: Be curt.") == 2
+    assert "there is no /what" in told
+    assert "/reset  " in told
+
+
+def test_an_error_is_told_and_the_chat_goes_on_without_it(provider: Provider) -> None:
+    def says(body: Body) -> object:
+        refused = said(body) == "bad" and body["model"] == "ft"
+        return (400, refusal("context_length_exceeded", "Too long.")) if refused else "fine"
+
+    provider.says = says
+    told = chat("bad\ngood\n")
+    assert "answered 400: Too long." in told
+    assert told.count("fine") == 3
+    assert asked_of(provider, "ft")[1] == [("system", "One word."), ("user", "good")]
+    assert ("user", "bad") in asked_of(provider, "the-base")[1]
+
+
+@pytest.mark.parametrize(
+    ("user", "sent"),
+    [("Message: {message}", "Message: hi {x}"), ("{message} {more}", "hi {x}"), ("no column", "hi {x}")],
+)
+def test_what_is_typed_goes_where_the_one_column_was(provider: Provider, user: str, sent: str) -> None:
+    write_params({"prompt": {**PROMPT, "system": "Of {day}.", "user": user}})
+    chat("hi {x}\n", "--max-tokens", "77", "--model", "a", "--model", "b")
+    assert asked_of(provider, "a") == asked_of(provider, "b") == [[("system", "Of {day}."), ("user", sent)]]
+    assert {body["max_tokens"] for body in provider.asked} == {77}
+
+
+def test_without_a_template_the_first_example_has_the_system_prompt(provider: Provider) -> None:
+    write_params({})
+    turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
+    write_jsonl(PREPARED / "train.jsonl", [{"messages": [{"role": "system", "content": "As trained."}, *turns]}])
+    chat("hi\n", "--model", "m")
+    write_jsonl(PREPARED / "train.jsonl", [{"messages": turns}])
+    chat("hi\n", "--model", "m")
+    assert asked_of(provider, "m") == [[("system", "As trained."), ("user", "hi")], [("user", "hi")]]
+
+
+def test_codes_are_explained_and_remain_codes_to_the_model(provider: Provider) -> None:
+    labels = ["delivery", "billing"]
+    write_params({"prompt": {**PROMPT, "system": "Codes: {codes}"}, "labels": labels, "codes": True})
+    write_json(PREPARED_REPORT, {"codes": {"delivery": "0", "billing": "1"}})
+    provider.says = lambda body: "1"
+    assert "1 = billing" in chat("hi\nho\n", "--model", "m")
+    assert asked_of(provider, "m")[1][:3] == [
+        ("system", "Codes: 0 = delivery, 1 = billing"),
+        ("user", "hi"),
+        ("assistant", "1"),
+    ]
+
+
+def test_completions_are_asked_one_by_one(provider: Provider) -> None:
+    write_params({"prompt": PROMPT, "target": "completion"})
+    write_json(PREPARED_REPORT, {"completion": {"separator": " ->", "lead": " ", "stop": "\n"}})
+    provider.says = lambda body: (200, {**completion(""), "choices": [{"index": 0, "text": " yes"}]})
+    assert chat("hi\nho\n", "--model", "m").count("\nyes\n") == 2
+    assert [body["prompt"] for body in provider.asked] == ["hi ->", "ho ->"]
+    assert {body["stop"] for body in provider.asked} == {"\n"}
+
+
+def test_answers_stand_side_by_side_where_there_is_room() -> None:
+    def shown(width: int) -> list[str]:
+        console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None, markup=False)
+        show_answers(console, {"base": Answer("long " * 20, 12, 3, 0.5), "tuned": Answer("\x1b[31m[b]short\x07")})
+        assert isinstance(console.file, io.StringIO)
+        return console.file.getvalue().splitlines()
+
+    wide, narrow = shown(100), shown(60)
+    assert wide[0].split() == ["base", "tuned"]
+    assert "[31m[b]short" in wide[1]  # a model writes no escape sequences, and no markup
+    assert narrow[0].strip() == "base"
+    assert "tuned" in [line.strip() for line in narrow]
+    assert all(len(line) <= 60 and "\x1b[31m" not in line and "\x07" not in line for line in narrow)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_in_a_terminal_ctrl_c_stops_waiting_and_ctrl_d_ends(provider: Provider) -> None:
+    enough = threading.Event()
+    provider.says = lambda body: "late" if said(body) == "slow" and not enough.wait(30) else "soon"
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "finetune", "chat", "--model", "m"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    told = b""
+
+    def until(text: bytes) -> None:
+        nonlocal told
+        seen, end = b"", time.monotonic() + 20
+        while text not in seen:
+            assert time.monotonic() < end, told + seen
+            if select.select([ours], [], [], 0.1)[0]:
+                seen += os.read(ours, 65536)
+        told += seen
+
+    try:
+        until(b"> ")
+        os.write(ours, b"slow\n")
+        until(b"waiting for m")
+        process.send_signal(signal.SIGINT)  # as the terminal does at Ctrl-C
+        until(b"> ")
+        os.write(ours, b"quick\n")
+        until(b"> ")
+        os.write(ours, b"\x04")
+        assert process.wait(20) == 0
+    finally:
+        enough.set()
+        process.kill()
+        process.wait()
+        os.close(ours)
+        os.close(theirs)
+    assert b"stopped waiting" in told
+    assert b"soon" in told
+    assert b"Traceback" not in told
+    assert asked_of(provider, "m")[-1] == [("system", "One word."), ("user", "quick")]

@@ -1,0 +1,284 @@
+"""`finetune predict`: every row comes back in its place, with the answer to the prompt of the training, or why not."""
+
+import csv
+import gzip
+import json
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loopback import completion, refusal, server
+from ruamel.yaml import YAML
+from typer.testing import CliRunner, Result
+
+from finetune.cli import app
+from finetune.data.frames import Frame
+from finetune.data.prompts import fingerprint_of
+from finetune.errors import FinetuneError
+from finetune.paths import MODEL, PREPARED_REPORT
+from finetune.record import write_json
+
+PROMPT = {"system": "One word.", "user": "{message}", "assistant": "{team}"}
+ROWS = [{"message": f"message {number}", "note": 'a "b", c'} for number in range(30)]
+
+Body = dict[str, Any]
+
+
+class Provider:
+    """A server that answers with `says` (a text, or a whole body with a status), and what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Body] = []
+        self.says: Callable[[Body], Any] = lambda body: f" {said(body)}! "
+
+    def answer(self, body: Body) -> tuple[int, Body, dict[str, str]]:
+        self.asked.append(body)
+        found = self.says(body)
+        return (200, completion(found), {}) if isinstance(found, str) else (*found, {})
+
+
+def said(body: Body) -> str:
+    return str(body["messages"][-1]["content"])
+
+
+@pytest.fixture
+def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
+    """A project of the current folder, whose provider this is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FINETUNE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("FINETUNE_API_KEY", "a-key-of-the-test")
+    found = Provider()
+    with server(found.answer) as address:
+        write_json(MODEL, {"model": "ft", "prompt": fingerprint_of(PROMPT)})
+        write_params(address=address)
+        yield found
+
+
+def write_params(data: dict[str, Any] | None = None, address: str = "", **evaluate: Any) -> None:
+    """The parameters of the project; without an address they keep theirs."""
+    address = address or YAML().load(Path("params.yaml"))["provider"]["base_url"]
+    shares = {"train": 0.7, "valid": 0.1, "test": 0.2}
+    auto = dict.fromkeys(("n_epochs", "batch_size", "learning_rate_multiplier"), "auto")
+    values = {
+        "data": {"file": "raw.csv", "split": shares, **({"prompt": PROMPT} if data is None else data)},
+        "provider": {"name": "compatible", "base_url": address},
+        "train": {"base": "the-base", "method": "supervised", "seed": 1, **auto},
+        "evaluate": {"task": "generate", "max_tokens": 6, "temperature": 0.0, "concurrency": 8, **evaluate},
+    }
+    YAML().dump(values, Path("params.yaml"))
+
+
+def predict(*arguments: str, code: int = 0) -> Result:
+    done = CliRunner().invoke(app, ["predict", *arguments])
+    assert done.exit_code == code, (done.output, done.exception)
+    return done
+
+
+def write_rows(name: str, rows: list[dict[str, Any]]) -> None:
+    """A file of rows, of the format that its name says."""
+    import pandas as pd
+
+    path, table = Path(name), pd.DataFrame(rows)
+    if path.suffix == ".xlsx":
+        table.to_excel(path, index=False)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows), encoding="utf-8")
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    else:
+        text = table.to_csv(index=False, sep="\t" if ".tsv" in name else ",")
+        path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+
+
+def read_rows(name: str) -> list[dict[str, Any]]:
+    if name.endswith(".jsonl"):
+        return [json.loads(line) for line in Path(name).read_text(encoding="utf-8").splitlines()]
+    with open(name, encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [
+        ("new.csv", "new.predicted.csv"),
+        ("new.tsv.gz", "new.predicted.csv"),
+        ("new.xlsx", "new.predicted.csv"),
+        ("new.json", "new.predicted.jsonl"),
+        ("new.jsonl", "new.predicted.jsonl"),
+    ],
+)
+def test_rows_of_any_format_come_back_in_order_with_all_they_had(provider: Provider, name: str, output: str) -> None:
+    write_rows(name, ROWS)
+    told = predict(name).output
+    assert f"30 answers of ft in {output}" in told
+    assert read_rows(output) == [{**row, "answer": row["message"] + "!", "error": ""} for row in ROWS]
+    asked = next(body for body in provider.asked if said(body) == "message 3")
+    assert asked["messages"] == [
+        {"role": "system", "content": "One word."},
+        {"role": "user", "content": "message 3"},
+    ]
+    assert {body["model"] for body in provider.asked} == {"ft"}
+
+
+def test_the_base_or_any_model_can_be_asked_and_standard_output_takes_rows(provider: Provider) -> None:
+    write_rows("new.csv", ROWS[:2])
+    done = predict("new.csv", "--output", "-", "--model", "base")
+    assert [json.loads(line)["answer"] for line in done.stdout.splitlines()] == ["message 0!", "message 1!"]
+    predict("new.csv", "--model", "another", "-o", "answers/all.jsonl")
+    assert len(read_rows("answers/all.jsonl")) == 2
+    assert [body["model"] for body in provider.asked] == ["the-base"] * 2 + ["another"] * 2
+    predict("new.csv", "-o", "answers.xlsx", code=2)
+    predict("new.csv", "-o", "./new.csv", code=2)
+    predict("missing.csv", code=2)
+
+
+def test_a_row_without_an_answer_says_why_and_the_others_have_theirs(provider: Provider) -> None:
+    provider.says = lambda body: (400, refusal("content_filter", "Not this.")) if "2" in said(body) else "yes"
+    write_rows("new.jsonl", [{"message": "1"}, {"message": " "}, {"message": "2"}, {"other": "x"}, {"message": "3"}])
+    told = predict("new.jsonl")
+    assert "3 of 5 rows have no answer; the first, row 2: nothing to ask: message is empty" in told.stderr
+    rows = read_rows("new.predicted.jsonl")
+    assert [row["answer"] for row in rows] == ["yes", "", "", "", "yes"]
+    assert [row["error"] for row in rows] == [
+        "",
+        "nothing to ask: message is empty",
+        "400 content_filter: Not this.",
+        "nothing to ask: message is empty",
+        "",
+    ]
+
+
+def test_where_no_row_has_an_answer_nothing_is_written(provider: Provider) -> None:
+    provider.says = lambda body: (400, refusal("content_filter", "Not this."))
+    write_rows("new.csv", ROWS[:3])
+    assert "Not this." in str(predict("new.csv", code=1).exception)
+    write_rows("other.csv", [{"text": "hello"}])
+    mistake = str(predict("other.csv", code=1).exception)
+    assert "'message', which other.csv lacks" in mistake
+    assert "text" in mistake
+    write_rows("empty.csv", [{"message": ""}])
+    assert "row 1: nothing to ask: message is empty" in str(predict("empty.csv", code=1).exception)
+    assert not list(Path().glob("*.predicted.*"))
+
+
+def test_columns_of_the_file_are_never_written_over(provider: Provider) -> None:
+    write_rows("new.csv", [{"message": "hello", "answer": "the truth", "predicted_answer": "of last time"}])
+    predict("new.csv")
+    (row,) = read_rows("new.predicted.csv")
+    assert row["answer"] == "the truth"
+    assert row["predicted_answer"] == "of last time"
+    assert row["predicted_predicted_answer"] == "hello!"
+    assert row["error"] == ""
+
+
+def test_a_stopped_run_goes_on_where_it_was(provider: Provider) -> None:
+    write_rows("new.csv", ROWS)
+    turn = count()
+    provider.says = lambda body: "yes" if next(turn) < 12 else (401, refusal("invalid_api_key"))
+    predict("new.csv", code=1)
+    assert not Path("new.predicted.csv").exists()
+    provider.asked.clear()
+    provider.says = lambda body: "yes"
+    predict("new.csv")
+    assert 18 <= len(provider.asked) <= 18 + 8  # those under way when it was stopped may be asked again
+    assert {row["answer"] for row in read_rows("new.predicted.csv")} == {"yes"}
+
+
+@pytest.mark.parametrize(
+    ("row", "asked"),
+    [
+        ({"messages": [{"role": "user", "content": "hi"}]}, ["hi"]),
+        ({"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}]}, ["hi"]),
+        (
+            {
+                "messages": [
+                    {"role": "system", "content": "be kind"},
+                    {"role": "user", "content": "hi"},
+                    {"role": "assistant", "content": "ho", "weight": 0},
+                    {"role": "user", "content": "and?"},
+                ]
+            },
+            ["be kind", "hi", "ho", "and?"],
+        ),
+        ({"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}]}, ["hi"]),
+        ({"instruction": "Translate.", "input": "chat"}, ["Translate.\n\nchat"]),
+        ({"prompt": "hi"}, ["hi"]),
+    ],
+)
+def test_rows_may_have_a_conversation_of_their_own(provider: Provider, row: dict[str, Any], asked: list[str]) -> None:
+    if "messages" not in row:
+        write_params({})  # where there is a template, only messages stand for themselves
+    write_rows("new.jsonl", [row])
+    predict("new.jsonl")
+    assert [message["content"] for message in provider.asked[0]["messages"]] == asked
+    assert all(message.keys() == {"role", "content"} for message in provider.asked[0]["messages"])
+    (written,) = read_rows("new.predicted.jsonl")
+    assert written == {**row, "answer": asked[-1] + "!", "error": ""}
+
+
+def test_a_table_may_have_messages_in_its_cells(provider: Provider) -> None:
+    write_params({})
+    given = json.dumps([{"role": "user", "content": "hi"}])
+    write_rows("new.csv", [{"messages": given}, {"messages": "[]"}, {"messages": '["hi"]'}])
+    predict("new.csv")
+    first, *others = read_rows("new.predicted.csv")
+    assert first == {"messages": given, "answer": "hi!", "error": ""}
+    assert all(row["error"] and not row["answer"] for row in others)
+
+
+def with_logprobs(text: str, shares: dict[str, float]) -> tuple[int, Body]:
+    """An answer of one token, with the log-probabilities of others."""
+    tops = [{"token": token, "logprob": value, "bytes": None} for token, value in shares.items()]
+    told = {"content": [{"token": text, "logprob": shares[text], "bytes": None, "top_logprobs": tops}]}
+    return 200, completion(text, logprobs=told)
+
+
+def test_classes_are_read_from_answers_and_their_confidence_is_told(provider: Provider) -> None:
+    write_params({"prompt": PROMPT, "labels": ["delivery", "billing"]}, task="classify")
+    answers = {"1": with_logprobs("Billing", {"Billing": -0.5, "delivery": -2.0}), "2": "DELIVERY.", "3": "who knows"}
+    provider.says = lambda body: answers[said(body)]
+    write_rows("new.csv", [{"message": "1"}, {"message": "2"}, {"message": "3"}, {"message": ""}])
+    predict("new.csv")
+    rows = read_rows("new.predicted.csv")
+    assert [row["answer"] for row in rows] == ["billing", "delivery", "who knows", ""]
+    assert [row["confidence"] for row in rows] == ["0.8176", "", "", ""]  # 1 / (1 + exp(-1.5))
+    assert list(rows[0]) == ["message", "answer", "confidence", "error"]
+
+
+def test_codes_are_spelled_out(provider: Provider) -> None:
+    prompt = {**PROMPT, "system": "Answer with a code: {codes}"}
+    write_params({"prompt": prompt, "labels": ["delivery", "billing"], "codes": True}, task="classify")
+    write_json(PREPARED_REPORT, {"codes": {"delivery": "0", "billing": "1"}})
+    write_json(MODEL, {"model": "ft", "prompt": fingerprint_of(prompt)})
+    provider.says = lambda body: with_logprobs("1", {"1": -0.5, "0": -2.0})
+    write_rows("new.csv", ROWS[:1])
+    predict("new.csv")
+    assert provider.asked[0]["messages"][0]["content"] == "Answer with a code: 0 = delivery, 1 = billing"
+    (row,) = read_rows("new.predicted.csv")
+    assert (row["answer"], row["confidence"]) == ("billing", "0.8176")
+
+
+def test_completions_are_asked_within_their_marks(provider: Provider) -> None:
+    frame = Frame("\n\n###\n\n", " ", " END")
+    write_params({"prompt": PROMPT, "target": "completion"})
+    write_json(PREPARED_REPORT, {"completion": vars(frame)})
+    provider.says = lambda body: (200, {**completion(""), "choices": [{"index": 0, "text": " billing"}]})
+    for row in ({"message": "hello"}, {"prompt": "as prepared" + frame.separator, "completion": " billing END"}):
+        write_rows("new.jsonl", [row])
+        predict("new.jsonl")
+        assert read_rows("new.predicted.jsonl") == [{**row, "answer": "billing", "error": ""}]
+    assert [body["prompt"] for body in provider.asked] == ["hello\n\n###\n\n", "as prepared\n\n###\n\n"]
+    assert {body["stop"] for body in provider.asked} == {" END"}
+
+
+def test_the_tuned_model_is_asked_by_no_other_prompt_than_its_own(provider: Provider) -> None:
+    write_params({"prompt": {**PROMPT, "system": "Two words."}})
+    write_rows("new.csv", ROWS[:1])
+    mistake = predict("new.csv", code=1).exception
+    assert isinstance(mistake, FinetuneError)
+    assert "not what this model was trained with" in mistake.what
+    predict("new.csv", "--model", "base")
+    MODEL.unlink()
+    assert "dvc repro train" in str(predict("new.csv", code=1).exception)
