@@ -76,7 +76,7 @@ def test_of_given_files_the_test_file_has_the_groups() -> None:
 
 def test_without_groups_the_file_is_there_and_empty() -> None:
     run(file=write("raw.jsonl", [talk(n) for n in range(20)]), split=SHARES)
-    assert GROUPS.read_bytes() == b""
+    assert GROUPS.read_bytes() == b"\n"
 
 
 def test_a_row_that_stands_in_two_groups_is_of_the_same_whatever_the_order() -> None:

@@ -75,9 +75,10 @@ def latency(rows: Rows) -> dict[str, float]:
 
 
 def opened(messages: list[dict[str, Any]], before: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A conversation with other turns before it, after its system message."""
+    """A conversation with other turns before it, after its system message; weights are for training alone."""
     system = [turn for turn in messages[:1] if turn["role"] in ("system", "developer")]
-    return [*system, *before, *messages[len(system) :]]
+    turns = [*system, *before, *messages[len(system) :]]
+    return [{key: value for key, value in turn.items() if key != "weight"} for turn in turns]
 
 
 def last_turn(example: Example) -> tuple[str, str]:

@@ -104,8 +104,9 @@ def write_plots(rows: dict[str, Rows], scored: dict[str, Scored]) -> None:
 
 
 def codes() -> dict[str, str]:
-    """The class of each code."""
-    return {code: label for label, code in read_json(PREPARED_REPORT, "prepare").get("codes", {}).items()}
+    """The class of each code, in the order of the codes."""
+    known = read_json(PREPARED_REPORT, "prepare").get("codes", {})
+    return {code: label for label, code in sorted(known.items(), key=lambda item: (len(item[1]), item[1]))}
 
 
 def expected_of(rows: Rows) -> list[str]:

@@ -78,7 +78,8 @@ def run(params: Params, workers: int | None = None, progress: Progress | None = 
             counts[name] = len(part)
             write_lines(PREPARED / f"{name}.jsonl", map(gathered.written, part))
         tested = rows[rows["split"] == SPLITS.index("test")] if data.by else ()
-        write_lines(GROUPS, (group_line(gathered.cells(row).get(data.by or "")) for row in tested))
+        groups = [group_line(gathered.cells(row).get(data.by or "")) for row in tested]
+        write_lines(GROUPS, groups or [b"\n"])  # DVC warns of empty files
     report = {
         **counts,
         "source": notes if data.files else next(iter(notes.values())),
