@@ -163,7 +163,10 @@ class Judge(Section):
 
 
 class Evaluate(Section):
+    model_config = ConfigDict(validate_by_name=True)
+
     task: Task = "classify"
+    answer_schema: Annotated[str | None, Field(alias="schema")] = None
     beta: Annotated[float, Field(gt=0)] | None = None
     few_shot: Annotated[int, Field(ge=0, le=100)] = 0
     compare: list[str] = []

@@ -154,6 +154,19 @@ def test_answers_that_are_nothing(task: str) -> None:
     assert one["tuned"][one["metric"]] == 1.0
 
 
+def test_answers_are_held_to_a_schema() -> None:
+    texts = {"base": '{"name": 5}', TUNED: 'Here you are: {"name": "salt"}'}
+    schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+    write_json(Path("answer.json"), schema)
+    metrics = run(
+        [("a", '{"name": "salt"}')], lambda model, question: completion(texts[model]), "extract", schema="answer.json"
+    )
+    assert (metrics["base"]["fits_schema"], metrics["tuned"]["fits_schema"]) == (0.0, 1.0)
+    write_json(Path("answer.json"), {"type": "thing"})
+    with pytest.raises(FinetuneError, match=r"evaluate\.schema: answer\.json is no JSON Schema: 'thing' is not valid"):
+        run([("a", "{}")], lambda model, question: completion("{}"), "extract", schema="answer.json")
+
+
 def test_an_empty_test_split_is_said() -> None:
     with pytest.raises(FinetuneError, match=r"test\.jsonl is empty"):
         run([], half_right)

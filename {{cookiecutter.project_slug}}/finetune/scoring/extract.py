@@ -1,7 +1,7 @@
 """How well lists and objects are extracted: as sets, field by field."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -34,11 +34,13 @@ def pieces(value: Any) -> list[str]:
     ]
 
 
-def extraction(expected: Sequence[str], answered: Sequence[str]) -> tuple[list[float], dict[str, float]]:
+def extraction(
+    expected: Sequence[str], answered: Sequence[str], schema: Mapping[str, Any] | None = None
+) -> tuple[list[float], dict[str, float]]:
     """F1 of each row, and of all: F1 per example, micro and macro, precision, recall, exact match, valid JSON.
 
     By scikit-learn over the sets of items; an answer that is no JSON has none. Objects also get an F1 for each field,
-    as `f1_<field>`.
+    as `f1_<field>`; with a JSON Schema, `fits_schema` is the share of answers that fit it.
     """
     truths, guesses = [parsed(text) for text in expected], [parsed(text) for text in answered]
     rows, metrics = set_scores([items_of(one) for one in truths], [items_of(one) for one in guesses])
@@ -51,6 +53,11 @@ def extraction(expected: Sequence[str], answered: Sequence[str]) -> tuple[list[f
             for a, b in zip(truths, guesses, strict=True)
         ]
     )
+    if schema is not None:
+        from jsonschema.validators import validator_for
+
+        validator = validator_for(schema)(schema)
+        metrics["fits_schema"] = share([guess is not None and validator.is_valid(guess) for guess in guesses])
     fields = sorted({key for truth in truths if isinstance(truth, dict) for key in truth})
     for field in fields:
         columns = [

@@ -42,16 +42,18 @@ def score(
     written: Sequence[str] = (),
     tops: Sequence[Tops] = (),
     beta: float | None = None,
+    schema: Mapping[str, Any] | None = None,
 ) -> Scored:
     """The scores of answers. Raises ValueError without a row.
 
     For classify: `labels` are the classes in the order of tables, by default all that are expected; `written` each of
-    them as the model writes it, where that is a code; `tops` has the log-probabilities of each answer's tokens.
+    them as the model writes it, where that is a code; `tops` has the log-probabilities of each answer's tokens. For
+    extract, `schema` is a JSON Schema for the answers.
     """
     if not expected:
         raise ValueError("there is no row to score")
     if task == "extract":
-        rows, shares = extraction(expected, answered)
+        rows, shares = extraction(expected, answered, schema)
         return Scored("f1", rows, dict(shares), list(answered))
     if task == "generate":
         rows, told = generation(expected, answered)
@@ -69,6 +71,8 @@ def score(
     read = [[[(token_text(token), value) for token, value in top] for top in answer] for answer in tops]
     masses = [class_probabilities(answer, codes) for answer in read]
     metrics |= probability_metrics(expected, masses, names)
+    if not metrics["no_logprobs"]:
+        del metrics["no_logprobs"]
     calibration, sure = calibration_rows(expected, masses, names), confidences(predicted, masses, names)
     return Scored("accuracy", rows, metrics, predicted, table, calibration, sure)
 

@@ -1,5 +1,6 @@
 """evaluate: the tuned model on the rows that the base model answered, scored alike, side by side."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +79,28 @@ def scores(params: Params, rows: Rows) -> Scored:
     names, expected, answered = codes(), expected_of(rows), [row["answer"] for row in rows]
     labels = list(names.values()) or params.data.labels or sorted(set(expected))
     tops = [row.get("logprobs", ()) for row in rows]
-    scored = score(params.evaluate.task, expected, answered, labels, list(names), tops, params.evaluate.beta)
+    settings = params.evaluate
+    schema = schema_of(settings.answer_schema) if settings.answer_schema else None
+    scored = score(settings.task, expected, answered, labels, list(names), tops, settings.beta, schema)
     if phrase := read_json(PREPARED_REPORT, "prepare").get("abstain"):
         scored.metrics.update(abstention(expected, scored.predicted, phrase))
     return scored
+
+
+def schema_of(file: str) -> dict[str, Any]:
+    """A JSON Schema. Raises FinetuneError where the file holds none."""
+    from jsonschema.exceptions import SchemaError
+    from jsonschema.validators import validator_for
+
+    try:
+        schema = json.loads(Path(file).read_text(encoding="utf-8"))
+        if not isinstance(schema, dict):
+            raise ValueError("it is no object")
+        validator_for(schema).check_schema(schema)
+    except (OSError, ValueError, SchemaError) as error:
+        told = error.message if isinstance(error, SchemaError) else error
+        raise FinetuneError(f"evaluate.schema: {file} is no JSON Schema: {told}", "Mend it, or remove it.") from error
+    return schema
 
 
 def write_plots(rows: dict[str, Rows], scored: dict[str, Scored]) -> None:
