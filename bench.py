@@ -165,9 +165,10 @@ def main() -> None:
     runs = [whole_run(), whole_run()]
     for seconds, report, _, _ in runs:
         base, tuned = report["base"]["accuracy"], report["tuned"]["accuracy"]
+        n, p_value = report["n"], report["lift"]["p_value"]
         print(
-            f"- `dvc repro` from nothing: {seconds:.0f} s; accuracy {base:.3f} → {tuned:.3f} on {report['n']} test rows,"
-            f" p = {report['lift']['p_value']:g}"
+            f"- `dvc repro` from nothing: {seconds:.0f} s;"
+            f" accuracy {base:.3f} → {tuned:.3f} on {n} test rows, p = {p_value:g}"
         )
     for name, digest in runs[0][3].items():
         print(f"- `{name}` the same in both runs: {digest == runs[1][3][name]} ({digest[:16]}…)")
