@@ -55,7 +55,7 @@ def choices_of(body: dict[str, Any]) -> list[generate.Request]:
     """One request to the generator per choice; without a seed, each call draws anew."""
     seed = body.get("seed")
     first_seed = time.time_ns() if seed is None else seed
-    top_logprobs = body.get("top_logprobs") or 0
+    top_logprobs = (body.get("top_logprobs") or 0) if body.get("logprobs") else None
     stop = body.get("stop") or ()
     return [
         generate.Request(
@@ -75,8 +75,8 @@ def choices_of(body: dict[str, Any]) -> list[generate.Request]:
 def completion(model: str, answers: list[generate.Answer], logprobs: bool) -> dict[str, Any]:
     """The chat completion object of one or more answers to the same prompt."""
 
-    def logprob(text: str, value: float) -> dict[str, Any]:
-        return {"token": text, "logprob": value, "bytes": list(text.encode())}
+    def logprob(token: generate.Token) -> dict[str, Any]:
+        return {"token": token.text, "logprob": token.logprob, "bytes": list(token.raw)}
 
     prompt_tokens = answers[0].prompt_tokens
     completion_tokens = sum(answer.completion_tokens for answer in answers)
@@ -91,10 +91,7 @@ def completion(model: str, answers: list[generate.Answer], logprobs: bool) -> di
                 "message": {"role": "assistant", "content": answer.text, "refusal": None},
                 "finish_reason": answer.finish_reason,
                 "logprobs": {
-                    "content": [
-                        {**logprob(t.text, t.logprob), "top_logprobs": [logprob(*top) for top in t.top]}
-                        for t in answer.tokens
-                    ],
+                    "content": [{**logprob(t), "top_logprobs": [logprob(top) for top in t.top]} for t in answer.tokens],
                     "refusal": None,
                 }
                 if logprobs

@@ -1,24 +1,25 @@
 """Answers from a base or a fine-tuned model, many requests at a time, and the same bits for each as if it were alone.
 
-Sums in floating point depend on the shapes they are computed in, so a request must always meet the same shapes,
-whoever it shares a batch with:
+Sums in floating point depend on the shapes they are computed in, so a request always meets the same shapes, whoever it
+shares a batch with:
 - what a conversation opens with (its system prompt) is computed once, alone, and kept: all that open alike go on there;
-- the rest is padded to a multiple of BUCKET tokens that only its own length decides, by at least one token (without
-  padding, attention takes another path), and only requests of one opening and one bucket share a batch;
-- after the prompt, and at the vocabulary, a batch is filled to a multiple of BATCH_STEP rows;
-- after the prompt, attention is the plain kind: the fast one splits its sums by the number of rows.
-The result of a row then does not depend on the others where matrix products do not: in bfloat16 on the CPUs that have
-it, in float32 on some. That is looked at when a model is loaded; where they do, and on cards, each request runs alone.
+- the rest is padded to a length that only its own decides, and only requests of one opening and one such length share
+  a batch; a batch's prompts are computed PROMPT_TOKENS at a time, or one by one where they are longer;
+- from then on there are ROWS rows, of which any number may be copies and rows that have ended.
+A row's result then does not depend on the others, unless matrix products treat the rows of one shape unlike. That is
+looked at when a model is loaded; where they do, and on cards, each request runs alone.
 """
 
 import copy
 import queue
+import re
 import threading
+import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,11 @@ from finetune.engine.encode import Message, render
 from finetune.engine.errors import ApiError, JobError
 from finetune.engine.store import Store
 
-BUCKET = 16
-BATCH_STEP = 8
-MAX_ROWS = 32
+# Multiples of 48 and threads by powers of two: so the rows divide evenly into the blocks of every kernel met so far.
+ROWS = 48  # a step of one row alone takes half the time in bfloat16, and a third in float32
+PROMPT_TOKENS = 192
+SHORTEST = 48  # what prompts are padded to, or twice it, or twice that, …
+MOST_THREADS = 8
 LOADED_BASES = 2  # the least recently used one is dropped when another is wanted
 KEPT_OPENINGS = 8  # of a base, likewise
 PATIENCE = 8  # batches that may go before a request that came earlier, because they are fuller
@@ -37,7 +40,8 @@ PATIENCE = 8  # batches that may go before a request that came earlier, because 
 
 @dataclass(frozen=True)
 class Request:
-    """One choice to generate: its sampling settings, and how many alternatives to report per token."""
+    """One choice to generate: its sampling settings, and how many alternatives to report per token; None reports none
+    of the tokens either."""
 
     model: str
     messages: Sequence[Message]
@@ -46,14 +50,15 @@ class Request:
     top_p: float
     seed: int
     stop: tuple[str, ...]
-    top_logprobs: int
+    top_logprobs: int | None
 
 
 @dataclass
 class Token:
     text: str
+    raw: bytes
     logprob: float
-    top: list[tuple[str, float]]
+    top: "list[Token]" = field(default_factory=list)
 
 
 @dataclass
@@ -63,6 +68,7 @@ class Answer:
     prompt_tokens: int
     completion_tokens: int
     tokens: list[Token]
+    seconds: float = field(compare=False)  # from the batch's beginning on
 
 
 @dataclass
@@ -76,6 +82,7 @@ class Row:
     limit: int
     random: Any
     waited: int = 0  # batches that went first
+    began: float = 0
     made: list[int] = field(default_factory=list)
     tokens: list[Token] = field(default_factory=list)
     finish_reason: str | None = None
@@ -92,6 +99,7 @@ class Loaded:
 
         logging.set_verbosity_error()
         logging.disable_progress_bar()
+        torch.set_num_threads(min(MOST_THREADS, 1 << (torch.get_num_threads().bit_length() - 1)))
         dtype = getattr(torch, bases.best_dtype())
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
@@ -99,34 +107,45 @@ class Loaded:
         self.bare.to(torch.device(device))
         self.model = self.bare  # from the first adapter on, PEFT's model around it
         # The last position of each row is no contiguous slice; for such, PyTorch may copy the vocabulary row by row.
-        self.bare.get_output_embeddings().register_forward_pre_hook(lambda module, inputs: (filled(inputs[0]),))
+        self.bare.get_output_embeddings().register_forward_pre_hook(
+            lambda module, inputs: (filled(inputs[0], self.rows),)
+        )
         self.longest = self.bare.config.max_position_embeddings
         ends = self.bare.generation_config.eos_token_id
         self.ends = {self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
-        self.on_cpu = device == "cpu"
         self.probed: set[tuple[int, ...]] = set()
-        self.together = self.on_cpu and self._rows_do_not_mix()
+        self.together = device == "cpu" and self._rows_do_not_mix()
         self.adapters: dict[Path, str] = {}
         self.openings: OrderedDict[tuple[Path | None, tuple[int, ...]], Any] = OrderedDict()
 
+    @property
+    def rows(self) -> int:
+        """How many rows a step after the prompt has, whoever is in them."""
+        return ROWS if self.together else 1
+
+    def prompt_rows(self, length: int) -> int:
+        """How many prompts of a padded length are computed at a time."""
+        return max(1, PROMPT_TOKENS // length) if self.together else 1
+
     def _rows_do_not_mix(self) -> bool:
-        """Whether a matrix product gives a row the same bits whatever the other rows, in each new shape of weights."""
+        """Whether a matrix product of the shapes used gives a row the same bits at any place and among any others."""
         import torch
 
         head = self.bare.get_output_embeddings()
+        random = torch.Generator().manual_seed(0)
         for module in self.bare.modules():
             if not isinstance(module, torch.nn.Linear) or tuple(module.weight.shape) in self.probed:
                 continue
             self.probed.add(tuple(module.weight.shape))
-            sizes = (BATCH_STEP, 3 * BATCH_STEP, MAX_ROWS) + (() if module is head else (10 * BUCKET, 40 * BUCKET))
-            with torch.inference_mode():
-                random = torch.Generator().manual_seed(0)
-                states = torch.randn(sizes[-1], module.in_features, generator=random).to(module.weight.dtype)
-                whole = torch.nn.functional.linear(states, module.weight)
-                for size in sizes:
-                    part = torch.nn.functional.linear(states[-size:], module.weight)
-                    if not torch.equal(part, whole[-size:]):
-                        return False
+            for size in (ROWS,) if module is head else (ROWS, PROMPT_TOKENS):
+                states = torch.randn(size, module.in_features, generator=random).to(module.weight.dtype)
+                with torch.inference_mode():
+                    results = torch.nn.functional.linear(states, module.weight)
+                    for _ in range(4):
+                        order = torch.randperm(size, generator=random)
+                        moved = torch.nn.functional.linear(states[order], module.weight)
+                        if not torch.equal(moved, results[order]):
+                            return False
         return True
 
     def switch_to(self, adapter: Path | None) -> Any:
@@ -156,8 +175,8 @@ class Loaded:
         self.adapters[adapter] = name
         self.together = self.together and self._rows_do_not_mix()
 
-    def opened(self, adapter: Path | None, opening: tuple[int, ...]) -> Any:
-        """A fresh cache of keys and values that holds an opening, for one row."""
+    def opened(self, adapter: Path | None, opening: tuple[int, ...], rows: int) -> Any:
+        """A fresh cache of keys and values that holds an opening, for so many rows."""
         import torch
         from transformers import DynamicCache
 
@@ -170,7 +189,9 @@ class Loaded:
             output = self.switch_to(adapter)(input_ids=ids, use_cache=True, logits_to_keep=1)
             self.openings[adapter, opening] = output.past_key_values
         self.openings.move_to_end((adapter, opening))
-        return copy.deepcopy(self.openings[adapter, opening])
+        cache = copy.deepcopy(self.openings[adapter, opening])
+        cache.batch_repeat_interleave(rows)
+        return cache
 
 
 class Generator:
@@ -259,13 +280,14 @@ class Generator:
         try:
             base, adapter = self._base_of(rows[0].request.model)  # anew: it may have been deleted since
             loaded = self._load(base)
-            rows = rows[: MAX_ROWS if loaded.together else 1]
+            rows = rows[: loaded.rows]
             decode(loaded, adapter, rows)
         except Exception as error:
             for row in rows:
                 if not row.future.done():
                     row.future.set_exception(refusal(error))
-        self.pending = [row for row in self.pending if not any(row is taken for taken in rows)]
+        taken = {id(row) for row in rows}
+        self.pending = [row for row in self.pending if id(row) not in taken]
         for row in self.pending:
             row.waited += 1
 
@@ -292,83 +314,83 @@ def opening_of(tokenizer: Any, messages: Sequence[Message], prompt: list[int]) -
 
 def meets(row: Row) -> tuple[Any, ...]:
     """What requests have in common that may share a batch."""
-    return row.request.model, row.opening, bucket(row.rest)
+    return row.request.model, row.opening, padded(row.rest)
 
 
-def bucket(tokens: Sequence[int]) -> int:
-    """The padded length of a prompt's rest: the next multiple of BUCKET that leaves at least one token of padding."""
-    return (len(tokens) // BUCKET + 1) * BUCKET
+def padded(tokens: Sequence[int]) -> int:
+    """The length of a prompt's rest with padding: at least one token, for without any, attention takes another path."""
+    length = SHORTEST
+    while length <= len(tokens):
+        length *= 2
+    return length
 
 
-def filled(states: Any) -> Any:
-    """The states (rows, …), filled to a multiple of BATCH_STEP rows with copies of the first."""
+def filled(rows: Any, size: int) -> Any:
+    """A tensor (rows, …) filled to this many rows with copies of the first."""
     import torch
 
-    return torch.cat([states, states[:1].expand(-len(states) % BATCH_STEP, *states.shape[1:])])
+    return torch.cat([rows, rows[:1].expand(size - len(rows), *rows.shape[1:])])
 
 
 def decode(loaded: Loaded, adapter: Path | None, rows: list[Row]) -> None:
     """Generate token by token for rows that meet, and set each row's answer when it has ended."""
     import torch
 
+    for row in rows:
+        row.began = time.monotonic()
     model, device = loaded.switch_to(adapter), loaded.bare.device
-    opening, length = len(rows[0].opening), bucket(rows[0].rest)
-    ids = torch.full((len(rows), length), loaded.tokenizer.eos_token_id)
-    mask = torch.zeros(len(rows), opening + length, dtype=torch.long)
-    mask[:, :opening] = 1
-    for index, row in enumerate(rows):
-        ids[index, length - len(row.rest) :] = torch.tensor(row.rest)
-        mask[index, opening + length - len(row.rest) :] = 1
     with torch.inference_mode():
-        ids, mask = ids.to(device), mask.to(device)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, opening:]
-        cache = loaded.opened(adapter, rows[0].opening)
-        if opening:
-            cache.batch_repeat_interleave(len(rows))
+        logits, mask, cache = read_prompts(loaded, adapter, rows)
+        while True:
+            for row, scores in zip(rows, logits.float().cpu(), strict=False):  # there may be more, which only fill
+                if row.finish_reason is None:
+                    choose(loaded, row, scores)
+            if all(row.finish_reason for row in rows):
+                return
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+            output = model(
+                input_ids=filled(torch.tensor([row.made[-1:] or [0] for row in rows], device=device), loaded.rows),
+                attention_mask=mask,
+                # A row that has ended goes on beside the others, but not over the base's last position.
+                position_ids=(mask.sum(1, keepdim=True) - 1).clamp(max=loaded.longest - 1),
+                past_key_values=cache,
+                use_cache=True,
+            )
+            logits = output.logits[:, -1]
+
+
+def read_prompts(loaded: Loaded, adapter: Path | None, rows: list[Row]) -> tuple[Any, Any, Any]:
+    """Compute the prompts of rows that meet: the logits at their ends, their masks, and the cache to go on with."""
+    import torch
+
+    model, device = loaded.switch_to(adapter), loaded.bare.device
+    opening, length = rows[0].opening, padded(rows[0].rest)
+    size = loaded.prompt_rows(length)
+    logits, masks, caches = [], [], []
+    for first in range(0, len(rows), size):
+        part = rows[first : first + size]
+        ids = torch.full((len(part), length), loaded.tokenizer.eos_token_id)
+        mask = torch.ones(len(part), len(opening) + length, dtype=torch.long)
+        for index, row in enumerate(part):
+            ids[index, length - len(row.rest) :] = torch.tensor(row.rest)
+            mask[index, len(opening) : len(opening) + length - len(row.rest)] = 0
+        mask = filled(mask, size).to(device)
         output = model(
-            input_ids=ids,
+            input_ids=filled(ids, size).to(device),
             attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
+            position_ids=(mask.cumsum(1) - 1).clamp(min=0)[:, len(opening) :],
+            past_key_values=loaded.opened(adapter, opening, size),
             use_cache=True,
             logits_to_keep=1,
         )
-        if loaded.on_cpu:
-            loaded.bare.set_attn_implementation("eager")
-        try:
-            go_on(loaded, model, rows, output, mask)
-        finally:
-            if loaded.on_cpu:
-                loaded.bare.set_attn_implementation("sdpa")
-
-
-def go_on(loaded: Loaded, model: Any, alive: list[Row], output: Any, mask: Any) -> None:
-    """From the prompt's end on: choose a token for each row, and feed it back, until every row has ended."""
-    import torch
-
-    while True:
-        logits, cache = output.logits[:, -1].float().cpu(), output.past_key_values
-        for row, scores in zip(alive, logits, strict=False):  # logits may have rows that only fill
-            choose(loaded, row, scores)
-        left = [index for index, row in enumerate(alive) if row.finish_reason is None]
-        if not left:
-            return
-        # Rows that ended make room; the gaps up to the next step are filled with copies, whose results are dropped.
-        size = -(-len(left) // BATCH_STEP) * BATCH_STEP if loaded.together else len(left)
-        if size != len(mask) or len(left) != len(alive):
-            kept = torch.tensor(left + [left[0]] * (size - len(left)), device=mask.device)
-            cache.batch_select_indices(kept)
-            mask, alive = mask[kept], [alive[i] for i in left]
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-        last = [row.made[-1] for row in alive]
-        last += [last[0]] * (len(mask) - len(last))
-        output = model(
-            input_ids=torch.tensor(last, device=mask.device)[:, None],
-            attention_mask=mask,
-            position_ids=mask.sum(1, keepdim=True) - 1,
-            past_key_values=cache,
-            use_cache=True,
-        )
+        logits.append(output.logits[: len(part), -1])
+        masks.append(mask[: len(part)])
+        caches.append(output.past_key_values)
+    cache, order = caches[0], filled(torch.arange(len(rows)), loaded.rows).to(device)
+    for layer, *others in zip(*(found.layers for found in caches), strict=True):
+        layer.keys = torch.cat([layer.keys, *(other.keys for other in others)])[order]
+        layer.values = torch.cat([layer.values, *(other.values for other in others)])[order]
+    return torch.cat(logits), torch.cat(masks)[order], cache
 
 
 def choose(loaded: Loaded, row: Row, scores: Any) -> None:
@@ -376,29 +398,27 @@ def choose(loaded: Loaded, row: Row, scores: Any) -> None:
     import torch
 
     request, tokenizer = row.request, loaded.tokenizer
-    if request.temperature == 0:
-        token = int(scores.argmax())
-    else:
-        probabilities, order = torch.softmax(scores / request.temperature, -1).sort(descending=True, stable=True)
-        # The nucleus: the likeliest tokens up to a mass of top_p, the first always among them.
-        probabilities[(probabilities.cumsum(0) - probabilities) > request.top_p] = 0
-        token = int(order[torch.multinomial(probabilities, 1, generator=row.random)])
+    log_probabilities = torch.log_softmax(scores, -1)
+    token = int(scores.argmax())
+    if not log_probabilities[token].isfinite():
+        row.finish_reason = "error"
+        what = f"The model `{request.model}` is broken: its logits are not finite numbers."
+        row.future.set_exception(ApiError(500, what, "server_error"))
+        return
+    if request.temperature >= 1e-5:  # below, a division might overflow
+        probabilities = torch.softmax(scores / request.temperature, -1)
+        if request.top_p < 1:
+            # The nucleus: the likeliest tokens up to a mass of top_p, the first always among them.
+            falling, order = probabilities.sort(descending=True, stable=True)
+            probabilities[order[falling.cumsum(0) - falling > request.top_p]] = 0
+        sums = probabilities.cumsum(0)
+        token = int(torch.searchsorted(sums, sums[-1] * torch.rand(1, generator=row.random)))
     row.made.append(token)
     if token in loaded.ends:
         row.finish_reason = "stop"
     else:
-        log_probabilities = torch.log_softmax(scores, -1)
-        top = log_probabilities.topk(request.top_logprobs)
-        row.tokens.append(
-            Token(
-                tokenizer.decode([token]),
-                round(float(log_probabilities[token]), 6),
-                [
-                    (tokenizer.decode([i]), round(v, 6))
-                    for v, i in zip(top.values.tolist(), top.indices.tolist(), strict=True)
-                ],
-            )
-        )
+        if request.top_logprobs is not None:
+            row.tokens.append(told(tokenizer, token, log_probabilities, request.top_logprobs))
         if request.stop or len(row.made) == row.limit:
             row.text = tokenizer.decode(row.made, skip_special_tokens=True)
             found = [row.text.index(stop) for stop in request.stop if stop in row.text]
@@ -409,6 +429,30 @@ def choose(loaded: Loaded, row: Row, scores: Any) -> None:
     if row.finish_reason:
         if token in loaded.ends:
             row.text = tokenizer.decode(row.made[:-1], skip_special_tokens=True)
-        row.future.set_result(
-            Answer(row.text, row.finish_reason, len(row.opening) + len(row.rest), len(row.made), row.tokens)
-        )
+        prompt_tokens, seconds = len(row.opening) + len(row.rest), time.monotonic() - row.began
+        row.future.set_result(Answer(row.text, row.finish_reason, prompt_tokens, len(row.made), row.tokens, seconds))
+
+
+def told(tokenizer: Any, token: int, log_probabilities: Any, alternatives: int) -> Token:
+    """A token as it is reported, with its log probability and those of the likeliest."""
+    top = log_probabilities.topk(alternatives)
+    tops = [one(tokenizer, i, value) for value, i in zip(top.values.tolist(), top.indices.tolist(), strict=True)]
+    return replace(one(tokenizer, token, float(log_probabilities[token])), top=tops)
+
+
+def one(tokenizer: Any, token: int, logprob: float) -> Token:
+    text = tokenizer.decode([token])
+    return Token(text, raw_of(tokenizer, token, text), round(logprob, 6))
+
+
+def raw_of(tokenizer: Any, token: int, text: str) -> bytes:
+    """A token's bytes, which its text does not tell where it is a piece of a letter."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    piece = tokenizer.convert_ids_to_tokens(token)
+    if "\ufffd" not in text or piece is None:
+        return text.encode()
+    if match := re.fullmatch("<0x([0-9A-F]{2})>", piece):  # as SentencePiece has them
+        return bytes([int(match[1], 16)])
+    letters = {letter: byte for byte, letter in bytes_to_unicode().items()}
+    return bytes(letters[letter] for letter in piece) if all(letter in letters for letter in piece) else text.encode()

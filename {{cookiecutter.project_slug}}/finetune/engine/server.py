@@ -308,7 +308,11 @@ class Api:
             raise no_model(model)
         futures = [asyncio.wrap_future(self.generator.submit(choice)) for choice in choices_of(body)]
         answers = await asyncio.gather(*futures)
-        return JSONResponse(completion(model, answers, bool(body.get("logprobs"))))
+        milliseconds = max(1000 * answer.seconds for answer in answers)
+        return JSONResponse(
+            completion(model, answers, bool(body.get("logprobs"))),
+            headers={"openai-processing-ms": str(round(milliseconds))},
+        )
 
     async def tokenize(self, request: Request) -> Response:
         """The token IDs of a text by a model's own tokenizer, in vLLM's shape: OpenAI's API has no such call."""

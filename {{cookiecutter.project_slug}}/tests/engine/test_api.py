@@ -111,6 +111,11 @@ def test_chat_with_every_setting(client: openai.OpenAI, job: Any) -> None:
     assert len(content[0].top_logprobs) == 3
     assert content[0].logprob == content[0].top_logprobs[0].logprob <= 0
     assert one.usage.total_tokens == one.usage.prompt_tokens + one.usage.completion_tokens
+    # What makes no letter by itself is told by its bytes.
+    pieces = ask(model="tiny", logprobs=True, top_logprobs=1, temperature=2, seed=5, max_tokens=60).choices[0]
+    raw = bytes(byte for token in pieces.logprobs.content for byte in token.bytes)
+    assert raw.decode("utf-8", "replace") == pieces.message.content
+    assert "\ufffd" in pieces.message.content
     full = ask(model="tiny", max_completion_tokens=6, max_tokens=None)
     assert full.choices[0].finish_reason == "length"
     text = full.choices[0].message.content
