@@ -73,3 +73,11 @@ def test_one_epoch_that_overfits_is_not_told_to_take_one_epoch() -> None:
     told = verdict(rows(FALLING, {10: 1.0, 20: 0.4, 30: 0.7, 40: 0.9}), 1)
     assert told["n_epochs"] is None
     assert "learning_rate_multiplier" in told["words"]
+
+
+def test_losses_of_the_whole_validation_file_count_before_those_of_its_batches() -> None:
+    whole = {20: 0.31, 40: 0.3}
+    curves = [row | {"full_valid_loss": whole.get(int(row["step"]), "")} for row in rows(FALLING, {10: 0.1, **whole})]
+    assert verdict(rows(FALLING, {10: 0.1, **whole}), 2)["verdict"] == "overfitting"  # of batches alone it would be
+    assert verdict(curves, 2)["verdict"] == "improving"
+    assert parse_result(AZURE)[1]["full_valid_loss"] == "0.6"

@@ -17,6 +17,7 @@ ALIASES = {
     "full_valid_loss": "valid_loss",
     "full_valid_mean_token_accuracy": "valid_accuracy",
 }
+WHOLE = "full_valid_loss"
 STEADY = 0.02  # a relative change of a loss that is no more than noise
 WORSE = 0.10  # and one that is not
 
@@ -39,12 +40,17 @@ def of_events(events: Iterable[Any]) -> list[dict[str, Any]]:
 
 
 def renamed(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row under our column names; an empty cell does not cover a filled one."""
+    """A row under our column names; an empty cell does not cover a filled one.
+
+    The loss of the whole validation file keeps its own name too.
+    """
     known: dict[str, Any] = {}
     for name, value in sorted(row.items(), key=lambda item: (item[0] or "").startswith("full_")):
         column = ALIASES.get(name, name)
         if value not in (None, "") or column not in known:
             known[column] = value
+        if name == WHOLE:
+            known[WHOLE] = value
     return known
 
 
@@ -59,9 +65,11 @@ def verdict(rows: Sequence[Mapping[str, Any]], n_epochs: int | None) -> dict[str
     The rule is this project's own. diverging: the training loss is no number, or ends 10 % over where it began (means
     of the first and the last fifth). overfitting: the validation loss ends more than 2 % over its least, which came at
     `step`. improving: its last quarter of the run still brought it down by more than 2 %. converged: otherwise. Without
-    validation losses, the training loss tells the first, third and fourth.
+    validation losses, the training loss tells the first, third and fourth. Where the whole validation file was measured
+    twice or more, those losses count alone: batches of it jump.
     """
-    train, valid = points(rows, "train_loss"), points(rows, "valid_loss")
+    train, whole = points(rows, "train_loss"), points(rows, WHOLE)
+    valid = whole if len(whole) >= 2 else points(rows, "valid_loss")
     if not train:
         return said("unknown", "The provider reported no curve.")
     fifth = max(1, len(train) // 5)

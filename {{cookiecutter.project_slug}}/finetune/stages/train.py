@@ -129,14 +129,14 @@ def keep(connection: Connection, job: "FineTuningJob", params: Params, mark: str
     client = connection.control
     events = list(client.fine_tuning.jobs.list_events(job.id, limit=100))[::-1]  # the oldest first
     write_jsonl(EVENTS, [event.model_dump(mode="json") for event in events])
-    curves = [row for file in job.result_files for row in parse_result(client.files.content(file).content)]
-    curves = curves or of_events(events)
+    told_of = of_events(events)
+    curves = [row for file in job.result_files for row in parse_result(client.files.content(file).content)] or told_of
     write_csv(CURVES, COLUMNS, curves)
     checkpoints = sorted(client.fine_tuning.jobs.checkpoints.list(job.id), key=lambda one: one.step_number)
     chosen = choose(connection, params, job, checkpoints)
     fetch_weights(connection, getattr(chosen["checkpoint"], "result_files", None) or [])
     hyperparameters = resolved(job, params)
-    told = verdict(curves, hyperparameters.get("n_epochs"))
+    told = verdict(told_of or curves, hyperparameters.get("n_epochs"))  # events have the whole validation file's losses
     say(f"verdict: {told['verdict']}. {told['words']}")
     usd = price(job, params)
     record = {
