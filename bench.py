@@ -146,7 +146,7 @@ def generation_speeds(home: Path) -> tuple[float, float]:
     from finetune.engine.store import Store
 
     lines = (DEMO / "data" / "prepared" / "test.jsonl").read_text(encoding="utf-8").splitlines()[:80]
-    requests = [Request(BASE, json.loads(line)["messages"][:-1], 8, 0, 1, 0, (), 0) for line in lines]
+    requests = [Request(BASE, json.loads(line)["messages"][:-1], 8, 0, 1, 0, (), None) for line in lines]
     generator = Generator(Store(home))
     generator.submit(requests[0]).result()
     start = time.monotonic()

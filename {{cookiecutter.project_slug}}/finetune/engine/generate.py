@@ -40,8 +40,8 @@ PATIENCE = 8  # batches that may go before a request that came earlier, because 
 
 @dataclass(frozen=True)
 class Request:
-    """One choice to generate: its sampling settings, and how many alternatives to report per token; None reports none
-    of the tokens either."""
+    """One choice to generate: its sampling settings, and how many alternatives to report per token; with None, the
+    tokens are not reported either."""
 
     model: str
     messages: Sequence[Message]
@@ -406,13 +406,7 @@ def choose(loaded: Loaded, row: Row, scores: Any) -> None:
         row.future.set_exception(ApiError(500, what, "server_error"))
         return
     if request.temperature >= 1e-5:  # below, a division might overflow
-        probabilities = torch.softmax(scores / request.temperature, -1)
-        if request.top_p < 1:
-            # The nucleus: the likeliest tokens up to a mass of top_p, the first always among them.
-            falling, order = probabilities.sort(descending=True, stable=True)
-            probabilities[order[falling.cumsum(0) - falling > request.top_p]] = 0
-        sums = probabilities.cumsum(0)
-        token = int(torch.searchsorted(sums, sums[-1] * torch.rand(1, generator=row.random)))
+        token = drawn(scores, request.temperature, request.top_p, row.random)
     row.made.append(token)
     if token in loaded.ends:
         row.finish_reason = "stop"
@@ -431,6 +425,18 @@ def choose(loaded: Loaded, row: Row, scores: Any) -> None:
             row.text = tokenizer.decode(row.made[:-1], skip_special_tokens=True)
         prompt_tokens, seconds = len(row.opening) + len(row.rest), time.monotonic() - row.began
         row.future.set_result(Answer(row.text, row.finish_reason, prompt_tokens, len(row.made), row.tokens, seconds))
+
+
+def drawn(scores: Any, temperature: float, top_p: float, random: Any) -> int:
+    """A token drawn at a temperature from the nucleus: the likeliest up to a mass of top_p, at least one."""
+    import torch
+
+    probabilities = torch.softmax(scores / temperature, -1)
+    if top_p < 1:
+        falling, order = probabilities.sort(descending=True, stable=True)
+        probabilities[order[falling.cumsum(0) - falling > top_p]] = 0
+    sums = probabilities.cumsum(0)
+    return int(torch.searchsorted(sums, sums[-1] * torch.rand(1, generator=random)))
 
 
 def told(tokenizer: Any, token: int, log_probabilities: Any, alternatives: int) -> Token:

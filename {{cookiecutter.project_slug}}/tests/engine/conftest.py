@@ -15,6 +15,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from tiny import make_tiny_base
 
+from finetune.engine import before_torch
 from finetune.engine.embedded import embedded
 
 COLOURS = ["red", "blue", "green"]
@@ -65,6 +66,7 @@ def adapter_bytes(client: openai.OpenAI, job_id: str) -> list[bytes]:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """An empty FINETUNE_HOME with the tiny base in it."""
     folder = tmp_path_factory.mktemp("home")
+    before_torch(folder)
     make_tiny_base(folder / "bases" / "tiny")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FINETUNE_HOME", str(folder))

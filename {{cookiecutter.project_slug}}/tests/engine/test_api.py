@@ -227,7 +227,7 @@ def test_a_fine_tuned_model_is_deleted_with_all_that_it_left(client: openai.Open
 
 def test_what_waits_for_a_deleted_model_is_refused_and_others_are_answered(client: openai.OpenAI, home: Path) -> None:
     name = wait(client, start_job(client).id).fine_tuned_model
-    requests = [generate.Request(m, [{"role": "user", "content": "a"}], 2, 0, 1, 0, (), 0) for m in (name, "tiny")]
+    requests = [generate.Request(m, [{"role": "user", "content": "a"}], 2, 0, 1, 0, (), None) for m in (name, "tiny")]
     generator = generate.Generator(Store(home))
     try:
         admit = generator._admit

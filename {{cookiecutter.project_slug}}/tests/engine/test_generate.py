@@ -1,6 +1,8 @@
 """Answers and masks: the same bits in any company, and a loss on what the assistant says alone."""
 
 import random
+import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,10 +10,12 @@ from typing import Any
 import openai
 import pytest
 from conftest import start_job, wait
+from tiny import make_tiny_base
 
+from finetune.engine import bases
 from finetune.engine.encode import IGNORED, encode
 from finetune.engine.errors import JobError
-from finetune.engine.generate import Answer, Generator, Request
+from finetune.engine.generate import Answer, Generator, Loaded, Request, drawn
 from finetune.engine.store import Store
 
 
@@ -23,18 +27,34 @@ def generator(home: Path) -> Iterator[Generator]:
 
 
 @pytest.fixture(scope="module")
-def tuned(client: openai.OpenAI) -> str:
-    return str(wait(client, start_job(client).id).fine_tuned_model)
+def wide(client: openai.OpenAI, home: Path) -> tuple[str, str]:
+    """A base whose sums are long enough to be split up differently in other shapes, and a fine-tune of it."""
+    make_tiny_base(home / "bases" / "wide", heads=36)
+    return "wide", str(wait(client, start_job(client, model="wide").id).fine_tuned_model)
 
 
-def test_an_answer_is_the_same_alone_and_in_any_batch(generator: Generator, tuned: str) -> None:
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_an_answer_is_the_same_alone_and_in_any_batch(
+    generator: Generator, wide: tuple[str, str], monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    monkeypatch.setattr(bases, "best_dtype", lambda: dtype)
+    base, tuned = wide
     draw = random.Random(0)
     openings: list[list[dict[str, Any]]] = [[], [{"role": "system", "content": "be brief"}]]
     requests = [
-        Request(model, [*opening, {"role": "user", "content": "x" * draw.randint(1, 70)}], 5, temperature, 1, n, (), 2)
-        for n in range(16)
+        Request(
+            model,
+            [*opening, {"role": "user", "content": "x" * draw.choice([draw.randint(1, 70), 400])}],
+            draw.randint(1, 6),
+            temperature,
+            top_p,
+            n,
+            (),
+            2,
+        )
+        for n in range(8)
         for opening in openings
-        for model, temperature in (("tiny", 0), (tuned, 0), (tuned, 1.0))
+        for model, temperature, top_p in ((base, 0, 1), (tuned, 0, 1), (tuned, 1.0, 1), (tuned, 1.0, 0.5))
     ]
 
     def answers(order: list[Request]) -> dict[int, Answer]:
@@ -46,6 +66,66 @@ def test_an_answer_is_the_same_alone_and_in_any_batch(generator: Generator, tune
     shuffled = answers(draw.sample(requests, len(requests)))
     assert alone == together == shuffled
     assert len({answer.text for answer in alone.values()}) > 5
+
+
+@pytest.mark.parametrize("mixing", ["by place", "by company"])
+def test_where_rows_mix_each_request_runs_alone(home: Path, monkeypatch: pytest.MonkeyPatch, mixing: str) -> None:
+    import torch
+
+    def linear(states: Any, weight: Any) -> Any:
+        results = whole(states, weight)
+        if mixing == "by place":
+            results[-1] *= 1.01
+        else:
+            results += results[0] / 100
+        return results
+
+    whole = torch.nn.functional.linear
+    monkeypatch.setattr(torch.nn.functional, "linear", linear)
+    loaded = Loaded(home / "bases" / "tiny")
+    assert (loaded.rows, loaded.prompt_rows(48)) == (1, 1)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_broken_model_is_refused_by_name(client: openai.OpenAI, home: Path, value: str) -> None:
+    from transformers import AutoModelForCausalLM
+
+    folder = home / "bases" / f"broken-{value}"
+    shutil.copytree(home / "bases" / "tiny", folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.lm_head.weight.data[9, 9] = float(value)
+    model.save_pretrained(folder)
+    settings: list[dict[str, Any]] = [{}, {"temperature": 0}, {"logprobs": True, "top_logprobs": 2}]
+    for more in settings:
+        with pytest.raises(openai.InternalServerError, match=f"`broken-{value}` is broken: its logits") as refused:
+            client.chat.completions.create(model=folder.name, messages=[{"role": "user", "content": "a"}], **more)
+        assert refused.value.type == "server_error"
+
+
+def test_the_time_that_an_answer_took_is_told(client: openai.OpenAI) -> None:
+    raw = client.chat.completions.with_raw_response.create(
+        model="tiny", messages=[{"role": "user", "content": "a"}], max_tokens=20, n=2
+    )
+    assert 0 < int(raw.headers["openai-processing-ms"]) <= 1000 * raw.elapsed.total_seconds()
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_p", "expected"),
+    [
+        (1, 1, [0.15, 0.5, 0.05, 0.3]),
+        (0.5, 1, [0.0616, 0.6849, 0.0068, 0.2466]),
+        (1, 0.7, [0, 0.625, 0, 0.375]),
+        (1, 0, [0, 1, 0, 0]),
+    ],
+)
+def test_tokens_are_drawn_as_often_as_they_are_likely(temperature: float, top_p: float, expected: list[float]) -> None:
+    import torch
+
+    scores = torch.tensor([0.15, 0.5, 0.05, 0.3]).log()
+    source = torch.Generator().manual_seed(0)
+    counts = Counter(drawn(scores, temperature, top_p, source) for _ in range(4000))
+    assert [counts[token] / 4000 for token in range(4)] == pytest.approx(expected, abs=0.03)
+    assert all(not counts[token] for token in range(4) if expected[token] == 0)
 
 
 def test_a_kept_opening_changes_no_answer(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:

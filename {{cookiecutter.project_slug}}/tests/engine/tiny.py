@@ -10,7 +10,7 @@ from typing import Any
 TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
 
-def make_tiny_base(folder: Path) -> None:
+def make_tiny_base(folder: Path, heads: int = 4) -> None:
     """Write a randomly initialised model, always the same, with a byte-level tokenizer and a chat template."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -30,11 +30,11 @@ def make_tiny_base(folder: Path) -> None:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(vocabulary),
-        hidden_size=64,
-        intermediate_size=128,
+        hidden_size=16 * heads,
+        intermediate_size=32 * heads,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        num_attention_heads=heads,
+        num_key_value_heads=heads // 2,
         max_position_embeddings=1024,
         eos_token_id=0,
         pad_token_id=0,
