@@ -1,9 +1,6 @@
 """Training on prompts and completions: what marks their joints, and that the same marks are asked with."""
 
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,6 +8,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loopback import Answer, completion, server
 
 from finetune.data.frames import Frame, frame_for, framed, pair_of, unframed
 from finetune.data.tokens import encoder
@@ -75,59 +73,36 @@ def params(provider: Provider) -> Params:
     return cast("Params", SimpleNamespace(data=data, provider=provider, train=train, evaluate=evaluate))
 
 
-@pytest.fixture
-def server() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A server that completes any prompt with a team, and keeps what it was asked."""
-    asked: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked.append(json.loads(self.rfile.read(int(self.headers["content-length"]))) | {"path": self.path})
-            choice = {"index": 0, "text": "billing", "finish_reason": "stop", "logprobs": None}
-            body = {"id": "c", "object": "text_completion", "created": 0, "model": "babbage-002", "choices": [choice]}
-            content = json.dumps(body).encode()
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        thread = threading.Thread(target=http.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{http.server_address[1]}/v1", asked
-        http.shutdown()
-        thread.join()
-
-
 def test_a_provider_that_trains_on_chat_alone_is_said_so() -> None:
     with pytest.raises(FinetuneError, match="'local' trains on chat alone"):
         prepare.run(params(Provider(name="local")))
 
 
-def test_from_raw_rows_to_the_base_models_completions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: tuple[str, list[dict[str, Any]]]
-) -> None:
-    address, asked = server
+def test_from_raw_rows_to_the_base_models_completions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def always_billing(body: dict[str, Any]) -> Answer:
+        asked.append(body)
+        choice = {"index": 0, "text": "billing", "finish_reason": "stop", "logprobs": None}
+        return 200, completion("") | {"object": "text_completion", "choices": [choice]}, {}
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FINETUNE_API_KEY", "k")
     monkeypatch.setenv("FINETUNE_HOME", str(tmp_path / "home"))
     Path("models.toml").write_text('["babbage-002"]\nencoding = "cl100k_base"\n', encoding="utf-8")
     Path("raw.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
-    made = params(Provider(name="compatible", base_url=address))
-    report = prepare.run(made)
+    report = prepare.run(params(Provider(name="compatible", base_url="http://127.0.0.1:1/v1")))
     assert report["completion"] == {"separator": " ->", "lead": "", "stop": "\n"}
     lines = (PREPARED / "train.jsonl").read_text(encoding="utf-8").splitlines()
     first = json.loads(lines[0])
     assert set(first) == {"prompt", "completion"}
     assert first["prompt"].endswith("? ->")
     assert first["completion"].strip() in TEAMS
-    assert "unknown_label" not in validate.run(made)["warnings"]
-    assert baseline.run(made) == report["test"]
-    assert {request["path"] for request in asked} == {"/v1/completions"}
+    with server(always_billing) as address:
+        made = params(Provider(name="compatible", base_url=address))
+        assert "unknown_label" not in validate.run(made)["warnings"]
+        assert baseline.run(made) == report["test"]
+    assert all("messages" not in request and request["prompt"].endswith(" ->") for request in asked)
     assert {tuple(request["stop"]) for request in asked} == {("\n",)}
     rows = [json.loads(line) for line in baseline.PREDICTIONS.read_text(encoding="utf-8").splitlines()]
     assert {row["answer"] for row in rows} == {"billing"}
