@@ -5,7 +5,8 @@ shares a batch with:
 - what a conversation opens with (its system prompt) is computed once, alone, and kept: all that open alike go on there;
 - the rest is padded to a length that only its own decides, and only requests of one opening and one such length share
   a batch; a batch's prompts are computed PROMPT_TOKENS at a time, or one by one where they are longer;
-- from then on there are ROWS rows, of which any number may be copies and rows that have ended.
+- from then on there are ROWS rows, of which any number may be copies and rows that have ended; a request that may grow
+  over LONGEST tokens has a batch to itself instead: so many rows of such a length would fill the memory.
 A row's result then does not depend on the others, unless matrix products treat the rows of one shape unlike. That is
 looked at when a model is loaded; where they do, and on cards, each request runs alone.
 """
@@ -32,6 +33,7 @@ from finetune.engine.store import Store
 ROWS = 48  # a step of one row alone takes half the time in bfloat16, and a third in float32
 PROMPT_TOKENS = 192
 SHORTEST = 48  # what prompts are padded to, or twice it, or twice that, …
+LONGEST = 2048
 MOST_THREADS = 8
 LOADED_BASES = 2  # the least recently used one is dropped when another is wanted
 KEPT_OPENINGS = 8  # of a base, likewise
@@ -106,6 +108,7 @@ class Loaded:
         self.bare: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
         self.bare.to(torch.device(device))
         self.model = self.bare  # from the first adapter on, PEFT's model around it
+        self.rows = 1  # of the batch under way, copies included
         # The last position of each row is no contiguous slice; for such, PyTorch may copy the vocabulary row by row.
         self.bare.get_output_embeddings().register_forward_pre_hook(
             lambda module, inputs: (filled(inputs[0], self.rows),)
@@ -117,15 +120,6 @@ class Loaded:
         self.together = device == "cpu" and self._rows_do_not_mix()
         self.adapters: dict[Path, str] = {}
         self.openings: OrderedDict[tuple[Path | None, tuple[int, ...]], Any] = OrderedDict()
-
-    @property
-    def rows(self) -> int:
-        """How many rows a step after the prompt has, whoever is in them."""
-        return ROWS if self.together else 1
-
-    def prompt_rows(self, length: int) -> int:
-        """How many prompts of a padded length are computed at a time."""
-        return max(1, PROMPT_TOKENS // length) if self.together else 1
 
     def _rows_do_not_mix(self) -> bool:
         """Whether a matrix product of the shapes used gives a row the same bits at any place and among any others."""
@@ -280,6 +274,8 @@ class Generator:
         try:
             base, adapter = self._base_of(rows[0].request.model)  # anew: it may have been deleted since
             loaded = self._load(base)
+            loaded.switch_to(adapter)  # which may show that this adapter's rows mix
+            loaded.rows = ROWS if loaded.together and grown(rows[0]) <= LONGEST else 1
             rows = rows[: loaded.rows]
             decode(loaded, adapter, rows)
         except Exception as error:
@@ -314,7 +310,12 @@ def opening_of(tokenizer: Any, messages: Sequence[Message], prompt: list[int]) -
 
 def meets(row: Row) -> tuple[Any, ...]:
     """What requests have in common that may share a batch."""
-    return row.request.model, row.opening, padded(row.rest)
+    return row.request.model, row.opening, padded(row.rest), grown(row) <= LONGEST
+
+
+def grown(row: Row) -> int:
+    """The length of a request with the longest answer that it allows."""
+    return len(row.opening) + padded(row.rest) + row.limit
 
 
 def padded(tokens: Sequence[int]) -> int:
@@ -322,7 +323,7 @@ def padded(tokens: Sequence[int]) -> int:
     length = SHORTEST
     while length <= len(tokens):
         length *= 2
-    return length
+    return length if length <= LONGEST else (len(tokens) // SHORTEST + 1) * SHORTEST
 
 
 def filled(rows: Any, size: int) -> Any:
@@ -365,7 +366,7 @@ def read_prompts(loaded: Loaded, adapter: Path | None, rows: list[Row]) -> tuple
 
     model, device = loaded.switch_to(adapter), loaded.bare.device
     opening, length = rows[0].opening, padded(rows[0].rest)
-    size = loaded.prompt_rows(length)
+    size = max(1, PROMPT_TOKENS // length) if loaded.rows > 1 else 1
     logits, masks, caches = [], [], []
     for first in range(0, len(rows), size):
         part = rows[first : first + size]
