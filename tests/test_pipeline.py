@@ -376,7 +376,7 @@ def test_too_few_examples_and_broken_lines_stop_before_upload(done: Project) -> 
     assert "data/raw/x.jsonl, line 2" in done.stage("prepare", code=1).stderr
     (done.path / "data" / "raw" / "x.jsonl").unlink()
     done.run("git", "checkout", "-q", ".")
-    assert done.repro() == []
+    assert set(done.repro()) <= {"report"}  # which is free, and has no run cache
     assert done.jobs() == jobs
 
 

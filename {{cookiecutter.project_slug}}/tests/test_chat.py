@@ -164,7 +164,15 @@ def test_in_a_terminal_ctrl_c_stops_waiting_and_ctrl_d_ends(provider: Provider) 
     ours, theirs = os.openpty()
     command = [sys.executable, "-m", "finetune", "chat", "--model", "m"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    process = subprocess.Popen(
+        command,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment,
+        # A shell that runs these tests in the background has them ignore Ctrl-C; a person's terminal does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     told = b""
 
     def until(text: bytes) -> None:
