@@ -286,13 +286,12 @@ def track(
 
     Examples: finetune track wandb · finetune track mlflow --project support-desk
     """
-    from finetune.paths import CURVES, MODEL
+    from finetune.paths import CURVES, EVALUATION, MODEL
     from finetune.report import trackers
-    from finetune.stages.evaluate import REPORT
 
     if project and tracker == Tracker.dvclive:
         raise typer.BadParameter("DVCLive has no projects", param_hint="--project")
-    print(f"track: {trackers.send(tracker.value, project, MODEL, CURVES, REPORT)}")
+    print(f"track: {trackers.send(tracker.value, project, MODEL, CURVES, EVALUATION)}")
 
 
 def serve(

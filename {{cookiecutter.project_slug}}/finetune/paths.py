@@ -12,6 +12,8 @@ VALIDATION_REPORT = Path("reports/validation.json")
 FILES = Path("models/files.json")
 MODEL = Path("models/model.json")
 CURVES = Path("reports/training.csv")
+EVALUATION = Path("reports/evaluation.json")
+LATENCY = Path("reports/latency.json")
 LEDGER = Path("reports/ledger.csv")
 NOTES = Path(".finetune")  # git-ignored: what a run has begun and not yet ended
 

@@ -12,7 +12,7 @@ from loopback import completion, refusal, server
 
 from finetune.errors import FinetuneError
 from finetune.params import Params
-from finetune.paths import GROUPS, MODEL, PREPARED, PREPARED_REPORT
+from finetune.paths import GROUPS, LATENCY, MODEL, PREPARED, PREPARED_REPORT
 from finetune.record import read_jsonl, write_json, write_jsonl
 from finetune.stages import baseline, evaluate
 
@@ -119,7 +119,7 @@ def test_all_of_it_on_a_task_of_two_classes() -> None:
     assert "de,tuned,25," in text["groups"]
     assert text["pairs"].count("\n") == 1 + 6  # each of four models against those before it
     assert not any("seconds" in row for row in read_jsonl(evaluate.PREDICTIONS, ""))
-    latency = json.loads(evaluate.LATENCY.read_text(encoding="utf-8"))
+    latency = json.loads(LATENCY.read_text(encoding="utf-8"))
     assert set(latency) == {"base", "few_shot", "checkpoint_5", "tuned"}
     assert latency["tuned"]["median_ms"] > 0
 

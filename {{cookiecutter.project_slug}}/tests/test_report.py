@@ -12,7 +12,7 @@ import pytest
 from finished import write_finished, write_json, write_table
 
 from finetune.errors import FinetuneError
-from finetune.paths import FILES, PREPARED_REPORT, VALIDATION_REPORT
+from finetune.paths import EVALUATION, FILES, LATENCY, PREPARED_REPORT, VALIDATION_REPORT
 from finetune.report.charts import ticks
 from finetune.report.markdown import LONGEST
 from finetune.stages import report
@@ -96,11 +96,11 @@ def test_all_sections_are_there_and_linked() -> None:
 
 
 def test_what_is_missing_or_empty_has_no_section() -> None:
-    for path in (*report.TABLES, report.LATENCY, VALIDATION_REPORT, FILES, PREPARED_REPORT):
+    for path in (*report.TABLES, LATENCY, VALIDATION_REPORT, FILES, PREPARED_REPORT):
         path.unlink()
-    told = json.loads(report.EVALUATION.read_text(encoding="utf-8"))
+    told = json.loads(EVALUATION.read_text(encoding="utf-8"))
     del told["judge"], told["saved_prompt_tokens"]
-    write_json(report.EVALUATION, told | {"also": {}})
+    write_json(EVALUATION, told | {"also": {}})
     write_table(Path("reports/rows.csv"), [{"kind": "", "asked": ""}])
     page, markdown = made()
     assert re.findall(r'<section id="([a-z-]+)"', page) == ["comparison", "training", "cost", "lineage"]
@@ -158,7 +158,7 @@ def test_the_confusion_counts_every_row_of_a_class() -> None:
 
 
 def test_rows_say_how_many_there_are_in_all() -> None:
-    told = json.loads(report.EVALUATION.read_text(encoding="utf-8"))
+    told = json.loads(EVALUATION.read_text(encoding="utf-8"))
     page, _ = made()
     assert f"{told['lift']['losses']} of 169 rows<" in page
     assert f"{told['lift']['wins']} of 169 rows; the first 50 are here" in page
@@ -208,7 +208,7 @@ def test_what_it_cost() -> None:
 
 
 def test_a_cost_that_nobody_knows_is_unknown() -> None:
-    told = json.loads(report.EVALUATION.read_text(encoding="utf-8"))
+    told = json.loads(EVALUATION.read_text(encoding="utf-8"))
     change("reports/evaluation.json", tuned=told["tuned"] | {"usd_per_1000": "unknown"})
     change("models/model.json", usd="unknown")
     write_table(
@@ -242,8 +242,8 @@ def test_the_report_is_the_same_before_its_commit_and_after() -> None:
 
 
 def test_a_report_for_a_comment_is_cut_to_what_fits() -> None:
-    told = json.loads(report.EVALUATION.read_text(encoding="utf-8"))
-    write_json(report.EVALUATION, told | {f"checkpoint_{i}": told["tuned"] for i in range(4000)})
+    told = json.loads(EVALUATION.read_text(encoding="utf-8"))
+    write_json(EVALUATION, told | {f"checkpoint_{i}": told["tuned"] for i in range(4000)})
     _, markdown = made()
     assert len(markdown) <= LONGEST
     assert markdown.endswith("the rest is in reports/report.html.\n")

@@ -10,11 +10,10 @@ from finetune.report.tables import print_json, print_table
 
 def show(as_json: AsJson = False) -> None:
     """Show the fine-tune that lies here: its model, what it cost, and base against tuned."""
-    from finetune.paths import MODEL
+    from finetune.paths import EVALUATION, MODEL
     from finetune.record import read_json
-    from finetune.stages.evaluate import REPORT
 
-    record, report = read_json(MODEL, "train"), read_json(REPORT, "evaluate")
+    record, report = read_json(MODEL, "train"), read_json(EVALUATION, "evaluate")
     if as_json:
         print_json({"model": record, "evaluation": report})
         return

@@ -129,6 +129,7 @@ def ask_side_by_side(
     """The answers by their keys; each is kept as soon as it is there. `known` are answered already."""
     pace = Pace(concurrency)
     found: dict[str, Answer] = {}
+    lost = 0
     with ThreadPoolExecutor(min(concurrency, len(wanted))) as pool:
         futures = {pool.submit(ask, connection, request, pace): key for key, request in wanted.items()}
         try:
@@ -139,7 +140,7 @@ def ask_side_by_side(
                     kept.put(key, answer)
                 elif done == UNANSWERED and not known:
                     refuse_if_none(list(found.values()))
-                lost = sum(bool(answer.error) for answer in found.values())
+                lost += bool(answer.error)
                 progress(done, len(wanted), f"answers, {lost} refused" if lost else "answers")
         finally:
             pace.stop()

@@ -25,6 +25,11 @@ def token_text(token: str) -> str:
     return token.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
+def as_text(tops: Sequence[Top]) -> list[Top]:
+    """The same, with each token as text."""
+    return [[(token_text(token), logprob) for token, logprob in top] for top in tops]
+
+
 def class_probabilities(tops: Sequence[Top], labels: Sequence[str]) -> list[float]:
     """The probability of each class by what the log-probabilities of one answer say, in the order of `labels`.
 

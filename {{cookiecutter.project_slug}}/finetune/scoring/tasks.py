@@ -10,11 +10,11 @@ from finetune.scoring.compare import interval, lift, verdict
 from finetune.scoring.extract import extraction
 from finetune.scoring.generate import generation
 from finetune.scoring.probabilities import (
+    as_text,
     calibration_rows,
     class_probabilities,
     confidences,
     probability_metrics,
-    token_text,
 )
 
 Task = Literal["classify", "extract", "generate"]
@@ -68,8 +68,7 @@ def score(
     rows = [float(a == b) for a, b in zip(expected, predicted, strict=True)]
     if not any(tops):
         return Scored("accuracy", rows, metrics, predicted, table)
-    read = [[[(token_text(token), value) for token, value in top] for top in answer] for answer in tops]
-    masses = [class_probabilities(answer, codes) for answer in read]
+    masses = [class_probabilities(as_text(answer), codes) for answer in tops]
     metrics |= probability_metrics(expected, masses, names)
     if not metrics["no_logprobs"]:
         del metrics["no_logprobs"]

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from finetune.data.examples import Example, text_of
 from finetune.data.frames import Frame, unframed
 from finetune.errors import FinetuneError
@@ -70,6 +68,8 @@ def latency(rows: Rows) -> dict[str, float]:
     seconds = [row["seconds"] for row in rows if "seconds" in row]
     if not seconds:
         return {}
+    import numpy as np
+
     median, late = np.percentile(seconds, [50, 95]) * 1000
     return {"median_ms": round(float(median), 1), "p95_ms": round(float(late), 1)}
 

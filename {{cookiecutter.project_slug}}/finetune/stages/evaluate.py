@@ -6,7 +6,7 @@ from typing import Any
 
 from finetune.errors import FinetuneError
 from finetune.params import Params
-from finetune.paths import GROUPS, MODEL, PREPARED_REPORT
+from finetune.paths import EVALUATION, GROUPS, LATENCY, MODEL, PREPARED_REPORT
 from finetune.provider.connect import connect
 from finetune.record import read_json, read_jsonl, write_csv, write_json, write_jsonl
 from finetune.scoring.abstain import abstention
@@ -24,8 +24,6 @@ from finetune.stages.usage import saved, usage
 
 PREDICTIONS = Path("predictions/tuned.jsonl")
 OTHERS = Path("predictions/others.jsonl")
-REPORT = Path("reports/evaluation.json")
-LATENCY = Path("reports/latency.json")
 CONFUSION = {"base": Path("reports/confusion_base.csv"), "tuned": Path("reports/confusion_tuned.csv")}
 CLASSES = Path("reports/classes.csv")
 CALIBRATION = Path("reports/calibration.csv")
@@ -63,7 +61,7 @@ def run(params: Params) -> dict[str, Any]:
     write_jsonl(OTHERS, [{"model": name, **row} for name in added for row in kept_part(rows[name])])
     write_json(LATENCY, read_json(BASE_LATENCY, "baseline") | {name: latency(rows[name]) for name in [*added, "tuned"]})
     write_plots(rows, scored)
-    write_json(REPORT, metrics)
+    write_json(EVALUATION, metrics)
     return metrics
 
 
@@ -76,7 +74,8 @@ def refuse_other_rows(rows: dict[str, Rows]) -> None:
 
 def scores(params: Params, rows: Rows) -> Scored:
     """A model's answers, scored by the project's task; codes are spelled out."""
-    names, expected, answered = codes(), expected_of(rows), [row["answer"] for row in rows]
+    names = codes()
+    expected, answered = spelled(rows, names), [row["answer"] for row in rows]
     labels = list(names.values()) or params.data.labels or sorted(set(expected))
     tops = [row.get("logprobs", ()) for row in rows]
     settings = params.evaluate
@@ -105,7 +104,7 @@ def schema_of(file: str) -> dict[str, Any]:
 
 def write_plots(rows: dict[str, Rows], scored: dict[str, Scored]) -> None:
     """The tables behind the plots: confusion, classes, calibration, pairs of models, groups, and rows to look at."""
-    expected = expected_of(rows["tuned"])
+    expected = spelled(rows["tuned"], codes())
     for name, path in CONFUSION.items():
         cells = zip(expected, scored[name].predicted, strict=True) if scored[name].classes else ()
         write_csv(path, ["actual", "predicted"], [{"actual": a, "predicted": p} for a, p in cells])
@@ -128,9 +127,8 @@ def codes() -> dict[str, str]:
     return {code: label for label, code in sorted(known.items(), key=lambda item: (len(item[1]), item[1]))}
 
 
-def expected_of(rows: Rows) -> list[str]:
-    """What the rows expect; codes are spelled out."""
-    names = codes()
+def spelled(rows: Rows, names: dict[str, str]) -> list[str]:
+    """What the rows expect; codes are spelled out by their `names`."""
     expected = [str(row["expected"]) for row in rows]
     return [names.get(code, code) for code in expected]
 

@@ -21,7 +21,7 @@ from finetune.provider.connect import connect
 from finetune.record import read_json, read_jsonl, write_csv, write_jsonl
 from finetune.report.progress import progress_bar, say
 from finetune.scoring.classify import NONE, label_of
-from finetune.scoring.probabilities import class_probabilities, confidences, token_text
+from finetune.scoring.probabilities import as_text, class_probabilities, confidences
 from finetune.stages.ask import last_turn
 from finetune.stages.baseline import base_of
 from finetune.stages.deploy import answering_name
@@ -212,8 +212,7 @@ def columns_of(answer: Answer, classes: Mapping[str, str]) -> Row:
     written = list(classes)
     named = label_of(text, written) if classes else NONE
     found = {"answer": classes.get(named, text), "error": ""}
-    read = [[(token_text(token), value) for token, value in top] for top in answer.logprobs]
-    masses = class_probabilities(read, written)
+    masses = class_probabilities(as_text(answer.logprobs), written)
     if not masses or isnan(masses[0]):
         return found
     return found | {"confidence": confidences([named], [masses], written)[0]}

@@ -4,10 +4,9 @@ from typing import Any
 
 from finetune.errors import FinetuneError
 from finetune.params import Params
-from finetune.paths import MODEL
+from finetune.paths import EVALUATION, MODEL
 from finetune.record import read_json
 from finetune.scoring.gates import unmet
-from finetune.stages.evaluate import REPORT
 from finetune.stages.history import git
 
 ARTIFACT = "tuned-model"  # as dvc.yaml names it
@@ -21,7 +20,7 @@ def run(params: Params, stage: str) -> dict[str, Any]:
     import gto.api
     from gto.exceptions import GTOException
 
-    record, metrics = read_json(MODEL, "train"), read_json(REPORT, "evaluate")
+    record, metrics = read_json(MODEL, "train"), read_json(EVALUATION, "evaluate")
     failed = unmet(params.evaluate.require, metrics)
     if failed:
         raise FinetuneError(

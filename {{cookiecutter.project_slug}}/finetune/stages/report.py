@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from finetune.errors import FinetuneError
-from finetune.paths import CURVES, FILES, LEDGER, MODEL, PREPARED_REPORT, VALIDATION_REPORT
+from finetune.paths import CURVES, EVALUATION, FILES, LATENCY, LEDGER, MODEL, PREPARED_REPORT, VALIDATION_REPORT
 from finetune.record import read_json, read_note, write_text
 from finetune.report.facts import Results, headline, lineage
 from finetune.report.markdown import make_markdown
 from finetune.report.page import make_page
 from finetune.stages.history import git, record_at
 
-EVALUATION = Path("reports/evaluation.json")
-LATENCY = Path("reports/latency.json")
 TABLES = [
     CURVES,
     LEDGER,

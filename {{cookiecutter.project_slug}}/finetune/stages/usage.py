@@ -26,13 +26,12 @@ def usage(params: Params, rows: Rows, tuned: bool) -> dict[str, Any]:
 
 
 def saved(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The prompt tokens of a call that tuning saves against the base with examples in its prompt, and their dollars.
+    """The prompt tokens of a call that tuning saves against the base with examples in its prompt.
 
-    Nothing where there are no such examples.
+    Nothing where there are no such examples, or a provider does not count.
     """
-    if not {"prompt_tokens"} <= metrics.get("few_shot", {}).keys() & metrics["tuned"].keys():
-        return {}
-    return {"saved_prompt_tokens": round(metrics["few_shot"]["prompt_tokens"] - metrics["tuned"]["prompt_tokens"], 1)}
+    before, after = (metrics.get(model, {}).get("prompt_tokens") for model in ("few_shot", "tuned"))
+    return {} if before is None or after is None else {"saved_prompt_tokens": round(before - after, 1)}
 
 
 def mean(rows: Rows, key: str) -> float | None:
