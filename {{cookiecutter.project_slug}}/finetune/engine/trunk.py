@@ -1,4 +1,4 @@
-"""Three shortcuts that change no result: no token is computed twice, none is computed for nothing.
+"""Three shortcuts that change no result but by rounding: no token is computed twice, none is computed for nothing.
 
 - LoRA sits on the top layers only, so what the layers below say of an example is the same at every step: it is
   computed once and kept.
@@ -91,6 +91,16 @@ def mask_of(batch: Batch, dtype: torch.dtype) -> torch.Tensor:
     return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)
 
 
+def near(found: torch.Tensor, wanted: torch.Tensor, eps: float) -> bool:
+    """Whether logits (positions, vocabulary) are the same but for rounding: to half the digits, over all of them.
+
+    Not number by number: over thirty layers in bfloat16, sums of another order change a logit by as much as 1.
+    Measured so on SmolLM2: 1 to 4 % of the norm; states that are too large by a tenth make 11 %.
+    """
+    spread = (wanted - wanted.mean(-1, keepdim=True)).norm()
+    return bool((found - wanted).norm() <= eps**0.5 * spread)
+
+
 class Trunk:
     """A causal language model, cut below its first trained layer.
 
@@ -113,7 +123,7 @@ class Trunk:
                 cut = self._cut(batch)
             except (AttributeError, TypeError, RuntimeError, ValueError):
                 return False
-        return bool(whole.shape == cut.shape and torch.allclose(whole.float(), cut.float(), rtol=0.02, atol=0.02))
+        return bool(whole.shape == cut.shape and near(cut.float(), whole.float(), torch.finfo(whole.dtype).eps))
 
     @property
     def device(self) -> torch.device:
