@@ -140,25 +140,6 @@ def training_speeds(home: Path) -> tuple[float, float]:
     return sorted(a for a, _ in pairs)[1], sorted(b for _, b in pairs)[1]
 
 
-def generation_speeds(home: Path) -> tuple[float, float]:
-    """Answers a second from the base, asked one by one and all at once."""
-    from finetune.engine.generate import Generator, Request
-    from finetune.engine.store import Store
-
-    lines = (DEMO / "data" / "prepared" / "test.jsonl").read_text(encoding="utf-8").splitlines()[:80]
-    requests = [Request(BASE, json.loads(line)["messages"][:-1], 8, 0, 1, 0, (), None) for line in lines]
-    generator = Generator(Store(home))
-    generator.submit(requests[0]).result()
-    start = time.monotonic()
-    alone = [generator.submit(request).result() for request in requests]
-    middle = time.monotonic()
-    together = [future.result() for future in [generator.submit(request) for request in requests]]
-    end = time.monotonic()
-    generator.close()
-    print(f"- The answers are the same alone and together: {alone == together}")
-    return len(requests) / (middle - start), len(requests) / (end - middle)
-
-
 def main() -> None:
     if not (DEMO / "data" / "prepared" / "train.jsonl").exists():
         sys.exit("Run `make demo` first: the figures are of its data.")
@@ -178,8 +159,6 @@ def main() -> None:
         home = Path(folder)
         ours, plain = training_speeds(home)
         print(f"- Training: {ours:.0f} tokens/s against {plain:.0f} of a plain loop: {ours / plain:.1f} times")
-        single, batched = generation_speeds(home)
-        print(f"- Answers: {batched:.1f}/s together against {single:.1f}/s one by one: {batched / single:.1f} times")
         shutil.rmtree(home / "bases")
 
 

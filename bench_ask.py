@@ -1,10 +1,15 @@
-"""How near asking comes to what a provider allows: part of `make bench`, against a loopback server with limits.
+"""How fast many questions are asked: part of `make bench`.
 
-The server answers each request after LATENCY seconds, and refuses with 429 and Retry-After what is over its limits of
-requests and tokens, which refill steadily; `python bench_ask.py serve …` is that server, in a process of its own.
+Against the engine: the demo's test questions, together and one at a time, beside Transformers' own `generate`.
+Against a loopback server with limits: how near asking comes to what a provider allows. That server answers each request
+after LATENCY seconds, and refuses with 429 and Retry-After what is over its limits of requests and tokens, which
+refill steadily; `python bench_ask.py serve …` is it, in a process of its own.
 """
 
 import asyncio
+import json
+import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +20,7 @@ from pathlib import Path
 
 DEMO = Path(__file__).parent / "demo" / "my-fine-tune"
 ROWS, AT_ONCE, LATENCY, TOKENS = 1000, 64, 0.5, 12
+BASE, QUESTIONS, ANSWER = "SmolLM2-135M-Instruct", 80, 8
 UNLIMITED = 10_000_000
 LIMITS = {  # a minute: requests, tokens
     "latency": (UNLIMITED, UNLIMITED),
@@ -76,27 +82,62 @@ def server(*limits: int):
         process.wait()
 
 
-def seconds(address: str) -> float:
-    """How long the answers take, asked as a stage asks them."""
-    from finetune.params import Evaluate, Provider
+def asked(provider, model: str, prompts: list, max_tokens: int, at_once: int) -> tuple[float, list[str]]:
+    """How long the answers take, asked as a stage asks them, from a home without answers; and their texts."""
+    from finetune.params import Evaluate
     from finetune.provider.completions import answer_all
     from finetune.provider.connect import connect
 
-    settings = Evaluate(max_tokens=2, temperature=0.0, concurrency=AT_ONCE)
-    prompts = [[{"role": "user", "content": str(number)}] for number in range(ROWS)]
-    with connect(Provider(name="compatible", base_url=address)) as connection:
-        start = time.monotonic()
-        answers = answer_all(connection, "m", prompts, settings, 1, lambda *_: None, print)
-        taken = time.monotonic() - start
-    assert [answer.text for answer in answers] == ["yes"] * ROWS
-    return taken
+    settings = Evaluate(max_tokens=max_tokens, temperature=0.0, concurrency=at_once)
+    with connect(provider) as connection:
+        answer_all(connection, model, [[{"role": "user", "content": "first"}]], settings, 1, lambda *_: None, print)
+        start = time.monotonic()  # the model is in memory
+        answers = answer_all(connection, model, prompts, settings, 1, lambda *_: None, print)
+        return time.monotonic() - start, [answer.text for answer in answers]
 
 
-def main() -> None:
-    import os
+def plain(folder: Path, prompts: list) -> float:
+    """How long Transformers' own `generate` takes for the same, one question after the other."""
+    import torch
+    from finetune.engine.bases import best_dtype
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    sys.path.insert(0, str(DEMO))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, best_dtype())).eval()
+    start = time.monotonic()
+    for prompt in prompts:
+        ids = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+        model.generate(**ids, max_new_tokens=ANSWER, do_sample=False, pad_token_id=tokenizer.eos_token_id)
+    return time.monotonic() - start
+
+
+def against_the_engine() -> None:
+    from finetune.params import Provider
+
+    lines = (DEMO / "data" / "prepared" / "test.jsonl").read_text(encoding="utf-8").splitlines()[:QUESTIONS]
+    prompts = [json.loads(line)["messages"][:-1] for line in lines]
+    found = {}
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["FINETUNE_HOME"] = home
+        for at_once in (AT_ONCE, 1):
+            found[at_once] = asked(Provider(name="local"), BASE, prompts, ANSWER, at_once)
+            (Path(home) / "answers.db").unlink()
+        (together, texts), (alone, same) = found.values()
+        theirs = plain(Path(home) / "bases" / BASE, prompts)
+        shutil.rmtree(Path(home) / "bases")
+    print(
+        f"- The engine answers {len(prompts) / together:.1f} questions/s asked {AT_ONCE} at once,"
+        f" {len(prompts) / alone:.1f} asked one at a time: {alone / together:.1f} times; Transformers' `generate`,"
+        f" one at a time, {len(prompts) / theirs:.1f}: {theirs / together:.1f} times"
+    )
+    print(f"- The answers are the same together and one at a time: {texts == same}")
+
+
+def against_limits() -> None:
+    from finetune.params import Provider
+
     os.environ["FINETUNE_API_KEY"] = "k"
+    prompts = [[{"role": "user", "content": str(number)}] for number in range(ROWS)]
     for name, (requests_a_minute, tokens_a_minute) in LIMITS.items():
         ideal = max(
             ROWS * LATENCY / AT_ONCE,
@@ -105,11 +146,20 @@ def main() -> None:
         )
         with tempfile.TemporaryDirectory() as home, server(requests_a_minute, tokens_a_minute) as address:
             os.environ["FINETUNE_HOME"] = home
-            taken = seconds(address)
+            taken, texts = asked(Provider(name="compatible", base_url=address), "m", prompts, 2, AT_ONCE)
+        assert texts == ["yes"] * ROWS
         print(
             f"- Asking {ROWS:,} rows, bound by {name}: {taken:.1f} s, the least possible is {ideal:.1f} s:"
             f" {ideal / taken:.0%} of the ideal rate"
         )
+
+
+def main() -> None:
+    if not (DEMO / "data" / "prepared" / "test.jsonl").exists():
+        sys.exit("Run `make demo` first: the questions are its own.")
+    sys.path.insert(0, str(DEMO))
+    against_the_engine()
+    against_limits()
 
 
 if __name__ == "__main__":

@@ -21,8 +21,9 @@ from filelock import FileLock, Timeout
 from finetune.engine import bases
 from finetune.engine.chat import check_chat, choices_of, completion
 from finetune.engine.errors import ApiError
-from finetune.engine.generate import Answer, Generator
+from finetune.engine.generate import Generator
 from finetune.engine.jobs import check_metadata
+from finetune.engine.requests import Answer
 from finetune.engine.store import Row, Store, new_id
 
 ENDPOINT = "/v1/chat/completions"

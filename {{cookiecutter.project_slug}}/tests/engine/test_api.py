@@ -15,6 +15,7 @@ from conftest import start_job, training_lines, wait
 
 from finetune.engine import generate
 from finetune.engine.errors import ApiError
+from finetune.engine.requests import Request
 from finetune.engine.store import Store
 from finetune.params import Params, Provider
 from finetune.paths import PREPARED
@@ -227,12 +228,12 @@ def test_a_fine_tuned_model_is_deleted_with_all_that_it_left(client: openai.Open
 
 def test_what_waits_for_a_deleted_model_is_refused_and_others_are_answered(client: openai.OpenAI, home: Path) -> None:
     name = wait(client, start_job(client).id).fine_tuned_model
-    requests = [generate.Request(m, [{"role": "user", "content": "a"}], 2, 0, 1, 0, (), None) for m in (name, "tiny")]
+    requests = [Request(m, [{"role": "user", "content": "a"}], 2, 0, 1, 0, (), None) for m in (name, "tiny")]
     generator = generate.Generator(Store(home))
     try:
         admit = generator._admit
 
-        def admit_and_delete(request: generate.Request, future: Any) -> None:
+        def admit_and_delete(request: Request, future: Any) -> None:
             admit(request, future)
             if request.model == name:
                 client.models.delete(name)

@@ -13,9 +13,12 @@ from conftest import start_job, wait
 from tiny import make_tiny_base
 
 from finetune.engine import bases, generate
-from finetune.engine.encode import IGNORED, encode
+from finetune.engine.encode import IGNORED, encode, render
 from finetune.engine.errors import JobError
-from finetune.engine.generate import Answer, Generator, Loaded, Request, drawn
+from finetune.engine.generate import Generator
+from finetune.engine.loaded import Loaded
+from finetune.engine.requests import Answer, Request
+from finetune.engine.sample import drawn
 from finetune.engine.store import Store
 
 
@@ -28,8 +31,8 @@ def generator(home: Path) -> Iterator[Generator]:
 
 @pytest.fixture(scope="module")
 def wide(client: openai.OpenAI, home: Path) -> tuple[str, str]:
-    """A base whose sums are long enough to be split up differently in other shapes, and a fine-tune of it."""
-    make_tiny_base(home / "bases" / "wide", heads=36)
+    """A base of SmolLM2's shapes: its sums come out otherwise in others; and a fine-tune of it."""
+    make_tiny_base(home / "bases" / "wide", heads=9, shared_by=3, width=64)
     return "wide", str(wait(client, start_job(client, model="wide").id).fine_tuned_model)
 
 
@@ -83,7 +86,7 @@ def test_where_rows_mix_each_request_runs_alone(home: Path, monkeypatch: pytest.
 
     whole = torch.nn.functional.linear
     monkeypatch.setattr(torch.nn.functional, "linear", linear)
-    assert not Loaded(home / "bases" / "tiny").together
+    assert not Loaded(home / "bases" / "tiny").sizes
 
 
 @pytest.mark.parametrize("value", ["nan", "inf"])
@@ -138,6 +141,36 @@ def test_a_kept_opening_changes_no_answer(generator: Generator, monkeypatch: pyt
     assert (apart.text, apart.prompt_tokens) == (whole.text, whole.prompt_tokens)
     for one, other in zip(apart.tokens, whole.tokens, strict=True):
         assert one.logprob == pytest.approx(other.logprob, abs=0.05)
+
+
+@pytest.mark.parametrize("kind", ["Mistral", "Gemma2"])
+@pytest.mark.parametrize("system", ["be brief", ""], ids=["system", "no system"])
+def test_bases_with_a_sliding_window_answer_as_in_transformers(
+    generator: Generator, home: Path, monkeypatch: pytest.MonkeyPatch, kind: str, system: str
+) -> None:
+    """A window shorter than the prompt's padding, and (Gemma2) a base that has no fused attention."""
+    import torch
+    import transformers
+
+    monkeypatch.setattr(bases, "best_dtype", lambda: "float32")
+    folder = home / "bases" / kind
+    make_tiny_base(folder)
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
+    sizes: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "head_dim": 16}
+    ends: dict[str, Any] = {"eos_token_id": 0, "pad_token_id": 0, "bos_token_id": 1}
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=258, num_hidden_layers=4, num_key_value_heads=2, sliding_window=40, max_position_embeddings=1024,
+        initializer_range=0.3, **sizes, **ends
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model: Any = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
+    model.save_pretrained(folder)
+    for length in (3, 60):
+        messages = [{"role": "system", "content": system}] * bool(system) + [{"role": "user", "content": "x" * length}]
+        answer = generator.submit(Request(kind, messages, 6, 0, 1, 0, (), 1)).result(timeout=60)
+        ids = torch.tensor([render(tokenizer, messages, prompt=True)])
+        made = model.generate(ids, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :]
+        assert answer.text == tokenizer.decode(made, skip_special_tokens=True)
 
 
 class Characters:

@@ -97,7 +97,12 @@ def test_a_model_that_scales_on_the_way_is_not_cut(trunk: Trunk) -> None:
 def test_a_deep_base_in_bfloat16_is_cut_although_its_logits_are_rounded_otherwise() -> None:
     """Number by number they differ by more than a hundredth, and no job on a real base would have its shortcuts."""
     torch.manual_seed(0)
-    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2}
+    sizes: dict[str, Any] = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
     config = LlamaConfig(vocab_size=256, num_hidden_layers=24, initializer_range=0.2, **sizes)
     deep: Any = LlamaForCausalLM(config)
     assert Trunk(deep.to(torch.bfloat16), 21, [example(*range(20 + n, 60), trained=20) for n in (0, 5)]).works

@@ -10,7 +10,7 @@ from typing import Any
 TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
 
-def make_tiny_base(folder: Path, heads: int = 4) -> None:
+def make_tiny_base(folder: Path, heads: int = 4, shared_by: int = 2, width: int = 16) -> None:
     """Write a randomly initialised model, always the same, with a byte-level tokenizer and a chat template."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -30,11 +30,11 @@ def make_tiny_base(folder: Path, heads: int = 4) -> None:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(vocabulary),
-        hidden_size=16 * heads,
-        intermediate_size=32 * heads,
+        hidden_size=width * heads,
+        intermediate_size=2 * width * heads,
         num_hidden_layers=2,
         num_attention_heads=heads,
-        num_key_value_heads=heads // 2,
+        num_key_value_heads=heads // shared_by,
         max_position_embeddings=1024,
         eos_token_id=0,
         pad_token_id=0,
