@@ -27,7 +27,7 @@ test: .venv/ready
 	$(BIN)/ruff check --no-cache $(OWN) && $(BIN)/ruff format --no-cache --check $(OWN)
 	$(BIN)/python -m pytest --durations=10
 
-bench: $(DEMO)/.venv/ready
+bench: demo
 	$(DEMO)/.venv/bin/python bench.py
 	$(DEMO)/.venv/bin/python bench_data.py
 	$(DEMO)/.venv/bin/python bench_ask.py

@@ -20,7 +20,8 @@ from torch import nn
 from finetune.engine.encode import IGNORED, Encoded
 
 Batch = dict[str, torch.Tensor]
-ROW = 1024  # tokens; examples share a row up to this length, a longer one has a row to itself
+ROW = 512  # tokens; examples share a row up to this length, a longer one has a row to itself. Twice as
+# long, attention of all with all costs more than fewer rows save
 MAX_KEPT_BYTES = 2 * 1024**3  # hidden states kept in memory; a larger set computes them at each step
 KEPT_BATCH = 8
 
