@@ -20,8 +20,9 @@ from torch import nn
 from finetune.engine.encode import IGNORED, Encoded
 
 Batch = dict[str, torch.Tensor]
-ROW = 512  # tokens; examples share a row up to this length, a longer one has a row to itself. Twice as
-# long, attention of all with all costs more than fewer rows save
+# Tokens: examples share a row up to this length, and a longer one has a row to itself. In rows twice as long, attention
+# of all with all costs more than is saved.
+ROW = 512
 MAX_KEPT_BYTES = 2 * 1024**3  # hidden states kept in memory; a larger set computes them at each step
 KEPT_BATCH = 8
 

@@ -106,6 +106,7 @@ def headline(evaluation: Mapping[str, Any]) -> tuple[str, str, str]:
     word = clause.split(" ")[0]
     if word not in ("better", "worse"):
         word, clause = "even", "no difference shown"
+    clause = clause.replace(name := evaluation["metric"], NAMES.get(name, name))
     return word, clause, sure.replace(")", "", 1).strip()
 
 
