@@ -29,8 +29,8 @@ test: .venv/ready
 
 bench: demo
 	$(DEMO)/.venv/bin/python bench.py
-	$(DEMO)/.venv/bin/python bench_data.py
 	$(DEMO)/.venv/bin/python bench_ask.py
+	$(DEMO)/.venv/bin/python bench_data.py
 
 # Exact versions for the generated project, for every system and Python.
 lock: .venv/ready

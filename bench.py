@@ -28,7 +28,9 @@ def clone(folder: Path) -> Path:
     """The demo as its first commit has it, without caches."""
     project = folder / "project"
     subprocess.run(["git", "clone", "-q", str(DEMO), str(project)], check=True)
-    subprocess.run(["git", "checkout", "-q", "HEAD"], cwd=project, check=True)
+    git = {"cwd": project, "check": True, "capture_output": True, "text": True}
+    first = subprocess.run(["git", "rev-list", "--max-parents=0", "HEAD"], **git).stdout.split()[0]
+    subprocess.run(["git", "checkout", "-q", first], **git)
     return project
 
 
