@@ -5,11 +5,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from finetune.engine.exact import SIZES
 from finetune.engine.loaded import PROMPT_TOKENS, Loaded, filled
 from finetune.engine.requests import Row
 from finetune.engine.sample import choose
 
-LENGTHS = (16, 24, 32, 48, 64, 96, PROMPT_TOKENS)  # that prompts are padded to, each a divisor of PROMPT_TOKENS
+LENGTHS = SIZES[2:]  # that prompts are padded to: one alone makes a product of such a size, and so do many
 
 
 def kept_length(row: Row) -> int:

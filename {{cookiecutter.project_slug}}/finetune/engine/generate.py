@@ -27,7 +27,7 @@ from finetune.engine.loaded import ROWS, Loaded
 from finetune.engine.requests import Answer, Request, Row
 from finetune.engine.store import Store
 
-LONGEST = 2048
+LONGEST = 2048  # tokens
 LOADED_BASES = 2  # the least recently used one is dropped when another is wanted
 PATIENCE = 8  # batches that may go before a request that came earlier, because they are fuller
 

@@ -106,8 +106,8 @@ def headline(evaluation: Mapping[str, Any]) -> tuple[str, str, str]:
     word = clause.split(" ")[0]
     if word not in ("better", "worse"):
         word, clause = "even", "no difference shown"
-    clause = clause.replace(name := evaluation["metric"], NAMES.get(name, name))
-    return word, clause, sure.replace(")", "", 1).strip()
+    name = str(evaluation["metric"])
+    return word, clause.replace(name, NAMES.get(name, name)), sure.replace(")", "", 1).strip()
 
 
 def scores(evaluation: Mapping[str, Any]) -> str:
