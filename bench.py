@@ -72,9 +72,10 @@ def training_speeds(home: Path) -> tuple[float, float]:
     """Tokens a second of the engine's trainer and of a plain PyTorch + PEFT loop, same rows, batches and adapter."""
     sys.path.insert(0, str(DEMO))
     import torch
-    from finetune.engine import bases, train
-    from finetune.engine.encode import IGNORED, encode
-    from finetune.engine.trunk import Corpus, Trunk
+    from finetune.engine import bases
+    from finetune.engine.training import trainer
+    from finetune.engine.training.encoding import IGNORED, encode
+    from finetune.engine.training.frozen_layers import Corpus, Trunk
     from peft import get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainingArguments
 
@@ -98,9 +99,9 @@ def training_speeds(home: Path) -> tuple[float, float]:
     def plain() -> float:
         torch.manual_seed(SEED)
         base = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-        model = get_peft_model(base, train.lora(base, train.first_layer(base)))
+        model = get_peft_model(base, trainer.lora(base, trainer.first_layer(base)))
         weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(weights, lr=train.BASE_RATE, weight_decay=0.0)
+        optimizer = torch.optim.AdamW(weights, lr=trainer.BASE_RATE, weight_decay=0.0)
         start = time.monotonic()
         for _ in range(EPOCHS):
             for first in range(0, len(examples), BATCH):
@@ -114,14 +115,14 @@ def training_speeds(home: Path) -> tuple[float, float]:
     def ours() -> float:
         torch.manual_seed(SEED)
         base = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager")
-        first = train.first_layer(base)
-        model = get_peft_model(base, train.lora(base, first), autocast_adapter_dtype=False)
+        first = trainer.first_layer(base)
+        model = get_peft_model(base, trainer.lora(base, first), autocast_adapter_dtype=False)
         with tempfile.TemporaryDirectory() as work:
             arguments = TrainingArguments(
                 output_dir=work,
                 num_train_epochs=EPOCHS,
                 per_device_train_batch_size=BATCH,
-                learning_rate=train.BASE_RATE,
+                learning_rate=trainer.BASE_RATE,
                 seed=SEED,
                 bf16=False,
                 save_strategy="no",
@@ -133,7 +134,7 @@ def training_speeds(home: Path) -> tuple[float, float]:
             )
             start = time.monotonic()  # the pass that keeps the frozen layers' work is counted
             corpus = Corpus(Trunk(model.get_base_model(), first, examples), examples)
-            trainer = train.JobTrainer(model, arguments, corpus)
+            trainer = trainer.JobTrainer(model, arguments, corpus)
             trainer.remove_callback(PrinterCallback)
             trainer.train()
             return tokens / (time.monotonic() - start)

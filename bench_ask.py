@@ -84,7 +84,7 @@ def server(*limits: int):
 
 def asked(provider, model: str, prompts: list, max_tokens: int, at_once: int) -> tuple[float, list[str]]:
     """How long the answers take, asked as a stage asks them, from a home without answers; and their texts."""
-    from finetune.params import Evaluate
+    from finetune.core.params import Evaluate
     from finetune.provider.completions import answer_all
     from finetune.provider.connect import connect
 
@@ -112,7 +112,7 @@ def plain(folder: Path, prompts: list) -> float:
 
 
 def against_the_engine() -> None:
-    from finetune.params import Provider
+    from finetune.core.params import Provider
 
     lines = (DEMO / "data" / "prepared" / "test.jsonl").read_text(encoding="utf-8").splitlines()[:QUESTIONS]
     prompts = [json.loads(line)["messages"][:-1] for line in lines]
@@ -134,7 +134,7 @@ def against_the_engine() -> None:
 
 
 def against_limits() -> None:
-    from finetune.params import Provider
+    from finetune.core.params import Provider
 
     os.environ["FINETUNE_API_KEY"] = "k"
     prompts = [[{"role": "user", "content": str(number)}] for number in range(ROWS)]

@@ -140,7 +140,7 @@ def resident(session: int) -> float:
 
 
 def count_tokens(path: Path) -> None:
-    from finetune.data.checks import check_file
+    from finetune.data.checks.check_file import check_file
 
     with_what = "quicktok, equal to tiktoken's" if importlib.util.find_spec("quicktok") else "tiktoken"
     theirs = rate(lambda: cookbook(path, tokens=True))
@@ -159,8 +159,8 @@ def main() -> None:
         sys.exit("Run `make demo` first: the figures are of its data.")
     sys.path.insert(0, str(DEMO.resolve()))
     os.environ["PYTHONPATH"] = str(DEMO.resolve())
-    from finetune.data.checks import check_file
-    from finetune.data.tokens import fill_cache
+    from finetune.data.checks.check_file import check_file
+    from finetune.data.token_counts import fill_cache
 
     fill_cache("o200k_base")
     with tempfile.TemporaryDirectory() as name:
@@ -185,7 +185,7 @@ def main() -> None:
         (folder / "params.yaml").write_text(PARAMS.replace("FILE", str(small)), encoding="utf-8")
         prepared = []
         for workers in (1, 2):
-            code = "from finetune.params import load_params; from finetune.stages import prepare;"
+            code = "from finetune.core.params import load_params; from finetune.stages import prepare;"
             subprocess.run(
                 [sys.executable, "-c", f"{code} prepare.run(load_params(), {workers})"], cwd=folder, check=True
             )

@@ -50,7 +50,7 @@ def step_reached(project: Project, step: int) -> None:
 
 def workers(project: Project) -> list[int]:
     found = subprocess.run(
-        ["pgrep", "-f", f"finetune.engine.worker {project.home}"], capture_output=True, text=True, check=False
+        ["pgrep", "-f", f"finetune.engine.training.worker {project.home}"], capture_output=True, text=True, check=False
     )
     return [int(pid) for pid in found.stdout.split()]
 

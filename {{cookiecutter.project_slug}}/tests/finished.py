@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.scoring.classify import classification
-from finetune.scoring.compare import interval, lift, verdict
+from finetune.scoring.paired_comparison import interval, lift, verdict
 
 TEAMS = ["delivery", "billing", "technical", "returns", "account", "sales", "privacy", "careers"]
 ASKED = [

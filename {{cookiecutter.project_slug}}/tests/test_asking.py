@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from loopback import completion, refusal, server
 
-from finetune.errors import FinetuneError
-from finetune.params import Evaluate, Provider
-from finetune.provider.answers import Answer
+from finetune.core.errors import FinetuneError
+from finetune.core.params import Evaluate, Provider
+from finetune.provider.answer_cache import Answer
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import connect
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from finetune.errors import FinetuneError
-from finetune.paths import PREPARED
-from finetune.record import write_jsonl
-from finetune.stages.ask import opened
+from finetune.asking.test_rows import opened
+from finetune.core.disk import write_jsonl
+from finetune.core.errors import FinetuneError
+from finetune.core.paths import PREPARED
 from finetune.stages.baseline import few
 
 

@@ -18,11 +18,11 @@ from test_predict import PROMPT, Body, Provider, said, write_params
 from typer.testing import CliRunner
 
 from finetune.cli import app
-from finetune.commands.answers import show_answers
+from finetune.commands.chat import show_answers
+from finetune.core.disk import write_json, write_jsonl
+from finetune.core.paths import MODEL, PREPARED, PREPARED_REPORT
 from finetune.data.prompts import fingerprint_of
-from finetune.paths import MODEL, PREPARED, PREPARED_REPORT
-from finetune.provider.answers import Answer
-from finetune.record import write_json, write_jsonl
+from finetune.provider.answer_cache import Answer
 
 ROOT = Path(__file__).parents[1]
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.data.between import check
-from finetune.data.checks import check_file
-from finetune.data.findings import as_github, as_text
-from finetune.data.near import NEAR, pieces, similarity, twins_of
-from finetune.data.repair import as_utf8, lines_of, mended, repair
-from finetune.data.rules import RULES
+from finetune.data.checks.across_files import check
+from finetune.data.checks.check_file import check_file
+from finetune.data.checks.findings import as_github, as_text
+from finetune.data.checks.repair import as_utf8, lines_of, mended, repair
+from finetune.data.checks.rules import RULES
+from finetune.data.near_duplicates import NEAR, pieces, similarity, twins_of
 
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
 CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "東京"}'}}

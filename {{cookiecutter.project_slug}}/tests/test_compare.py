@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from finetune.errors import FinetuneError
-from finetune.scoring.compare import interval, lift, verdict
+from finetune.core.errors import FinetuneError
 from finetune.scoring.extract import extraction
 from finetune.scoring.gates import unmet
 from finetune.scoring.generate import Pieces, generation
+from finetune.scoring.paired_comparison import interval, lift, verdict
 from finetune.scoring.tasks import report, score
 
 DRAWS = 1000

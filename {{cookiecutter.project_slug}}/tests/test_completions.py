@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from loopback import Answer, completion, server
 
-from finetune.data.frames import Frame, frame_for, framed, pair_of, unframed
-from finetune.data.tokens import encoder
-from finetune.errors import FinetuneError
-from finetune.params import Budget, Data, Evaluate, Params, Provider
-from finetune.paths import PREPARED, PREPARED_REPORT
+from finetune.core.errors import FinetuneError
+from finetune.core.params import Budget, Data, Evaluate, Params, Provider
+from finetune.core.paths import PREPARED, PREPARED_REPORT
+from finetune.data.completion_format import Frame, frame_for, framed, pair_of, unframed
+from finetune.data.token_counts import encoder
 from finetune.stages import baseline, prepare, validate
 
 TEAMS = ["delivery", "billing", "配送"]

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from finetune.cli import app
-from finetune.data.cost import auto_epochs, estimate
-from finetune.data.tokens import counter, encoder, length_in
-from finetune.errors import FinetuneError
-from finetune.provider import catalogue
-from finetune.provider.catalogue import base_name, look_up
+from finetune.core.errors import FinetuneError
+from finetune.data.token_counts import counter, encoder, length_in
+from finetune.pricing import catalogue
+from finetune.pricing.catalogue import base_name, look_up
+from finetune.pricing.cost import auto_epochs, estimate
 
 CHAT = {"messages": [{"role": "user", "content": "荷物はどこですか"}, {"role": "assistant", "content": "配送"}]}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from finetune.report.curves import of_events, parse_result, verdict
+from finetune.report.training_curves import of_events, parse_result, verdict
 
 OPENAI = b"step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n1,0.9,0.5,,\n2,0.5,0.7,0.6,0.8\n"
 AZURE = (

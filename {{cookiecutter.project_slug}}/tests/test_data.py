@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from finetune.core.errors import FinetuneError
 from finetune.data.readers import READERS, Note, Row, read_rows
-from finetune.errors import FinetuneError
 
 
 def example(question: str, answer: str = "yes") -> dict[str, list[dict[str, str]]]:

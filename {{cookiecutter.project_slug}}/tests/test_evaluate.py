@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from loopback import completion, refusal, server
 
-from finetune.errors import FinetuneError
-from finetune.params import Params
-from finetune.paths import GROUPS, LATENCY, MODEL, PREPARED, PREPARED_REPORT
-from finetune.record import read_jsonl, write_json, write_jsonl
+from finetune.core.disk import read_jsonl, write_json, write_jsonl
+from finetune.core.errors import FinetuneError
+from finetune.core.params import Params
+from finetune.core.paths import GROUPS, LATENCY, MODEL, PREPARED, PREPARED_REPORT
 from finetune.stages import baseline, evaluate
 
 TUNED = "ft:base:me"

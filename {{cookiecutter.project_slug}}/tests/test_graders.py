@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from finetune.errors import FinetuneError
+from finetune.core.errors import FinetuneError
 from finetune.scoring import python_grader
 from finetune.scoring.graders import Graded, ScoreModel, check_grader, grade, graded_by_model, request_for, score_of
 

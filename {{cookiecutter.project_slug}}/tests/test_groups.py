@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from finetune.errors import FinetuneError
-from finetune.params import Data, Params
-from finetune.paths import GROUPS, PREPARED
+from finetune.core.errors import FinetuneError
+from finetune.core.params import Data, Params
+from finetune.core.paths import GROUPS, PREPARED
 from finetune.stages import prepare
 
 SHARES = {"train": 0.6, "valid": 0.1, "test": 0.3}

@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import pytest
 
-from finetune.errors import FinetuneError
-from finetune.params import Budget, Params
-from finetune.paths import LEDGER, VALIDATION_REPORT
-from finetune.record import write_json
-from finetune.stages import budget, ledger
+from finetune.core.disk import write_json
+from finetune.core.errors import FinetuneError
+from finetune.core.params import Budget, Params
+from finetune.core.paths import LEDGER, VALIDATION_REPORT
+from finetune.project import budget, ledger
 
 MODEL = "gpt-4.1-mini-2025-04-14"  # five dollars per million training tokens
 

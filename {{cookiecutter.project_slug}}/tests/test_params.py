@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from finetune.errors import FinetuneError
-from finetune.params import load_params
+from finetune.core.errors import FinetuneError
+from finetune.core.params import load_params
 
 OURS = Path(__file__).parents[1] / "params.yaml"
 

@@ -14,11 +14,11 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
 from finetune.cli import app
-from finetune.data.frames import Frame
+from finetune.core.disk import write_json
+from finetune.core.errors import FinetuneError
+from finetune.core.paths import MODEL, PREPARED_REPORT
+from finetune.data.completion_format import Frame
 from finetune.data.prompts import fingerprint_of
-from finetune.errors import FinetuneError
-from finetune.paths import MODEL, PREPARED_REPORT
-from finetune.record import write_json
 
 PROMPT = {"system": "One word.", "user": "{message}", "assistant": "{team}"}
 ROWS = [{"message": f"message {number}", "note": 'a "b", c'} for number in range(30)]

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from finished import write_finished, write_json, write_table
 
-from finetune.errors import FinetuneError
-from finetune.paths import EVALUATION, FILES, LATENCY, PREPARED_REPORT, VALIDATION_REPORT
+from finetune.core.errors import FinetuneError
+from finetune.core.paths import EVALUATION, FILES, LATENCY, PREPARED_REPORT, VALIDATION_REPORT
 from finetune.report.charts import ticks
 from finetune.report.markdown import LONGEST
 from finetune.stages import report

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from finetune.core.errors import FinetuneError
+from finetune.core.params import Data, Params
+from finetune.core.paths import PREPARED, PREPARED_REPORT
 from finetune.data.examples import question_of
-from finetune.data.near import twins_of
-from finetune.errors import FinetuneError
-from finetune.params import Data, Params
-from finetune.paths import PREPARED, PREPARED_REPORT
+from finetune.data.near_duplicates import twins_of
 from finetune.stages import prepare
 
 SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from finetune.errors import FinetuneError
-from finetune.report import trackers
+from finetune.core.errors import FinetuneError
+from finetune.project import trackers
 
 RECORD = {
     "base": "tiny",

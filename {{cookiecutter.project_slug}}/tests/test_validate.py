@@ -7,14 +7,15 @@ from typing import Any, cast
 
 import pytest
 
-from finetune.data.between import check_for_classes, check_languages
-from finetune.data.checks import check_file, check_labels
-from finetune.errors import FinetuneError
-from finetune.params import Budget, Params
-from finetune.paths import PREPARED, PREPARED_REPORT
-from finetune.provider import catalogue
-from finetune.record import write_json
-from finetune.stages import budget, validate
+from finetune.core.disk import write_json
+from finetune.core.errors import FinetuneError
+from finetune.core.params import Budget, Params
+from finetune.core.paths import PREPARED, PREPARED_REPORT
+from finetune.data.checks.across_files import check_for_classes, check_languages
+from finetune.data.checks.check_file import check_file, check_labels
+from finetune.pricing import catalogue
+from finetune.project import budget
+from finetune.stages import validate
 
 MODEL = "gpt-4.1-mini-2025-04-14"
 TEAMS = ["delivery", "billing"]

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from finetune.commands.jobs import AsJson
-from finetune.report.tables import print_json, print_table
+from finetune.commands.options import AsJson
+from finetune.terminal.tables import print_json, print_table
 
 
 def doctor(
@@ -16,7 +16,7 @@ def doctor(
 
     The exit status is 1 if something is wrong. Examples: finetune doctor · finetune doctor --no-ask --json
     """
-    from finetune.stages.doctor import examine
+    from finetune.project.health import examine
 
     checks = list(examine(ask))
     if as_json:

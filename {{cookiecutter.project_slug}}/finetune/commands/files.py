@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from finetune.commands.jobs import AsJson
-from finetune.report.tables import print_json, print_table, when
+from finetune.commands.options import AsJson
+from finetune.terminal.tables import print_json, print_table, when
 
 app = typer.Typer(help="Look after files at the provider.", no_args_is_help=True)
 
@@ -18,9 +18,9 @@ def list_files(
     """List the provider's newest files, and say which of them this project's commits name."""
     from itertools import islice
 
-    from finetune.params import load_params
+    from finetune.core.params import load_params
+    from finetune.project.cleanup import needed
     from finetune.provider.connect import connect
-    from finetune.stages.clean import needed
 
     with connect(load_params().provider) as connection:
         found = list(islice(connection.control.files.list(limit=limit), limit))
@@ -54,9 +54,9 @@ def clean_files(
 
     Examples: finetune files clean · finetune files clean --delete
     """
-    from finetune.params import load_params
+    from finetune.core.params import load_params
+    from finetune.project.cleanup import remove, unneeded
     from finetune.provider.connect import connect
-    from finetune.stages.clean import remove, unneeded
 
     with connect(load_params().provider) as connection:
         found = unneeded(connection)

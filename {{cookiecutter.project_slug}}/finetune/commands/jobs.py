@@ -4,17 +4,17 @@ from typing import Annotated, Any
 
 import typer
 
-from finetune.report.tables import print_json, print_table, when
+from finetune.commands.options import AsJson
+from finetune.terminal.tables import print_json, print_table, when
 
 app = typer.Typer(help="Look after fine-tuning jobs at the provider.", no_args_is_help=True)
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's ID, such as ftjob-abc123.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def listed(job: Any, project: str) -> dict[str, Any]:
     """A job as the commands show it, and whether it is of this project."""
-    from finetune.provider.jobs import FINGERPRINT, PROJECT
+    from finetune.provider.remote_jobs import FINGERPRINT, PROJECT
 
     metadata = job.metadata or {}
     return {
@@ -41,9 +41,9 @@ def list_jobs(
     """
     from itertools import islice
 
-    from finetune.params import load_params
+    from finetune.core.params import load_params
+    from finetune.project.history import project_id
     from finetune.provider.connect import connect
-    from finetune.stages.history import project_id
 
     with connect(load_params().provider) as connection:
         project = project_id()
@@ -72,9 +72,9 @@ def list_jobs(
 @app.command("show")
 def show_job(job: JobId, as_json: AsJson = False) -> None:
     """Show a job with its hyperparameters, its checkpoints and its latest events."""
-    from finetune.params import load_params
+    from finetune.core.params import load_params
+    from finetune.project.history import project_id
     from finetune.provider.connect import connect
-    from finetune.stages.history import project_id
 
     with connect(load_params().provider) as connection:
         jobs = connection.control.fine_tuning.jobs
@@ -109,10 +109,10 @@ def show_job(job: JobId, as_json: AsJson = False) -> None:
 @app.command("follow")
 def follow_job(job: JobId) -> None:
     """Watch a job until it ends; exit status 1 if it ends without a model. Ctrl-C leaves it running."""
-    from finetune.params import load_params
+    from finetune.core.params import load_params
     from finetune.provider.connect import connect
-    from finetune.provider.jobs import follow
-    from finetune.report.progress import progress_bar, say
+    from finetune.provider.remote_jobs import follow
+    from finetune.terminal.progress import progress_bar, say
 
     with connect(load_params().provider) as connection, progress_bar("train") as progress:
         found = connection.control.fine_tuning.jobs.retrieve(job)
@@ -138,7 +138,7 @@ def resume_job(job: JobId) -> None:
 
 
 def print_status(job: str, action: str) -> None:
-    from finetune.params import load_params
+    from finetune.core.params import load_params
     from finetune.provider.connect import connect
 
     with connect(load_params().provider) as connection:

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from finetune.commands.jobs import AsJson
-from finetune.report.tables import print_json, print_table, when
+from finetune.commands.options import AsJson
+from finetune.terminal.tables import print_json, print_table, when
 
 app = typer.Typer(help="Look after models at the provider.", no_args_is_help=True)
 
@@ -18,9 +18,9 @@ def list_models(
     tuned: Annotated[bool, typer.Option("--tuned", help="Only fine-tuned models.")] = False,
 ) -> None:
     """List the provider's models, with the day of their shutdown and the commits of this project that hold them."""
-    from finetune.params import load_params
+    from finetune.core.params import load_params
+    from finetune.project.cleanup import needed
     from finetune.provider.connect import connect
-    from finetune.stages.clean import needed
 
     with connect(load_params().provider) as connection:
         found = [m for m in connection.control.models.list() if m.id.startswith("ft:") or not tuned]
@@ -38,10 +38,10 @@ def list_models(
 @app.command("show")
 def show_model(model: ModelId, as_json: AsJson = False) -> None:
     """Show a model, and the record of this project that it is in."""
-    from finetune.params import load_params
-    from finetune.provider.catalogue import base_name, look_up
+    from finetune.core.params import load_params
+    from finetune.pricing.catalogue import base_name, look_up
+    from finetune.project.history import committed
     from finetune.provider.connect import connect
-    from finetune.stages.history import committed
 
     params = load_params()
     with connect(params.provider) as connection:
@@ -65,9 +65,9 @@ def delete_model(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete a fine-tuned model at the provider, after asking; its record in Git stays."""
-    from finetune.params import load_params
+    from finetune.core.params import load_params
+    from finetune.project.cleanup import needed
     from finetune.provider.connect import connect
-    from finetune.stages.clean import needed
 
     with connect(load_params().provider) as connection:
         connection.control.models.retrieve(model)

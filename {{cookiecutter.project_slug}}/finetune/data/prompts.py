@@ -5,8 +5,8 @@ import json
 import re
 from collections.abc import Mapping, Set
 
+from finetune.core.errors import FinetuneError
 from finetune.data.readers import Row
-from finetune.errors import FinetuneError
 
 Message = dict[str, str]
 Template = Mapping[str, str | None]  # the texts of system, user and assistant

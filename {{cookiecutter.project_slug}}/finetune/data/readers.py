@@ -18,8 +18,8 @@ from typing import Any, BinaryIO, cast
 
 import orjson
 
+from finetune.core.errors import FinetuneError
 from finetune.data.examples import shape_of
-from finetune.errors import FinetuneError
 
 Row = dict[str, Any]
 Note = dict[str, str]

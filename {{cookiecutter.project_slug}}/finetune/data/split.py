@@ -12,9 +12,10 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from finetune.core.callbacks import Progress
 from finetune.data.examples import Example, messages_of, question_of, text_of
-from finetune.data.near import Index, bare, sketch, twins
-from finetune.data.pieces import Progress, side_by_side
+from finetune.data.near_duplicates import Index, bare, sketch, twins
+from finetune.data.parallel import side_by_side
 from finetune.data.readers import Row
 
 SPLITS = ("train", "valid", "test")  # what is in two of them stays in the later one

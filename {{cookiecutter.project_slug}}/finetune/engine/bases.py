@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from finetune.engine.errors import JobError
+from finetune.engine.api_errors import JobError
 
 DEFAULT_BASE = "SmolLM2-135M-Instruct"
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+@[\w.-]+")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import uvicorn
 
 from finetune.engine import before_torch
-from finetune.engine.server import make_app
+from finetune.engine.api.app import make_app
 from finetune.engine.store import Store, default_home
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from finetune.engine.errors import ApiError
+from finetune.engine.api_errors import ApiError
 from finetune.engine.store import Row, Store, new_id
 
 PURPOSES = ("fine-tune", "batch", "assistants", "vision", "user_data", "evals")

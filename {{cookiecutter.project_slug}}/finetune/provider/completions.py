@@ -3,23 +3,22 @@
 import json
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any
 
-from finetune.errors import FinetuneError
-from finetune.params import Evaluate
-from finetune.provider.answers import Answer, Kept, answer_of, kept_answers, key_of
-from finetune.provider.batches import answer_batch
+from finetune.core.callbacks import Progress, Say
+from finetune.core.errors import FinetuneError
+from finetune.core.params import Evaluate
+from finetune.provider.answer_cache import Answer, Kept, answer_of, kept_answers, key_of
+from finetune.provider.batch_api import answer_batch
 from finetune.provider.connect import FINAL, Connection
-from finetune.provider.pace import Pace
+from finetune.provider.rate_limits import Pace
 
 if TYPE_CHECKING:
     from openai import APIStatusError
 
 Messages = Sequence[dict[str, Any]]
-Progress = Callable[[int, int, str], None]
-Say = Callable[[str], None]
 
 ATTEMPTS = 6  # for a request that the provider stumbles over
 PATIENCE = 600  # seconds without a single answer, while the provider says to wait

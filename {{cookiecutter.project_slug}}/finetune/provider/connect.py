@@ -7,9 +7,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from finetune.errors import FinetuneError
-from finetune.params import Provider
-from finetune.provider.profiles import PROFILES, Profile
+from finetune.core.errors import FinetuneError
+from finetune.core.params import Provider
+from finetune.core.profiles import PROFILES, Profile
 
 if TYPE_CHECKING:
     from openai import APIStatusError, OpenAI

@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from finetune.report.curves import smooth
 from finetune.report.html import Html
+from finetune.report.training_curves import smooth
 
 Curve = Sequence[tuple[int, float]]
 

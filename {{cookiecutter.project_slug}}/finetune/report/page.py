@@ -6,7 +6,6 @@ from typing import Any
 
 from finetune.report import charts
 from finetune.report.charts import TONES, Mark, axis_of, legend, strip, ticks, tone
-from finetune.report.curves import points
 from finetune.report.facts import (
     Results,
     Row,
@@ -26,6 +25,7 @@ from finetune.report.facts import (
 )
 from finetune.report.html import Html, head, table
 from finetune.report.mistakes import calibration, classes, confusions, rows_to_look_at
+from finetune.report.training_curves import points
 
 IN_TABLES = 3  # steps of an axis at most: its figures stand beside each other on a narrow screen too
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from finetune.errors import FinetuneError
-from finetune.params import Section, explain
+from finetune.core.errors import FinetuneError
+from finetune.core.params import Section, explain
 from finetune.scoring.extract import parsed
 from finetune.scoring.generate import Pieces, is_unspaced
 from finetune.scoring.python_grader import Grade, grades, started

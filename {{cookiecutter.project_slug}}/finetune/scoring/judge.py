@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from finetune.scoring.compare import ALPHA
+from finetune.scoring.paired_comparison import ALPHA
 
 INSTRUCTIONS = (
     "You compare two answers to the same request. The message is a JSON object: `request` is what was asked,"

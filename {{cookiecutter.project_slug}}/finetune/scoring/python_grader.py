@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 
-from finetune.errors import FinetuneError
+from finetune.core.errors import FinetuneError
 
 START_SECONDS = 30.0  # for what a source imports
 ROW_SECONDS = 5.0
@@ -51,7 +51,7 @@ def started(name: str, source: str) -> Iterator[Ask]:
     Raises FinetuneError naming the grader when the source has no grade() that can be called. The limits are against
     accidents: the source is the project's own, and is trusted as the project's other code is.
     """
-    program = Path(__file__).with_name("grader_process.py").read_text(encoding="utf-8")
+    program = Path(__file__).with_name("python_grader_process.py").read_text(encoding="utf-8")
     # Nothing of our own environment, where the API key is, but what Python may need to start at all; one thread and
     # one seed, so that a grade is the same each time.
     environment = {key: os.environ[key] for key in ("SYSTEMROOT", "LD_LIBRARY_PATH") if key in os.environ}

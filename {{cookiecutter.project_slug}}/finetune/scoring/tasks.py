@@ -6,9 +6,9 @@ from itertools import combinations
 from typing import Any, Literal
 
 from finetune.scoring.classify import classification, label_of
-from finetune.scoring.compare import interval, lift, verdict
 from finetune.scoring.extract import extraction
 from finetune.scoring.generate import generation
+from finetune.scoring.paired_comparison import interval, lift, verdict
 from finetune.scoring.probabilities import (
     as_text,
     calibration_rows,

@@ -3,13 +3,13 @@
 from collections import Counter
 from pathlib import Path
 
+from finetune.asking.test_rows import kept_part, latency, predict
+from finetune.core.disk import read_jsonl, write_json, write_jsonl
+from finetune.core.errors import FinetuneError
+from finetune.core.params import Params
+from finetune.core.paths import PREPARED
 from finetune.data.examples import Example, text_of
-from finetune.errors import FinetuneError
-from finetune.params import Params
-from finetune.paths import PREPARED
 from finetune.provider.connect import connect
-from finetune.record import read_jsonl, write_json, write_jsonl
-from finetune.stages.ask import kept_part, latency, predict
 
 PREDICTIONS = Path("predictions/base.jsonl")
 FEW_SHOT = Path("predictions/few_shot.jsonl")

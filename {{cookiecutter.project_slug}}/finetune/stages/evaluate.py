@@ -4,23 +4,23 @@ import json
 from pathlib import Path
 from typing import Any
 
-from finetune.errors import FinetuneError
-from finetune.params import Params
-from finetune.paths import EVALUATION, GROUPS, LATENCY, MODEL, PREPARED_REPORT
+from finetune.asking.compared_models import others
+from finetune.asking.model_graders import add_grades, graders_of, judged
+from finetune.asking.regression_sets import also
+from finetune.asking.test_rows import Rows, kept_part, latency, predict
+from finetune.core.disk import read_json, read_jsonl, write_csv, write_json, write_jsonl
+from finetune.core.errors import FinetuneError
+from finetune.core.params import Params
+from finetune.core.paths import EVALUATION, GROUPS, LATENCY, MODEL, PREPARED_REPORT
+from finetune.project.deployment import answering_name
 from finetune.provider.connect import connect
-from finetune.record import read_json, read_jsonl, write_csv, write_json, write_jsonl
-from finetune.scoring.abstain import abstention
+from finetune.scoring.abstention import abstention
 from finetune.scoring.gates import unmet
 from finetune.scoring.tasks import Scored, by_group, pairs, report, score
-from finetune.stages.also import also
-from finetune.stages.ask import Rows, kept_part, latency, predict
+from finetune.scoring.usage import saved, usage
 from finetune.stages.baseline import FEW_SHOT, base_of
 from finetune.stages.baseline import LATENCY as BASE_LATENCY
 from finetune.stages.baseline import PREDICTIONS as BASE_PREDICTIONS
-from finetune.stages.deploy import answering_name
-from finetune.stages.graded import add_grades, graders_of, judged
-from finetune.stages.others import others
-from finetune.stages.usage import saved, usage
 
 PREDICTIONS = Path("predictions/tuned.jsonl")
 OTHERS = Path("predictions/others.jsonl")

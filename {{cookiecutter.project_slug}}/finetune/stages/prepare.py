@@ -12,28 +12,30 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from finetune.data.abstain import asked_beside, is_marked, with_mismatched
-from finetune.data.codes import codes_for, table_of
+from finetune.core.callbacks import Progress, Say, say_nothing
+from finetune.core.disk import write_json, write_lines
+from finetune.core.errors import FinetuneError
+from finetune.core.params import Abstain, Data, Params
+from finetune.core.paths import GROUPS, PREPARED, PREPARED_REPORT
+from finetune.core.profiles import PROFILES
+from finetune.data.class_codes import codes_for, table_of
+from finetune.data.completion_format import frame_for, framed, pair_of
 from finetune.data.examples import Example
-from finetune.data.frames import frame_for, framed, pair_of
-from finetune.data.pieces import Progress
+from finetune.data.formats import each_turn, examples_of
 from finetune.data.prompts import Template, cell_text, check_column, fingerprint_of
 from finetune.data.readers import Note, Row, read_rows
-from finetune.data.shapes import each_turn, examples_of
 from finetune.data.split import SPLITS, Gathered, assign, gather, key_of, leaks, without_duplicates
-from finetune.data.tokens import encoder
-from finetune.errors import FinetuneError
-from finetune.params import Abstain, Data, Params
-from finetune.paths import GROUPS, PREPARED, PREPARED_REPORT
-from finetune.provider.profiles import PROFILES
-from finetune.provider.tokenizer import tokenizer
-from finetune.record import write_json, write_lines
+from finetune.data.token_counts import encoder
+from finetune.data.unanswerable import asked_beside, is_marked, with_mismatched
+from finetune.provider.base_tokenizer import tokenizer
 
 SHOWN = 10  # rows named in an error
 SPLIT_NAMES = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2}
 
 
-def run(params: Params, workers: int | None = None, progress: Progress | None = None) -> dict[str, Any]:
+def run(
+    params: Params, workers: int | None = None, progress: Progress | None = None, say: Say = say_nothing
+) -> dict[str, Any]:
     """Write the splits and the report, which comes back: counts, and under `source` how the raw data were read.
 
     The examples of a split stand in the order of their hashes, so that the bytes do not depend on the order of the raw

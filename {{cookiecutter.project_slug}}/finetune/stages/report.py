@@ -5,13 +5,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from finetune.errors import FinetuneError
-from finetune.paths import CURVES, EVALUATION, FILES, LATENCY, LEDGER, MODEL, PREPARED_REPORT, VALIDATION_REPORT
-from finetune.record import read_json, read_note, write_text
+from finetune.core.disk import read_json, read_note, write_text
+from finetune.core.errors import FinetuneError
+from finetune.core.paths import CURVES, EVALUATION, FILES, LATENCY, LEDGER, MODEL, PREPARED_REPORT, VALIDATION_REPORT
+from finetune.project.history import git, record_at
 from finetune.report.facts import Results, headline, lineage
 from finetune.report.markdown import make_markdown
 from finetune.report.page import make_page
-from finetune.stages.history import git, record_at
 
 TABLES = [
     CURVES,

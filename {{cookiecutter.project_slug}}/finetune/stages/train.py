@@ -6,22 +6,22 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune.data.cost import UNKNOWN, dollars
-from finetune.errors import FinetuneError
-from finetune.params import Params
-from finetune.paths import CURVES, FILES, MODEL, PREPARED_REPORT
-from finetune.provider.catalogue import look_up
+from finetune.asking.checkpoint_choice import choose
+from finetune.core.disk import read_json, write_bytes, write_csv, write_json, write_jsonl, write_text
+from finetune.core.errors import FinetuneError
+from finetune.core.params import Params
+from finetune.core.paths import CURVES, FILES, MODEL, PREPARED_REPORT
+from finetune.pricing.catalogue import look_up
+from finetune.pricing.cost import UNKNOWN, dollars
+from finetune.project import ledger
+from finetune.project.budget import entry, refuse_over_budget, refuse_over_total
+from finetune.project.history import git, project_id
+from finetune.project.lineage import start_of
+from finetune.provider.capabilities import refuse_too_late, refuse_unfit
 from finetune.provider.connect import Connection, connect
-from finetune.provider.jobs import FINGERPRINT, PROJECT, ensure_job, fingerprint, follow
-from finetune.provider.offers import refuse_too_late, refuse_unfit
-from finetune.record import read_json, write_bytes, write_csv, write_json, write_jsonl, write_text
-from finetune.report.curves import COLUMNS, of_events, parse_result, points, verdict
-from finetune.report.progress import progress_bar, say
-from finetune.stages import ledger
-from finetune.stages.budget import entry, refuse_over_budget, refuse_over_total
-from finetune.stages.choose import choose
-from finetune.stages.history import git, project_id
-from finetune.stages.lineage import start_of
+from finetune.provider.remote_jobs import FINGERPRINT, PROJECT, ensure_job, fingerprint, follow
+from finetune.report.training_curves import COLUMNS, of_events, parse_result, points, verdict
+from finetune.terminal.progress import progress_bar, say
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob

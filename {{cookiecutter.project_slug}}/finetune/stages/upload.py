@@ -7,16 +7,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from finetune.errors import FinetuneError
-from finetune.params import Params
-from finetune.paths import FILES, PREPARED
+from finetune.core.disk import read_note, write_json
+from finetune.core.errors import FinetuneError
+from finetune.core.params import Params
+from finetune.core.paths import FILES, PREPARED
+from finetune.project.budget import refuse_over_budget, refuse_over_total
+from finetune.project.cleanup import UPLOADED
+from finetune.provider.capabilities import refuse_too_late, refuse_unfit, warning_of_shutdown
 from finetune.provider.connect import connect
-from finetune.provider.files import ensure_file, sha256_of
-from finetune.provider.offers import refuse_too_late, refuse_unfit, warning_of_shutdown
-from finetune.record import read_note, write_json
-from finetune.report.progress import progress_bar, say
-from finetune.stages.budget import refuse_over_budget, refuse_over_total
-from finetune.stages.clean import UPLOADED
+from finetune.provider.remote_files import ensure_file, sha256_of
+from finetune.terminal.progress import progress_bar, say
 
 
 def run(params: Params) -> dict[str, Any]:

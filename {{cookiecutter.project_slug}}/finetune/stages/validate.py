@@ -3,25 +3,24 @@
 import random
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext
 from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from finetune.data.between import check_for_classes, check_languages, check_leaks
-from finetune.data.checks import Checked, check_file, check_labels
-from finetune.data.cost import auto_epochs, break_even, dollars, estimate, of_calls
-from finetune.data.findings import Finding
-from finetune.data.lines import example_at
-from finetune.errors import FinetuneError
-from finetune.params import Params
-from finetune.paths import PREPARED, PREPARED_REPORT, VALIDATION_REPORT
-from finetune.provider.catalogue import Base, look_up
-from finetune.record import read_json, write_csv, write_json, write_text
+from finetune.core.callbacks import Progress, Say, say_nothing
+from finetune.core.disk import read_json, write_csv, write_json, write_text
+from finetune.core.errors import FinetuneError
+from finetune.core.params import Params
+from finetune.core.paths import PREPARED, PREPARED_REPORT, VALIDATION_REPORT
+from finetune.data.checks.across_files import check_for_classes, check_languages, check_leaks
+from finetune.data.checks.check_file import Checked, check_file, check_labels
+from finetune.data.checks.check_lines import example_at
+from finetune.data.checks.findings import Finding
+from finetune.pricing.catalogue import Base, look_up
+from finetune.pricing.cost import auto_epochs, break_even, dollars, estimate, of_calls
 from finetune.report.data_page import make_data_page
-from finetune.report.progress import progress_bar
 
 TOKENS = Path("reports/tokens.csv")
 BALANCE = Path("reports/labels.csv")
@@ -33,14 +32,14 @@ FEW_SHOT = 10  # examples that a prompt without fine-tuning would carry
 LONG_WORK = 64 * 1024**2  # bytes from which progress is shown
 
 
-def run(params: Params) -> dict[str, Any]:
+def run(params: Params, progress: Progress | None = None, say: Say = say_nothing) -> dict[str, Any]:
     """Write the report, the page and the tables of lengths and classes.
 
     Raises FinetuneError naming every mistake's file and line. Warnings are counted in the report by their codes;
     `finetune check` spells them out.
     """
     base = look_up(params.train.base, params.provider.name)
-    checked = check_splits(params, base)
+    checked = check_splits(params, base, progress)
     findings = [finding for split in checked.values() for finding in split.findings]
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
@@ -55,7 +54,7 @@ def run(params: Params) -> dict[str, Any]:
     return report
 
 
-def check_splits(params: Params, base: Base) -> dict[str, Checked]:
+def check_splits(params: Params, base: Base, progress: Progress | None = None) -> dict[str, Checked]:
     """Each split on its own, then beside the others."""
     codes = read_json(PREPARED_REPORT, "prepare").get("codes", {})
     checked: dict[str, Checked] = {}
@@ -65,15 +64,14 @@ def check_splits(params: Params, base: Base) -> dict[str, Checked]:
             raise FinetuneError(f"{path} is missing.", "Make it with: dvc repro prepare")
         if split == "valid" and path.stat().st_size == 0:
             continue
-        with progress_bar("check") if path.stat().st_size > LONG_WORK else nullcontext() as progress:
-            checked[split] = check_file(
-                path,
-                params.train.method,
-                base.encoding,
-                base.context,
-                training=split == "train",
-                progress=progress,
-            )
+        checked[split] = check_file(
+            path,
+            params.train.method,
+            base.encoding,
+            base.context,
+            training=split == "train",
+            progress=progress if path.stat().st_size > LONG_WORK else None,
+        )
         check_labels(checked[split], list(codes.values()) or params.data.labels)
     for one, other in combinations(checked.values(), 2):
         check_leaks(one, other)

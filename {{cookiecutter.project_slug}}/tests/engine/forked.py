@@ -1,7 +1,7 @@
 """A launcher for tests that train many times: workers are forked from a process that has imported torch already.
 
-`forked.py serve SOCKET` is that process; `forked.py SOCKET -m finetune.engine.worker HOME` has it start a worker, which
-really trains. See FINETUNE_ENGINE_LAUNCHER.
+`forked.py serve SOCKET` is that process; `forked.py SOCKET -m finetune.engine.training.worker HOME` has it start a
+worker, which really trains. See FINETUNE_ENGINE_LAUNCHER.
 """
 
 import json
@@ -17,10 +17,10 @@ def serve(path: str) -> None:
     from finetune.engine import before_torch
 
     before_torch(Path(path).parent)
-    import finetune.engine.train
-    from finetune.engine import worker
+    import finetune.engine.training.trainer
+    from finetune.engine.training import worker
 
-    assert finetune.engine.train
+    assert finetune.engine.training.trainer
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)

@@ -3,14 +3,14 @@
 import dataclasses
 import sys
 
-from finetune.provider import connect, files, jobs
-from finetune.provider.profiles import PROFILES
+from finetune.core.profiles import PROFILES
+from finetune.provider import connect, remote_files, remote_jobs
 
 PACE = [
     (connect, "PATIENCE", 1),
-    (jobs, "LOOKS", (0.1, 0.2, 0.4)),
-    (jobs, "SETTLE", 1.1),
-    (files, "LOOKS", (0, 0.1, 0.2)),
+    (remote_jobs, "LOOKS", (0.1, 0.2, 0.4)),
+    (remote_jobs, "SETTLE", 1.1),
+    (remote_files, "LOOKS", (0, 0.1, 0.2)),
 ]
 
 
@@ -28,5 +28,5 @@ if __name__ == "__main__":
     if "--meet" in sys.argv:
         sys.argv.remove("--meet")
     else:
-        jobs.SETTLE = 0.01
+        remote_jobs.SETTLE = 0.01
     main()

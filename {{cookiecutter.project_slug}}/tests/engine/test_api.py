@@ -13,12 +13,12 @@ import openai
 import pytest
 from conftest import start_job, training_lines, wait
 
-from finetune.engine import generate
-from finetune.engine.errors import ApiError
-from finetune.engine.requests import Request
+from finetune.core.params import Params, Provider
+from finetune.core.paths import PREPARED
+from finetune.engine.api_errors import ApiError
+from finetune.engine.inference.generation_types import Request
+from finetune.engine.inference.generator import Generator
 from finetune.engine.store import Store
-from finetune.params import Params, Provider
-from finetune.paths import PREPARED
 from finetune.stages import upload
 
 
@@ -229,7 +229,7 @@ def test_a_fine_tuned_model_is_deleted_with_all_that_it_left(client: openai.Open
 def test_what_waits_for_a_deleted_model_is_refused_and_others_are_answered(client: openai.OpenAI, home: Path) -> None:
     name = wait(client, start_job(client).id).fine_tuned_model
     requests = [Request(m, [{"role": "user", "content": "a"}], 2, 0, 1, 0, (), None) for m in (name, "tiny")]
-    generator = generate.Generator(Store(home))
+    generator = Generator(Store(home))
     try:
         admit = generator._admit
 

@@ -18,14 +18,14 @@ import openai
 import pytest
 from faulty import FAULTS, Plan, Server, address, faulty, kill_after, kill_before
 
-from finetune.engine import batches as engine_batches
+from finetune.core.errors import FinetuneError
+from finetune.core.params import Provider
+from finetune.core.profiles import PROFILES
+from finetune.engine import batch_queue as engine_batches
 from finetune.engine.embedded import embedded
-from finetune.errors import FinetuneError
-from finetune.params import Provider
-from finetune.provider import batches, files
-from finetune.provider.batches import answer_batch
+from finetune.provider import batch_api, remote_files
+from finetune.provider.batch_api import answer_batch
 from finetune.provider.connect import Connection, connect
-from finetune.provider.profiles import PROFILES
 
 URL = "/v1/chat/completions"
 
@@ -51,9 +51,9 @@ def wait(client: openai.OpenAI, batch_id: str, ready: Callable[[Any], bool] | No
     """The batch when it has ended, or is ready."""
     for _ in range(3000):
         batch = client.batches.retrieve(batch_id)
-        if ready(batch) if ready else batch.status in batches.ENDED:
+        if ready(batch) if ready else batch.status in batch_api.ENDED:
             return batch
-        assert batch.status not in batches.ENDED
+        assert batch.status not in batch_api.ENDED
         time.sleep(0.01)
     raise AssertionError(f"{batch_id} is still {batch.status}")
 
@@ -224,7 +224,7 @@ def provider(client: openai.OpenAI) -> Iterator[Server]:
 @pytest.fixture
 def connection(client: openai.OpenAI, provider: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connection]:
     """The stages' connection, in a hurry."""
-    for module in (batches, files):
+    for module in (batch_api, remote_files):
         monkeypatch.setattr(module, "LOOKS", (0, 0.1, 0.2))
     monkeypatch.setitem(PROFILES, "local", dataclasses.replace(PROFILES["local"], poll_seconds=(0.02, 0.1)))
     monkeypatch.setenv("FINETUNE_ENGINE_KEY", client.api_key)
@@ -297,8 +297,8 @@ def test_one_batch_whatever_goes_wrong(
 
 CLIENT = """
 import json, sys
-from finetune.params import Provider
-from finetune.provider.batches import answer_batch
+from finetune.core.params import Provider
+from finetune.provider.batch_api import answer_batch
 from finetune.provider.connect import connect
 with connect(Provider(name="local", base_url=sys.argv[1])) as connection:
     answer_batch(connection, json.load(sys.stdin), print, lambda *step: None)
@@ -405,7 +405,7 @@ def test_a_batch_that_failed_says_why_and_is_made_anew(client: openai.OpenAI, co
 def test_many_requests_are_several_batches(
     client: openai.OpenAI, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "MAX_REQUESTS", 10)
+    monkeypatch.setattr(batch_api, "MAX_REQUESTS", 10)
     requests = requests_of("many", 24)
     shown: list[tuple[int, int, str]] = []
     answers = answer_batch(connection, requests, quiet, lambda *step: shown.append(step))
@@ -413,9 +413,9 @@ def test_many_requests_are_several_batches(
     assert [batch.request_counts.total for batch in made_of(client, requests)] == [4, 10, 10]
     assert [done for done, _, _ in shown] == sorted(done for done, _, _ in shown)
     assert {total for _, total, _ in shown} == {24}
-    size = len(next(iter(next(batches.parts(URL, requests)).values())))
-    monkeypatch.setattr(batches, "MAX_BYTES", 3 * size + 10)
-    assert [len(lines) for lines in batches.parts(URL, requests)] == [3] * 8
+    size = len(next(iter(next(batch_api.parts(URL, requests)).values())))
+    monkeypatch.setattr(batch_api, "MAX_BYTES", 3 * size + 10)
+    assert [len(lines) for lines in batch_api.parts(URL, requests)] == [3] * 8
 
 
 def test_a_provider_without_batches_is_told_of(connection: Connection) -> None:

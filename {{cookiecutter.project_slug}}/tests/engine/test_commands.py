@@ -15,11 +15,11 @@ from conftest import COLOURS, start_job, training_lines, wait
 from typer.testing import CliRunner
 
 from finetune.cli import app
-from finetune.errors import FinetuneError
-from finetune.paths import FILES, MODEL
-from finetune.provider.jobs import FINGERPRINT, PROJECT
-from finetune.record import read_jsonl, write_json
-from finetune.stages.history import project_id
+from finetune.core.disk import read_jsonl, write_json
+from finetune.core.errors import FinetuneError
+from finetune.core.paths import FILES, MODEL
+from finetune.project.history import project_id
+from finetune.provider.remote_jobs import FINGERPRINT, PROJECT
 
 PARAMS = """
 data: {file: raw.csv, split: {train: 0.7, valid: 0.1, test: 0.2}}

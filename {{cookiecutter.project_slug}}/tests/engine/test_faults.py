@@ -22,15 +22,15 @@ import pytest
 import quick
 from faulty import FAULTS, STEPS, Plan, Server, address, faulty, kill_after, kill_before
 
+from finetune.core.disk import write_json
+from finetune.core.errors import FinetuneError
+from finetune.core.params import load_params
+from finetune.core.paths import FILES, MODEL, PREPARED, PREPARED_REPORT, VALIDATION_REPORT
+from finetune.core.profiles import PROFILES
 from finetune.engine.embedded import listen, server_of
-from finetune.errors import FinetuneError
-from finetune.params import load_params
-from finetune.paths import FILES, MODEL, PREPARED, PREPARED_REPORT, VALIDATION_REPORT
-from finetune.provider import connect, jobs
-from finetune.provider.profiles import PROFILES
-from finetune.record import write_json
-from finetune.report.progress import say
+from finetune.provider import connect, remote_jobs
 from finetune.stages import train, upload
+from finetune.terminal.progress import say
 
 KEY = "sk-test-0123456789abcdef"
 HERE = Path(__file__).parent
@@ -55,7 +55,7 @@ def provider(home: Path, forked_workers: None) -> Iterator[Server]:
         for module, name, value in quick.PACE:
             patch.setattr(module, name, value)  # so that they come back
         quick.hurry()
-        patch.setattr(jobs, "SETTLE", 0.01)
+        patch.setattr(remote_jobs, "SETTLE", 0.01)
         with server_of(KEY) as engine, listen("127.0.0.1", 0) as sock:
             thread = threading.Thread(target=engine.run, kwargs={"sockets": [sock]}, daemon=True)
             thread.start()
@@ -390,7 +390,7 @@ def test_eight_hours_of_waiting_are_a_few_requests_and_no_memory(
         provider.plan = Plan(rewrite=stuck)
         job = connection.control.fine_tuning.jobs.retrieve(job_id)
         with pytest.raises(Enough):
-            jobs.follow(hosted, job, lambda *_: None, say, sleep, lambda: now[0])
+            remote_jobs.follow(hosted, job, lambda *_: None, say, sleep, lambda: now[0])
     # Two requests a look, a look a minute at most.
     assert len(provider.plan.seen) <= 2 * (8 * 60 + 20)
     # What the plan itself remembers is a text each.

@@ -12,14 +12,14 @@ import pytest
 from conftest import start_job, wait
 from tiny import make_tiny_base
 
-from finetune.engine import bases, generate
-from finetune.engine.encode import IGNORED, encode, render
-from finetune.engine.errors import JobError
-from finetune.engine.generate import Generator
-from finetune.engine.loaded import Loaded
-from finetune.engine.requests import Answer, Request
-from finetune.engine.sample import drawn
+from finetune.engine import bases
+from finetune.engine.api_errors import JobError
+from finetune.engine.inference.generation_types import Answer, Request
+from finetune.engine.inference.generator import Generator
+from finetune.engine.inference.loaded_model import Loaded
+from finetune.engine.inference.sampling import drawn
 from finetune.engine.store import Store
+from finetune.engine.training.encoding import IGNORED, encode, render
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_an_answer_is_the_same_alone_and_in_any_batch(
     generator: Generator, wide: tuple[str, str], monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
     monkeypatch.setattr(bases, "best_dtype", lambda: dtype)
-    monkeypatch.setattr(generate, "LONGEST", 500)  # of the lengths below, one is over it
+    monkeypatch.setattr("finetune.engine.inference.generator.LONGEST", 500)  # of the lengths below, one is over it
     base, tuned = wide
     draw = random.Random(0)
     openings: list[list[dict[str, Any]]] = [[], [{"role": "system", "content": "be brief"}]]
@@ -136,7 +136,7 @@ def test_a_kept_opening_changes_no_answer(generator: Generator, monkeypatch: pyt
     messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "what?"}]
     request = Request("tiny", messages, 5, 0, 1, 0, (), 2)
     apart = generator.submit(request).result(timeout=60)
-    monkeypatch.setattr("finetune.engine.generate.opening_of", lambda *_: ())
+    monkeypatch.setattr("finetune.engine.inference.generator.opening_of", lambda *_: ())
     whole = generator.submit(request).result(timeout=60)
     assert (apart.text, apart.prompt_tokens) == (whole.text, whole.prompt_tokens)
     for one, other in zip(apart.tokens, whole.tokens, strict=True):

@@ -18,7 +18,7 @@ import torch
 from conftest import adapter_bytes, start_job, wait
 from safetensors.torch import load
 
-from finetune.engine import jobs
+from finetune.engine import job_queue
 from finetune.engine.embedded import embedded
 from finetune.engine.store import Store
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("forked_workers")
 def worker_pids(home: Path) -> list[int]:
     """The worker processes of this home."""
     found = subprocess.run(
-        ["pgrep", "-f", f"finetune.engine.worker {home}"], capture_output=True, text=True, check=False
+        ["pgrep", "-f", f"finetune.engine.training.worker {home}"], capture_output=True, text=True, check=False
     )
     forked = [path.name.removeprefix("worker-") for path in home.glob("worker-*")]
     return [int(pid) for pid in (*found.stdout.split(), *forked) if Path("/proc", pid).exists()]
@@ -86,7 +86,7 @@ def whole(client: openai.OpenAI, first: Any) -> list[bytes]:
 def test_a_killed_worker_is_resumed_to_the_same_bytes(
     client: openai.OpenAI, home: Path, whole: list[bytes], monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    monkeypatch.setattr(jobs, "GRACE", 0.5)
+    monkeypatch.setattr(job_queue, "GRACE", 0.5)
     job = start_job(client, epochs=3, examples=60)
     reached(client, job.id, moment)
     kill_workers(home)
@@ -173,7 +173,7 @@ def test_a_paused_job_may_be_cancelled_but_not_paused_again(
     for call in (client.fine_tuning.jobs.pause, client.fine_tuning.jobs.resume, client.fine_tuning.jobs.cancel):
         with pytest.raises(openai.BadRequestError):
             call(job.id)
-    jobs.spawn_worker(Store(home))  # as the next job does
+    job_queue.spawn_worker(Store(home))  # as the next job does
     left_alone(home)
     assert not list((home / "jobs").iterdir())
 
@@ -181,7 +181,7 @@ def test_a_paused_job_may_be_cancelled_but_not_paused_again(
 def test_a_job_goes_on_from_a_fine_tuned_model(
     client: openai.OpenAI, home: Path, first: Any, whole: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "GRACE", 0.5)
+    monkeypatch.setattr(job_queue, "GRACE", 0.5)
     parent = first.fine_tuned_model
     still = {"n_epochs": 1, "learning_rate_multiplier": 1e-9}
     idle = start_job(client, model=parent, method={"type": "supervised", "supervised": {"hyperparameters": still}})
@@ -296,5 +296,9 @@ def test_records_are_in_wal_mode(client: openai.OpenAI, home: Path) -> None:
 )
 def test_auto_follows_its_written_rule(examples: int, epochs: int, batch: int) -> None:
     auto = dict.fromkeys(("n_epochs", "batch_size", "learning_rate_multiplier"), "auto")
-    assert jobs.resolve(auto, examples) == {"n_epochs": epochs, "batch_size": batch, "learning_rate_multiplier": 1.0}
-    assert jobs.resolve({**auto, "n_epochs": 7}, examples)["n_epochs"] == 7
+    assert job_queue.resolve(auto, examples) == {
+        "n_epochs": epochs,
+        "batch_size": batch,
+        "learning_rate_multiplier": 1.0,
+    }
+    assert job_queue.resolve({**auto, "n_epochs": 7}, examples)["n_epochs"] == 7

@@ -15,12 +15,12 @@ import quick
 from conftest import COLOURS
 from ruamel.yaml import YAML
 
-from finetune.errors import FinetuneError
-from finetune.params import load_params
-from finetune.paths import LEDGER, MODEL, PREPARED, PREPARED_REPORT, VALIDATION_REPORT
-from finetune.provider import files, jobs
-from finetune.provider.profiles import PROFILES
-from finetune.record import write_json, write_jsonl
+from finetune.core.disk import write_json, write_jsonl
+from finetune.core.errors import FinetuneError
+from finetune.core.params import load_params
+from finetune.core.paths import LEDGER, MODEL, PREPARED, PREPARED_REPORT, VALIDATION_REPORT
+from finetune.core.profiles import PROFILES
+from finetune.provider import remote_files, remote_jobs
 from finetune.stages import train, upload
 
 
@@ -35,7 +35,7 @@ def _project(client: openai.OpenAI, forked_workers: None, tmp_path_factory: pyte
         for module, name, value in quick.PACE:
             patch.setattr(module, name, value)
         quick.hurry()
-        patch.setattr(jobs, "SETTLE", 0.01)
+        patch.setattr(remote_jobs, "SETTLE", 0.01)
         for split, numbers in (("train", range(24)), ("valid", range(24, 30))):
             write_jsonl(PREPARED / f"{split}.jsonl", [example(n) for n in numbers])
         write_json(VALIDATION_REPORT, {"train_tokens_per_epoch": 1000, "auto": {"n_epochs": 3}})
@@ -106,9 +106,9 @@ def test_each_way_to_choose_takes_its_checkpoint_of_the_one_job(client: openai.O
 
 
 def test_the_weights_are_those_of_the_chosen_checkpoint(client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
-    from finetune.stages import choose
+    from finetune.asking import checkpoint_choice
 
-    monkeypatch.setattr(choose, "valid_loss", lambda checkpoint: float(checkpoint.step_number))
+    monkeypatch.setattr(checkpoint_choice, "valid_loss", lambda checkpoint: float(checkpoint.step_number))
     record = trained(client, choose="best_valid_loss")
     assert record["chosen"]["step"] == 3
     first = min(client.fine_tuning.jobs.checkpoints.list(record["job"]), key=lambda one: one.step_number)
@@ -172,7 +172,7 @@ def test_a_large_file_goes_in_parts_and_goes_on_after_a_kill(
 ) -> None:
     small = dataclasses.replace(PROFILES["local"], file_bytes=1000)
     monkeypatch.setitem(PROFILES, "local", small)
-    monkeypatch.setattr(files, "PART_BYTES", 500)
+    monkeypatch.setattr(remote_files, "PART_BYTES", 500)
     write_params(client)
     content = (PREPARED / "train.jsonl").read_bytes()
     (PREPARED / "train.jsonl").write_bytes(content + content)  # another content, so another file

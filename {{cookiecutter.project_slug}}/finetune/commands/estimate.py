@@ -1,0 +1,51 @@
+"""`finetune estimate`: the cost of a training file before it is sent."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from finetune.commands.options import AsJson
+from finetune.terminal.tables import print_json, print_table
+
+
+def estimate(
+    file: Annotated[Path, typer.Argument(help="A training file in JSON Lines.")],
+    base: Annotated[str, typer.Option(help="The base model, or a model fine-tuned from it.")],
+    n_epochs: Annotated[str, typer.Option(help="The number of epochs, 1 to 50, or auto.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Estimate the cost of a training file at OpenAI.
+
+    What is not known is printed as "unknown". In a project, the bills of earlier jobs on this base
+    (reports/ledger.csv) correct the estimate.
+
+    Example: finetune estimate train.jsonl --base gpt-4.1-mini-2025-04-14 --n-epochs 2
+    """
+    import datetime
+
+    from finetune.data.checks.check_file import check_file
+    from finetune.pricing.catalogue import look_up
+    from finetune.pricing.cost import auto_epochs
+    from finetune.pricing.cost import estimate as cost_of
+    from finetune.project.ledger import learned
+
+    if n_epochs != "auto" and not (n_epochs.isdecimal() and 1 <= int(n_epochs) <= 50):
+        raise typer.BadParameter("a number from 1 to 50, or auto", param_hint="--n-epochs")
+    known = look_up(base, "openai")
+    checked = check_file(file, encoding=known.encoding)
+    errors = sum(finding.severity == "error" for finding in checked.findings)
+    epochs = int(n_epochs) if n_epochs != "auto" else auto_epochs(len(checked.tokens))
+    ratio, seconds = learned("openai", base)
+    cost = cost_of(checked.tokens.tolist(), epochs, known.context, known.training, seconds or known.seconds, ratio)
+    retired = known.retired(datetime.date.today())
+    report = {**cost, "retired": retired, "tokens_exact": known.tokens_exact}
+    if as_json:
+        print_json(report)
+    else:
+        print_table(["", known.name], [[key.replace("_", " "), value] for key, value in report.items()])
+    if retired:
+        print(f"{known.name} was shut down on {known.shutdown}: this is its last price.", file=sys.stderr)
+    if errors:
+        print(f"{errors} examples with mistakes are not counted. See: finetune check {file}", file=sys.stderr)

@@ -1,0 +1,109 @@
+"""The stages of `dvc.yaml` as commands: each loads params.yaml, runs its stage and prints a summary."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from finetune.core.errors import FinetuneError
+
+
+@contextmanager
+def naming_the_way_back(stage: str) -> Iterator[None]:
+    """Add to an error the command that restores the stage's former outputs, which DVC deletes before each run."""
+    from finetune.project.restore import command_to_restore
+
+    try:
+        yield
+    except FinetuneError as error:
+        command = command_to_restore(stage)
+        if command is None:
+            raise
+        restore = f"Restore the former outputs of {stage} with: {command}"
+        raise FinetuneError(error.what, "\n  → ".join(filter(None, [error.remedy, restore]))) from error
+
+
+def prepare() -> None:
+    """Turn raw data into chat examples in three splits."""
+    from finetune.core.params import load_params
+    from finetune.stages import prepare as stage
+    from finetune.terminal.progress import progress_bar, say
+    from finetune.terminal.summaries import prepare_summary
+
+    params = load_params()
+    with naming_the_way_back("prepare"), progress_bar("prepare") as progress:
+        report = stage.run(params, progress=progress, say=say)
+    print(prepare_summary(report))
+
+
+def validate() -> None:
+    """Check every example and every setting, and estimate the cost."""
+    from finetune.core.params import load_params
+    from finetune.stages import validate as stage
+    from finetune.terminal.progress import progress_bar, say
+    from finetune.terminal.summaries import validate_summary
+
+    params = load_params()
+    with naming_the_way_back("validate"), progress_bar("check") as progress:
+        report = stage.run(params, progress=progress, say=say)
+    print(validate_summary(report))
+
+
+def upload() -> None:
+    """Upload the training and validation files, each content once."""
+    from finetune.core.params import load_params
+    from finetune.stages import upload as stage
+
+    with naming_the_way_back("upload"):
+        record = stage.run(load_params())
+    print("upload: " + ", ".join(f"{split} is {file['id']}" for split, file in record.items()))
+
+
+def train(
+    again: Annotated[bool, typer.Option("--again", help="Create a new job even if the same one failed.")] = False,
+) -> None:
+    """Train with one job (paid). A job of the same data and parameters is found, not created again."""
+    from finetune.core.params import load_params
+    from finetune.stages import train as stage
+
+    with naming_the_way_back("train"):
+        record = stage.run(load_params(), again)
+    print(f"train: {record['model']}")
+
+
+def baseline() -> None:
+    """Ask the base model the test questions."""
+    from finetune.stages import baseline as stage
+
+    with naming_the_way_back("baseline"):
+        print(f"baseline: {stage.run()} answers")
+
+
+def tuned() -> None:
+    """Ask the tuned model, the models to compare, the judge and the graders."""
+    from finetune.stages import tuned as stage
+
+    with naming_the_way_back("tuned"):
+        print(f"tuned: {stage.run()} answers")
+
+
+def evaluate() -> None:
+    """Score the answers on disk. No model, key or network is needed."""
+    from finetune.core.params import load_params
+    from finetune.stages import evaluate as stage
+    from finetune.terminal.scores import print_scores
+
+    with naming_the_way_back("evaluate"):
+        report = stage.run(load_params())
+    print_scores(report)
+    print(f"{report['n']} test rows. Next: dvc repro; look at the plots with: dvc plots show")
+
+
+def report() -> None:
+    """Write the report as a page and as Markdown for a pull request."""
+    from finetune.stages import report as stage
+
+    with naming_the_way_back("report"):
+        verdict = stage.run()
+    print(f"report: {verdict}; open {stage.PAGE}")

@@ -1,0 +1,55 @@
+"""`finetune predict`: a model's answer for each row of a file."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def predict(
+    file: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="Rows in CSV, TSV, XLSX, JSON, JSON Lines, Parquet or .gz."),
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="A .csv or .jsonl file, or - for JSON Lines on standard output; left out, FILE's name with"
+            " .predicted.csv (for tables) or .predicted.jsonl, in this folder.",
+        ),
+    ] = None,
+    model: Annotated[str, typer.Option(help="tuned, base, or a model's ID.")] = "tuned",
+) -> None:
+    """Ask a model the rows of a file, and write each row with its answer, or with why there is none.
+
+    A row needs the columns that data.prompt asks by, not the answer's; or it has messages.
+
+    A run that was stopped goes on where it was. The exit status is 1 if no row was answered.
+
+    Examples: finetune predict new.csv · finetune predict new.jsonl -o answers.csv --model base
+    """
+    from finetune.asking import file_rows as stage
+    from finetune.core.params import load_params
+    from finetune.terminal.progress import say
+
+    target = Path(output) if output else stage.output_for(file)
+    if output != "-" and target.suffix.lower() not in (".csv", ".jsonl"):
+        raise typer.BadParameter("a name that ends with .csv or .jsonl, or -", param_hint="--output")
+    if target.resolve() == file.resolve():
+        raise typer.BadParameter("another file than FILE", param_hint="--output")
+    try:
+        done = stage.run(load_params(), file, model)
+    except KeyboardInterrupt:
+        say("predict: stopped; what was answered is kept, and the same command goes on from there")
+        raise
+    if output == "-":
+        for row in done.rows:
+            typer.echo(json.dumps(row, ensure_ascii=False).encode())
+    else:
+        stage.write(target, done.rows)
+        print(f"predict: {len(done.rows) - len(done.failed)} answers of {done.model} in {target}")
+    for number, why in list(done.failed.items())[:1]:
+        say(f"predict: {len(done.failed)} of {len(done.rows)} rows have no answer; the first, row {number}: {why}")

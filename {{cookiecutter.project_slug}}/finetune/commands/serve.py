@@ -1,0 +1,36 @@
+"""`finetune serve`: the engine in the box for any OpenAI client."""
+
+import os
+import secrets
+import sys
+from typing import Annotated
+
+import typer
+
+from finetune.core.errors import FinetuneError
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; by default, only this machine can connect.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on.", min=1, max=65535)] = 8000,
+) -> None:
+    """Serve the engine in the box to any OpenAI client, until Ctrl-C.
+
+    FINETUNE_ENGINE_KEY is its key. Without it, a random key is printed once.
+
+    Example: finetune serve --port 8001
+    """
+    from finetune.engine import embedded
+
+    key = os.environ.get("FINETUNE_ENGINE_KEY")
+    if not key:
+        key = secrets.token_urlsafe(24)
+        print(f"The key of this run: {key}", file=sys.stderr)
+    print(f"Serving on http://{host}:{port}/v1", file=sys.stderr, flush=True)
+    try:
+        embedded.serve(host, port, key)
+    except OSError as error:
+        reason = error.strerror or error
+        raise FinetuneError(f"Cannot listen on {host}:{port}: {reason}.", "Choose another port with --port.") from error

@@ -1,0 +1,96 @@
+"""Files that outlive a run: written whole or not at all, and the same bytes for the same content."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from finetune.core.errors import FinetuneError
+
+
+def write_lines(path: Path, lines: Iterable[bytes]) -> None:
+    """Put `lines` at `path` through a temporary file and a rename. Raises FinetuneError when the disk is full."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as out:
+            out.writelines(lines)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise FinetuneError(
+            f"Cannot write {path}: {error.strerror or error}.",
+            "Make room or mend the permissions, then run the same command again; what was there before is untouched.",
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    write_lines(path, [content])
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """JSON with sorted keys and a final newline."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """One JSON object a line, keys in their given order; without any an empty line, as DVC warns of empty files."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows) or "\n")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """CSV with the given columns; other keys of a row are left out."""
+    table = io.StringIO()
+    writer = csv.DictWriter(table, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, table.getvalue())
+
+
+def read_json(path: Path, made_by: str) -> dict[str, Any]:
+    """A record; FinetuneError names the stage that makes it when it is missing."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FinetuneError(f"{path} is missing.", f"Make it with: dvc repro {made_by}") from None
+    except ValueError as error:
+        raise FinetuneError(
+            f"{path} is not valid JSON: {error}", f"Make it anew with: dvc repro -f {made_by}"
+        ) from error
+    return dict(value)
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """A note of this clone's own; empty where it is missing or was cut off, as notes may be."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def read_jsonl(path: Path, made_by: str) -> list[dict[str, Any]]:
+    """The rows of a file that a stage wrote."""
+    try:
+        with open(path, "rb") as lines:
+            return [orjson.loads(line) for line in lines if not line.isspace()]
+    except FileNotFoundError:
+        raise FinetuneError(f"{path} is missing.", f"Make it with: dvc repro {made_by}") from None
+    except ValueError as error:
+        raise FinetuneError(
+            f"{path} has a broken line: {error}", f"Make it anew with: dvc repro -f {made_by}"
+        ) from error

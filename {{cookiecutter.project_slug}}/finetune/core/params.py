@@ -1,0 +1,227 @@
+"""`params.yaml` as typed values; a key that nobody reads, or a value of the wrong type, is refused by its name."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from finetune.core.errors import FinetuneError
+
+FILE = Path("params.yaml")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Prompt(Section):
+    """How a row becomes messages; `{column}` stands for the row's cell."""
+
+    system: str | None = None
+    user: str
+    assistant: str
+
+
+class Split(Section):
+    """Shares of the data, which add up to 1; or the column that names each row's split."""
+
+    train: Annotated[float, Field(gt=0, lt=1)] | None = None
+    valid: Annotated[float, Field(ge=0, lt=1)] | None = None
+    test: Annotated[float, Field(gt=0, lt=1)] | None = None
+    column: str | None = None
+
+    @property
+    def shares(self) -> list[float]:
+        """Of train, valid and test; none where a column decides."""
+        shares = (self.train, self.valid, self.test)
+        return [share for share in shares if share is not None]
+
+    @model_validator(mode="after")
+    def adds_up(self) -> "Split":
+        if self.column is not None and not self.shares:
+            return self
+        if self.column is not None or len(self.shares) < 3 or abs(sum(self.shares) - 1) > 1e-9:
+            raise ValueError("train, valid and test must add up to 1, or column stand alone")
+        return self
+
+
+class Files(Section):
+    """A file for each split, as they were given."""
+
+    train: str
+    valid: str | None = None
+    test: str
+
+
+class Abstain(Section):
+    """What to answer where the context does not tell: to rows that a column marks, and to a share that is made so."""
+
+    answer: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+    column: str | None = None
+    context: str | None = None
+    share: Annotated[float, Field(ge=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def is_made_of_contexts(self) -> "Abstain":
+        if (self.context is None) != (self.share is None):
+            raise ValueError("context and share go together")
+        return self
+
+
+class Data(Section):
+    file: str | None = None
+    files: Files | None = None
+    sheet: str | None = None
+    format: Literal["auto", "columns", "messages", "completion", "alpaca", "sharegpt", "preference"] = "auto"
+    prompt: Prompt | None = None
+    turns: Literal["all", "each"] = "all"
+    group: str | None = None
+    by: str | None = None
+    labels: list[str] = []
+    codes: bool = False
+    target: Literal["chat", "completion"] = "chat"
+    split: Split | None = None
+    abstain: Abstain | None = None
+
+    @model_validator(mode="after")
+    def is_split_once(self) -> "Data":
+        if (self.file is None) == (self.files is None):
+            raise ValueError("give file, or files for each split")
+        if (self.split is None) == (self.files is None):
+            raise ValueError("split a file by split; files are split already")
+        if self.group and (self.split is None or self.split.column):
+            raise ValueError("group is for splits by shares")
+        return self
+
+
+class Deploy(Section):
+    """Where `finetune deploy` deploys: the three names of an Azure resource; Nebius needs none of them."""
+
+    subscription: str | None = None
+    resource_group: str | None = None
+    account: str | None = None
+    name: str | None = None
+    sku: str = "standard"
+    capacity: Annotated[int, Field(ge=1)] = 1
+    address: str = "https://management.azure.com"
+
+
+class Provider(Section):
+    name: Literal["local", "openai", "azure", "nebius", "compatible"]
+    base_url: str | None = None
+    base_deployment: str | None = None
+    deploy: Deploy = Deploy()
+    warn_days: Annotated[int, Field(ge=0)] = 90
+
+
+Auto = Literal["auto"]
+
+
+class Budget(Section):
+    """What a job may cost at most, by the estimate made before it; `total_usd` is of all the project's jobs."""
+
+    usd: Annotated[float, Field(ge=0)] | None = None
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    total_usd: Annotated[float, Field(ge=0)] | None = None
+
+
+class Train(Section):
+    model_config = ConfigDict(validate_by_name=True)
+
+    base: str
+    continue_from: Annotated[str | None, Field(alias="from")] = None
+    method: Literal["supervised"]
+    n_epochs: Annotated[int, Field(ge=1, le=50)] | Auto
+    batch_size: Annotated[int, Field(ge=1, le=256)] | Auto
+    learning_rate_multiplier: Annotated[float, Field(gt=0)] | Auto
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)]
+    suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    hyperparameters: dict[str, bool | int | float | str] = {}
+    training_type: str | None = None
+    integrations: list[dict[str, Any]] = []
+    choose: Literal["last", "best_valid_loss", "best_metric"] = "last"
+    budget: Budget = Budget()
+
+
+Task = Literal["classify", "extract", "generate"]
+
+
+class Also(Section):
+    """A further test file of chat examples, on which the tuned model may be worse by `margin` at most."""
+
+    file: str
+    task: Task
+    margin: Annotated[float, Field(ge=0, le=1)]
+    max_tokens: Annotated[int, Field(ge=1)] = 64
+
+
+class Judge(Section):
+    """A model that says which of two answers is better."""
+
+    model: str
+    instructions: str | None = None
+
+
+class Evaluate(Section):
+    model_config = ConfigDict(validate_by_name=True)
+
+    task: Task = "classify"
+    answer_schema: Annotated[str | None, Field(alias="schema")] = None
+    beta: Annotated[float, Field(gt=0)] | None = None
+    few_shot: Annotated[int, Field(ge=0, le=100)] = 0
+    compare: list[str] = []
+    also: dict[str, Also] = {}
+    graders: dict[str, dict[str, Any]] = {}
+    judge: Judge | None = None
+    require: dict[str, str] = {}
+    max_tokens: Annotated[int, Field(ge=1)]
+    temperature: Annotated[float, Field(ge=0, le=2)]
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] = 20
+    concurrency: Annotated[int, Field(ge=1, le=500)]
+    batch: bool = False
+
+
+class Params(Section):
+    data: Data
+    provider: Provider
+    train: Train
+    evaluate: Evaluate
+
+
+def load_params(path: Path = FILE) -> Params:
+    """The parameters of the project in the current folder. Raises FinetuneError naming the key that is wrong."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FinetuneError(f"There is no {path} in {Path.cwd()}.", "Run this in the project's folder.") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise FinetuneError(f"{path} is not valid YAML: {' '.join(str(error).split())}", "Mend that line.") from error
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise FinetuneError(f"{path}: " + "; ".join(explain(problem) for problem in most_telling(error))) from error
+
+
+def most_telling(error: ValidationError) -> list[Any]:
+    """The problems, less those of a union's other branches (`auto`) when one branch says more."""
+    problems = error.errors()
+    return [p for p in problems if p["loc"][-1] != "literal['auto']" or len(problems) == 1]
+
+
+def explain(problem: Any) -> str:
+    """One problem as a clause that begins with the key."""
+    # A union adds the name of the branch to the path: it is no key.
+    path = [str(part) for part in problem["loc"] if not (isinstance(part, str) and "[" in part)]
+    path = [part for part in path if part not in ("int", "float") and not part.startswith("constrained-")]
+    key = ".".join(path) or "the file"
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {key!r} (check its spelling)"
+    if problem["type"] == "missing":
+        return f"the key {key!r} is missing"
+    auto = (
+        " (or 'auto')" if any("constrained" in str(part) or part in ("int", "float") for part in problem["loc"]) else ""
+    )
+    return f"{key!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}{auto}, not {problem['input']!r}"

@@ -1,0 +1,323 @@
+"""The types of all files that outlive a run. Each key is described here, and nowhere else.
+
+A dollar figure is a number or the text "unknown", never 0 for what is not known.
+"""
+
+from typing import Any, Literal
+
+from typing_extensions import NotRequired, TypedDict
+
+Example = dict[str, Any]  # one line of a training file, as the API defines it
+Usd = float | str
+Figure = float | int | str | None
+Metrics = dict[str, Any]  # a model's figures by name: `accuracy`, `accuracy_low`, …; `fields` maps names to F1
+
+# Prepared data
+
+
+class CompletionMarks(TypedDict):
+    """What separates prompts from completions."""
+
+    separator: str  # at the end of each prompt
+    lead: str  # before each completion
+    stop: str  # at the end of each completion
+
+
+class PrepareReport(TypedDict):
+    """reports/prepare.json: how the raw data became three splits. All counts are rows."""
+
+    rows: int
+    train: int
+    valid: int
+    test: int
+    duplicates: NotRequired[int]  # where shares decide the splits
+    near_duplicates_left_out: NotRequired[int]
+    marked_unanswerable: NotRequired[int]  # with data.abstain.column
+    mismatched: NotRequired[int]  # with data.abstain.share: rows added with another row's context
+    source: dict[str, Any]  # how the file was read; with data.files, one such object for each split
+    prompt: str | None  # SHA-256 of data.prompt
+    codes: dict[str, str]  # with data.codes: class → code
+    abstain: str | None  # data.abstain.answer
+    completion: CompletionMarks | None  # with data.target completion
+
+
+class RegressionSet(TypedDict):
+    """Chat examples of one entry of evaluate.also, and how long an answer may be."""
+
+    max_tokens: int
+    examples: list[Example]
+
+
+class Questions(TypedDict):
+    """data/prepared/questions.json: everything that decides what models are asked, beside the splits.
+
+    `baseline` and `tuned` depend on this file and not on parameters, so that a change of a parameter that concerns
+    scoring alone (a gate, a margin, the order of labels) asks nobody anything.
+    """
+
+    provider: dict[str, str | None]  # name, base_url, base_deployment
+    base: str
+    seed: int
+    task: str
+    max_tokens: int
+    temperature: float
+    top_logprobs: int
+    few_shot: int
+    completion: CompletionMarks | None
+    compare: list[str]
+    also: dict[str, RegressionSet]
+    graders: dict[str, dict[str, Any]]  # those of evaluate.graders that ask a model
+    judge: dict[str, str | None] | None  # model, instructions
+
+
+class CostEstimate(TypedDict):
+    """The bill of a training file before it is sent."""
+
+    examples: int
+    tokens: int  # of one epoch
+    n_epochs: int
+    billed_tokens: int
+    train_usd: Usd
+    seconds: float | str
+
+
+class AutoEstimate(TypedDict):
+    """The bill for the epochs that `auto` stands for."""
+
+    n_epochs: int
+    billed_tokens: int
+    train_usd: Usd
+    seconds: float | str
+
+
+class ValidationReport(TypedDict):
+    """reports/validation.json: what was checked, and what it will cost."""
+
+    examples: dict[str, int]  # by split
+    errors: int
+    warnings: dict[str, int]  # by code
+    longest_example_tokens: int
+    train_tokens_per_epoch: int
+    train_usd_per_epoch: Usd
+    tokens_exact: bool  # False: the base's tokenizer is not known here, and another stands in for it
+    auto: AutoEstimate
+    evaluate_usd_at_most: dict[str, Usd]  # base, tuned
+    break_even_calls: int | str | None  # calls after which the training has paid for itself; None: never
+
+
+class FindingRecord(TypedDict):
+    """One finding of `finetune check --format json`."""
+
+    code: str
+    severity: Literal["error", "warning"]
+    file: str
+    line: int  # from 1; 0 is the whole file
+    message: str
+    fix: str
+
+
+class CheckReport(TypedDict):
+    """The output of `finetune check --format json`."""
+
+    examples: int
+    errors: int
+    warnings: int
+    findings: list[FindingRecord]
+
+
+# What the provider holds
+
+
+class UploadedFile(TypedDict):
+    id: str
+    sha256: str
+
+
+FilesRecord = dict[str, UploadedFile]  # models/files.json, by split: train, valid
+
+
+class CheckpointRecord(TypedDict, total=False):
+    """One checkpoint of a job: its metrics are those that the provider measured."""
+
+    model: str
+    step: int
+    train_loss: float
+    train_mean_token_accuracy: float
+    valid_loss: float
+    valid_mean_token_accuracy: float
+    full_valid_loss: float
+    full_valid_mean_token_accuracy: float
+
+
+class ChosenCheckpoint(TypedDict):
+    by: str  # train.choose
+    step: int | None
+    why: str
+
+
+class ModelRecord(TypedDict):
+    """models/model.json: the fine-tune of this commit."""
+
+    provider: str
+    base: str
+    lineage: list[str]  # fine-tuned models that it was trained from, the first one first
+    method: str
+    model: str  # the chosen model's ID
+    model_of_last_step: str | None
+    chosen: ChosenCheckpoint
+    job: str
+    fingerprint: str  # SHA-256 of data, base, method, hyperparameters as asked, seed and suffix
+    seed: int | None
+    suffix: str | None
+    prompt: str | None  # SHA-256 of data.prompt
+    hyperparameters: dict[str, Any]  # as trained: `auto` has become a number
+    trained_tokens: int | None
+    usd: Usd
+    verdict: str  # on the curves: improving, converged, overfitting, diverging, unknown
+    verdict_step: int | None
+    verdict_words: str
+    next_n_epochs: int | None
+    checkpoints: list[CheckpointRecord]
+    train_loss: float | None  # the last value of each curve
+    train_accuracy: float | None
+    valid_loss: float | None
+    valid_accuracy: float | None
+
+
+class LedgerRow(TypedDict):
+    """One line of reports/ledger.csv: what a job was estimated to take, and what it took. Cells are texts when read."""
+
+    job: str
+    provider: str
+    base: str
+    n_epochs: Any
+    counted_tokens: Any
+    billed_tokens: Any
+    estimated_usd: Any
+    billed_usd: Any
+    estimated_seconds: Any
+    seconds: Any
+
+
+class DeploymentRecord(TypedDict):
+    """models/deployment.json: the name to ask a deployed model by."""
+
+    provider: str
+    model: str
+    name: str
+
+
+# Answers
+
+Alternatives = list[tuple[str, float | None]]  # one token: the chosen one, then others, each with its log-probability
+
+
+class Prediction(TypedDict):
+    """One row of predictions/*.jsonl: what was asked, expected and answered."""
+
+    asked: str
+    expected: str
+    answer: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    seconds: NotRequired[float]  # in memory only: a file with it would differ each time
+    logprobs: NotRequired[list[Alternatives]]  # by token of the answer
+    error: NotRequired[str]  # why there is no answer
+
+
+class NamedPrediction(Prediction):
+    """One row of predictions/compared.jsonl."""
+
+    model: str  # `checkpoints.<step>` or `compared.<name>`
+
+
+class RegressionPrediction(Prediction):
+    """One row of predictions/base_also.jsonl and tuned_also.jsonl."""
+
+    set: str  # the key in evaluate.also
+
+
+class GraderReply(TypedDict):
+    """One row of predictions/grader_replies.jsonl."""
+
+    grader: str
+    model: str
+    reply: str | None  # None: refused
+
+
+class JudgeReply(TypedDict):
+    """One row of predictions/judge_replies.jsonl: two a test row, base first and then tuned first."""
+
+    reply: str | None
+
+
+class Latency(TypedDict, total=False):
+    median_ms: float
+    p95_ms: float
+
+
+# Scores
+
+
+class PairedDifference(TypedDict):
+    """What one set of answers is better by than another, row by row."""
+
+    lift: float
+    low: float
+    high: float
+    p_value: float
+    test: str
+    wins: int
+    losses: int
+    more_rows: int | None
+
+
+class RegressionResult(TypedDict):
+    """`also.<name>` of the evaluation."""
+
+    task: str
+    metric: str
+    n: int
+    base: float
+    tuned: float
+    lift: float
+    low: float
+    high: float
+    margin: float
+    kept: int  # 1: shown to be worse by no more than the margin
+    verdict: str
+
+
+class JudgeResult(TypedDict):
+    """`judge` of the evaluation: how often the tuned model's answer is preferred."""
+
+    n: int
+    wins: int
+    losses: int
+    ties: int
+    flipped: int  # ties because the choice changed with the order
+    unreadable: int
+    p_value: float
+    first_share: float | None  # of all choices, how many fell on the answer shown first
+    verdict: str
+
+
+class Evaluation(TypedDict):
+    """reports/evaluation.json. What users name stands under `compared`, `also` and `graders`, and nowhere else."""
+
+    task: str
+    metric: str  # the name of the first metric
+    n: int  # test rows
+    base: Metrics
+    few_shot: NotRequired[Metrics]
+    tuned: Metrics
+    checkpoints: NotRequired[dict[str, Metrics]]  # by step; each with its own `lift`
+    compared: NotRequired[dict[str, Metrics]]  # by the name in evaluate.compare; each with its own `lift`
+    lift: Metrics  # of tuned over base
+    lift_over_few_shot: NotRequired[Metrics]
+    graders: NotRequired[dict[str, dict[str, Any]]]  # by name: base, few_shot, tuned, lift, checkpoints, compared
+    judge: NotRequired[JudgeResult]
+    also: dict[str, RegressionResult]
+    saved_prompt_tokens: NotRequired[float]  # of a call, against few_shot
+    gates_met: int
+    gates_failed: list[str]

@@ -1,0 +1,24 @@
+"""What a fine-tune starts from: a base model, a fine-tuned one, or the model of an earlier commit."""
+
+from finetune.core.errors import FinetuneError
+from finetune.core.params import Params
+from finetune.project.history import record_at
+
+
+def start_of(params: Params) -> tuple[str, list[str]]:
+    """The model to train from, and the fine-tuned models that led to it, the first one first.
+
+    Raises FinetuneError when `train.from` names no commit with a record, or one of another base or provider.
+    """
+    revision = params.train.continue_from
+    if revision is None:
+        base = params.train.base
+        return base, [base] if base.startswith("ft:") else []
+    record = record_at(revision)
+    for key, ours in (("provider", params.provider.name), ("base", params.train.base)):
+        if record.get(key) != ours:
+            raise FinetuneError(
+                f"train.from is {revision!r}, whose model has the {key} {record.get(key)!r}, not {ours!r}.",
+                f"Set {'provider.name' if key == 'provider' else 'train.base'} to that, or choose another commit.",
+            )
+    return record["model"], [*record.get("lineage", []), record["model"]]

@@ -1,0 +1,181 @@
+"""The record of a finished fine-tune, sent to a tracker by its own library. What lies in Git stays the truth."""
+
+import csv
+import hashlib
+import os
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from finetune.core.disk import read_json
+from finetune.core.errors import FinetuneError
+
+PARAMETERS = ("base", "method", "hyperparameters", "seed", "suffix", "provider")
+TAGS = ("job", "model", "fingerprint")
+FIGURES = ("trained_tokens", "usd")
+REMEDIES = {
+    "wandb": "Mend that; WANDB_API_KEY comes from the environment or .env, and WANDB_MODE=offline needs none.",
+    "mlflow": "Mend that; MLFLOW_TRACKING_URI comes from the environment or .env, and is sqlite:///mlflow.db without.",
+    "dvclive": "Mend that, then run the same command again; DVCLive asks for a Git repository with a commit.",
+}
+MLFLOW_BATCH = 1000  # more metrics in one call are refused
+
+
+class Finetune(NamedTuple):
+    """What a tracker is told; never a text of an example, and so no page that quotes some."""
+
+    key: str
+    parameters: dict[str, Any]
+    tags: dict[str, str]
+    steps: list[tuple[int, dict[str, float]]]
+    scores: dict[str, float]
+    files: list[Path]
+
+
+def send(tracker: str, project: str | None, model: Path, curves: Path, evaluation: Path) -> str:
+    """Say where the fine-tune of these records now lies; sent again, it is still one run.
+
+    Raises FinetuneError for whatever the tracker or its library raises, without any key.
+    """
+    from dotenv import dotenv_values, find_dotenv
+
+    tuned = read(model, curves, evaluation)
+    for name, value in dotenv_values(find_dotenv(usecwd=True)).items():
+        if value:
+            os.environ.setdefault(name, value)
+    try:
+        told = {"wandb": to_wandb, "mlflow": to_mlflow, "dvclive": to_dvclive}[tracker](tuned, project)
+    except ModuleNotFoundError as error:
+        raise FinetuneError(
+            f"{tracker} cannot be used: the package {error.name} is not installed here.",
+            f"Install it with: pip install -e '.[{tracker}]' -c constraints.txt",
+        ) from error
+    except Exception as error:  # the libraries have no root in common, and let through the errors of their own
+        told = str(error).strip() or type(error).__name__
+        raise FinetuneError(without_keys(f"{tracker} failed: {told}"), REMEDIES[tracker]) from error
+    return without_keys(told)
+
+
+def read(model: Path, curves: Path, evaluation: Path) -> Finetune:
+    """What there is to tell; a fine-tune that is not evaluated yet has no scores."""
+    record = read_json(model, "train")
+    report = read_json(evaluation, "evaluate") if evaluation.exists() else {}
+    figures = flat(report) | {name: record.get(name) for name in FIGURES}
+    tags = {name: str(record.get(name)) for name in TAGS}
+    return Finetune(
+        # Two jobs are two runs, even of one fingerprint: the same asked of another provider has other curves.
+        key=hashlib.sha256(f"{tags['fingerprint']} {tags['job']}".encode()).hexdigest()[:32],
+        parameters={name: record[name] for name in PARAMETERS if record.get(name) is not None},
+        tags=tags,
+        steps=steps_of(curves),
+        scores={name: value for name, value in figures.items() if isinstance(value, (int, float))},
+        files=[file for file in (model, curves, evaluation) if file.exists()],
+    )
+
+
+def steps_of(curves: Path) -> list[tuple[int, dict[str, float]]]:
+    """The metrics of each training step; an empty cell is no metric."""
+    if not curves.exists():
+        raise FinetuneError(f"{curves} is missing.", "Make it with: dvc repro train")
+    with open(curves, encoding="utf-8", newline="") as table:
+        rows = [(int(float(row.pop("step"))), row) for row in csv.DictReader(table)]
+    return [(step, {name: float(cell) for name, cell in row.items() if cell}) for step, row in rows]
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values under names with dots, such as base.accuracy; lists are left out."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{name}.")
+        elif not isinstance(value, list):
+            found[prefix + name] = value
+    return found
+
+
+def without_keys(text: str) -> str:
+    """The text without the keys of the environment, and without passwords in addresses."""
+    for name, value in os.environ.items():
+        if len(value) > 5 and re.search("KEY|TOKEN|PASSWORD|SECRET", name):
+            text = text.replace(value, "***")
+    return re.sub(r"://[^/@\s]+@", "://***@", text)
+
+
+def to_wandb(tuned: Finetune, project: str | None) -> str:
+    """A run of Weights & Biases; WANDB_MODE=offline keeps it in a folder, for `wandb sync`."""
+    import wandb
+
+    project = project or os.environ.get("WANDB_PROJECT") or Path.cwd().name
+    settings = wandb.Settings(
+        quiet=True,
+        console="off",
+        # They would be of this machine, and not of the one that trained.
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+        x_save_requirements=False,
+    )
+    config = tuned.parameters | tuned.tags
+    name = tuned.tags["model"]
+    with wandb.init(project=project, id=tuned.key, resume="allow", name=name, config=config, settings=settings) as run:
+        for step, metrics in tuned.steps:
+            if step >= run.starting_step:  # what a run has already it takes no second time
+                run.log(metrics, step=step)
+        run.summary.update(tuned.scores)
+        artifact = wandb.Artifact("record", type="record")
+        for file in tuned.files:
+            artifact.add_file(str(file))
+        run.log_artifact(artifact)
+        folder = os.path.relpath(Path(run.dir).parent)
+        place = f"{folder}; upload it with: wandb sync {folder}" if run.offline else run.url
+    return f"run {tuned.key} in {place}"
+
+
+def to_mlflow(tuned: Finetune, project: str | None) -> str:
+    """A run of MLflow, on the server or in the database that MLFLOW_TRACKING_URI names."""
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param, RunTag
+
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # its own 7 are four silent minutes
+    client = MlflowClient()
+    project = project or os.environ.get("MLFLOW_EXPERIMENT_NAME") or Path.cwd().name
+    experiment = client.get_experiment_by_name(project)
+    place = experiment.experiment_id if experiment else client.create_experiment(project)
+    mark = {"finetune.key": tuned.key}
+    known = client.search_runs([place], f"tags.`finetune.key` = '{tuned.key}'", max_results=1)
+    run = known[0] if known else client.create_run(place, tags=mark, run_name=tuned.tags["model"])
+    metrics = []
+    if run.info.status != "FINISHED":
+        # One time for all: a database takes the same point once, so a run that was cut short is filled up.
+        at = run.info.start_time
+        metrics = [Metric(name, value, at, step) for step, row in tuned.steps for name, value in row.items()]
+    now = time.time_ns() // 1_000_000
+    last = max((step for step, _ in tuned.steps), default=0)
+    metrics += [
+        Metric(name, value, now, last) for name, value in tuned.scores.items() if run.data.metrics.get(name) != value
+    ]
+    parameters = [Param(name, str(value)) for name, value in flat(tuned.parameters).items()]
+    client.log_batch(run.info.run_id, params=parameters, tags=[RunTag(*tag) for tag in tuned.tags.items()])
+    for start in range(0, len(metrics), MLFLOW_BATCH):
+        client.log_batch(run.info.run_id, metrics=metrics[start : start + MLFLOW_BATCH])
+    for file in tuned.files:
+        client.log_artifact(run.info.run_id, str(file))
+    client.set_terminated(run.info.run_id, "FINISHED")
+    return f"run {run.info.run_id} in the experiment {project} of {client.tracking_uri}"
+
+
+def to_dvclive(tuned: Finetune, project: str | None) -> str:
+    """The folder dvclive/, made anew; with a token of DVC Studio in DVC's configuration, it is shown there too."""
+    from dvclive.live import Live
+
+    # Neither an experiment nor a dvc.yaml: the pipeline has these metrics and plots already.
+    with Live("dvclive", save_dvc_exp=False, dvcyaml=None, exp_name=tuned.key) as live:
+        live.log_params(tuned.parameters | tuned.tags)
+        for step, metrics in tuned.steps:
+            live.step = step
+            for name, value in metrics.items():
+                live.log_metric(name, value)
+        for name, value in tuned.scores.items():
+            live.log_metric(name.replace(".", "/"), value, plot=False)
+    return "dvclive/"

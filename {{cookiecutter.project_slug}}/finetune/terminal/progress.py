@@ -1,0 +1,54 @@
+"""Progress that one can watch: a bar in a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from finetune.core.callbacks import Progress
+
+EVERY_SECONDS = 10
+
+
+def say(message: str) -> None:
+    """A line for the person who waits, on standard error."""
+    print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Progress]:
+    """A function `(step, total, message)` that shows how far the work is; total 0 is work of unknown length."""
+    if not sys.stderr.isatty():
+        yield plain_lines(title)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn(title),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+
+        def show(step: int, total: int, message: str) -> None:
+            task = bar.task_ids[0] if bar.task_ids else bar.add_task("")  # at the first step: quick work shows nothing
+            bar.update(task, completed=step, total=total or None, description=message)
+
+        yield show
+
+
+def plain_lines(title: str) -> Progress:
+    """Prints at most one line in ten seconds, and the last."""
+    last = 0.0
+
+    def show(step: int, total: int, message: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= EVERY_SECONDS or (total and step == total):
+            last = time.monotonic()
+            say(f"{title}: {step}/{total} {message}" if total else f"{title}: {message}")
+
+    return show

@@ -1,0 +1,29 @@
+"""Records: whole or not at all."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from finetune.core import disk
+from finetune.core.errors import FinetuneError
+
+
+def test_json_is_the_same_bytes_for_the_same_content(tmp_path: Path) -> None:
+    disk.write_json(tmp_path / "a.json", {"b": 1, "a": "é"})
+    assert (tmp_path / "a.json").read_bytes() == '{\n  "a": "é",\n  "b": 1\n}\n'.encode()
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.json"
+    disk.write_json(path, {"model": "first"})
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FinetuneError, match=r"model\.json: No space left"):
+        disk.write_json(path, {"model": "second"})
+    assert "first" in path.read_text()
+    assert list(tmp_path.iterdir()) == [path]
