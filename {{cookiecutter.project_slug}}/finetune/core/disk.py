@@ -13,6 +13,8 @@ import orjson
 
 from finetune.core.errors import FinetuneError
 
+LONGEST_CELL = 2**31 - 1  # characters; Python's own limit is shorter than some prompts
+
 
 def write_lines(path: Path, lines: Iterable[bytes]) -> None:
     """Put `lines` at `path` through a temporary file and a rename. Raises FinetuneError when the disk is full."""
@@ -59,6 +61,17 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, table.getvalue())
+
+
+def parse_csv(text: str) -> list[dict[str, str]]:
+    """Return the rows of a table as texts by column."""
+    csv.field_size_limit(LONGEST_CELL)
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read the rows of a table as texts by column; none if the file is missing."""
+    return parse_csv(path.read_bytes().decode("utf-8")) if path.exists() else []
 
 
 def read_json(path: Path, made_by: str) -> dict[str, Any]:

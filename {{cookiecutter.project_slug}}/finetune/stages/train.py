@@ -20,7 +20,8 @@ from finetune.project.lineage import start_of
 from finetune.provider.capabilities import refuse_too_late, refuse_unfit
 from finetune.provider.connect import Connection, connect
 from finetune.provider.remote_jobs import FINGERPRINT, PROJECT, ensure_job, fingerprint, follow
-from finetune.report.training_curves import COLUMNS, of_events, parse_result, points, verdict
+from finetune.report.curve_verdict import curve_verdict
+from finetune.report.training_curves import COLUMNS, CurveRow, curve_of, parse_events, parse_result_file
 from finetune.terminal.progress import progress_bar, say
 
 if TYPE_CHECKING:
@@ -129,15 +130,19 @@ def keep(connection: Connection, job: "FineTuningJob", params: Params, mark: str
     client = connection.control
     events = list(client.fine_tuning.jobs.list_events(job.id, limit=100))[::-1]  # the oldest first
     write_jsonl(EVENTS, [event.model_dump(mode="json") for event in events])
-    told_of = of_events(events)
-    curves = [row for file in job.result_files for row in parse_result(client.files.content(file).content)] or told_of
+    told_of = parse_events(events)
+    curves = [
+        row for file in job.result_files for row in parse_result_file(client.files.content(file).content)
+    ] or told_of
     write_csv(CURVES, COLUMNS, curves)
     checkpoints = sorted(client.fine_tuning.jobs.checkpoints.list(job.id), key=lambda one: one.step_number)
     chosen = choose(connection, params, job, checkpoints)
     fetch_weights(connection, getattr(chosen["checkpoint"], "result_files", None) or [])
     hyperparameters = resolved(job, params)
-    told = verdict(told_of or curves, hyperparameters.get("n_epochs"))  # events have the whole validation file's losses
-    say(f"verdict: {told['verdict']}. {told['words']}")
+    told = curve_verdict(
+        told_of or curves, hyperparameters.get("n_epochs")
+    )  # events have the whole validation file's losses
+    say(f"verdict: {told.verdict}. {told.words}")
     usd = price(job, params)
     record = {
         "provider": params.provider.name,
@@ -155,10 +160,10 @@ def keep(connection: Connection, job: "FineTuningJob", params: Params, mark: str
         "hyperparameters": hyperparameters,
         "trained_tokens": job.trained_tokens,
         "usd": usd,
-        "verdict": told["verdict"],
-        "verdict_step": told["step"],
-        "verdict_words": told["words"],
-        "next_n_epochs": told["n_epochs"],
+        "verdict": told.verdict,
+        "verdict_step": told.step,
+        "verdict_words": told.words,
+        "next_n_epochs": told.n_epochs,
         "checkpoints": [
             {
                 "model": c.fine_tuned_model_checkpoint,
@@ -180,8 +185,8 @@ def resolved(job: "FineTuningJob", params: Params) -> dict[str, Any]:
     return json.loads(found.model_dump_json(exclude_none=True)) if found else {}
 
 
-def last_value(curves: list[dict[str, Any]], column: str) -> float | None:
-    values = points(curves, column)
+def last_value(curves: list[CurveRow], column: str) -> float | None:
+    values = curve_of(curves, column)
     return values[-1][1] if values else None
 
 

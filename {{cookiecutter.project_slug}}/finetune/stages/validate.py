@@ -20,7 +20,7 @@ from finetune.data.checks.check_lines import example_at
 from finetune.data.checks.findings import Finding
 from finetune.pricing.catalogue import Base, look_up
 from finetune.pricing.cost import auto_epochs, break_even, dollars, estimate, of_calls
-from finetune.report.data_page import make_data_page
+from finetune.report.data_page import ClassCount, LengthCount, ReviewedExample, make_data_page
 
 TOKENS = Path("reports/tokens.csv")
 BALANCE = Path("reports/labels.csv")
@@ -112,11 +112,11 @@ def in_one(price: float | str, calls: int) -> float | str:
     return price if isinstance(price, str) else price / calls
 
 
-def histogram(checked: dict[str, Checked]) -> list[dict[str, Any]]:
+def histogram(checked: dict[str, Checked]) -> list[LengthCount]:
     """Examples by length in tokens: rows of split, upper edge of the bin and count."""
     longest = max(int(found.tokens.max(initial=1)) for found in checked.values())
     width = -(-longest // BINS)
-    rows = []
+    rows: list[LengthCount] = []
     for split, found in checked.items():
         edges, counts = np.unique(-(-found.tokens // width) * width, return_counts=True)
         bins = zip(edges.tolist(), counts.tolist(), strict=True)
@@ -124,7 +124,7 @@ def histogram(checked: dict[str, Checked]) -> list[dict[str, Any]]:
     return rows
 
 
-def balance_of(checked: dict[str, Checked]) -> list[dict[str, Any]]:
+def balance_of(checked: dict[str, Checked]) -> list[ClassCount]:
     """Examples by class and split, where the answers are classes."""
     if not checked["train"].classes:
         return []
@@ -135,14 +135,16 @@ def balance_of(checked: dict[str, Checked]) -> list[dict[str, Any]]:
     ]
 
 
-def to_review(checked: dict[str, Checked]) -> dict[str, list[tuple[str, int | None, dict[str, Any]]]]:
+def to_review(checked: dict[str, Checked]) -> dict[str, list[ReviewedExample]]:
     """What a person should read of the training data before it is paid for: some at random, and the outliers."""
     train = checked["train"]
     order = np.argsort(train.rows["tokens"], kind="stable").tolist()
     chosen = random.Random(0).sample(range(len(order)), min(REVIEWED, len(order)))
     return {
         title: [
-            (str(train.rows["line"][n]), int(train.rows["tokens"][n]), example_at(train.file, train.rows[n]))
+            ReviewedExample(
+                str(train.rows["line"][n]), int(train.rows["tokens"][n]), example_at(train.file, train.rows[n])
+            )
             for n in numbers
         ]
         for title, numbers in (
