@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from finetune.core.records import Evaluation, Latency
 from finetune.report.model_metrics import USAGE, model_label, models
-from finetune.report.number_formats import UNKNOWN, money, tokens
+from finetune.report.number_formats import is_known, money, tokens
 from finetune.report.results import Results
 from finetune.report.tables import Table
 
@@ -55,6 +55,6 @@ def cost_of_all_jobs(results: Results) -> dict[str, str]:
     if job not in jobs:
         return {}
     bills = [row["billed_usd"] for row in ledger[: jobs.index(job) + 1]]
-    known = [float(bill) for bill in bills if bill not in UNKNOWN]
+    known = [float(bill) for bill in bills if is_known(bill)]
     unknown = f", and {len(bills) - len(known)} of unknown price" if len(known) < len(bills) else ""
     return {f"all jobs up to this one ({len(bills)})": f"{money(sum(known))}{unknown}" if known else "unknown"}

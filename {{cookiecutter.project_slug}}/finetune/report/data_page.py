@@ -40,7 +40,7 @@ class Count(NamedTuple):
 
 
 class Bar(NamedTuple):
-    count: int
+    examples: int
     width: float  # in percent of the longest bar
 
 

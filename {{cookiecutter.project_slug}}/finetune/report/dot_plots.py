@@ -6,6 +6,7 @@ from typing import ClassVar, NamedTuple
 
 from finetune.report.axes import Tick, place_ticks, scale
 
+TICKS = 3  # steps of an axis at most: its values must fit beside each other on a narrow screen
 WIDTH = 100  # of the drawing, which stretches with its cell
 LINE = 10  # the height of a line of the drawing
 
@@ -65,8 +66,7 @@ def dot_plot(axis: Sequence[float], marks: Sequence[Mark], zero: bool = False) -
     apart = any(mark.low is not None for mark in marks)
     dots = []
     for number, mark in enumerate(marks):
-        known = mark.low is not None and mark.high is not None
-        interval = (at(mark.low), at(mark.high)) if known else None
+        interval = None if mark.low is None or mark.high is None else (at(mark.low), at(mark.high))
         dots.append(Dot(mark.tone, at(mark.value), LINE * number * apart + LINE // 2, interval))
     places = [dot.x for dot in dots]
     return DotPlot(

@@ -4,8 +4,6 @@ import math
 
 from finetune.core.records import Figure
 
-UNKNOWN = ("unknown", None, "")
-
 
 def parse_number(cell: str | None) -> float | None:
     """Return the number in a cell; None if it is empty, no number, or not finite."""
@@ -30,9 +28,14 @@ def signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−")
 
 
+def is_known(usd: Figure) -> bool:
+    """Return whether a price is known: a record has the text "unknown" for one that is not."""
+    return usd not in ("unknown", None, "")
+
+
 def money(value: Figure) -> str:
     """Return dollars, rounded to the cent; below one dollar, to three significant digits."""
-    if value is None or value in UNKNOWN:
+    if value is None or not is_known(value):
         return "unknown"
     usd = float(value)
     return f"${usd:,.2f}" if usd >= 1 or usd == round(usd, 2) else f"${usd:.3g}"

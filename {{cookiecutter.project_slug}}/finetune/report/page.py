@@ -2,20 +2,21 @@
 
 from typing import NamedTuple
 
-from finetune.report.breakdowns import classes_view, group_table
-from finetune.report.calibration import calibration_view
-from finetune.report.comparison import comparison_view
-from finetune.report.confusion import confusion_view
 from finetune.report.cost_facts import cost_facts, usage_table
-from finetune.report.example_rows import example_kinds
 from finetune.report.headline import headline, score_sentence
 from finetune.report.lineage_facts import lineage_of
 from finetune.report.model_metrics import MAIN_MODELS
-from finetune.report.regressions import regressions_view
 from finetune.report.rendering import render
 from finetune.report.results import Results
+from finetune.report.sections.calibration import calibration_view
+from finetune.report.sections.classes import classes_view
+from finetune.report.sections.comparison import comparison_view
+from finetune.report.sections.confusion import confusion_view
+from finetune.report.sections.groups import group_table
+from finetune.report.sections.other_abilities import regressions_view
+from finetune.report.sections.rows import example_kinds
+from finetune.report.sections.training import training_view
 from finetune.report.tables import Table
-from finetune.report.training_section import training_view
 
 
 class Section(NamedTuple):

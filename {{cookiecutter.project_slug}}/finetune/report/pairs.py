@@ -25,7 +25,10 @@ def read_pairs(rows: Sequence[Row]) -> list[Pair]:
         Pair(
             f"{model_label(row['model'])} − {model_label(row['against'])}",
             row["model"],
-            *(float(row[column]) for column in ("difference", "low", "high", "p_value")),
+            float(row["difference"]),
+            float(row["low"]),
+            float(row["high"]),
+            float(row["p_value"]),
             without_figures(row["verdict"]),
         )
         for row in rows

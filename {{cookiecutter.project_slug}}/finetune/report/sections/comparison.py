@@ -5,15 +5,13 @@ from typing import NamedTuple
 
 from finetune.core.records import Evaluation
 from finetune.report.axes import ticks
-from finetune.report.dot_plots import Mark, axis_labels, dot_plot
+from finetune.report.dot_plots import TICKS, Mark, axis_labels, dot_plot
 from finetune.report.grader_scores import grader_table
 from finetune.report.model_metrics import metric_label, metrics, model_label, models, numbers, tone
 from finetune.report.number_formats import figure, signed
 from finetune.report.pairs import Pair, read_pairs
 from finetune.report.results import Results
-from finetune.report.tables import Table
-
-TICKS = 3  # steps of an axis at most: its values must fit beside each other on a narrow screen
+from finetune.report.tables import Cell, Table
 
 
 class ComparisonView(NamedTuple):
@@ -48,7 +46,7 @@ def score_table(evaluation: Evaluation) -> Table:
     }
     lows, highs = ([model[f"{metric}_{end}"] for model in models(evaluation).values()] for end in ("low", "high"))
     axis = ticks(min(lows), max(highs), TICKS)
-    rows = [
+    rows: list[list[Cell]] = [
         [model_label(name), dot_plot(axis, [mark]), figure(mark.value), f"{figure(mark.low)} – {figure(mark.high)}"]
         for name, mark in marks.items()
     ]
@@ -58,7 +56,7 @@ def score_table(evaluation: Evaluation) -> Table:
 def difference_table(pairs: Sequence[Pair]) -> Table:
     """Return the difference of each pair with its interval and p-value."""
     axis = ticks(min(0.0, *(pair.low for pair in pairs)), max(0.0, *(pair.high for pair in pairs)), TICKS)
-    rows = [
+    rows: list[list[Cell]] = [
         [
             pair.label,
             dot_plot(axis, [Mark(tone(pair.model), pair.difference, pair.low, pair.high)], zero=True),
@@ -73,6 +71,8 @@ def difference_table(pairs: Sequence[Pair]) -> Table:
 
 def metric_table(evaluation: Evaluation, names: Sequence[str]) -> Table | None:
     """Return metrics by model; None without metrics."""
-    found = {model_label(name): numbers(model) for name, model in models(evaluation).items()}
-    rows = [[metric_label(name), *(figure(model.get(name)) for model in found.values())] for name in names]
-    return Table(["", *found], rows) if rows else None
+    found = models(evaluation)
+    rows: list[list[Cell]] = [
+        [metric_label(name), *(figure(numbers(model).get(name)) for model in found.values())] for name in names
+    ]
+    return Table(["", *map(model_label, found)], rows) if rows else None

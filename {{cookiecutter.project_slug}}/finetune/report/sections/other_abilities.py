@@ -5,12 +5,10 @@ from typing import NamedTuple
 
 from finetune.core.records import RegressionResult
 from finetune.report.axes import ticks
-from finetune.report.dot_plots import Mark, axis_labels, dot_plot
+from finetune.report.dot_plots import TICKS, Mark, axis_labels, dot_plot
 from finetune.report.model_metrics import metric_label
 from finetune.report.number_formats import figure, signed
-from finetune.report.tables import Badge, Table
-
-TICKS = 3  # steps of an axis at most: its values must fit beside each other on a narrow screen
+from finetune.report.tables import Badge, Cell, Table
 
 
 class RegressionsView(NamedTuple):
@@ -29,7 +27,7 @@ def regression_table(sets: Mapping[str, RegressionResult]) -> Table:
     """Return both models' scores and their difference for each set."""
     lows, highs = [float(found["low"]) for found in sets.values()], [float(found["high"]) for found in sets.values()]
     axis = ticks(min(0.0, *lows), max(0.0, *highs), TICKS)
-    rows = []
+    rows: list[list[Cell]] = []
     for name, found in sets.items():
         mark = Mark("tuned", float(found["lift"]), float(found["low"]), float(found["high"]))
         rows.append(

@@ -16,7 +16,7 @@ Pairs = Sequence[tuple[str, str]]  # the expected and the predicted class of eac
 
 
 class Cell(NamedTuple):
-    count: int
+    rows: int
     right: bool
     shade: float  # from the share of the row
 

@@ -1,16 +1,13 @@
-"""Scores of base and tuned in each class and in each group."""
+"""F1 of base and tuned in each class."""
 
 from typing import NamedTuple
 
-from finetune.report.axes import ticks
-from finetune.report.confusion import class_pairs, most_confused
 from finetune.report.dot_plots import Mark, axis_labels, dot_plot
 from finetune.report.model_metrics import MAIN_MODELS
 from finetune.report.number_formats import figure, parse_number
 from finetune.report.results import Results, by_model
-from finetune.report.tables import Table
-
-GROUP_TICKS = 3  # steps of an axis at most: its values must fit beside each other on a narrow screen
+from finetune.report.sections.confusion import class_pairs, most_confused
+from finetune.report.tables import Cell, Table
 
 
 class ClassesView(NamedTuple):
@@ -26,7 +23,7 @@ def classes_view(results: Results) -> ClassesView | None:
         return None
     shown = most_confused(class_pairs(results, "tuned"), list(found))
     axis = [0.0, 0.25, 0.5, 0.75, 1.0]
-    rows = []
+    rows: list[list[Cell]] = []
     for label in shown:
         models = found[label]
         tuned = models.get("tuned", {})
@@ -34,19 +31,5 @@ def classes_view(results: Results) -> ClassesView | None:
         f1 = [figure(parse_number(models.get(model, {}).get("f1"))) for model in MAIN_MODELS]
         others = [figure(parse_number(tuned.get(name))) for name in ("precision", "recall")]
         rows.append([label, dot_plot(axis, marks), *f1, *others, tuned.get("n", "")])
-    head = ["", axis_labels(axis), "F1, base", "F1, tuned", "precision", "recall", "rows"]
+    head: list[Cell] = ["", axis_labels(axis), "F1, base", "F1, tuned", "precision", "recall", "rows"]
     return ClassesView(len(shown), len(found), Table(head, rows))
-
-
-def group_table(results: Results) -> Table | None:
-    """Return the first metric of base and tuned in each group; None without groups."""
-    rows = [row for row in results.tables["groups"] if row["model"] in MAIN_MODELS]
-    if not rows:
-        return None
-    axis = ticks(min(float(row["low"]) for row in rows), max(float(row["high"]) for row in rows), GROUP_TICKS)
-    body = []
-    for group, models in by_model(rows, "group").items():
-        marks = [Mark(name, *(float(row[key]) for key in ("score", "low", "high"))) for name, row in models.items()]
-        scores = [figure(parse_number(models.get(model, {}).get("score"))) for model in MAIN_MODELS]
-        body.append([group, dot_plot(axis, marks), *scores, next(iter(models.values()))["n"]])
-    return Table(["", axis_labels(axis), "base", "tuned", "rows"], body)
