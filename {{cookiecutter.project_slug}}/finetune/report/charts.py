@@ -8,13 +8,13 @@ from finetune.report.axes import Tick, place_ticks, scale, ticks
 from finetune.report.training_curves import Curve, running_mean
 
 LINE_POINTS = 400  # points of a line: more cannot be distinguished
-MARKED_POINTS = 40  # up to so many points, each of the validation gets a dot
+MARKED_POINTS = 40  # the most validation points that are drawn as circles too
 
 Point = tuple[float, float]
 
 
 class Area(NamedTuple):
-    """Where a chart of 360 by 214 is drawn; tick values stand outside."""
+    """Where lines are drawn in a chart of 360 by 214. Tick values are outside."""
 
     left: int = 34
     right: int = 350

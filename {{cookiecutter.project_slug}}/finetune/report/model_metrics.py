@@ -13,11 +13,14 @@ METRIC_NAMES = {
     "chrf_corpus": "chrF of all",
     "f1": "F1",
     "failed": "rows without an answer",
+    "n_unanswerable": "unanswerable rows",
+    "no_logprobs": "rows without log-probabilities",
+    "outside": "probability outside the classes",
     "rouge_l": "ROUGE-L",
     "valid_json": "valid JSON",
 }
 LOWER_IS_BETTER = ("log_loss", "calibration_error", "outside")
-CHECKPOINTS, COMPARED, FIELDS = "checkpoints.", "compared.", "fields."  # what a user's names stand behind
+CHECKPOINTS, COMPARED, FIELDS = "checkpoints.", "compared.", "fields."  # prefixes of names that a user gave
 
 
 def models(evaluation: Evaluation) -> dict[str, Metrics]:
@@ -68,7 +71,7 @@ def metric_label(name: str) -> str:
 
 
 def model_label(name: str) -> str:
-    """Return a model's name as people write it. A compared model called `base` is told apart from the base model."""
+    """Return a model's name as people write it. A compared model called `base` is shown as `base (compared)`."""
     if name.startswith(COMPARED):
         given = name.removeprefix(COMPARED)
         return f"{given} (compared)" if given in MAIN_MODELS else given

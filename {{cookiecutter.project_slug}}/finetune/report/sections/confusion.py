@@ -9,7 +9,7 @@ from finetune.report.results import Results, by_model
 
 CLASSES_SHOWN = 20
 NO_CLASS_SHOWN = 3  # columns for answers that are no class, such as "(none)"
-SIDE_BY_SIDE = 9  # up to so many classes, two matrices fit beside each other
+SIDE_BY_SIDE = 9  # the most classes with which two matrices fit beside each other
 OTHERS = "(others)"
 
 Pairs = Sequence[tuple[str, str]]  # the expected and the predicted class of each row
