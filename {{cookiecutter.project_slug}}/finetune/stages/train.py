@@ -139,9 +139,8 @@ def keep(connection: Connection, job: "FineTuningJob", params: Params, mark: str
     chosen = choose(connection, params, job, checkpoints)
     fetch_weights(connection, getattr(chosen["checkpoint"], "result_files", None) or [])
     hyperparameters = resolved(job, params)
-    told = curve_verdict(
-        told_of or curves, hyperparameters.get("n_epochs")
-    )  # events have the whole validation file's losses
+    # Events have the losses of the whole validation file.
+    told = curve_verdict(told_of or curves, hyperparameters.get("n_epochs"))
     say(f"verdict: {told.verdict}. {told.words}")
     usd = price(job, params)
     record = {
