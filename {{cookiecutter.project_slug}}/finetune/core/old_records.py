@@ -5,10 +5,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
+from finetune.core.model_entries import GROUPS
 from finetune.core.records import Evaluation, Metrics
 
 OWN_MODELS = ("base", "few_shot", "tuned")
-GROUPS = ("checkpoints", "compared")  # of the models that a user names
 NOT_FIELDS = ("f1_micro", "f1_macro", "f1_low", "f1_high")
 
 

@@ -1,5 +1,6 @@
 """The models and the metrics of an evaluation: their order and their names in the report."""
 
+from finetune.core.model_entries import entry, models_in
 from finetune.core.records import Evaluation, Metrics
 
 # The models that have a colour in style.css, and their names in legends.
@@ -24,23 +25,8 @@ CHECKPOINTS, COMPARED, FIELDS = "checkpoints.", "compared.", "fields."  # prefix
 
 
 def models(evaluation: Evaluation) -> dict[str, Metrics]:
-    """Return the metrics of all models: base first, tuned last.
-
-    A key is the model's name in tables: `base`, `few_shot`, `checkpoints.<step>`, `compared.<name>` or `tuned`.
-    """
-    checkpoints, compared = evaluation.get("checkpoints", {}), evaluation.get("compared", {})
-    found = {"base": evaluation["base"]}
-    if "few_shot" in evaluation:
-        found["few_shot"] = evaluation["few_shot"]
-    found |= {CHECKPOINTS + step: checkpoints[step] for step in sorted(checkpoints, key=natural_order)}
-    found |= {COMPARED + name: compared[name] for name in sorted(compared, key=natural_order)}
-    return found | {"tuned": evaluation["tuned"]}
-
-
-def natural_order(name: str) -> tuple[str, int]:
-    """Return a key that sorts v9 before v10."""
-    digits = name[len(name.rstrip("0123456789")) :]
-    return name.removesuffix(digits), int(digits or 0)
+    """Return the metrics of all models by their names in tables: base first, tuned last."""
+    return {name: entry(evaluation, name) for name in models_in(evaluation)}
 
 
 def numbers(model: Metrics) -> dict[str, float]:
