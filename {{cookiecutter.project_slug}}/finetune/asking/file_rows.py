@@ -18,7 +18,7 @@ from finetune.data.formats import CONVERTERS, Format, parsed, why
 from finetune.data.prompts import PLACEHOLDER, Template, cell_text, check_columns, fill, fingerprint_of
 from finetune.data.readers import Row, read_rows
 from finetune.project.deployment import answering_name
-from finetune.provider.answer_cache import Answer
+from finetune.provider.answer_parser import Answer
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import connect
 from finetune.scoring.classify import NONE, label_of

@@ -17,7 +17,7 @@ from finetune.core.params import Params, load_params
 from finetune.core.paths import user_home
 from finetune.pricing.catalogue import base_name, look_up
 from finetune.project.history import git, project_id
-from finetune.provider.capabilities import refuse_too_late, refuse_unfit, warning_of_shutdown
+from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsupported, shutdown_warning
 from finetune.provider.connect import Connection, connect
 
 ROOM = 5e9  # bytes: the engine, a base of 135M and a few fine-tunes
@@ -88,13 +88,13 @@ def of_remote() -> Check:
 def of_offer(params: Params) -> Iterator[Check]:
     """What the profile and the catalogue say without asking anybody."""
     try:
-        refuse_unfit(params)
-        refuse_too_late(params, datetime.date.today())
+        refuse_unsupported(params)
+        refuse_after_shutdown(params, datetime.date.today())
     except FinetuneError as error:
         yield wrong("training", error)
         return
     base = look_up(params.train.base, params.provider.name)
-    soon = warning_of_shutdown(params, datetime.date.today())
+    soon = shutdown_warning(params, datetime.date.today())
     if soon:
         yield warning("training", soon.removeprefix("warning: "), "Plan the move: another provider.name, or `local`.")
     else:

@@ -17,9 +17,10 @@ from finetune.project import ledger
 from finetune.project.budget import entry, refuse_over_budget, refuse_over_total
 from finetune.project.history import git, project_id
 from finetune.project.lineage import start_of
-from finetune.provider.capabilities import refuse_too_late, refuse_unfit
+from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsupported
 from finetune.provider.connect import Connection, connect
-from finetune.provider.remote_jobs import FINGERPRINT, PROJECT, ensure_job, fingerprint, follow
+from finetune.provider.follow_job import follow
+from finetune.provider.remote_jobs import FINGERPRINT, PROJECT, ensure_job, job_fingerprint
 from finetune.report.training_curves import COLUMNS, of_events, parse_result, points, verdict
 from finetune.terminal.progress import progress_bar, say
 
@@ -35,17 +36,17 @@ def run(params: Params, again: bool = False) -> dict[str, Any]:
 
     Raises FinetuneError when the job ends without a model; no record is written then.
     """
-    refuse_unfit(params)
+    refuse_unsupported(params)
     files = read_json(FILES, "upload")
     if "train" not in files:
         raise FinetuneError(f"{FILES} names no training file.", "Make it anew with: dvc repro -f upload")
     refuse_over_budget(params)
     start, lineage = start_of(params)
     ask = asked(params, start)
-    mark = fingerprint(files["train"]["sha256"], files.get("valid", {}).get("sha256"), ask)
+    mark = job_fingerprint(files["train"]["sha256"], files.get("valid", {}).get("sha256"), ask)
 
     def may_create() -> None:
-        refuse_too_late(params, datetime.date.today())
+        refuse_after_shutdown(params, datetime.date.today())
         refuse_over_total(params)
 
     try:

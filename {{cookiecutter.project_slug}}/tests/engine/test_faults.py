@@ -28,7 +28,7 @@ from finetune.core.params import load_params
 from finetune.core.paths import FILES, MODEL, PREPARED, PREPARED_REPORT, VALIDATION_REPORT
 from finetune.core.profiles import PROFILES
 from finetune.engine.embedded import listen, server_of
-from finetune.provider import connect, remote_jobs
+from finetune.provider import connect, follow_job, remote_jobs
 from finetune.stages import train, upload
 from finetune.terminal.progress import say
 
@@ -52,10 +52,10 @@ def provider(home: Path, forked_workers: None) -> Iterator[Server]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FINETUNE_ENGINE_KEY", KEY)
         patch.setitem(PROFILES, "local", PROFILES["local"])
-        for module, name, value in quick.PACE:
+        for module, name, value in quick.PAUSES:
             patch.setattr(module, name, value)  # so that they come back
-        quick.hurry()
-        patch.setattr(remote_jobs, "SETTLE", 0.01)
+        quick.shorten_pauses()
+        patch.setattr(remote_jobs, "LIST_DELAY", 0.01)
         with server_of(KEY) as engine, listen("127.0.0.1", 0) as sock:
             thread = threading.Thread(target=engine.run, kwargs={"sockets": [sock]}, daemon=True)
             thread.start()
@@ -277,7 +277,7 @@ def test_two_machines_in_the_same_moment_end_with_one_job(
     made = provider_jobs(home)[len(known) :]
     assert sorted(status for _, status in made) == ["cancelled", "succeeded"]
     assert (project / MODEL).read_bytes() == (tmp_path / "clone" / MODEL).read_bytes()
-    assert sum("attached to it" in output for output in outputs) == 1
+    assert sum("Another machine created job" in output for output in outputs) == 1
 
 
 MODERATION = "The job failed moderation safety checks. Flagged lines: 2, 5"
@@ -356,7 +356,7 @@ def test_a_status_that_is_no_end_is_waited_for(
     assert run(train) is None
     assert looks == 5
     told = capfd.readouterr().err
-    assert told.count("Go on with: finetune jobs resume ftjob-") == (status == "paused")
+    assert told.count("Resume it with: finetune jobs resume ftjob-") == (status == "paused")
     assert_paid_once(home, project, told)
 
 
@@ -390,9 +390,9 @@ def test_eight_hours_of_waiting_are_a_few_requests_and_no_memory(
         provider.plan = Plan(rewrite=stuck)
         job = connection.control.fine_tuning.jobs.retrieve(job_id)
         with pytest.raises(Enough):
-            remote_jobs.follow(hosted, job, lambda *_: None, say, sleep, lambda: now[0])
+            follow_job.follow(hosted, job, lambda *_: None, say, sleep, lambda: now[0])
     # Two requests a look, a look a minute at most.
     assert len(provider.plan.seen) <= 2 * (8 * 60 + 20)
     # What the plan itself remembers is a text each.
     assert objects[-1] - objects[1] < 1000, objects
-    assert capfd.readouterr().err.count("has not moved for half an hour") == 1
+    assert capfd.readouterr().err.count("has not changed for half an hour") == 1
