@@ -1,5 +1,6 @@
 """Creating once: what is sent again, what is looked for, and when a refusal is reported. And the job's fingerprint."""
 
+import time
 from collections.abc import Callable
 
 import httpx2
@@ -28,7 +29,7 @@ class Protocol:
     def __init__(self, created: list[object], found: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[str] = []
         self.outcomes = {"create": created, "find": found}
-        monkeypatch.setattr(create_once.time, "sleep", lambda seconds: self.calls.append(f"sleep {seconds:g}"))
+        monkeypatch.setattr(time, "sleep", lambda seconds: self.calls.append(f"sleep {seconds:g}"))
 
     def meet(self, name: str) -> object:
         self.calls.append(name)

@@ -106,7 +106,7 @@ def send_parts(
 ) -> tuple[str, list[str]]:
     """Send the parts of a large file; return the IDs of the upload and of its parts.
 
-    A run that was killed goes on after the last part that arrived.
+    A run that was killed continues after the last part that arrived.
     """
     uploads = connection.control.uploads
     path_of_note = NOTES / f"upload-{name}.json"
