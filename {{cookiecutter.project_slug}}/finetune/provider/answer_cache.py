@@ -39,6 +39,7 @@ class AnswerCache:
         self.db.execute("CREATE TABLE IF NOT EXISTS completions (key TEXT PRIMARY KEY, answer TEXT)")
 
     def get(self, key: str) -> Answer | None:
+        """Return the answer of this key, or None."""
         with self.lock:
             row = self.db.execute("SELECT answer FROM completions WHERE key = ?", (key,)).fetchone()
         if row is None:
@@ -48,6 +49,7 @@ class AnswerCache:
         return Answer(**fields)
 
     def put(self, key: str, answer: Answer) -> None:
+        """Keep an answer under this key."""
         with self.lock:
             self.db.execute("INSERT OR REPLACE INTO completions VALUES (?, ?)", (key, json.dumps(asdict(answer))))
 

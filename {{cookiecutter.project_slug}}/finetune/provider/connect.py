@@ -22,7 +22,10 @@ TIMEOUT = 60  # seconds for an answer about files and jobs; a model's answer may
 
 @dataclass(frozen=True)
 class Connection:
-    """A client and its provider's profile. `identity` names the provider, and for `local` no address: it may change."""
+    """A client and its provider's profile.
+
+    `identity` names the provider. For `local` it has no address, because the engine's port changes with each start.
+    """
 
     client: "OpenAI"
     profile: Profile

@@ -44,7 +44,7 @@ def explain(error: "APIStatusError", profile: Profile, base_url: str) -> Finetun
     by_status = {
         401: f"Check {profile.key_name}, {again}",
         403: f"Ask the provider for the permission, or change {profile.key_name}, {again}",
-        404: "Check provider.base_url, and whether the object was deleted: finetune doctor",
+        404: "Check provider.base_url with `finetune doctor`, and whether the file or model was deleted.",
         429: f"Wait a minute, {again}",
     }
     remedy = by_code.get(error.code or "") or by_status.get(error.status_code)
