@@ -16,7 +16,7 @@ from finetune.core.records import PrepareReport
 from finetune.data.completion_format import unframed
 from finetune.data.prompts import cell_text
 from finetune.data.readers import Row, read_rows
-from finetune.provider.answer_cache import Answer
+from finetune.provider.answer_parser import Answer
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import connect
 from finetune.scoring.classify import label_of

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from finetune.asking.conversation import Conversation
-    from finetune.provider.answer_cache import Answer
+    from finetune.provider.answer_parser import Answer
 
 NARROW = 40  # letters of a terminal's width for each model, under which the answers stand one below another
 HELP = """/system TEXT  ask with another system prompt; without TEXT it is shown

@@ -45,7 +45,8 @@ def test_azure_gets_its_byte_order_mark(client: openai.OpenAI, tmp_path: Path, m
     PREPARED.mkdir(parents=True)
     for split in ("train", "valid"):
         (PREPARED / f"{split}.jsonl").write_bytes(training_lines(12))
-    for check in ("refuse_unfit", "refuse_over_budget", "refuse_over_total", "refuse_too_late", "warning_of_shutdown"):
+    refusals = ("refuse_unsupported", "refuse_over_budget", "refuse_over_total", "refuse_after_shutdown")
+    for check in (*refusals, "shutdown_warning"):
         monkeypatch.setattr(upload, check, lambda *_: None)
     provider = Provider(name="azure", base_url=str(client.base_url))
     record = upload.run(cast("Params", SimpleNamespace(provider=provider)))

@@ -23,7 +23,7 @@ from finetune.core.params import Provider
 from finetune.core.profiles import PROFILES
 from finetune.engine import batch_queue as engine_batches
 from finetune.engine.embedded import embedded
-from finetune.provider import batch_api, remote_files
+from finetune.provider import batch_api, create_once
 from finetune.provider.batch_api import answer_batch
 from finetune.provider.connect import Connection, connect
 
@@ -224,8 +224,7 @@ def provider(client: openai.OpenAI) -> Iterator[Server]:
 @pytest.fixture
 def connection(client: openai.OpenAI, provider: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connection]:
     """The stages' connection, in a hurry."""
-    for module in (batch_api, remote_files):
-        monkeypatch.setattr(module, "LOOKS", (0, 0.1, 0.2))
+    monkeypatch.setattr(create_once, "PAUSES", (0, 0.1, 0.2))
     monkeypatch.setitem(PROFILES, "local", dataclasses.replace(PROFILES["local"], poll_seconds=(0.02, 0.1)))
     monkeypatch.setenv("FINETUNE_ENGINE_KEY", client.api_key)
     provider.plan = Plan()
@@ -268,7 +267,7 @@ def test_the_same_requests_are_one_batch(client: openai.OpenAI, connection: Conn
     assert list(batch.metadata) == ["finetune_batch"]
     assert [text.split(" ", 2)[2] for text in said] == [
         "created with 20 requests.",
-        "(completed) has 20 answers: adopted, nothing is paid.",
+        "(completed) already has 20 answers; using them. Nothing is paid.",
     ]
     assert {(total, message) for _, total, message in shown} <= {(20, "answers in the batch")}
     for key, body in requests.items():
@@ -339,7 +338,7 @@ def test_ctrl_c_tells_the_way_back(client: openai.OpenAI, connection: Connection
     with pytest.raises(KeyboardInterrupt):
         answer_batch(connection, requests, said.append, interrupt)
     (batch,) = made_of(client, requests)
-    assert said[-1] == f"\nThe batch {batch.id} goes on without us. Come back to it with: dvc repro"
+    assert said[-1] == f"\nBatch {batch.id} keeps running. Get its answers with: dvc repro"
     assert len(answer_batch(connection, requests, said.append, quiet)) == 40
     assert said[-1].startswith(f"Batch {batch.id}")
 
