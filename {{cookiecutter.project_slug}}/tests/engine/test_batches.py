@@ -21,7 +21,7 @@ from faulty import FAULTS, Plan, Server, address, faulty, kill_after, kill_befor
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Provider
 from finetune.core.profiles import PROFILES
-from finetune.engine import batch_queue as engine_batches
+from finetune.engine import batch_runner
 from finetune.engine.embedded import embedded
 from finetune.provider import batch_api, remote_files
 from finetune.provider.batch_api import answer_batch
@@ -166,7 +166,6 @@ def part_of(home: Path, batch_id: str) -> Path:
 
 SERVE = """
 import sys
-from finetune.engine import batches as engine_batches
 from finetune.engine.embedded import embedded
 with embedded() as address:
     print(address.base_url, address.key, flush=True)
@@ -199,7 +198,7 @@ def test_after_a_kill_another_server_asks_for_the_rest_alone(client: openai.Open
 
 
 def test_the_end_of_a_server_loses_nothing(client: openai.OpenAI, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_batches, "IN_FLIGHT", 2)
+    monkeypatch.setattr(batch_runner, "IN_FLIGHT", 2)
     with embedded() as ended_early, openai.OpenAI(base_url=ended_early.base_url, api_key=ended_early.key) as first:
         batch = start_batch(first, [line_of(str(n)) for n in range(200)])
         seen = wait(first, batch.id, begun).request_counts.completed
@@ -369,7 +368,7 @@ def test_what_a_batch_left_open_is_asked_in_another(
     status: str,
 ) -> None:
     """The engine's batches never expire; one that was cancelled is shown as if it had."""
-    monkeypatch.setattr(engine_batches, "IN_FLIGHT", 8)
+    monkeypatch.setattr(batch_runner, "IN_FLIGHT", 8)
     requests = requests_of(status, 60)
     provider.plan = Plan(
         rewrite=lambda call, content: content.replace(b'"status":"cancelled"', f'"status":"{status}"'.encode())

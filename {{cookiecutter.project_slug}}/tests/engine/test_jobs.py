@@ -18,7 +18,7 @@ import torch
 from conftest import adapter_bytes, start_job, wait
 from safetensors.torch import load
 
-from finetune.engine import job_queue
+from finetune.engine import job_queue, worker_launcher
 from finetune.engine.embedded import embedded
 from finetune.engine.store import Store
 
@@ -86,7 +86,7 @@ def whole(client: openai.OpenAI, first: Any) -> list[bytes]:
 def test_a_killed_worker_is_resumed_to_the_same_bytes(
     client: openai.OpenAI, home: Path, whole: list[bytes], monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    monkeypatch.setattr(job_queue, "GRACE", 0.5)
+    monkeypatch.setattr(worker_launcher, "STARTUP_SECONDS", 0.5)
     job = start_job(client, epochs=3, examples=60)
     reached(client, job.id, moment)
     kill_workers(home)
@@ -173,7 +173,7 @@ def test_a_paused_job_may_be_cancelled_but_not_paused_again(
     for call in (client.fine_tuning.jobs.pause, client.fine_tuning.jobs.resume, client.fine_tuning.jobs.cancel):
         with pytest.raises(openai.BadRequestError):
             call(job.id)
-    job_queue.spawn_worker(Store(home))  # as the next job does
+    worker_launcher.start_worker(Store(home))  # as the next job does
     left_alone(home)
     assert not list((home / "jobs").iterdir())
 
@@ -181,7 +181,7 @@ def test_a_paused_job_may_be_cancelled_but_not_paused_again(
 def test_a_job_goes_on_from_a_fine_tuned_model(
     client: openai.OpenAI, home: Path, first: Any, whole: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_queue, "GRACE", 0.5)
+    monkeypatch.setattr(worker_launcher, "STARTUP_SECONDS", 0.5)
     parent = first.fine_tuned_model
     still = {"n_epochs": 1, "learning_rate_multiplier": 1e-9}
     idle = start_job(client, model=parent, method={"type": "supervised", "supervised": {"hyperparameters": still}})
