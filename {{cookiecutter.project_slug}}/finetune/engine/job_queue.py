@@ -11,14 +11,14 @@ from finetune.engine.store import UNFINISHED, Store, new_id
 from finetune.engine.tables import FileRow, JobRow
 from finetune.engine.worker_launcher import start_worker
 
-# Hyperparameters: their limits, and the values of `auto`.
+# The rules of hyperparameters: their limits, and the values of `auto`.
 
-# The largest value of each. Numbers of epochs and examples are at least 1, and the multiplier is above 0.
+# The largest value of each. The smallest of the first two is 1; the multiplier must be above 0.
 LIMITS = {"n_epochs": 50, "batch_size": 256, "learning_rate_multiplier": 1000}
 
 
 def resolve(asked: Mapping[str, float | str], examples: int) -> dict[str, float | str]:
-    """Return the hyperparameters with numbers in place of `auto`, for a training file of so many examples.
+    """Return the hyperparameters with numbers in place of `auto`. `examples` is the length of the training file.
 
     n_epochs: 3, but at least 100 examples seen in all (25 epochs at most) and at most 25,000: OpenAI's own rule, as its
     cookbook states it. batch_size: 8, less for files under 80 examples, so that an epoch has ten steps.

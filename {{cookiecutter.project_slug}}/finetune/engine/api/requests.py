@@ -33,7 +33,7 @@ class CompleteUploadRequest(RequestBody):
     md5: str | None = None
 
 
-class Hyperparameters(RequestBody):
+class AskedHyperparameters(RequestBody):
     """The hyperparameters of a job, each a number or `auto`."""
 
     unknown_code: ClassVar[str] = "unknown_parameter"
@@ -90,13 +90,13 @@ class JobRequest(RequestBody):
     method: Method | None = None
     hyperparameters: dict[str, Any] | None = None
 
-    def asked_hyperparameters(self) -> Hyperparameters:
+    def asked_hyperparameters(self) -> AskedHyperparameters:
         """Return the hyperparameters of the method, else those beside it, which is OpenAI's older form.
 
         Raises ApiError if one of them is wrong.
         """
         of_method = self.method and self.method.supervised and self.method.supervised.hyperparameters
-        return parse_body(Hyperparameters, of_method or self.hyperparameters or {}, "hyperparameters")
+        return parse_body(AskedHyperparameters, of_method or self.hyperparameters or {}, "hyperparameters")
 
 
 class BatchRequest(RequestBody):
