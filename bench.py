@@ -73,9 +73,10 @@ def training_speeds(home: Path) -> tuple[float, float]:
     sys.path.insert(0, str(DEMO))
     import torch
     from finetune.engine import bases
-    from finetune.engine.training import trainer
-    from finetune.engine.training.encoding import IGNORED, encode
-    from finetune.engine.training.frozen_layers import Corpus, Trunk
+    from finetune.engine.training.encoding import IGNORE_INDEX, encode
+    from finetune.engine.training.frozen_layers import PrecomputedDataset, SplitModel
+    from finetune.engine.training.hyperparameters import BASE_LEARNING_RATE, first_trained_layer, lora_config
+    from finetune.engine.training.trainer import JobTrainer
     from peft import get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainingArguments
 
@@ -88,7 +89,7 @@ def training_speeds(home: Path) -> tuple[float, float]:
 
     def padded(batch: list) -> dict:
         longest = max(len(example.input_ids) for example in batch)
-        fill = {"input_ids": 0, "labels": IGNORED}
+        fill = {"input_ids": 0, "labels": IGNORE_INDEX}
         rows = {
             key: [getattr(e, key) + [value] * (longest - len(e.input_ids)) for e in batch]
             for key, value in fill.items()
@@ -99,9 +100,9 @@ def training_speeds(home: Path) -> tuple[float, float]:
     def plain() -> float:
         torch.manual_seed(SEED)
         base = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-        model = get_peft_model(base, trainer.lora(base, trainer.first_layer(base)))
+        model = get_peft_model(base, lora_config(base, first_trained_layer(base)))
         weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(weights, lr=trainer.BASE_RATE, weight_decay=0.0)
+        optimizer = torch.optim.AdamW(weights, lr=BASE_LEARNING_RATE, weight_decay=0.0)
         start = time.monotonic()
         for _ in range(EPOCHS):
             for first in range(0, len(examples), BATCH):
@@ -115,14 +116,14 @@ def training_speeds(home: Path) -> tuple[float, float]:
     def ours() -> float:
         torch.manual_seed(SEED)
         base = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager")
-        first = trainer.first_layer(base)
-        model = get_peft_model(base, trainer.lora(base, first), autocast_adapter_dtype=False)
+        first = first_trained_layer(base)
+        model = get_peft_model(base, lora_config(base, first), autocast_adapter_dtype=False)
         with tempfile.TemporaryDirectory() as work:
             arguments = TrainingArguments(
                 output_dir=work,
                 num_train_epochs=EPOCHS,
                 per_device_train_batch_size=BATCH,
-                learning_rate=trainer.BASE_RATE,
+                learning_rate=BASE_LEARNING_RATE,
                 seed=SEED,
                 bf16=False,
                 save_strategy="no",
@@ -133,8 +134,8 @@ def training_speeds(home: Path) -> tuple[float, float]:
                 use_cpu=True,
             )
             start = time.monotonic()  # the pass that keeps the frozen layers' work is counted
-            corpus = Corpus(Trunk(model.get_base_model(), first, examples), examples)
-            trainer = trainer.JobTrainer(model, arguments, corpus)
+            dataset = PrecomputedDataset(SplitModel(model.get_base_model(), first, examples), examples)
+            trainer = JobTrainer(model, arguments, dataset)
             trainer.remove_callback(PrinterCallback)
             trainer.train()
             return tokens / (time.monotonic() - start)

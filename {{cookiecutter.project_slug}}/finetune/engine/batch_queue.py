@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from finetune.engine import bases
 from finetune.engine.api_errors import ApiError
 from finetune.engine.inference.chat_completions import check_chat, choices_of, completion
-from finetune.engine.inference.generation_types import Answer
+from finetune.engine.inference.generation_types import GeneratedAnswer
 from finetune.engine.inference.generator import Generator
 from finetune.engine.job_queue import check_metadata
 from finetune.engine.store import Row, Store, new_id
@@ -157,7 +157,7 @@ class Batches:
             failed += not is_answer(result)
         asked = requests_in(self.store.file_path(get(self.store, batch_id)["input_file"]))
         left = (request for request in asked if request["custom_id"] not in known)
-        waiting: dict[str, tuple[dict[str, Any], list[Future[Answer]]]] = {}
+        waiting: dict[str, tuple[dict[str, Any], list[Future[GeneratedAnswer]]]] = {}
         with open(part, "ab") as out:
             while not self.closing:
                 if get(self.store, batch_id)["status"] == "in_progress":
@@ -180,9 +180,9 @@ class Batches:
                 self.store.execute(counts, completed, failed, batch_id)
         return False
 
-    def _ask(self, request: dict[str, Any]) -> "list[Future[Answer]]":
+    def _ask(self, request: dict[str, Any]) -> "list[Future[GeneratedAnswer]]":
         """The choices to come; `answered` hears of each."""
-        futures: list[Future[Answer]] = []
+        futures: list[Future[GeneratedAnswer]] = []
         try:
             check_chat(request["body"])
             futures = [self.generator.submit(choice) for choice in choices_of(request["body"])]
@@ -195,7 +195,7 @@ class Batches:
         return futures
 
 
-def result_of(custom_id: str, body: dict[str, Any], futures: "list[Future[Answer]]") -> dict[str, Any]:
+def result_of(custom_id: str, body: dict[str, Any], futures: "list[Future[GeneratedAnswer]]") -> dict[str, Any]:
     """The line of the output or the error file for a request whose choices are there."""
     status = 200
     try:

@@ -1,6 +1,6 @@
-"""A base made on the spot: two layers and a small vocabulary, so that a fine-tune takes seconds.
+"""Make a tiny base: two layers and a small vocabulary, so that a fine-tune takes seconds.
 
-Run as: python tests/engine/tiny.py FOLDER
+Run it with: python tests/engine/tiny.py FOLDER
 """
 
 import sys
@@ -11,7 +11,7 @@ TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
 
 def make_tiny_base(folder: Path, heads: int = 4, shared_by: int = 2, width: int = 16) -> None:
-    """Write a randomly initialised model, always the same, with a byte-level tokenizer and a chat template."""
+    """Write a model with random weights of a fixed seed, a byte-level tokenizer and a chat template."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast

@@ -4,7 +4,7 @@ import time
 from typing import Any, cast
 
 from finetune.engine.api_errors import ApiError
-from finetune.engine.inference.generation_types import Answer, Request, Token
+from finetune.engine.inference.generation_types import GeneratedAnswer, GeneratedToken, GenerationRequest
 from finetune.engine.store import new_id
 
 IGNORED_CHAT_KEYS = {"user", "store", "metadata", "service_tier", "prompt_cache_key", "safety_identifier"}
@@ -51,14 +51,14 @@ def check_chat(body: dict[str, Any]) -> None:
         raise ApiError(400, "'stop' is a text or up to four.", "invalid_value", "stop")
 
 
-def choices_of(body: dict[str, Any]) -> list[Request]:
+def choices_of(body: dict[str, Any]) -> list[GenerationRequest]:
     """One request to the generator per choice; without a seed, each call draws anew."""
     seed = body.get("seed")
     first_seed = time.time_ns() if seed is None else seed
     top_logprobs = (body.get("top_logprobs") or 0) if body.get("logprobs") else None
     stop = body.get("stop") or ()
     return [
-        Request(
+        GenerationRequest(
             model=body["model"],
             messages=body["messages"],
             max_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
@@ -72,10 +72,10 @@ def choices_of(body: dict[str, Any]) -> list[Request]:
     ]
 
 
-def completion(model: str, answers: list[Answer], logprobs: bool) -> dict[str, Any]:
+def completion(model: str, answers: list[GeneratedAnswer], logprobs: bool) -> dict[str, Any]:
     """The chat completion object of one or more answers to the same prompt."""
 
-    def logprob(token: Token) -> dict[str, Any]:
+    def logprob(token: GeneratedToken) -> dict[str, Any]:
         return {"token": token.text, "logprob": token.logprob, "bytes": list(token.raw)}
 
     prompt_tokens = answers[0].prompt_tokens
