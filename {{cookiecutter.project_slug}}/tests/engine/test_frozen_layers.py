@@ -53,7 +53,7 @@ def alone(split_model: SplitModel) -> tuple[torch.Tensor, torch.Tensor]:
 
 def gradients(split_model: SplitModel, logits: torch.Tensor, targets: torch.Tensor) -> list[torch.Tensor]:
     split_model.model.zero_grad()
-    torch.nn.functional.cross_entropy(logits, targets).backward()
+    torch.nn.functional.cross_entropy(logits, targets).backward()  # type: ignore[no-untyped-call]
     return [weight.grad.clone() for weight in split_model.model.parameters() if weight.grad is not None]
 
 

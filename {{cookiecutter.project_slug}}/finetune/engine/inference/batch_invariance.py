@@ -1,4 +1,4 @@
-"""Find how many rows a matrix product may have, so that each row gets the same bits whatever the other rows are."""
+"""Find how many rows a matrix product may have for each row to get the same bits among any other rows."""
 
 from typing import TYPE_CHECKING
 

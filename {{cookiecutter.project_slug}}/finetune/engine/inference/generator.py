@@ -1,7 +1,7 @@
 """Answer requests with a base or a fine-tuned model, many at a time, each with the same bits as if it were alone.
 
-Floating-point sums depend on the shapes of the matrices, so a request is always computed in the same shapes, whatever
-requests share its batch:
+Floating-point sums depend on the shapes of the matrices, so a request is always computed in the same shapes, with any
+other requests in its batch:
 - A conversation's prefix (its system prompt) is computed once, alone, and cached for all requests that begin with it.
 - The suffix (the rest of the prompt) is padded to a length that depends on its own length alone, and prefilled with
   others of that length, at most MAX_PREFILL_TOKENS at a time. For decoding it is padded to a coarser length; requests

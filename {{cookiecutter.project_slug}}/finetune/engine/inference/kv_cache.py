@@ -11,11 +11,11 @@ def preallocated_cache(cache: Cache, rows: int, length: int, capacity: int) -> C
     return Cache(layers=[PreallocatedLayer(layer, rows, length, capacity) for layer in cache.layers])
 
 
-class PreallocatedLayer(DynamicLayer):
+class PreallocatedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """A layer whose `keys` and `values` are the filled part of two `buffers`, each (rows, heads, capacity, width)."""
 
     def __init__(self, like: Any, rows: int, length: int, capacity: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.lazy_initialization(like.keys, like.values)
         shapes = [(part, (rows, part.shape[1], capacity, part.shape[3])) for part in (like.keys, like.values)]
         self.buffers: list[torch.Tensor] = [part.new_empty(shape) for part, shape in shapes]

@@ -32,13 +32,14 @@ class LoadedModel:
         from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils import logging
 
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
+        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         torch.set_num_threads(min(MAX_THREADS, 1 << (torch.get_num_threads().bit_length() - 1)))
         dtype = getattr(torch, bases.best_dtype())
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        self.base: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        self.base: Any = model.eval()  # type: ignore[no-untyped-call]
         self.base.to(torch.device(device))
         self.model = self.base  # from the first adapter on, PEFT's model around it
         # The last position of each row is not a contiguous slice; PyTorch may then copy the vocabulary for each row.

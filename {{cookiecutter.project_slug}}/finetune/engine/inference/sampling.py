@@ -97,5 +97,5 @@ def token_bytes(tokenizer: Any, token: int, text: str) -> bytes:
         return text.encode()
     if match := re.fullmatch("<0x([0-9A-F]{2})>", piece):  # SentencePiece's form
         return bytes([int(match[1], 16)])
-    letters = {letter: byte for byte, letter in bytes_to_unicode().items()}
+    letters = {letter: byte for byte, letter in bytes_to_unicode().items()}  # type: ignore[no-untyped-call]
     return bytes(letters[letter] for letter in piece) if all(letter in letters for letter in piece) else text.encode()

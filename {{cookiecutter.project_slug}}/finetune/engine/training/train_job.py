@@ -31,8 +31,8 @@ from finetune.engine.training.trainer import JobTrainer
 MAX_MICRO_BATCH = 16  # examples; larger batches are accumulated from equal parts of at most this size
 MAX_EAGER_TOKENS = 512  # of the longest example, for eager attention
 
-logging.set_verbosity_error()
-logging.disable_progress_bar()
+logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def train_job(store: Store, job: Row) -> None:

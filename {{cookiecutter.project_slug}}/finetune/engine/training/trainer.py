@@ -17,7 +17,12 @@ class JobTrainer(Trainer):
     def __init__(self, model: PeftModel, arguments: TrainingArguments, dataset: PrecomputedDataset) -> None:
         self.split_model, self.token_metrics = dataset.split_model, TokenMetrics()
         indexes = list(range(len(dataset.examples)))
-        super().__init__(model=model, args=arguments, train_dataset=indexes, data_collator=dataset.batch)
+        super().__init__(
+            model=model,
+            args=arguments,
+            train_dataset=indexes,
+            data_collator=dataset.batch,  # type: ignore[arg-type]  # a TypedDict is a dict
+        )
         self.model_accepts_loss_kwargs = True  # then the parts of an accumulated batch are weighted by their tokens
 
     def compute_loss(
