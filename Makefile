@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 TEMPLATE := {{cookiecutter.project_slug}}
-# Never `.`: a cache in the template folder would be copied into projects.
+# Not `.`: a cache in the template folder would be copied into projects.
 OWN := hooks tests bench
 DEMO := demo/my-fine-tune
 GIT := git -c user.name=demo -c user.email=demo@example.com

@@ -35,13 +35,13 @@ def load_base(folder: Path, **options: str) -> Any:
 def pad(examples: list[Any]) -> dict[str, Any]:
     """Return a batch of tensors (examples, tokens of the longest), padded at the end."""
     import torch
-    from finetune.engine.training.encoding import IGNORED
+    from finetune.engine.training.encoding import IGNORE_INDEX
 
     longest = max(len(example.input_ids) for example in examples)
     missing = [longest - len(example.input_ids) for example in examples]
     batch = {
         "input_ids": [e.input_ids + [0] * n for e, n in zip(examples, missing, strict=True)],
-        "labels": [e.labels + [IGNORED] * n for e, n in zip(examples, missing, strict=True)],
+        "labels": [e.labels + [IGNORE_INDEX] * n for e, n in zip(examples, missing, strict=True)],
         "attention_mask": [[1] * (longest - n) + [0] * n for n in missing],
     }
     return {key: torch.tensor(rows) for key, rows in batch.items()}
@@ -50,13 +50,13 @@ def pad(examples: list[Any]) -> dict[str, Any]:
 def time_plain_loop(folder: Path, examples: list[Any]) -> float:
     """Return the seconds that a plain loop takes."""
     import torch
-    from finetune.engine.training.trainer import BASE_RATE, first_layer, lora
+    from finetune.engine.training.hyperparameters import BASE_LEARNING_RATE, first_trained_layer, lora_config
     from peft import get_peft_model
 
     base = load_base(folder)
-    model = get_peft_model(base, lora(base, first_layer(base)))
+    model = get_peft_model(base, lora_config(base, first_trained_layer(base)))
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=BASE_RATE, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(weights, lr=BASE_LEARNING_RATE, weight_decay=0.0)
     start = time.monotonic()
     for _ in range(EPOCHS):
         for first in range(0, len(examples), BATCH):
@@ -70,20 +70,21 @@ def time_plain_loop(folder: Path, examples: list[Any]) -> float:
 
 def time_engine(folder: Path, examples: list[Any]) -> float:
     """Return the seconds that the engine's trainer takes, with the pass that precomputes the frozen layers' output."""
-    from finetune.engine.training.frozen_layers import Corpus, Trunk
-    from finetune.engine.training.trainer import BASE_RATE, JobTrainer, first_layer, lora
+    from finetune.engine.training.frozen_layers import PrecomputedDataset, SplitModel
+    from finetune.engine.training.hyperparameters import BASE_LEARNING_RATE, first_trained_layer, lora_config
+    from finetune.engine.training.trainer import JobTrainer
     from peft import get_peft_model
     from transformers import PrinterCallback, TrainingArguments
 
     base = load_base(folder, attn_implementation="eager")
-    first = first_layer(base)
-    model = get_peft_model(base, lora(base, first), autocast_adapter_dtype=False)
+    first = first_trained_layer(base)
+    model = get_peft_model(base, lora_config(base, first), autocast_adapter_dtype=False)
     with tempfile.TemporaryDirectory() as work:
         arguments = TrainingArguments(
             output_dir=work,
             num_train_epochs=EPOCHS,
             per_device_train_batch_size=BATCH,
-            learning_rate=BASE_RATE,
+            learning_rate=BASE_LEARNING_RATE,
             seed=SEED,
             bf16=False,
             save_strategy="no",
@@ -94,7 +95,8 @@ def time_engine(folder: Path, examples: list[Any]) -> float:
             use_cpu=True,
         )
         start = time.monotonic()
-        trainer = JobTrainer(model, arguments, Corpus(Trunk(model.get_base_model(), first, examples), examples))
+        split_model = SplitModel(model.get_base_model(), first, examples)
+        trainer = JobTrainer(model, arguments, PrecomputedDataset(split_model, examples))
         trainer.remove_callback(PrinterCallback)
         trainer.train()
         return time.monotonic() - start

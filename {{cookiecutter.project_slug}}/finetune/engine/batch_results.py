@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 from finetune.engine.api_errors import ApiError, ErrorEnvelope, internal_error
 from finetune.engine.batch_queue import results_path, set_status
 from finetune.engine.inference.chat_completions import ChatCompletion, Usage, completion
-from finetune.engine.inference.generation_types import Answer
+from finetune.engine.inference.generation_types import GeneratedAnswer
 from finetune.engine.store import Store, new_id
 
 
@@ -30,7 +30,7 @@ class Result(TypedDict):
     error: None
 
 
-def make_result(custom_id: str, model: str, logprobs: bool, choices: "Sequence[Future[Answer]]") -> Result:
+def make_result(custom_id: str, model: str, logprobs: bool, choices: "Sequence[Future[GeneratedAnswer]]") -> Result:
     """Return the result of a request whose choices are all done."""
     response: Response
     try:

@@ -22,7 +22,7 @@ from finetune.engine.batch_input import BatchLine, check_input, read_requests
 from finetune.engine.batch_queue import UNFINISHED, BatchError
 from finetune.engine.batch_results import answer_of, finish, make_result, read_results
 from finetune.engine.inference.chat_request import ChatRequest, generation_requests
-from finetune.engine.inference.generation_types import Answer
+from finetune.engine.inference.generation_types import GeneratedAnswer
 from finetune.engine.inference.generator import Generator
 from finetune.engine.request_body import parse_body
 from finetune.engine.store import Store
@@ -37,7 +37,7 @@ class Waiting:
 
     model: str
     logprobs: bool
-    choices: "Sequence[Future[Answer]]"
+    choices: "Sequence[Future[GeneratedAnswer]]"
 
     def done(self) -> bool:
         return all(choice.done() for choice in self.choices)
@@ -156,7 +156,7 @@ class BatchRunner:
             choices = [self.generator.submit(choice) for choice in generation_requests(chat)]
             waiting = Waiting(chat.model, bool(chat.logprobs), choices)
         except ApiError as error:
-            refused: Future[Answer] = Future()
+            refused: Future[GeneratedAnswer] = Future()
             refused.set_exception(error)
             waiting = Waiting(request.body["model"], False, [refused])
         answered = self.answered

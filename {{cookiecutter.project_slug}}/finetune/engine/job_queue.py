@@ -11,30 +11,6 @@ from finetune.engine.store import UNFINISHED, Store, new_id
 from finetune.engine.tables import FileRow, JobRow
 from finetune.engine.worker_launcher import start_worker
 
-# The rules of hyperparameters: their limits, and the values of `auto`.
-
-# The largest value of each. The smallest of the first two is 1; the multiplier must be above 0.
-LIMITS = {"n_epochs": 50, "batch_size": 256, "learning_rate_multiplier": 1000}
-
-
-def resolve(asked: Mapping[str, float | str], examples: int) -> dict[str, float | str]:
-    """Return the hyperparameters with numbers in place of `auto`. `examples` is the length of the training file.
-
-    n_epochs: 3, but at least 100 examples seen in all (25 epochs at most) and at most 25,000: OpenAI's own rule, as its
-    cookbook states it. batch_size: 8, less for files under 80 examples, so that an epoch has ten steps.
-    learning_rate_multiplier: 1, which stands for the rate in `trainer.py`.
-    """
-    epochs = 3
-    if examples * epochs < 100:
-        epochs = min(25, 100 // examples)
-    elif examples * epochs > 25_000:
-        epochs = max(1, 25_000 // examples)
-    auto = {"n_epochs": epochs, "batch_size": max(1, min(8, examples // 10)), "learning_rate_multiplier": 1.0}
-    return {key: auto[key] if value == "auto" else value for key, value in asked.items()}
-
-
-# Jobs
-
 
 def create(
     store: Store,
@@ -49,7 +25,7 @@ def create(
 ) -> JobRow:
     """Create a job in `validating_files` and start a worker. Without a seed, the job gets a random one.
 
-    `hyperparameters` are the three of LIMITS, each a number or "auto".
+    `hyperparameters` are those of `training.hyperparameters.LIMITS`, each a number or "auto".
     Raises ApiError for a model that cannot be trained, and for a file that is missing or has another purpose.
     """
     parent = check_model(store, model)

@@ -12,9 +12,7 @@ from typing import Any
 
 import platformdirs
 
-from finetune.engine.tables import JOBS, SCHEMA, FileRow, JobRow, Row
-
-__all__ = ["UNFINISHED", "Row", "Store", "default_home", "new_id"]
+from finetune.engine.tables import JOBS, SCHEMA, FileRow, JobRow
 
 UNFINISHED = ("validating_files", "queued", "running")  # statuses of jobs that need a worker
 

@@ -4,8 +4,6 @@ A column whose comment says JSON holds JSON as text. Times are Unix seconds. `n`
 in which they were added.
 """
 
-from typing import Any
-
 from typing_extensions import TypedDict
 
 SCHEMA = """
@@ -38,8 +36,6 @@ CREATE TABLE IF NOT EXISTS notes (key TEXT PRIMARY KEY, value REAL);
 """
 # Jobs with their `base`, which differs from `model` where a job continues from a fine-tuned model.
 JOBS = "SELECT jobs.*, COALESCE(parents.base, model) AS base FROM jobs LEFT JOIN parents ON parents.job = jobs.id"
-
-Row = Any  # a row of any query, as a dictionary of its columns; prefer the types below
 
 
 class FileRow(TypedDict):

@@ -17,10 +17,10 @@ def serve(path: str) -> None:
     from finetune.engine import before_torch
 
     before_torch(Path(path).parent)
-    import finetune.engine.training.trainer
+    import finetune.engine.training.train_job
     from finetune.engine.training import worker
 
-    assert finetune.engine.training.trainer
+    assert finetune.engine.training.train_job
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)

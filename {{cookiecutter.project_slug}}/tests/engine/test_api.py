@@ -18,7 +18,7 @@ from conftest import start_job, training_lines, wait
 from finetune.core.params import Params, Provider
 from finetune.core.paths import PREPARED
 from finetune.engine.api_errors import ApiError
-from finetune.engine.inference.generation_types import Request
+from finetune.engine.inference.generation_types import GenerationRequest
 from finetune.engine.inference.generator import Generator
 from finetune.engine.store import Store
 from finetune.stages import upload
@@ -320,12 +320,12 @@ def test_a_request_that_waits_for_a_deleted_model_is_refused_and_others_are_answ
     client: openai.OpenAI, home: Path
 ) -> None:
     name = wait(client, start_job(client).id).fine_tuned_model
-    requests = [Request(m, [{"role": "user", "content": "a"}], 2, 0, 1, 0, (), None) for m in (name, "tiny")]
+    requests = [GenerationRequest(m, [{"role": "user", "content": "a"}], 2, 0, 1, 0, (), None) for m in (name, "tiny")]
     generator = Generator(Store(home))
     try:
         admit = generator._admit
 
-        def admit_and_delete(request: Request, future: Any) -> None:
+        def admit_and_delete(request: GenerationRequest, future: Any) -> None:
             admit(request, future)
             if request.model == name:
                 client.models.delete(name)

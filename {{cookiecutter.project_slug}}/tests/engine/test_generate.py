@@ -1,5 +1,6 @@
-"""Answers and masks: the same bits in any company, and a loss on what the assistant says alone."""
+"""Generation gives the same bits alone and in any batch; labels are on the assistant's turns only."""
 
+import json
 import random
 import shutil
 from collections import Counter
@@ -14,12 +15,14 @@ from tiny import make_tiny_base
 
 from finetune.engine import bases
 from finetune.engine.api_errors import JobError
-from finetune.engine.inference.generation_types import Answer, Request
+from finetune.engine.chat_template import Message, render
+from finetune.engine.inference.generation_types import GeneratedAnswer, GenerationRequest
 from finetune.engine.inference.generator import Generator
-from finetune.engine.inference.loaded_model import Loaded
-from finetune.engine.inference.sampling import drawn
+from finetune.engine.inference.loaded_model import LoadedModel
+from finetune.engine.inference.sampling import sample_token
 from finetune.engine.store import Store
-from finetune.engine.training.encoding import IGNORED, encode, render
+from finetune.engine.training.encoding import IGNORE_INDEX, encode, encode_file
+from finetune.engine.training.training_file import InvalidExample
 
 
 @pytest.fixture
@@ -31,7 +34,7 @@ def generator(home: Path) -> Iterator[Generator]:
 
 @pytest.fixture(scope="module")
 def wide(client: openai.OpenAI, home: Path) -> tuple[str, str]:
-    """A base of SmolLM2's shapes: its sums come out otherwise in others; and a fine-tune of it."""
+    """A base with SmolLM2's shapes, whose sums depend on the size of a batch, and a fine-tuned model of it."""
     make_tiny_base(home / "bases" / "wide", heads=9, shared_by=3, width=64)
     return "wide", str(wait(client, start_job(client, model="wide").id).fine_tuned_model)
 
@@ -41,14 +44,14 @@ def test_an_answer_is_the_same_alone_and_in_any_batch(
     generator: Generator, wide: tuple[str, str], monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
     monkeypatch.setattr(bases, "best_dtype", lambda: dtype)
-    monkeypatch.setattr("finetune.engine.inference.generator.LONGEST", 500)  # of the lengths below, one is over it
+    monkeypatch.setattr("finetune.engine.inference.generator.MAX_BATCHED_TOKENS", 500)  # one length below is over it
     base, tuned = wide
     draw = random.Random(0)
-    openings: list[list[dict[str, Any]]] = [[], [{"role": "system", "content": "be brief"}]]
+    system_prompts: list[list[Message]] = [[], [{"role": "system", "content": "be brief"}]]
     requests = [
-        Request(
+        GenerationRequest(
             model,
-            [*opening, {"role": "user", "content": "x" * draw.choice([draw.randint(1, 70), 400])}],
+            [*system, {"role": "user", "content": "x" * draw.choice([draw.randint(1, 70), 400])}],
             draw.randint(1, 6),
             temperature,
             top_p,
@@ -57,11 +60,11 @@ def test_an_answer_is_the_same_alone_and_in_any_batch(
             2,
         )
         for n in range(8)
-        for opening in openings
+        for system in system_prompts
         for model, temperature, top_p in ((base, 0, 1), (tuned, 0, 1), (tuned, 1.0, 1), (tuned, 1.0, 0.5))
     ]
 
-    def answers(order: list[Request]) -> dict[int, Answer]:
+    def answers(order: list[GenerationRequest]) -> dict[int, GeneratedAnswer]:
         futures = [(id(request), generator.submit(request)) for request in order]
         return {key: future.result(timeout=60) for key, future in futures}
 
@@ -72,13 +75,15 @@ def test_an_answer_is_the_same_alone_and_in_any_batch(
     assert len({answer.text for answer in alone.values()}) > 5
 
 
-@pytest.mark.parametrize("mixing", ["by place", "by company"])
-def test_where_rows_mix_each_request_runs_alone(home: Path, monkeypatch: pytest.MonkeyPatch, mixing: str) -> None:
+@pytest.mark.parametrize("influence", ["place", "other rows"])
+def test_no_size_is_invariant_if_place_or_other_rows_change_a_row(
+    home: Path, monkeypatch: pytest.MonkeyPatch, influence: str
+) -> None:
     import torch
 
     def linear(states: Any, weight: Any) -> Any:
         results = whole(states, weight)
-        if mixing == "by place":
+        if influence == "place":
             results[-1] *= 1.01
         else:
             results += results[0] / 100
@@ -86,11 +91,11 @@ def test_where_rows_mix_each_request_runs_alone(home: Path, monkeypatch: pytest.
 
     whole = torch.nn.functional.linear
     monkeypatch.setattr(torch.nn.functional, "linear", linear)
-    assert not Loaded(home / "bases" / "tiny").sizes
+    assert not LoadedModel(home / "bases" / "tiny").invariant_sizes
 
 
 @pytest.mark.parametrize("value", ["nan", "inf"])
-def test_a_broken_model_is_refused_by_name(client: openai.OpenAI, home: Path, value: str) -> None:
+def test_an_error_names_the_model_whose_logits_are_not_finite(client: openai.OpenAI, home: Path, value: str) -> None:
     from transformers import AutoModelForCausalLM
 
     folder = home / "bases" / f"broken-{value}"
@@ -105,7 +110,7 @@ def test_a_broken_model_is_refused_by_name(client: openai.OpenAI, home: Path, va
         assert refused.value.type == "server_error"
 
 
-def test_the_time_that_an_answer_took_is_told(client: openai.OpenAI) -> None:
+def test_a_response_header_has_the_time_that_the_answer_took(client: openai.OpenAI) -> None:
     raw = client.chat.completions.with_raw_response.create(
         model="tiny", messages=[{"role": "user", "content": "a"}], max_tokens=20, n=2
     )
@@ -121,34 +126,34 @@ def test_the_time_that_an_answer_took_is_told(client: openai.OpenAI) -> None:
         (1, 0, [0, 1, 0, 0]),
     ],
 )
-def test_tokens_are_drawn_as_often_as_they_are_likely(temperature: float, top_p: float, expected: list[float]) -> None:
+def test_tokens_are_sampled_with_their_probabilities(temperature: float, top_p: float, expected: list[float]) -> None:
     import torch
 
     scores = torch.tensor([0.15, 0.5, 0.05, 0.3]).log()
     source = torch.Generator().manual_seed(0)
-    counts = Counter(drawn(scores, temperature, top_p, source) for _ in range(4000))
+    counts = Counter(sample_token(scores, temperature, top_p, source) for _ in range(4000))
     assert [counts[token] / 4000 for token in range(4)] == pytest.approx(expected, abs=0.03)
     assert all(not counts[token] for token in range(4) if expected[token] == 0)
 
 
-def test_a_kept_opening_changes_no_answer(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same conversation with its system prompt computed apart, and with all of it in one piece."""
-    messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "what?"}]
-    request = Request("tiny", messages, 5, 0, 1, 0, (), 2)
-    apart = generator.submit(request).result(timeout=60)
-    monkeypatch.setattr("finetune.engine.inference.generator.opening_of", lambda *_: ())
+def test_a_cached_prefix_changes_no_answer(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same conversation with its system prompt computed separately, and computed as a whole."""
+    messages: list[Message] = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "what?"}]
+    request = GenerationRequest("tiny", messages, 5, 0, 1, 0, (), 2)
+    separate = generator.submit(request).result(timeout=60)
+    monkeypatch.setattr("finetune.engine.inference.generator.prompt_prefix", lambda *_: ())
     whole = generator.submit(request).result(timeout=60)
-    assert (apart.text, apart.prompt_tokens) == (whole.text, whole.prompt_tokens)
-    for one, other in zip(apart.tokens, whole.tokens, strict=True):
+    assert (separate.text, separate.prompt_tokens) == (whole.text, whole.prompt_tokens)
+    for one, other in zip(separate.tokens, whole.tokens, strict=True):
         assert one.logprob == pytest.approx(other.logprob, abs=0.05)
 
 
 @pytest.mark.parametrize("kind", ["Mistral", "Gemma2"])
 @pytest.mark.parametrize("system", ["be brief", ""], ids=["system", "no system"])
-def test_bases_with_a_sliding_window_answer_as_in_transformers(
+def test_bases_with_a_sliding_window_answer_as_transformers_generate(
     generator: Generator, home: Path, monkeypatch: pytest.MonkeyPatch, kind: str, system: str
 ) -> None:
-    """A window shorter than the prompt's padding, and (Gemma2) a base that has no fused attention."""
+    """The window is shorter than the prompt's padding; Gemma2 has no fused attention."""
     import torch
     import transformers
 
@@ -166,15 +171,18 @@ def test_bases_with_a_sliding_window_answer_as_in_transformers(
     model: Any = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
     model.save_pretrained(folder)
     for length in (3, 60):
-        messages = [{"role": "system", "content": system}] * bool(system) + [{"role": "user", "content": "x" * length}]
-        answer = generator.submit(Request(kind, messages, 6, 0, 1, 0, (), 1)).result(timeout=60)
-        ids = torch.tensor([render(tokenizer, messages, prompt=True)])
-        made = model.generate(ids, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :]
-        assert answer.text == tokenizer.decode(made, skip_special_tokens=True)
+        messages: list[Message] = [{"role": "user", "content": "x" * length}]
+        if system:
+            messages.insert(0, {"role": "system", "content": system})
+        request = GenerationRequest(kind, messages, 6, 0, 1, 0, (), 1)
+        answer = generator.submit(request).result(timeout=60)
+        ids = torch.tensor([render(tokenizer, messages, add_generation_prompt=True)])
+        generated = model.generate(ids, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :]
+        assert answer.text == tokenizer.decode(generated, skip_special_tokens=True)
 
 
 class Characters:
-    """A tokenizer of one token per character, with a template in ChatML's manner."""
+    """A tokenizer with one token per character and a chat template similar to ChatML."""
 
     eos_token_id = ord("E")
 
@@ -189,7 +197,7 @@ class Characters:
         return {"input_ids": [ord(character) for character in text]}
 
 
-CONVERSATION: list[dict[str, Any]] = [
+CONVERSATION: list[Message] = [
     {"role": "user", "content": "hi"},
     {"role": "assistant", "content": "no", "weight": 0},
     {"role": "user", "content": "and"},
@@ -198,16 +206,21 @@ CONVERSATION: list[dict[str, Any]] = [
 
 
 def test_labels_are_on_trained_turns_and_the_end_of_turn() -> None:
-    done = encode(Characters(), CONVERSATION, 100)
-    assert "".join(map(chr, done.input_ids)) == "u:hiE\na:noE\nu:andE\na:yesE\n"
-    assert "".join("." if label == IGNORED else chr(label) for label in done.labels) == "." * 21 + "yesE."
+    encoded = encode(Characters(), CONVERSATION, 100)
+    assert "".join(map(chr, encoded.input_ids)) == "u:hiE\na:noE\nu:andE\na:yesE\n"
+    assert "".join("." if label == IGNORE_INDEX else chr(label) for label in encoded.labels) == "." * 21 + "yesE."
 
 
 def test_a_template_that_rewrites_turns_is_refused() -> None:
-    with pytest.raises(JobError, match="rewrites earlier turns"):
+    with pytest.raises(InvalidExample, match="rewrites earlier turns"):
         encode(Characters(rewrite=True), CONVERSATION, 100)
 
 
-def test_an_example_over_the_context_is_refused_not_cut() -> None:
-    with pytest.raises(JobError, match="has 26 tokens, over the base's 25"):
-        encode(Characters(), CONVERSATION, 25)
+def test_an_example_over_the_context_length_is_refused_with_its_line(tmp_path: Path) -> None:
+    short: list[Message] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    path = tmp_path / "valid.jsonl"
+    path.write_text("".join(json.dumps({"messages": m}) + "\n" for m in (short, CONVERSATION)), encoding="utf-8")
+    assert len(encode_file(Characters(), path, 26, "validation_file")) == 2
+    with pytest.raises(JobError, match=r"^Example 2 has 26 tokens; .* at most 25\. \(line 2\)$") as caught:
+        encode_file(Characters(), path, 25, "validation_file")
+    assert (caught.value.code, caught.value.param) == ("invalid_training_file", "validation_file")

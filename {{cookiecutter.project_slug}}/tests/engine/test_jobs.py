@@ -18,9 +18,10 @@ import torch
 from conftest import adapter_bytes, start_job, wait
 from safetensors.torch import load
 
-from finetune.engine import job_queue, worker_launcher
+from finetune.engine import worker_launcher
 from finetune.engine.embedded import embedded
 from finetune.engine.store import Store
+from finetune.engine.training import hyperparameters
 
 pytestmark = pytest.mark.usefixtures("forked_workers")
 
@@ -296,9 +297,9 @@ def test_the_database_is_in_wal_mode(client: openai.OpenAI, home: Path) -> None:
 )
 def test_auto_follows_its_rule(examples: int, epochs: int, batch: int) -> None:
     auto = dict.fromkeys(("n_epochs", "batch_size", "learning_rate_multiplier"), "auto")
-    assert job_queue.resolve(auto, examples) == {
+    assert hyperparameters.resolve(auto, examples) == {
         "n_epochs": epochs,
         "batch_size": batch,
         "learning_rate_multiplier": 1.0,
     }
-    assert job_queue.resolve({**auto, "n_epochs": 7}, examples)["n_epochs"] == 7
+    assert hyperparameters.resolve({**auto, "n_epochs": 7}, examples)["n_epochs"] == 7

@@ -1,6 +1,6 @@
-"""A base made on the spot: two layers and a small vocabulary, so that a fine-tune takes seconds.
+"""Make a tiny base: two layers and a small vocabulary, so that a fine-tune takes seconds.
 
-Run as: python tests/engine/tiny.py FOLDER
+Run it with: python tests/engine/tiny.py FOLDER
 """
 
 import sys
@@ -11,7 +11,7 @@ TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
 
 def make_tiny_base(folder: Path, heads: int = 4, shared_by: int = 2, width: int = 16) -> None:
-    """Write a randomly initialised model, always the same, with a byte-level tokenizer and a chat template."""
+    """Write a model with random weights of a fixed seed, a byte-level tokenizer and a chat template."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -22,7 +22,7 @@ def make_tiny_base(folder: Path, heads: int = 4, shared_by: int = 2, width: int 
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(
+    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|im_end|>", bos_token="<|im_start|>"
     )
     fast.chat_template = TEMPLATE.read_text(encoding="utf-8")

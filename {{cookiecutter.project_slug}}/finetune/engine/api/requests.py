@@ -4,8 +4,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from finetune.engine.job_queue import LIMITS
 from finetune.engine.request_body import Metadata, RequestBody, parse_body
+from finetune.engine.training.hyperparameters import LIMITS
 from finetune.engine.uploads import MAX_UPLOAD, Purpose
 
 

@@ -1,43 +1,50 @@
-"""How many rows a matrix product may have, for each row to come out in the same bits whatever the others are."""
+"""Find how many rows a matrix product may have for each row to get the same bits among any other rows."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-# By threads of a power of two these divide evenly into the blocks of every kernel met so far.
-SIZES = (4, 8, 16, 24, 32, 48, 64, 96, 192)
-DRAWS = 3  # of rows and their order, for each size
+if TYPE_CHECKING:
+    import torch
+
+# Row counts to test. With a power of two of threads, they divide evenly into the blocks of every kernel seen so far.
+CANDIDATE_SIZES = (4, 8, 16, 24, 32, 48, 64, 96, 192)
+SAMPLES = 3  # of rows and their order, for each size
 
 
-def exact_sizes(weight: Any, most: int) -> set[int]:
-    """Those of SIZES, up to `most`, whose products with a weight of this shape give a row the same bits as `most` rows
-    do, at any place and among any others."""
+def batch_invariant_sizes(weight: "torch.Tensor", max_rows: int) -> set[int]:
+    """Return those of CANDIDATE_SIZES, up to `max_rows`, that give a row the same bits as a product of `max_rows` does.
+
+    The row may be at any place and among any other rows; `weight` stands for all weights of its shape.
+    """
     import torch
 
     random = torch.Generator().manual_seed(0)
-    states, weight = revealing(most, weight, random)
+    states, weight = rounding_sensitive_factors(max_rows, weight, random)
     with torch.inference_mode():
         whole = torch.nn.functional.linear(states, weight)
 
-        def agrees(size: int) -> bool:
-            orders = [torch.randperm(most, generator=random)[:size] for _ in range(DRAWS)]
-            return all(torch.equal(torch.nn.functional.linear(states[some], weight), whole[some]) for some in orders)
+        def is_invariant(size: int) -> bool:
+            orders = [torch.randperm(max_rows, generator=random)[:size] for _ in range(SAMPLES)]
+            return all(torch.equal(torch.nn.functional.linear(states[rows], weight), whole[rows]) for rows in orders)
 
-        return {size for size in SIZES if size <= most and agrees(size)}
+        return {size for size in CANDIDATE_SIZES if size <= max_rows and is_invariant(size)}
 
 
-def revealing(rows: int, weight: Any, random: Any) -> tuple[Any, Any]:
-    """States (rows, inputs), and a weight like the given one, whose products are sums of pairs that cancel out.
+def rounding_sensitive_factors(
+    rows: int, weight: "torch.Tensor", random: "torch.Generator"
+) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Return states (rows, inputs) and a weight of the given shape, whose products are sums of pairs that cancel out.
 
-    What is left of such a sum is its rounding alone, which depends on the order of its terms: so two kernels that add
-    up differently show it in nearly every number, and not, as with common figures in bfloat16, in one of thousands.
+    What is left of such a sum is only its rounding error, which depends on the order of its terms. So two kernels that
+    add in different orders differ in nearly every number; with ordinary numbers in bfloat16, in one of thousands.
     """
     import torch
 
     outputs, inputs = weight.shape
     order = torch.randperm(inputs // 2, generator=random)
 
-    def doubled(count: int, sign: int) -> Any:
-        drawn = torch.randn(count, inputs // 2, generator=random)
-        both = torch.cat([drawn, sign * drawn[:, order], torch.zeros(count, inputs % 2)], dim=1)
+    def with_second_half(count: int, sign: int) -> torch.Tensor:
+        first_half = torch.randn(count, inputs // 2, generator=random)
+        both = torch.cat([first_half, sign * first_half[:, order], torch.zeros(count, inputs % 2)], dim=1)
         return both.to(weight.dtype).to(weight.device)
 
-    return doubled(rows, 1), doubled(outputs, -1)
+    return with_second_half(rows, 1), with_second_half(outputs, -1)

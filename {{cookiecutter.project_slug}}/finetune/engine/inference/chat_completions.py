@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from typing_extensions import TypedDict
 
-from finetune.engine.inference.generation_types import Answer, Token
+from finetune.engine.inference.generation_types import GeneratedAnswer, GeneratedToken
 from finetune.engine.store import new_id
 
 
@@ -28,7 +28,7 @@ class ChatCompletion(TypedDict):
     usage: Usage
 
 
-def completion(model: str, answers: Sequence[Answer], logprobs: bool) -> ChatCompletion:
+def completion(model: str, answers: Sequence[GeneratedAnswer], logprobs: bool) -> ChatCompletion:
     """Return the chat completion object for one or more answers to the same prompt."""
     prompt_tokens = answers[0].prompt_tokens
     completion_tokens = sum(answer.completion_tokens for answer in answers)
@@ -46,7 +46,7 @@ def completion(model: str, answers: Sequence[Answer], logprobs: bool) -> ChatCom
     }
 
 
-def choice(index: int, answer: Answer, logprobs: bool) -> dict[str, object]:
+def choice(index: int, answer: GeneratedAnswer, logprobs: bool) -> dict[str, object]:
     """Return one choice of a completion. `logprobs` says whether it reports its tokens."""
     content = [{**logprob(token), "top_logprobs": [logprob(top) for top in token.top]} for token in answer.tokens]
     return {
@@ -57,5 +57,5 @@ def choice(index: int, answer: Answer, logprobs: bool) -> dict[str, object]:
     }
 
 
-def logprob(token: Token) -> dict[str, object]:
+def logprob(token: GeneratedToken) -> dict[str, object]:
     return {"token": token.text, "logprob": token.logprob, "bytes": list(token.raw)}

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from finetune.engine.inference.generation_types import Request
+from finetune.engine.inference.generation_types import GenerationRequest
 from finetune.engine.request_body import RequestBody
 
 # Keys that change no answer of this server.
@@ -62,11 +62,11 @@ class ChatRequest(RequestBody):
         return value
 
 
-def generation_requests(chat: ChatRequest) -> list[Request]:
+def generation_requests(chat: ChatRequest) -> list[GenerationRequest]:
     """Return one request to the generator for each of the `n` choices. Without a seed, the clock gives the seed."""
     first_seed = time.time_ns() if chat.seed is None else chat.seed
     return [
-        Request(
+        GenerationRequest(
             model=chat.model,
             messages=[{"role": message.role, "content": message.content} for message in chat.messages],
             max_tokens=chat.max_completion_tokens or chat.max_tokens,

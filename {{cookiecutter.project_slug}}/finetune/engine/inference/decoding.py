@@ -1,150 +1,139 @@
-"""Token by token, for requests that share a batch: their prompts, then a row of each step for each."""
+"""Generate for requests that share a batch: prefill their prompts, then decode a token a step for each."""
 
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from finetune.engine.inference.batch_invariance import SIZES
-from finetune.engine.inference.generation_types import Row
-from finetune.engine.inference.loaded_model import PROMPT_TOKENS, Loaded, filled
-from finetune.engine.inference.sampling import choose
+from finetune.engine.inference.batch_invariance import CANDIDATE_SIZES
+from finetune.engine.inference.generation_types import RequestState
+from finetune.engine.inference.loaded_model import MAX_PREFILL_TOKENS, LoadedModel, pad_rows
+from finetune.engine.inference.sampling import add_token
 
-LENGTHS = SIZES[2:]  # that prompts are padded to: one alone makes a product of such a size, and so do many
+if TYPE_CHECKING:
+    import torch
+
+# Tokens that prompts are padded to: the product of one such prompt has an invariant size, and so has that of several.
+PREFILL_LENGTHS = CANDIDATE_SIZES[2:]
 
 
-def kept_length(row: Row) -> int:
-    """What a prompt's rest is padded to while its answer grows: PROMPT_TOKENS, or twice it, or twice that, …"""
-    length = PROMPT_TOKENS
-    while length <= len(row.rest):
+def decode_length(state: RequestState) -> int:
+    """Return what a prompt's suffix is padded to for decoding: MAX_PREFILL_TOKENS, or twice it, or twice that, …"""
+    length = MAX_PREFILL_TOKENS
+    while length <= len(state.suffix_ids):
         length *= 2
     return length
 
 
-def computed_length(row: Row) -> int:
-    """What it is padded to while it is read: at least one token more, for without any, attention takes another path."""
-    return next((length for length in LENGTHS if length > len(row.rest)), kept_length(row))
+def prefill_length(state: RequestState) -> int:
+    """Return what a prompt's suffix is padded to for prefilling.
+
+    At least one token of padding: without any, Transformers takes another code path for attention.
+    """
+    return next((length for length in PREFILL_LENGTHS if length > len(state.suffix_ids)), decode_length(state))
 
 
-def decode(loaded: Loaded, adapter: Path | None, rows: list[Row], together: bool) -> None:
-    """Generate for rows that meet, and set each one's answer when it has ended; a row alone needs no padding."""
+def generate(loaded: LoadedModel, adapter: Path | None, states: list[RequestState], batched: bool) -> None:
+    """Generate for requests of one prefix and one `decode_length`, and resolve the future of each when it ends.
+
+    If not `batched`, there is one request, which needs no padding.
+    """
     import torch
 
-    for row in rows:
-        row.began = time.monotonic()
-    model, device = loaded.switch_to(adapter), loaded.bare.device
+    for state in states:
+        state.started_at = time.monotonic()
+    model, device = loaded.switch_to(adapter), loaded.base.device
     with torch.inference_mode():
-        loaded.read(adapter, rows[0].opening)
-    with torch.inference_mode(), loaded.plain_attention() if together else nullcontext():
-        logits, mask, cache = read_prompts(loaded, adapter, rows, together)
+        loaded.cache_prefix(adapter, states[0].prefix_ids)
+    with torch.inference_mode(), loaded.eager_attention() if batched else nullcontext():
+        logits, mask, cache = prefill(loaded, adapter, states, batched)
         while True:
-            for row, scores in zip(rows, logits.float().cpu(), strict=False):  # there may be more, which only fill
-                if row.finish_reason is None:
-                    choose(loaded, row, scores)
-            going = [place for place, row in enumerate(rows) if row.finish_reason is None]
-            if not going:
+            for state, row_logits in zip(states, logits.float().cpu(), strict=False):  # more rows are padding
+                if state.finish_reason is None:
+                    add_token(loaded, state, row_logits)
+            active = [row for row, state in enumerate(states) if state.finish_reason is None]
+            if not active:
                 return
-            size = loaded.fitting(len(going)) if together else 1
+            size = loaded.padded_size(len(active)) if batched else 1
             if size < len(mask):
-                rows, places = [rows[place] for place in going], filled(torch.tensor(going, device=device), size)
-                mask = mask[places]
-                cache.batch_select_indices(places)
+                states, rows = [states[row] for row in active], pad_rows(torch.tensor(active, device=device), size)
+                mask = mask[rows]
+                cache.batch_select_indices(rows)
             mask = torch.cat([mask, mask.new_ones(size, 1)], dim=1)
+            last_ids = torch.tensor([state.generated_ids[-1:] or [0] for state in states], device=device)
             output = model(
-                input_ids=filled(torch.tensor([row.made[-1:] or [0] for row in rows], device=device), size),
+                input_ids=pad_rows(last_ids, size),
                 attention_mask=mask,
-                # A row that has ended goes on beside the others, but not over the base's last position.
-                position_ids=(mask.sum(1, keepdim=True) - 1).clamp(max=loaded.longest - 1),
+                # Rows of ended requests go on with the others, but not beyond the base's last position.
+                position_ids=(mask.sum(1, keepdim=True) - 1).clamp(max=loaded.context_length - 1),
                 past_key_values=cache,
                 use_cache=True,
             )
             logits = output.logits[:, -1]
 
 
-def read_prompts(loaded: Loaded, adapter: Path | None, rows: list[Row], together: bool) -> tuple[Any, Any, Any]:
-    """Compute the prompts of rows that meet: the logits at their ends, their masks, and the cache to go on with."""
+def prefill(
+    loaded: LoadedModel, adapter: Path | None, states: list[RequestState], batched: bool
+) -> "tuple[torch.Tensor, torch.Tensor, Any]":
+    """Compute the prompts of a batch.
+
+    Returns the logits at their ends (requests, vocabulary), the attention mask (rows, length), and the cache to decode
+    with; rows beyond the requests are padding.
+    """
     import torch
 
+    from finetune.engine.inference.kv_cache import preallocated_cache
+
     by_length: dict[int, list[int]] = {}
-    for place, row in enumerate(rows):
-        by_length.setdefault(computed_length(row) if together else len(row.rest), []).append(place)
-    kept = len(rows[0].opening) + (kept_length(rows[0]) if together else len(rows[0].rest))
-    room = kept + max(row.limit for row in rows)
-    size = loaded.fitting(len(rows)) if together else 1
-    mask = torch.zeros(size, kept, dtype=torch.long, device=loaded.bare.device)
-    logits: list[Any] = [None] * len(rows)
+    for row, state in enumerate(states):
+        by_length.setdefault(prefill_length(state) if batched else len(state.suffix_ids), []).append(row)
+    length = len(states[0].prefix_ids) + (decode_length(states[0]) if batched else len(states[0].suffix_ids))
+    capacity = length + max(state.max_new_tokens for state in states)
+    size = loaded.padded_size(len(states)) if batched else 1
+    mask = torch.zeros(size, length, dtype=torch.long, device=loaded.base.device)
+    logits: list[torch.Tensor] = [torch.empty(0)] * len(states)
     cache: Any = None
-    for length, places in by_length.items():
-        most = max(1, PROMPT_TOKENS // length)
-        for first in range(0, len(places), most):
-            some = places[first : first + most]
-            output, seen = read_part(loaded, adapter, [rows[place] for place in some], length, together)
-            cache = cache or roomy(output.past_key_values, size, kept, room)
-            for layer, read in zip(cache.layers, output.past_key_values.layers, strict=True):
-                layer.keys[some, :, -read.keys.shape[2] :] = read.keys[: len(some)]
-                layer.values[some, :, -read.values.shape[2] :] = read.values[: len(some)]
-            mask[some, -seen.shape[1] :] = seen[: len(some)]
-            for place, ends in zip(some, output.logits[:, -1], strict=False):
-                logits[place] = ends
-    mask[len(rows) :] = mask[0]
+    for suffix_length, rows_of_length in by_length.items():
+        rows_a_pass = max(1, MAX_PREFILL_TOKENS // suffix_length)
+        for first in range(0, len(rows_of_length), rows_a_pass):
+            rows = rows_of_length[first : first + rows_a_pass]
+            output, row_masks = prefill_rows(loaded, adapter, [states[row] for row in rows], suffix_length, batched)
+            if cache is None:
+                cache = preallocated_cache(output.past_key_values, size, length, capacity)
+            for layer, computed in zip(cache.layers, output.past_key_values.layers, strict=True):
+                layer.keys[rows, :, -computed.keys.shape[2] :] = computed.keys[: len(rows)]
+                layer.values[rows, :, -computed.values.shape[2] :] = computed.values[: len(rows)]
+            mask[rows, -row_masks.shape[1] :] = row_masks[: len(rows)]
+            for row, last_logits in zip(rows, output.logits[:, -1], strict=False):
+                logits[row] = last_logits
+    mask[len(states) :] = mask[0]
     return torch.stack(logits), mask, cache
 
 
-def read_part(loaded: Loaded, adapter: Path | None, rows: list[Row], length: int, together: bool) -> tuple[Any, Any]:
-    """Compute prompts padded to one length: the model's output, and the mask, with copies of the first behind."""
+def prefill_rows(
+    loaded: LoadedModel, adapter: Path | None, states: list[RequestState], suffix_length: int, batched: bool
+) -> "tuple[Any, torch.Tensor]":
+    """Compute prompts whose suffixes are padded to one length, in one pass.
+
+    Returns the model's output and the attention mask; rows beyond the requests are copies of the first.
+    """
     import torch
 
-    opening, device = rows[0].opening, loaded.bare.device
-    size = loaded.fitting(len(rows), length) if together else 1
-    ids = torch.full((len(rows), length), loaded.tokenizer.eos_token_id)
-    mask = torch.ones(len(rows), len(opening) + length, dtype=torch.long)
-    for index, row in enumerate(rows):
-        ids[index, length - len(row.rest) :] = torch.tensor(row.rest)
-        mask[index, len(opening) : len(opening) + length - len(row.rest)] = 0
-    mask = filled(mask, size).to(device)
+    prefix_ids, device = states[0].prefix_ids, loaded.base.device
+    size = loaded.padded_size(len(states), suffix_length) if batched else 1
+    ids = torch.full((len(states), suffix_length), loaded.tokenizer.eos_token_id)
+    mask = torch.ones(len(states), len(prefix_ids) + suffix_length, dtype=torch.long)
+    for row, state in enumerate(states):
+        padding = suffix_length - len(state.suffix_ids)
+        ids[row, padding:] = torch.tensor(state.suffix_ids)
+        mask[row, len(prefix_ids) : len(prefix_ids) + padding] = 0
+    mask = pad_rows(mask, size).to(device)
     output = loaded.switch_to(adapter)(
-        input_ids=filled(ids, size).to(device),
+        input_ids=pad_rows(ids, size).to(device),
         attention_mask=mask,
-        position_ids=(mask.cumsum(1) - 1).clamp(min=0)[:, len(opening) :],
-        past_key_values=loaded.opened(adapter, opening, size),
+        position_ids=(mask.cumsum(1) - 1).clamp(min=0)[:, len(prefix_ids) :],
+        past_key_values=loaded.copy_of_prefix(adapter, prefix_ids, size),
         use_cache=True,
         logits_to_keep=1,
     )
     return output, mask
-
-
-def roomy(cache: Any, rows: int, length: int, room: int) -> Any:
-    """A cache of zeros for so many rows, `length` tokens long, and with room, so that a step copies none of it."""
-    from transformers.cache_utils import Cache, DynamicLayer
-
-    class Layer(DynamicLayer):
-        """`keys` and `values` are the filled part of the two `stores`, each (rows, heads, room, width)."""
-
-        def __init__(self, like: Any) -> None:
-            super().__init__()
-            self.lazy_initialization(like.keys, like.values)
-            shapes = [(part, (rows, part.shape[1], room, part.shape[3])) for part in (like.keys, like.values)]
-            self.stores = [part.new_empty(shape) for part, shape in shapes]
-            for store in self.stores:
-                store[:, :, :length] = 0
-            self.show(length)
-
-        def show(self, length: int) -> None:
-            self.length = length
-            self.keys, self.values = (store[:, :, :length] for store in self.stores)
-
-        def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> Any:
-            end = self.length + key_states.shape[2]
-            for store, more in zip(self.stores, (key_states, value_states), strict=True):
-                store[:, :, self.length : end] = more
-            self.show(end)
-            return self.keys, self.values
-
-        def batch_select_indices(self, indices: Any) -> None:
-            for index, store in enumerate(self.stores):
-                chosen = store.new_empty(len(indices), *store.shape[1:])
-                chosen[:, :, : self.length] = store[indices, :, : self.length]
-                self.stores[index] = chosen
-            self.show(self.length)
-
-    return Cache(layers=[Layer(layer) for layer in cache.layers])

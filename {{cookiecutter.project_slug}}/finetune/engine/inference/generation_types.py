@@ -1,17 +1,23 @@
-"""What the generator is asked, and what it answers."""
+"""What the generator takes and returns, and the state of a request in between."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
-from finetune.engine.training.encoding import Message
+from finetune.engine.chat_template import Message
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
-class Request:
-    """One choice to generate: its sampling settings, and how many alternatives to report per token; with None, the
-    tokens are not reported either."""
+class GenerationRequest:
+    """One choice to generate, with its sampling settings.
+
+    `max_tokens` None is what the context has room for. `top_logprobs` is how many alternatives to report with each
+    token; with None, no tokens are reported.
+    """
 
     model: str
     messages: Sequence[Message]
@@ -24,36 +30,47 @@ class Request:
 
 
 @dataclass
-class Token:
+class GeneratedToken:
+    """A token with its log probability; `raw` are its bytes, `top` the likeliest tokens at its place."""
+
     text: str
     raw: bytes
     logprob: float
-    top: "list[Token]" = field(default_factory=list)
+    top: "list[GeneratedToken]" = field(default_factory=list)
 
 
 @dataclass
-class Answer:
+class GeneratedAnswer:
+    """A finished choice; `tokens` are those to report, `seconds` count from the start of its batch."""
+
     text: str
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
-    tokens: list[Token]
-    seconds: float = field(compare=False)  # from the batch's beginning on
+    tokens: list[GeneratedToken]
+    seconds: float = field(compare=False)
 
 
 @dataclass
-class Row:
-    """A request under way: the token IDs so far, and what ends it."""
+class RequestState:
+    """A request that waits or is being answered.
 
-    request: Request
-    future: "Future[Answer]"
-    opening: tuple[int, ...]
-    rest: list[int]
-    limit: int
-    random: Any
-    waited: int = 0  # batches that went first
-    began: float = 0
-    made: list[int] = field(default_factory=list)
-    tokens: list[Token] = field(default_factory=list)
+    Its prompt is `prefix_ids` (the system prompt, computed once for all requests that have it) and `suffix_ids`.
+    """
+
+    request: GenerationRequest
+    future: "Future[GeneratedAnswer]"
+    prefix_ids: tuple[int, ...]
+    suffix_ids: list[int]
+    max_new_tokens: int
+    random: "torch.Generator"
+    batches_waited: int = 0  # batches that went first
+    started_at: float = 0
+    generated_ids: list[int] = field(default_factory=list)
+    reported_tokens: list[GeneratedToken] = field(default_factory=list)
     finish_reason: str | None = None
     text: str = ""
+
+    @property
+    def prompt_length(self) -> int:
+        return len(self.prefix_ids) + len(self.suffix_ids)

@@ -1,14 +1,14 @@
-"""Answers from a base or a fine-tuned model, many requests at a time, and the same bits for each as if it were alone.
+"""Answer requests with a base or a fine-tuned model, many at a time, each with the same bits as if it were alone.
 
-Sums in floating point depend on the shapes they are computed in, so a request always meets shapes that give its bits,
-whoever it shares a batch with:
-- what a conversation opens with (its system prompt) is computed once, alone, and kept: all that open alike go on there;
-- the rest is padded to a length that only its own decides, and computed with others of that length, at most
-  PROMPT_TOKENS at a time; for the answer it is padded to a rougher length, and requests of one opening and one such
-  length share a batch of at most ROWS;
-- a matrix product has a number of rows that was seen to give each row the bits that all such numbers give (exact.py);
-  copies and rows that have ended make up for what is missing. Where there are no such numbers, and on cards, each
-  request runs alone, and so does one that may grow over LONGEST tokens: many rows of that length would fill the memory.
+Floating-point sums depend on the shapes of the matrices, so a request is always computed in the same shapes, with any
+other requests in its batch:
+- A conversation's prefix (its system prompt) is computed once, alone, and cached for all requests that begin with it.
+- The suffix (the rest of the prompt) is padded to a length that depends on its own length alone, and prefilled with
+  others of that length, at most MAX_PREFILL_TOKENS at a time. For decoding it is padded to a coarser length; requests
+  of one prefix and one such length share a batch of at most MAX_BATCH_ROWS.
+- A matrix product has a number of rows for which `batch_invariance` found that each row gets the same bits; copies and
+  rows of ended requests fill up the number. Where there is no such number, and on GPUs, each request runs alone. So
+  does one that may grow over MAX_BATCHED_TOKENS: many rows of that length would fill the memory.
 """
 
 import queue
@@ -21,142 +21,153 @@ from typing import Any
 
 from finetune.engine import bases
 from finetune.engine.api_errors import ApiError, JobError
-from finetune.engine.inference.decoding import decode, kept_length
-from finetune.engine.inference.generation_types import Answer, Request, Row
-from finetune.engine.inference.loaded_model import ROWS, Loaded
+from finetune.engine.chat_template import Message, render
+from finetune.engine.inference.decoding import decode_length, generate
+from finetune.engine.inference.generation_types import GeneratedAnswer, GenerationRequest, RequestState
+from finetune.engine.inference.loaded_model import MAX_BATCH_ROWS, LoadedModel
 from finetune.engine.store import Store
-from finetune.engine.training.encoding import Message, render
 
-LONGEST = 2048  # tokens
-LOADED_BASES = 2  # the least recently used one is dropped when another is wanted
-PATIENCE = 8  # batches that may go before a request that came earlier, because they are fuller
+MAX_BATCHED_TOKENS = 2048
+MAX_LOADED_BASES = 2  # above it, the least recently used one is dropped
+MAX_BATCHES_WAITED = 8  # fuller batches that may go before the oldest request
+GATHER_SECONDS = 0.01  # requests of one client arrive together: a few milliseconds fill the batch
 
 
 class Generator:
-    """A thread that owns the models in memory and answers requests as they come."""
+    """A thread that owns the models in memory and answers requests as they arrive."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.waiting: queue.Queue[tuple[Request, Future[Answer]] | None] = queue.Queue()
-        self.pending: list[Row] = []
-        self.loaded: OrderedDict[str, Loaded] = OrderedDict()
+        self.incoming: queue.Queue[tuple[GenerationRequest, Future[GeneratedAnswer]] | None] = queue.Queue()
+        self.pending: list[RequestState] = []
+        self.loaded: OrderedDict[str, LoadedModel] = OrderedDict()
         self.thread = threading.Thread(target=self._run, daemon=True, name="generate")
         self.thread.start()
 
-    def submit(self, request: Request) -> "Future[Answer]":
-        """The answer to come; its exception is an ApiError where the request cannot be answered."""
-        future: Future[Answer] = Future()
-        self.waiting.put((request, future))
+    def submit(self, request: GenerationRequest) -> "Future[GeneratedAnswer]":
+        """Return the future answer; its exception is an ApiError if the request cannot be answered."""
+        future: Future[GeneratedAnswer] = Future()
+        self.incoming.put((request, future))
         return future
 
     def close(self) -> None:
-        self.waiting.put(None)
+        """Stop the thread after its current batch, and wait for it."""
+        self.incoming.put(None)
         self.thread.join()
 
     def _run(self) -> None:
         while True:
-            item = self.waiting.get() if not self.pending else None
+            item = self.incoming.get() if not self.pending else None
             closing = item is None and not self.pending
             while item is not None:
                 self._admit(*item)
                 try:
-                    # Requests of one client arrive together: a few milliseconds fill the batch.
-                    item = self.waiting.get(timeout=0.01)
+                    item = self.incoming.get(timeout=GATHER_SECONDS)
                     closing = item is None
                 except queue.Empty:
                     item = None
             if closing:
                 return
             if self.pending:
-                self._answer_some()
-                while not self.waiting.empty():
-                    item = self.waiting.get()
+                self._answer_batch()
+                while not self.incoming.empty():
+                    item = self.incoming.get()
                     if item is None:
                         return
                     self._admit(*item)
 
-    def _base_of(self, model: str) -> tuple[str, Path | None]:
+    def _base_and_adapter(self, model: str) -> tuple[str, Path | None]:
         row = self.store.row("SELECT base, folder FROM models WHERE id = ?", model)
         return (row["base"], self.store.home / "models" / row["folder"]) if row else (model, None)
 
-    def _load(self, base: str) -> Loaded:
+    def _load(self, base: str) -> LoadedModel:
         if base not in self.loaded:
-            while len(self.loaded) >= LOADED_BASES:
+            while len(self.loaded) >= MAX_LOADED_BASES:
                 self.loaded.popitem(last=False)
-            self.loaded[base] = Loaded(bases.folder_of(base, self.store.home))
+            self.loaded[base] = LoadedModel(bases.folder_of(base, self.store.home))
         self.loaded.move_to_end(base)
         return self.loaded[base]
 
-    def _admit(self, request: Request, future: "Future[Answer]") -> None:
-        """Turn a request into token IDs, or refuse it."""
+    def _admit(self, request: GenerationRequest, future: "Future[GeneratedAnswer]") -> None:
+        """Turn a request into token IDs and add it to the pending ones, or refuse it."""
         try:
             import torch
 
-            loaded = self._load(self._base_of(request.model)[0])
-            prompt = render(loaded.tokenizer, request.messages, prompt=True)
-            room = loaded.longest - len(prompt)
+            loaded = self._load(self._base_and_adapter(request.model)[0])
+            prompt = render(loaded.tokenizer, request.messages, add_generation_prompt=True)
+            room = loaded.context_length - len(prompt)
             if room < (request.max_tokens or 1):
-                raise ApiError(
-                    400,
-                    f"This model's maximum context length is {loaded.longest} tokens; the prompt has {len(prompt)}.",
-                    "context_length_exceeded",
-                    "messages",
+                what = (
+                    f"This model's maximum context length is {loaded.context_length} tokens; the prompt has"
+                    f" {len(prompt)} and the answer may have {request.max_tokens or 1}."
                 )
-            opening = () if loaded.windowed else opening_of(loaded.tokenizer, request.messages, prompt)
-            rest, random = prompt[len(opening) :], torch.Generator().manual_seed(request.seed)
-            self.pending.append(Row(request, future, opening, rest, request.max_tokens or room, random))
+                raise ApiError(400, what, "context_length_exceeded", "messages")
+            prefix_ids = () if loaded.has_sliding_window else prompt_prefix(loaded.tokenizer, request.messages, prompt)
+            state = RequestState(
+                request=request,
+                future=future,
+                prefix_ids=prefix_ids,
+                suffix_ids=prompt[len(prefix_ids) :],
+                max_new_tokens=request.max_tokens or room,
+                random=torch.Generator().manual_seed(request.seed),
+            )
+            self.pending.append(state)
         except Exception as error:
-            future.set_exception(refusal(error))
+            future.set_exception(as_api_error(error))
 
-    def _answer_some(self) -> None:
-        """Answer the fullest batch that the pending requests make, or that of the oldest when it has waited enough."""
-        groups: dict[tuple[Any, ...], list[Row]] = {}
-        for row in self.pending:
-            groups.setdefault(meets(row), []).append(row)
+    def _answer_batch(self) -> None:
+        """Answer the fullest batch of pending requests, or the oldest request's batch if that has waited enough."""
+        batches: dict[tuple[Any, ...], list[RequestState]] = {}
+        for state in self.pending:
+            batches.setdefault(batch_key(state), []).append(state)
         oldest = self.pending[0]
-        rows = groups[meets(oldest)] if oldest.waited >= PATIENCE else max(groups.values(), key=len)
+        must_go = oldest.batches_waited >= MAX_BATCHES_WAITED
+        batch = batches[batch_key(oldest)] if must_go else max(batches.values(), key=len)
         try:
-            base, adapter = self._base_of(rows[0].request.model)  # anew: it may have been deleted since
+            # Looked up again: the model may have been deleted since the request was admitted.
+            base, adapter = self._base_and_adapter(batch[0].request.model)
             loaded = self._load(base)
-            loaded.switch_to(adapter)  # which may show that this adapter's rows mix
-            together = bool(loaded.sizes) and grown(rows[0]) <= LONGEST
-            rows = rows[: ROWS if together else 1]
-            decode(loaded, adapter, rows, together)
+            loaded.switch_to(adapter)  # may empty `invariant_sizes`, if this adapter's products mix rows
+            batched = bool(loaded.invariant_sizes) and max_length(batch[0]) <= MAX_BATCHED_TOKENS
+            batch = batch[: MAX_BATCH_ROWS if batched else 1]
+            generate(loaded, adapter, batch, batched)
         except Exception as error:
-            for row in rows:
-                if not row.future.done():
-                    row.future.set_exception(refusal(error))
-        taken = {id(row) for row in rows}
-        self.pending = [row for row in self.pending if id(row) not in taken]
-        for row in self.pending:
-            row.waited += 1
+            for state in batch:
+                if not state.future.done():
+                    state.future.set_exception(as_api_error(error))
+        answered = {id(state) for state in batch}
+        self.pending = [state for state in self.pending if id(state) not in answered]
+        for state in self.pending:
+            state.batches_waited += 1
 
 
-def refusal(error: Exception) -> Exception:
-    """An error as the client shall read it."""
+def as_api_error(error: Exception) -> Exception:
+    """Return a JobError, such as that of a missing base, as the ApiError that the client gets; others as they are."""
     return ApiError(404, str(error), error.code, error.param) if isinstance(error, JobError) else error
 
 
-def opening_of(tokenizer: Any, messages: Sequence[Message], prompt: list[int]) -> tuple[int, ...]:
-    """The tokens of the system prompt, where the base's chat template lets a conversation begin with them as they are;
-    else none."""
+def prompt_prefix(tokenizer: Any, messages: Sequence[Message], prompt: list[int]) -> tuple[int, ...]:
+    """Return the token IDs of the system prompt if the prompt begins with them; else none.
+
+    There are none without a system prompt, and with chat templates that render it differently before other turns.
+    """
     from jinja2 import TemplateError
 
     system = [message for message in messages[:1] if message["role"] in ("system", "developer")]
     if not system or len(messages) == 1:
         return ()
     try:
-        tokens = render(tokenizer, system, prompt=False)
+        tokens = render(tokenizer, system, add_generation_prompt=False)
     except TemplateError:
         return ()
     return tuple(tokens) if len(tokens) < len(prompt) and prompt[: len(tokens)] == tokens else ()
 
 
-def meets(row: Row) -> tuple[Any, ...]:
-    """What requests have in common that may share a batch."""
-    return row.request.model, row.opening, kept_length(row), grown(row) <= LONGEST
+def batch_key(state: RequestState) -> tuple[Any, ...]:
+    """Return what requests must have in common to share a batch."""
+    return state.request.model, state.prefix_ids, decode_length(state), max_length(state) <= MAX_BATCHED_TOKENS
 
 
-def grown(row: Row) -> int:
-    """The length of a request with the longest answer that it allows."""
-    return len(row.opening) + kept_length(row) + row.limit
+def max_length(state: RequestState) -> int:
+    """Return a request's length in tokens with the longest answer that it allows."""
+    return len(state.prefix_ids) + decode_length(state) + state.max_new_tokens

@@ -1,54 +1,73 @@
-"""A row's next token, from its logits: chosen, reported, and the row ended where its request says so."""
+"""Choose a request's next token from its logits, report it, and end the request if the token ends it."""
 
 import re
 import time
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finetune.engine.api_errors import ApiError
-from finetune.engine.inference.generation_types import Answer, Row, Token
-from finetune.engine.inference.loaded_model import Loaded
+from finetune.engine.inference.generation_types import GeneratedAnswer, GeneratedToken, RequestState
+from finetune.engine.inference.loaded_model import LoadedModel
 
-
-def choose(loaded: Loaded, row: Row, scores: Any) -> None:
-    """Take a row's next token from its logits (vocabulary,), and end the row where its request says so."""
+if TYPE_CHECKING:
     import torch
 
-    request, tokenizer = row.request, loaded.tokenizer
-    log_probabilities = torch.log_softmax(scores, -1)
-    token = int(scores.argmax())
+MIN_TEMPERATURE = 1e-5  # below this, dividing by the temperature might overflow: the likeliest token is taken
+
+
+def add_token(loaded: LoadedModel, state: RequestState, logits: "torch.Tensor") -> None:
+    """Add the next token of a request, chosen from its logits (vocabulary,); resolve its future if it ends there."""
+    import torch
+
+    request, tokenizer = state.request, loaded.tokenizer
+    log_probabilities = torch.log_softmax(logits, -1)
+    token = int(logits.argmax())
     if not log_probabilities[token].isfinite():
-        row.finish_reason = "error"
+        state.finish_reason = "error"
         what = f"The model `{request.model}` is broken: its logits are not finite numbers."
-        row.future.set_exception(ApiError(500, what, "server_error"))
+        state.future.set_exception(ApiError(500, what, "server_error"))
         return
-    if request.temperature >= 1e-5:  # below, a division might overflow
-        token = drawn(scores, request.temperature, request.top_p, row.random)
-    row.made.append(token)
-    if token in loaded.ends:
-        row.finish_reason = "stop"
+    if request.temperature >= MIN_TEMPERATURE:
+        token = sample_token(logits, request.temperature, request.top_p, state.random)
+    state.generated_ids.append(token)
+    if token in loaded.end_token_ids:
+        state.finish_reason = "stop"
+        state.text = tokenizer.decode(state.generated_ids[:-1], skip_special_tokens=True)
     else:
         if request.top_logprobs is not None:
-            row.tokens.append(told(tokenizer, token, log_probabilities, request.top_logprobs))
-        if request.stop or len(row.made) == row.limit:
-            row.text = tokenizer.decode(row.made, skip_special_tokens=True)
-            found = [row.text.index(stop) for stop in request.stop if stop in row.text]
-            if found:
-                row.text, row.finish_reason = row.text[: min(found)], "stop"
-            elif len(row.made) == row.limit:
-                row.finish_reason = "length"
-    if row.finish_reason:
-        if token in loaded.ends:
-            row.text = tokenizer.decode(row.made[:-1], skip_special_tokens=True)
-        prompt_tokens, seconds = len(row.opening) + len(row.rest), time.monotonic() - row.began
-        row.future.set_result(Answer(row.text, row.finish_reason, prompt_tokens, len(row.made), row.tokens, seconds))
+            state.reported_tokens.append(reported_token(tokenizer, token, log_probabilities, request.top_logprobs))
+        end_at_stop_or_length(tokenizer, state)
+    if state.finish_reason:
+        state.future.set_result(
+            GeneratedAnswer(
+                text=state.text,
+                finish_reason=state.finish_reason,
+                prompt_tokens=state.prompt_length,
+                completion_tokens=len(state.generated_ids),
+                tokens=state.reported_tokens,
+                seconds=time.monotonic() - state.started_at,
+            )
+        )
 
 
-def drawn(scores: Any, temperature: float, top_p: float, random: Any) -> int:
-    """A token drawn at a temperature from the nucleus: the likeliest up to a mass of top_p, at least one."""
+def end_at_stop_or_length(tokenizer: Any, state: RequestState) -> None:
+    """Set text and finish reason of a request whose text has a stop sequence, or which has all its tokens."""
+    stops, is_full = state.request.stop, len(state.generated_ids) == state.max_new_tokens
+    if not stops and not is_full:
+        return
+    state.text = tokenizer.decode(state.generated_ids, skip_special_tokens=True)
+    found = [state.text.index(stop) for stop in stops if stop in state.text]
+    if found:
+        state.text, state.finish_reason = state.text[: min(found)], "stop"
+    elif is_full:
+        state.finish_reason = "length"
+
+
+def sample_token(logits: "torch.Tensor", temperature: float, top_p: float, random: "torch.Generator") -> int:
+    """Sample a token at a temperature from the nucleus: the likeliest tokens up to a mass of top_p, at least one."""
     import torch
 
-    probabilities = torch.softmax(scores / temperature, -1)
+    probabilities = torch.softmax(logits / temperature, -1)
     if top_p < 1:
         falling, order = probabilities.sort(descending=True, stable=True)
         probabilities[order[falling.cumsum(0) - falling > top_p]] = 0
@@ -56,26 +75,27 @@ def drawn(scores: Any, temperature: float, top_p: float, random: Any) -> int:
     return int(torch.searchsorted(sums, sums[-1] * torch.rand(1, generator=random)))
 
 
-def told(tokenizer: Any, token: int, log_probabilities: Any, alternatives: int) -> Token:
-    """A token as it is reported, with its log probability and those of the likeliest."""
+def reported_token(tokenizer: Any, token: int, log_probabilities: "torch.Tensor", alternatives: int) -> GeneratedToken:
+    """Return a token as it is reported: with its log probability, and the likeliest `alternatives` with theirs."""
     top = log_probabilities.topk(alternatives)
-    tops = [one(tokenizer, i, value) for value, i in zip(top.values.tolist(), top.indices.tolist(), strict=True)]
-    return replace(one(tokenizer, token, float(log_probabilities[token])), top=tops)
+    pairs = zip(top.values.tolist(), top.indices.tolist(), strict=True)
+    likeliest = [token_with_logprob(tokenizer, token_id, logprob) for logprob, token_id in pairs]
+    return replace(token_with_logprob(tokenizer, token, float(log_probabilities[token])), top=likeliest)
 
 
-def one(tokenizer: Any, token: int, logprob: float) -> Token:
+def token_with_logprob(tokenizer: Any, token: int, logprob: float) -> GeneratedToken:
     text = tokenizer.decode([token])
-    return Token(text, raw_of(tokenizer, token, text), round(logprob, 6))
+    return GeneratedToken(text, token_bytes(tokenizer, token, text), round(logprob, 6))
 
 
-def raw_of(tokenizer: Any, token: int, text: str) -> bytes:
-    """A token's bytes, which its text does not tell where it is a piece of a letter."""
+def token_bytes(tokenizer: Any, token: int, text: str) -> bytes:
+    """Return a token's bytes; its text does not show them where the token is a part of a character."""
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     piece = tokenizer.convert_ids_to_tokens(token)
     if "\ufffd" not in text or piece is None:
         return text.encode()
-    if match := re.fullmatch("<0x([0-9A-F]{2})>", piece):  # as SentencePiece has them
+    if match := re.fullmatch("<0x([0-9A-F]{2})>", piece):  # SentencePiece's form
         return bytes([int(match[1], 16)])
-    letters = {letter: byte for byte, letter in bytes_to_unicode().items()}
+    letters = {letter: byte for byte, letter in bytes_to_unicode().items()}  # type: ignore[no-untyped-call]
     return bytes(letters[letter] for letter in piece) if all(letter in letters for letter in piece) else text.encode()

@@ -1,6 +1,6 @@
-"""The process that trains: it validates what is new, takes the machine's one lock, trains one job and hands on.
+"""The process that trains: it validates new jobs, takes the machine's one lock, trains a job, starts the next worker.
 
-Run by `worker_launcher.start_worker` as: python -m finetune.engine.training.worker HOME
+`worker_launcher.start_worker` runs it as: python -m finetune.engine.training.worker HOME
 """
 
 import json
@@ -12,34 +12,36 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from finetune.engine import before_torch, job_queue
+from finetune.engine import before_torch
 from finetune.engine.api_errors import JobError
-from finetune.engine.store import UNFINISHED, Row, Store
-from finetune.engine.training.encoding import read_examples
+from finetune.engine.store import UNFINISHED, Store
+from finetune.engine.tables import JobRow
+from finetune.engine.training.hyperparameters import resolve
+from finetune.engine.training.training_file import read_examples
 from finetune.engine.worker_launcher import start_worker, training_lock
 
-MAX_STARTS = 20  # without a checkpoint between them; then the job, not the machine, is to blame
+MAX_STARTS = 20  # without a checkpoint between them; then the cause is the job, not the machine
 
 
 def main(home: Path) -> None:
-    """Validate the waiting jobs; train the oldest if no other process trains; then start the next worker."""
+    """Validate new jobs; train the oldest job unless another process trains; then start the next worker."""
     store = Store(home)
-    validate_new(store)
+    validate_new_jobs(store)
     try:
-        # A moment's patience: `ensure_worker` holds the lock for an instant to see whether it is free.
+        # `worker_launcher.ensure_worker` holds the lock for a moment to see whether it is free, so wait a little.
         with training_lock(home).acquire(timeout=1, poll_interval=0.02):
             waiting = [job for job in store.unfinished() if job["status"] in ("queued", "running")]
             if waiting:
-                run(store, waiting[0])
-            clear(store)
+                run_job(store, waiting[0])
+            delete_folders_of_ended_jobs(store)
     except Timeout:
         return
     if store.unfinished():
         start_worker(store)
 
 
-def validate_new(store: Store) -> None:
-    """Read the files of each new job: it is queued with its hyperparameters as numbers, or failed with the reason."""
+def validate_new_jobs(store: Store) -> None:
+    """Check the files of each new job, and queue the job with its hyperparameters as numbers, or end it as failed."""
     for job in store.unfinished():
         if job["status"] != "validating_files":
             continue
@@ -51,22 +53,23 @@ def validate_new(store: Store) -> None:
         except JobError as error:
             store.end_job(job["id"], "failed", error.code, str(error), error.param)
             continue
-        resolved = job_queue.resolve(json.loads(job["asked"]), len(examples))
+        resolved = resolve(json.loads(job["asked"]), len(examples))
         if store.set_job_status(job["id"], "queued", resolved=json.dumps(resolved, sort_keys=True)):
             store.add_event(job["id"], "Files validated, moving job to queued state")
 
 
-def run(store: Store, job: Row) -> None:
-    """Train one job; whatever goes wrong becomes the job's `error`, never a job that hangs."""
+def run_job(store: Store, job: JobRow) -> None:
+    """Train one job; an exception ends the job as failed, with the exception in its `error`."""
     if job["starts"] >= MAX_STARTS:
         message = f"The worker died {MAX_STARTS} times without reaching a checkpoint; see {store.home / 'worker.log'}."
         store.end_job(job["id"], "failed", "server_error", message)
         return
     store.execute("UPDATE jobs SET starts = starts + 1 WHERE id = ?", job["id"])
     try:
-        from finetune.engine.training.trainer import train  # torch: half of a worker's start
+        # Imports torch, which takes half of the time that a worker needs to start.
+        from finetune.engine.training.train_job import train_job
 
-        train(store, job)
+        train_job(store, job)
     except JobError as error:
         store.end_job(job["id"], "failed", error.code, str(error), error.param)
     except Exception as error:
@@ -74,8 +77,8 @@ def run(store: Store, job: Row) -> None:
         store.end_job(job["id"], "failed", "server_error", f"{type(error).__name__}: {error}")
 
 
-def clear(store: Store) -> None:
-    """Remove what ended jobs would be resumed from; their models lie elsewhere."""
+def delete_folders_of_ended_jobs(store: Store) -> None:
+    """Delete the checkpoints that ended jobs would resume from; published models are in another folder."""
     for folder in (store.home / "jobs").iterdir():
         job = store.job(folder.name)
         if job and job["status"] not in (*UNFINISHED, "paused"):

@@ -1,0 +1,76 @@
+"""Read a training or validation file in chat format, and check each of its examples."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from finetune.engine.api_errors import JobError
+from finetune.engine.chat_template import Message
+
+ROLES = ("system", "user", "assistant", "developer")
+MIN_EXAMPLES = 10
+
+
+class InvalidExample(Exception):
+    """What is wrong with one example; the sentence begins with the example's number, which `at_example` adds."""
+
+
+@contextmanager
+def at_example(number: int, param: str) -> Iterator[None]:
+    """Turn an InvalidExample raised in the block into a JobError that names the example and its line.
+
+    Examples and lines are counted from 1, as OpenAI counts them; `param` is the job's parameter that names the file.
+    """
+    try:
+        yield
+    except InvalidExample as error:
+        raise JobError("invalid_training_file", f"Example {number} {error} (line {number})", param) from error
+
+
+def read_examples(path: Path, param: str) -> list[list[Message]]:
+    """Return the conversations of a JSONL file in chat format; `param` is the job's parameter that names the file.
+
+    Raises JobError, with OpenAI's codes, for an invalid example and for too few examples.
+    """
+    examples = []
+    with open(path, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            with at_example(number, param):
+                examples.append(checked_messages(line))
+    if param == "training_file" and len(examples) < MIN_EXAMPLES:
+        raise JobError(
+            "invalid_n_examples",
+            f"Training file has {len(examples)} example(s), but must have at least {MIN_EXAMPLES} examples.",
+            param,
+        )
+    if not examples:
+        raise JobError("invalid_n_examples", "Validation file has no examples.", param)
+    return examples
+
+
+def checked_messages(line: str) -> list[Message]:
+    """Return the messages of one line; raises InvalidExample if it is not a chat example with an answer to train on."""
+    try:
+        example = json.loads(line)
+    except ValueError as error:
+        raise InvalidExample(f"cannot be parsed. Error: line contains invalid json: {error}") from error
+    if not isinstance(example, dict) or not isinstance(example.get("messages"), list):
+        raise InvalidExample("is missing key 'messages'.")
+    for key in sorted(set(example) - {"messages"}):
+        raise InvalidExample(f'contains an extra "{key}", which this server does not train on.')
+    for index, message in enumerate(example["messages"]):
+        if not isinstance(message, dict) or message.get("role") not in ROLES:
+            raise InvalidExample(f"has a message {index} whose role is none of {', '.join(ROLES)}.")
+        if not isinstance(message.get("content"), str):
+            raise InvalidExample(f"has a message {index} whose content is not a string.")
+        if message.get("weight", 1) not in (0, 1):
+            raise InvalidExample(f"has a message {index} whose weight is neither 0 nor 1.")
+    if not any(is_trained(message) for message in example["messages"]):
+        raise InvalidExample("has no assistant message to train on.")
+    return list(example["messages"])
+
+
+def is_trained(message: Message) -> bool:
+    """Return whether the loss counts this message: the assistant's, unless its weight is 0."""
+    return message["role"] == "assistant" and message.get("weight", 1) == 1
