@@ -11,9 +11,10 @@ from ruamel.yaml import YAML
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params, load_params
 from finetune.core.profiles import PROFILES
+from finetune.core.records import FilesRecord
+from finetune.project.job_request import job_request, job_settings
 from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsupported, shutdown_warning
 from finetune.stages import upload
-from finetune.stages.train import asked, request_of
 
 HOSTED = "gpt-4.1-mini-2025-04-14"
 
@@ -98,8 +99,8 @@ def request(tmp_path: Path, provider: str, **train: Any) -> dict[str, Any]:
     """Return the arguments of the create call."""
     asked_for = params(tmp_path, provider, **train)
     connection: Any = SimpleNamespace(profile=PROFILES[provider])
-    files = {"train": {"id": "file-1"}}
-    return request_of(asked_for, connection, asked(asked_for, HOSTED), files, "f" * 64)
+    files: FilesRecord = {"train": {"id": "file-1", "sha256": "0" * 64}}
+    return job_request(asked_for, connection, job_settings(asked_for, HOSTED), files, "f" * 64)
 
 
 def test_the_create_call_has_what_the_provider_takes_and_no_unset_parameter(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_the_verdict_claims_what_it_may(base: list[float], tuned: list[float], b
 def test_a_small_difference_is_told_how_many_rows_would_settle_it() -> None:
     found = paired_difference([1.0] * 50 + [0.0] * 50, [1.0] * 48 + [0.0] * 46 + [1.0] * 6)
     assert found["lift"] == 0.04
-    assert 250 <= found["more_rows"] <= 400
+    assert 250 <= (found["more_rows"] or 0) <= 400
     assert f"about {found['more_rows']} more rows" in verdict("accuracy", found, 100)
 
 

@@ -56,7 +56,7 @@ def _prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_prepared")
 def test_the_report_holds_tokens_dollars_and_break_even() -> None:
-    report = validate.run(params())
+    report: Any = validate.run(params())
     assert report["examples"] == {"train": 60, "valid": 10, "test": 20}
     auto = report["auto"]
     assert auto["n_epochs"] == 3
@@ -92,7 +92,7 @@ def test_the_page_shows_counts_classes_and_what_is_said() -> None:
 
 @pytest.mark.usefixtures("_prepared")
 def test_a_budget_stops_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    report = validate.run(params())
+    report: Any = validate.run(params())
     usd = report["auto"]["train_usd"]
     budget.refuse_over_budget(params())
     budget.refuse_over_budget(params(usd=usd))

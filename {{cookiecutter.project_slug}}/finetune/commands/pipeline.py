@@ -63,7 +63,10 @@ def upload() -> None:
 def train(
     again: Annotated[bool, typer.Option("--again", help="Create a new job even if the same one failed.")] = False,
 ) -> None:
-    """Train with one job (paid). A job of the same data and parameters is found, not created again."""
+    """Train with one job (paid), found again if it exists.
+
+    The same data, base, hyperparameters, seed and suffix are one job.
+    """
     from finetune.core.params import load_params
     from finetune.stages import train as stage
 

@@ -81,7 +81,7 @@ def commit() -> str:
     return git("rev-parse", "HEAD")
 
 
-def trained(client: openai.OpenAI, **more: Any) -> dict[str, Any]:
+def trained(client: openai.OpenAI, **more: Any) -> Any:
     write_params(client, **more)
     upload.run(load_params())
     return train.run(load_params())

@@ -42,17 +42,17 @@ def train_job(store: Store, job: JobRow) -> None:
     The same files, base, hyperparameters, seed, threads and dtype give the same bytes on the same machine, with or
     without interruptions. Raises JobError if the cause of a failure is the job itself.
     """
-    job = fix_threads_and_dtype(store, job)
-    hyperparameters: Hyperparameters = json.loads(job["resolved"])
+    threads, dtype = fixed_threads_and_dtype(store, job)
+    hyperparameters: Hyperparameters = json.loads(job["resolved"] or "{}")
     work = store.job_folder(job["id"])
     checkpoint = newest_complete_checkpoint(work)
     parent = None if checkpoint else parent_adapter(store, job)
     base_folder = bases.folder_of(job["base"], store.home)
-    torch.set_num_threads(job["threads"])
+    torch.set_num_threads(threads)
     set_seed(job["seed"], deterministic=torch.cuda.is_available())
 
     examples, validation_examples = encode_files(store, job, base_folder)
-    base = load_base(base_folder, job["dtype"], [*examples, *validation_examples])
+    base = load_base(base_folder, dtype, [*examples, *validation_examples])
     first = first_trained_layer(base)
     # An adapter in its base's dtype needs no casts in its layers.
     model = get_peft_model(base, lora_config(base, first), autocast_adapter_dtype=False)
@@ -69,7 +69,7 @@ def train_job(store: Store, job: JobRow) -> None:
     delete_reports_after(store, job["id"], step)
     if store.set_job_status(job["id"], "running"):
         what = f"resumed from step {step}" if checkpoint else "started"
-        how = f"on {arguments.device.type} in {job['dtype']} with {job['threads']} threads"
+        how = f"on {arguments.device.type} in {dtype} with {threads} threads"
         store.add_event(job["id"], f"Fine-tuning job {what} {how}")
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if trainer.is_world_process_zero() and trainer.state.global_step == trainer.state.max_steps:
@@ -77,13 +77,15 @@ def train_job(store: Store, job: JobRow) -> None:
             finish_job(store, job["id"], tokens_an_epoch * hyperparameters["n_epochs"])
 
 
-def fix_threads_and_dtype(store: Store, job: JobRow) -> JobRow:
-    """Return the job with its threads and dtype, chosen at its first start: a resumed job keeps them."""
-    if job["threads"] is None:
-        threads = int(os.environ.get("FINETUNE_ENGINE_THREADS", torch.get_num_threads()))
-        store.execute("UPDATE jobs SET threads = ?, dtype = ? WHERE id = ?", threads, bases.best_dtype(), job["id"])
-        return store.job(job["id"]) or job
-    return job
+def fixed_threads_and_dtype(store: Store, job: JobRow) -> tuple[int, str]:
+    """Return the job's threads and dtype, which are chosen at its first start: a resumed job keeps them."""
+    if job["threads"] is not None and job["dtype"] is not None:
+        return job["threads"], job["dtype"]
+    threads = int(os.environ.get("FINETUNE_ENGINE_THREADS", torch.get_num_threads()))
+    dtype = bases.best_dtype()
+    store.execute("UPDATE jobs SET threads = ?, dtype = ? WHERE id = ?", threads, dtype, job["id"])
+    job["threads"], job["dtype"] = threads, dtype
+    return threads, dtype
 
 
 def encode_files(store: Store, job: JobRow, base_folder: Path) -> tuple[list[EncodedExample], list[EncodedExample]]:
@@ -91,10 +93,12 @@ def encode_files(store: Store, job: JobRow, base_folder: Path) -> tuple[list[Enc
     tokenizer = AutoTokenizer.from_pretrained(base_folder)
     context_length = AutoConfig.from_pretrained(base_folder).max_position_embeddings
 
-    def encoded(param: str) -> list[EncodedExample]:
-        return encode_file(tokenizer, store.file_path(job[param]), context_length, param)
+    def encoded(file_id: str, param: str) -> list[EncodedExample]:
+        return encode_file(tokenizer, store.file_path(file_id), context_length, param)
 
-    return encoded("training_file"), encoded("validation_file") if job["validation_file"] else []
+    validation_file = job["validation_file"]
+    examples = encoded(job["training_file"], "training_file")
+    return examples, encoded(validation_file, "validation_file") if validation_file else []
 
 
 def load_base(folder: Path, dtype: str, examples: list[EncodedExample]) -> Any:
