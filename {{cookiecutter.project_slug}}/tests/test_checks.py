@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from finetune.data.checks.across_files import check
 from finetune.data.checks.check_file import check_file
 from finetune.data.checks.findings import as_github, as_text
-from finetune.data.checks.repair import as_utf8, lines_of, mended, repair
+from finetune.data.checks.repair import as_utf8, repair, repaired_lines, split_lines
 from finetune.data.checks.rules import RULES
-from finetune.data.near_duplicates import NEAR, pieces, similarity, twins_of
+from finetune.data.near_duplicates import NEAR, jaccard, near_duplicates_of, trigrams
 
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
 CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "東京"}'}}
@@ -189,12 +189,12 @@ def test_near_duplicates_are_found_and_others_are_not() -> None:
             kinds += [sentence[:at] + "x" + sentence[at + 1 :], sentence.upper() + "!", "  " + sentence + "。"]
             copies.append(draw.choice(kinds))
             sources.append(index)
-    found = twins_of(copies, SENTENCES)
-    exact = [i for i, s in enumerate(sources) if similarity(pieces(copies[i]), pieces(SENTENCES[s])) >= NEAR]
+    found = near_duplicates_of(copies, SENTENCES)
+    exact = [i for i, s in enumerate(sources) if jaccard(trigrams(copies[i]), trigrams(SENTENCES[s])) >= NEAR]
     assert [found[i][0] for i in exact] == [sources[i] for i in exact]
     assert len(exact) / len(copies) > 0.95
     for index, sentence in enumerate(SENTENCES):
-        assert twins_of([sentence], SENTENCES[:index] + SENTENCES[index + 1 :]) == {}
+        assert near_duplicates_of([sentence], SENTENCES[:index] + SENTENCES[index + 1 :]) == {}
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_repaired_copy_is_sound_and_the_file_is_left_alone(tmp_path: Path) -> 
     assert target == tmp_path / "a.fixed.jsonl"
     assert path.read_bytes() == before
     told = "\n".join(what for _, what in changes)
-    for what in ("it was utf-16", "12 examples of a JSON list", "'id' removed", "'from' removed", "its weight removed"):
+    for what in ("utf-16 converted", "12 examples of a JSON", "'id' removed", "'from' removed", "the weight removed"):
         assert what in told
     assert (12, "removed: the same example as line 1") in changes
     report = check([target], training=False)
@@ -241,7 +241,7 @@ def test_what_only_its_writer_can_mend_is_left(tmp_path: Path) -> None:
 @given(st.lists(st.binary(max_size=40) | BROKEN.map(lambda value: json.dumps(value).encode()), max_size=6))
 def test_no_repair_ends_in_a_traceback_and_the_second_finds_nothing(lines: list[bytes]) -> None:
     changes: list[Any] = []
-    once = list(mended(lines_of(as_utf8(b"\n".join(lines), changes), changes), changes))
+    once = list(repaired_lines(split_lines(as_utf8(b"\n".join(lines), changes), changes), changes))
     again: list[Any] = []
-    assert list(mended(once, again)) == once
+    assert list(repaired_lines(once, again)) == once
     assert again == []

@@ -92,7 +92,7 @@ def test_an_unknown_column_is_named_with_those_there_are() -> None:
 
 def test_rows_with_nothing_to_answer_are_counted() -> None:
     rows = [{"question": "a", "answer": "b"}, {"question": "a", "answer": " "}]
-    with pytest.raises(FinetuneError, match=r"raw\.csv: .*: row 2 \(nothing to ask or to answer\)"):
+    with pytest.raises(FinetuneError, match=r"raw\.csv: .*: row 2 \(the question or the answer is empty\)"):
         examples(rows, "auto", TEMPLATE, "raw.csv")
 
 
@@ -100,9 +100,9 @@ def test_rows_of_no_shape_or_of_two_are_named() -> None:
     with pytest.raises(FinetuneError, match=r"keys are answer, question(.|\n)*data\.prompt"):
         format_of({"question": "a", "answer": "b"}, "raw")
     rows = [chat("a", "b"), {"prompt": "a"}, {"messages": []}, {"messages": "[]x"}]
-    with pytest.raises(FinetuneError, match=r"row 2 \(no 'messages'\), row 3 \(messages is no list\), row 4"):
+    with pytest.raises(FinetuneError, match=r"row 2 \(no 'messages'\), row 3 \(messages is empty\), row 4"):
         examples(rows, "auto", None, "raw")
-    with pytest.raises(FinetuneError, match="from nobody known"):
+    with pytest.raises(FinetuneError, match="is not one of human"):
         examples([{"conversations": [{"from": "bot", "value": "a"}]}], "auto", None, "raw")
     with pytest.raises(FinetuneError, match="output is empty"):
         examples([{"instruction": "a", "output": " "}], "auto", None, "raw")

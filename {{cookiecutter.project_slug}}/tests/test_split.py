@@ -15,7 +15,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params
 from finetune.core.paths import PREPARED, PREPARED_REPORT
 from finetune.data.examples import question_of
-from finetune.data.near_duplicates import twins_of
+from finetune.data.near_duplicates import near_duplicates_of
 from finetune.stages import prepare
 
 SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}
@@ -75,8 +75,8 @@ def test_what_is_near_to_a_test_row_is_left_out_of_training() -> None:
     done = split([*rows, *near])
     assert done["report"]["near_duplicates_left_out"] == 80 - sum(len(done[name]) for name in SHARES) > 0
     asked = {name: [question_of(row) for row in done[name]] for name in SHARES}
-    assert twins_of(asked["train"], asked["valid"] + asked["test"]) == {}
-    assert twins_of(asked["valid"], asked["test"]) == {}
+    assert near_duplicates_of(asked["train"], asked["valid"] + asked["test"]) == {}
+    assert near_duplicates_of(asked["valid"], asked["test"]) == {}
 
 
 def test_a_group_never_crosses_splits() -> None:

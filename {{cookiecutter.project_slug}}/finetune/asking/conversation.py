@@ -14,7 +14,7 @@ from finetune.asking.file_rows import columns_in, fixed_columns, frame_of, model
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import PREPARED
-from finetune.data.examples import said_in
+from finetune.data.examples import turn_texts
 from finetune.data.prompts import PLACEHOLDER, fill
 from finetune.provider.answer_cache import Answer, answer_of
 from finetune.provider.completions import request_of
@@ -52,7 +52,7 @@ def system_prompt(params: Params) -> str | None:
     path = PREPARED / "train.jsonl"
     try:
         with open(path, "rb") as lines:
-            return said_in(orjson.loads(next(lines, b"{}")))[1]
+            return turn_texts(orjson.loads(next(lines, b"{}")))[1]
     except FileNotFoundError:
         raise FinetuneError(f"{path} is missing.", "Make it with: dvc repro prepare") from None
 

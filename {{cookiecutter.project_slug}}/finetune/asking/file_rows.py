@@ -11,10 +11,10 @@ from finetune.core.disk import read_json, read_jsonl, write_csv, write_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import MODEL, PREPARED, PREPARED_REPORT
-from finetune.data.class_codes import table_of
-from finetune.data.completion_format import Frame, pair_of, unframed
-from finetune.data.examples import Example
-from finetune.data.formats import CONVERTERS, Format, parsed, why
+from finetune.core.records import Example
+from finetune.data.class_codes import codes_text
+from finetune.data.completion_format import CompletionFormat, from_completion, question_and_answer
+from finetune.data.formats import CONVERTERS, Format, parse_json_cell, reason_of
 from finetune.data.prompts import PLACEHOLDER, Template, cell_text, check_columns, fill, fingerprint_of
 from finetune.data.readers import Row, read_rows
 from finetune.project.deployment import answering_name
@@ -91,12 +91,12 @@ def model_named(params: Params, name: str) -> str:
     return base_of(params) if name == "base" else name
 
 
-def frame_of(params: Params) -> Frame | None:
+def frame_of(params: Params) -> CompletionFormat | None:
     """The marks of prompts and completions, in a project that trains on those."""
     if params.data.target != "completion":
         return None
     marks = read_json(PREPARED_REPORT, "prepare").get("completion")
-    return Frame(**marks) if marks else None
+    return CompletionFormat(**marks) if marks else None
 
 
 def fixed_columns(params: Params) -> dict[str, str]:
@@ -104,7 +104,7 @@ def fixed_columns(params: Params) -> dict[str, str]:
     if not params.data.codes:
         return {}
     known = {label: code for code, label in codes().items()}
-    return {"codes": table_of({label: known[label] for label in params.data.labels if label in known})}
+    return {"codes": codes_text({label: known[label] for label in params.data.labels if label in known})}
 
 
 def classes_of(params: Params) -> dict[str, str]:
@@ -117,14 +117,14 @@ def classes_of(params: Params) -> dict[str, str]:
     if not labels:
         frame = frame_of(params)
         examples = read_jsonl(PREPARED / "train.jsonl", "prepare")
-        labels = sorted({(unframed(one, frame) if frame else last_turn(one))[1] for one in examples})
+        labels = sorted({(from_completion(one, frame) if frame else last_turn(one))[1] for one in examples})
     if params.data.abstain:
         labels.append(params.data.abstain.answer)
     return {label: label for label in labels}
 
 
 def prompts_of(
-    params: Params, rows: Sequence[Row], file: Path, frame: Frame | None, trained: bool
+    params: Params, rows: Sequence[Row], file: Path, frame: CompletionFormat | None, trained: bool
 ) -> list[Prompt | ValueError]:
     """What to ask for each row, or why it cannot be asked.
 
@@ -149,11 +149,11 @@ def prompts_of(
         try:
             found.append(prompt_of(row, template, fixed, frame))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            found.append(ValueError(why(error)))
+            found.append(ValueError(reason_of(error)))
     return found
 
 
-def prompt_of(row: Row, template: Template, fixed: Mapping[str, str], frame: Frame | None) -> Prompt:
+def prompt_of(row: Row, template: Template, fixed: Mapping[str, str], frame: CompletionFormat | None) -> Prompt:
     """What to ask for one row. Raises ValueError, or what a malformed row leads to, where there is nothing to ask."""
     if is_framed(row, frame):
         return cell_text(row["prompt"])
@@ -166,7 +166,7 @@ def prompt_of(row: Row, template: Template, fixed: Mapping[str, str], frame: Fra
     else:
         messages = opening_of(row)
     if frame:
-        return pair_of({"messages": [*messages, {"role": "assistant", "content": ""}]})[0] + frame.separator
+        return question_and_answer({"messages": [*messages, {"role": "assistant", "content": ""}]})[0] + frame.separator
     return messages
 
 
@@ -175,13 +175,13 @@ def columns_in(template: Template) -> list[str]:
     return list(dict.fromkeys(name for text in template.values() for name in PLACEHOLDER.findall(text or "")))
 
 
-def has_own_shape(row: Row, template: Template, frame: Frame | None) -> bool:
+def has_own_shape(row: Row, template: Template, frame: CompletionFormat | None) -> bool:
     """Whether a row says itself how it is asked, and lacks columns that the template names."""
     lacks = not row.keys() >= set(columns_in(template)) - {"codes"}
     return lacks and ("messages" in row or is_framed(row, frame))
 
 
-def is_framed(row: Row, frame: Frame | None) -> bool:
+def is_framed(row: Row, frame: CompletionFormat | None) -> bool:
     """Whether a row has a prompt with its mark, as prepare writes it."""
     return frame is not None and cell_text(row.get("prompt")).endswith(frame.separator)
 
@@ -192,7 +192,7 @@ def opening_of(row: Row) -> list[dict[str, Any]]:
     if form is None:
         raise ValueError(f"it has no `messages`, but {', '.join(sorted(row)) or 'nothing'}")
     answer = SHAPES[form][1]
-    given = {key: parsed(value) for key, value in row.items()} | ({answer: "-"} if answer else {})
+    given = {key: parse_json_cell(value) for key, value in row.items()} | ({answer: "-"} if answer else {})
     example: Example = CONVERTERS[form](given)
     if not all(isinstance(message, dict) for message in example["messages"]):
         raise ValueError("messages has what is no object")

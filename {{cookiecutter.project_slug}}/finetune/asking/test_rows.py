@@ -7,8 +7,9 @@ from finetune.core.disk import read_json, read_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import PREPARED, PREPARED_REPORT
-from finetune.data.completion_format import Frame, unframed
-from finetune.data.examples import Example, text_of
+from finetune.core.records import Example
+from finetune.data.completion_format import CompletionFormat, from_completion
+from finetune.data.examples import text_of
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import Connection
 from finetune.terminal.progress import progress_bar, say
@@ -29,7 +30,7 @@ def predict(
     if not examples:
         raise FinetuneError(f"data/prepared/{split}.jsonl is empty.", f"Give {split} a larger share in data.split.")
     marks = read_json(PREPARED_REPORT, "prepare").get("completion")
-    return predict_all(connection, params, model, examples, Frame(**marks) if marks else None, shots)
+    return predict_all(connection, params, model, examples, CompletionFormat(**marks) if marks else None, shots)
 
 
 def predict_all(
@@ -37,7 +38,7 @@ def predict_all(
     params: Params,
     model: str,
     examples: Sequence[Example],
-    frame: Frame | None = None,
+    frame: CompletionFormat | None = None,
     shots: Sequence[Example] = (),
 ) -> Rows:
     """The same for given examples; `frame` has the marks of those that are prompts and completions."""
@@ -48,7 +49,7 @@ def predict_all(
     with progress_bar(f"ask {model}") as progress:
         seed = params.train.seed
         answers = answer_all(connection, model, prompts, settings, seed, progress, say, stop, top_logprobs)
-    pairs = [unframed(example, frame) if frame else last_turn(example) for example in examples]
+    pairs = [from_completion(example, frame) if frame else last_turn(example) for example in examples]
     rows = []
     for (asked, expected), answer in zip(pairs, answers, strict=True):
         row: dict[str, Any] = {"asked": asked, "expected": expected, "answer": answer.text.strip()}

@@ -8,7 +8,8 @@ from finetune.core.disk import read_jsonl, write_json, write_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import PREPARED
-from finetune.data.examples import Example, text_of
+from finetune.core.records import Example
+from finetune.data.examples import text_of
 from finetune.provider.connect import connect
 
 PREDICTIONS = Path("predictions/base.jsonl")

@@ -18,15 +18,16 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Abstain, Data, Params
 from finetune.core.paths import GROUPS, PREPARED, PREPARED_REPORT
 from finetune.core.profiles import PROFILES
-from finetune.data.class_codes import codes_for, table_of
-from finetune.data.completion_format import frame_for, framed, pair_of
-from finetune.data.examples import Example
+from finetune.core.records import Example
+from finetune.data.class_codes import codes_for, codes_text
+from finetune.data.completion_format import choose_completion_format, question_and_answer, to_completion
+from finetune.data.example_spool import NewExample, SpooledExamples, spool_examples
 from finetune.data.formats import each_turn, examples_of
 from finetune.data.prompts import Template, cell_text, check_column, fingerprint_of
 from finetune.data.readers import Note, Row, read_rows
-from finetune.data.split import SPLITS, Gathered, assign, gather, key_of, leaks, without_duplicates
+from finetune.data.split import SPLITS, assign_splits, leaks, split_key, without_duplicates
 from finetune.data.token_counts import encoder
-from finetune.data.unanswerable import asked_beside, is_marked, with_mismatched
+from finetune.data.unanswerable import is_marked, question_columns, with_mismatched
 from finetune.provider.base_tokenizer import tokenizer
 
 SHOWN = 10  # rows named in an error
@@ -57,14 +58,14 @@ def run(
     notes: dict[str, Note] = {}
     counts: Counter[str] = Counter()
     with spool_file() as spool:
-        gathered = gather(all_examples(data, template, codes, notes, counts), spool, progress)
+        gathered = spool_examples(all_examples(data, template, codes, notes, counts), spool, progress)
         rows = gathered.rows
         if data.target == "completion":
             with tokenizer(params, encoder) as encode:
-                frame = frame_for(partial(pairs_of, gathered, data.abstain), encode)
-            gathered = replace(gathered, shape=partial(framed, frame=frame))
+                frame = choose_completion_format(partial(pairs_of, gathered, data.abstain), encode)
+            gathered = replace(gathered, convert=partial(to_completion, marks=frame))
         if data.split and data.split.shares:
-            assign(rows, data.split.shares)
+            assign_splits(rows, data.split.shares)
             distinct = without_duplicates(rows)
             near = {int(leak.row["start"]) for leak in leaks(gathered, distinct, workers, progress)}
             counts.update(duplicates=len(rows) - len(distinct), near_duplicates_left_out=len(near))
@@ -110,8 +111,8 @@ def spool_file() -> Iterator[BinaryIO]:
 
 def all_examples(
     data: Data, template: Template | None, codes: dict[str, str], notes: dict[str, Note], counts: Counter[str]
-) -> Iterator[tuple[int, int, str, Example, Row]]:
-    """Of all files each example, as `gather` takes them: its split is what was given, and the first where none was."""
+) -> Iterator[NewExample]:
+    """Of all files each example, for `spool_examples`: its split is what was given, and the first where none was."""
     files = data.files.model_dump() if data.files else {"": data.file}
     abstain, columns = data.abstain, set[str]()
     kept = sorted(kept_columns(data, codes))
@@ -119,14 +120,14 @@ def all_examples(
         if file is None:
             continue
         rows, note = read_rows(Path(file), data.sheet)
-        fixed = {"codes": table_of(codes)} if codes else {}
+        fixed = {"codes": codes_text(codes)} if codes else {}
         instead = partial(answer_instead, abstain, file, counts) if abstain and abstain.column else None
         pairs, note["rows"] = examples_of(rows, data.format, template, file, fixed, instead)
         notes[name] = note
         own: set[str] = set()
         for number, (row, example) in enumerate(pairs, 1):
             split = SPLITS.index(name) if name else given_split(data, row, number)
-            key = group_of(data, row, number) if data.group else key_of(example)
+            key = group_of(data, row, number) if data.group else split_key(example)
             if codes:
                 encode_answer(example, codes, f"{file}, row {number}")
             for turn in each_turn(example) if data.turns == "each" and "messages" in example else [example]:
@@ -144,7 +145,7 @@ def kept_columns(data: Data, codes: dict[str, str]) -> set[str]:
     """The columns of the raw data that are needed again when the splits are known."""
     kept = {data.by} if data.by else set()
     if data.abstain and data.abstain.context:
-        kept |= {data.abstain.context, *asked_beside(asking(data), data.abstain.context, codes)}
+        kept |= {data.abstain.context, *question_columns(asking(data), data.abstain.context, codes)}
     return kept
 
 
@@ -165,14 +166,14 @@ def group_line(cell: object) -> bytes:
     return json.dumps(cell_text(cell).strip(), ensure_ascii=False).encode() + b"\n"
 
 
-def pairs_of(gathered: Gathered, abstain: Abstain | None) -> Iterator[tuple[str, str]]:
+def pairs_of(gathered: SpooledExamples, abstain: Abstain | None) -> Iterator[tuple[str, str]]:
     """All questions and answers, in the order of their hashes, so that a sample is the same whatever the raw order.
 
     Raises FinetuneError naming a row that is not one of each.
     """
     for row in gathered.rows[np.argsort(gathered.rows["digest"], kind="stable")]:
         try:
-            yield pair_of(gathered.example(row))
+            yield question_and_answer(gathered.example(row))
         except ValueError as error:
             raise FinetuneError(
                 f"data.target is 'completion', but row {row['row']} has {error}.",
@@ -217,7 +218,7 @@ def group_of(data: Data, row: Row, number: int) -> str:
     return key
 
 
-def refuse_leaks(gathered: Gathered, data: Data, workers: int | None) -> None:
+def refuse_leaks(gathered: SpooledExamples, data: Data, workers: int | None) -> None:
     """Raises FinetuneError naming the rows of given splits that ask the same, or nearly so."""
     files = dict(enumerate((data.files.train, data.files.valid, data.files.test))) if data.files else {}
 

@@ -14,10 +14,11 @@ from finetune.core.disk import read_json, write_csv, write_json, write_text
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import PREPARED, PREPARED_REPORT, VALIDATION_REPORT
-from finetune.data.checks.across_files import check_for_classes, check_languages, check_leaks
-from finetune.data.checks.check_file import Checked, check_file, check_labels
+from finetune.data.checks.across_files import check_languages, check_leaks, check_missing_classes
+from finetune.data.checks.check_file import check_file
 from finetune.data.checks.check_lines import example_at
 from finetune.data.checks.findings import Finding
+from finetune.data.checks.whole_file import CheckedFile, check_labels
 from finetune.pricing.catalogue import Base, look_up
 from finetune.pricing.cost import auto_epochs, break_even, dollars, estimate, of_calls
 from finetune.report.data_page import make_data_page
@@ -54,10 +55,10 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
     return report
 
 
-def check_splits(params: Params, base: Base, progress: Progress | None = None) -> dict[str, Checked]:
+def check_splits(params: Params, base: Base, progress: Progress | None = None) -> dict[str, CheckedFile]:
     """Each split on its own, then beside the others."""
     codes = read_json(PREPARED_REPORT, "prepare").get("codes", {})
-    checked: dict[str, Checked] = {}
+    checked: dict[str, CheckedFile] = {}
     for split in ("train", "valid", "test"):
         path = PREPARED / f"{split}.jsonl"
         if not path.is_file():
@@ -76,7 +77,7 @@ def check_splits(params: Params, base: Base, progress: Progress | None = None) -
     for one, other in combinations(checked.values(), 2):
         check_leaks(one, other)
     for one, other in permutations(checked.values(), 2):
-        check_for_classes(one, other)
+        check_missing_classes(one, other)
         check_languages(one, other)
     return checked
 
@@ -112,7 +113,7 @@ def in_one(price: float | str, calls: int) -> float | str:
     return price if isinstance(price, str) else price / calls
 
 
-def histogram(checked: dict[str, Checked]) -> list[dict[str, Any]]:
+def histogram(checked: dict[str, CheckedFile]) -> list[dict[str, Any]]:
     """Examples by length in tokens: rows of split, upper edge of the bin and count."""
     longest = max(int(found.tokens.max(initial=1)) for found in checked.values())
     width = -(-longest // BINS)
@@ -124,7 +125,7 @@ def histogram(checked: dict[str, Checked]) -> list[dict[str, Any]]:
     return rows
 
 
-def balance_of(checked: dict[str, Checked]) -> list[dict[str, Any]]:
+def balance_of(checked: dict[str, CheckedFile]) -> list[dict[str, Any]]:
     """Examples by class and split, where the answers are classes."""
     if not checked["train"].classes:
         return []
@@ -135,7 +136,7 @@ def balance_of(checked: dict[str, Checked]) -> list[dict[str, Any]]:
     ]
 
 
-def to_review(checked: dict[str, Checked]) -> dict[str, list[tuple[str, int | None, dict[str, Any]]]]:
+def to_review(checked: dict[str, CheckedFile]) -> dict[str, list[tuple[str, int | None, dict[str, Any]]]]:
     """What a person should read of the training data before it is paid for: some at random, and the outliers."""
     train = checked["train"]
     order = np.argsort(train.rows["tokens"], kind="stable").tolist()
