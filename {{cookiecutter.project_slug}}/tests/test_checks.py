@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from finetune.core.records import CheckReport
 from finetune.data.checks.across_files import check
 from finetune.data.checks.check_file import check_file
-from finetune.data.checks.findings import as_github, as_text
+from finetune.data.checks.findings import Finding, as_github, as_text, report_of
 from finetune.data.checks.repair import as_utf8, repair, repaired_lines, split_lines
 from finetune.data.checks.rules import RULES
 from finetune.data.near_duplicates import NEAR, jaccard, near_duplicates_of, trigrams
@@ -63,7 +64,7 @@ def write(path: Path, *examples: Any) -> Path:
     return path
 
 
-def codes(report: dict[str, Any]) -> list[str]:
+def codes(report: CheckReport) -> list[str]:
     return [finding["code"] for finding in report["findings"]]
 
 
@@ -107,8 +108,8 @@ def test_many_findings_of_a_kind_are_counted_in_the_text_and_whole_in_the_rest(t
 
 
 def test_a_workflow_command_cannot_be_forged() -> None:
-    finding = {"code": "x", "severity": "error", "file": "a,b:c", "line": 0, "message": "a\n::error::b%", "fix": "c"}
-    assert as_github({"findings": [finding]}) == "::error file=a%2Cb%3Ac,line=1,title=x::a%0A::error::b%25 → c"
+    report = report_of(1, [Finding("x", "error", "a,b:c", 0, "a\n::error::b%", "c")])
+    assert as_github(report) == "::error file=a%2Cb%3Ac,line=1,title=x::a%0A::error::b%25 → c"
 
 
 JSON = st.recursive(

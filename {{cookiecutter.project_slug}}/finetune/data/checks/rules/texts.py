@@ -63,7 +63,7 @@ def has_no_trailing_space(text: str) -> Found:
 
 
 def lines_with_many_capitals(block: LineBlock) -> Iterable[int]:
-    yield from np.flatnonzero(block.capitals > MOST_CAPITALS)
+    yield from np.flatnonzero(block.capitals > MOST_CAPITALS).tolist()
     letters = block.beyond_ascii.decode("utf-8", "replace")
     if letters.lower() != letters:
         yield from block.lines_beyond_ascii
