@@ -20,6 +20,7 @@ import orjson
 from finetune.core.callbacks import Progress
 from finetune.core.errors import FinetuneError
 from finetune.data.checks.check_lines import MOST_CLASSES, CheckedLines, check_lines
+from finetune.data.checks.findings import counted
 from finetune.data.checks.whole_file import CheckedFile, check_classes, check_repeats, check_systems
 from finetune.data.examples import shape_of
 from finetune.data.parallel import cut_into_chunks, map_in_parallel
@@ -63,7 +64,7 @@ def check_file(
     elif (
         training and len(checked.rows) < MIN_EXAMPLES and not any(f.code in WHOLE_FILE_CODES for f in checked.findings)
     ):
-        what = f"{len(checked.rows)} examples; a job needs at least {MIN_EXAMPLES}"
+        what = f"{counted(len(checked.rows), 'example')}; a job needs at least {MIN_EXAMPLES}"
         checked.add("too_few_examples", "error", 0, what, "Add examples; gains begin at 50 to 100.")
     check_repeats(checked)
     check_systems(checked)

@@ -4,6 +4,7 @@ A rule is asked about every example of its shapes, unless it declares a cheap te
 without such a declaration is always asked.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,6 +31,7 @@ class Rule:
 
 
 RULES: list[Rule] = []
+JSON_TYPES: dict[type, str] = {str: "a string", list: "a list", dict: "an object"}
 
 
 def rule(
@@ -78,5 +80,5 @@ def text_rule(
 
 
 def describe(value: Any) -> str:
-    """Return a value for a message: numbers and null as they are, of anything else only the type."""
-    return f"{value!r}" if isinstance(value, (bool, int, float, type(None))) else f"a {type(value).__name__}"
+    """Return a value for a message: numbers, booleans and null as JSON, anything else as its JSON type."""
+    return JSON_TYPES.get(type(value)) or json.dumps(value, default=str)
