@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.scoring.classify import classification
-from finetune.scoring.paired_comparison import interval, lift, verdict
+from finetune.scoring.paired_comparison import interval, paired_difference, verdict
 
 TEAMS = ["delivery", "billing", "technical", "returns", "account", "sales", "privacy", "careers"]
 ASKED = [
@@ -46,7 +46,7 @@ def write_finished(folder: Path, n: int = 169, teams: Sequence[str] = TEAMS) -> 
         usage |= {"usd_per_1000": 0.0487 if name == "tuned" else 0.0256} | ({"failed": 2} if name == "base" else {})
         told[name] = {**metrics, "accuracy_low": low, "accuracy_high": high, "log_loss": 0.41, "auroc": 0.97, **usage}
         if name != "tuned":
-            by = lift(rights[name], rights["tuned"])
+            by = paired_difference(rights[name], rights["tuned"])
             words = verdict("accuracy", by, n)
             ends = {"accuracy": by["lift"], "accuracy_low": by["low"], "accuracy_high": by["high"]}
             rest = {key: by[key] for key in ("p_value", "test", "wins", "losses", "more_rows")}

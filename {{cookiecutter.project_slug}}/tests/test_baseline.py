@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from finetune.asking.test_rows import opened
+from finetune.asking.test_rows import prompt_of
 from finetune.core.disk import write_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import PREPARED
-from finetune.stages.baseline import few
+from finetune.data.questions import few_shot_examples
 
 
 def example(question: str, answer: str) -> dict[str, Any]:
@@ -24,20 +24,22 @@ def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_examples_are_of_each_answer_before_a_second_of_any() -> None:
-    answers = ["".join(one["messages"][-1]["content"] for one in few(count)) for count in (0, 2, 3, 5, 99)]
+    answers = [
+        "".join(one["messages"][-1]["content"] for one in few_shot_examples(count)) for count in (0, 2, 3, 5, 99)
+    ]
     assert answers == ["", "ab", "abc", "abcab", "abcaba"]
 
 
 def test_examples_stand_after_the_system_message_and_before_the_question() -> None:
-    shots = [turn for one in few(1) for turn in one["messages"][1:]]
-    told = opened(example("what now?", "x")["messages"][:-1], shots)
-    assert [(turn["role"], turn["content"]) for turn in told] == [
+    shots = [turn for one in few_shot_examples(1) for turn in one["messages"][1:]]
+    found = prompt_of(example("what now?", "x")["messages"][:-1], shots)
+    assert [(turn["role"], turn["content"]) for turn in found] == [
         ("system", "Be brief."),
         ("user", "q0"),
         ("assistant", "a"),
         ("user", "what now?"),
     ]
-    assert [turn["role"] for turn in opened([{"role": "user", "content": "hi"}], shots)] == [
+    assert [turn["role"] for turn in prompt_of([{"role": "user", "content": "hi"}], shots)] == [
         "user",
         "assistant",
         "user",
@@ -47,4 +49,4 @@ def test_examples_stand_after_the_system_message_and_before_the_question() -> No
 def test_examples_are_for_chat_alone() -> None:
     write_jsonl(PREPARED / "train.jsonl", [{"prompt": "q", "completion": "a"}])
     with pytest.raises(FinetuneError, match="chat examples"):
-        few(1)
+        few_shot_examples(1)

@@ -1,4 +1,4 @@
-"""baseline and evaluate as a whole, against a server that answers what a test says; and what odd data come to."""
+"""baseline, tuned and evaluate together, against a server that answers as a test says; and odd data."""
 
 import json
 import math
@@ -12,11 +12,13 @@ from loopback import completion, refusal, server
 
 from finetune.core.disk import read_jsonl, write_json, write_jsonl
 from finetune.core.errors import FinetuneError
+from finetune.core.flatten import flatten
 from finetune.core.params import Params
-from finetune.core.paths import GROUPS, LATENCY, MODEL, PREPARED, PREPARED_REPORT
-from finetune.stages import baseline, evaluate
+from finetune.core.paths import GROUPS, LATENCY, MODEL, PREPARED, PREPARED_REPORT, QUESTIONS, TUNED
+from finetune.data.questions import questions_of
+from finetune.stages import baseline, evaluate, tuned
 
-TUNED = "ft:base:me"
+MODEL_ID = "ft:base:me"
 Pairs = list[tuple[str, str]]
 Model = Callable[[str, str], dict[str, Any]]  # a model's name and a question → a completion
 
@@ -32,39 +34,47 @@ def example(question: str, answer: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
 
 
+def params_of(address: str, task: str, settings: dict[str, Any]) -> Params:
+    return Params.model_validate(
+        {
+            "data": {"file": "x.csv", "split": {"train": 0.7, "valid": 0.1, "test": 0.2}},
+            "provider": {"name": "compatible", "base_url": address},
+            "train": {"base": "base", "method": "supervised", "seed": 1}
+            | dict.fromkeys(("n_epochs", "batch_size", "learning_rate_multiplier"), "auto"),
+            "evaluate": {"task": task, "max_tokens": 5, "temperature": 0.0, "concurrency": 8, **settings},
+        }
+    )
+
+
 def run(
     pairs: Pairs, model: Model, task: str = "classify", prepared: dict[str, Any] | None = None, **settings: Any
-) -> dict[str, Any]:
-    """The metrics of a project with these test rows, whose models answer what `model` says."""
+) -> Any:
+    """The metrics of a project with these test rows, whose models answer as `model` says."""
     write_jsonl(PREPARED / "test.jsonl", [example(*pair) for pair in pairs])
     write_jsonl(PREPARED / "train.jsonl", [example("early", "yes"), example("late", "no")])
     if not GROUPS.exists():
         write_jsonl(GROUPS, [])
     write_json(PREPARED_REPORT, {"codes": {}, "completion": None, "abstain": None} | (prepared or {}))
-    checkpoints = [{"step": 5, "model": f"{TUNED}:5"}, {"step": 9, "model": TUNED}]
-    write_json(MODEL, {"model": TUNED, "provider": "compatible", "checkpoints": checkpoints})
+    checkpoints = [{"step": 5, "model": f"{MODEL_ID}:5"}, {"step": 9, "model": MODEL_ID}]
+    write_json(MODEL, {"model": MODEL_ID, "provider": "compatible", "checkpoints": checkpoints})
 
     def answer(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
         found = model(body["model"], body["messages"][-1]["content"])
         return (400 if "error" in found else 200), found, {}
 
     with server(answer) as address:
-        params = Params.model_validate(
-            {
-                "data": {"file": "x.csv", "split": {"train": 0.7, "valid": 0.1, "test": 0.2}},
-                "provider": {"name": "compatible", "base_url": address},
-                "train": {"base": "base", "method": "supervised", "seed": 1}
-                | dict.fromkeys(("n_epochs", "batch_size", "learning_rate_multiplier"), "auto"),
-                "evaluate": {"task": task, "max_tokens": 5, "temperature": 0.0, "concurrency": 8, **settings},
-            }
-        )
+        params = params_of(address, task, settings)
+        write_json(QUESTIONS, questions_of(params))
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             baseline.run(params)
-            metrics = evaluate.run(params)
-    for name, figures in metrics.items():
-        for key, value in figures.items() if isinstance(figures, dict) else ():
-            assert not isinstance(value, float) or math.isfinite(value), f"{name}.{key}"
+            tuned.run(params)
+    # The server is gone: scoring asks nobody.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metrics = evaluate.run(params)
+    for name, value in flatten(metrics).items():
+        assert not isinstance(value, float) or math.isfinite(value), name
     return metrics
 
 
@@ -75,7 +85,7 @@ def sure(text: str, share: float, other: str) -> dict[str, Any]:
     return completion(text, logprobs={"content": [{**told[0], "top_logprobs": told}]})
 
 
-QUESTIONS = [(f"question {number}", "yes" if number % 2 else "no") for number in range(40)]
+ASKED = [(f"question {number}", "yes" if number % 2 else "no") for number in range(40)]
 
 
 def half_right(model: str, question: str) -> dict[str, Any]:
@@ -90,7 +100,7 @@ def test_all_of_it_on_a_task_of_two_classes() -> None:
     GROUPS.parent.mkdir(parents=True)
     GROUPS.write_text("".join(json.dumps("de" if n < 25 else "ja") + "\n" for n in range(40)), encoding="utf-8")
     metrics = run(
-        QUESTIONS,
+        ASKED,
         half_right,
         few_shot=2,
         beta=0.5,
@@ -106,8 +116,10 @@ def test_all_of_it_on_a_task_of_two_classes() -> None:
     assert metrics["tuned"]["auroc"] > 0.8 > 0.6 > metrics["base"]["auroc"]
     assert metrics["lift"]["wins"] == 20
     assert metrics["lift_over_few_shot"]["accuracy"] == 0.4
-    assert metrics["checkpoint_5"]["accuracy"] == 0.9
-    assert metrics["base"]["same"] == 1.0
+    assert metrics["checkpoints"]["5"]["accuracy"] == 0.9
+    assert metrics["checkpoints"]["5"]["lift"]["accuracy"] == 0.0
+    assert metrics["graders"]["same"]["base"]["score"] == 1.0
+    assert metrics["graders"]["same"]["checkpoints"]["5"]["score"] == metrics["graders"]["same"]["tuned"]["score"]
     assert metrics["also"]["general"]["n"] == 2
     assert metrics["gates_failed"] == ["tuned.accuracy is 0.9, not >= 0.99", "also.general.kept is 0, not == 1"]
     assert metrics["tuned"]["usd_per_1000"] == "unknown"
@@ -118,23 +130,23 @@ def test_all_of_it_on_a_task_of_two_classes() -> None:
     assert text["rows"].splitlines()[-1] == "wrong,question 31,yes,yes,no,1.0,0.0,0.9"
     assert "de,tuned,25," in text["groups"]
     assert text["pairs"].count("\n") == 1 + 6  # each of four models against those before it
-    assert not any("seconds" in row for row in read_jsonl(evaluate.PREDICTIONS, ""))
+    assert not any("seconds" in row for row in read_jsonl(TUNED, ""))
     latency = json.loads(LATENCY.read_text(encoding="utf-8"))
-    assert set(latency) == {"base", "few_shot", "checkpoint_5", "tuned"}
+    assert set(latency) == {"base", "few_shot", "checkpoints.5", "tuned"}
     assert latency["tuned"]["median_ms"] > 0
 
 
 @pytest.mark.parametrize("logprob", [float("nan"), float("-inf"), None])
 def test_log_probabilities_that_are_no_numbers(logprob: float | None) -> None:
     told: dict[str, Any] = {"content": [{"token": "yes", "logprob": logprob, "bytes": None, "top_logprobs": []}]}
-    metrics = run(QUESTIONS, lambda model, question: completion("yes", logprobs=told))
+    metrics = run(ASKED, lambda model, question: completion("yes", logprobs=told))
     assert metrics["tuned"]["no_logprobs"] == 40
     assert metrics["tuned"]["accuracy"] == 0.5
 
 
 @pytest.mark.parametrize(
     "pairs",
-    [QUESTIONS[:1], [QUESTIONS[1], QUESTIONS[3]], [("question 1", "never declared"), ("question 2", "yes")]],
+    [ASKED[:1], [ASKED[1], ASKED[3]], [("question 1", "never declared"), ("question 2", "yes")]],
     ids=["one row", "one class", "unseen label"],
 )
 def test_small_and_odd_test_files(pairs: Pairs) -> None:
@@ -146,7 +158,7 @@ def test_small_and_odd_test_files(pairs: Pairs) -> None:
 @pytest.mark.parametrize("task", ["extract", "generate"])
 def test_answers_that_are_nothing(task: str) -> None:
     """No JSON, half a JSON, no text at all."""
-    texts = {"base": "", TUNED: '["salt", "pep'}
+    texts = {"base": "", MODEL_ID: '["salt", "pep'}
     metrics = run([("a", '["salt"]'), ("b", '["oil"]')], lambda model, question: completion(texts[model]), task)
     assert metrics["base"][metrics["metric"]] == 0.0
     assert metrics["base"].get("valid_json", 0.0) == 0.0
@@ -155,7 +167,7 @@ def test_answers_that_are_nothing(task: str) -> None:
 
 
 def test_answers_are_held_to_a_schema() -> None:
-    texts = {"base": '{"name": 5}', TUNED: 'Here you are: {"name": "salt"}'}
+    texts = {"base": '{"name": 5}', MODEL_ID: 'Here you are: {"name": "salt"}'}
     schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
     write_json(Path("answer.json"), schema)
     metrics = run(
@@ -163,7 +175,9 @@ def test_answers_are_held_to_a_schema() -> None:
     )
     assert (metrics["base"]["fits_schema"], metrics["tuned"]["fits_schema"]) == (0.0, 1.0)
     write_json(Path("answer.json"), {"type": "thing"})
-    with pytest.raises(FinetuneError, match=r"evaluate\.schema: answer\.json is no JSON Schema: 'thing' is not valid"):
+    with pytest.raises(
+        FinetuneError, match=r"evaluate\.schema: answer\.json is not a JSON Schema: 'thing' is not valid"
+    ):
         run([("a", "{}")], lambda model, question: completion("{}"), "extract", schema="answer.json")
 
 
@@ -174,18 +188,18 @@ def test_an_empty_test_split_is_said() -> None:
 
 def test_refused_rows_are_counted_and_count_as_wrong() -> None:
     def picky(model: str, question: str) -> dict[str, Any]:
-        refused = model == TUNED and question in ("question 3", "question 5")
+        refused = model == MODEL_ID and question in ("question 3", "question 5")
         return refusal("content_filter") if refused else half_right(model, question)
 
-    metrics = run(QUESTIONS, picky)
+    metrics = run(ASKED, picky)
     assert (metrics["base"]["failed"], metrics["tuned"]["failed"]) == (0, 2)
     assert metrics["tuned"]["accuracy"] == 0.85
-    refused = [row for row in read_jsonl(evaluate.PREDICTIONS, "") if "error" in row]
+    refused = [row for row in read_jsonl(TUNED, "") if "error" in row]
     assert [row["asked"] for row in refused] == ["question 3", "question 5"]
 
 
 def test_what_cannot_be_answered_and_should_not() -> None:
-    pairs = [*QUESTIONS[:6], ("question 7", "I cannot tell."), ("question 8", "I cannot tell.")]
+    pairs = [*ASKED[:6], ("question 7", "I cannot tell."), ("question 8", "I cannot tell.")]
     answers = {"question 7": "I cannot tell.", "question 5": "I cannot tell."}
     metrics = run(
         pairs, lambda model, question: completion(answers.get(question, "yes")), prepared={"abstain": "I cannot tell."}
@@ -198,12 +212,120 @@ def test_a_judge_that_likes_what_it_sees_first_finds_no_winner() -> None:
     def model(name: str, question: str) -> dict[str, Any]:
         return completion("A") if name == "judge" else half_right(name, question)
 
-    metrics = run(QUESTIONS[:8], model, judge={"model": "judge"})
+    metrics = run(ASKED[:8], model, judge={"model": "judge"})
     assert (metrics["judge"]["wins"], metrics["judge"]["losses"], metrics["judge"]["flipped"]) == (0, 0, 8)
     assert metrics["judge"]["first_share"] == 1.0
 
 
-def test_a_grader_that_is_amiss_is_named_before_anything_is_asked() -> None:
-    with pytest.raises(FinetuneError, match=r"evaluate\.graders\.tone: there is no grader of type 'tone'"):
-        run(QUESTIONS, half_right, graders={"tone": {"type": "tone"}})
-    assert not evaluate.PREDICTIONS.exists()
+TONE = {
+    "type": "score_model",
+    "model": "grader",
+    "input": [{"role": "user", "content": "{{ sample.output_text }}"}],
+}
+
+
+def test_a_grader_by_a_model_is_asked_once_and_scored_from_its_replies() -> None:
+    def model(name: str, question: str) -> dict[str, Any]:
+        reply = '{"result": 1}' if question == "yes" else '{"result": 0.5}' if question == "no" else "no idea"
+        return completion(reply) if name == "grader" else half_right(name, question)
+
+    metrics = run(ASKED, model, graders={"tone": TONE})
+    tone = metrics["graders"]["tone"]
+    assert tone["base"]["score"] == 1.0
+    assert tone["tuned"]["score"] == 0.7
+    assert tone["lift"]["score"] == -0.3
+    assert "tone" not in metrics["tuned"]
+
+
+def test_scoring_again_asks_nobody_and_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gate, a margin, beta, the order of labels and a grader without a model change; no server is there."""
+    write_jsonl(Path("general.jsonl"), [example("question 1", "yes"), example("question 2", "no")])
+    also = {"general": {"file": "general.jsonl", "task": "classify", "margin": 0.1}}
+    judge = {"model": "judge"}
+
+    def model(name: str, question: str) -> dict[str, Any]:
+        return completion("A") if name == "judge" else half_right(name, question)
+
+    first = run(ASKED, model, also=also, judge=judge, require={"tuned.accuracy": ">= 0.5"})
+    monkeypatch.delenv("FINETUNE_API_KEY")
+    monkeypatch.setenv("FINETUNE_HOME", "/nowhere")
+    also["general"]["margin"] = 0.9
+    same = {"type": "string_check", "input": "{{ sample.output_text }}", "reference": "yes", "operation": "eq"}
+    changed: dict[str, Any] = {"also": also, "judge": judge, "beta": 2.0, "graders": {"same": same}}
+    changed["require"] = {"tuned.accuracy": ">= 0.99"}
+    again: Any = evaluate.run(params_of("http://127.0.0.1:9/v1", "classify", changed))
+    assert again["gates_failed"] == ["tuned.accuracy is 0.9, not >= 0.99"]
+    for key in ("base", "lift", "judge"):
+        assert {**again[key], "f_beta": None} == {**first[key], "f_beta": None}
+    assert again["graders"]["same"]["base"]["score"] == 1.0
+
+
+def test_what_scoring_alone_needs_changes_no_question() -> None:
+    run(ASKED, half_right)
+    before = questions_of(params_of("http://a/v1", "classify", {}))
+    free: dict[str, Any] = {
+        "beta": 2.0,
+        "require": {"tuned.accuracy": "> 0"},
+        "graders": {"same": {"type": "string_check", "input": "a", "reference": "b", "operation": "eq"}},
+        "concurrency": 2,
+    }
+    assert questions_of(params_of("http://a/v1", "classify", free)) == before
+    for paid in (
+        {"max_tokens": 9},
+        {"few_shot": 1},
+        {"compare": ["v1"]},
+        {"judge": {"model": "m"}},
+        {"graders": {"t": TONE}},
+    ):
+        assert questions_of(params_of("http://a/v1", "classify", paid)) != before
+
+
+def test_asking_with_questions_of_other_parameters_is_refused() -> None:
+    run(ASKED, half_right)
+    with pytest.raises(FinetuneError, match="dvc repro validate"):
+        baseline.run(params_of("http://127.0.0.1:9/v1", "classify", {"max_tokens": 9}))
+
+
+def test_names_of_users_replace_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tag, a regression set and a grader called like our own keys; two revisions that differ in a sign alone."""
+    write_jsonl(Path("also.jsonl"), [example("question 1", "yes")])
+    names = ["base", "tuned", "lift", "also", "metric", "task", "HEAD~2", "HEAD^2", "v1.0"]
+    models = {name: f"ft:{number}" for number, name in enumerate(names)}
+    right = {"ft:6": "question 6", "ft:7": "question 7"}  # of HEAD~2 and HEAD^2, each wrong in another row
+    monkeypatch.setattr(
+        "finetune.asking.compared_models.record_at", lambda name: {"provider": "compatible", "model": models[name]}
+    )
+
+    def model(name: str, question: str) -> dict[str, Any]:
+        if name in models.values():
+            return completion("?" if right.get(name) == question else dict(ASKED)[question])
+        return half_right(name, question)
+
+    grader = {"type": "string_check", "input": "{{ sample.output_text }}", "reference": "yes", "operation": "eq"}
+    plain = run(ASKED, half_right)
+    metrics = run(
+        ASKED,
+        model,
+        compare=names,
+        also={name: {"file": "also.jsonl", "task": "classify", "margin": 0.1} for name in ("base", "lift")},
+        graders={"accuracy": grader, "base": grader},
+        require={"compared.base.accuracy": "== 1", "compared.v1.0.accuracy": "== 1", "graders.base.tuned.score": "< 1"},
+    )
+    for key in ("base", "tuned", "lift", "metric", "task", "n"):
+        assert metrics[key] == plain[key], key
+    assert set(metrics["compared"]) == set(names)
+    assert metrics["gates_failed"] == []
+    text = Path("reports/confusion_base.csv").read_text(encoding="utf-8")
+    assert text.count("no,yes") == 20
+    models_in_table = [
+        line.split(",")[0] for line in Path("reports/classes.csv").read_text(encoding="utf-8").splitlines()
+    ]
+    assert models_in_table.count("base") == models_in_table.count("compared.base") == 2
+    pairs = Path("reports/pairs.csv").read_text(encoding="utf-8")
+    assert "compared.HEAD^2,compared.HEAD~2" in pairs
+
+
+def test_a_revision_called_checkpoints_is_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetune.asking.compared_models.is_revision", lambda name: name == "checkpoints")
+    with pytest.raises(FinetuneError, match=r"evaluate\.compare: 'checkpoints'[\s\S]*tags/checkpoints"):
+        run(ASKED, half_right, compare=["checkpoints"])

@@ -8,7 +8,9 @@ import pytest
 
 from finetune.core.errors import FinetuneError
 from finetune.scoring import python_grader
-from finetune.scoring.graders import Graded, ScoreModel, check_grader, grade, graded_by_model, request_for, score_of
+from finetune.scoring.grader_definitions import ScoreModel, check_grader
+from finetune.scoring.graders import Graded, grade
+from finetune.scoring.score_model import grade_by_replies, grader_request, score_of
 
 ANSWER = "{{ sample.output_text }}"
 
@@ -106,10 +108,10 @@ def test_an_answer_cannot_name_what_was_expected() -> None:
         (similarity("meteor"), "WordNet"),
         (similarity("cosine"), "embeddings"),
         (similarity("rouge_6"), "evaluation_metric"),
-        ({"type": "multi", "graders": {}}, "each is a figure of its own"),
+        ({"type": "multi", "graders": {}}, "each has a score"),
         ({"type": "label_model"}, "score_model"),
-        ({"type": ["python"]}, "no grader of type"),
-        ("string_check", "no grader of type"),
+        ({"type": ["python"]}, "graders of type"),
+        ("string_check", "graders of type"),
         (python("def grade(sample, item:\n"), "SyntaxError"),
         (python("import no_such_thing"), "no_such_thing"),
         (python("def grades(sample, item): return 1"), "no function grade"),
@@ -169,7 +171,7 @@ def grade(sample, item):
     assert found.scores == [1, 0, 0, 0, 0, 0, 0, 0, 1]
     assert sorted(found.errors) == list(range(1, 8))
     assert found.errors[1] == "KeyError: 'raises'"
-    assert "no number from 0 to 1" in found.errors[2]
+    assert "not a number from 0 to 1" in found.errors[2]
     assert found.errors[7] == "the process ended"
 
 
@@ -192,7 +194,7 @@ def test_all_rows_together_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert time.monotonic() - began < python_grader.ROW_SECONDS
     assert found.scores == [0] * 1000
     assert len(found.errors) == 1000
-    assert "all rows together" in found.errors[999]
+    assert "limit for all rows" in found.errors[999]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS and Windows do not limit the address space")
@@ -231,7 +233,7 @@ TONE = {
 def test_the_request_of_a_score_model() -> None:
     grader = check_grader("tone", TONE)
     assert isinstance(grader, ScoreModel)
-    body = request_for(grader, item("はい", "返品できますか"), "{{ item.expected }}")
+    body = grader_request(grader, item("はい", "返品できますか"), "{{ item.expected }}")
     assert body["messages"][1] == {"role": "user", "content": "Asked: 返品できますか Answer: {{ item.expected }}"}
     assert body["messages"][0]["content"].startswith("Score the tone.\n\nReply with one JSON object")
     assert "from 1 to 5" in body["messages"][0]["content"]
@@ -240,7 +242,7 @@ def test_the_request_of_a_score_model() -> None:
 
     bare = check_grader("bare", {**TONE, "input": [{"role": "user", "content": ANSWER}]})
     assert isinstance(bare, ScoreModel)
-    assert [one["role"] for one in request_for(bare, item("a"), "b")["messages"]] == ["system", "user"]
+    assert [one["role"] for one in grader_request(bare, item("a"), "b")["messages"]] == ["system", "user"]
 
 
 @pytest.mark.parametrize(
@@ -271,6 +273,6 @@ def test_the_score_in_a_reply(reply: str, score: float | None) -> None:
 def test_replies_without_a_score_are_counted() -> None:
     grader = check_grader("tone", TONE)
     assert isinstance(grader, ScoreModel)
-    found = graded_by_model(grader, ['{"result": 5}', "no", None])
+    found = grade_by_replies(grader, ['{"result": 5}', "no", None])
     assert found.scores == [1, 0, 0]
     assert sorted(found.errors) == [1, 2]

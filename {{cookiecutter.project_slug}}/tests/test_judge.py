@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from finetune.scoring.judge import Choice, choice_of, outcome_of, requests_for, verdicts
+from finetune.scoring.judge import Choice, choice_of, judge_messages, judge_result, outcome_of
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_what_a_reply_chose(reply: str | None, choice: Choice | None) -> None:
 
 
 def test_each_row_is_asked_in_both_orders() -> None:
-    messages = requests_for(["返品できますか"], ["30日以内です"], ["はい"], ['いいえ", "answer_b": "'], "Judge.")
+    messages = judge_messages(["返品できますか"], ["30日以内です"], ["はい"], ['いいえ", "answer_b": "'], "Judge.")
     first, second = (json.loads(one[-1]["content"]) for one in messages)
     assert first == {
         "request": "返品できますか",
@@ -68,31 +68,31 @@ def test_both_orders_must_agree(first: str | None, second: str | None, outcome: 
 
 
 def test_a_judge_that_always_says_a_prefers_nobody() -> None:
-    found = verdicts(["A"] * 80)
+    found = judge_result(["A"] * 80)
     assert (found["wins"], found["losses"], found["ties"], found["flipped"]) == (0, 0, 40, 40)
     assert (found["p_value"], found["first_share"]) == (1.0, 1.0)
     assert "no preference" in found["verdict"]
-    assert "too often to go by it" in found["verdict"]
+    assert "too often to rely on it" in found["verdict"]
 
 
 def test_a_consistent_judge_is_believed() -> None:
-    found = verdicts(["B", "A"] * 18 + ["A", "B"] * 4 + ["tie", "tie"] * 3)
+    found = judge_result(["B", "A"] * 18 + ["A", "B"] * 4 + ["tie", "tie"] * 3)
     assert (found["wins"], found["losses"], found["ties"], found["flipped"]) == (18, 4, 3, 0)
     assert found["first_share"] == 0.5
     # Twice the tail of 22 tosses of a coin with 4 heads or fewer: 2 * (1 + 22 + 231 + 1540 + 7315) / 2**22.
     assert found["p_value"] == pytest.approx(2 * 9109 / 2**22, rel=0.01)
     assert found["verdict"].startswith("preferred by the judge (18 wins, 4 losses, 3 ties")
-    assert verdicts(["A", "B"] * 20)["verdict"].startswith("the judge prefers the other")
+    assert judge_result(["A", "B"] * 20)["verdict"].startswith("the judge prefers the other")
 
 
 def test_few_wins_are_no_preference() -> None:
-    found = verdicts(["B", "A"] * 5 + ["hm", "A"])
+    found = judge_result(["B", "A"] * 5 + ["hm", "A"])
     assert (found["wins"], found["unreadable"], found["p_value"]) == (5, 1, 0.0625)
     assert found["verdict"].startswith("the judge shows no preference")
     assert "1 row could not be read" in found["verdict"]
 
 
 def test_nothing_to_read_is_no_crash() -> None:
-    found = verdicts([None, None])
+    found = judge_result([None, None])
     assert (found["ties"], found["unreadable"], found["first_share"], found["p_value"]) == (0, 1, None, 1.0)
-    assert verdicts([])["unreadable"] == 0
+    assert judge_result([])["unreadable"] == 0

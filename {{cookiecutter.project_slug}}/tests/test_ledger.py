@@ -33,28 +33,30 @@ def job(name: str, tokens: int | None, seconds: int) -> Any:
 def test_a_job_is_entered_once_and_corrects_the_next_estimate() -> None:
     assert budget.estimated(params())["billed_tokens"] == 200_000
     ours = params()
-    row = budget.entry(ours, job("ftjob-1", 220_000, 660), 1.1)
+    row = budget.ledger_row(ours, job("ftjob-1", 220_000, 660), 1.1)
     assert (row["counted_tokens"], row["billed_tokens"], row["estimated_usd"]) == (200_000, 220_000, 1.0)
-    ledger.enter(row)
+    ledger.add_job(row)
     before = LEDGER.read_bytes()
-    ledger.enter({**row, "billed_usd": 99})
+    ledger.add_job({**row, "billed_usd": 99})
     assert LEDGER.read_bytes() == before
     corrected = budget.estimated(ours)
     assert corrected["billed_tokens"] == 220_000
     assert corrected["train_usd"] == 1.1
     assert corrected["seconds"] == 660
     # The correction is learned from what was counted, so that it does not fade when it is right.
-    ledger.enter(budget.entry(ours, job("ftjob-2", 220_000, 660), 1.1))
+    ledger.add_job(budget.ledger_row(ours, job("ftjob-2", 220_000, 660), 1.1))
     assert budget.estimated(ours)["billed_tokens"] == 220_000
     assert budget.estimated(params("gpt-4o-mini-2024-07-18"))["billed_tokens"] == 200_000
 
 
 def test_the_project_is_held_to_its_total() -> None:
     budget.refuse_over_total(params(total_usd=1.0))
-    ledger.enter(budget.entry(params(), job("ftjob-1", 200_000, 60), 1.0))
+    ledger.add_job(budget.ledger_row(params(), job("ftjob-1", 200_000, 60), 1.0))
     budget.refuse_over_total(params(total_usd=2.0))
-    with pytest.raises(FinetuneError, match=r"1 jobs have cost 1 dollars .* this one would take 1; .* allows 1\.9"):
+    with pytest.raises(
+        FinetuneError, match=r"1 jobs have cost 1 dollars .* this one would cost 1; .*total_usd is 1\.9"
+    ):
         budget.refuse_over_total(params(total_usd=1.9))
-    ledger.enter(budget.entry(params(), job("ftjob-2", None, 60), "unknown"))
+    ledger.add_job(budget.ledger_row(params(), job("ftjob-2", None, 60), "unknown"))
     with pytest.raises(FinetuneError, match="unknown"):
         budget.refuse_over_total(params(total_usd=100))

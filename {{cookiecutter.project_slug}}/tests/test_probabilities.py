@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.scoring.classify import NONE, label_of
+from finetune.scoring.classify import label_of
 from finetune.scoring.probabilities import (
-    calibration_rows,
+    calibration_bins,
     class_probabilities,
     confidences,
     probability_metrics,
@@ -160,7 +160,7 @@ def test_two_classes_agree_with_sklearn() -> None:
     assert found["auprc"] == pytest.approx(average_precision_score(truth, second), abs=1e-4)
     assert found["log_loss"] == pytest.approx(log_loss(truth, second), abs=1e-4)
     assert found["outside"] == 0.2
-    bins = calibration_rows(expected, probabilities, labels)
+    bins = calibration_bins(expected, probabilities, labels)
     right = truth == (second > 0.5)
     shares, confidence = calibration_curve(right, np.maximum(second, 1 - second), n_bins=10)
     assert [one["accuracy"] for one in bins] == pytest.approx(shares.tolist(), abs=1e-4)
@@ -202,7 +202,7 @@ def test_rows_that_know_nothing_are_uniform() -> None:
     # Where two classes are as likely, each of the guesses is half right, and half sure.
     assert found["calibration_error"] == pytest.approx((1 / 9) / 2, abs=1e-4)
     assert probability_metrics(expected, [nothing] * 4, labels) == {"no_logprobs": 4}
-    assert calibration_rows(expected, [nothing] * 4, labels) == []
+    assert calibration_bins(expected, [nothing] * 4, labels) == []
     assert probability_metrics([], [], labels) == {"no_logprobs": 0}
 
 
@@ -228,7 +228,7 @@ def test_little_and_odd_data_have_defined_figures(
 
 def test_the_confidence_in_the_class_that_was_answered() -> None:
     probabilities = [[0.6, 0.2], [0.1, 0.1], [math.nan, math.nan], [0.0, 0.0], [0.3, 0.6]]
-    found = confidences(["a", "b", "a", "b", NONE], probabilities, ["a", "b"])
+    found = confidences(["a", "b", "a", "b", "(none)"], probabilities, ["a", "b"])
     assert found == [0.75, 0.5, 0.5, 0.5, 0]
     assert confidences([], [], ["a"]) == []
 

@@ -1,4 +1,4 @@
-"""The shape of the code and of the pipeline: what may import what, and what DVC is told of it."""
+"""The structure of the code: what may import what, and the dependencies of the stages."""
 
 import ast
 from pathlib import Path
@@ -7,16 +7,39 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "finetune"
-ROOMS = ["cli", "stages", "data", "provider", "scoring", "report", "engine", "shared"]
+# Data flows down this list. A room may import the rooms that it names, and nothing else.
 MAY_IMPORT = {
-    "cli": {"cli", "stages", "data", "provider", "report", "engine", "shared"},
-    "stages": {"stages", "data", "provider", "scoring", "report", "shared"},
-    "data": {"data", "shared"},
-    "provider": {"provider", "shared"},
-    "scoring": {"scoring", "shared"},
-    "report": {"report", "shared"},
-    "engine": {"engine"},
-    "shared": {"shared"},
+    "__main__": {"cli"},
+    "cli": {"commands", "core"},
+    "commands": {"stages", "asking", "project", "data", "provider", "report", "terminal", "pricing", "core"},
+    "stages": {"asking", "project", "data", "provider", "scoring", "report", "terminal", "pricing", "core"},
+    "asking": {"project", "data", "provider", "scoring", "terminal", "core"},
+    "project": {"provider", "scoring", "terminal", "pricing", "core"},
+    "data": {"core"},
+    "provider": {"pricing", "core"},
+    "scoring": {"pricing", "core"},
+    "report": {"core"},
+    "terminal": {"core"},
+    "pricing": {"core"},
+    "core": set(),
+    "engine": set(),
+}
+# The two files that start the engine. Everything else knows it by its address.
+STARTS_THE_ENGINE = {PACKAGE / "provider" / "connect.py", PACKAGE / "commands" / "serve.py"}
+# Within the engine, likewise.
+ENGINE_MAY_IMPORT = {
+    "embedded": {"api", "store", "__init__"},
+    "api": {"batch", "job_queue", "uploads", "training", "inference", "bases", "store", "api_errors"},
+    "batch": {"inference", "job_queue", "bases", "store", "api_errors", "api"},
+    "job_queue": {"training", "bases", "store", "api_errors", "api"},
+    "uploads": {"store", "api_errors", "api"},
+    "training": {"job_queue", "chat_template", "bases", "store", "api_errors", "__init__"},
+    "inference": {"chat_template", "bases", "store", "api_errors", "api"},
+    "chat_template": set(),
+    "bases": {"api_errors"},
+    "store": set(),
+    "api_errors": set(),
+    "__init__": set(),
 }
 
 
@@ -29,43 +52,65 @@ def imports_of(path: Path) -> set[Path]:
     """The files of this package that a file imports, inside functions too."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("finetune"):
-            names = [f"{node.module}.{alias.name}" for alias in node.names] + [node.module or ""]
-            modules = [module_path(name) for name in names]
-            found |= {m for m in modules if m and m.name != "__init__.py"}
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "finetune":
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            names += [node.module or ""] if not all(module_path(name) for name in names) else []
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.split(".")[0] == "finetune"]
+        found |= {module for name in names if (module := module_path(name))}
     return found
 
 
 def room_of(path: Path) -> str:
-    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py").replace("commands", "cli")
-    return first if first in ROOMS else "cli" if first == "__main__" else "shared"
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def test_imports_point_down() -> None:
     for path in PACKAGE.rglob("*.py"):
+        room = room_of(path)
+        allowed = MAY_IMPORT.get(room, set()) | {room} | ({"engine"} if path in STARTS_THE_ENGINE else set())
         for other in imports_of(path):
-            allowed = MAY_IMPORT[room_of(path)] | ({"cli"} if path.name == "__main__.py" else set())
-            if path == PACKAGE / "provider" / "connect.py":
-                allowed = allowed | {"engine"}
-            assert room_of(other) in allowed, f"{path.name} imports {other}"
+            assert room_of(other) in allowed, f"{path.relative_to(ROOT)} imports {other.relative_to(ROOT)}"
 
 
-def test_the_free_stages_depend_on_all_the_code_they_run() -> None:
+def test_every_room_is_in_the_map() -> None:
+    rooms = {room_of(path) for path in PACKAGE.rglob("*.py")} - {"__init__"}
+    assert rooms <= set(MAY_IMPORT)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for room in rooms - {"__main__", "cli", "engine"}:
+        assert f"`{room}/`" in readme, f"the README's map lacks {room}/"
+
+
+def test_no_file_imports_itself_through_others() -> None:
+    graph = {path: imports_of(path) - {path} for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
+    done: set[Path] = set()
+
+    def visit(path: Path, above: tuple[Path, ...]) -> None:
+        assert path not in above, " → ".join(str(one.relative_to(ROOT)) for one in (*above, path))
+        if path not in done:
+            for other in graph.get(path, ()):
+                visit(other, (*above, path))
+            done.add(path)
+
+    for path in graph:
+        visit(path, ())
+
+
+def test_stages_are_exactly_those_of_the_pipeline() -> None:
     stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    for name in ("prepare", "validate", "report"):
-        seen: set[Path] = set()
-        todo = {PACKAGE / "stages" / f"{name}.py"}
-        while todo:
-            path = todo.pop()
-            seen.add(path)
-            # The engine is a provider like others: its address is all that a stage has of it.
-            todo |= {other for other in imports_of(path) - seen if room_of(other) != "engine"}
-        listed = {ROOT / dep for dep in stages[name]["deps"] if dep.endswith(".py")}
-        assert listed == seen
+    assert {path.stem for path in (PACKAGE / "stages").glob("*.py")} - {"__init__"} == set(stages)
+    assert all(stage["desc"] for stage in stages.values())
 
 
 def test_paid_stages_do_not_depend_on_code() -> None:
     stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    for name in ("upload", "train", "baseline"):
+    for name in ("upload", "train", "baseline", "tuned"):
         assert not [dep for dep in stages[name]["deps"] if dep.startswith("finetune/")]
-    assert all(stage["desc"] for stage in stages.values())
+
+
+def test_stages_that_ask_depend_on_the_questions_and_on_no_parameter() -> None:
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    for name in ("baseline", "tuned"):
+        assert "params" not in stages[name]
+        assert "data/prepared/questions.json" in stages[name]["deps"]

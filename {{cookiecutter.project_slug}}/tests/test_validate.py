@@ -2,14 +2,13 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from finetune.core.disk import write_json
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Budget, Params
+from finetune.core.params import Params
 from finetune.core.paths import PREPARED, PREPARED_REPORT
 from finetune.data.checks.across_files import check_languages, check_missing_classes
 from finetune.data.checks.check_file import check_file
@@ -33,14 +32,14 @@ def write(path: Path, examples: list[dict[str, Any]]) -> Path:
 
 
 def params(name: str = "openai", base: str = MODEL, n_epochs: Any = "auto", **limits: float) -> Params:
-    return cast(
-        "Params",
-        SimpleNamespace(
-            data=SimpleNamespace(labels=TEAMS),
-            provider=SimpleNamespace(name=name),
-            train=SimpleNamespace(base=base, method="supervised", n_epochs=n_epochs, budget=Budget(**limits)),
-            evaluate=SimpleNamespace(max_tokens=5),
-        ),
+    return Params.model_validate(
+        {
+            "data": {"file": "x.csv", "labels": TEAMS, "split": {"train": 0.7, "valid": 0.1, "test": 0.2}},
+            "provider": {"name": name},
+            "train": {"base": base, "method": "supervised", "seed": 1, "n_epochs": n_epochs, "budget": limits}
+            | dict.fromkeys(("batch_size", "learning_rate_multiplier"), "auto"),
+            "evaluate": {"max_tokens": 5, "temperature": 0.0, "concurrency": 8},
+        }
     )
 
 
@@ -50,7 +49,7 @@ WORDS = ["parcel", "courier", "invoice", "refund", "address", "window", "garden"
 @pytest.fixture
 def _prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    write_json(PREPARED_REPORT, {"codes": {}})
+    write_json(PREPARED_REPORT, {"codes": {}, "completion": None})
     for split, numbers in (("train", range(60)), ("valid", range(60, 70)), ("test", range(70, 90))):
         asked = [" ".join(WORDS[(n * k + k) % len(WORDS)] + str(n * k) for k in range(1, 9)) for n in numbers]
         write(PREPARED / f"{split}.jsonl", [example(text, TEAMS[n % 2]) for n, text in enumerate(asked)])
@@ -106,7 +105,7 @@ def test_a_budget_stops_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch)
         budget.refuse_over_budget(params("compatible", "some/model", usd=1))
     budget.refuse_over_budget(params("local", "SmolLM2-135M-Instruct", usd=0))
     Path("models.toml").write_text('["some/model"]\nseconds = 1e6\n["some/model".compatible]\ntraining = 1\n')
-    with pytest.raises(FinetuneError, match=r"minutes; train\.budget\.minutes allows 1"):
+    with pytest.raises(FinetuneError, match=r"minutes; train\.budget\.minutes is 1"):
         budget.refuse_over_budget(params("compatible", "some/model", usd=1, minutes=1))
 
 

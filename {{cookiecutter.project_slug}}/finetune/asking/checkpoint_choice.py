@@ -1,56 +1,83 @@
-"""Which checkpoint of a job is the model: the last, the one of the least validation loss, or the best in answers."""
+"""Choose which checkpoint of a job is the model: the last, the one of least validation loss, or the best in answers."""
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from finetune.asking.test_rows import predict
+from finetune.asking.test_rows import ask_split
+from finetune.core.disk import read_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
+from finetune.core.paths import PREPARED_REPORT
+from finetune.core.records import PrepareReport
+from finetune.data.questions import questions_of
 from finetune.provider.connect import Connection
-from finetune.stages import evaluate
+from finetune.scoring.predictions import score_predictions
 from finetune.terminal.progress import say
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
     from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 
-OTHERWISE = "Set train.choose to last in params.yaml, then run `dvc repro`: the job is found, nothing is paid again."
+REMEDY = "Set train.choose to last in params.yaml, then run `dvc repro`: the job is found, nothing is paid again."
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen model, its step and its checkpoint if they are known, and the reason."""
+
+    model: str
+    step: int | None
+    checkpoint: "FineTuningJobCheckpoint | None"
+    why: str
 
 
 def choose(
     connection: Connection, params: Params, job: "FineTuningJob", checkpoints: "list[FineTuningJobCheckpoint]"
-) -> dict[str, Any]:
-    """The chosen model, its step, its checkpoint and why it was chosen, as `train.choose` asks.
+) -> Choice:
+    """Choose a checkpoint by `train.choose`; of equally good ones, the earlier.
 
-    `best_metric` asks every checkpoint the questions of the validation split. Among equals the earlier is chosen.
-    Raises FinetuneError when the provider's checkpoints do not tell.
+    `best_metric` asks every checkpoint the questions of the validation split. Raises FinetuneError if the provider's
+    checkpoints lack what the choice needs.
     """
-    how = params.train.choose
-    if how == "last":
+    if params.train.choose == "last":
         final = next((one for one in checkpoints if one.fine_tuned_model_checkpoint == job.fine_tuned_model), None)
-        step = final.step_number if final else None
-        return {"model": job.fine_tuned_model, "step": step, "checkpoint": final, "why": "the last"}
-    if how == "best_valid_loss":
-        scores = {one.fine_tuned_model_checkpoint: valid_loss(one) for one in checkpoints}
-        if not scores or None in scores.values():
-            raise FinetuneError(f"The checkpoints of job {job.id} have no validation loss.", OTHERWISE)
-        best = min(checkpoints, key=lambda one: (valid_loss(one), one.step_number))
-        why = f"the least validation loss, {valid_loss(best):.4f}, of {len(checkpoints)} checkpoints"
-    else:
-        if not checkpoints:
-            raise FinetuneError(f"The provider lists no checkpoints of job {job.id}.", OTHERWISE)
-        scores = {}
-        for one in checkpoints:
-            model = one.fine_tuned_model_checkpoint
-            scored = evaluate.scores(params, predict(connection, params, model, "valid"))
-            scores[model] = sum(scored.rows) / len(scored.rows)
-            say(f"Checkpoint at step {one.step_number}: {scored.name} {scores[model]:.3f} on the validation split")
-        best = max(checkpoints, key=lambda one: (scores[one.fine_tuned_model_checkpoint], -one.step_number))
-        found = scores[best.fine_tuned_model_checkpoint]
-        why = f"the best {scored.name} on the validation split, {found:.4f}, of {len(checkpoints)} checkpoints"
-    return {"model": best.fine_tuned_model_checkpoint, "step": best.step_number, "checkpoint": best, "why": why}
+        return Choice(job.fine_tuned_model or "", final.step_number if final else None, final, "the last")
+    if params.train.choose == "best_valid_loss":
+        return least_loss(job, checkpoints)
+    if not checkpoints:
+        raise FinetuneError(f"The provider lists no checkpoints of job {job.id}.", REMEDY)
+    return best_metric(connection, params, checkpoints)
+
+
+def least_loss(job: "FineTuningJob", checkpoints: "list[FineTuningJobCheckpoint]") -> Choice:
+    """Choose the checkpoint of least validation loss."""
+    losses = [(loss, one.step_number, one) for one in checkpoints if (loss := valid_loss(one)) is not None]
+    if not losses or len(losses) < len(checkpoints):
+        raise FinetuneError(f"The checkpoints of job {job.id} have no validation loss.", REMEDY)
+    loss, step, best = min(losses, key=lambda one: one[:2])
+    why = f"the least validation loss, {loss:.4f}, of {len(checkpoints)} checkpoints"
+    return Choice(best.fine_tuned_model_checkpoint, step, best, why)
+
+
+def best_metric(connection: Connection, params: Params, checkpoints: "list[FineTuningJobCheckpoint]") -> Choice:
+    """Choose the checkpoint whose answers to the validation split have the best first metric."""
+    questions = questions_of(params)
+    prepared: PrepareReport = read_json(PREPARED_REPORT, "prepare")
+    scores: dict[int, float] = {}
+    for one in checkpoints:
+        rows = ask_split(connection, params, questions, one.fine_tuned_model_checkpoint, "valid")
+        scored = score_predictions(params, prepared, rows)
+        scores[one.step_number] = sum(scored.rows) / len(scored.rows)
+        say(
+            f"Checkpoint at step {one.step_number}: {scored.name} {scores[one.step_number]:.3f} on the validation split"
+        )
+    best = max(checkpoints, key=lambda one: (scores[one.step_number], -one.step_number))
+    found = scores[best.step_number]
+    why = f"the best {scored.name} on the validation split, {found:.4f}, of {len(checkpoints)} checkpoints"
+    return Choice(best.fine_tuned_model_checkpoint, best.step_number, best, why)
 
 
 def valid_loss(checkpoint: "FineTuningJobCheckpoint") -> float | None:
-    """Of the whole validation file where the provider measured it, else of a batch."""
+    """Return the loss of the whole validation file if the provider measured it, else that of a batch."""
     metrics = checkpoint.metrics
     return metrics.full_valid_loss if metrics.full_valid_loss is not None else metrics.valid_loss

@@ -1,32 +1,38 @@
-"""The models that `evaluate.compare` asks the same questions, beside base and tuned: checkpoints, earlier commits'."""
+"""The further models that `evaluate.compare` asks the test questions: checkpoints, and the models of commits."""
 
-import re
-from typing import Any
+from collections.abc import Sequence
 
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.project.history import record_at
+from finetune.core.records import ModelRecord
+from finetune.project.history import is_revision, record_at
 
 CHECKPOINTS = "checkpoints"
 
 
-def others(params: Params, record: dict[str, Any]) -> dict[str, str]:
-    """Name and model of each: `checkpoints` stands for those of this job but the chosen one, all else for a revision.
+def compared_models(params: Params, names: Sequence[str], record: ModelRecord) -> dict[str, str]:
+    """Return the model IDs by `checkpoints.<step>` and `compared.<name>`; the prefix keeps them from colliding.
 
-    Raises FinetuneError for a revision that holds no fine-tune, or one of another provider.
+    The name `checkpoints` stands for the job's checkpoints except the chosen one; every other name is a revision of
+    Git. Raises FinetuneError for a revision without a fine-tune, for one of another provider, and for a revision
+    called `checkpoints`.
     """
     found: dict[str, str] = {}
-    for name in params.evaluate.compare:
+    for name in names:
         if name == CHECKPOINTS:
-            steps = {f"checkpoint_{one['step']}": one["model"] for one in record["checkpoints"]}
+            if is_revision(name):
+                raise FinetuneError(
+                    "evaluate.compare: 'checkpoints' is the job's checkpoints and also a revision of this repository.",
+                    "Name the revision in full, such as tags/checkpoints or heads/checkpoints, or rename it.",
+                )
+            steps = {f"checkpoints.{one['step']}": one["model"] for one in record["checkpoints"]}
             found |= {key: model for key, model in steps.items() if model != record["model"]}
             continue
-        theirs = record_at(name)
-        if theirs["provider"] != params.provider.name:
+        other = record_at(name)
+        if other["provider"] != params.provider.name:
             raise FinetuneError(
-                f"evaluate.compare names {name!r}, whose model answers at {theirs['provider']!r} alone.",
-                f"Compare what both answered, without asking anew: finetune compare {name}",
+                f"evaluate.compare: the model of {name!r} is at {other['provider']!r}, not {params.provider.name!r}.",
+                f"Compare the predictions that both left, without asking: finetune compare {name}",
             )
-        # A dot would be a level of its own in DVC's names of metrics.
-        found[re.sub(r"\W+", "_", name)] = theirs["model"]
+        found[f"compared.{name}"] = other["model"]
     return found

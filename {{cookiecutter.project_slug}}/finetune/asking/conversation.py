@@ -1,4 +1,4 @@
-"""chat: the same conversation with several models at once, each with its own answers in its history."""
+"""chat: the same conversation with several models at once, each with its own answers as its history."""
 
 import json
 import time
@@ -10,23 +10,25 @@ from typing import Any
 
 import orjson
 
-from finetune.asking.file_rows import columns_in, fixed_columns, frame_of, model_named
+from finetune.asking.model_names import name_of
+from finetune.asking.row_prompts import columns_in, completion_format, shared_columns
+from finetune.core.disk import read_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import PREPARED
+from finetune.core.paths import PREPARED, PREPARED_REPORT
 from finetune.data.examples import turn_texts
 from finetune.data.prompts import PLACEHOLDER, fill
 from finetune.provider.answer_cache import Answer, answer_of
 from finetune.provider.completions import request_of
 from finetune.provider.connect import Connection, mendable_errors
-from finetune.stages.evaluate import codes
+from finetune.scoring.predictions import class_of_code
 
 Turns = list[dict[str, Any]]
 
 
 @dataclass
 class Conversation:
-    """What was said so far; `models` has the name to ask each by, under the name that it is shown by."""
+    """The turns so far. `models` maps the name that is shown to the name to ask the model by."""
 
     models: dict[str, str]
     system: str | None
@@ -34,19 +36,19 @@ class Conversation:
 
 
 def begin(params: Params, names: Sequence[str]) -> Conversation:
-    """A conversation with the named models (as in `model_named`) under the project's system prompt."""
-    return Conversation({name: model_named(params, name) for name in names}, system_prompt(params))
+    """Begin a conversation with models (`tuned`, `base` or IDs) under the project's system prompt."""
+    return Conversation({name: name_of(params, name) for name in names}, system_prompt(params))
 
 
 def system_prompt(params: Params) -> str | None:
-    """What the project's examples begin with: by the template, or else as in the first training example.
+    """Return the system prompt of the template, or of the first training example if there is no template.
 
-    Columns that a system prompt names stay as they are: there is no row to fill them from.
+    Columns in a system prompt stay as they are: there is no row to fill them from.
     """
     if params.data.target == "completion":
         return None
     if params.data.prompt:
-        fixed = fixed_columns(params)
+        fixed = shared_columns(params)
         text = PLACEHOLDER.sub(lambda match: fixed.get(match[1], match[0]), params.data.prompt.system or "")
         return text.strip() or None
     path = PREPARED / "train.jsonl"
@@ -54,13 +56,13 @@ def system_prompt(params: Params) -> str | None:
         with open(path, "rb") as lines:
             return turn_texts(orjson.loads(next(lines, b"{}")))[1]
     except FileNotFoundError:
-        raise FinetuneError(f"{path} is missing.", "Make it with: dvc repro prepare") from None
+        raise FinetuneError(f"{path} is missing.", "Create it with: dvc repro prepare") from None
 
 
 def question(params: Params, typed: str) -> str:
-    """What is typed, put into the user's prompt of the template if that has one column; else as it is."""
+    """Return the typed text in the template's user prompt, if that has exactly one column; else as it is."""
     template = {"user": params.data.prompt.user} if params.data.prompt else {}
-    fixed = fixed_columns(params)
+    fixed = shared_columns(params)
     columns = [column for column in columns_in(template) if column not in fixed]
     return fill(template, {**fixed, columns[0]: typed})[0]["content"] if len(columns) == 1 else typed
 
@@ -68,12 +70,12 @@ def question(params: Params, typed: str) -> str:
 def say(
     conversation: Conversation, connection: Connection, params: Params, typed: str, max_tokens: int | None = None
 ) -> dict[str, Answer]:
-    """Each model's answer to what is typed, all asked at once; an `error` in its place where the provider has none.
+    """Ask all models at once, and return each one's answer; it has an `error` if the provider refused.
 
-    A model that did not answer was not asked: its history is as before. So are all, if this is interrupted.
+    The history of a model that did not answer stays as before; if this is interrupted, so does that of all.
     """
     settings = params.evaluate.model_copy(update={"max_tokens": max_tokens or params.evaluate.max_tokens})
-    frame, asked = frame_of(params), question(params, typed)
+    frame, asked = completion_format(params), question(params, typed)
     stop = frame.stop if frame else None
     turn = {"role": "user", "content": asked}
     before: Turns = [{"role": "system", "content": conversation.system}] if conversation.system else []
@@ -83,19 +85,19 @@ def say(
         return ask(connection, request_of(connection, model, told, settings, params.train.seed, stop))
 
     answers = {name: started(answer, name, model) for name, model in conversation.models.items()}
-    while wait(answers.values(), timeout=0.2).not_done:  # with a timeout, Ctrl-C is heard on every system
+    while wait(answers.values(), timeout=0.2).not_done:  # with a timeout, Ctrl-C works on every system
         pass
     found = {name: future.result() for name, future in answers.items()}
     for name, one in found.items():
         if not one.error:
             said = {"role": "assistant", "content": one.text}
             conversation.turns[name] = [*conversation.turns.get(name, []), turn, said]
-    classes = codes() if params.data.codes else {}
+    classes = class_of_code(read_json(PREPARED_REPORT, "prepare")) if params.data.codes else {}
     return {name: replace(one, text=spelled(one.text.strip(), classes)) for name, one in found.items()}
 
 
 def started(work: Callable[[str, str], Answer], name: str, model: str) -> "Future[Answer]":
-    """The answer to come, from a thread that nobody waits for when the program ends."""
+    """Start a thread that does not keep the program alive, and return its answer to come."""
     future: Future[Answer] = Future()
 
     def run() -> None:
@@ -109,7 +111,7 @@ def started(work: Callable[[str, str], Answer], name: str, model: str) -> "Futur
 
 
 def ask(connection: Connection, request: dict[str, Any]) -> Answer:
-    """One answer, now; the provider's errors, in a sentence, as one that there is none."""
+    """Ask for one answer; an error of the provider becomes an answer with an `error`."""
     client = connection.client
     api = client.completions if "prompt" in request else client.chat.completions
     began = time.monotonic()
@@ -122,5 +124,5 @@ def ask(connection: Connection, request: dict[str, Any]) -> Answer:
 
 
 def spelled(text: str, classes: dict[str, str]) -> str:
-    """An answer with its class behind it, where it is a code."""
+    """Return an answer, followed by its class if it is a code."""
     return f"{text} = {classes[text]}" if text in classes else text

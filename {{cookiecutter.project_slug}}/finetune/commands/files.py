@@ -1,21 +1,25 @@
-"""`finetune files`: what lies at the provider, and what of it this project's history does not need."""
+"""`finetune files`: list and clean up files at the provider."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from finetune.commands.options import AsJson
+from finetune.commands.options import AsJson, Yes
 from finetune.terminal.tables import print_json, print_table, when
 
-app = typer.Typer(help="Look after files at the provider.", no_args_is_help=True)
+app = typer.Typer(help="List and clean up files at the provider.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_files(
     as_json: AsJson = False,
-    limit: Annotated[int, typer.Option(help="How many files, the newest first.", min=1, max=10_000)] = 20,
+    limit: Annotated[int, typer.Option(help="The number of files, newest first.", min=1, max=10_000)] = 20,
 ) -> None:
-    """List the provider's newest files, and say which of them this project's commits name."""
+    """List the newest files, and which of them commits of this project refer to.
+
+    Examples: finetune files list · finetune files list --json --limit 100
+    """
     from itertools import islice
 
     from finetune.core.params import load_params
@@ -46,31 +50,34 @@ def list_files(
 
 @app.command("clean")
 def clean_files(
-    delete: Annotated[bool, typer.Option("--delete", help="Delete what is listed, after asking.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete what is listed, after confirmation.")] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the files and models that this project made and no commit of it names; nothing else is ever touched.
+    """List or delete uploads and models that no commit refers to.
+
+    Only files and models of this project are listed.
 
     Examples: finetune files clean · finetune files clean --delete
     """
     from finetune.core.params import load_params
-    from finetune.project.cleanup import remove, unneeded
+    from finetune.project.cleanup import delete as delete_one
+    from finetune.project.cleanup import unneeded
     from finetune.provider.connect import connect
 
     with connect(load_params().provider) as connection:
         found = unneeded(connection)
         if as_json:
-            print_json(found)
+            print_json([asdict(one) for one in found])
         elif found:
-            print_table(["what", "ID", "why"], [[thing["kind"], thing["id"], thing["why"]] for thing in found])
+            print_table(["kind", "ID", "why"], [[one.kind, one.id, one.why] for one in found])
         else:
-            print("Nothing: all that this project made at the provider is named by a commit.")
+            print("Nothing to delete: commits refer to all files and models of this project.")
         if not delete or not found:
             if found and not as_json:
-                print("Nothing was deleted. To do so: finetune files clean --delete")
+                print("Nothing was deleted. Delete these with: finetune files clean --delete")
             return
         if not yes:
-            typer.confirm(f"Delete these {len(found)} at {connection.identity}, for good?", abort=True)
-        for thing in found:
-            print(f"{thing['id']}: {'deleted' if remove(connection, thing) else 'was gone already'}")
+            typer.confirm(f"Delete these {len(found)} at {connection.identity} permanently?", abort=True)
+        for one in found:
+            print(f"{one.id}: {'deleted' if delete_one(connection, one) else 'was deleted already'}")

@@ -1,4 +1,4 @@
-"""`finetune jobs`: look after fine-tuning jobs at the provider."""
+"""`finetune jobs`: list and control fine-tuning jobs at the provider."""
 
 from typing import Annotated, Any
 
@@ -7,13 +7,13 @@ import typer
 from finetune.commands.options import AsJson
 from finetune.terminal.tables import print_json, print_table, when
 
-app = typer.Typer(help="Look after fine-tuning jobs at the provider.", no_args_is_help=True)
+app = typer.Typer(help="List and control fine-tuning jobs at the provider.", no_args_is_help=True)
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's ID, such as ftjob-abc123.")]
 
 
 def listed(job: Any, project: str) -> dict[str, Any]:
-    """A job as the commands show it, and whether it is of this project."""
+    """Return a job as the commands show it; `this_project` says whether it is of this project."""
     from finetune.provider.remote_jobs import FINGERPRINT, PROJECT
 
     metadata = job.metadata or {}
@@ -32,10 +32,10 @@ def listed(job: Any, project: str) -> dict[str, Any]:
 @app.command("list")
 def list_jobs(
     as_json: AsJson = False,
-    limit: Annotated[int, typer.Option(help="How many jobs, the newest first.", min=1, max=100)] = 20,
+    limit: Annotated[int, typer.Option(help="The number of jobs, newest first.", min=1, max=100)] = 20,
     mine: Annotated[bool, typer.Option("--mine", help="Only the jobs of this project.")] = False,
 ) -> None:
-    """List the provider's newest jobs.
+    """List the newest jobs.
 
     Examples: finetune jobs list --mine · finetune jobs list --json --limit 100
     """
@@ -71,7 +71,10 @@ def list_jobs(
 
 @app.command("show")
 def show_job(job: JobId, as_json: AsJson = False) -> None:
-    """Show a job with its hyperparameters, its checkpoints and its latest events."""
+    """Show a job with its hyperparameters, checkpoints and latest events.
+
+    Example: finetune jobs show ftjob-abc123
+    """
     from finetune.core.params import load_params
     from finetune.project.history import project_id
     from finetune.provider.connect import connect
@@ -108,7 +111,10 @@ def show_job(job: JobId, as_json: AsJson = False) -> None:
 
 @app.command("follow")
 def follow_job(job: JobId) -> None:
-    """Watch a job until it ends; exit status 1 if it ends without a model. Ctrl-C leaves it running."""
+    """Follow a job until it ends. Ctrl-C leaves it running.
+
+    The exit status is 1 if it ends without a model.
+    """
     from finetune.core.params import load_params
     from finetune.provider.connect import connect
     from finetune.provider.remote_jobs import follow
@@ -121,23 +127,24 @@ def follow_job(job: JobId) -> None:
 
 @app.command("cancel")
 def cancel_job(job: JobId) -> None:
-    """Stop a job; what it has trained so far is lost, and may be billed."""
+    """Cancel a job. Its training is lost, and may be billed."""
     print_status(job, "cancel")
 
 
 @app.command("pause")
 def pause_job(job: JobId) -> None:
-    """Have a job wait, where the provider can; what it has trained is kept."""
+    """Pause a job, if the provider can. Its training is kept."""
     print_status(job, "pause")
 
 
 @app.command("resume")
 def resume_job(job: JobId) -> None:
-    """Have a paused job go on."""
+    """Resume a paused job."""
     print_status(job, "resume")
 
 
 def print_status(job: str, action: str) -> None:
+    """Call an action on a job, and print the job's status after it."""
     from finetune.core.params import load_params
     from finetune.provider.connect import connect
 

@@ -1,13 +1,13 @@
-"""`finetune models`: the models that one can train from or talk to."""
+"""`finetune models`: list, show and delete models at the provider."""
 
 from typing import Annotated
 
 import typer
 
-from finetune.commands.options import AsJson
+from finetune.commands.options import AsJson, Yes
 from finetune.terminal.tables import print_json, print_table, when
 
-app = typer.Typer(help="Look after models at the provider.", no_args_is_help=True)
+app = typer.Typer(help="List, show and delete models at the provider.", no_args_is_help=True)
 
 ModelId = Annotated[str, typer.Argument(metavar="MODEL", help="The model's ID, such as ft:base:org::abc123.")]
 
@@ -17,7 +17,10 @@ def list_models(
     as_json: AsJson = False,
     tuned: Annotated[bool, typer.Option("--tuned", help="Only fine-tuned models.")] = False,
 ) -> None:
-    """List the provider's models, with the day of their shutdown and the commits of this project that hold them."""
+    """List models, their shutdown dates, and which of them commits refer to.
+
+    Examples: finetune models list --tuned · finetune models list --json
+    """
     from finetune.core.params import load_params
     from finetune.project.cleanup import needed
     from finetune.provider.connect import connect
@@ -37,7 +40,7 @@ def list_models(
 
 @app.command("show")
 def show_model(model: ModelId, as_json: AsJson = False) -> None:
-    """Show a model, and the record of this project that it is in."""
+    """Show a model, and its record in this project."""
     from finetune.core.params import load_params
     from finetune.pricing.catalogue import base_name, look_up
     from finetune.project.history import committed
@@ -62,9 +65,9 @@ def show_model(model: ModelId, as_json: AsJson = False) -> None:
 @app.command("delete")
 def delete_model(
     model: ModelId,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
 ) -> None:
-    """Delete a fine-tuned model at the provider, after asking; its record in Git stays."""
+    """Delete a fine-tuned model, after confirmation. Its record in Git stays."""
     from finetune.core.params import load_params
     from finetune.project.cleanup import needed
     from finetune.provider.connect import connect
@@ -72,7 +75,7 @@ def delete_model(
     with connect(load_params().provider) as connection:
         connection.control.models.retrieve(model)
         if not yes:
-            named = "A commit of this project names it. " if model in needed().models else ""
-            typer.confirm(f"{named}Delete {model} at {connection.identity}, for good?", abort=True)
+            warning = "A commit of this project refers to it. " if model in needed().models else ""
+            typer.confirm(f"{warning}Delete {model} at {connection.identity} permanently?", abort=True)
         connection.control.models.delete(model)
     print(f"{model}: deleted")

@@ -74,18 +74,20 @@ def train(
 
 def baseline() -> None:
     """Ask the base model the test questions."""
+    from finetune.core.params import load_params
     from finetune.stages import baseline as stage
 
     with naming_the_way_back("baseline"):
-        print(f"baseline: {stage.run()} answers")
+        print(f"baseline: {stage.run(load_params())} answers")
 
 
 def tuned() -> None:
     """Ask the tuned model, the models to compare, the judge and the graders."""
+    from finetune.core.params import load_params
     from finetune.stages import tuned as stage
 
     with naming_the_way_back("tuned"):
-        print(f"tuned: {stage.run()} answers")
+        print(f"tuned: {stage.run(load_params())} answers")
 
 
 def evaluate() -> None:

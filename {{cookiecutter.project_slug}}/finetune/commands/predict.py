@@ -1,4 +1,4 @@
-"""`finetune predict`: a model's answer for each row of a file."""
+"""`finetune predict`: a model's answer to each row of a file."""
 
 import json
 from pathlib import Path
@@ -17,39 +17,40 @@ def predict(
         typer.Option(
             "--output",
             "-o",
-            help="A .csv or .jsonl file, or - for JSON Lines on standard output; left out, FILE's name with"
+            help="A .csv or .jsonl file, or - for JSON Lines on standard output. By default, FILE's name with"
             " .predicted.csv (for tables) or .predicted.jsonl, in this folder.",
         ),
     ] = None,
     model: Annotated[str, typer.Option(help="tuned, base, or a model's ID.")] = "tuned",
 ) -> None:
-    """Ask a model the rows of a file, and write each row with its answer, or with why there is none.
+    """Answer each row of a file with a model.
 
-    A row needs the columns that data.prompt asks by, not the answer's; or it has messages.
+    A row needs the columns that data.prompt asks with, or `messages`; it needs no answer. Each row is written with its
+    answer, or with the reason why there is none.
 
-    A run that was stopped goes on where it was. The exit status is 1 if no row was answered.
+    After an interruption, the same command continues where it stopped. The exit status is 1 if no row was answered.
 
     Examples: finetune predict new.csv · finetune predict new.jsonl -o answers.csv --model base
     """
-    from finetune.asking import file_rows as stage
+    from finetune.asking import file_rows
     from finetune.core.params import load_params
     from finetune.terminal.progress import say
 
-    target = Path(output) if output else stage.output_for(file)
+    target = Path(output) if output else file_rows.output_for(file)
     if output != "-" and target.suffix.lower() not in (".csv", ".jsonl"):
         raise typer.BadParameter("a name that ends with .csv or .jsonl, or -", param_hint="--output")
     if target.resolve() == file.resolve():
         raise typer.BadParameter("another file than FILE", param_hint="--output")
     try:
-        done = stage.run(load_params(), file, model)
+        done = file_rows.predict(load_params(), file, model)
     except KeyboardInterrupt:
-        say("predict: stopped; what was answered is kept, and the same command goes on from there")
+        say("predict: stopped. The answers so far are kept; run the same command again to continue.")
         raise
     if output == "-":
         for row in done.rows:
             typer.echo(json.dumps(row, ensure_ascii=False).encode())
     else:
-        stage.write(target, done.rows)
+        file_rows.write(target, done.rows)
         print(f"predict: {len(done.rows) - len(done.failed)} answers of {done.model} in {target}")
     for number, why in list(done.failed.items())[:1]:
-        say(f"predict: {len(done.failed)} of {len(done.rows)} rows have no answer; the first, row {number}: {why}")
+        say(f"predict: {len(done.failed)} of {len(done.rows)} rows have no answer. The first, row {number}: {why}")

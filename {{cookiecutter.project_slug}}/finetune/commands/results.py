@@ -1,4 +1,4 @@
-"""`finetune show`, `compare` and `promote`: the fine-tune that lies here, against others, and in use."""
+"""`finetune show`, `compare` and `promote`: the current fine-tune, against others, and in production."""
 
 from typing import Annotated, Any
 
@@ -10,7 +10,10 @@ from finetune.terminal.tables import print_json, print_table
 
 
 def show(as_json: AsJson = False) -> None:
-    """Show the fine-tune that lies here: its model, what it cost, and base against tuned."""
+    """Show the current fine-tune: model, cost, and base against tuned.
+
+    Examples: finetune show · finetune show --json
+    """
     from finetune.core.disk import read_json
     from finetune.core.paths import EVALUATION, MODEL
 
@@ -26,24 +29,24 @@ def show(as_json: AsJson = False) -> None:
 
 def compare(
     before: Annotated[str, typer.Argument(help="A commit, branch or tag with a fine-tune.")],
-    after: Annotated[str | None, typer.Argument(help="Another; left out, what lies here.")] = None,
+    after: Annotated[str | None, typer.Argument(help="Another one; by default, the current folder.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two fine-tunes by the predictions that they left, row by row; nothing is asked anew.
+    """Compare two fine-tunes by their predictions. No model is asked.
 
     Examples: finetune compare HEAD~1 · finetune compare v1 v2 --json
     """
     from finetune.core.params import load_params
-    from finetune.project import commit_comparison as stage
+    from finetune.project.commit_comparison import compare_commits
 
-    found = stage.run(load_params(), before, after)
+    found = compare_commits(load_params(), before, after)
     if as_json:
         print_json(found)
         return
     print_figures({found[side]["revision"]: found[side] for side in ("before", "after")}, found["metric"])
     print(f"\n{found['after']['revision']} against {found['before']['revision']}: {found['verdict']}")
     if found["left_out"]:
-        print(f"{found['left_out']} rows that only one of them answered are left out.")
+        print(f"{found['left_out']} rows that only one of them answered are not counted.")
     rows: list[list[Any]] = [[key, *map(str, pair)] for key, pair in found["differences"].items()]
     if rows:
         print()
@@ -51,18 +54,20 @@ def compare(
 
 
 def promote(
-    stage: Annotated[str, typer.Option(help="The stage that the model comes to.")] = "production",
+    stage: Annotated[str, typer.Option(help="The stage to assign the model to.")] = "production",
     as_json: AsJson = False,
 ) -> None:
-    """Tag the committed model as a version, and as the one of a stage, if it meets `evaluate.require`.
+    """Tag the committed model for a stage, if it meets evaluate.require.
 
-    Which model is in production is then a question to Git: gto show. Example: finetune promote --stage staging
+    List versions and stages with: gto show
+
+    Example: finetune promote --stage staging
     """
     from finetune.core.params import load_params
-    from finetune.project import promotion
+    from finetune.project.promotion import promote as promote_model
 
-    done = promotion.run(load_params(), stage)
+    done = promote_model(load_params(), stage)
     if as_json:
         print_json(done)
     else:
-        print(f"{done['model']} is version {done['version']}, in {stage}. Share it with: git push --tags")
+        print(f"{done['model']} is now version {done['version']} in {stage}. Share the tags with: git push --tags")

@@ -1,4 +1,4 @@
-"""Files that outlive a run: written whole or not at all, and the same bytes for the same content."""
+"""Read and write files. A file is written whole or not at all, and the same content gives the same bytes."""
 
 import csv
 import io
@@ -13,9 +13,11 @@ import orjson
 
 from finetune.core.errors import FinetuneError
 
+LONGEST_CELL = 2**31 - 1  # characters; a prompt may be longer than the default limit of Python's csv
+
 
 def write_lines(path: Path, lines: Iterable[bytes]) -> None:
-    """Put `lines` at `path` through a temporary file and a rename. Raises FinetuneError when the disk is full."""
+    """Write `lines` through a temporary file and a rename. Raises FinetuneError if the disk is full."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,7 +29,7 @@ def write_lines(path: Path, lines: Iterable[bytes]) -> None:
     except OSError as error:
         raise FinetuneError(
             f"Cannot write {path}: {error.strerror or error}.",
-            "Make room or mend the permissions, then run the same command again; what was there before is untouched.",
+            "Make room or correct the permissions, then run the same command again. The former file is unchanged.",
         ) from error
     finally:
         with suppress(OSError):
@@ -43,17 +45,17 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """JSON with sorted keys and a final newline."""
+    """Write JSON with sorted keys and a final newline."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """One JSON object a line, keys in their given order; without any an empty line, as DVC warns of empty files."""
+    """Write one JSON object per line, keys in their given order; without rows an empty line: DVC warns of empty files."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows) or "\n")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """CSV with the given columns; other keys of a row are left out."""
+    """Write CSV with the given columns; other keys of a row are left out."""
     table = io.StringIO()
     writer = csv.DictWriter(table, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -61,21 +63,27 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
     write_text(path, table.getvalue())
 
 
-def read_json(path: Path, made_by: str) -> dict[str, Any]:
-    """A record; FinetuneError names the stage that makes it when it is missing."""
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read the rows of a table as texts by column; [] if the file is missing."""
+    if not path.exists():
+        return []
+    csv.field_size_limit(LONGEST_CELL)
+    with open(path, encoding="utf-8", newline="") as table:
+        return list(csv.DictReader(table))
+
+
+def read_json(path: Path, made_by: str) -> Any:
+    """Read a record. Raises FinetuneError if it is missing, naming the stage `made_by` that writes it."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FinetuneError(f"{path} is missing.", f"Make it with: dvc repro {made_by}") from None
+        raise FinetuneError(f"{path} is missing.", f"Create it with: dvc repro {made_by}") from None
     except ValueError as error:
-        raise FinetuneError(
-            f"{path} is not valid JSON: {error}", f"Make it anew with: dvc repro -f {made_by}"
-        ) from error
-    return dict(value)
+        raise FinetuneError(f"{path} is not valid JSON: {error}", f"Create it again: dvc repro -f {made_by}") from error
 
 
 def read_note(path: Path) -> dict[str, Any]:
-    """A note of this clone's own; empty where it is missing or was cut off, as notes may be."""
+    """Read a JSON object that may be missing or cut off; {} then."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -83,14 +91,12 @@ def read_note(path: Path) -> dict[str, Any]:
     return dict(value) if isinstance(value, dict) else {}
 
 
-def read_jsonl(path: Path, made_by: str) -> list[dict[str, Any]]:
-    """The rows of a file that a stage wrote."""
+def read_jsonl(path: Path, made_by: str) -> list[Any]:
+    """Read the rows of a JSON Lines file. Raises FinetuneError if it is missing, naming the stage that writes it."""
     try:
         with open(path, "rb") as lines:
             return [orjson.loads(line) for line in lines if not line.isspace()]
     except FileNotFoundError:
-        raise FinetuneError(f"{path} is missing.", f"Make it with: dvc repro {made_by}") from None
+        raise FinetuneError(f"{path} is missing.", f"Create it with: dvc repro {made_by}") from None
     except ValueError as error:
-        raise FinetuneError(
-            f"{path} has a broken line: {error}", f"Make it anew with: dvc repro -f {made_by}"
-        ) from error
+        raise FinetuneError(f"{path} has a broken line: {error}", f"Create it again: dvc repro -f {made_by}") from error

@@ -1,8 +1,8 @@
-"""The one exception for what a user can mend."""
+"""The exception for everything that a user can correct."""
 
 
 class FinetuneError(Exception):
-    """What is wrong and where, and what to do next; the command prints both and exits 1."""
+    """What is wrong and where, and what to do next. The command prints both and exits with 1."""
 
     def __init__(self, what: str, remedy: str = "") -> None:
         super().__init__(what)

@@ -1,11 +1,12 @@
-"""`params.yaml` as typed values; a key that nobody reads, or a value of the wrong type, is refused by its name."""
+"""Load `params.yaml` as typed values. An unknown key or a value of the wrong type is refused by its name."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from finetune.core.errors import FinetuneError
+from finetune.core.profiles import PROFILES
 
 FILE = Path("params.yaml")
 
@@ -15,7 +16,7 @@ class Section(BaseModel):
 
 
 class Prompt(Section):
-    """How a row becomes messages; `{column}` stands for the row's cell."""
+    """How a row becomes messages. `{column}` is replaced by the row's cell."""
 
     system: str | None = None
     user: str
@@ -23,7 +24,7 @@ class Prompt(Section):
 
 
 class Split(Section):
-    """Shares of the data, which add up to 1; or the column that names each row's split."""
+    """Shares of the data, which add up to 1; or the column that names the split of each row."""
 
     train: Annotated[float, Field(gt=0, lt=1)] | None = None
     valid: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -32,7 +33,7 @@ class Split(Section):
 
     @property
     def shares(self) -> list[float]:
-        """Of train, valid and test; none where a column decides."""
+        """The shares of train, valid and test; empty if a column decides."""
         shares = (self.train, self.valid, self.test)
         return [share for share in shares if share is not None]
 
@@ -41,12 +42,12 @@ class Split(Section):
         if self.column is not None and not self.shares:
             return self
         if self.column is not None or len(self.shares) < 3 or abs(sum(self.shares) - 1) > 1e-9:
-            raise ValueError("train, valid and test must add up to 1, or column stand alone")
+            raise ValueError("give train, valid and test that add up to 1, or only column")
         return self
 
 
 class Files(Section):
-    """A file for each split, as they were given."""
+    """One file for each split."""
 
     train: str
     valid: str | None = None
@@ -54,7 +55,7 @@ class Files(Section):
 
 
 class Abstain(Section):
-    """What to answer where the context does not tell: to rows that a column marks, and to a share that is made so."""
+    """The answer to unanswerable rows: those that a column marks, and a share that gets another row's context."""
 
     answer: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
     column: str | None = None
@@ -62,9 +63,9 @@ class Abstain(Section):
     share: Annotated[float, Field(ge=0, le=1)] | None = None
 
     @model_validator(mode="after")
-    def is_made_of_contexts(self) -> "Abstain":
+    def needs_context_and_share(self) -> "Abstain":
         if (self.context is None) != (self.share is None):
-            raise ValueError("context and share go together")
+            raise ValueError("give context and share together")
         return self
 
 
@@ -84,18 +85,18 @@ class Data(Section):
     abstain: Abstain | None = None
 
     @model_validator(mode="after")
-    def is_split_once(self) -> "Data":
+    def has_one_source_and_one_split(self) -> "Data":
         if (self.file is None) == (self.files is None):
-            raise ValueError("give file, or files for each split")
+            raise ValueError("give either file, or files for each split")
         if (self.split is None) == (self.files is None):
-            raise ValueError("split a file by split; files are split already")
+            raise ValueError("give split with file; files are split already")
         if self.group and (self.split is None or self.split.column):
-            raise ValueError("group is for splits by shares")
+            raise ValueError("give group only with a split by shares")
         return self
 
 
 class Deploy(Section):
-    """Where `finetune deploy` deploys: the three names of an Azure resource; Nebius needs none of them."""
+    """Where `finetune deploy` deploys: the three names of an Azure resource. Nebius needs none of them."""
 
     subscription: str | None = None
     resource_group: str | None = None
@@ -107,18 +108,26 @@ class Deploy(Section):
 
 
 class Provider(Section):
-    name: Literal["local", "openai", "azure", "nebius", "compatible"]
+    name: str  # a key of PROFILES
     base_url: str | None = None
     base_deployment: str | None = None
     deploy: Deploy = Deploy()
     warn_days: Annotated[int, Field(ge=0)] = 90
 
+    @field_validator("name")
+    @classmethod
+    def is_known(cls, name: str) -> str:
+        if name not in PROFILES:
+            raise ValueError(f"give one of {', '.join(PROFILES)}")
+        return name
+
 
 Auto = Literal["auto"]
+Method = Literal["supervised"]  # what `finetune check --method` offers too
 
 
 class Budget(Section):
-    """What a job may cost at most, by the estimate made before it; `total_usd` is of all the project's jobs."""
+    """Upper limits on a job's estimated cost. `total_usd` is for all jobs of the project together."""
 
     usd: Annotated[float, Field(ge=0)] | None = None
     minutes: Annotated[float, Field(gt=0)] | None = None
@@ -130,7 +139,7 @@ class Train(Section):
 
     base: str
     continue_from: Annotated[str | None, Field(alias="from")] = None
-    method: Literal["supervised"]
+    method: Method
     n_epochs: Annotated[int, Field(ge=1, le=50)] | Auto
     batch_size: Annotated[int, Field(ge=1, le=256)] | Auto
     learning_rate_multiplier: Annotated[float, Field(gt=0)] | Auto
@@ -147,7 +156,7 @@ Task = Literal["classify", "extract", "generate"]
 
 
 class Also(Section):
-    """A further test file of chat examples, on which the tuned model may be worse by `margin` at most."""
+    """A regression set: a test file of chat examples on which the tuned model may be worse by at most `margin`."""
 
     file: str
     task: Task
@@ -156,7 +165,7 @@ class Also(Section):
 
 
 class Judge(Section):
-    """A model that says which of two answers is better."""
+    """A model that chooses the better of two answers."""
 
     model: str
     instructions: str | None = None
@@ -189,7 +198,7 @@ class Params(Section):
 
 
 def load_params(path: Path = FILE) -> Params:
-    """The parameters of the project in the current folder. Raises FinetuneError naming the key that is wrong."""
+    """Load the parameters of the project in the current folder. Raises FinetuneError naming the invalid key."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -198,22 +207,24 @@ def load_params(path: Path = FILE) -> Params:
     except FileNotFoundError:
         raise FinetuneError(f"There is no {path} in {Path.cwd()}.", "Run this in the project's folder.") from None
     except (YAMLError, UnicodeDecodeError) as error:
-        raise FinetuneError(f"{path} is not valid YAML: {' '.join(str(error).split())}", "Mend that line.") from error
+        raise FinetuneError(
+            f"{path} is not valid YAML: {' '.join(str(error).split())}", "Correct that line."
+        ) from error
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        raise FinetuneError(f"{path}: " + "; ".join(explain(problem) for problem in most_telling(error))) from error
+        raise FinetuneError(f"{path}: " + "; ".join(explain(problem) for problem in relevant(error))) from error
 
 
-def most_telling(error: ValidationError) -> list[Any]:
-    """The problems, less those of a union's other branches (`auto`) when one branch says more."""
+def relevant(error: ValidationError) -> list[Any]:
+    """Return the problems without those of a union's branch `auto`, if another branch says more."""
     problems = error.errors()
     return [p for p in problems if p["loc"][-1] != "literal['auto']" or len(problems) == 1]
 
 
 def explain(problem: Any) -> str:
-    """One problem as a clause that begins with the key."""
-    # A union adds the name of the branch to the path: it is no key.
+    """Describe one problem of pydantic's in a clause that begins with the key."""
+    # pydantic adds the branch of a union to the path. That is not a key.
     path = [str(part) for part in problem["loc"] if not (isinstance(part, str) and "[" in part)]
     path = [part for part in path if part not in ("int", "float") and not part.startswith("constrained-")]
     key = ".".join(path) or "the file"

@@ -1,4 +1,4 @@
-"""Where the stages leave what others read, and where a user's own state lies."""
+"""Where stages write what others read, and where a user's own state is kept."""
 
 import os
 from pathlib import Path
@@ -6,20 +6,43 @@ from pathlib import Path
 import platformdirs
 
 PREPARED = Path("data/prepared")
-GROUPS = PREPARED / "groups.jsonl"  # of each test row the cell of data.by
-PREPARED_REPORT = Path("reports/prepare.json")
-VALIDATION_REPORT = Path("reports/validation.json")
+GROUPS = PREPARED / "groups.jsonl"  # for each test row, its cell in the column data.by
+QUESTIONS = PREPARED / "questions.json"  # what is asked beside the splits
+
 FILES = Path("models/files.json")
 MODEL = Path("models/model.json")
-CURVES = Path("reports/training.csv")
-EVALUATION = Path("reports/evaluation.json")
-LATENCY = Path("reports/latency.json")
-LEDGER = Path("reports/ledger.csv")
-NOTES = Path(".finetune")  # git-ignored: what a run has begun and not yet ended
+DEPLOYMENT = Path("models/deployment.json")
+WEIGHTS = Path("models/weights")
+EVENTS = Path("models/events.jsonl")
+
+PREDICTIONS = Path("predictions")
+BASE = PREDICTIONS / "base.jsonl"
+FEW_SHOT = PREDICTIONS / "few_shot.jsonl"
+BASE_ALSO = PREDICTIONS / "base_also.jsonl"
+BASE_LATENCY = PREDICTIONS / "latency.json"
+TUNED = PREDICTIONS / "tuned.jsonl"
+TUNED_ALSO = PREDICTIONS / "tuned_also.jsonl"
+COMPARED = PREDICTIONS / "compared.jsonl"
+GRADER_REPLIES = PREDICTIONS / "grader_replies.jsonl"
+JUDGE_REPLIES = PREDICTIONS / "judge_replies.jsonl"
+TUNED_LATENCY = PREDICTIONS / "tuned_latency.json"
+
+REPORTS = Path("reports")
+PREPARED_REPORT = REPORTS / "prepare.json"
+VALIDATION_REPORT = REPORTS / "validation.json"
+CURVES = REPORTS / "training.csv"
+EVALUATION = REPORTS / "evaluation.json"
+LATENCY = REPORTS / "latency.json"
+LEDGER = REPORTS / "ledger.csv"
+
+NOTES = Path(".finetune")  # ignored by Git: what a run has begun and not yet finished
 
 
 def user_home() -> Path:
-    """The user's folder for all projects, made if need be: `FINETUNE_HOME`, else the platform's data directory."""
+    """Return the user's folder for all projects, and create it if needed.
+
+    It is `FINETUNE_HOME`, else the platform's data directory.
+    """
     home = Path(os.environ.get("FINETUNE_HOME") or platformdirs.user_data_dir("finetune")).expanduser()
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     return home

@@ -62,7 +62,7 @@ class Questions(TypedDict):
     max_tokens: int
     temperature: float
     top_logprobs: int
-    few_shot: int
+    few_shot: list[Example]  # in the prompt of the third model
     completion: CompletionMarks | None
     compare: list[str]
     also: dict[str, RegressionSet]

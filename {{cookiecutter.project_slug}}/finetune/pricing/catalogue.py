@@ -1,4 +1,4 @@
-"""What is known of a base model before it is used: encoding, training context, price, shutdown date."""
+"""Look up a base model in the catalogue: encoding, training context, prices, shutdown date."""
 
 import datetime
 import sys
@@ -16,20 +16,20 @@ else:
     import tomli as tomllib
 
 FILE = Path(__file__).parent / "models.toml"
-OWN = Path("models.toml")  # the project's own entries, in the current folder
+OWN = Path("models.toml")  # the project's entries, in the current folder; they override the catalogue's
 PRICES = ("training", "input", "cached_input", "output", "base_input", "base_output")
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Base:
-    """Facts of a base model at a provider; None is what is not known (a price that is not known is never 0).
+    """Facts about a base model at a provider. None means not known; an unknown price is never 0.
 
-    Prices are US dollars per million tokens: of training, of the fine-tuned model's input and output, of the base's.
+    Prices are in US dollars per million tokens: for training, for the fine-tuned model, and for the base (`base_…`).
     """
 
     name: str
     encoding: Literal["o200k_base", "o200k_harmony", "cl100k_base", "p50k_base", "r50k_base"] = "o200k_base"
-    tokens_exact: bool = False  # False: its tokenizer is not known here, and `encoding` stands in for it
+    tokens_exact: bool = False  # False: its tokenizer is not known here; `encoding` replaces it
     context: int | None = None
     methods: tuple[str, ...] | None = None
     training: float | None = None
@@ -46,16 +46,14 @@ class Base:
 
 
 def base_name(model: str) -> str:
-    """The base of a fine-tuned model `ft:<base>:…`; any other name is its own."""
+    """Return the base of a fine-tuned model `ft:<base>:…`; any other name is returned as it is."""
     return model.split(":")[1] if model.startswith("ft:") and model.count(":") > 1 else model
 
 
 def look_up(model: str, provider: str) -> Base:
-    """What the catalogue and the project's own entries know of a model, by its base, at a provider.
+    """Look up a model's base at a provider, in the catalogue and in the project's entries.
 
-    What is done at home costs nothing.
-
-    Raises FinetuneError when the catalogue was edited into something that cannot be read.
+    For `local`, all prices are 0. Raises FinetuneError if an entry is invalid.
     """
     name = base_name(model)
     known: dict[str, Any] = dict.fromkeys(PRICES, 0.0) if provider == "local" else {}
@@ -70,17 +68,17 @@ def look_up(model: str, provider: str) -> Base:
         return Base(name, **known)
     except ValidationError as error:
         why = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
-        raise FinetuneError(f"The entry of {name!r} in {FILE} or {OWN} is amiss: {why}", "Mend that.") from error
+        raise FinetuneError(f"Invalid entry {name!r} in {OWN} or {FILE}: {why}.", "Correct the entry.") from error
 
 
 def entry_of(file: Path, name: str) -> dict[str, Any]:
-    """A model's entry in a catalogue; an empty one where file or entry are not there."""
+    """Return a model's entry in a catalogue file; {} if the file or the entry is missing."""
     try:
         entry = tomllib.loads(file.read_text(encoding="utf-8")).get(name, {})
     except FileNotFoundError:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FinetuneError(f"{file} is not valid TOML: {error}", "Mend that line.") from error
+        raise FinetuneError(f"{file} is not valid TOML: {error}", "Correct that line.") from error
     if not isinstance(entry, dict):
-        raise FinetuneError(f"{file}: {name!r} is no table.", f'Write ["{name}"] above its keys.')
+        raise FinetuneError(f"{file}: {name!r} must be a table.", f'Write ["{name}"] above its keys.')
     return entry

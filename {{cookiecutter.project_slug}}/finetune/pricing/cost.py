@@ -1,36 +1,40 @@
-"""What a fine-tune will cost: epochs, billed tokens, dollars, seconds."""
+"""Estimate what a fine-tune costs: epochs, billed tokens, dollars, seconds."""
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
-UNKNOWN = "unknown"  # in place of a figure that nobody knows; never 0
-START_SECONDS = 30
+from finetune.core.records import CostEstimate, Usd
+
+UNKNOWN = "unknown"  # a figure that is not known; never 0
+START_SECONDS = 30  # from the start of a job to its first step
 
 
 def auto_epochs(examples: int) -> int:
-    """The epochs that `auto` stands for at OpenAI: 3, but at least 100 examples seen in all, and at most 25,000.
+    """Return the epochs that `auto` stands for at OpenAI: 3, but at least 100 examples in total, and at most 25,000.
 
-    Source: the rule of OpenAI's cookbook, which its jobs follow; OpenAI may change it.
+    Source: the rule in OpenAI's cookbook, which its jobs follow. OpenAI may change it.
     """
     if examples * 3 < 100:
         return min(25, 100 // max(1, examples))
     return max(1, 25_000 // examples) if examples * 3 > 25_000 else 3
 
 
-def dollars(tokens: float, price: float | None) -> float | str:
-    """What tokens cost at a price per million, to four places; UNKNOWN without one."""
+def dollars(tokens: float, price: float | None) -> Usd:
+    """Return the dollars for tokens at a price per million, to four decimals; UNKNOWN without a price."""
     return UNKNOWN if price is None else round(tokens * price / 1_000_000, 4)
 
 
-def of_calls(prompt_tokens: float, answer_tokens: float, prices: tuple[float | None, float | None]) -> float | str:
-    """Dollars for prompts and answers at prices per million of either; UNKNOWN where one is not known."""
+def price_of_calls(prompt_tokens: float, answer_tokens: float, prices: tuple[float | None, float | None]) -> Usd:
+    """Return the dollars for prompt and answer tokens at their prices per million; UNKNOWN if a price is not known."""
     asked, answered = dollars(prompt_tokens, prices[0]), dollars(answer_tokens, prices[1])
     return UNKNOWN if isinstance(asked, str) or isinstance(answered, str) else round(asked + answered, 4)
 
 
-def break_even(train_usd: float | str, base_call: float | str, tuned_call: float | str) -> int | str | None:
-    """How many calls pay for a training; None where the tuned model's are no cheaper, UNKNOWN without the prices."""
+def break_even(train_usd: Usd, base_call: Usd, tuned_call: Usd) -> int | str | None:
+    """Return the number of calls after which a training has paid for itself.
+
+    None if calls of the tuned model are not cheaper; UNKNOWN if a price is not known.
+    """
     if isinstance(train_usd, str) or isinstance(base_call, str) or isinstance(tuned_call, str):
         return UNKNOWN
     saved = base_call - tuned_call
@@ -44,12 +48,12 @@ def estimate(
     price: float | None,
     seconds: float | None,
     ratio: float = 1.0,
-) -> dict[str, Any]:
-    """The bill of a training file before it is sent.
+) -> CostEstimate:
+    """Estimate the cost of a training file.
 
-    `lengths` are the tokens of its examples, of which `context` are trained on at most; `price` is in dollars and
-    `seconds` in seconds per million billed tokens; `ratio` is of the tokens that are billed to those that are counted
-    here. Billed are the tokens of each epoch; validation is not.
+    `lengths` are the tokens of its examples; at most `context` tokens of each are trained on. `price` is in dollars and
+    `seconds` in seconds per million billed tokens. `ratio` is billed tokens per counted token. The tokens of each epoch
+    are billed; validation is not.
     """
     tokens = sum(min(length, context) if context else length for length in lengths)
     billed = round(tokens * n_epochs * ratio)

@@ -1,11 +1,12 @@
-"""What a job may cost: looked at before the upload, and again before the job, whose epochs may have changed since."""
+"""Limit what a job may cost: checked before the upload, and again before the job, whose epochs may have changed."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finetune.core.disk import read_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import LEDGER, VALIDATION_REPORT
+from finetune.core.records import CostEstimate, LedgerRow, Usd, ValidationReport
 from finetune.pricing.catalogue import look_up
 from finetune.pricing.cost import UNKNOWN, estimate
 from finetune.project import ledger
@@ -14,22 +15,18 @@ if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
 
 
-def estimated(params: Params) -> dict[str, Any]:
-    """What `finetune estimate` would say of this project's training file, corrected by what its former jobs took.
-
-    `counted_tokens` are the tokens before that correction.
-    """
-    report = read_json(VALIDATION_REPORT, "validate")
+def estimated(params: Params) -> CostEstimate:
+    """Estimate the cost of this project's job, corrected by the bills of its earlier jobs."""
+    report: ValidationReport = read_json(VALIDATION_REPORT, "validate")
     n_epochs = report["auto"]["n_epochs"] if params.train.n_epochs == "auto" else params.train.n_epochs
     base = look_up(params.train.base, params.provider.name)
     ratio, seconds = ledger.learned(params.provider.name, params.train.base)
-    counted = report["train_tokens_per_epoch"]
-    bill = estimate([counted], n_epochs, None, base.training, seconds or base.seconds, ratio)
-    return bill | {"counted_tokens": counted * n_epochs}
+    tokens = report["train_tokens_per_epoch"]
+    return estimate([tokens], n_epochs, None, base.training, seconds or base.seconds, ratio)
 
 
 def refuse_over_budget(params: Params) -> None:
-    """Raises FinetuneError when the estimate for train.n_epochs is over train.budget, or is not known."""
+    """Raise FinetuneError if the estimate is over train.budget, or is not known."""
     budget = params.train.budget
     if budget.usd is None and budget.minutes is None:
         return
@@ -46,13 +43,13 @@ def refuse_over_budget(params: Params) -> None:
         if takes > limit:
             raise FinetuneError(
                 f"{bill['billed_tokens']:,} tokens in {bill['n_epochs']} epochs would take {takes:g} {name};"
-                f" train.budget.{name} allows {limit:g}. Nothing was sent.",
+                f" train.budget.{name} is {limit:g}. Nothing was sent.",
                 "Raise the budget, lower train.n_epochs, or train on fewer examples.",
             )
 
 
 def refuse_over_total(params: Params) -> None:
-    """Raises FinetuneError when this job, with all that the ledger holds, would go over train.budget.total_usd."""
+    """Raise FinetuneError if this job, with all jobs of the ledger, would exceed train.budget.total_usd."""
     limit = params.train.budget.total_usd
     if limit is None:
         return
@@ -63,28 +60,29 @@ def refuse_over_total(params: Params) -> None:
     spent = sum(map(float, bills))
     if spent + takes > limit:
         raise FinetuneError(
-            f"{len(bills)} jobs have cost {spent:g} dollars ({LEDGER}) and this one would take {takes:g};"
-            f" train.budget.total_usd allows {limit:g}. Nothing was sent.",
+            f"{len(bills)} jobs have cost {spent:g} dollars ({LEDGER}) and this one would cost {takes:g};"
+            f" train.budget.total_usd is {limit:g}. Nothing was sent.",
             "Raise the budget, lower train.n_epochs, or train on fewer examples.",
         )
 
 
 def unknown(params: Params, name: str, limit: float) -> FinetuneError:
+    """Return the error for a limit that cannot be checked."""
     return FinetuneError(
-        f"train.budget.{name} is {limit:g}, but what {params.train.base!r} takes is unknown. Nothing was sent.",
-        "Enter it in models.toml, or remove the budget.",
+        f"train.budget.{name} is {limit:g}, but the cost of {params.train.base!r} is unknown. Nothing was sent.",
+        "Add its price to models.toml, or remove the budget.",
     )
 
 
-def entry(params: Params, job: "FineTuningJob", usd: float | str) -> dict[str, Any]:
-    """The ledger's row for a job that has ended: what it was estimated to take, and what it took."""
+def ledger_row(params: Params, job: "FineTuningJob", usd: Usd) -> LedgerRow:
+    """Return the ledger's row for a job that has ended: its estimate and what it took."""
     bill = estimated(params)
     return {
         "job": job.id,
         "provider": params.provider.name,
         "base": params.train.base,
         "n_epochs": bill["n_epochs"],
-        "counted_tokens": bill["counted_tokens"],
+        "counted_tokens": bill["tokens"] * bill["n_epochs"],
         "billed_tokens": UNKNOWN if job.trained_tokens is None else job.trained_tokens,
         "estimated_usd": bill["train_usd"],
         "billed_usd": usd,

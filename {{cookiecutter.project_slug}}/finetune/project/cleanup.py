@@ -1,7 +1,7 @@
-"""What this project made at the provider and no commit of it names."""
+"""Find uploads and models of this project that no commit refers to, and delete them."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from finetune.core.disk import read_note
 from finetune.core.errors import FinetuneError
@@ -10,19 +10,29 @@ from finetune.project.history import committed, project_id
 from finetune.provider.connect import Connection
 from finetune.provider.remote_jobs import ENDED, FINGERPRINT, PROJECT
 
-UPLOADED = NOTES / "uploaded.json"  # the files that this clone uploaded: ID to SHA-256
+UPLOADED = NOTES / "uploaded.json"  # the files that this clone uploaded: ID → SHA-256
 
 
 @dataclass(frozen=True)
 class Needed:
-    """What the records name: those of all commits, and those that lie here uncommitted."""
+    """What the records refer to: those of all commits, and the uncommitted ones of this folder."""
 
     files: set[str]
     models: set[str]
     fingerprints: set[str]
 
 
+@dataclass(frozen=True)
+class Unneeded:
+    """A file or model at the provider that no commit refers to."""
+
+    kind: Literal["file", "model"]
+    id: str
+    why: str
+
+
 def needed() -> Needed:
+    """Collect the files, models and fingerprints that some record refers to."""
     records = committed() + [note for path in (FILES, MODEL) if (note := read_note(path))]
     kept = Needed(set(), set(), set())
     for record in records:
@@ -36,15 +46,15 @@ def needed() -> Needed:
     return kept
 
 
-def unneeded(connection: Connection) -> list[dict[str, Any]]:
-    """The models and files to delete, each with `kind`, `id` and `why`: models before the files of their jobs.
+def unneeded(connection: Connection) -> list[Unneeded]:
+    """List the models and files to delete: models before the files of their jobs.
 
-    This project's are the jobs that bear its mark, with what they made and were made of, and the files that this clone
-    uploaded. What a job of another project uses is none of them. Raises FinetuneError in a project without a commit.
+    Candidates are the files and models of jobs with this project's mark, and the files that this clone uploaded. What
+    a job of another project uses is never listed. Raises FinetuneError in a project without a commit.
     """
     project = project_id()
     if project == "none":
-        raise FinetuneError("This project has no commit yet, so nothing in it is named by one.", "Commit first.")
+        raise FinetuneError("This project has no commit yet, so no commit can refer to anything.", "Commit first.")
     kept = needed()
     control = connection.control
     jobs = list(control.fine_tuning.jobs.list(limit=100))
@@ -60,33 +70,34 @@ def unneeded(connection: Connection) -> list[dict[str, Any]]:
     models: dict[str, str] = {}
     files: dict[str, str] = {}
     for job in ours:
-        why = f"job {job.id} ({job.status}) is in no commit"
+        why = f"no commit refers to job {job.id} ({job.status})"
         for checkpoint in control.fine_tuning.jobs.checkpoints.list(job.id):
             models[checkpoint.fine_tuned_model_checkpoint] = why
             files.update(dict.fromkeys(getattr(checkpoint, "result_files", None) or [], why))
         if job.fine_tuned_model:
             models[job.fine_tuned_model] = why
         files.update(dict.fromkeys(files_of(job), why))
-    files = {**dict.fromkeys(read_note(UPLOADED), "uploaded from here, and in no commit"), **files}
+    files = {**dict.fromkeys(read_note(UPLOADED), "uploaded from this clone, and no commit refers to it"), **files}
     there = {file.id for file in control.files.list()}
     known = {model.id for model in control.models.list()}
     return [
-        *({"kind": "model", "id": name, "why": why} for name, why in models.items() if name in known - kept.models),
-        *({"kind": "file", "id": name, "why": why} for name, why in files.items() if name in there - in_use),
+        *(Unneeded("model", name, why) for name, why in models.items() if name in known - kept.models),
+        *(Unneeded("file", name, why) for name, why in files.items() if name in there - in_use),
     ]
 
 
 def files_of(job: Any) -> list[str]:
+    """Return the IDs of a job's input and result files."""
     return [file for file in (job.training_file, job.validation_file, *job.result_files) if file]
 
 
-def remove(connection: Connection, thing: dict[str, Any]) -> bool:
-    """Delete one of them; False when it was gone."""
+def delete(connection: Connection, found: Unneeded) -> bool:
+    """Delete a file or model; False if it was gone already."""
     import openai
 
     try:
-        resource = connection.control.models if thing["kind"] == "model" else connection.control.files
-        resource.delete(thing["id"])
+        resource = connection.control.models if found.kind == "model" else connection.control.files
+        resource.delete(found.id)
     except openai.NotFoundError:
         return False
     return True

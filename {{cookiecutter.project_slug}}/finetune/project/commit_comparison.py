@@ -1,38 +1,39 @@
-"""Two fine-tunes of this project's history on the rows that both answered: no question is asked anew."""
+"""Compare two fine-tunes of this project's history on the rows that both answered. No model is asked."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from finetune.core.disk import read_json, read_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import MODEL
+from finetune.core.paths import MODEL, PREPARED_REPORT, TUNED
+from finetune.core.records import ModelRecord, PairedDifference, Prediction, PrepareReport
 from finetune.project.history import record_at
-from finetune.scoring.paired_comparison import lift, verdict
-from finetune.stages.evaluate import PREDICTIONS, scores
+from finetune.scoring.paired_comparison import paired_difference, verdict
+from finetune.scoring.predictions import score_predictions
 
-SHOWN = ("model", "base", "seed", "hyperparameters", "trained_tokens", "usd", "verdict")
-
-Rows = list[dict[str, Any]]
+COMPARED_KEYS = ("model", "base", "seed", "hyperparameters", "trained_tokens", "usd", "verdict")
 
 
-def run(params: Params, before: str, after: str | None) -> dict[str, Any]:
-    """The metrics of both, what `after` is better by on the rows in common, and where their records differ.
+def compare_commits(params: Params, before: str, after: str | None) -> dict[str, Any]:
+    """Return the metrics of both, the difference of `after` on the common rows, and how their records differ.
 
-    `after` None is what lies here. Raises FinetuneError where a commit has no fine-tune, or its predictions are not in
-    this machine's cache.
+    `after` None is the current folder. Raises FinetuneError if a commit has no fine-tune, or if its predictions are not
+    in this machine's cache.
     """
     (record, rows), (other_record, other_rows) = at(before), at(after)
-    answers = {identity(row): row for row in rows}
-    both = [(answers[identity(row)], row) for row in other_rows if identity(row) in answers]
+    answers = {question_and_answer(row): row for row in rows}
+    both = [(answers[key], row) for row in other_rows if (key := question_and_answer(row)) in answers]
     if not both:
         raise FinetuneError(
-            f"{before} and {after or 'what lies here'} have no test row in common.",
-            "Their test splits are of other data.",
+            f"{before} and {after or 'the current folder'} have no test row in common.",
+            "Their test splits were made from different data.",
         )
-    one, other = scores(params, [pair[0] for pair in both]), scores(params, [pair[1] for pair in both])
-    found = lift(one.rows, other.rows)
+    prepared: PrepareReport = read_json(PREPARED_REPORT, "prepare")
+    one, other = (score_predictions(params, prepared, rows) for rows in zip(*both, strict=True))
+    found: PairedDifference = paired_difference(one.rows, other.rows)
     return {
         "n": len(both),
         "metric": other.name,
@@ -42,31 +43,35 @@ def run(params: Params, before: str, after: str | None) -> dict[str, Any]:
         "lift": found,
         "verdict": verdict(other.name, found, len(both)),
         "differences": {
-            key: [record.get(key), other_record.get(key)] for key in SHOWN if record.get(key) != other_record.get(key)
+            key: [record.get(key), other_record.get(key)]
+            for key in COMPARED_KEYS
+            if record.get(key) != other_record.get(key)
         },
     }
 
 
-def identity(row: dict[str, Any]) -> tuple[str, str]:
+def question_and_answer(row: Prediction) -> tuple[str, str]:
+    """Return what identifies a row in both commits."""
     return row["asked"], row["expected"]
 
 
-def at(revision: str | None) -> tuple[dict[str, Any], Rows]:
-    """The record and the tuned model's predictions of a commit, or those that lie here."""
+def at(revision: str | None) -> tuple[ModelRecord, Sequence[Prediction]]:
+    """Return the record and the tuned model's predictions of a commit, or those of the current folder."""
     if revision is None:
-        return read_json(MODEL, "train"), read_jsonl(PREDICTIONS, "evaluate")
+        return read_json(MODEL, "train"), read_jsonl(TUNED, "tuned")
     return record_at(revision), [json.loads(line) for line in predictions_at(revision).splitlines()]
 
 
 def predictions_at(revision: str) -> str:
+    """Return the predictions file of a commit from DVC's cache. Raises FinetuneError if it is not there."""
     import dvc.api
     from dvc.exceptions import DvcException
     from scmrepo.exceptions import SCMError
 
     try:
-        return str(dvc.api.read(PREDICTIONS.as_posix(), repo=str(Path.cwd()), rev=revision, encoding="utf-8"))
+        return str(dvc.api.read(TUNED.as_posix(), repo=str(Path.cwd()), rev=revision, encoding="utf-8"))
     except (DvcException, SCMError, OSError) as error:
         raise FinetuneError(
             f"The predictions of {revision} are not in this machine's cache: {error}",
-            "Fetch them with: dvc fetch --all-commits; or make them anew there: git checkout, then dvc repro",
+            "Fetch them with: dvc fetch --all-commits; or create them again there: git checkout, then dvc repro",
         ) from error

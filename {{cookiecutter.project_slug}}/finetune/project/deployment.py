@@ -1,52 +1,48 @@
 """deploy: an optional step after train, for providers whose fine-tuned models answer only when deployed."""
 
-from pathlib import Path
-from typing import Any
-
 from finetune.core.disk import read_json, read_note, write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import MODEL
+from finetune.core.paths import DEPLOYMENT, MODEL
 from finetune.core.profiles import PROFILES
+from finetune.core.records import DeploymentRecord, ModelRecord
 from finetune.provider import deployments
 from finetune.provider.connect import connect
 from finetune.terminal.progress import say
 
-DEPLOYMENT = Path("models/deployment.json")
 
-
-def deploy(params: Params) -> dict[str, Any]:
-    """Deploy the model of the record and note the name to ask for it by."""
-    record = read_json(MODEL, "train")
+def deploy(params: Params) -> DeploymentRecord:
+    """Deploy the model of the record, and write down the name to ask it by."""
+    record: ModelRecord = read_json(MODEL, "train")
     with connect(params.provider) as connection:
         model, job = record["model"], record["job"]
         name = deployments.deploy(connection, params.train.base, model, job, params.provider.deploy, say)
-    note = {"provider": params.provider.name, "model": record["model"], "name": name}
-    write_json(DEPLOYMENT, note)
-    return note
+    deployment: DeploymentRecord = {"provider": params.provider.name, "model": record["model"], "name": name}
+    write_json(DEPLOYMENT, deployment)
+    return deployment
 
 
 def remove(params: Params) -> str:
-    """Take the noted deployment away; its name comes back."""
-    name = str(read_json(DEPLOYMENT, "train, then finetune deploy")["name"])
+    """Remove the deployment of the record, and return its name."""
+    deployment: DeploymentRecord = read_json(DEPLOYMENT, "train, then finetune deploy")
     with connect(params.provider) as connection:
-        deployments.remove(connection, name, params.provider.deploy)
+        deployments.remove(connection, deployment["name"], params.provider.deploy)
     DEPLOYMENT.unlink()
-    return name
+    return deployment["name"]
 
 
 def answering_name(params: Params, model: str) -> str:
-    """What to ask a fine-tuned model by: its own name, or that of its deployment.
+    """Return the name to ask a fine-tuned model by: its own, or that of its deployment.
 
-    Raises FinetuneError where the provider wants a deployment and there is none of this model.
+    Raises FinetuneError if the provider requires a deployment and there is none of this model.
     """
     profile = PROFILES[params.provider.name]
     if profile.deploys is None:
         return model
-    note = read_note(DEPLOYMENT)
-    if note.get("model") != model:
+    deployment = read_note(DEPLOYMENT)
+    if deployment.get("model") != model:
         raise FinetuneError(
-            f"{profile.name!r} lets {model} answer only when it is deployed. It costs {profile.deploys}.",
+            f"At {profile.name!r}, {model} answers only when it is deployed. A deployment costs {profile.deploys}.",
             "Deploy it with: finetune deploy, then: dvc repro",
         )
-    return str(note["name"])
+    return str(deployment["name"])

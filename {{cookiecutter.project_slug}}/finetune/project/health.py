@@ -1,4 +1,4 @@
-"""Whether everything is there that a fine-tune needs, and what to do where it is not."""
+"""Check everything that a fine-tune needs, and say what to do about what is missing."""
 
 import configparser
 import datetime
@@ -7,10 +7,11 @@ import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params, load_params
@@ -20,73 +21,83 @@ from finetune.project.history import git, project_id
 from finetune.provider.capabilities import refuse_too_late, refuse_unfit, warning_of_shutdown
 from finetune.provider.connect import Connection, connect
 
-ROOM = 5e9  # bytes: the engine, a base of 135M and a few fine-tunes
+DISK_BYTES = 5e9  # for the engine, a base of 135M and a few fine-tunes
 
-Check = dict[str, Any]
+
+@dataclass(frozen=True)
+class Check:
+    """One check. `todo` is empty if there is nothing to do."""
+
+    check: str
+    state: Literal["ok", "warning", "wrong"]
+    found: str
+    todo: str = ""
 
 
 def examine(ask: bool) -> Iterator[Check]:
-    """Each check as it is made, with `check`, `state` (ok, warning, wrong), `found` and `todo`.
-
-    With `ask`, the base model is asked for one token, which tells whether the quota allows it.
-    """
-    yield from of_machine()
+    """Yield each check when it is done. With `ask`, the base model is asked for one token, to check the quota."""
+    yield from check_machine()
     try:
         params = load_params()
     except FinetuneError as error:
         yield wrong("params.yaml", error)
         return
     yield fine("params.yaml", f"{params.provider.name}, {params.train.base}")
-    yield from of_offer(params)
-    yield from of_provider(params, ask)
+    yield from check_offer(params)
+    yield from check_provider(params, ask)
 
 
-def of_machine() -> Iterator[Check]:
+def check_machine() -> Iterator[Check]:
+    """Check Python, packages, Git, the DVC remote and disks."""
     yield fine("Python", sys.version.split()[0])
-    yield of_packages()
+    yield check_packages()
     if not git("rev-parse", "--git-dir"):
-        yield warning("Git", "no repository here", "git init, then commit: DVC needs it, and fine-tunes are commits.")
+        yield warning("Git", "no repository here", "Run git init and commit: DVC needs it, and fine-tunes are commits.")
     elif project_id() == "none":
         yield warning("Git", "no commit yet", "git add . && git commit -m Start")
     else:
         yield fine("Git", f"project {project_id()[:12]}")
-    yield of_remote()
+    yield check_remote()
     for name, folder in (("disk here", Path.cwd()), ("disk for engine and answers", user_home())):
         free = shutil.disk_usage(folder).free
-        told = f"{free / 1e9:.0f} GB free at {folder}"
-        yield fine(name, told) if free > ROOM else warning(name, told, "Make room, or set FINETUNE_HOME elsewhere.")
+        space = f"{free / 1e9:.0f} GB free at {folder}"
+        yield (
+            fine(name, space) if free > DISK_BYTES else warning(name, space, "Free some space, or move FINETUNE_HOME.")
+        )
 
 
-def of_packages() -> Check:
-    """Whether what is installed is what the constraints pin: another version may give other bytes."""
+def check_packages() -> Check:
+    """Check that the installed packages are those that the constraints pin: other versions may give other bytes."""
     pinned: dict[str, set[str]] = defaultdict(set)
     for file in Path.cwd().glob("constraints*.txt"):
         for name, version in re.findall(r"^([\w.-]+)==(\S+)", file.read_text(encoding="utf-8"), re.MULTILINE):
-            pinned[name].add(version)  # several, where the version of Python decides
+            pinned[name].add(version)  # several, if the Python version decides
     versions = {name: found for name in pinned if (found := installed(name))}
     others = [f"{name} {found}" for name, found in sorted(versions.items()) if found not in pinned[name]]
     if others:
-        return warning("packages", f"not as pinned: {', '.join(others)}", "Install what is pinned: make setup")
+        return warning("packages", f"not as pinned: {', '.join(others)}", "Install the pinned versions: make setup")
     return fine("packages", f"{len(versions)} as pinned")
 
 
-def of_remote() -> Check:
-    """Whether DVC has a remote, by its two files: the command would take a second."""
+def check_remote() -> Check:
+    """Check that DVC has a remote, from its two files: the command would take a second."""
     config = configparser.ConfigParser()
     try:
         config.read([".dvc/config", ".dvc/config.local"], encoding="utf-8")
     except configparser.Error as error:
-        return {**warning("DVC remote", str(error), "Mend .dvc/config."), "state": "wrong"}
+        return Check("DVC remote", "wrong", str(error), "Correct .dvc/config.")
     if not Path(".dvc").is_dir():
         return warning("DVC remote", "no .dvc folder here", "Run this in the project's folder, or: dvc init")
     remotes = [name for name in config.sections() if "remote" in name]
     if remotes:
         return fine("DVC remote", ", ".join(config[name].get("url", name) for name in remotes))
-    return warning("DVC remote", "none: weights stay on this machine", "dvc remote add -d storage <url>, then dvc push")
+    return warning(
+        "DVC remote", "none: weights stay on this machine", "Run dvc remote add -d storage <url>, then dvc push."
+    )
 
 
-def of_offer(params: Params) -> Iterator[Check]:
-    """What the profile and the catalogue say without asking anybody."""
+def check_offer(params: Params) -> Iterator[Check]:
+    """Check what the profile and the catalogue say about the provider and the base."""
     try:
         refuse_unfit(params)
         refuse_too_late(params, datetime.date.today())
@@ -96,21 +107,25 @@ def of_offer(params: Params) -> Iterator[Check]:
     base = look_up(params.train.base, params.provider.name)
     soon = warning_of_shutdown(params, datetime.date.today())
     if soon:
-        yield warning("training", soon.removeprefix("warning: "), "Plan the move: another provider.name, or `local`.")
+        yield warning(
+            "training", soon.removeprefix("warning: "), "Plan a move to another provider.name, or to `local`."
+        )
     else:
         yield fine("training", f"{base.name}, shutdown {base.shutdown or 'not announced'}")
     if base.training is None:
-        yield warning("price", f"the training price of {base.name} is unknown", "Enter it in models.toml.")
+        yield warning("price", f"the training price of {base.name} is unknown", "Add it to models.toml.")
     else:
         yield fine("price", f"{base.training:g} dollars per million training tokens")
 
 
-def of_provider(params: Params, ask: bool) -> Iterator[Check]:
-    """What the provider itself answers, one call after the other, as far as they come."""
+def check_provider(params: Params, ask: bool) -> Iterator[Check]:
+    """Check the provider's answers, one call after the other, until one fails."""
     if params.provider.name == "local" and params.provider.base_url is None and find_spec("finetune.engine") is None:
         yield wrong(
             "engine",
-            FinetuneError("this project was generated without it", "Set provider.base_url, or another provider."),
+            FinetuneError(
+                "this project was generated without the engine", "Set provider.base_url, or another provider."
+            ),
         )
         return
     base = params.train.base
@@ -145,16 +160,17 @@ def of_provider(params: Params, ask: bool) -> Iterator[Check]:
             with connect(params.provider) as connection:
                 if name == "quota" and connection.profile.deploys:
                     continue
-                told = call(connection)
+                answer = call(connection)
         except FinetuneError as error:
             yield wrong(name, error)
             if name == "key and address":
                 return
         else:
-            yield fine(name, told)
+            yield fine(name, answer)
 
 
 def installed(package: str) -> str | None:
+    """Return the installed version of a package; None if it is not installed."""
     try:
         return metadata.version(package).split("+")[0]
     except metadata.PackageNotFoundError:
@@ -162,12 +178,15 @@ def installed(package: str) -> str | None:
 
 
 def fine(check: str, found: str) -> Check:
-    return {"check": check, "state": "ok", "found": found, "todo": ""}
+    """Return a check that passed."""
+    return Check(check, "ok", found)
 
 
 def warning(check: str, found: str, todo: str) -> Check:
-    return {"check": check, "state": "warning", "found": found, "todo": todo}
+    """Return a check that needs attention, but stops nothing."""
+    return Check(check, "warning", found, todo)
 
 
 def wrong(check: str, error: FinetuneError) -> Check:
-    return {"check": check, "state": "wrong", "found": error.what, "todo": error.remedy}
+    """Return a check that failed."""
+    return Check(check, "wrong", error.what, error.remedy)

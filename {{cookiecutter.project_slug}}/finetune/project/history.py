@@ -1,4 +1,4 @@
-"""What Git knows of this project: who it is, and which fine-tunes its commits hold."""
+"""Read this project's history from Git: its identity, and the fine-tunes of its commits."""
 
 import json
 import subprocess
@@ -6,38 +6,45 @@ from typing import Any
 
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import FILES, MODEL
+from finetune.core.records import ModelRecord
 
 
 def git(*arguments: str) -> str:
-    """What a Git command prints; nothing where it fails, as in a folder without commits."""
+    """Return the output of a Git command; "" if it fails, for example in a folder without commits."""
     done = subprocess.run(["git", *arguments], capture_output=True, text=True, encoding="utf-8", check=False)
     return done.stdout if done.returncode == 0 else ""
 
 
 def project_id() -> str:
-    """The hash of the first commit, which all clones share; "none" before it."""
+    """Return the hash of the first commit, which all clones share; "none" before there is one."""
     return (git("rev-list", "--max-parents=0", "HEAD").split() or ["none"])[-1]
 
 
-def record_at(revision: str) -> dict[str, Any]:
-    """The model's record as it was committed. Raises FinetuneError where the revision holds none."""
+def is_revision(name: str) -> bool:
+    """Return whether a name is a commit, branch or tag of this repository."""
+    return bool(git("rev-parse", "--quiet", "--verify", f"{name}^{{commit}}"))
+
+
+def record_at(revision: str) -> ModelRecord:
+    """Return the model's record in a revision. Raises FinetuneError if the revision has none."""
     text = git("show", f"{revision}:./{MODEL.as_posix()}")
     if not text:
         raise FinetuneError(
-            f"{revision!r} holds no fine-tune: Git finds no {MODEL} there.",
-            f"Name a commit or a tag that holds a fine-tune; list them with: git log --oneline -- {MODEL}",
+            f"{revision!r} has no fine-tune: Git finds no {MODEL} there.",
+            f"Name a commit or a tag with a fine-tune. List them with: git log --oneline -- {MODEL}",
         )
-    return dict(json.loads(text))
+    record: ModelRecord = json.loads(text)
+    return record
 
 
 def committed() -> list[dict[str, Any]]:
-    """Every record of files and models that any commit of any branch, tag or experiment holds."""
+    """Return every record of files and models in any commit of any branch, tag or experiment."""
     found = []
     for file in (FILES, MODEL):
         for commit in git("log", "--all", "--format=%H", "--", file.as_posix()).split():
             text = git("show", f"{commit}:./{file.as_posix()}")
             try:
                 found.append(json.loads(text))
-            except ValueError:  # the commit that took the file away
+            except ValueError:  # the commit that removed the file
                 continue
     return found

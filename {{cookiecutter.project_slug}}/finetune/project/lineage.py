@@ -1,4 +1,4 @@
-"""What a fine-tune starts from: a base model, a fine-tuned one, or the model of an earlier commit."""
+"""Find the model that a fine-tune starts from: a base model, a fine-tuned one, or the model of an earlier commit."""
 
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
@@ -6,9 +6,9 @@ from finetune.project.history import record_at
 
 
 def start_of(params: Params) -> tuple[str, list[str]]:
-    """The model to train from, and the fine-tuned models that led to it, the first one first.
+    """Return the model to train from, and the fine-tuned models that led to it, the first one first.
 
-    Raises FinetuneError when `train.from` names no commit with a record, or one of another base or provider.
+    Raises FinetuneError if `train.from` names no commit with a record, or one of another base or provider.
     """
     revision = params.train.continue_from
     if revision is None:

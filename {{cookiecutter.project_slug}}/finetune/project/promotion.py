@@ -1,35 +1,45 @@
-"""promote: a version and a stage for the committed model, if it is good enough; the registry is Git's tags."""
+"""promote: tag the committed model with a version and a stage if it meets the gates. The registry is Git's tags."""
 
-from typing import Any
+from typing import TypedDict
 
 from finetune.core.disk import read_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import EVALUATION, MODEL
+from finetune.core.records import Evaluation, ModelRecord
 from finetune.project.history import git
 from finetune.scoring.gates import unmet
 
-ARTIFACT = "tuned-model"  # as dvc.yaml names it
+ARTIFACT = "tuned-model"  # its name in dvc.yaml
 
 
-def run(params: Params, stage: str) -> dict[str, Any]:
-    """Register the model of HEAD and assign it to a stage, as GTO's tags; version, stage, commit and model come back.
+class Promotion(TypedDict):
+    version: str | None
+    stage: str
+    commit: str
+    model: str
 
-    Raises FinetuneError for a model that fails `evaluate.require`, or is not committed as it lies here.
+
+def promote(params: Params, stage: str) -> Promotion:
+    """Register the model of HEAD and assign it to a stage, as GTO's tags.
+
+    Raises FinetuneError if the model fails `evaluate.require`, or if the current files are not committed.
     """
     import gto.api
     from gto.exceptions import GTOException
 
-    record, metrics = read_json(MODEL, "train"), read_json(EVALUATION, "evaluate")
+    record: ModelRecord = read_json(MODEL, "train")
+    metrics: Evaluation = read_json(EVALUATION, "evaluate")
     failed = unmet(params.evaluate.require, metrics)
     if failed:
         raise FinetuneError(
-            f"{record['model']} is not promoted: {'; '.join(failed)}.",
-            "Better the data or the training, or change evaluate.require in params.yaml.",
+            f"{record['model']} was not promoted: {'; '.join(failed)}.",
+            "Improve the data or the training, or change evaluate.require in params.yaml.",
         )
     if git("status", "--porcelain", "--", "models", "reports", "params.yaml", "dvc.lock"):
         raise FinetuneError(
-            "What lies here is not what is committed, and a tag is of a commit.", "git add . && git commit, then again."
+            "There are uncommitted changes, and a tag belongs to a commit.",
+            "Run git add . && git commit, then promote again.",
         )
     commit = git("rev-parse", "HEAD").strip()
     try:
@@ -42,6 +52,6 @@ def run(params: Params, stage: str) -> dict[str, Any]:
 
 
 def version_of(commit: str) -> str | None:
-    """The version that a commit has already."""
+    """Return the version tag that a commit has already."""
     tags = git("tag", "--points-at", commit).split()
     return next((tag.split("@", 1)[1] for tag in tags if tag.startswith(f"{ARTIFACT}@")), None)

@@ -1,30 +1,29 @@
-"""The record of a finished fine-tune, sent to a tracker by its own library. What lies in Git stays the truth."""
+"""Send the record of a fine-tune to a tracker by the tracker's library. The record in Git stays the reference."""
 
-import csv
 import hashlib
 import os
 import re
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from finetune.core.disk import read_json
+from finetune.core.disk import read_csv, read_json
 from finetune.core.errors import FinetuneError
+from finetune.core.flatten import flatten
 
 PARAMETERS = ("base", "method", "hyperparameters", "seed", "suffix", "provider")
 TAGS = ("job", "model", "fingerprint")
 FIGURES = ("trained_tokens", "usd")
 REMEDIES = {
-    "wandb": "Mend that; WANDB_API_KEY comes from the environment or .env, and WANDB_MODE=offline needs none.",
-    "mlflow": "Mend that; MLFLOW_TRACKING_URI comes from the environment or .env, and is sqlite:///mlflow.db without.",
-    "dvclive": "Mend that, then run the same command again; DVCLive asks for a Git repository with a commit.",
+    "wandb": "Correct that. WANDB_API_KEY is read from the environment or .env; WANDB_MODE=offline needs no key.",
+    "mlflow": "Correct that. MLFLOW_TRACKING_URI is read from the environment or .env; the default is sqlite:///mlflow.db.",
+    "dvclive": "Correct that, then run the same command again. DVCLive needs a Git repository with a commit.",
 }
-MLFLOW_BATCH = 1000  # more metrics in one call are refused
+MLFLOW_BATCH = 1000  # metrics in one call; more are refused
 
 
 class Finetune(NamedTuple):
-    """What a tracker is told; never a text of an example, and so no page that quotes some."""
+    """What a tracker gets: never a text of an example, and so no page that quotes one."""
 
     key: str
     parameters: dict[str, Any]
@@ -35,9 +34,9 @@ class Finetune(NamedTuple):
 
 
 def send(tracker: str, project: str | None, model: Path, curves: Path, evaluation: Path) -> str:
-    """Say where the fine-tune of these records now lies; sent again, it is still one run.
+    """Send the fine-tune of these records, and return where it is. Sent again, it stays one run.
 
-    Raises FinetuneError for whatever the tracker or its library raises, without any key.
+    Raises FinetuneError for any error of the tracker or its library, with keys removed.
     """
     from dotenv import dotenv_values, find_dotenv
 
@@ -46,26 +45,26 @@ def send(tracker: str, project: str | None, model: Path, curves: Path, evaluatio
         if value:
             os.environ.setdefault(name, value)
     try:
-        told = {"wandb": to_wandb, "mlflow": to_mlflow, "dvclive": to_dvclive}[tracker](tuned, project)
+        place = {"wandb": to_wandb, "mlflow": to_mlflow, "dvclive": to_dvclive}[tracker](tuned, project)
     except ModuleNotFoundError as error:
         raise FinetuneError(
             f"{tracker} cannot be used: the package {error.name} is not installed here.",
             f"Install it with: pip install -e '.[{tracker}]' -c constraints.txt",
         ) from error
-    except Exception as error:  # the libraries have no root in common, and let through the errors of their own
-        told = str(error).strip() or type(error).__name__
-        raise FinetuneError(without_keys(f"{tracker} failed: {told}"), REMEDIES[tracker]) from error
-    return without_keys(told)
+    except Exception as error:  # the libraries share no base class, and pass through errors of others
+        why = str(error).strip() or type(error).__name__
+        raise FinetuneError(without_keys(f"{tracker} failed: {why}"), REMEDIES[tracker]) from error
+    return without_keys(place)
 
 
 def read(model: Path, curves: Path, evaluation: Path) -> Finetune:
-    """What there is to tell; a fine-tune that is not evaluated yet has no scores."""
+    """Collect what a tracker gets; a fine-tune that is not evaluated yet has no scores."""
     record = read_json(model, "train")
     report = read_json(evaluation, "evaluate") if evaluation.exists() else {}
-    figures = flat(report) | {name: record.get(name) for name in FIGURES}
+    figures = flatten(report) | {name: record.get(name) for name in FIGURES}
     tags = {name: str(record.get(name)) for name in TAGS}
     return Finetune(
-        # Two jobs are two runs, even of one fingerprint: the same asked of another provider has other curves.
+        # Two jobs are two runs, even with one fingerprint: another provider's training has other curves.
         key=hashlib.sha256(f"{tags['fingerprint']} {tags['job']}".encode()).hexdigest()[:32],
         parameters={name: record[name] for name in PARAMETERS if record.get(name) is not None},
         tags=tags,
@@ -76,27 +75,15 @@ def read(model: Path, curves: Path, evaluation: Path) -> Finetune:
 
 
 def steps_of(curves: Path) -> list[tuple[int, dict[str, float]]]:
-    """The metrics of each training step; an empty cell is no metric."""
+    """Return the metrics of each training step; an empty cell is no metric."""
     if not curves.exists():
-        raise FinetuneError(f"{curves} is missing.", "Make it with: dvc repro train")
-    with open(curves, encoding="utf-8", newline="") as table:
-        rows = [(int(float(row.pop("step"))), row) for row in csv.DictReader(table)]
+        raise FinetuneError(f"{curves} is missing.", "Create it with: dvc repro train")
+    rows = [(int(float(row.pop("step"))), row) for row in read_csv(curves)]
     return [(step, {name: float(cell) for name, cell in row.items() if cell}) for step, row in rows]
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values under names with dots, such as base.accuracy; lists are left out."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{name}.")
-        elif not isinstance(value, list):
-            found[prefix + name] = value
-    return found
-
-
 def without_keys(text: str) -> str:
-    """The text without the keys of the environment, and without passwords in addresses."""
+    """Return a text without the keys of the environment, and without passwords in addresses."""
     for name, value in os.environ.items():
         if len(value) > 5 and re.search("KEY|TOKEN|PASSWORD|SECRET", name):
             text = text.replace(value, "***")
@@ -104,14 +91,14 @@ def without_keys(text: str) -> str:
 
 
 def to_wandb(tuned: Finetune, project: str | None) -> str:
-    """A run of Weights & Biases; WANDB_MODE=offline keeps it in a folder, for `wandb sync`."""
+    """Log a run to Weights & Biases; WANDB_MODE=offline keeps it in a folder, for `wandb sync`."""
     import wandb
 
     project = project or os.environ.get("WANDB_PROJECT") or Path.cwd().name
     settings = wandb.Settings(
         quiet=True,
         console="off",
-        # They would be of this machine, and not of the one that trained.
+        # They would describe this machine, not the one that trained.
         x_disable_stats=True,
         x_disable_machine_info=True,
         x_save_requirements=False,
@@ -120,7 +107,7 @@ def to_wandb(tuned: Finetune, project: str | None) -> str:
     name = tuned.tags["model"]
     with wandb.init(project=project, id=tuned.key, resume="allow", name=name, config=config, settings=settings) as run:
         for step, metrics in tuned.steps:
-            if step >= run.starting_step:  # what a run has already it takes no second time
+            if step >= run.starting_step:  # a run does not accept a step twice
                 run.log(metrics, step=step)
         run.summary.update(tuned.scores)
         artifact = wandb.Artifact("record", type="record")
@@ -133,11 +120,11 @@ def to_wandb(tuned: Finetune, project: str | None) -> str:
 
 
 def to_mlflow(tuned: Finetune, project: str | None) -> str:
-    """A run of MLflow, on the server or in the database that MLFLOW_TRACKING_URI names."""
+    """Log a run to MLflow, on the server or in the database of MLFLOW_TRACKING_URI."""
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param, RunTag
 
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # its own 7 are four silent minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # its default of 7 takes four silent minutes
     client = MlflowClient()
     project = project or os.environ.get("MLFLOW_EXPERIMENT_NAME") or Path.cwd().name
     experiment = client.get_experiment_by_name(project)
@@ -147,7 +134,7 @@ def to_mlflow(tuned: Finetune, project: str | None) -> str:
     run = known[0] if known else client.create_run(place, tags=mark, run_name=tuned.tags["model"])
     metrics = []
     if run.info.status != "FINISHED":
-        # One time for all: a database takes the same point once, so a run that was cut short is filled up.
+        # One time for all: a database stores the same point once, so an interrupted run is completed.
         at = run.info.start_time
         metrics = [Metric(name, value, at, step) for step, row in tuned.steps for name, value in row.items()]
     now = time.time_ns() // 1_000_000
@@ -155,7 +142,7 @@ def to_mlflow(tuned: Finetune, project: str | None) -> str:
     metrics += [
         Metric(name, value, now, last) for name, value in tuned.scores.items() if run.data.metrics.get(name) != value
     ]
-    parameters = [Param(name, str(value)) for name, value in flat(tuned.parameters).items()]
+    parameters = [Param(name, str(value)) for name, value in flatten(tuned.parameters).items()]
     client.log_batch(run.info.run_id, params=parameters, tags=[RunTag(*tag) for tag in tuned.tags.items()])
     for start in range(0, len(metrics), MLFLOW_BATCH):
         client.log_batch(run.info.run_id, metrics=metrics[start : start + MLFLOW_BATCH])
@@ -166,10 +153,10 @@ def to_mlflow(tuned: Finetune, project: str | None) -> str:
 
 
 def to_dvclive(tuned: Finetune, project: str | None) -> str:
-    """The folder dvclive/, made anew; with a token of DVC Studio in DVC's configuration, it is shown there too."""
+    """Write the folder dvclive/; with a token in DVC's configuration, DVC Studio shows it too."""
     from dvclive.live import Live
 
-    # Neither an experiment nor a dvc.yaml: the pipeline has these metrics and plots already.
+    # No experiment and no dvc.yaml: the pipeline has these metrics and plots already.
     with Live("dvclive", save_dvc_exp=False, dvcyaml=None, exp_name=tuned.key) as live:
         live.log_params(tuned.parameters | tuned.tags)
         for step, metrics in tuned.steps:

@@ -1,31 +1,31 @@
-"""Whether a model says so where it cannot tell, and only there."""
+"""Score whether a model abstains from unanswerable rows, and only from those."""
 
 from collections.abc import Sequence
 from itertools import accumulate, takewhile
 
-from finetune.scoring.generate import Pieces
+from finetune.scoring.generate import WordTokenizer
 
 
 def abstained(answer: str, phrase: str) -> bool:
-    """Whether an answer is the phrase or begins with it, whatever the case, width, spaces and punctuation.
+    """Return whether an answer begins with the phrase; case, width, spaces and punctuation are ignored.
 
-    Whole words count: "Normally" does not begin with "no".
+    Whole words are compared: "Normally" does not begin with "no".
     """
-    words = Pieces().tokenize
+    words = WordTokenizer().tokenize
     wanted = "".join(words(phrase))
-    if not wanted:  # signs alone, such as a dash
+    if not wanted:  # punctuation only, such as a dash
         return answer.strip() == phrase.strip()
     return wanted in takewhile(lambda beginning: len(beginning) <= len(wanted), accumulate(words(answer)))
 
 
 def abstention(expected: Sequence[str], answered: Sequence[str], phrase: str) -> dict[str, float | int]:
-    """Precision and recall of abstaining, by scikit-learn: 0 where there is nothing to abstain from, or nobody did.
+    """Compute precision and recall of abstaining (scikit-learn); 0 if no row is unanswerable, or no answer abstains.
 
-    Also how many rows could not be answered, and how many of them were answered all the same.
+    Also count the unanswerable rows, and those of them that were answered.
     """
     from sklearn.metrics import precision_score, recall_score
 
-    # scikit-learn wants a row, so where there is none stands one that is answered
+    # scikit-learn needs at least one row
     truth, guess = ([int(abstained(text, phrase)) for text in side] or [0] for side in (expected, answered))
     return {
         "abstention_precision": round(float(precision_score(truth, guess, zero_division=0.0)), 4),

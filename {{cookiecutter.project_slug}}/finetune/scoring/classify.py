@@ -1,4 +1,4 @@
-"""How well answers name the right class."""
+"""Score answers that name a class."""
 
 import re
 from collections import defaultdict
@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-NONE = "(none)"  # stands in tables for an answer that names no class, or more than one
-MARKS = " \t\n.!\"'`*"  # around an answer, say nothing
+MARKS = " \t\n.!\"'`*"  # ignored around an answer
 
 
-def label_of(answer: str, labels: Sequence[str]) -> str:
-    """The class that an answer names: the answer itself, or the only class that occurs in it as a word.
+def label_of(answer: str, labels: Sequence[str]) -> str | None:
+    """Return the class that an answer names: the whole answer, or the only class that occurs in it as a word.
 
-    The same leniency for every model, so that a chatty base is not failed for its manners.
+    None if it names no class, or several. The same rule for every model, so that verbose answers are scored fairly.
     """
     text, known = answer.casefold().strip(MARKS), by_folded(tuple(labels))
     chosen = known.get(text) or {
@@ -22,12 +21,20 @@ def label_of(answer: str, labels: Sequence[str]) -> str:
         if folded in text and re.search(rf"(?<!\w){re.escape(folded)}(?!\w)", text)
         for label in same
     }
-    return next(iter(chosen)) if len(chosen) == 1 else NONE
+    return next(iter(chosen)) if len(chosen) == 1 else None
+
+
+def name_of_no_class(labels: Sequence[str]) -> str:
+    """Return what tables show for an answer that names no class: "(none)", in more brackets if a class is called so."""
+    name = "(none)"
+    while name in labels:
+        name = f"({name})"
+    return name
 
 
 @lru_cache(maxsize=8)
 def by_folded(labels: tuple[str, ...]) -> dict[str, set[str]]:
-    """The classes by what is left of them without case and marks, made once for all answers."""
+    """Group the classes by their spelling without case and marks; computed once for all answers."""
     found = defaultdict(set)
     for label in labels:
         found[label.casefold().strip(MARKS) or label].add(label)
@@ -37,10 +44,11 @@ def by_folded(labels: tuple[str, ...]) -> dict[str, set[str]]:
 def classification(
     expected: Sequence[str], predicted: Sequence[str], labels: Sequence[str], beta: float | None = None
 ) -> dict[str, Any]:
-    """Accuracy, weighted and macro F1, precision, recall, F-beta where `beta` is given, and a list of all per class.
+    """Compute accuracy, weighted and macro F1, precision, recall, F-beta if `beta` is given, and a list per class.
 
-    `precision`, `recall` and `f_beta` are those of the second label where there are two, else macro averages. A macro
-    average is over the classes that are expected somewhere, and so over the same ones for every model.
+    With two labels, `precision`, `recall` and `f_beta` are those of the second label; with more, they are macro
+    averages. A macro average covers the classes that some row expects, so it covers the same classes for every model.
+    Source: scikit-learn.
     """
     from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 

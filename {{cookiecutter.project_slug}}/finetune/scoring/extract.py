@@ -1,14 +1,16 @@
-"""How well lists and objects are extracted: as sets, field by field."""
+"""Score extracted lists and objects as sets, and objects field by field."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from finetune.core.records import Metrics
 
-def parsed(answer: str) -> Any:
-    """The JSON of an answer, or the first list or object in it; None where there is none.
 
-    The same leniency for every model, so that a chatty base is not failed for its manners.
+def json_in(answer: str) -> Any:
+    """Return the JSON of an answer, or the first list or object in it; None if there is none.
+
+    The same rule for every model, so that verbose answers are scored fairly.
     """
     begins = [answer.index(sign) for sign in "[{" if sign in answer]
     for text in (answer, answer[min(begins) :] if begins else ""):
@@ -20,13 +22,14 @@ def parsed(answer: str) -> Any:
 
 
 def items_of(value: Any) -> set[str]:
-    """What was extracted, as comparable pieces: a list's members, or an object's `key: value` pairs."""
+    """Return comparable items: the members of a list, or the `key: value` pairs of an object."""
     if isinstance(value, dict):
-        return {f"{key}: {piece}" for key, inner in value.items() for piece in pieces(inner)}
-    return set(pieces(value)) if isinstance(value, list) else set()
+        return {f"{key}: {piece}" for key, inner in value.items() for piece in members_of(inner)}
+    return set(members_of(value)) if isinstance(value, list) else set()
 
 
-def pieces(value: Any) -> list[str]:
+def members_of(value: Any) -> list[str]:
+    """Return a value's members as comparable texts; a value that is no list is its only member."""
     members = value if isinstance(value, list) else [value]
     return [
         (member if isinstance(member, str) else json.dumps(member, sort_keys=True)).strip().casefold()
@@ -36,14 +39,15 @@ def pieces(value: Any) -> list[str]:
 
 def extraction(
     expected: Sequence[str], answered: Sequence[str], schema: Mapping[str, Any] | None = None
-) -> tuple[list[float], dict[str, float]]:
-    """F1 of each row, and of all: F1 per example, micro and macro, precision, recall, exact match, valid JSON.
+) -> tuple[list[float], Metrics]:
+    """Compute the F1 of each row, and over all rows F1 (mean, micro, macro), precision, recall and exact match.
 
-    By scikit-learn over the sets of items; an answer that is no JSON has none. Objects also get an F1 for each field,
-    as `f1_<field>`; with a JSON Schema, `fits_schema` is the share of answers that fit it.
+    Source: scikit-learn, over sets of items. An answer without JSON has no items. For objects, `fields` has the F1 of
+    each field. With a JSON Schema, `fits_schema` is the share of answers that are valid under it.
     """
-    truths, guesses = [parsed(text) for text in expected], [parsed(text) for text in answered]
-    rows, metrics = set_scores([items_of(one) for one in truths], [items_of(one) for one in guesses])
+    truths, guesses = [json_in(text) for text in expected], [json_in(text) for text in answered]
+    rows, averages = set_scores([items_of(one) for one in truths], [items_of(one) for one in guesses])
+    metrics: Metrics = dict(averages)
     exact = [items_of(a) == items_of(b) and b is not None for a, b in zip(truths, guesses, strict=True)]
     metrics["exact_match"] = share(exact)
     metrics["valid_json"] = share([isinstance(guess, (list, dict)) for guess in guesses])
@@ -59,17 +63,17 @@ def extraction(
         validator = validator_for(schema)(schema)
         metrics["fits_schema"] = share([guess is not None and validator.is_valid(guess) for guess in guesses])
     fields = sorted({key for truth in truths if isinstance(truth, dict) for key in truth})
-    for field in fields:
+    for field in fields:  # under a key of their own: a field may be called like a metric
         columns = [
-            [set(pieces(one[field])) if isinstance(one, dict) and field in one else set() for one in side]
+            [set(members_of(one[field])) if isinstance(one, dict) and field in one else set() for one in side]
             for side in (truths, guesses)
         ]
-        metrics[f"f1_{field}"] = set_scores(*columns)[1]["f1_micro"]
+        metrics.setdefault("fields", {})[field] = set_scores(*columns)[1]["f1_micro"]
     return rows, metrics
 
 
 def set_scores(truths: Sequence[set[str]], guesses: Sequence[set[str]]) -> tuple[list[float], dict[str, float]]:
-    """F1 of each pair of sets (1 where both are empty), and the averages of scikit-learn."""
+    """Compute the F1 of each pair of sets (1 if both are empty), and scikit-learn's averages."""
     from sklearn.metrics import f1_score, precision_recall_fscore_support
     from sklearn.preprocessing import MultiLabelBinarizer
 
@@ -77,7 +81,7 @@ def set_scores(truths: Sequence[set[str]], guesses: Sequence[set[str]]) -> tuple
     if not every:
         rows = [1.0] * len(truths)
         return rows, {"f1": 1.0, "f1_micro": 1.0, "f1_macro": 1.0, "precision": 1.0, "recall": 1.0}
-    # A column that nobody has: of a single one scikit-learn would take the zeros for a class of their own.
+    # One more column, which no row has: with a single column, scikit-learn would take 0 for a class.
     matrix = MultiLabelBinarizer(classes=[*every, None], sparse_output=True)
     truth, guess = matrix.fit_transform(truths), matrix.transform(guesses)
     settings: dict[str, Any] = {"labels": list(range(len(every))), "zero_division": 0.0}
@@ -96,4 +100,5 @@ def set_scores(truths: Sequence[set[str]], guesses: Sequence[set[str]]) -> tuple
 
 
 def share(values: Sequence[bool]) -> float:
+    """Return the share of true values."""
     return round(sum(values) / len(values), 4)

@@ -1,13 +1,15 @@
-"""How near free text comes to the text that was wanted."""
+"""Score free text by its similarity to the expected text."""
 
 import unicodedata
 from collections.abc import Sequence
 
+from finetune.core.records import Metrics
 
-def generation(expected: Sequence[str], answered: Sequence[str]) -> tuple[list[float], dict[str, float | str]]:
-    """chrF of each row (0 to 1), and of all: chrF and BLEU (sacrebleu), ROUGE-L, exact match, length ratio.
 
-    `signature` is sacrebleu's: with it the figure can be compared with others'.
+def generation(expected: Sequence[str], answered: Sequence[str]) -> tuple[list[float], Metrics]:
+    """Compute the chrF of each row (0 to 1), and over all rows chrF, BLEU, ROUGE-L, exact match and length ratio.
+
+    Sources: sacrebleu, rouge-score. `signature` is sacrebleu's; figures with the same signature can be compared.
     """
     from rouge_score.rouge_scorer import RougeScorer
     from sacrebleu.metrics.bleu import BLEU
@@ -15,10 +17,10 @@ def generation(expected: Sequence[str], answered: Sequence[str]) -> tuple[list[f
 
     chrf, bleu = CHRF(), BLEU(tokenize="char" if any(map(is_unspaced, expected)) else "13a")
     rows = [chrf.sentence_score(guess, [truth]).score / 100 for truth, guess in zip(expected, answered, strict=True)]
-    rouge = RougeScorer(["rougeL"], tokenizer=Pieces())
+    rouge = RougeScorer(["rougeL"], tokenizer=WordTokenizer())
     overlaps = [rouge.score(truth, guess)["rougeL"].fmeasure for truth, guess in zip(expected, answered, strict=True)]
     lengths = sum(map(len, answered)) / max(1, sum(map(len, expected)))
-    metrics: dict[str, float | str] = {
+    metrics: Metrics = {
         "chrf": round(sum(rows) / len(rows), 4),
         "chrf_corpus": round(chrf.corpus_score(list(answered), [list(expected)]).score / 100, 4),
         "bleu": round(bleu.corpus_score(list(answered), [list(expected)]).score / 100, 4),
@@ -30,9 +32,11 @@ def generation(expected: Sequence[str], answered: Sequence[str]) -> tuple[list[f
     return rows, metrics
 
 
-class Pieces:
-    """A tokenizer for rouge-score, whose own drops every letter beyond ASCII: words, and each sign of scripts
-    that are written without spaces."""
+class WordTokenizer:
+    """A tokenizer for rouge-score: words, and each character of scripts that are written without spaces.
+
+    rouge-score's default tokenizer drops every letter outside ASCII.
+    """
 
     def tokenize(self, text: str) -> list[str]:
         words: list[str] = [""]
@@ -47,7 +51,7 @@ class Pieces:
 
 
 def is_unspaced(text: str) -> bool:
-    """Whether a text has letters of Japanese, Chinese or Thai."""
+    """Return whether a text has letters of Japanese, Chinese or Thai."""
     return any(
         "\u3040" <= letter <= "\u30ff" or "\u3400" <= letter <= "\u9fff" or "\u0e00" <= letter <= "\u0e7f"
         for letter in text

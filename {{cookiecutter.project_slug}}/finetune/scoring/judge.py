@@ -1,4 +1,4 @@
-"""A judge model that compares two models' answers in pairs, each pair in both orders: judges favour a place."""
+"""Compare two models' answers by a judge model. Each pair is shown in both orders, because judges favour a position."""
 
 import json
 import re
@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from finetune.core.records import JudgeResult
 from finetune.scoring.paired_comparison import ALPHA
 
 INSTRUCTIONS = (
@@ -28,18 +29,18 @@ CHOICE = re.compile(
 )
 
 
-def requests_for(
+def judge_messages(
     asked: Sequence[str],
     expected: Sequence[str],
     ones: Sequence[str],
     others: Sequence[str],
     instructions: str = INSTRUCTIONS,
 ) -> list[list[dict[str, str]]]:
-    """The judge's messages, two for each row: with the one answer as A and the other as B, then the reverse."""
+    """Return the messages to the judge, two for each row: one answer as A and the other as B, then the reverse."""
     messages = []
     for request, reference, one, other in zip(asked, expected, ones, others, strict=True):
         for a, b in ((one, other), (other, one)):
-            # As JSON, so that no answer can pretend to be the other or the end of itself.
+            # As JSON, so that an answer cannot imitate the other answer or its own end.
             case = {"request": request, "reference": reference, "answer_a": a, "answer_b": b}
             text = json.dumps(case, ensure_ascii=False, indent=1)
             messages.append([{"role": "system", "content": instructions}, {"role": "user", "content": text}])
@@ -47,9 +48,9 @@ def requests_for(
 
 
 def choice_of(text: str | None) -> Choice | None:
-    """What a judge's reply chose; None where it says nothing or more than one thing.
+    """Return the choice in a judge's reply; None if it has no choice, or several.
 
-    The choice may be the whole reply, its first line or its last, as judges explain after or before it.
+    The choice may be the whole reply, its first line or its last, because judges explain after or before it.
     """
     lines = [line for line in unicodedata.normalize("NFKC", text or "").splitlines() if line.strip()]
     found = {choice for line in {" ".join(lines), *lines[:1], *lines[-1:]} if (choice := choice_in(line))}
@@ -66,7 +67,7 @@ def choice_in(line: str) -> Choice | None:
 
 
 def outcome_of(first: str | None, second: str | None) -> Outcome:
-    """What the two replies about a row say of the other answer: it wins or loses only when both orders say so."""
+    """Return the outcome for the other answer: it wins or loses only if both orders agree."""
     choices = (choice_of(first), choice_of(second))
     if None in choices:
         return "unreadable"
@@ -74,12 +75,12 @@ def outcome_of(first: str | None, second: str | None) -> Outcome:
     return outcomes.get(choices, "flipped")
 
 
-def verdicts(replies: Sequence[str | None]) -> dict[str, Any]:
-    """How often the judge prefers the others' answers to the ones', from its replies to all of `requests_for`.
+def judge_result(replies: Sequence[str | None]) -> JudgeResult:
+    """Count how often the judge prefers the other model, from its replies to all of `judge_messages`.
 
-    `ties` has the rows in which the choice changed with the order too; these are `flipped`. `p_value` is the exact sign
-    test of wins against losses (scipy). `first_share` is how many of all choices fell on the answer shown first: far
-    from a half, the judge goes by the place. None where nothing was chosen.
+    `ties` includes the rows whose choice changed with the order; these are `flipped`. `p_value` is the exact sign test
+    of wins against losses (scipy). `first_share` is the share of all choices for the answer shown first: far from one
+    half, the judge decides by position. None without any choice.
     """
     from scipy.stats import binomtest
 
@@ -89,14 +90,24 @@ def verdicts(replies: Sequence[str | None]) -> dict[str, Any]:
     ties = counts["tie"] + flipped
     p_value = float(f"{binomtest(wins, wins + losses).pvalue:.3g}") if wins + losses else 1.0
     choices = chosen["A"] + chosen["B"]
-    found: dict[str, Any] = {"wins": wins, "losses": losses, "ties": ties, "flipped": flipped, "unreadable": unreadable}
-    found |= {"p_value": p_value, "first_share": round(chosen["A"] / choices, 4) if choices else None}
-    return {**found, "verdict": in_words(found)}
+    result: JudgeResult = {
+        "n": len(replies) // 2,
+        "wins": wins,
+        "losses": losses,
+        "ties": ties,
+        "flipped": flipped,
+        "unreadable": unreadable,
+        "p_value": p_value,
+        "first_share": round(chosen["A"] / choices, 4) if choices else None,
+        "verdict": "",
+    }
+    result["verdict"] = in_words(result)
+    return result
 
 
-def in_words(found: dict[str, Any]) -> str:
-    """The preference in words that claim no more than it shows."""
-    wins, losses, flipped, unreadable = (found[key] for key in ("wins", "losses", "flipped", "unreadable"))
+def in_words(found: JudgeResult) -> str:
+    """Describe the preference in words that claim no more than it shows."""
+    wins, losses, flipped, unreadable = found["wins"], found["losses"], found["flipped"], found["unreadable"]
     judged = wins + losses + found["ties"]
     if found["p_value"] > ALPHA:
         words = "the judge shows no preference"
@@ -106,5 +117,5 @@ def in_words(found: dict[str, Any]) -> str:
     if flipped:
         words += f"; in {flipped} its choice changed with the order, which counts as a tie"
     if 2 * flipped > judged:
-        words += ": too often to go by it"
+        words += ": too often to rely on it"
     return words + (f"; {unreadable} row{'s' * (unreadable > 1)} could not be read" if unreadable else "")

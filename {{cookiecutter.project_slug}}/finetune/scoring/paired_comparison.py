@@ -1,20 +1,22 @@
-"""Whether one set of answers is better than another on the same rows, and how sure that is."""
+"""Compare two sets of answers to the same rows: the difference, its interval and its p-value."""
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
+from finetune.core.records import PairedDifference
+
 LEVEL = 0.95
 ALPHA = 0.05
 RESAMPLES = 2000
-POWER = 0.8  # of the size that would settle a difference
+POWER = 0.8  # of the test for which the needed rows are computed
 
 
 def interval(scores: Sequence[float]) -> tuple[float, float]:
-    """The 95 % interval of a mean: Wilson's for rows that are right or wrong, else BCa bootstrap (seeded).
+    """Return the 95 % interval of a mean: Wilson's for scores of 0 and 1, else BCa bootstrap (seeded).
 
-    Sources: statsmodels' proportion_confint, scipy's bootstrap. One row, or rows all alike, leave the bootstrap nothing
-    to draw from: the interval is then the mean itself.
+    Sources: statsmodels' proportion_confint, scipy's bootstrap. With one row, or equal rows, a bootstrap has nothing to
+    draw from: the interval is then the mean itself.
     """
     import numpy as np
     from statsmodels.stats.proportion import proportion_confint
@@ -22,12 +24,12 @@ def interval(scores: Sequence[float]) -> tuple[float, float]:
     if is_binary(scores):
         low, high = proportion_confint(sum(scores), len(scores), 1 - LEVEL, method="wilson")
     else:
-        low, high = drawn_interval(np.asarray(scores, float))
+        low, high = bootstrap_interval(np.asarray(scores, float))
     return rounded(low), rounded(high)
 
 
-def drawn_interval(values: Any) -> tuple[float, float]:
-    """The 95 % interval of a mean by BCa bootstrap (seeded); the mean itself where there is nothing to draw from."""
+def bootstrap_interval(values: Any) -> tuple[float, float]:
+    """Return the 95 % interval of a mean by BCa bootstrap (seeded); the mean twice if there is nothing to draw from."""
     import numpy as np
     from scipy.stats import bootstrap
 
@@ -38,12 +40,12 @@ def drawn_interval(values: Any) -> tuple[float, float]:
     return found.low, found.high
 
 
-def lift(before: Sequence[float], after: Sequence[float]) -> dict[str, Any]:
-    """What `after` is better by than `before`, row by row: `lift` with its 95 % interval, and whether that is chance.
+def paired_difference(before: Sequence[float], after: Sequence[float]) -> PairedDifference:
+    """Return the mean difference of `after` to `before` on the same rows, with its 95 % interval and p-value.
 
-    The interval is a paired bootstrap (BCa, seeded); the p-value McNemar's exact test where rows are right or wrong,
-    else a paired permutation test. `wins` and `losses` count the rows that changed; `more_rows` how many more would
-    settle a difference of this size (two-sided t test, power 0.8), None where there is none.
+    The interval is a paired bootstrap (BCa, seeded). The p-value is McNemar's exact test for scores of 0 and 1, else a
+    paired permutation test. `wins` and `losses` count the rows that changed. `more_rows` is the number of further rows
+    that would show a difference of this size (two-sided t test, power 0.8); None if there is no difference.
     """
     import numpy as np
     from scipy.stats import permutation_test
@@ -54,11 +56,11 @@ def lift(before: Sequence[float], after: Sequence[float]) -> dict[str, Any]:
     changes = other - one
     wins, losses = int((changes > 0).sum()), int((changes < 0).sum())
     if wins + losses == 0:
-        # No row changed: how many would in a larger set is bounded as for an event that was never seen.
+        # No row changed. The share that would change in a larger set is bounded like an event that never occurred.
         bound = proportion_confint(0, len(changes), 1 - LEVEL, method="beta")[1]
         low, high = -bound, bound
     else:
-        low, high = drawn_interval(changes)
+        low, high = bootstrap_interval(changes)
     if is_binary([*before, *after]):
         test, p_value = "McNemar, exact", mcnemar([[0, wins], [losses, 0]], exact=True).pvalue
     elif wins + losses == 0 or len(changes) < 2:
@@ -86,7 +88,7 @@ def lift(before: Sequence[float], after: Sequence[float]) -> dict[str, Any]:
 
 
 def more_rows(changes: Any) -> int | None:
-    """How many rows beyond those that are there would settle a difference of this size, if it is real."""
+    """Return the number of further rows that would show a difference of this size, if it is real."""
     from statsmodels.stats.power import TTestPower
 
     spread = float(changes.std(ddof=1)) if len(changes) > 1 else 0.0
@@ -94,13 +96,13 @@ def more_rows(changes: Any) -> int | None:
     if spread == 0 or size == 0:
         return None
     effect = size / spread
-    # The closed form is near enough for tiny effects, where the solver gives up.
+    # For tiny effects the solver fails, and the closed form is close enough.
     needed = TTestPower().solve_power(effect, alpha=ALPHA, power=POWER) if effect > 0.02 else 7.85 / effect**2
     return max(0, math.ceil(float(needed)) - len(changes))
 
 
-def verdict(name: str, found: dict[str, Any], n: int) -> str:
-    """The comparison in words that claim no more than it shows."""
+def verdict(name: str, found: PairedDifference, n: int) -> str:
+    """Describe a comparison of `n` rows in words that claim no more than it shows."""
     size = f"{abs(found['lift']):.3f} {name}" if name != "accuracy" else f"{abs(found['lift']) * 100:.1f} points"
     sure = f"95 % interval {found['low']:+.3f} to {found['high']:+.3f}, p = {found['p_value']:g}, {n} rows"
     if found["p_value"] <= ALPHA and found["low"] > 0:

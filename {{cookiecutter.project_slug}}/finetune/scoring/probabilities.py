@@ -1,52 +1,59 @@
-"""How sure a model is of its classes, by the log-probabilities of its answers, and whether it is so rightly."""
+"""Compute class probabilities from the log-probabilities of answers, and how well they are calibrated."""
 
 import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict
 
 from finetune.scoring.classify import MARKS
 
-FLOOR = 1e-6  # of the probability of the true class, so that no row alone decides the log loss
+FLOOR = 1e-6  # for the probability of the true class, so that a single row cannot decide the log loss
 BINS = 10
 
-# One of the letters of a word, or a byte of one that the next token completes.
+# A letter of a word, or a byte of one that the next token completes.
 LETTER = re.compile(r"[\w\udc80-\udcff]")
 NO_BYTES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
-Top = Sequence[tuple[str, float | None]]
-Ways = dict[bytes, tuple[int, ...]]
+TokenLogprobs = Sequence[tuple[str, float | None]]  # of one token: the chosen one, then likely ones
+ClassesByText = dict[bytes, tuple[int, ...]]  # a text → the places of its classes
+
+
+class CalibrationBin(TypedDict):
+    confidence: float
+    accuracy: float
+    rows: int
 
 
 def token_text(token: str) -> str:
-    """A token as text, from its bytes with one letter for each: only they tell the pieces of a letter apart."""
+    """Return a token as text. `token` has one letter (of Latin-1) per byte: only bytes distinguish parts of a letter."""
     return token.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
-def as_text(tops: Sequence[Top]) -> list[Top]:
-    """The same, with each token as text."""
+def as_text(tops: Sequence[TokenLogprobs]) -> list[TokenLogprobs]:
+    """Return the log-probabilities with each token as text."""
     return [[(token_text(token), logprob) for token, logprob in top] for top in tops]
 
 
-def class_probabilities(tops: Sequence[Top], labels: Sequence[str]) -> list[float]:
-    """The probability of each class by what the log-probabilities of one answer say, in the order of `labels`.
+def class_probabilities(tops: Sequence[TokenLogprobs], labels: Sequence[str]) -> list[float]:
+    """Return the probability of each class from the log-probabilities of one answer, in the order of `labels`.
 
-    `tops` has a list for each token of the answer: first the chosen token, then the likeliest ones, which may have the
-    chosen one again. A token is its text (see `token_text`) and its log-probability; one that is no finite number is as
-    good as absent. Blanks, quotes and stars before the answer say nothing, and case is ignored, as in `label_of`.
+    `tops` has a list for each token of the answer: first the chosen token, then the likeliest ones, which may include
+    the chosen one again. A token is its text (see `token_text`) and its log-probability; one that is not finite is
+    ignored. Blanks, quotes and stars before the answer are ignored, and so is case, as in `label_of`.
 
-    The chosen tokens are followed down. At each, every alternative that begins just one class, as the chosen text so
-    far goes on with it, gives that class its mass. So does the chosen one, and then no more is read; if it begins
-    several classes, the next token decides, and the end of the answer for the class that it is as a whole. A mass that
-    nothing decides, as that of an alternative which begins several classes, is split equally among them. What begins no
-    class is outside, so the sum is at most 1. It is NaN for all where there is no log-probability at all.
+    The chosen tokens are followed one by one. At each token, the text so far is continued with every alternative. An
+    alternative whose text begins exactly one class adds its mass to that class. So does the chosen token, and then
+    reading stops; if its text begins several classes, the next token decides, or at the end of the answer the class
+    that equals the whole text. A mass that nothing decides, such as that of an alternative that begins several classes,
+    is divided equally among them. A text that begins no class is outside all classes, so the sum is at most 1. All
+    are NaN if there is no log-probability.
     """
     masses = [0.0] * len(labels)
     if not any(is_finite(logprob) for top in tops for _, logprob in top):
         return [math.nan] * len(labels)
-    begins, wholes = beginnings(tuple(labels))
+    begins, wholes = index_of(tuple(labels))
 
     def give(classes: Sequence[int], mass: float) -> None:
         for index in classes:
@@ -61,16 +68,16 @@ def class_probabilities(tops: Sequence[Top], labels: Sequence[str]) -> list[floa
         chosen = top[0][0] if top else ""
         for token, share in shares.items():
             if token != chosen:
-                give(begun(compared(text + token), begins, wholes), mass * share)
+                give(begun_by(normalized(text + token), begins, wholes), mass * share)
         text, mass = text + chosen, mass * shares.get(chosen, 0.0)
-        classes = begun(compared(text), begins, wholes)
+        classes = begun_by(normalized(text), begins, wholes)
         if len(classes) < 2:
             give(classes, mass)
             break
     else:
-        if said := compared(text):
-            give(wholes.get(said) or begun(said, begins, wholes), mass)
-    # Rounded log-probabilities may add up to a little more than 1.
+        if whole := normalized(text):
+            give(wholes.get(whole) or begun_by(whole, begins, wholes), mass)
+    # Rounded log-probabilities may sum to slightly more than 1.
     total = max(1.0, sum(masses))
     return [mass / total for mass in masses]
 
@@ -79,26 +86,26 @@ def is_finite(logprob: float | None) -> bool:
     return logprob is not None and math.isfinite(logprob)
 
 
-def compared(text: str) -> bytes:
-    """An answer's text as classes are compared with it: in UTF-8, where the pieces of a letter join."""
+def normalized(text: str) -> bytes:
+    """Return an answer's text in the form in which classes are compared: UTF-8, in which the parts of a letter join."""
     whole = NO_BYTES.sub("\ufffd", text).encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
     return whole.casefold().lstrip(MARKS).encode("utf-8", "surrogateescape")
 
 
 @lru_cache(maxsize=8)
-def beginnings(labels: tuple[str, ...]) -> tuple[Ways, Ways]:
-    """The classes by each text that begins them, and by the text that they are."""
+def index_of(labels: tuple[str, ...]) -> tuple[ClassesByText, ClassesByText]:
+    """Return the classes by each text that begins them, and by their whole text."""
     begins, wholes = defaultdict(list), defaultdict(list)
     for index, label in enumerate(labels):
-        if whole := compared(label):
+        if whole := normalized(label):
             wholes[whole].append(index)
             for end in range(len(whole) + 1):
                 begins[whole[:end]].append(index)
     return ({text: tuple(found) for text, found in begins.items()}, {k: tuple(found) for k, found in wholes.items()})
 
 
-def begun(text: bytes, begins: Ways, wholes: Ways) -> tuple[int, ...]:
-    """The classes that a text begins, or else the longest that begins the text and is followed by no letter there."""
+def begun_by(text: bytes, begins: ClassesByText, wholes: ClassesByText) -> tuple[int, ...]:
+    """Return the classes that a text begins; else the longest class that begins the text and ends at a word's end."""
     if text in begins:
         return begins[text]
     for end in range(len(text) - 1, 0, -1):
@@ -110,13 +117,14 @@ def begun(text: bytes, begins: Ways, wholes: Ways) -> tuple[int, ...]:
 def probability_metrics(
     expected: Sequence[str], probabilities: Sequence[Sequence[float]], labels: Sequence[str]
 ) -> dict[str, float]:
-    """AUROC, AUPRC, log loss, calibration error, the mass outside the classes and the rows without log-probabilities.
+    """Compute AUROC, AUPRC, log loss, calibration error, mass outside the classes, and rows without probabilities.
 
-    `probabilities` has a row of `class_probabilities` for each answer; all but `outside` see it renormalised, and a row
-    without log-probabilities as uniform: it knows nothing. `auroc` and `auprc` are of the second label where there are
-    two, else the macro average of one class against the rest; classes that no row or every row has are left out, and
-    the keys with the last of them. `calibration_error` is the expected one over ten bins of the confidence in the
-    likeliest class. Where no row has log-probabilities, `no_logprobs` is all there is.
+    `probabilities` has the `class_probabilities` of each answer. All metrics but `outside` use them renormalized; a row
+    without log-probabilities counts as uniform. `auroc` and `auprc` are those of the second label if there are two,
+    else the macro average of one class against the rest. Classes that no row or every row has are left out; without
+    any class left, both keys are missing. `calibration_error` is the expected calibration error over ten bins of the
+    confidence in the likeliest class. If no row has log-probabilities, `no_logprobs` is the only key.
+    Source: scikit-learn.
     """
     import numpy as np
     from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
@@ -125,34 +133,34 @@ def probability_metrics(
     metrics: dict[str, float] = {"no_logprobs": int((~known).sum())}
     if not known.any():
         return metrics
-    shares, truth = renormalised(given, known), is_class(expected, labels)
-    told = truth.any(axis=0) & ~truth.all(axis=0)
+    shares, truth = renormalized(given, known), is_class(expected, labels)
+    useful = truth.any(axis=0) & ~truth.all(axis=0)
     if len(labels) == 2:
-        told[0] = False
-    if told.any():
-        # Not truth[:, told]: numpy lays that out by columns, which scikit-learn is twenty times slower with.
-        classes = truth.compress(told, axis=1), shares.compress(told, axis=1)
+        useful[0] = False
+    if useful.any():
+        # Not truth[:, useful]: numpy stores that by columns, with which scikit-learn is twenty times slower.
+        classes = truth.compress(useful, axis=1), shares.compress(useful, axis=1)
         metrics["auroc"] = rounded(roc_auc_score(*classes))
         metrics["auprc"] = rounded(average_precision_score(*classes))
-    # As the loss of being right or not: so a class that is none of the labels costs the floor, like one ruled out.
+    # The loss of right or wrong: a class that is not among the labels costs the floor, like one of probability 0.
     likelihood = np.clip(shares.sum(axis=1, where=truth), FLOOR, 1)
     metrics["log_loss"] = rounded(
         log_loss(np.ones(len(truth)), np.column_stack([1 - likelihood, likelihood]), labels=[0, 1])
     )
-    bins = calibration_rows(expected, probabilities, labels)
+    bins = calibration_bins(expected, probabilities, labels)
     gaps = [abs(one["confidence"] - one["accuracy"]) for one in bins]
     metrics["calibration_error"] = rounded(np.average(gaps, weights=[one["rows"] for one in bins]))
     metrics["outside"] = rounded(np.clip(1 - given[known].sum(axis=1), 0, 1).mean())
     return metrics
 
 
-def calibration_rows(
+def calibration_bins(
     expected: Sequence[str], probabilities: Sequence[Sequence[float]], labels: Sequence[str]
-) -> list[dict[str, float]]:
-    """The mean confidence in the likeliest class, its accuracy and the number of rows, for each of ten bins with rows.
+) -> list[CalibrationBin]:
+    """Return mean confidence in the likeliest class, accuracy and number of rows, for each of ten bins with rows.
 
-    Of classes that are equally likely each counts in part, so that the order of the labels does not matter. There is no
-    bin where no row has log-probabilities. Source: scipy's binned_statistic.
+    Equally likely classes count in equal parts, so the order of the labels does not matter. [] if no row has
+    log-probabilities. Source: scipy's binned_statistic.
     """
     import numpy as np
     from scipy.stats import binned_statistic
@@ -160,7 +168,7 @@ def calibration_rows(
     given, known = matrix(probabilities, labels)
     if not known.any():
         return []
-    shares, truth = renormalised(given, known), is_class(expected, labels)
+    shares, truth = renormalized(given, known), is_class(expected, labels)
     confidence = shares.max(axis=1)
     likeliest = shares == confidence[:, None]
     accuracy = (likeliest & truth).sum(axis=1) / likeliest.sum(axis=1)
@@ -177,21 +185,21 @@ def calibration_rows(
 def confidences(
     predicted: Sequence[str], probabilities: Sequence[Sequence[float]], labels: Sequence[str]
 ) -> list[float]:
-    """The renormalised probability of the class that each row's answer names; 0 where it names none."""
-    shares = renormalised(*matrix(probabilities, labels))
+    """Return the renormalized probability of the class that each answer names; 0 if it names none."""
+    shares = renormalized(*matrix(probabilities, labels))
     return [rounded(value) for value in shares.sum(axis=1, where=is_class(predicted, labels))]
 
 
 def matrix(probabilities: Sequence[Sequence[float]], labels: Sequence[str]) -> tuple[Any, Any]:
-    """The probabilities (rows, classes), and which rows have log-probabilities (rows,)."""
+    """Return the probabilities (rows, classes), and which rows have log-probabilities (rows,)."""
     import numpy as np
 
     given = np.asarray(probabilities, float).reshape(len(probabilities), len(labels))
     return given, np.isfinite(given).all(axis=1)
 
 
-def renormalised(given: Any, known: Any) -> Any:
-    """The probabilities of one class or another; uniform where nothing tells."""
+def renormalized(given: Any, known: Any) -> Any:
+    """Scale the probabilities (rows, classes) to a sum of 1; uniform for rows without any."""
     import numpy as np
 
     shares = np.where(known[:, None], given, 0.0)
@@ -200,7 +208,7 @@ def renormalised(given: Any, known: Any) -> Any:
 
 
 def is_class(names: Sequence[str], labels: Sequence[str]) -> Any:
-    """Whether a row is of a class (rows, classes)."""
+    """Return whether a row is of a class (rows, classes)."""
     import numpy as np
 
     places = {label: place for place, label in enumerate(labels)}

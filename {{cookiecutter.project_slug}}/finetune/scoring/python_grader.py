@@ -1,4 +1,4 @@
-"""Python graders, in a process of their own: without our environment, and with limits of time and memory."""
+"""Run python graders in a separate process: without our environment, and with limits of time and memory."""
 
 import json
 import math
@@ -17,19 +17,19 @@ from typing import IO, Any
 
 from finetune.core.errors import FinetuneError
 
-START_SECONDS = 30.0  # for what a source imports
+START_SECONDS = 30.0  # for the imports of a source
 ROW_SECONDS = 5.0
 ALL_SECONDS = 300.0  # for all rows of one model
-MEMORY = 2 * 2**30  # bytes of address space; OpenAI's graders have as much
+MEMORY = 2 * 2**30  # bytes of address space, as at OpenAI
 
 Grade = float | str  # a score from 0 to 1, or why there is none
 Ask = Callable[[Mapping[str, Any], float], dict[str, Any]]
 
 
 def grades(name: str, source: str, rows: Sequence[Mapping[str, Any]]) -> list[Grade]:
-    """What grade() gives for each row's `sample` and `item`, all by one process.
+    """Return what grade() returns for each row's `sample` and `item`, all from one process.
 
-    A row that blocks it or ends it is in error, and a new process goes on with the next.
+    A row that blocks or ends the process gets an error, and a new process continues with the next row.
     """
     found: list[Grade] = []
     end = time.monotonic() + ALL_SECONDS
@@ -40,20 +40,20 @@ def grades(name: str, source: str, rows: Sequence[Mapping[str, Any]]) -> list[Gr
                 found.append(answer["error"] if "error" in answer else answer["score"])
                 if answer.get("lost"):
                     break
-    late = f"not graded: all rows together may take {ALL_SECONDS:g} s"
+    late = f"not graded: the limit for all rows is {ALL_SECONDS:g} s"
     return found + [late] * (len(rows) - len(found))
 
 
 @contextmanager
 def started(name: str, source: str) -> Iterator[Ask]:
-    """A process that has the source, as the function that asks it; it and its children end with the block.
+    """Start a process with the source, and yield the function that asks it; it and its children end with the block.
 
-    Raises FinetuneError naming the grader when the source has no grade() that can be called. The limits are against
-    accidents: the source is the project's own, and is trusted as the project's other code is.
+    Raises FinetuneError naming the grader if the source has no grade() that can be called. The limits protect against
+    accidents, not against attacks: the source is the project's, and is trusted like its other code.
     """
     program = Path(__file__).with_name("python_grader_process.py").read_text(encoding="utf-8")
-    # Nothing of our own environment, where the API key is, but what Python may need to start at all; one thread and
-    # one seed, so that a grade is the same each time.
+    # Our environment has the API key, so only what Python needs to start is passed. One thread and a fixed seed, so
+    # that a grade is the same each time.
     environment = {key: os.environ[key] for key in ("SYSTEMROOT", "LD_LIBRARY_PATH") if key in os.environ}
     environment |= {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -70,13 +70,13 @@ def started(name: str, source: str) -> Iterator[Ask]:
         assert process.stdout
         lines: queue.Queue[bytes] = queue.Queue()
         threading.Thread(target=read_lines, args=(process.stdout, lines), daemon=True).start()
-        ask = asking(process.stdin, lines)
+        ask = ask_through(process.stdin, lines)
         try:
             limits = {"memory": MEMORY, "seconds": math.ceil(ALL_SECONDS)}
             answer = ask({"source": source, **limits}, START_SECONDS)
             if "error" in answer:
                 raise FinetuneError(
-                    f"evaluate.graders.{name}: its source does not run: {answer['error']}.",
+                    f"evaluate.graders.{name}: the source fails: {answer['error']}.",
                     "It must define grade(sample, item), which returns a number from 0 to 1.",
                 )
             yield ask
@@ -84,9 +84,11 @@ def started(name: str, source: str) -> Iterator[Ask]:
             stop(process)
 
 
-def asking(stdin: IO[bytes], lines: "queue.Queue[bytes]") -> Ask:
+def ask_through(stdin: IO[bytes], lines: "queue.Queue[bytes]") -> Ask:
+    """Return the function that sends an object to the process and waits for its answer."""
+
     def ask(thing: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-        """The process's answer; `lost` is true when it can answer no more."""
+        """Return the answer; `lost` is true if the process cannot answer any more."""
         try:
             stdin.write(json.dumps(thing).encode() + b"\n")
             stdin.flush()
@@ -102,7 +104,7 @@ def asking(stdin: IO[bytes], lines: "queue.Queue[bytes]") -> Ask:
 
 
 def read_lines(stdout: IO[bytes], lines: "queue.Queue[bytes]") -> None:
-    """Every line of a process, and an empty one at its end."""
+    """Put every line of a process into a queue, and an empty one at its end."""
     with stdout:
         for line in stdout:
             lines.put(line)
@@ -110,7 +112,7 @@ def read_lines(stdout: IO[bytes], lines: "queue.Queue[bytes]") -> None:
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
-    """End a process and what it started."""
+    """Kill a process and its children."""
     with suppress(OSError):
         if sys.platform == "win32":
             process.kill()

@@ -1,41 +1,60 @@
-"""What a model's answers take: tokens and dollars a call, and how many were refused."""
+"""Count what a model's answers take: tokens and dollars per call, refused rows, milliseconds."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
-from finetune.asking.test_rows import Rows
 from finetune.core.params import Params
+from finetune.core.records import Latency, Metrics, Prediction
 from finetune.pricing.catalogue import look_up
-from finetune.pricing.cost import UNKNOWN, of_calls
+from finetune.pricing.cost import UNKNOWN, price_of_calls
 
 BATCH_PRICE = 0.5  # of the price of single calls
 CALLS = 1000
 
 
-def usage(params: Params, rows: Rows, tuned: bool) -> dict[str, Any]:
-    """Mean tokens of a call, dollars for 1,000 calls at the prices of the base or of its fine-tunes, refused rows."""
+def usage(params: Params, rows: Sequence[Prediction], tuned: bool) -> Metrics:
+    """Return the mean tokens of a call, the dollars of 1,000 calls and the number of refused rows.
+
+    `tuned` says whether the prices of the base's fine-tunes apply, or those of the base.
+    """
     known = look_up(params.train.base, params.provider.name)
     prices = (known.input, known.output) if tuned else (known.base_input, known.base_output)
-    told: dict[str, Any] = {"failed": sum("error" in row for row in rows)}
+    metrics: Metrics = {"failed": sum("error" in row for row in rows)}
     prompt, completion = mean(rows, "prompt_tokens"), mean(rows, "completion_tokens")
     if prompt is None or completion is None:
-        return told | {"usd_per_1000": UNKNOWN}
-    usd = of_calls(prompt * CALLS, completion * CALLS, prices)
+        return metrics | {"usd_per_1000": UNKNOWN}
+    usd = price_of_calls(prompt * CALLS, completion * CALLS, prices)
     if params.evaluate.batch and not isinstance(usd, str):
         usd = round(usd * BATCH_PRICE, 4)
-    return told | {"prompt_tokens": round(prompt, 1), "completion_tokens": round(completion, 1), "usd_per_1000": usd}
+    return metrics | {
+        "prompt_tokens": round(prompt, 1),
+        "completion_tokens": round(completion, 1),
+        "usd_per_1000": usd,
+    }
 
 
-def saved(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The prompt tokens of a call that tuning saves against the base with examples in its prompt.
+def saved_prompt_tokens(metrics: dict[str, Any]) -> dict[str, float]:
+    """Return the prompt tokens per call that tuning saves against the base with examples in its prompt.
 
-    Nothing where there are no such examples, or a provider does not count.
+    {} without such examples, or if a provider does not count tokens.
     """
     before, after = (metrics.get(model, {}).get("prompt_tokens") for model in ("few_shot", "tuned"))
     return {} if before is None or after is None else {"saved_prompt_tokens": round(before - after, 1)}
 
 
-def mean(rows: Rows, key: str) -> float | None:
-    """The mean over the rows that were answered; None where one of them does not say."""
+def mean(rows: Sequence[Prediction], key: Literal["prompt_tokens", "completion_tokens"]) -> float | None:
+    """Return the mean over the answered rows; None if one of them lacks the number."""
     values = [row.get(key) for row in rows if "error" not in row]
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def latency(rows: Sequence[Prediction]) -> Latency:
+    """Return the median and the 95th percentile of the milliseconds per answer; {} if they were not measured."""
+    seconds = [row["seconds"] for row in rows if "seconds" in row]
+    if not seconds:
+        return {}
+    import numpy as np
+
+    median, late = np.percentile(seconds, [50, 95]) * 1000
+    return {"median_ms": round(float(median), 1), "p95_ms": round(float(late), 1)}

@@ -1,8 +1,8 @@
-"""train: the one fine-tuning job of these data and parameters, and the record of its model."""
+"""train: find or create the one fine-tuning job of these data and parameters, and record its model."""
 
 import datetime
-import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,108 +10,63 @@ from finetune.asking.checkpoint_choice import choose
 from finetune.core.disk import read_json, write_bytes, write_csv, write_json, write_jsonl, write_text
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import CURVES, FILES, MODEL, PREPARED_REPORT
-from finetune.pricing.catalogue import look_up
-from finetune.pricing.cost import UNKNOWN, dollars
+from finetune.core.paths import CURVES, EVENTS, FILES, MODEL, PREPARED_REPORT, WEIGHTS
+from finetune.core.records import FilesRecord, ModelRecord, PrepareReport
 from finetune.project import ledger
-from finetune.project.budget import entry, refuse_over_budget, refuse_over_total
-from finetune.project.history import git, project_id
+from finetune.project.budget import ledger_row, refuse_over_budget, refuse_over_total
+from finetune.project.job_request import job_request, job_settings
 from finetune.project.lineage import start_of
+from finetune.project.model_record import hyperparameters_of, model_record
 from finetune.provider.capabilities import refuse_too_late, refuse_unfit
 from finetune.provider.connect import Connection, connect
-from finetune.provider.remote_jobs import FINGERPRINT, PROJECT, ensure_job, fingerprint, follow
+from finetune.provider.remote_jobs import ensure_job, fingerprint, follow
 from finetune.report.training_curves import COLUMNS, of_events, parse_result, points, verdict
 from finetune.terminal.progress import progress_bar, say
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
 
-WEIGHTS = Path("models/weights")
-EVENTS = Path("models/events.jsonl")
 
+def run(params: Params, again: bool = False) -> ModelRecord:
+    """Find or create the job, follow it to its end, fetch its results, and write the record last.
 
-def run(params: Params, again: bool = False) -> dict[str, Any]:
-    """Find or create the job, follow it to its end, fetch what it made, and write the record last.
-
-    Raises FinetuneError when the job ends without a model; no record is written then.
+    Raises FinetuneError if the job ends without a model; then no record is written.
     """
     refuse_unfit(params)
-    files = read_json(FILES, "upload")
+    files: FilesRecord = read_json(FILES, "upload")
     if "train" not in files:
-        raise FinetuneError(f"{FILES} names no training file.", "Make it anew with: dvc repro -f upload")
+        raise FinetuneError(f"{FILES} has no training file.", "Create it again with: dvc repro -f upload")
     refuse_over_budget(params)
     start, lineage = start_of(params)
-    ask = asked(params, start)
-    mark = fingerprint(files["train"]["sha256"], files.get("valid", {}).get("sha256"), ask)
+    settings = job_settings(params, start)
+    valid = files["valid"]["sha256"] if "valid" in files else None
+    mark = fingerprint(files["train"]["sha256"], valid, settings)
 
     def may_create() -> None:
         refuse_too_late(params, datetime.date.today())
         refuse_over_total(params)
 
-    try:
-        with connect(params.provider) as connection:
-            check_files_exist(connection, files)
-            job = ensure_job(connection, mark, request_of(params, connection, ask, files, mark), again, say, may_create)
-            try:
-                with progress_bar("train") as progress:
-                    job = follow(connection, job, progress, say)
-            except KeyboardInterrupt:
-                say(
-                    f"\nThe job {job.id} goes on without us. Come back to it with: dvc repro"
-                    f"\nStop it with: finetune jobs cancel {job.id}"
-                )
-                raise
-            return keep(connection, job, params, mark, lineage)
-    except FinetuneError as error:
-        raise FinetuneError(error.what, error.remedy + former_record()) from error
+    with connect(params.provider) as connection:
+        refuse_missing_files(connection, files)
+        request = job_request(params, connection, settings, files, mark)
+        job = ensure_job(connection, mark, request, again, say, may_create)
+        try:
+            with progress_bar("train") as progress:
+                job = follow(connection, job, progress, say)
+        except KeyboardInterrupt:
+            say(
+                f"\nJob {job.id} continues at the provider. Follow it again with: dvc repro"
+                f"\nStop it with: finetune jobs cancel {job.id}"
+            )
+            raise
+        return collect(connection, job, params, mark, lineage)
 
 
-def former_record() -> str:
-    """How the record and weights of the last commit come back, if there are any: DVC cleared them away for this run."""
-    if MODEL.exists() or not git("show", f"HEAD:./{MODEL.as_posix()}"):
-        return ""
-    return f"\n  → The former model comes back with: git checkout {MODEL} {CURVES} && dvc checkout train"
+def refuse_missing_files(connection: Connection, files: FilesRecord) -> None:
+    """Raise FinetuneError if the provider lacks a file of the record.
 
-
-def asked(params: Params, start: str) -> dict[str, Any]:
-    """What is asked of the provider, but for the data; part of the fingerprint."""
-    names = ("n_epochs", "batch_size", "learning_rate_multiplier")
-    return {
-        "model": start,
-        "method": params.train.method,
-        "hyperparameters": {name: getattr(params.train, name) for name in names} | params.train.hyperparameters,
-        "seed": params.train.seed,
-        "suffix": params.train.suffix,
-    }
-
-
-def request_of(
-    params: Params, connection: Connection, ask: dict[str, Any], files: dict[str, Any], mark: str
-) -> dict[str, Any]:
-    """The arguments of the create call; what is not set is left out, as older servers refuse null."""
-    # `auto` is what a provider takes where nothing is said, and some know only numbers.
-    hyperparameters = {name: value for name, value in ask["hyperparameters"].items() if value != "auto"}
-    suffix = ask["suffix"]
-    metadata = {FINGERPRINT: mark, PROJECT: project_id()}
-    if not connection.profile.metadata:
-        suffix, metadata = "-".join(filter(None, [suffix, mark[:12]])), {}
-    training_type = {"trainingType": params.train.training_type} if params.train.training_type else {}
-    request = {
-        "model": ask["model"],
-        "training_file": files["train"]["id"],
-        "validation_file": files.get("valid", {}).get("id"),
-        "method": {"type": ask["method"], ask["method"]: {"hyperparameters": hyperparameters}},
-        "seed": ask["seed"],
-        "suffix": suffix,
-        "metadata": metadata,
-        "integrations": params.train.integrations,
-        "extra_body": training_type,
-    }
-    return {key: value for key, value in request.items() if value not in (None, [], {})}
-
-
-def check_files_exist(connection: Connection, files: dict[str, Any]) -> None:
-    """A record may name files of another machine's engine, or files since deleted: say so before a job fails."""
+    The record may name files of another machine's engine, or files that were deleted.
+    """
     import openai
 
     for split, file in files.items():
@@ -124,77 +79,47 @@ def check_files_exist(connection: Connection, files: dict[str, Any]) -> None:
             ) from error
 
 
-def keep(connection: Connection, job: "FineTuningJob", params: Params, mark: str, lineage: list[str]) -> dict[str, Any]:
-    """Fetch events, curves, checkpoints and weights, enter the ledger, then write the record of the model."""
+def collect(connection: Connection, job: "FineTuningJob", params: Params, mark: str, lineage: list[str]) -> ModelRecord:
+    """Fetch events, curves, checkpoints and weights, add the job to the ledger, then write the model's record."""
     client = connection.control
     events = list(client.fine_tuning.jobs.list_events(job.id, limit=100))[::-1]  # the oldest first
     write_jsonl(EVENTS, [event.model_dump(mode="json") for event in events])
-    told_of = of_events(events)
-    curves = [row for file in job.result_files for row in parse_result(client.files.content(file).content)] or told_of
+    from_events = of_events(events)
+    from_files = [row for file in job.result_files for row in parse_result(client.files.content(file).content)]
+    curves = from_files or from_events
     write_csv(CURVES, COLUMNS, curves)
     checkpoints = sorted(client.fine_tuning.jobs.checkpoints.list(job.id), key=lambda one: one.step_number)
     chosen = choose(connection, params, job, checkpoints)
-    fetch_weights(connection, getattr(chosen["checkpoint"], "result_files", None) or [])
-    hyperparameters = resolved(job, params)
-    told = verdict(told_of or curves, hyperparameters.get("n_epochs"))  # events have the whole validation file's losses
-    say(f"verdict: {told['verdict']}. {told['words']}")
-    usd = price(job, params)
-    record = {
-        "provider": params.provider.name,
-        "base": params.train.base,
-        "lineage": lineage,
-        "method": params.train.method,
-        "model": chosen["model"],
-        "model_of_last_step": job.fine_tuned_model,
-        "chosen": {"by": params.train.choose, "step": chosen["step"], "why": chosen["why"]},
-        "job": job.id,
-        "fingerprint": mark,
-        "seed": job.seed,
-        "suffix": params.train.suffix,
-        "prompt": read_json(PREPARED_REPORT, "prepare").get("prompt"),
-        "hyperparameters": hyperparameters,
-        "trained_tokens": job.trained_tokens,
-        "usd": usd,
-        "verdict": told["verdict"],
-        "verdict_step": told["step"],
-        "verdict_words": told["words"],
-        "next_n_epochs": told["n_epochs"],
-        "checkpoints": [
-            {
-                "model": c.fine_tuned_model_checkpoint,
-                "step": c.step_number,
-                **c.metrics.model_dump(mode="json", exclude_none=True),
-            }
-            for c in checkpoints
-        ],
-    } | {column: last_value(curves, column) for column in COLUMNS[1:]}
-    ledger.enter(entry(params, job, usd))
+    fetch_weights(connection, getattr(chosen.checkpoint, "result_files", None) or [])
+    # The events have the losses of the whole validation file.
+    found = verdict(from_events or curves, hyperparameters_of(job, params).get("n_epochs"))
+    say(f"verdict: {found['verdict']}. {found['words']}")
+    prepared: PrepareReport = read_json(PREPARED_REPORT, "prepare")
+    record = model_record(
+        job,
+        params,
+        fingerprint=mark,
+        lineage=lineage,
+        model=chosen.model,
+        chosen={"by": params.train.choose, "step": chosen.step, "why": chosen.why},
+        prompt=prepared.get("prompt"),
+        checkpoints=checkpoints,
+        verdict=found,
+        last_values={column: last_value(curves, column) for column in COLUMNS[1:]},
+    )
+    ledger.add_job(ledger_row(params, job, record["usd"]))
     write_json(MODEL, record)
     return record
 
 
-def resolved(job: "FineTuningJob", params: Params) -> dict[str, Any]:
-    """The hyperparameters that were trained with, as the provider says: `auto` has become a number."""
-    method = getattr(job.method, params.train.method, None) if job.method else None
-    found = (method and method.hyperparameters) or job.hyperparameters
-    return json.loads(found.model_dump_json(exclude_none=True)) if found else {}
-
-
-def last_value(curves: list[dict[str, Any]], column: str) -> float | None:
+def last_value(curves: Sequence[dict[str, Any]], column: str) -> float | None:
+    """Return the last value of a curve; None if it has none."""
     values = points(curves, column)
     return values[-1][1] if values else None
 
 
-def price(job: "FineTuningJob", params: Params) -> float | str:
-    """Dollars for the tokens that the provider says it trained on; "unknown" where price or tokens are."""
-    rate = look_up(params.train.base, params.provider.name).training
-    if job.trained_tokens is None:
-        return 0.0 if rate == 0 else UNKNOWN
-    return dollars(job.trained_tokens, rate)
-
-
-def fetch_weights(connection: Connection, file_ids: list[str]) -> None:
-    """Fill models/weights with the files of the chosen checkpoint, or with a line that says there are none."""
+def fetch_weights(connection: Connection, file_ids: Sequence[str]) -> None:
+    """Download the files of the chosen checkpoint into models/weights, or write there that there are none."""
     files = [connection.control.files.retrieve(file_id) for file_id in file_ids]
     shutil.rmtree(WEIGHTS, ignore_errors=True)
     if not files:
@@ -203,7 +128,7 @@ def fetch_weights(connection: Connection, file_ids: list[str]) -> None:
         content = connection.client.files.content(file.id).content
         if len(content) != file.bytes:
             raise FinetuneError(
-                f"The weights file {file.filename} came with {len(content):,} bytes of {file.bytes:,}.",
+                f"The weights file {file.filename} has {len(content):,} bytes; {file.bytes:,} were expected.",
                 "Run the same command again: the job is found, nothing is paid again.",
             )
         write_bytes(WEIGHTS / Path(file.filename).name, content)

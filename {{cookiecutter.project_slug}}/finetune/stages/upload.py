@@ -1,16 +1,16 @@
-"""upload: the training and validation files at the provider, by content."""
+"""upload: send the training and validation files to the provider, each content once."""
 
 import codecs
 import datetime
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from finetune.core.disk import read_note, write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import FILES, PREPARED
+from finetune.core.records import FilesRecord
 from finetune.project.budget import refuse_over_budget, refuse_over_total
 from finetune.project.cleanup import UPLOADED
 from finetune.provider.capabilities import refuse_too_late, refuse_unfit, warning_of_shutdown
@@ -19,8 +19,8 @@ from finetune.provider.remote_files import ensure_file, sha256_of
 from finetune.terminal.progress import progress_bar, say
 
 
-def run(params: Params) -> dict[str, Any]:
-    """Write the record of file IDs; an empty validation split is left out."""
+def run(params: Params) -> FilesRecord:
+    """Write and return the record of file IDs; an empty validation split is left out."""
     refuse_unfit(params)
     refuse_over_budget(params)
     today = datetime.date.today()
@@ -29,13 +29,13 @@ def run(params: Params) -> dict[str, Any]:
     paths = {split: PREPARED / f"{split}.jsonl" for split in ("train", "valid")}
     for path in paths.values():
         if not path.is_file():
-            raise FinetuneError(f"{path} is missing.", "Make it with: dvc repro prepare")
+            raise FinetuneError(f"{path} is missing.", "Create it with: dvc repro prepare")
 
     def may_create() -> None:
         refuse_too_late(params, today)
         refuse_over_total(params)
 
-    record = {}
+    record: FilesRecord = {}
     with connect(params.provider) as connection, progress_bar("upload") as progress:
         for split, path in paths.items():
             if path.stat().st_size == 0:
@@ -52,7 +52,7 @@ def run(params: Params) -> dict[str, Any]:
 
 
 def with_byte_order_mark(path: Path, folder: Path) -> Path:
-    """A copy that begins with the mark, for servers that want it; the prepared file stays as it is."""
+    """Copy a file and put a byte-order mark before it, for servers that require one."""
     marked = folder / path.name
     with open(path, "rb") as source, open(marked, "wb") as target:
         target.write(codecs.BOM_UTF8)

@@ -1,4 +1,4 @@
-"""validate: every line against the rules of the API, and what it will cost, before anything is sent."""
+"""validate: check every example and setting, estimate the cost, and collect the questions, before anything is sent."""
 
 import random
 from collections import Counter
@@ -13,32 +13,38 @@ from finetune.core.callbacks import Progress, Say, say_nothing
 from finetune.core.disk import read_json, write_csv, write_json, write_text
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import PREPARED, PREPARED_REPORT, VALIDATION_REPORT
+from finetune.core.paths import PREPARED, PREPARED_REPORT, QUESTIONS, VALIDATION_REPORT
+from finetune.core.records import PrepareReport, Usd, ValidationReport
 from finetune.data.checks.across_files import check_languages, check_leaks, check_missing_classes
 from finetune.data.checks.check_file import check_file
 from finetune.data.checks.check_lines import example_at
 from finetune.data.checks.findings import Finding
 from finetune.data.checks.whole_file import CheckedFile, check_labels
+from finetune.data.questions import questions_of
 from finetune.pricing.catalogue import Base, look_up
-from finetune.pricing.cost import auto_epochs, break_even, dollars, estimate, of_calls
+from finetune.pricing.cost import auto_epochs, break_even, dollars, estimate, price_of_calls
 from finetune.report.data_page import make_data_page
+from finetune.scoring.answer_schema import load_schema
+from finetune.scoring.grader_definitions import check_graders
 
 TOKENS = Path("reports/tokens.csv")
 BALANCE = Path("reports/labels.csv")
 PAGE = Path("reports/data.html")
-SHOWN = 20
+ALSO = Path("data/also")  # the folder that the stages depend on
+LISTED = 20  # mistakes spelled out in an error
 BINS = 20
 REVIEWED, OUTLIERS = 20, 8  # examples on the page
-FEW_SHOT = 10  # examples that a prompt without fine-tuning would carry
+FEW_SHOT = 10  # examples that a prompt would hold without fine-tuning
 LONG_WORK = 64 * 1024**2  # bytes from which progress is shown
 
 
-def run(params: Params, progress: Progress | None = None, say: Say = say_nothing) -> dict[str, Any]:
-    """Write the report, the page and the tables of lengths and classes.
+def run(params: Params, progress: Progress | None = None, say: Say = say_nothing) -> ValidationReport:
+    """Write the report, the page, the tables of lengths and classes, and the questions beside the splits.
 
-    Raises FinetuneError naming every mistake's file and line. Warnings are counted in the report by their codes;
-    `finetune check` spells them out.
+    Raises FinetuneError naming the file and line of every mistake, and for invalid settings of the evaluation. Warnings
+    are counted in the report by their codes; `finetune check` lists them.
     """
+    check_settings(params, say)
     base = look_up(params.train.base, params.provider.name)
     checked = check_splits(params, base, progress)
     findings = [finding for split in checked.values() for finding in split.findings]
@@ -51,18 +57,33 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
     write_csv(TOKENS, ["split", "tokens", "examples"], lengths)
     write_csv(BALANCE, ["class", "split", "examples"], balance)
     write_text(PAGE, make_data_page(report, balance, lengths, to_review(checked)))
+    write_json(QUESTIONS, questions_of(params))
     write_json(VALIDATION_REPORT, report)
     return report
 
 
+def check_settings(params: Params, say: Say) -> None:
+    """Check what the evaluation will need. Raises FinetuneError for invalid graders and an invalid schema."""
+    settings = params.evaluate
+    check_graders(settings.graders)
+    files = {f"evaluate.also.{name}": one.file for name, one in settings.also.items()}
+    if settings.answer_schema:
+        load_schema(settings.answer_schema)
+        files["evaluate.schema"] = settings.answer_schema
+    for key, file in files.items():
+        if not Path(file).resolve().is_relative_to(ALSO.resolve()):
+            say(f"warning: {key}: {file} is outside {ALSO}, so DVC does not see its changes. Move it there.")
+
+
 def check_splits(params: Params, base: Base, progress: Progress | None = None) -> dict[str, CheckedFile]:
-    """Each split on its own, then beside the others."""
-    codes = read_json(PREPARED_REPORT, "prepare").get("codes", {})
+    """Check each split, then each against the others."""
+    prepared: PrepareReport = read_json(PREPARED_REPORT, "prepare")
+    codes = prepared["codes"]
     checked: dict[str, CheckedFile] = {}
     for split in ("train", "valid", "test"):
         path = PREPARED / f"{split}.jsonl"
         if not path.is_file():
-            raise FinetuneError(f"{path} is missing.", "Make it with: dvc repro prepare")
+            raise FinetuneError(f"{path} is missing.", "Create it with: dvc repro prepare")
         if split == "valid" and path.stat().st_size == 0:
             continue
         checked[split] = check_file(
@@ -82,11 +103,11 @@ def check_splits(params: Params, base: Base, progress: Progress | None = None) -
     return checked
 
 
-def report_of(base: Base, tokens: dict[str, list[int]], params: Params) -> dict[str, Any]:
-    """Counts, tokens, and dollars to train and to evaluate; what is not known is the text "unknown", never 0.
+def report_of(base: Base, tokens: dict[str, list[int]], params: Params) -> ValidationReport:
+    """Count examples and tokens, and estimate the dollars to train and to evaluate.
 
-    `train` is for the epochs that `auto` would take, whatever train.n_epochs says: so the report does not change with
-    it. Break-even is in calls, against the base model with ten examples in its prompt.
+    `auto` is for the epochs that `auto` would take, so that the report does not depend on train.n_epochs. Break-even is
+    in calls, compared with the base model with ten examples in its prompt.
     """
     per_epoch, n_epochs = sum(tokens["train"]), auto_epochs(len(tokens["train"]))
     train = estimate(tokens["train"], n_epochs, base.context, base.training, base.seconds)
@@ -94,27 +115,37 @@ def report_of(base: Base, tokens: dict[str, list[int]], params: Params) -> dict[
     own, tuned = (base.base_input, base.base_output), (base.input, base.output)
     usual = per_epoch / max(1, len(tokens["train"]))
     million = 1_000_000  # calls, so that their price is not rounded away
-    call = of_calls(usual * million, params.evaluate.max_tokens * million, tuned)
-    few_shot = of_calls(usual * (1 + FEW_SHOT) * million, params.evaluate.max_tokens * million, own)
+    call = price_of_calls(usual * million, params.evaluate.max_tokens * million, tuned)
+    few_shot = price_of_calls(usual * (1 + FEW_SHOT) * million, params.evaluate.max_tokens * million, own)
     return {
+        "warnings": {},
         "examples": {split: len(lengths) for split, lengths in tokens.items()},
         "errors": 0,
         "longest_example_tokens": max(max(lengths, default=0) for lengths in tokens.values()),
         "train_tokens_per_epoch": per_epoch,
         "train_usd_per_epoch": dollars(per_epoch, base.training),
         "tokens_exact": base.tokens_exact,
-        "auto": {key: train[key] for key in ("n_epochs", "billed_tokens", "train_usd", "seconds")},
-        "evaluate_usd_at_most": {"base": of_calls(asked, answered, own), "tuned": of_calls(asked, answered, tuned)},
-        "break_even_calls": break_even(train["train_usd"], *(in_one(price, million) for price in (few_shot, call))),
+        "auto": {
+            "n_epochs": train["n_epochs"],
+            "billed_tokens": train["billed_tokens"],
+            "train_usd": train["train_usd"],
+            "seconds": train["seconds"],
+        },
+        "evaluate_usd_at_most": {
+            "base": price_of_calls(asked, answered, own),
+            "tuned": price_of_calls(asked, answered, tuned),
+        },
+        "break_even_calls": break_even(train["train_usd"], *(per_call(price, million) for price in (few_shot, call))),
     }
 
 
-def in_one(price: float | str, calls: int) -> float | str:
+def per_call(price: Usd, calls: int) -> Usd:
+    """Return the price of one call."""
     return price if isinstance(price, str) else price / calls
 
 
 def histogram(checked: dict[str, CheckedFile]) -> list[dict[str, Any]]:
-    """Examples by length in tokens: rows of split, upper edge of the bin and count."""
+    """Return examples by length in tokens: rows of split, upper edge of the bin and count."""
     longest = max(int(found.tokens.max(initial=1)) for found in checked.values())
     width = -(-longest // BINS)
     rows = []
@@ -126,7 +157,7 @@ def histogram(checked: dict[str, CheckedFile]) -> list[dict[str, Any]]:
 
 
 def balance_of(checked: dict[str, CheckedFile]) -> list[dict[str, Any]]:
-    """Examples by class and split, where the answers are classes."""
+    """Return examples by class and split; [] if the answers are not classes."""
     if not checked["train"].classes:
         return []
     return [
@@ -137,7 +168,7 @@ def balance_of(checked: dict[str, CheckedFile]) -> list[dict[str, Any]]:
 
 
 def to_review(checked: dict[str, CheckedFile]) -> dict[str, list[tuple[str, int | None, dict[str, Any]]]]:
-    """What a person should read of the training data before it is paid for: some at random, and the outliers."""
+    """Choose training examples that a person should read before paying: some at random, and the outliers."""
     train = checked["train"]
     order = np.argsort(train.rows["tokens"], kind="stable").tolist()
     chosen = random.Random(0).sample(range(len(order)), min(REVIEWED, len(order)))
@@ -155,9 +186,13 @@ def to_review(checked: dict[str, CheckedFile]) -> dict[str, list[tuple[str, int 
 
 
 def refusal(errors: Sequence[Finding]) -> FinetuneError:
-    """All mistakes as one error: each with its place and its remedy, the first twenty spelt out."""
-    shown = [f"{f.file}{f', line {f.line}' if f.line else ''}: {f.message} [{f.code}]. {f.fix}" for f in errors[:SHOWN]]
-    if len(errors) > SHOWN:
-        shown.append(f"... and {len(errors) - SHOWN} more: finetune check {' '.join(sorted({f.file for f in errors}))}")
+    """Return all mistakes as one error: the first twenty with place and remedy."""
+    listed = [
+        f"{f.file}{f', line {f.line}' if f.line else ''}: {f.message} [{f.code}]. {f.fix}" for f in errors[:LISTED]
+    ]
+    if len(errors) > LISTED:
+        listed.append(
+            f"... and {len(errors) - LISTED} more: finetune check {' '.join(sorted({f.file for f in errors}))}"
+        )
     count = "1 mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
-    return FinetuneError("\n".join([f"{count} in the prepared data; nothing was sent.", *shown]))
+    return FinetuneError("\n".join([f"{count} in the prepared data; nothing was sent.", *listed]))

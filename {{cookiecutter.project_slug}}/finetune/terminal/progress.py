@@ -1,4 +1,4 @@
-"""Progress that one can watch: a bar in a terminal, plain lines elsewhere."""
+"""Show progress: a bar in a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -11,13 +11,13 @@ EVERY_SECONDS = 10
 
 
 def say(message: str) -> None:
-    """A line for the person who waits, on standard error."""
+    """Print a line on standard error."""
     print(message, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Progress]:
-    """A function `(step, total, message)` that shows how far the work is; total 0 is work of unknown length."""
+    """Yield a function `(step, total, message)` that shows the progress; a total of 0 is unknown."""
     if not sys.stderr.isatty():
         yield plain_lines(title)
         return
@@ -35,14 +35,16 @@ def progress_bar(title: str) -> Iterator[Progress]:
     with Bar(*columns, console=Console(stderr=True)) as bar:
 
         def show(step: int, total: int, message: str) -> None:
-            task = bar.task_ids[0] if bar.task_ids else bar.add_task("")  # at the first step: quick work shows nothing
+            task = (
+                bar.task_ids[0] if bar.task_ids else bar.add_task("")
+            )  # at the first step, so that quick work shows nothing
             bar.update(task, completed=step, total=total or None, description=message)
 
         yield show
 
 
 def plain_lines(title: str) -> Progress:
-    """Prints at most one line in ten seconds, and the last."""
+    """Return a function that prints at most one line in ten seconds, and the last one."""
     last = 0.0
 
     def show(step: int, total: int, message: str) -> None:

@@ -1,46 +1,52 @@
-"""Tables of scores: a column for each model, a row for each metric."""
+"""Print scores: a column for each model, a row for each metric."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from finetune.core.flatten import flatten
+from finetune.core.model_entries import entry, models_in
+from finetune.core.records import Evaluation, Metrics
 from finetune.terminal.tables import print_table
 
+HIDDEN = ("_low", "_high", "signature", "revision")
 
-def print_scores(report: dict[str, Any]) -> None:
-    """Each model's metrics, what tuning was worth, and what is not good enough."""
-    metric = report["metric"]
-    models = sorted((name for name in report if f"{metric}_low" in told(report, name)), key=place)
-    print_figures({name: report[name] for name in models if not name.startswith("lift")}, metric)
+
+def print_scores(report: Evaluation) -> None:
+    """Print each model's metrics, the verdicts, and the gates that failed."""
+    columns = {model: figures_of(report, model) for model in models_in(report)}
+    print_figures(columns, report["metric"])
     print(f"tuned against base: {report['lift']['verdict']}")
     for name, found in report["also"].items():
-        print(f"{name}: tuned against base: {found['verdict']}")
+        print(f"also.{name}: tuned against base: {found['verdict']}")
     if "judge" in report:
-        print(f"tuned: {report['judge']['verdict']}")
+        print(f"judge: tuned: {report['judge']['verdict']}")
     for failed in report["gates_failed"]:
-        print(f"not good enough: {failed}")
+        print(f"gate not met: {failed}")
 
 
-def told(report: dict[str, Any], name: str) -> dict[str, Any]:
-    return report[name] if isinstance(report[name], dict) else {}
+def figures_of(report: Evaluation, model: str) -> Metrics:
+    """Return a model's metrics under flat names, with its graders' scores as `graders.<name>`."""
+    metrics = {key: value for key, value in entry(report, model).items() if key != "lift"}
+    figures = flatten(metrics)
+    for name, grades in report.get("graders", {}).items():
+        found = entry(grades, model)
+        key = f"graders.{name}"
+        figures |= {key: found["score"], f"{key}_low": found["low"], f"{key}_high": found["high"]}
+    return figures
 
 
-def place(name: str) -> int:
-    """Base models first, the tuned one last."""
-    return {"base": 0, "few_shot": 1, "tuned": 3}.get(name, 2)
-
-
-def print_figures(columns: dict[str, dict[str, Any]], metric: str) -> None:
-    """A column for each model, a row for each of the last one's figures, `metric` first."""
-    hidden = ("_low", "_high", "signature", "revision")
-    keys = [key for key in list(columns.values())[-1] if not key.endswith(hidden)]
+def print_figures(columns: Mapping[str, Metrics], metric: str) -> None:
+    """Print a column for each model, and a row for each of the last one's metrics, `metric` first."""
+    keys = [key for key in list(columns.values())[-1] if not key.endswith(HIDDEN)]
     rows = [
-        [key.replace("_", " "), *(shown(one, key) for one in columns.values())]
+        [key.replace("_", " "), *(cell(one, key) for one in columns.values())]
         for key in sorted(keys, key=lambda key: key != metric)
     ]
     print_table(["", *columns], rows)
 
 
-def shown(metrics: dict[str, Any], key: str) -> str | None:
-    """A figure, with its interval where it has one."""
+def cell(metrics: Mapping[str, Any], key: str) -> str | None:
+    """Return a metric as text, with its interval if it has one."""
     value = metrics.get(key)
     if f"{key}_low" in metrics:
         return f"{value:.3f} ({metrics[f'{key}_low']:.3f} to {metrics[f'{key}_high']:.3f})"

@@ -1,4 +1,4 @@
-"""Tables for people and JSON for programs, on standard output."""
+"""Print tables for people and JSON for programs, on standard output."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table in a terminal, and the same without colours elsewhere; None is an empty cell."""
+    """Print a table; None is an empty cell."""
     from rich.console import Console
     from rich.table import Table
 
@@ -19,9 +19,10 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 
 def print_json(value: Any) -> None:
+    """Print a value as indented JSON."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def when(seconds: int | float | None) -> str:
-    """A time of Unix as local date and minute."""
+    """Return a Unix time as local date and minute; "" for no time."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds)) if seconds else ""

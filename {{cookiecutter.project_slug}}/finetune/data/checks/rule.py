@@ -81,4 +81,4 @@ def text_rule(
 
 def describe(value: Any) -> str:
     """Return a value for a message: numbers, booleans and null as JSON, anything else as its JSON type."""
-    return JSON_TYPES.get(type(value)) or json.dumps(value, default=str)
+    return JSON_TYPES.get(type(value)) or json.dumps(value)

@@ -1,0 +1,25 @@
+"""The names by which models are asked."""
+
+from finetune.core.disk import read_json
+from finetune.core.params import Params
+from finetune.core.paths import MODEL
+from finetune.core.records import ModelRecord
+from finetune.project.deployment import answering_name
+
+
+def name_of_base(params: Params) -> str:
+    """Return the name to ask the base model by: its deployment if it has one."""
+    return params.provider.base_deployment or params.train.base
+
+
+def name_of_tuned(params: Params) -> str:
+    """Return the name to ask the tuned model by. Raises FinetuneError if it must be deployed first."""
+    record: ModelRecord = read_json(MODEL, "train")
+    return answering_name(params, record["model"])
+
+
+def name_of(params: Params, choice: str) -> str:
+    """Return the name to ask a model by: `tuned` is the model of the record, `base` its base, all else a model's ID."""
+    if choice == "tuned":
+        return name_of_tuned(params)
+    return name_of_base(params) if choice == "base" else choice

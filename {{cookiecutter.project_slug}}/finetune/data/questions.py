@@ -1,0 +1,88 @@
+"""Collect everything that decides what models are asked, beside the splits themselves.
+
+`validate` writes it to data/prepared/questions.json, and the stages that ask depend on that file, not on parameters. So
+a change of a gate, a margin, the order of labels or a grader that asks no model asks nobody anything.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from finetune.core.disk import read_json, read_jsonl
+from finetune.core.errors import FinetuneError
+from finetune.core.params import Also, Params
+from finetune.core.paths import PREPARED, PREPARED_REPORT, QUESTIONS
+from finetune.core.records import Example, PrepareReport, Questions
+from finetune.data.examples import text_of
+from finetune.data.readers import read_rows
+
+ASKS_A_MODEL = "score_model"  # the type of grader
+
+
+def load_questions(params: Params) -> Questions:
+    """Load the questions that `validate` wrote. Raises FinetuneError if params.yaml has changed since."""
+    questions: Questions = read_json(QUESTIONS, "validate")
+    if questions != questions_of(params):
+        raise FinetuneError(f"params.yaml or data changed after {QUESTIONS} was written.", "Run: dvc repro validate")
+    return questions
+
+
+def questions_of(params: Params) -> Questions:
+    """Collect the questions of a project. Raises FinetuneError naming a regression set that cannot be asked."""
+    prepared: PrepareReport = read_json(PREPARED_REPORT, "prepare")
+    settings, provider = params.evaluate, params.provider
+    return {
+        "provider": {
+            "name": provider.name,
+            "base_url": provider.base_url,
+            "base_deployment": provider.base_deployment,
+        },
+        "base": params.train.base,
+        "seed": params.train.seed,
+        "task": settings.task,
+        "max_tokens": settings.max_tokens,
+        "temperature": settings.temperature,
+        "top_logprobs": settings.top_logprobs if settings.task == "classify" else 0,
+        "few_shot": few_shot_examples(settings.few_shot),
+        "completion": prepared["completion"],
+        "compare": settings.compare,
+        "also": {
+            name: {"max_tokens": one.max_tokens, "examples": regression_examples(name, one)}
+            for name, one in settings.also.items()
+        },
+        "graders": {
+            name: definition
+            for name, definition in settings.graders.items()
+            if isinstance(definition, dict) and definition.get("type") == ASKS_A_MODEL
+        },
+        "judge": settings.judge.model_dump() if settings.judge else None,
+    }
+
+
+def few_shot_examples(count: int) -> list[Example]:
+    """Choose training examples for a prompt: always the same, and one of each answer before a second of any."""
+    examples: Sequence[Example] = read_jsonl(PREPARED / "train.jsonl", "prepare") if count else []
+    if examples and "messages" not in examples[0]:
+        raise FinetuneError("evaluate.few_shot needs chat examples.", "Set evaluate.few_shot to 0.")
+    seen: Counter[str] = Counter()
+    rounds = []
+    for example in examples:
+        answer = text_of(example["messages"][-1].get("content"))
+        rounds.append(seen[answer])
+        seen[answer] += 1
+    order = sorted(range(len(examples)), key=lambda index: (rounds[index], index))
+    return [examples[index] for index in order[:count]]
+
+
+def regression_examples(name: str, settings: Also) -> list[Example]:
+    """Read the chat examples of a regression set. Raises FinetuneError naming the row that is not one."""
+    examples: list[dict[str, Any]] = list(read_rows(Path(settings.file))[0])
+    for number, example in enumerate(examples, 1):
+        turns = example.get("messages")
+        if not isinstance(turns, list) or len(turns) < 2 or turns[-1].get("role") != "assistant":
+            raise FinetuneError(
+                f"evaluate.also.{name}: {settings.file}, row {number}: no messages that end with an answer.",
+                "Write one chat example per line, as a JSON object.",
+            )
+    return examples

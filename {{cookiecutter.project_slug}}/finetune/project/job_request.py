@@ -1,0 +1,56 @@
+"""Build the request that creates a fine-tuning job, from the parameters and the uploaded files."""
+
+from typing import Any, TypedDict
+
+from finetune.core.params import Params
+from finetune.core.records import FilesRecord
+from finetune.project.history import project_id
+from finetune.provider.connect import Connection
+from finetune.provider.remote_jobs import FINGERPRINT, PROJECT
+
+
+class JobSettings(TypedDict):
+    """Everything but the data that the fingerprint covers."""
+
+    model: str
+    method: str
+    hyperparameters: dict[str, Any]
+    seed: int
+    suffix: str | None
+
+
+def job_settings(params: Params, start: str) -> JobSettings:
+    """Return the settings of a job that trains from the model `start`."""
+    names = ("n_epochs", "batch_size", "learning_rate_multiplier")
+    return {
+        "model": start,
+        "method": params.train.method,
+        "hyperparameters": {name: getattr(params.train, name) for name in names} | params.train.hyperparameters,
+        "seed": params.train.seed,
+        "suffix": params.train.suffix,
+    }
+
+
+def job_request(
+    params: Params, connection: Connection, settings: JobSettings, files: FilesRecord, fingerprint: str
+) -> dict[str, Any]:
+    """Return the arguments of the create call; unset ones are left out, because older servers refuse null."""
+    # `auto` is the default of providers, and some accept only numbers.
+    hyperparameters = {name: value for name, value in settings["hyperparameters"].items() if value != "auto"}
+    suffix, metadata = settings["suffix"], {FINGERPRINT: fingerprint, PROJECT: project_id()}
+    if not connection.profile.metadata:
+        suffix, metadata = "-".join(filter(None, [suffix, fingerprint[:12]])), {}
+    training_type = {"trainingType": params.train.training_type} if params.train.training_type else {}
+    method = settings["method"]
+    request = {
+        "model": settings["model"],
+        "training_file": files["train"]["id"],
+        "validation_file": files["valid"]["id"] if "valid" in files else None,
+        "method": {"type": method, method: {"hyperparameters": hyperparameters}},
+        "seed": settings["seed"],
+        "suffix": suffix,
+        "metadata": metadata,
+        "integrations": params.train.integrations,
+        "extra_body": training_type,
+    }
+    return {key: value for key, value in request.items() if value not in (None, [], {})}

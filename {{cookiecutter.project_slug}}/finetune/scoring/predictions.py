@@ -1,0 +1,45 @@
+"""Score the rows of a predictions file by the project's task, labels and codes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from finetune.core.params import Params
+from finetune.core.records import Prediction, PrepareReport
+from finetune.scoring.abstention import abstention
+from finetune.scoring.answer_schema import load_schema
+from finetune.scoring.tasks import Scored, score
+
+
+def score_predictions(params: Params, prepared: PrepareReport, rows: Sequence[Prediction]) -> Scored:
+    """Score a model's answers. Expected codes are replaced by their class names.
+
+    Raises FinetuneError if evaluate.schema is no JSON Schema.
+    """
+    classes = class_of_code(prepared)
+    expected, answered = expected_of(rows, classes), [row["answer"] for row in rows]
+    settings = params.evaluate
+    schema: dict[str, Any] | None = load_schema(settings.answer_schema) if settings.answer_schema else None
+    scored = score(
+        settings.task,
+        expected,
+        answered,
+        labels=list(classes.values()) or params.data.labels or sorted(set(expected)),
+        written=list(classes),
+        tops=[row.get("logprobs", []) for row in rows],
+        beta=settings.beta,
+        schema=schema,
+    )
+    if phrase := prepared.get("abstain"):
+        scored.metrics.update(abstention(expected, scored.predicted, phrase))
+    return scored
+
+
+def class_of_code(prepared: PrepareReport) -> dict[str, str]:
+    """Return the class of each code, in the order of the codes; {} in a project without data.codes."""
+    known = prepared.get("codes", {})
+    return {code: label for label, code in sorted(known.items(), key=lambda item: (len(item[1]), item[1]))}
+
+
+def expected_of(rows: Sequence[Prediction], classes: dict[str, str]) -> list[str]:
+    """Return the expected answer of each row; a code is replaced by its class."""
+    return [classes.get(row["expected"], str(row["expected"])) for row in rows]

@@ -1,0 +1,43 @@
+"""Score the regression sets of `evaluate.also`: is the tuned model no worse than the base by more than a margin?"""
+
+from collections.abc import Mapping, Sequence
+
+from finetune.core.params import Also
+from finetune.core.records import Prediction, RegressionPrediction, RegressionResult
+from finetune.scoring.paired_comparison import paired_difference, verdict
+from finetune.scoring.tasks import score
+
+
+def score_regression_sets(
+    sets: Mapping[str, Also], base: Sequence[RegressionPrediction], tuned: Sequence[RegressionPrediction]
+) -> dict[str, RegressionResult]:
+    """Return the result of each set, by its name; `base` and `tuned` are the answers to all sets."""
+
+    def rows_of(name: str, rows: Sequence[RegressionPrediction]) -> list[Prediction]:
+        return [row for row in rows if row["set"] == name]
+
+    return {name: score_set(one, rows_of(name, base), rows_of(name, tuned)) for name, one in sets.items()}
+
+
+def score_set(settings: Also, base: Sequence[Prediction], tuned: Sequence[Prediction]) -> RegressionResult:
+    """Score both models on one set, and compare the lower bound of their difference with the margin."""
+    before, after = (
+        score(settings.task, [row["expected"] for row in rows], [row["answer"] for row in rows])
+        for rows in (base, tuned)
+    )
+    found = paired_difference(before.rows, after.rows)
+    kept = found["low"] >= -settings.margin
+    words = f"{'' if kept else 'not shown to be '}within the margin of {settings.margin:g}"
+    return {
+        "task": settings.task,
+        "metric": after.name,
+        "n": len(after.rows),
+        "base": before.metrics[before.name],
+        "tuned": after.metrics[after.name],
+        "lift": found["lift"],
+        "low": found["low"],
+        "high": found["high"],
+        "margin": settings.margin,
+        "kept": int(kept),
+        "verdict": f"{verdict(after.name, found, len(after.rows))}; {words}",
+    }

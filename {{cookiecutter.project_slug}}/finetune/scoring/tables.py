@@ -1,0 +1,63 @@
+"""Write the tables for the plots and the report: confusion, classes, calibration, pairs, groups, and rows to read."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from finetune.core.disk import write_csv
+from finetune.core.paths import REPORTS
+from finetune.core.records import Prediction
+from finetune.scoring.evaluation import by_group, pairs
+from finetune.scoring.tasks import Scored
+
+CONFUSION = {"base": REPORTS / "confusion_base.csv", "tuned": REPORTS / "confusion_tuned.csv"}
+CLASSES = REPORTS / "classes.csv"
+CALIBRATION = REPORTS / "calibration.csv"
+PAIRS = REPORTS / "pairs.csv"
+BY_GROUP = REPORTS / "groups.csv"
+ROWS = REPORTS / "rows.csv"
+ROWS_PER_KIND = 50
+
+
+def write_tables(
+    tuned: Sequence[Prediction], expected: Sequence[str], scored: Mapping[str, Scored], groups: Sequence[str]
+) -> None:
+    """Write all tables. `expected` is the right answer of each row, `groups` its group ([] without data.by)."""
+    for name, path in CONFUSION.items():
+        cells = zip(expected, scored[name].predicted, strict=True) if scored[name].classes else ()
+        write_csv(path, ["actual", "predicted"], [{"actual": a, "predicted": p} for a, p in cells])
+    classes = [{"model": name, **row} for name, one in scored.items() for row in one.classes]
+    write_csv(CLASSES, ["model", "class", "precision", "recall", "f1", "n"], classes)
+    calibration = [{"model": name, **row} for name, one in scored.items() for row in one.calibration]
+    write_csv(CALIBRATION, ["model", "confidence", "accuracy", "rows"], calibration)
+    columns = ["model", "against", "n", "difference", "low", "high", "p_value", "test", "verdict"]
+    write_csv(PAIRS, columns, pairs(scored))
+    write_csv(BY_GROUP, ["group", "model", "n", "score", "low", "high"], by_group(scored, groups) if groups else [])
+    columns = ["kind", "asked", "expected", "base", "tuned", "base_score", "tuned_score", "confidence"]
+    write_csv(ROWS, columns, rows_to_read(tuned, expected, scored["base"], scored["tuned"]))
+
+
+def rows_to_read(
+    rows: Sequence[Prediction], expected: Sequence[str], base: Scored, tuned: Scored
+) -> list[dict[str, Any]]:
+    """Choose rows to read: lost and won by tuning, the largest change first; wrong, the most confident first."""
+    change = [after - before for before, after in zip(base.rows, tuned.rows, strict=True)]
+    sure = tuned.confidence or [0.0] * len(rows)
+    kinds = {
+        "lost": sorted((i for i, by in enumerate(change) if by < 0), key=lambda i: change[i]),
+        "won": sorted((i for i, by in enumerate(change) if by > 0), key=lambda i: -change[i]),
+        "wrong": sorted((i for i, s in enumerate(tuned.rows) if s < 1), key=lambda i: (-sure[i], tuned.rows[i])),
+    }
+    return [
+        {
+            "kind": kind,
+            "asked": rows[i]["asked"],
+            "expected": expected[i],
+            "base": base.predicted[i],
+            "tuned": tuned.predicted[i],
+            "base_score": round(base.rows[i], 4),
+            "tuned_score": round(tuned.rows[i], 4),
+            "confidence": round(tuned.confidence[i], 4) if tuned.confidence else "",
+        }
+        for kind, chosen in kinds.items()
+        for i in chosen[:ROWS_PER_KIND]
+    ]

@@ -1,0 +1,62 @@
+"""Files of the paid stages, made up: a project after `train`, `baseline` and `tuned`."""
+
+from pathlib import Path
+from typing import Any
+
+from finished import record
+
+from finetune.core.disk import read_json, read_jsonl, write_csv, write_json, write_jsonl
+from finetune.core.paths import (
+    BASE,
+    BASE_ALSO,
+    BASE_LATENCY,
+    COMPARED,
+    CURVES,
+    FEW_SHOT,
+    FILES,
+    GRADER_REPLIES,
+    JUDGE_REPLIES,
+    LEDGER,
+    MODEL,
+    PREPARED,
+    QUESTIONS,
+    TUNED,
+    TUNED_ALSO,
+    TUNED_LATENCY,
+)
+from finetune.project.ledger import COLUMNS
+
+
+def write_answers(folder: Path) -> None:
+    """Write records and answers for the prepared data of a project: the base is always wrong, the tuned one right."""
+    examples = read_jsonl(folder / PREPARED / "test.jsonl", "prepare")
+    questions = read_json(folder / QUESTIONS, "validate")
+
+    def rows(examples: list[Any], right: bool) -> list[dict[str, Any]]:
+        pairs = [(one["messages"][-2]["content"], one["messages"][-1]["content"]) for one in examples]
+        return [
+            {
+                "asked": asked,
+                "expected": expected,
+                "answer": expected if right else "",
+                "prompt_tokens": 10,
+                "completion_tokens": 2,
+            }
+            for asked, expected in pairs
+        ]
+
+    for path, right in ((BASE, False), (TUNED, True)):
+        write_jsonl(folder / path, rows(examples, right))
+    for path in (BASE_ALSO, TUNED_ALSO):
+        also = [{"set": name, **row} for name, one in questions["also"].items() for row in rows(one["examples"], True)]
+        write_jsonl(folder / path, also)
+    write_jsonl(folder / FEW_SHOT, rows(examples, False))
+    write_jsonl(folder / COMPARED, [{"model": "compared.base", **row} for row in rows(examples, True)])
+    write_jsonl(folder / GRADER_REPLIES, [])
+    write_jsonl(folder / JUDGE_REPLIES, [])
+    write_json(folder / BASE_LATENCY, {"base": {"median_ms": 5.0, "p95_ms": 9.0}, "few_shot": {}})
+    write_json(folder / TUNED_LATENCY, {"tuned": {"median_ms": 5.0, "p95_ms": 9.0}, "compared.base": {}})
+    write_json(folder / MODEL, record())
+    write_json(folder / FILES, {"train": {"id": "file-1", "sha256": "0" * 64}})
+    write_csv(folder / CURVES, ["step", "train_loss", "valid_loss"], [{"step": n, "train_loss": 1 / n} for n in (1, 2)])
+    write_csv(folder / LEDGER, COLUMNS, [{"job": "ftjob-2", "billed_usd": "0.0"}])
