@@ -16,7 +16,7 @@ FILES = sorted(path for path in FOLDER.glob("*.jsonl") if not path.stem.endswith
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from finetune.data.checks.check_file.across_files import check
+from finetune.data.checks.across_files import check
 found = {}
 for name in sys.argv[1:]:
     other = Path(name).with_suffix(".against.jsonl")

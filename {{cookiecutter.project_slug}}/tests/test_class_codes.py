@@ -65,7 +65,7 @@ def test_prepare_answers_in_codes_and_spells_them_out(tmp_path: Path, monkeypatc
         system, user, assistant = json.loads(line)["messages"]
         assert system["content"] == "Answer with a code: 0 = billing, 1 = 配送."
         assert assistant["content"] == str(int(user["content"].split()[1].rstrip(":")) % 2)
-    with pytest.raises(FinetuneError, match=r"raw\.jsonl, row 2: the answer is none of data\.labels"):
+    with pytest.raises(FinetuneError, match=r"raw\.jsonl, row 2: the answer is not in data\.labels"):
         prepare.run(params(labels=["billing"]))
 
 
@@ -74,5 +74,5 @@ def test_an_answer_that_is_no_text_has_no_code(tmp_path: Path, monkeypatch: pyte
     parts = [{"type": "text", "text": "billing"}]
     row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": parts}]}
     Path("raw.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
-    with pytest.raises(FinetuneError, match="none of data"):
+    with pytest.raises(FinetuneError, match="not in data"):
         prepare.run(params(labels=["billing"], prompt=None))

@@ -85,7 +85,7 @@ def test_a_group_never_crosses_splits() -> None:
     customers = [{m["messages"][0]["content"].split()[1] for m in done[name]} for name in SHARES]
     assert all(not one & other for one, other in combinations(customers, 2))
     assert done["report"]["source"]["rows"] == "messages"
-    with pytest.raises(FinetuneError, match=r"data\.group names 'client'"):
+    with pytest.raises(FinetuneError, match=r"raw\.jsonl, row 1: the column 'client' of data\.group is empty"):
         split(rows, group="client")
 
 
@@ -154,7 +154,7 @@ def test_given_splits_stay_as_they_are() -> None:
     names = ["train"] * 20 + ["Validation"] * 5 + ["test"] * 5
     by_column = split([{**row, "part": part} for row, part in zip(rows, names, strict=True)], split={"column": "part"})
     assert [by_column[name] for name in SHARES] == [rows[:20], rows[20:25], rows[25:]]
-    with pytest.raises(FinetuneError, match=r"says 'later' in raw\.jsonl, row 1"):
+    with pytest.raises(FinetuneError, match=r"raw\.jsonl, row 1: the column 'part' of data\.split\.column has 'later'"):
         split([{**rows[0], "part": "later"}], split={"column": "part"})
 
 
@@ -169,12 +169,12 @@ def test_a_leak_between_given_splits_names_the_rows() -> None:
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        ({}, "give file, or files"),
-        ({"file": "a", "files": {"train": "a", "test": "b"}}, "give file, or files"),
-        ({"file": "a"}, "split a file by split"),
+        ({}, "give either file, or files"),
+        ({"file": "a", "files": {"train": "a", "test": "b"}}, "give either file, or files"),
+        ({"file": "a"}, "give split with file"),
         ({"file": "a", "split": {"train": 0.8, "valid": 0.1, "test": 0.2}}, "add up to 1"),
-        ({"file": "a", "split": {**SHARES, "column": "part"}}, "column stand alone"),
-        ({"file": "a", "split": {"column": "part"}, "group": "g"}, "group is for splits by shares"),
+        ({"file": "a", "split": {**SHARES, "column": "part"}}, "or only column"),
+        ({"file": "a", "split": {"column": "part"}, "group": "g"}, "give group only with a split by shares"),
     ],
 )
 def test_parameters_that_contradict_each_other_are_refused(data: dict[str, Any], told: str) -> None:

@@ -266,7 +266,7 @@ MARK = {"answer": PHRASE, "column": "mark"}
             {"abstain": MARK, "prompt": None, "rows": [{"prompt": "a", "chosen": "b", "rejected": "c", "mark": 1}]},
             r"row 1 \(a preference",
         ),
-        ({"abstain": MARK, "labels": ["yes", "no"], "codes": True}, r"answer is none of data\.labels"),
+        ({"abstain": MARK, "labels": ["yes", "no"], "codes": True}, r"answer is not in data\.labels"),
     ],
 )
 def test_mistakes_are_named(changes: dict[str, Any], told: str) -> None:
@@ -277,7 +277,7 @@ def test_mistakes_are_named(changes: dict[str, Any], told: str) -> None:
 @pytest.mark.parametrize(
     ("abstain", "told"),
     [
-        ("{answer: a, share: 0.2}", "context and share go together"),
+        ("{answer: a, share: 0.2}", "give context and share together"),
         ("{answer: a, share: 1.2, context: c}", "less than or equal to 1"),
         ("{answer: ' '}", "at least 1 character"),
         ("{column: c}", "'data.abstain.answer' is missing"),
