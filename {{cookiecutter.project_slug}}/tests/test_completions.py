@@ -1,4 +1,4 @@
-"""Training on prompts and completions: what marks their joints, and that the same marks are asked with."""
+"""Training on prompts and completions: the choice of the marks, and that prompts get the same marks."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def chat(question: str, answer: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("encoding", ["o200k_base", "cl100k_base"])
-def test_marks_are_the_shortest_that_the_tokenizer_keeps_apart(encoding: str) -> None:
+def test_marks_are_the_shortest_that_the_tokenizer_does_not_merge(encoding: str) -> None:
     marks = choose_completion_format(lambda: ((row["question"], row["team"]) for row in ROWS), encoder(encoding))
     assert marks == CompletionFormat(" ->", "", "\n")  # today's tokenizers want no space before a class
     marks = choose_completion_format(lambda: [("a -> b", "one\ntwo"), ("c", "d")], encoder(encoding))
@@ -45,7 +45,7 @@ def test_marks_are_the_shortest_that_the_tokenizer_keeps_apart(encoding: str) ->
 
 @given(st.lists(st.tuples(st.text(max_size=20), st.text(max_size=20)), min_size=1, max_size=5))
 @settings(max_examples=50, deadline=None)
-def test_what_is_framed_comes_out_as_it_was(pairs: list[tuple[str, str]]) -> None:
+def test_question_and_answer_survive_the_conversion(pairs: list[tuple[str, str]]) -> None:
     try:
         marks = choose_completion_format(lambda: pairs, encoder("o200k_base"))
     except FinetuneError:
@@ -56,7 +56,7 @@ def test_what_is_framed_comes_out_as_it_was(pairs: list[tuple[str, str]]) -> Non
         assert from_completion(to_completion(chat(question, answer), marks), marks) == (question, answer)
 
 
-def test_marks_that_all_stand_in_the_data_are_said() -> None:
+def test_an_error_says_that_the_data_contain_every_mark() -> None:
     everything = " ->\n\n###\n\n===\n\n---\n\n===>\n\n--->\n\n### =>\n\n"
     with pytest.raises(FinetuneError, match="Every candidate for the separator"):
         choose_completion_format(lambda: [(everything, "a")], encoder("o200k_base"))
@@ -79,7 +79,7 @@ def params(provider: Provider) -> Params:
     return cast("Params", SimpleNamespace(data=data, provider=provider, train=train, evaluate=evaluate))
 
 
-def test_a_provider_that_trains_on_chat_alone_is_said_so() -> None:
+def test_completions_are_refused_for_a_provider_that_trains_on_chat_only() -> None:
     with pytest.raises(FinetuneError, match="'local' trains on chat only"):
         prepare.run(params(Provider(name="local")))
 

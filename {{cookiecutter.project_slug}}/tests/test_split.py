@@ -1,4 +1,4 @@
-"""The stage prepare: where rows go, that they stay there, and that what comes of them is the same bytes."""
+"""The stage prepare: which split each row gets, that it keeps it, and that the output is always the same bytes."""
 
 import json
 import random
@@ -30,7 +30,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def prepared(workers: int | None = None, **data: Any) -> dict[str, Any]:
-    """The splits that the stage makes in the current folder, by name, and its report."""
+    """Run the stage in the current folder, and return its splits by name and its report."""
     report = prepare.run(cast("Params", SimpleNamespace(data=Data.model_validate(data))), workers)
     splits = {name: (PREPARED / f"{name}.jsonl").read_bytes().splitlines() for name in SHARES}
     return {"report": report} | {name: [json.loads(line) for line in lines] for name, lines in splits.items()}
@@ -42,18 +42,18 @@ def split(rows: list[dict[str, Any]], **data: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def unlike(number: int) -> str:
-    """A question that is like no other number's."""
+def distinct_question(number: int) -> str:
+    """Return a question that is not near to that of any other number."""
     draw = random.Random(number)
     return f"{number}: " + " ".join("".join(draw.choices("abcdefghijklmnop", k=6)) for _ in range(8))
 
 
-def test_a_row_keeps_its_split_as_data_grow_and_move() -> None:
-    rows = [example(unlike(n)) for n in range(300)]
+def test_a_row_keeps_its_split_when_rows_are_added_and_reordered() -> None:
+    rows = [example(distinct_question(n)) for n in range(300)]
     small, large = split(rows[:100]), split(rows[::-1])
     for name in SHARES:
         assert all(row in large[name] for row in small[name])
@@ -61,13 +61,13 @@ def test_a_row_keeps_its_split_as_data_grow_and_move() -> None:
     assert 180 <= len(large["train"]) <= 240
 
 
-def test_two_spellings_of_a_question_never_part_and_only_exact_copies_are_dropped() -> None:
+def test_two_spellings_of_a_question_share_a_split_and_only_exact_copies_are_left_out() -> None:
     done = split([example("Where  is it?"), example("where is IT?", "no"), example("Where  is it?")])
     assert sorted(len(done[name]) for name in SHARES) == [0, 0, 2]
     assert done["report"]["duplicates"] == 1
 
 
-def test_what_is_near_to_a_test_row_is_left_out_of_training() -> None:
+def test_near_duplicates_of_test_rows_are_left_out_of_training() -> None:
     rows = [
         example(f"{n}: my order of the {n * 7}th has not come, and nobody at the depot knows why") for n in range(40)
     ]
@@ -79,7 +79,7 @@ def test_what_is_near_to_a_test_row_is_left_out_of_training() -> None:
     assert near_duplicates_of(asked["valid"], asked["test"]) == {}
 
 
-def test_a_group_never_crosses_splits() -> None:
+def test_a_group_is_in_one_split() -> None:
     rows = [{**example(f"customer {n % 30} asks number {n * n}"), "customer": f"c{n % 30}"} for n in range(120)]
     done = split(rows, group="customer")
     customers = [{m["messages"][0]["content"].split()[1] for m in done[name]} for name in SHARES]
@@ -89,7 +89,7 @@ def test_a_group_never_crosses_splits() -> None:
         split(rows, group="client")
 
 
-def test_a_question_in_two_groups_is_never_in_two_splits_however_it_is_spaced() -> None:
+def test_a_question_of_two_groups_is_in_one_split_whatever_its_spaces() -> None:
     texts = [text for n in range(60) for text in (f"is {n} it", f"is{n}IT")]
     rows = [{**example(text, "yes"), "customer": f"c{n}"} for n, text in enumerate(texts)]
     done = split(rows, group="customer")
@@ -98,14 +98,14 @@ def test_a_question_in_two_groups_is_never_in_two_splits_however_it_is_spaced() 
     assert all(not one & other for one, other in combinations(asked, 2))
 
 
-def test_one_example_in_two_groups_is_kept_once_wherever_it_stands() -> None:
-    rows = [{**example(unlike(n % 40)), "customer": f"c{n}"} for n in range(80)]
+def test_an_example_of_two_groups_is_kept_once_in_any_order() -> None:
+    rows = [{**example(distinct_question(n % 40)), "customer": f"c{n}"} for n in range(80)]
     done = split(rows, group="customer")
     assert sum(len(done[name]) for name in SHARES) == 40
     assert {name: done[name] for name in SHARES} == {n: split(rows[::-1], group="customer")[n] for n in SHARES}
 
 
-def test_the_turns_of_a_conversation_stay_together() -> None:
+def test_the_turns_of_a_conversation_share_a_split() -> None:
     rows = [
         {"messages": [m for turn in range(3) for m in example(f"talk {n}: what of {turn + n * n}?")["messages"]]}
         for n in range(40)
@@ -121,7 +121,7 @@ TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30).filter(str
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=12), st.randoms(use_true_random=False))
-def test_the_same_rows_give_the_same_bytes_in_whatever_order(rows: list[tuple[str, str]], draw: random.Random) -> None:
+def test_the_same_rows_give_the_same_bytes_in_any_order(rows: list[tuple[str, str]], draw: random.Random) -> None:
     def contents() -> list[bytes]:
         return [(PREPARED / f"{name}.jsonl").read_bytes() for name in SHARES] + [PREPARED_REPORT.read_bytes()]
 
@@ -132,20 +132,20 @@ def test_the_same_rows_give_the_same_bytes_in_whatever_order(rows: list[tuple[st
     assert contents() == first
 
 
-def test_other_shapes_than_chat_have_no_turns_to_part() -> None:
-    rows = [{"prompt": unlike(n), "chosen": "yes", "rejected": "no"} for n in range(20)]
+def test_other_shapes_than_chat_have_no_turns_to_separate() -> None:
+    rows = [{"prompt": distinct_question(n), "chosen": "yes", "rejected": "no"} for n in range(20)]
     done = split(rows, turns="each")
     assert sum(len(done[name]) for name in SHARES) == 20
     assert set(done["train"][0]) == {"input", "preferred_output", "non_preferred_output"}
 
 
 def test_the_number_of_workers_changes_no_byte() -> None:
-    rows = [example(unlike(n % 300).replace("a", "b" if n > 300 else "a", 1)) for n in range(600)]
+    rows = [example(distinct_question(n % 300).replace("a", "b" if n > 300 else "a", 1)) for n in range(600)]
     assert split(rows, workers=1) == split(rows, workers=2)
 
 
-def test_given_splits_stay_as_they_are() -> None:
-    rows = [example(unlike(n)) for n in range(30)]
+def test_given_splits_are_not_changed() -> None:
+    rows = [example(distinct_question(n)) for n in range(30)]
     for name, part in (("a", rows[:20]), ("b", rows[20:25]), ("c", rows[25:])):
         write(Path(f"{name}.jsonl"), part)
     done = prepared(files={"train": "a.jsonl", "valid": "b.jsonl", "test": "c.jsonl"})
@@ -159,15 +159,15 @@ def test_given_splits_stay_as_they_are() -> None:
 
 
 def test_a_leak_between_given_splits_names_the_rows() -> None:
-    rows = [example(unlike(n)) for n in range(12)]
+    rows = [example(distinct_question(n)) for n in range(12)]
     write(Path("a.jsonl"), rows)
-    write(Path("c.jsonl"), [example("something else entirely"), example(unlike(7) + "!", "no")])
+    write(Path("c.jsonl"), [example("something else entirely"), example(distinct_question(7) + "!", "no")])
     with pytest.raises(FinetuneError, match=r"1 of train in test(.|\n)*a\.jsonl, row 8 .* c\.jsonl, row 2"):
         prepared(files={"train": "a.jsonl", "test": "c.jsonl"})
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         ({}, "give either file, or files"),
         ({"file": "a", "files": {"train": "a", "test": "b"}}, "give either file, or files"),
@@ -177,6 +177,6 @@ def test_a_leak_between_given_splits_names_the_rows() -> None:
         ({"file": "a", "split": {"column": "part"}, "group": "g"}, "give group only with a split by shares"),
     ],
 )
-def test_parameters_that_contradict_each_other_are_refused(data: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_parameters_that_contradict_each_other_are_refused(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Data.model_validate(data)
