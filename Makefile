@@ -1,15 +1,15 @@
-# make demo: a project, installed and run · make test: everything the project promises · make bench: its figures
+# make demo: generate, install and run a project · make test: verify everything · make bench: measure the figures
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 TEMPLATE := {{cookiecutter.project_slug}}
-# Never `.`: a cache in the template folder would be copied into projects.
+# Not `.`: a cache in the template folder would be copied into projects.
 OWN := hooks tests bench.py bench_data.py bench_ask.py
 DEMO := demo/my-fine-tune
 GIT := git -c user.name=demo -c user.email=demo@example.com
 
 .PHONY: demo test bench lock clean
 
-# What is there already is kept: a second `make demo` finds everything up to date.
+# Existing files are kept: a second `make demo` finds everything up to date.
 demo: $(DEMO)/.venv/ready
 	cd $(DEMO) && (git rev-parse -q --verify HEAD >/dev/null || ($(GIT) add . && $(GIT) commit -qm "Start"))
 	cd $(DEMO) && PATH="$(CURDIR)/$(DEMO)/.venv/bin:$$PATH" dvc repro
@@ -17,7 +17,7 @@ demo: $(DEMO)/.venv/ready
 	@echo
 	@echo "The report:  $(DEMO)/reports/report.html"
 	@echo "The plots:   cd $(DEMO) && .venv/bin/dvc plots show --open"
-	@echo "To go on:    cd $(DEMO) && . .venv/bin/activate && git add . && git commit -m 'First fine-tune'"
+	@echo "Next:        cd $(DEMO) && . .venv/bin/activate && git add . && git commit -m 'First fine-tune'"
 
 $(DEMO)/.venv/ready: .venv/ready
 	test -d $(DEMO) || $(BIN)/cookiecutter . --no-input --output-dir demo
@@ -32,7 +32,7 @@ bench: demo
 	$(DEMO)/.venv/bin/python bench_ask.py
 	$(DEMO)/.venv/bin/python bench_data.py
 
-# Exact versions for the generated project, for every system and Python.
+# Pin exact versions for the generated project, for every system and Python.
 lock: .venv/ready
 	rm -rf build && $(BIN)/cookiecutter . --no-input --output-dir build >/dev/null
 	$(BIN)/python tests/lock.py build/my-fine-tune '$(TEMPLATE)'

@@ -1,4 +1,4 @@
-"""Keep the chosen starter, drop an unwanted engine, make a bare Git repository, and say what comes next."""
+"""Keep the chosen starter, remove an unwanted engine, create a Git repository, and print the next commands."""
 
 import json
 import shutil
@@ -21,14 +21,15 @@ def keep_starter(root: Path, name: str) -> None:
     shutil.rmtree(root / "starters")
 
 
-def drop_engine(root: Path) -> None:
+def remove_engine(root: Path) -> None:
+    """Delete the engine's code, tests and constraints."""
     for name in ENGINE_PATHS:
         path = root / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def init_git(root: Path) -> None:
-    """DVC refuses to run without Git. Nothing is staged or committed, so that updates of the template stay possible."""
+    """Create a repository, because DVC needs one. Nothing is staged or committed, so that `cruft update` works."""
     inside = subprocess.run(["git", "rev-parse", "--git-dir"], cwd=root, capture_output=True, check=False)
     if not (root / ".git").exists() and (inside.returncode != 0 or inside.stdout.strip() != b".git"):
         subprocess.run(["git", "init", "--quiet"], cwd=root, check=False)
@@ -39,7 +40,7 @@ def main() -> int:
     (root / "data").mkdir(exist_ok=True)
     keep_starter(root, ANSWERS["starter"])
     if not ANSWERS["engine"]:
-        drop_engine(root)
+        remove_engine(root)
     init_git(root)
     slug = ANSWERS["project_slug"]
     print(f"\nNext:\n  cd {slug}\n  make setup")

@@ -1,4 +1,4 @@
-"""Refuse a folder name that would not work, in one sentence, before anything is written."""
+"""Refuse an invalid folder name before anything is written."""
 
 import json
 import re
@@ -15,8 +15,8 @@ def main() -> int:
     if re.fullmatch(r"[a-z][a-z0-9_-]*[a-z0-9]", SLUG):
         return 0
     print(
-        f"error: project_slug {SLUG!r} cannot be a folder and package name: begin with a lower-case letter and go on"
-        " with lower-case letters, digits, - or _.",
+        f"error: project_slug {SLUG!r} is not a valid folder and package name. Start with a lower-case letter, then use"
+        " lower-case letters, digits, - or _, and end with a letter or digit.",
         file=sys.stderr,
     )
     return 1

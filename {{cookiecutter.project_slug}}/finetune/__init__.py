@@ -1,1 +1,1 @@
-"""Fine-tune a language model with `dvc repro`, and know what it cost and whether it was worth it."""
+"""Fine-tune a language model with `dvc repro`: every dataset, job, model, cost and metric is a commit."""

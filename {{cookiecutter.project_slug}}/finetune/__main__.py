@@ -1,4 +1,4 @@
-"""`python -m finetune` runs the code of this folder; DVC calls it so, in clones and temporary workspaces too."""
+"""Run the command from this folder's code: DVC calls `python -m finetune`, also in clones and temporary workspaces."""
 
 from finetune.cli import main
 

@@ -1,4 +1,4 @@
-"""A project after a run, made up: the files that the report is made from, with figures that agree."""
+"""Write the files of a finished run that the report is made from, with invented figures that agree."""
 
 import csv
 import json
@@ -22,13 +22,14 @@ ASKED = [
     "Please delete everything you know about me; my customer number is {}.",
     "Is position {} in your warehouse still open?",
 ]
-MODELS = {"base": 0.46, "few_shot": 0.71, "checkpoint_76": 0.83, "tuned": 0.89}
+# By name in tables, the share of right answers. The last is the model of a tag called `base`.
+MODELS = {"base": 0.46, "few_shot": 0.71, "checkpoints.76": 0.83, "tuned": 0.89, "compared.base": 0.8}
 
 Answer = Callable[[random.Random, str], str]
 
 
 def write_finished(folder: Path, n: int = 169, teams: Sequence[str] = TEAMS) -> None:
-    """Fill a folder with the files of a classification of so many test rows."""
+    """Fill a folder with the files of a classification of `n` test rows."""
     dice = random.Random(7)
     truth = [teams[min(int(dice.expovariate(1) * len(teams) / 3), len(teams) - 1)] for _ in range(n)]
     answers = {
@@ -36,7 +37,8 @@ def write_finished(folder: Path, n: int = 169, teams: Sequence[str] = TEAMS) -> 
         for name, share in MODELS.items()
     }
     rights = {name: [float(a == b) for a, b in zip(truth, found, strict=True)] for name, found in answers.items()}
-    told: dict[str, Any] = {"task": "classify", "metric": "accuracy", "n": n, "gates_met": 1, "gates_failed": []}
+    evaluation: dict[str, Any] = {"task": "classify", "metric": "accuracy", "n": n, "gates_met": 1, "gates_failed": []}
+    grades: dict[str, Any] = {}
     classes, pairs, groups, bins = [], [], [], []
     for name, found in answers.items():
         metrics = classification(truth, found, teams)
@@ -44,13 +46,15 @@ def write_finished(folder: Path, n: int = 169, teams: Sequence[str] = TEAMS) -> 
         classes += [{"model": name, **row} for row in metrics["classes"]]
         usage = {"prompt_tokens": 412.0 if name == "few_shot" else 58.2, "completion_tokens": 2.1, "failed": 0}
         usage |= {"usd_per_1000": 0.0487 if name == "tuned" else 0.0256} | ({"failed": 2} if name == "base" else {})
-        told[name] = {**metrics, "accuracy_low": low, "accuracy_high": high, "log_loss": 0.41, "auroc": 0.97, **usage}
+        ends = {"accuracy_low": low, "accuracy_high": high}
+        enter(evaluation, name, {**metrics, **ends, "log_loss": 0.41, "auroc": 0.97, **usage})
+        enter(grades, name, {"score": MODELS[name] + 0.05, "low": MODELS[name], "high": MODELS[name] + 0.1})
         if name != "tuned":
             by = paired_difference(rights[name], rights["tuned"])
             words = verdict("accuracy", by, n)
             ends = {"accuracy": by["lift"], "accuracy_low": by["low"], "accuracy_high": by["high"]}
             rest = {key: by[key] for key in ("p_value", "test", "wins", "losses", "more_rows")}
-            told["lift" if name == "base" else f"lift_over_{name}"] = {**ends, **rest, "verdict": words}
+            enter_lift(evaluation, name, {**ends, **rest, "verdict": words})
             pair = {"model": "tuned", "against": name, "n": n, "difference": by["lift"], "verdict": words}
             pairs.append(pair | {key: by[key] for key in ("low", "high", "p_value", "test")})
         for group, part in (("en", rights[name][: n // 2]), ("ja", rights[name][n // 2 :])):
@@ -61,13 +65,16 @@ def write_finished(folder: Path, n: int = 169, teams: Sequence[str] = TEAMS) -> 
             sure = tenth / 10 + 0.05
             right = sure - (0.22 if name == "base" else 0.04) + 0.05 * math.sin(tenth * 2)
             bins.append({"model": name, "confidence": sure, "accuracy": round(right, 3), "rows": 4 + tenth**2})
-    told["saved_prompt_tokens"] = 353.8
-    told["judge"] = {"wins": 61, "losses": 24, "ties": 40, "flipped": 11, "p_value": 0.00007, "n": 125}
-    told["judge"]["verdict"] = "the judge prefers the tuned model's answers"
-    told["also"] = {"general": forgetting("general", 0.61, 0.6, -0.05, 0.03, 1)}
-    told["also"]["arithmetic"] = forgetting("arithmetic", 0.44, 0.31, -0.2, -0.06, 0)
-    write_json(folder / "reports/evaluation.json", told)
-    write_json(folder / "reports/latency.json", {"base": times(212), "few_shot": times(391), "tuned": times(187)})
+    grades["lift"] = {"score": 0.43, "low": 0.36, "high": 0.5, "p_value": 0.0001}
+    evaluation["graders"] = {"polite": grades}
+    evaluation["saved_prompt_tokens"] = 353.8
+    evaluation["judge"] = {"wins": 61, "losses": 24, "ties": 40, "flipped": 11, "p_value": 0.00007, "n": 125}
+    evaluation["judge"]["verdict"] = "the judge prefers the tuned model's answers"
+    evaluation["also"] = {"general": regression(0.61, 0.6, -0.05, 0.03, 1)}
+    evaluation["also"]["arithmetic"] = regression(0.44, 0.31, -0.2, -0.06, 0)
+    write_json(folder / "reports/evaluation.json", evaluation)
+    latency = {"base": 212, "few_shot": 391, "tuned": 187, "compared.base": 205}
+    write_json(folder / "reports/latency.json", {name: times(median) for name, median in latency.items()})
     write_json(folder / "reports/prepare.json", {"rows": 880, "train": 606, "valid": 81, "test": n})
     write_json(folder / "reports/validation.json", {"break_even_calls": 41_200})
     write_json(folder / "models/files.json", {"train": {"id": "file-1", "sha256": "11c58745eb0e44e4" * 4}})
@@ -84,7 +91,23 @@ def write_finished(folder: Path, n: int = 169, teams: Sequence[str] = TEAMS) -> 
     write_table(folder / "reports/rows.csv", rows(dice, truth, answers))
 
 
-def forgetting(name: str, base: float, tuned: float, low: float, high: float, kept: int) -> dict[str, Any]:
+def enter(values: dict[str, Any], name: str, value: dict[str, Any]) -> None:
+    """Put a model's value where evaluation.json has it: `checkpoints.76` under `76` of `checkpoints`."""
+    group, dot, key = name.partition(".")
+    place = values.setdefault(group, {}) if dot else values
+    place[key or group] = value
+
+
+def enter_lift(evaluation: dict[str, Any], name: str, value: dict[str, Any]) -> None:
+    """Put the difference of tuned to a model where evaluation.json has it."""
+    group, dot, key = name.partition(".")
+    if dot:
+        evaluation[group][key]["lift"] = value
+    else:
+        evaluation["lift" if name == "base" else f"lift_over_{name}"] = value
+
+
+def regression(base: float, tuned: float, low: float, high: float, kept: int) -> dict[str, Any]:
     words = f"{'no worse' if kept else 'worse'} by more than 0.05"
     ends = {"base": base, "tuned": tuned, "lift": tuned - base, "low": low, "high": high, "margin": 0.05}
     return {"task": "generate", "metric": "chrf", "n": 80, "kept": kept, "verdict": words, **ends}

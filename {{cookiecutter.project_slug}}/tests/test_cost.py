@@ -75,8 +75,8 @@ def test_a_broken_catalogue_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(catalogue, "FILE", tmp_path / "models.toml")
     for text, told in (
         ("a = ", "not valid TOML"),
-        ('[m]\nencoding = "x"\n', "Invalid entry 'm'"),
-        ("[m]\nmethods=[]\nx=1\n", "Invalid entry 'm'"),
+        ('[m]\nencoding = "x"\n', "Invalid entry"),
+        ("[m]\nmethods=[]\nx=1\n", "Invalid entry"),
     ):
         (tmp_path / "models.toml").write_text(text, encoding="utf-8")
         with pytest.raises(FinetuneError, match=told):
@@ -117,6 +117,6 @@ def test_the_command_gives_a_table_or_json(tmp_path: Path) -> None:
     assert report["train_usd"] == round(report["billed_tokens"] * 5 / 1_000_000, 4)
     assert report["retired"] == (datetime.date.today() >= datetime.date(2027, 1, 14))
     old = run(app, ["estimate", str(path), "--base", "gpt-3.5-turbo-1106", "--n-epochs", "2"])
-    assert "was shut down on 2026-09-28" in old.stderr
+    assert "shut down on 2026-09-28" in old.stderr
     assert "n epochs" in old.stdout
     assert run(app, ["estimate", str(path), "--base", "x", "--n-epochs", "many"]).exit_code == 2

@@ -27,3 +27,11 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         disk.write_json(path, {"model": "second"})
     assert "first" in path.read_text()
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_csv_is_read_as_texts_with_long_cells_and_none_if_it_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    assert disk.read_csv(path) == []
+    rows = [{"asked": 'a\r\nb, "c"', "n": "1"}, {"asked": "é" * 200_000, "n": ""}]
+    disk.write_csv(path, ["asked", "n"], rows)
+    assert disk.read_csv(path) == rows

@@ -138,7 +138,7 @@ def test_a_row_without_an_answer_says_why_and_the_others_have_theirs(provider: P
     provider.says = lambda body: (400, refusal("content_filter", "Not this.")) if "2" in said(body) else "yes"
     write_rows("new.jsonl", [{"message": "1"}, {"message": " "}, {"message": "2"}, {"other": "x"}, {"message": "3"}])
     told = predict("new.jsonl")
-    assert "3 of 5 rows have no answer; the first, row 2: nothing to ask: message is empty" in told.stderr
+    assert "3 of 5 rows have no answer. The first, row 2: no question: message is empty" in told.stderr
     rows = read_rows("new.predicted.jsonl")
     assert [row["answer"] for row in rows] == ["yes", "", "", "", "yes"]
     assert [row["error"] for row in rows] == [
@@ -159,7 +159,7 @@ def test_where_no_row_has_an_answer_nothing_is_written(provider: Provider) -> No
     assert "'message', which other.csv lacks" in mistake
     assert "text" in mistake
     write_rows("empty.csv", [{"message": ""}])
-    assert "row 1: nothing to ask: message is empty" in str(predict("empty.csv", code=1).exception)
+    assert "row 1: no question: message is empty" in str(predict("empty.csv", code=1).exception)
     assert not list(Path().glob("*.predicted.*"))
 
 
@@ -278,7 +278,7 @@ def test_the_tuned_model_is_asked_by_no_other_prompt_than_its_own(provider: Prov
     write_rows("new.csv", ROWS[:1])
     mistake = predict("new.csv", code=1).exception
     assert isinstance(mistake, FinetuneError)
-    assert "not what this model was trained with" in mistake.what
+    assert "not the prompt that this model was trained with" in mistake.what
     predict("new.csv", "--model", "base")
     MODEL.unlink()
     assert "dvc repro train" in str(predict("new.csv", code=1).exception)

@@ -1,4 +1,4 @@
-"""The report: what the page and the Markdown say of the files that the other stages leave, and of those alone."""
+"""The page and the Markdown, made from the files of the other stages."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from finished import write_finished, write_json, write_table
 
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import EVALUATION, FILES, LATENCY, PREPARED_REPORT, VALIDATION_REPORT
-from finetune.report.charts import ticks
+from finetune.report.axes import ticks
 from finetune.report.markdown import LONGEST
 from finetune.stages import report
 
@@ -52,23 +52,27 @@ def commit_all() -> str:
     return subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
 
 
-def test_the_page_answers_first_whether_it_was_worth_it() -> None:
+def test_the_page_begins_with_the_verdict() -> None:
     assert report.run() == "better by 43.8 points"
     page, markdown = made()
     assert '<h1>The tuned model is <em class="good">better by 43.8 points</em> than the base model</h1>' in page
     assert markdown.startswith(
         "# Fine-tune report\n\n**The tuned model is better by 43.8 points than the base model.**"
     )
-    assert "Meets what evaluate.require asks for" in page
+    assert "All conditions of evaluate.require are met" in page
+    assert "✅ All conditions of `evaluate.require` are met." in markdown
 
 
-def test_no_difference_is_no_success() -> None:
-    told = change("reports/evaluation.json")
+def test_without_a_clear_difference_no_model_is_called_better() -> None:
+    evaluation = change("reports/evaluation.json")
     words = (
         "no difference shown (95 % interval -0.020 to +0.040, p = 0.4, 169 rows); about 900 more rows would settle it"
     )
     change(
-        "reports/evaluation.json", lift=told["lift"] | {"verdict": words}, gates_met=0, gates_failed=["x is 1, not > 2"]
+        "reports/evaluation.json",
+        lift=evaluation["lift"] | {"verdict": words},
+        gates_met=0,
+        gates_failed=["x is 1, not > 2"],
     )
     page, markdown = made()
     assert "<h1>No difference shown between the tuned model and the base model</h1>" in page
@@ -78,7 +82,7 @@ def test_no_difference_is_no_success() -> None:
     assert "- ❌ x is 1, not > 2" in markdown
 
 
-def test_the_page_stands_alone() -> None:
+def test_the_page_needs_no_other_file() -> None:
     page, _ = made()
     assert "<script" not in page
     assert not re.findall(r"(?:src|href)=\"(?!#)|url\(|@import|https?:", page)
@@ -95,12 +99,12 @@ def test_all_sections_are_there_and_linked() -> None:
     ]
 
 
-def test_what_is_missing_or_empty_has_no_section() -> None:
+def test_missing_and_empty_files_have_no_section() -> None:
     for path in (*report.TABLES, LATENCY, VALIDATION_REPORT, FILES, PREPARED_REPORT):
         path.unlink()
-    told = json.loads(EVALUATION.read_text(encoding="utf-8"))
-    del told["judge"], told["saved_prompt_tokens"]
-    write_json(EVALUATION, told | {"also": {}})
+    evaluation = json.loads(EVALUATION.read_text(encoding="utf-8"))
+    del evaluation["judge"], evaluation["saved_prompt_tokens"]
+    write_json(EVALUATION, evaluation | {"also": {}})
     write_table(Path("reports/rows.csv"), [{"kind": "", "asked": ""}])
     page, markdown = made()
     assert re.findall(r'<section id="([a-z-]+)"', page) == ["comparison", "training", "cost", "lineage"]
@@ -108,7 +112,7 @@ def test_what_is_missing_or_empty_has_no_section() -> None:
     assert "| accuracy |" in markdown
 
 
-def test_what_people_wrote_is_escaped() -> None:
+def test_texts_of_users_are_escaped() -> None:
     def spoil(name: str, *columns: str) -> None:
         write_table(Path(f"reports/{name}.csv"), [row | dict.fromkeys(columns, HOSTILE) for row in rows_of(name)])
 
@@ -117,16 +121,21 @@ def test_what_people_wrote_is_escaped() -> None:
         spoil(name, "actual", "predicted")
     spoil("classes", "class")
     spoil("groups", "group")
-    told = change("reports/evaluation.json", gates_failed=[HOSTILE])
-    also = {HOSTILE: told["also"]["general"] | {"verdict": HOSTILE}}
-    change("reports/evaluation.json", also=also, judge=told["judge"] | {"verdict": HOSTILE})
+    found = change("reports/evaluation.json", gates_failed=[HOSTILE])
+    also = {HOSTILE: found["also"]["general"] | {"verdict": HOSTILE}}
+    compared = {HOSTILE: found["compared"]["base"]}
+    graders = {HOSTILE: found["graders"]["polite"]}
+    judge = found["judge"] | {"verdict": HOSTILE}
+    change("reports/evaluation.json", also=also, judge=judge, compared=compared, graders=graders)
+    write_table(Path("reports/pairs.csv"), [row | {"against": f"compared.{HOSTILE}"} for row in rows_of("pairs")])
     record = change("models/model.json", suffix=HOSTILE, verdict_words=HOSTILE, hyperparameters={HOSTILE: HOSTILE})
     change("models/model.json", chosen=record["chosen"] | {"why": HOSTILE}, model=HOSTILE)
     page, markdown = made()
     assert page.count("&lt;script&gt;") > 20
     assert "<script" not in page
-    tables = [line for line in markdown.splitlines() if line.startswith("|")]
-    assert all(len(re.findall(r"(?<!\\)\|", line)) in (3, 5, 6) for line in tables)
+    tables = [[line for line in part.splitlines() if line.startswith("|")] for part in markdown.split("\n\n")]
+    widths = [{len(re.findall(r"(?<!\\)\|", line)) for line in table} for table in tables if table]
+    assert widths == [{7}, {6}, {10}, {5}, {3}]  # one more than cells
     outside_code = re.sub(r"`[^`\n]*`", "", markdown)
     assert not re.search(r"<script|(?<!\\)\*\*@|@all|(?<!\\)#1", outside_code)
 
@@ -134,7 +143,7 @@ def test_what_people_wrote_is_escaped() -> None:
 def test_confusion_stays_readable_with_hundreds_of_classes(project: Path) -> None:
     write_finished(project, 900, [f"class {i}" for i in range(500)])
     page, markdown = made()
-    assert "The 20 classes with the most errors; 480 others are left out." in page
+    assert "The 20 classes with the most errors; 480 others are not shown." in page
     for table in (part.split("</table>")[0] for part in page.split('class="confusion"')[1:]):
         labels, columns = (re.findall(rf'scope="{scope}">([^<]+)', table) for scope in ("row", "col"))
         assert len(labels) == 20
@@ -153,19 +162,19 @@ def test_the_confusion_counts_every_row_of_a_class() -> None:
     table = page.split('class="confusion"')[2].split("</table>")[0]
     assert re.findall(r'scope="col">([^<]+)', table) == ["a", "b", "(none)"]
     assert re.findall(r"<td[^>]*>(\d*)</td>", table) == ["2", "1", "1", "", "1", ""]
-    assert table.count("--right") == 2
-    assert table.count("--wrong") == 2
+    assert table.count('class="right"') == 2
+    assert table.count('class="wrong"') == 2
 
 
-def test_rows_say_how_many_there_are_in_all() -> None:
-    told = json.loads(EVALUATION.read_text(encoding="utf-8"))
+def test_the_total_number_of_wins_and_losses_is_shown() -> None:
+    evaluation = json.loads(EVALUATION.read_text(encoding="utf-8"))
     page, _ = made()
-    assert f"{told['lift']['losses']} of 169 rows<" in page
-    assert f"{told['lift']['wins']} of 169 rows; the first 50 are here" in page
+    assert f"{evaluation['lift']['losses']} of 169 rows<" in page
+    assert f"{evaluation['lift']['wins']} of 169 rows; the first 50 are shown" in page
     assert "44 more</summary>" in page
 
 
-def test_the_first_lines_and_the_last_of_a_long_text_are_enough() -> None:
+def test_only_the_beginning_and_the_end_of_a_long_text_are_shown() -> None:
     write_table(
         Path("reports/rows.csv"), [row | {"asked": "begin " + "x" * 200_000 + " end"} for row in rows_of("rows")]
     )
@@ -175,7 +184,7 @@ def test_the_first_lines_and_the_last_of_a_long_text_are_enough() -> None:
     assert len(page) < 300_000
 
 
-def test_the_curve_marks_the_chosen_step_and_outlives_a_loss_that_is_no_number() -> None:
+def test_the_chosen_step_is_marked_and_losses_that_are_not_finite_are_left_out() -> None:
     rows = rows_of("training")
     rows[-1]["train_loss"], rows[3]["train_loss"] = "nan", "inf"
     write_table(Path("reports/training.csv"), rows)
@@ -188,7 +197,7 @@ def test_the_curve_marks_the_chosen_step_and_outlives_a_loss_that_is_no_number()
     ("low", "high"), [(0, 1), (0.42, 0.93), (-0.2, 0.03), (0.97, 0.9712), (5, 5), (0, 0), (0, 12_345), (-3, -1)]
 )
 @pytest.mark.parametrize("most", [3, 5])
-def test_an_axis_has_few_round_figures_around_its_values(low: float, high: float, most: int) -> None:
+def test_an_axis_has_few_round_values_that_enclose_the_data(low: float, high: float, most: int) -> None:
     axis = ticks(low, high, most)
     assert axis[0] <= low
     assert axis[-1] >= high
@@ -198,29 +207,101 @@ def test_an_axis_has_few_round_figures_around_its_values(low: float, high: float
     assert all(len(f"{tick:g}") <= 7 for tick in axis)
 
 
-def test_what_it_cost() -> None:
+def test_the_cost_is_shown() -> None:
     page, markdown = made()
-    # The ledger's third job came later: the report of this fine-tune is not about it.
-    for line in ("training: $0.50", "billed tokens: 110,163", "all jobs so far (2): $0.90"):
+    # The ledger's third job is later than this fine-tune, and not part of its report.
+    for line in ("training: $0.50", "billed tokens: 110,163", "all jobs up to this one (2): $0.90"):
         assert f"- {line}\n" in markdown
         assert "<dt>{}</dt><dd>{}</dd>".format(*line.split(": ")) in page
     assert "| tuned | 58.2 | 2.1 | $0.0487 |" in markdown
 
 
-def test_a_cost_that_nobody_knows_is_unknown() -> None:
-    told = json.loads(EVALUATION.read_text(encoding="utf-8"))
-    change("reports/evaluation.json", tuned=told["tuned"] | {"usd_per_1000": "unknown"})
+def test_an_unknown_cost_is_called_unknown() -> None:
+    evaluation = json.loads(EVALUATION.read_text(encoding="utf-8"))
+    change("reports/evaluation.json", tuned=evaluation["tuned"] | {"usd_per_1000": "unknown"})
     change("models/model.json", usd="unknown")
     write_table(
         Path("reports/ledger.csv"), [{"job": f"ftjob-{i}", "billed_usd": ["0.5", "unknown"][i]} for i in (0, 1)]
     )
     _, markdown = made()
     assert "- training: unknown\n" in markdown
-    assert "- all jobs so far (2): $0.50, and 1 of unknown price\n" in markdown
+    assert "- all jobs up to this one (2): $0.50, and 1 of unknown price\n" in markdown
     assert "| tuned | 58.2 | 2.1 | unknown |" in markdown
 
 
-def test_the_report_is_the_same_before_its_commit_and_after() -> None:
+def test_a_compared_model_called_base_is_not_the_base_model() -> None:
+    page, markdown = made()
+    evaluation = json.loads(EVALUATION.read_text(encoding="utf-8"))
+    own, compared = evaluation["base"]["accuracy"], evaluation["compared"]["base"]["accuracy"]
+    assert own != compared
+    head = "| 169 test rows | base | few shot | checkpoint 76 | base (compared) | tuned |\n"
+    assert head in markdown
+    scores = markdown.split(head)[1].splitlines()[1].split("|")
+    assert scores[2].startswith(f" **{own:.3f}**")
+    assert scores[5].startswith(f" **{compared:.3f}**")
+    assert "| tuned − base (compared) |" in markdown
+    for table in ("classes", "groups", "calibration"):
+        write_table(Path(f"reports/{table}.csv"), [row for row in rows_of(table) if row["model"] != "compared.base"])
+    assert made()[0] == page  # these tables show only base and tuned
+
+
+def test_models_are_sorted_and_called_as_users_named_them() -> None:
+    tuned = json.loads(EVALUATION.read_text(encoding="utf-8"))["tuned"]
+    change(
+        EVALUATION, checkpoints={"100": tuned, "76": tuned}, compared={"v1.10": tuned, "v1.9": tuned, "HEAD~1": tuned}
+    )
+    change(LATENCY, **{"compared.v1.9": {"median_ms": 1234.0}})
+    page, markdown = made()
+    names = ["base", "few shot", "checkpoint 76", "checkpoint 100", "HEAD~1", "v1.9", "v1.10", "tuned"]
+    assert f"| {' | '.join(names)} |\n".replace("~", r"\~") in markdown
+    assert re.findall(r"<td>([^<]+)</td><td class=\"plot\">", page)[:8] == names
+    assert re.search(r"<td>v1.9</td>(<td class=\"n\">[^<]+</td>){3}<td class=\"n\">1,234 ms</td>", page)
+
+
+def test_graders_are_shown_with_the_difference_to_base() -> None:
+    page, markdown = made()
+    cells = ["0.510", "0.760", "0.880", "0.850", "0.940", "+0.430", "+0.360 – +0.500", "0.0001"]
+    assert f"| polite | {' | '.join(cells)} |" in markdown
+    row = page.split("<td>polite</td>")[1].split("</tr>")[0]
+    assert re.findall(r">([^<]+)</td>", row) == cells
+
+
+def test_the_f1_of_fields_is_shown() -> None:
+    base = json.loads(EVALUATION.read_text(encoding="utf-8"))["base"]
+    change(EVALUATION, base=base | {"fields": {"recall": 0.25}})
+    page, markdown = made()
+    assert "| F1 of recall | 0.250 | – | – | – | – |" in markdown
+    assert "<td>F1 of recall</td>" in page
+
+
+def test_files_of_earlier_versions_give_the_same_report() -> None:
+    found = json.loads(EVALUATION.read_text(encoding="utf-8"))
+    polite = found["graders"]["polite"]
+    for models in (found["compared"], polite["compared"]):
+        models["v1"] = models.pop("base")
+    write_json(EVALUATION, found)
+    change(LATENCY, **{"compared.v1": {"median_ms": 1.0}})
+    pairs = [row | {"against": row["against"].replace("compared.base", "compared.v1")} for row in rows_of("pairs")]
+    write_table(Path("reports/pairs.csv"), pairs)
+    expected = made()
+
+    former = {key: value for key, value in found.items() if key not in ("checkpoints", "compared", "graders")}
+    former |= {"checkpoint_76": found["checkpoints"]["76"], "v1": found["compared"]["v1"]}
+    former |= {f"lift_over_{name}": former[name].pop("lift") for name in ("checkpoint_76", "v1")}
+    grades = polite | {"checkpoint_76": polite["checkpoints"]["76"], "v1": polite["compared"]["v1"]}
+    for name in ("base", "few_shot", "checkpoint_76", "v1", "tuned", "lift"):
+        former[name]["polite"] = grades[name].pop("score")
+        former[name] |= {f"polite_{key}": value for key, value in grades[name].items()}
+    write_json(EVALUATION, former)
+    times = json.loads(LATENCY.read_text(encoding="utf-8"))
+    write_json(LATENCY, {name: times[name] for name in ("base", "few_shot", "tuned")} | {"v1": times["compared.v1"]})
+    names = {"checkpoints.76": "checkpoint_76", "compared.v1": "v1"}
+    pairs = [row | {"against": names.get(row["against"], row["against"])} for row in pairs]
+    write_table(Path("reports/pairs.csv"), pairs)
+    assert made() == expected
+
+
+def test_the_report_is_the_same_before_and_after_its_commit() -> None:
     subprocess.run(["git", "init", "-q"], check=True)
     record = Path("models/model.json").read_text(encoding="utf-8")
     assert "<dd>none yet</dd>" in made()[0]
@@ -241,16 +322,16 @@ def test_the_report_is_the_same_before_its_commit_and_after() -> None:
     assert made() == second
 
 
-def test_a_report_for_a_comment_is_cut_to_what_fits() -> None:
-    told = json.loads(EVALUATION.read_text(encoding="utf-8"))
-    write_json(EVALUATION, told | {f"checkpoint_{i}": told["tuned"] for i in range(4000)})
+def test_a_report_that_is_too_long_for_a_comment_is_cut() -> None:
+    evaluation = json.loads(EVALUATION.read_text(encoding="utf-8"))
+    change(EVALUATION, checkpoints={str(step): evaluation["tuned"] for step in range(4000)})
     _, markdown = made()
     assert len(markdown) <= LONGEST
     assert markdown.endswith("the rest is in reports/report.html.\n")
 
 
 @pytest.mark.parametrize("name", ["models/model.json", "reports/evaluation.json"])
-def test_without_a_fine_tune_it_says_what_to_run(name: str) -> None:
+def test_without_a_fine_tune_the_error_names_the_command(name: str) -> None:
     Path(name).unlink()
     with pytest.raises(FinetuneError, match="dvc repro"):
         report.run()

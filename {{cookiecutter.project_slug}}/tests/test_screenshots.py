@@ -1,4 +1,4 @@
-"""The report in a real browser: on a wide screen and on a narrow one, in light and in dark."""
+"""The report in a real browser: on wide and narrow screens, in light and dark mode."""
 
 import html
 import re
@@ -17,7 +17,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--hide-scrollbars"),
-    # So that a file that came from elsewhere would be missed.
+    # No host is found, so a file from elsewhere would be missing.
     "--host-resolver-rules=MAP * ~NOTFOUND",
 ]
 DARK = "--blink-settings=preferredColorScheme=0"
@@ -36,9 +36,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def look(page: str, folder: Path, width: int, *flags: str) -> tuple[int, int, Path]:
-    """How wide and how high the page is in a window of that width, and its screenshot.
+    """Return the page's width and height in a window of `width` pixels, and its screenshot.
 
-    The page stands in a frame: a window of its own is never narrower than 500 pixels.
+    The page is shown in a frame, because a browser window is never narrower than 500 pixels.
     """
     assert CHROMIUM
     frame = f"border: 0; display: block; width: {width}px; height: {HEIGHT}px"
@@ -59,7 +59,7 @@ def look(page: str, folder: Path, width: int, *flags: str) -> tuple[int, int, Pa
 
 
 def corner_and_variety(image: Path) -> tuple[tuple[int, ...], int]:
-    """The colour of the first pixel of a PNG, and in how many ways its lines are packed: blank ones in one."""
+    """Return the colour of the first pixel of a PNG, and the number of different lines. Blank lines are alike."""
     content = image.read_bytes()
     assert content.startswith(b"\x89PNG")
     width, _, depth, kind = struct.unpack(">IIBB", content[16:26])
@@ -71,26 +71,26 @@ def corner_and_variety(image: Path) -> tuple[tuple[int, ...], int]:
             packed += content[place + 8 : place + 8 + length]
         place += 12 + length
     raw = zlib.decompress(packed)
-    # With nothing before it, the first pixel is as it is under every filter.
+    # The first pixel has no neighbours, so that every filter of PNG leaves it unchanged.
     lines = {raw[start : start + width * size + 1] for start in range(0, len(raw), width * size + 1)}
     return tuple(raw[1:4]), len(lines)
 
 
 @pytest.mark.parametrize("width", [1400, 400])
-def test_it_fits_and_shows_something_in_light_and_in_dark(page: str, tmp_path: Path, width: int) -> None:
+def test_the_page_fits_its_window_and_is_drawn_in_light_and_dark_mode(page: str, tmp_path: Path, width: int) -> None:
     corners = []
     for flags in ((), (DARK,)):
         wide, high, image = look(page, tmp_path, width, *flags)
         assert wide == width, "the page scrolls sideways"
         assert high > 2 * HEIGHT
         corner, variety = corner_and_variety(image)
-        assert variety > 200, "hardly anything is drawn"
+        assert variety > 200, "the page is nearly blank"
         corners.append(corner)
     light, dark = corners
     assert min(light) > 240
     assert max(dark) < 40
 
 
-def test_a_page_that_is_too_wide_is_noticed(page: str, tmp_path: Path) -> None:
+def test_a_page_that_is_too_wide_is_detected(page: str, tmp_path: Path) -> None:
     wide, _, _ = look(page.replace("<main>", '<main><div style="width: 450px">x</div>'), tmp_path, 400)
     assert wide > 400

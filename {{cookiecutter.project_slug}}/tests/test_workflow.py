@@ -1,4 +1,4 @@
-"""The workflow of a pull request: what it may do, and the comment that its shell composes, in a real repository."""
+"""The workflow of a pull request: its permissions, and the comment that its shell writes in a real repository."""
 
 import os
 import re
@@ -18,7 +18,7 @@ STEPS: list[dict[str, Any]] = WORKFLOW["jobs"]["check"]["steps"]
 SUMMARY = next(step for step in STEPS if step.get("name") == "Say what changes")
 
 
-def test_it_may_do_no_more_than_it_must() -> None:
+def test_it_has_only_the_permissions_that_it_needs() -> None:
     assert WORKFLOW["permissions"] == {"contents": "read", "pull-requests": "write"}
     assert "permissions" not in WORKFLOW["jobs"]["check"]
     used = [step["uses"] for step in STEPS if "uses" in step]
@@ -30,7 +30,7 @@ def test_no_text_of_a_pull_request_is_run_by_the_shell() -> None:
     assert not [step["run"] for step in STEPS if "${{" in step.get("run", "")]
 
 
-def test_it_runs_the_free_part_alone() -> None:
+def test_it_runs_only_free_stages() -> None:
     ran = " ".join(step.get("run", "") for step in STEPS)
     assert re.findall(r"dvc repro ?(\w*)", ran) == ["validate"]
     assert "fetch-depth" in STEPS[0]["with"]
@@ -38,7 +38,7 @@ def test_it_runs_the_free_part_alone() -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository of DVC whose last commit has other metrics and parameters than its branch `main`."""
+    """A DVC repository on the branch `change`, ready to differ from `main` in metrics and parameters."""
     for who in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{who}_NAME", "t")
         monkeypatch.setenv(f"GIT_{who}_EMAIL", "t@example.com")
@@ -67,7 +67,7 @@ def git(*arguments: str) -> None:
 
 
 def comment(folder: Path) -> str:
-    """What the step writes, as GitHub's own shell runs it."""
+    """Run the step as GitHub's shell does, and return the comment."""
     summary = folder.with_name("summary.md")
     files = {"COMMENT": str(folder.with_name("comment.md")), "GITHUB_STEP_SUMMARY": str(summary)}
     more = {**SUMMARY["env"], "TARGET": "main", **files}
@@ -84,17 +84,17 @@ def test_the_comment_holds_metrics_parameters_and_the_report(repository: Path) -
     (repository / "reports" / "report.md").write_text("# Fine-tune report\n\n## Cost\n", encoding="utf-8")
     git("add", "-A")
     git("commit", "-qm", "after")
-    told = comment(repository)
-    assert told.startswith("## What changes against `main`\n")
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in told.splitlines() if line.startswith("|")]
+    text = comment(repository)
+    assert text.startswith("## What changes against `main`\n")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
     assert ["scores.json", "tuned.accuracy", "0.5", "0.75", "0.25"] in rows
     assert ["params.yaml", "train.n_epochs", "1", "3"] in rows
-    assert told.endswith("\n### Fine-tune report\n\n#### Cost\n")
+    assert text.endswith("\n### Fine-tune report\n\n#### Cost\n")
 
 
-def test_where_nothing_changes_the_comment_says_so_and_a_long_report_is_cut(repository: Path) -> None:
+def test_without_changes_the_comment_says_nothing_changed_and_a_long_report_is_cut(repository: Path) -> None:
     (repository / "reports").mkdir()
     (repository / "reports" / "report.md").write_text("é" * 70_000, encoding="utf-8")
-    told = comment(repository)
-    assert told.count("\nNothing.\n") == 2
-    assert len(told) == 65_001
+    text = comment(repository)
+    assert text.count("\nNothing.\n") == 2
+    assert len(text) == 65_001

@@ -15,9 +15,10 @@ def show(as_json: AsJson = False) -> None:
     Examples: finetune show · finetune show --json
     """
     from finetune.core.disk import read_json
+    from finetune.core.old_records import current_evaluation
     from finetune.core.paths import EVALUATION, MODEL
 
-    record, report = read_json(MODEL, "train"), read_json(EVALUATION, "evaluate")
+    record, report = read_json(MODEL, "train"), current_evaluation(read_json(EVALUATION, "evaluate"))
     if as_json:
         print_json({"model": record, "evaluation": report})
         return

@@ -50,7 +50,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write one JSON object per line, keys in their given order; without rows an empty line: DVC warns of empty files."""
+    """Write one JSON object per line, keys in their given order; an empty line if there are no rows."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows) or "\n")
 
 
@@ -65,11 +65,13 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     """Read the rows of a table as texts by column; [] if the file is missing."""
-    if not path.exists():
-        return []
+    return parse_csv(path.read_bytes().decode("utf-8")) if path.exists() else []
+
+
+def parse_csv(text: str) -> list[dict[str, str]]:
+    """Return the rows of a table as texts by column."""
     csv.field_size_limit(LONGEST_CELL)
-    with open(path, encoding="utf-8", newline="") as table:
-        return list(csv.DictReader(table))
+    return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
 def read_json(path: Path, made_by: str) -> Any:

@@ -26,11 +26,15 @@ def entry(report: Mapping[str, Any], model: str) -> Any:
 
 
 def models_in(report: Mapping[str, Any]) -> list[str]:
-    """Return the models that a report has: base first, tuned last, checkpoints by their step."""
-    checkpoints = sorted(report.get("checkpoints", {}), key=lambda step: (len(step), step))
+    """Return the models that a report has: base first, tuned last, the others in natural order."""
     return [
         *(name for name in ("base", "few_shot") if name in report),
-        *(f"checkpoints.{step}" for step in checkpoints),
-        *(f"compared.{name}" for name in report.get("compared", {})),
-        *(name for name in ("tuned",) if name in report),
+        *(f"{group}.{name}" for group in GROUPS for name in sorted(report.get(group, {}), key=natural_order)),
+        "tuned",
     ]
+
+
+def natural_order(name: str) -> tuple[str, int]:
+    """Return a key that sorts v9 before v10."""
+    digits = name[len(name.rstrip("0123456789")) :]
+    return name.removesuffix(digits), int(digits or 0)

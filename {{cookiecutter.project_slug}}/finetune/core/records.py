@@ -155,7 +155,20 @@ class ChosenCheckpoint(TypedDict):
     why: str
 
 
-class ModelRecord(TypedDict):
+class CurveFacts(TypedDict):
+    """What the curves of a training show, and the last value of each."""
+
+    verdict: str  # improving, converged, overfitting, diverging, unknown
+    verdict_step: int | None
+    verdict_words: str
+    next_n_epochs: int | None
+    train_loss: float | None
+    train_accuracy: float | None
+    valid_loss: float | None
+    valid_accuracy: float | None
+
+
+class ModelRecord(CurveFacts):
     """models/model.json: the fine-tune of this commit."""
 
     provider: str
@@ -173,15 +186,7 @@ class ModelRecord(TypedDict):
     hyperparameters: dict[str, Any]  # as trained: `auto` has become a number
     trained_tokens: int | None
     usd: Usd
-    verdict: str  # on the curves: improving, converged, overfitting, diverging, unknown
-    verdict_step: int | None
-    verdict_words: str
-    next_n_epochs: int | None
     checkpoints: list[CheckpointRecord]
-    train_loss: float | None  # the last value of each curve
-    train_accuracy: float | None
-    valid_loss: float | None
-    valid_accuracy: float | None
 
 
 class LedgerRow(TypedDict):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from finetune.core.params import Params
-from finetune.core.records import CheckpointRecord, ChosenCheckpoint, ModelRecord, Usd
+from finetune.core.records import CheckpointRecord, ChosenCheckpoint, CurveFacts, ModelRecord, Usd
 from finetune.pricing.catalogue import look_up
 from finetune.pricing.cost import UNKNOWN, dollars
 
@@ -54,33 +54,25 @@ def model_record(
     chosen: ChosenCheckpoint,
     prompt: str | None,
     checkpoints: "Sequence[FineTuningJobCheckpoint]",
-    verdict: dict[str, Any],
-    last_values: dict[str, float | None],
+    curves: CurveFacts,
 ) -> ModelRecord:
-    """Return the record of a job's model; `last_values` are those of the curves, by column."""
-    return cast(
-        "ModelRecord",
-        {
-            "provider": params.provider.name,
-            "base": params.train.base,
-            "lineage": lineage,
-            "method": params.train.method,
-            "model": model,
-            "model_of_last_step": job.fine_tuned_model,
-            "chosen": chosen,
-            "job": job.id,
-            "fingerprint": fingerprint,
-            "seed": job.seed,
-            "suffix": params.train.suffix,
-            "prompt": prompt,
-            "hyperparameters": hyperparameters_of(job, params),
-            "trained_tokens": job.trained_tokens,
-            "usd": bill_of(job, params),
-            "verdict": verdict["verdict"],
-            "verdict_step": verdict["step"],
-            "verdict_words": verdict["words"],
-            "next_n_epochs": verdict["n_epochs"],
-            "checkpoints": checkpoint_records(checkpoints),
-            **last_values,
-        },
-    )
+    """Return the record of a job's model."""
+    return {
+        "provider": params.provider.name,
+        "base": params.train.base,
+        "lineage": lineage,
+        "method": params.train.method,
+        "model": model,
+        "model_of_last_step": job.fine_tuned_model,
+        "chosen": chosen,
+        "job": job.id,
+        "fingerprint": fingerprint,
+        "seed": job.seed,
+        "suffix": params.train.suffix,
+        "prompt": prompt,
+        "hyperparameters": hyperparameters_of(job, params),
+        "trained_tokens": job.trained_tokens,
+        "usd": bill_of(job, params),
+        "checkpoints": checkpoint_records(checkpoints),
+        **curves,
+    }

@@ -4,9 +4,10 @@ from typing import TypedDict
 
 from finetune.core.disk import read_json
 from finetune.core.errors import FinetuneError
+from finetune.core.old_records import current_evaluation
 from finetune.core.params import Params
 from finetune.core.paths import EVALUATION, MODEL
-from finetune.core.records import Evaluation, ModelRecord
+from finetune.core.records import ModelRecord
 from finetune.project.history import git
 from finetune.scoring.gates import unmet
 
@@ -29,7 +30,7 @@ def promote(params: Params, stage: str) -> Promotion:
     from gto.exceptions import GTOException
 
     record: ModelRecord = read_json(MODEL, "train")
-    metrics: Evaluation = read_json(EVALUATION, "evaluate")
+    metrics = current_evaluation(read_json(EVALUATION, "evaluate"))
     failed = unmet(params.evaluate.require, metrics)
     if failed:
         raise FinetuneError(

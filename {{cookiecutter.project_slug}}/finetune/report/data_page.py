@@ -1,74 +1,102 @@
-"""One self-contained HTML page to review the data by: how much there is, how it is spread, and what it says."""
+"""reports/data.html: the prepared data to review, with counts, lengths, classes and examples."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from html import escape
-from typing import Any
+from typing import NamedTuple
 
-from finetune.report.html import head, scrolled, table
+from typing_extensions import TypedDict
+
+from finetune.core.records import Example, ValidationReport
+from finetune.report.rendering import render
+from finetune.report.tables import Table
+
+
+class LengthCount(TypedDict):
+    """One row of reports/tokens.csv: examples of a split whose length is up to `tokens`."""
+
+    split: str
+    tokens: int
+    examples: int
+
+
+# One row of reports/labels.csv: examples of a split that have a class.
+ClassCount = TypedDict("ClassCount", {"class": str, "split": str, "examples": int})
+
+
+class ReviewedExample(NamedTuple):
+    """An example, its line in the file and its length."""
+
+    line: str
+    tokens: int | None
+    example: Example
+
+
+class Count(NamedTuple):
+    """The number of examples of a split that have a length or a class, by the name of its line."""
+
+    name: str
+    split: str
+    examples: int
+
+
+class Bar(NamedTuple):
+    examples: int
+    width: float  # in percent of the longest bar
+
+
+class BarChart(NamedTuple):
+    splits: list[str]
+    rows: list[tuple[str, list[Bar]]]  # a bar for each split
 
 
 def make_data_page(
-    report: Mapping[str, Any],
-    balance: Sequence[Mapping[str, Any]],
-    lengths: Sequence[Mapping[str, Any]],
-    reviewed: Mapping[str, Sequence[tuple[str, int | None, Mapping[str, Any]]]],
+    report: ValidationReport,
+    balance: Sequence[ClassCount],
+    lengths: Sequence[LengthCount],
+    reviewed: Mapping[str, Sequence[ReviewedExample]],
 ) -> str:
-    """The page as a text.
-
-    `balance` are rows of class, split and examples; `lengths` of split, tokens and examples; `reviewed` are, under a
-    heading, examples with their place and their tokens.
-    """
-    counts = ", ".join(f"{number:,} {split}" for split, number in report["examples"].items())
-    tokens = bars(lengths, "tokens", lambda value: f"up to {value:,}")
-    return "\n".join(
-        [
-            head("Data to review"),
-            f"<h1>{counts} examples, without errors.</h1>",
-            warnings(report["warnings"]),
-            f"<section><h2>Length in tokens</h2>{tokens}</section>",
-            f"<section><h2>Classes</h2>{bars(balance, 'class', str)}</section>" if balance else "",
-            *(section(title, examples) for title, examples in reviewed.items()),
-            "</html>\n",
-        ]
+    """Return the page as text. `reviewed` has examples by their heading."""
+    by_class = [Count(row["class"], row["split"], row["examples"]) for row in balance]
+    by_length = [Count(length_label(row["tokens"]), row["split"], row["examples"]) for row in lengths]
+    totals = Counter[str]()
+    for count in by_class:
+        totals[count.name] += count.examples
+    return render(
+        "data_page.html.jinja",
+        counts=", ".join(f"{number:,} {split}" for split, number in report["examples"].items()),
+        warnings=report["warnings"],
+        lengths=bar_chart(by_length, [length_label(edge) for edge in sorted({row["tokens"] for row in lengths})]),
+        classes=bar_chart(by_class, [name for name, _ in totals.most_common()]) if by_class else None,
+        reviewed={title: example_table(examples) for title, examples in reviewed.items()},
     )
 
 
-def warnings(counts: Mapping[str, int]) -> str:
-    if not counts:
-        return '<p class="soft">No warnings.</p>'
-    told = ", ".join(f"{number} {escape(code)}" for code, number in counts.items())
-    return f'<p class="soft">Warnings: {told}. Look at them with: finetune check data/prepared/*.jsonl</p>'
+def length_label(edge: int) -> str:
+    return f"up to {edge:,}"
 
 
-def bars(rows: Sequence[Mapping[str, Any]], key: str, name: Any) -> str:
-    """A table with a bar for each value of `key` and split, as long as its share of that split."""
-    splits = list(dict.fromkeys(row["split"] for row in rows))
-    totals = {split: sum(row["examples"] for row in rows if row["split"] == split) for split in splits}
-    counts = {(row[key], row["split"]): row["examples"] for row in rows}
-    values = list(dict.fromkeys(row[key] for row in rows))
-    values.sort(key=(lambda v: v) if key == "tokens" else (lambda v: -sum(counts.get((v, s), 0) for s in splits)))
-    most = max(count / totals[split] for (_, split), count in counts.items())
+def bar_chart(counts: Sequence[Count], names: Sequence[str]) -> BarChart:
+    """Return a line for each of `names`. The length of a bar is its share of the split."""
+    splits = list(dict.fromkeys(count.split for count in counts))
+    totals = {split: sum(count.examples for count in counts if count.split == split) for split in splits}
+    examples = {(count.name, count.split): count.examples for count in counts}
+    longest = max(number / totals[split] for (_, split), number in examples.items())
 
-    def cell(value: Any, split: str) -> str:
-        count = counts.get((value, split), 0)
-        width = 100 * count / totals[split] / most
-        return f'<td><div class="bar" style="width: {width:.0f}%"></div><span>{count or ""}</span></td>'
+    def bar(name: str, split: str) -> Bar:
+        number = examples.get((name, split), 0)
+        return Bar(number, 100 * number / totals[split] / longest)
 
-    lines = "".join(
-        f"<tr><th>{escape(name(value))}</th>{''.join(cell(value, split) for split in splits)}</tr>" for value in values
-    )
-    heads = "".join(f"<th>{escape(split)}</th>" for split in splits)
-    return scrolled(f'<table class="bars"><tr><th></th>{heads}</tr>{lines}</table>')
+    return BarChart(splits, [(name, [bar(name, split) for split in splits]) for name in names])
 
 
-def section(title: str, examples: Sequence[tuple[str, int | None, Mapping[str, Any]]]) -> str:
-    """Some examples, turn by turn."""
-    rows = [[place, "" if tokens is None else tokens, turns(example)] for place, tokens, example in examples]
-    return f"<section><h2>{escape(title)}</h2>{table(['line', 'tokens', 'example'], rows)}</section>"
+def example_table(examples: Sequence[ReviewedExample]) -> Table:
+    """Return examples with one line for each turn."""
+    rows = [[line, "" if tokens is None else tokens, turns(example)] for line, tokens, example in examples]
+    return Table(["line", "tokens", "example"], rows)
 
 
-def turns(example: Mapping[str, Any]) -> str:
-    """What is said, by whom, a turn a line; what is no text is shown as JSON."""
+def turns(example: Example) -> str:
+    """Return an example as lines of role and text. Content that is no text is shown as JSON."""
     lines = []
     for key, value in example.items():
         for message in value if isinstance(value, list) else [value]:

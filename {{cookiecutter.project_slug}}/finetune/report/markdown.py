@@ -1,108 +1,129 @@
-"""The report for a pull request: the verdict, figures, cost and lineage in Markdown."""
+"""reports/report.md: the verdict, figures, cost and lineage as a comment of a pull request."""
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
-from finetune.report.facts import (
-    Results,
-    called,
-    costs,
-    figure,
-    headline,
-    lineage,
-    metrics,
-    models,
-    pair_in_words,
-    scores,
-    signed,
-    usage,
-)
+from finetune.core.records import Evaluation
+from finetune.report.cost_facts import cost_facts, usage_table
+from finetune.report.grader_scores import grader_table
+from finetune.report.headline import headline, score_sentence
+from finetune.report.lineage_facts import lineage_of
+from finetune.report.model_metrics import metric_label, metrics, model_label, models, numbers
+from finetune.report.number_formats import figure, signed
+from finetune.report.pairs import Pair, read_pairs
+from finetune.report.results import Results
+from finetune.report.tables import Table
 
-LONGEST = 65_000  # characters: a comment on GitHub takes few more
+LONGEST = 65_000  # characters: GitHub refuses comments that are slightly longer
 
 
 def make_markdown(results: Results) -> str:
-    """The report as a text, the same for the same files."""
+    """Return the report as text, the same for the same files."""
     evaluation = results.evaluation
-    word, clause, sure = headline(evaluation)
-    title = f"The tuned model is {clause} than the base model" if word != "even" else "No difference shown"
-    told = ["# Fine-tune report", f"**{plain(title)}.** {plain(scores(evaluation))}: {plain(sure)}."]
+    verdict = headline(evaluation)
+    even = verdict.result == "even"
+    title = "No difference shown" if even else f"The tuned model is {verdict.clause} than the base model"
+    parts = [
+        "# Fine-tune report",
+        f"**{plain(title)}.** {plain(score_sentence(evaluation))}: {plain(verdict.certainty)}.",
+        gates(evaluation),
+        metric_table(evaluation),
+        pair_table(read_pairs(results.tables["pairs"])),
+        plain_table(grader_table(evaluation)),
+        other_abilities(evaluation),
+        "## Cost",
+        # Without times: this file is in Git, and they differ from run to run.
+        plain_table(usage_table(evaluation, {})),
+        "\n".join(f"- {name}: {value}" for name, value in cost_facts(results).items()),
+        "## Lineage",
+        lineage_table(results),
+    ]
+    return cut("\n\n".join(filter(None, parts))) + "\n"
+
+
+def gates(evaluation: Evaluation) -> str:
+    """Return which conditions are not met, or that all are met; "" without conditions."""
     if failed := evaluation.get("gates_failed"):
-        told.append("Not good enough:\n\n" + "\n".join(f"- ❌ {plain(gate)}" for gate in failed))
-    elif evaluation.get("gates_met"):
-        told.append("✅ Meets what `evaluate.require` asks for.")
-    told.append(all_metrics(results))
-    if pairs := results.tables["pairs"]:
-        rows = [
-            [
-                f"{plain(called(row['model']))} − {plain(called(row['against']))}",
-                signed(float(row["difference"])),
-                f"{signed(float(row['low']))} – {signed(float(row['high']))}",
-                f"{float(row['p_value']):.3g}",
-                plain(pair_in_words(row)),
-            ]
-            for row in pairs
-        ]
-        told.append(table(["pair", "difference", "95 % interval", "p", "verdict"], rows))
-    if also := evaluation.get("also"):
-        told += ["## Other abilities", "\n".join(f"- {plain(k)}: {plain(one['verdict'])}" for k, one in also.items())]
-    told.append("## Cost")
-    # Without the times: it is in Git, and they are others wherever it is made anew.
-    if found := usage(results._replace(latency={})):
-        told.append(table(found[0], found[1:]))
-    told.append("\n".join(f"- {name}: {value}" for name, value in costs(results).items()))
-    told += ["## Lineage", origin(results)]
-    return cut("\n\n".join(told)) + "\n"
+        return "Conditions of `evaluate.require` that are not met:\n\n" + "\n".join(
+            f"- ❌ {plain(gate)}" for gate in failed
+        )
+    return "✅ All conditions of `evaluate.require` are met." if evaluation.get("gates_met") else ""
 
 
-def all_metrics(results: Results) -> str:
-    """Metrics by model; the first with its interval."""
-    evaluation, names = results.evaluation, models(results.evaluation)
-    first = evaluation["metric"]
+def metric_table(evaluation: Evaluation) -> str:
+    """Return metrics by model, the first one with its interval."""
+    found, first = models(evaluation), evaluation["metric"]
     rows = []
-    for key in metrics(evaluation):
-        cells = [figure(evaluation[name].get(key)) for name in names]
-        if key == first:
-            ends = [[figure(evaluation[name][f"{key}_{end}"]) for end in ("low", "high")] for name in names]
+    for metric in metrics(evaluation):
+        cells = [figure(numbers(model).get(metric)) for model in found.values()]
+        if metric == first:
+            ends = [[figure(model[f"{metric}_{end}"]) for end in ("low", "high")] for model in found.values()]
             cells = [f"**{cell}** ({low} – {high})" for cell, (low, high) in zip(cells, ends, strict=True)]
-        rows.append([plain(called(key)), *cells])
-    return table([f"{evaluation['n']:,} test rows", *(plain(called(name)) for name in names)], rows)
+        rows.append([plain(metric_label(metric)), *cells])
+    return markdown_table([f"{evaluation['n']:,} test rows", *(plain(model_label(name)) for name in found)], rows)
 
 
-def origin(results: Results) -> str:
-    """Where the model comes from; beside it, what was otherwise in the fine-tune before it."""
-    now = lineage(results.record, results.files, results.prepared)
-    now["trained on top of commit"] = results.commit or "none yet"
-    if not results.former:
-        return table(["", "this fine-tune"], [[name, code(value)] for name, value in now.items()])
+def pair_table(pairs: Sequence[Pair]) -> str:
+    """Return the differences between models with their verdicts; "" without pairs."""
+    rows = [
+        [
+            plain(pair.label),
+            signed(pair.difference),
+            f"{signed(pair.low)} – {signed(pair.high)}",
+            f"{pair.p_value:.3g}",
+            plain(pair.verdict),
+        ]
+        for pair in pairs
+    ]
+    return markdown_table(["pair", "difference", "95 % interval", "p", "verdict"], rows) if rows else ""
+
+
+def other_abilities(evaluation: Evaluation) -> str:
+    """Return the verdict on each regression set; "" without them."""
+    sets = evaluation.get("also") or {}
+    lines = [f"- {plain(name)}: {plain(found['verdict'])}" for name, found in sets.items()]
+    return "\n".join(["## Other abilities\n", *lines]) if lines else ""
+
+
+def lineage_table(results: Results) -> str:
+    """Return the lineage of this fine-tune beside that of the one before it, where there is one."""
+    now, former = lineage_of(results), results.former
+    if not former:
+        return markdown_table(["", "this fine-tune"], [[name, code(value)] for name, value in now.items()])
     rows = []
-    for name in dict.fromkeys([*now, *results.former]):
-        value, before = now.get(name, ""), results.former.get(name, "")
+    for name in dict.fromkeys([*now, *former]):
+        value, before = now.get(name, ""), former.get(name, "")
         rows.append([name, code(value), code(before) if before != value else "the same"])
-    return table(["", "this fine-tune", f"the one before, {code(results.former_commit[:7])}"], rows)
+    return markdown_table(["", "this fine-tune", f"the one before, {code(results.former_commit[:7])}"], rows)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A table whose columns but the first stand to the right where they are numbers."""
-    numeric = [all(re.match(r"[-+−$*\d–]|unknown", str(row[i])) for row in rows) for i in range(len(head))]
+def plain_table(table: Table | None) -> str:
+    """Return a table of texts, escaped; "" without one."""
+    if table is None:
+        return ""
+    return markdown_table([plain(cell) for cell in table.head], [[plain(cell) for cell in row] for row in table.rows])
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of cells that are Markdown already. Columns of numbers are aligned to the right."""
+    numeric = [all(re.match(r"[-+−$*\d–]|unknown", row[column]) for row in rows) for column in range(len(head))]
     lines = [head, ["--:" if right else "---" for right in numeric], *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def plain(text: Any) -> str:
-    """A text on one line that is no Markdown, no HTML and mentions nobody."""
-    text = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace("@", "@\u200b")
-    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", text)
+def plain(text: object) -> str:
+    """Return a text on one line, escaped so that it is no Markdown, no HTML and mentions no account."""
+    line = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace("@", "@\u200b")
+    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", line)
 
 
 def code(text: str) -> str:
-    """A text as it is, on one line of a table."""
+    """Return a text as code on one line of a table."""
     return f"`{' '.join(text.split()).replace('`', chr(39)).replace('|', chr(92) + '|')}`" if text else ""
 
 
 def cut(text: str) -> str:
-    """The text up to the last line that fits."""
+    """Return the text up to the last line that fits into a comment."""
     if len(text) < LONGEST:
         return text
     return text[: LONGEST - 100].rpartition("\n")[0] + "\n\nToo long for a comment: the rest is in reports/report.html."

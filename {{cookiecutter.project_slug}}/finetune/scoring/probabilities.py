@@ -27,7 +27,7 @@ class CalibrationBin(TypedDict):
 
 
 def token_text(token: str) -> str:
-    """Return a token as text. `token` has one letter (of Latin-1) per byte: only bytes distinguish parts of a letter."""
+    """Return a token as text. `token` has one Latin-1 letter per byte: only bytes distinguish parts of a letter."""
     return token.encode("latin-1").decode("utf-8", "surrogateescape")
 
 

@@ -1,17 +1,20 @@
-"""report: the page and its short form for a pull request, from the files of the other stages alone."""
+"""report: write the page and its short form for a pull request, from the files of the other stages."""
 
-import csv
 import json
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-from finetune.core.disk import read_json, read_note, write_text
+from finetune.core.disk import read_csv, read_json, read_note, write_text
 from finetune.core.errors import FinetuneError
+from finetune.core.old_records import current_evaluation, model_key
 from finetune.core.paths import CURVES, EVALUATION, FILES, LATENCY, LEDGER, MODEL, PREPARED_REPORT, VALIDATION_REPORT
+from finetune.core.records import ModelRecord, PrepareReport, ValidationReport
 from finetune.project.history import git, record_at
-from finetune.report.facts import Results, headline, lineage
+from finetune.report.headline import headline
+from finetune.report.lineage_facts import lineage_facts
 from finetune.report.markdown import make_markdown
 from finetune.report.page import make_page
+from finetune.report.results import Results
 
 TABLES = [
     CURVES,
@@ -23,22 +26,19 @@ TABLES = [
 ]
 PAGE = Path("reports/report.html")
 MARKDOWN = Path("reports/report.md")
-LONGEST_CELL = 2**31 - 1  # a prompt may be longer than Python's own limit
 
 
 def run() -> str:
-    """Write the page and the Markdown; the verdict in a clause comes back."""
-    record = read_json(MODEL, "train")
-    evaluation = read_json(EVALUATION, "evaluate")
-    files, prepared = read_note(FILES), read_note(PREPARED_REPORT)
-    commit, former_commit = places(record)
+    """Write the page and the Markdown, and return the verdict as a clause. Raises FinetuneError without a fine-tune."""
+    record: ModelRecord = read_json(MODEL, "train")
+    commit, former_commit = commits_before(record)
     results = Results(
         record=record,
-        evaluation=evaluation,
-        files=files,
-        prepared=prepared,
-        validation=read_note(VALIDATION_REPORT),
-        latency=read_note(LATENCY),
+        evaluation=current_evaluation(read_json(EVALUATION, "evaluate")),
+        files=read_note(FILES),
+        prepared=cast("PrepareReport | None", read_note(PREPARED_REPORT) or None),
+        validation=cast("ValidationReport | None", read_note(VALIDATION_REPORT) or None),
+        latency={model_key(name): times for name, times in read_note(LATENCY).items()},
         tables={path.stem: read_csv(path) for path in TABLES},
         commit=commit,
         former=lineage_at(former_commit) if former_commit else {},
@@ -46,38 +46,30 @@ def run() -> str:
     )
     write_text(PAGE, make_page(results))
     write_text(MARKDOWN, make_markdown(results))
-    return headline(evaluation)[1]
+    return headline(results.evaluation).clause
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a table; none where it is missing."""
-    if not path.exists():
-        return []
-    csv.field_size_limit(LONGEST_CELL)
-    with open(path, encoding="utf-8", newline="") as table:
-        return list(csv.DictReader(table))
+def commits_before(record: ModelRecord) -> tuple[str, str]:
+    """Return the parent of the commit that added this model, and the last commit before it with another model.
 
-
-def places(record: dict[str, Any]) -> tuple[str, str]:
-    """The commit that a model was trained on top of, and the last one before it with another model.
-
-    Either may be "": there is none. Both are the same before the model is committed and after, and so is the report.
+    Either is "" if there is none. Before this model is committed, its parent is HEAD: so the report is the same before
+    and after the commit.
     """
-    top = git("rev-parse", "--quiet", "--verify", "HEAD").strip()
+    parent = git("rev-parse", "--quiet", "--verify", "HEAD").strip()
     for commit in git("log", "--format=%H", "--", MODEL.as_posix()).split():
         try:
-            there = record_at(commit)
-        except FinetuneError:  # the commit that took the record away
+            committed = record_at(commit)
+        except FinetuneError:  # this commit deleted the record
             continue
-        if there != record:
-            return top, commit
-        top = git("rev-parse", "--quiet", "--verify", f"{commit}^").strip()
-    return top, ""
+        if committed != record:
+            return parent, commit
+        parent = git("rev-parse", "--quiet", "--verify", f"{commit}^").strip()
+    return parent, ""
 
 
 def lineage_at(commit: str) -> dict[str, str]:
-    """Where the model of a commit comes from."""
+    """Return the lineage of the model of a commit."""
     files, prepared = (
         json.loads(git("show", f"{commit}:./{path.as_posix()}") or "{}") for path in (FILES, PREPARED_REPORT)
     )
-    return lineage(record_at(commit), files, prepared)
+    return lineage_facts(record_at(commit), files, prepared)

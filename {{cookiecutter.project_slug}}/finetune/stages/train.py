@@ -4,7 +4,7 @@ import datetime
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finetune.asking.checkpoint_choice import choose
 from finetune.core.disk import read_json, write_bytes, write_csv, write_json, write_jsonl, write_text
@@ -20,7 +20,8 @@ from finetune.project.model_record import hyperparameters_of, model_record
 from finetune.provider.capabilities import refuse_too_late, refuse_unfit
 from finetune.provider.connect import Connection, connect
 from finetune.provider.remote_jobs import ensure_job, fingerprint, follow
-from finetune.report.training_curves import COLUMNS, of_events, parse_result, points, verdict
+from finetune.report.curve_verdict import curve_verdict
+from finetune.report.training_curves import COLUMNS, CurveRow, curve_of, parse_events, parse_result_file
 from finetune.terminal.progress import progress_bar, say
 
 if TYPE_CHECKING:
@@ -84,16 +85,17 @@ def collect(connection: Connection, job: "FineTuningJob", params: Params, mark: 
     client = connection.control
     events = list(client.fine_tuning.jobs.list_events(job.id, limit=100))[::-1]  # the oldest first
     write_jsonl(EVENTS, [event.model_dump(mode="json") for event in events])
-    from_events = of_events(events)
-    from_files = [row for file in job.result_files for row in parse_result(client.files.content(file).content)]
+    from_events = parse_events(events)
+    results = [client.files.content(file).content for file in job.result_files]
+    from_files = [row for content in results for row in parse_result_file(content)]
     curves = from_files or from_events
     write_csv(CURVES, COLUMNS, curves)
     checkpoints = sorted(client.fine_tuning.jobs.checkpoints.list(job.id), key=lambda one: one.step_number)
     chosen = choose(connection, params, job, checkpoints)
     fetch_weights(connection, getattr(chosen.checkpoint, "result_files", None) or [])
     # The events have the losses of the whole validation file.
-    found = verdict(from_events or curves, hyperparameters_of(job, params).get("n_epochs"))
-    say(f"verdict: {found['verdict']}. {found['words']}")
+    found = curve_verdict(from_events or curves, hyperparameters_of(job, params).get("n_epochs"))
+    say(f"verdict: {found.verdict}. {found.words}")
     prepared: PrepareReport = read_json(PREPARED_REPORT, "prepare")
     record = model_record(
         job,
@@ -104,17 +106,25 @@ def collect(connection: Connection, job: "FineTuningJob", params: Params, mark: 
         chosen={"by": params.train.choose, "step": chosen.step, "why": chosen.why},
         prompt=prepared.get("prompt"),
         checkpoints=checkpoints,
-        verdict=found,
-        last_values={column: last_value(curves, column) for column in COLUMNS[1:]},
+        curves={
+            "verdict": found.verdict,
+            "verdict_step": found.step,
+            "verdict_words": found.words,
+            "next_n_epochs": found.n_epochs,
+            "train_loss": last_value(curves, "train_loss"),
+            "train_accuracy": last_value(curves, "train_accuracy"),
+            "valid_loss": last_value(curves, "valid_loss"),
+            "valid_accuracy": last_value(curves, "valid_accuracy"),
+        },
     )
     ledger.add_job(ledger_row(params, job, record["usd"]))
     write_json(MODEL, record)
     return record
 
 
-def last_value(curves: Sequence[dict[str, Any]], column: str) -> float | None:
+def last_value(curves: Sequence[CurveRow], column: str) -> float | None:
     """Return the last value of a curve; None if it has none."""
-    values = points(curves, column)
+    values = curve_of(curves, column)
     return values[-1][1] if values else None
 
 

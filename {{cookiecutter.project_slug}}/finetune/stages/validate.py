@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations, permutations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from finetune.data.checks.whole_file import CheckedFile, check_labels
 from finetune.data.questions import questions_of
 from finetune.pricing.catalogue import Base, look_up
 from finetune.pricing.cost import auto_epochs, break_even, dollars, estimate, price_of_calls
-from finetune.report.data_page import make_data_page
+from finetune.report.data_page import ClassCount, LengthCount, ReviewedExample, make_data_page
 from finetune.scoring.answer_schema import load_schema
 from finetune.scoring.grader_definitions import check_graders
 
@@ -144,11 +143,11 @@ def per_call(price: Usd, calls: int) -> Usd:
     return price if isinstance(price, str) else price / calls
 
 
-def histogram(checked: dict[str, CheckedFile]) -> list[dict[str, Any]]:
+def histogram(checked: dict[str, CheckedFile]) -> list[LengthCount]:
     """Return examples by length in tokens: rows of split, upper edge of the bin and count."""
     longest = max(int(found.tokens.max(initial=1)) for found in checked.values())
     width = -(-longest // BINS)
-    rows = []
+    rows: list[LengthCount] = []
     for split, found in checked.items():
         edges, counts = np.unique(-(-found.tokens // width) * width, return_counts=True)
         bins = zip(edges.tolist(), counts.tolist(), strict=True)
@@ -156,7 +155,7 @@ def histogram(checked: dict[str, CheckedFile]) -> list[dict[str, Any]]:
     return rows
 
 
-def balance_of(checked: dict[str, CheckedFile]) -> list[dict[str, Any]]:
+def balance_of(checked: dict[str, CheckedFile]) -> list[ClassCount]:
     """Return examples by class and split; [] if the answers are not classes."""
     if not checked["train"].classes:
         return []
@@ -167,14 +166,16 @@ def balance_of(checked: dict[str, CheckedFile]) -> list[dict[str, Any]]:
     ]
 
 
-def to_review(checked: dict[str, CheckedFile]) -> dict[str, list[tuple[str, int | None, dict[str, Any]]]]:
+def to_review(checked: dict[str, CheckedFile]) -> dict[str, list[ReviewedExample]]:
     """Choose training examples that a person should read before paying: some at random, and the outliers."""
     train = checked["train"]
     order = np.argsort(train.rows["tokens"], kind="stable").tolist()
     chosen = random.Random(0).sample(range(len(order)), min(REVIEWED, len(order)))
     return {
         title: [
-            (str(train.rows["line"][n]), int(train.rows["tokens"][n]), example_at(train.file, train.rows[n]))
+            ReviewedExample(
+                str(train.rows["line"][n]), int(train.rows["tokens"][n]), example_at(train.file, train.rows[n])
+            )
             for n in numbers
         ]
         for title, numbers in (

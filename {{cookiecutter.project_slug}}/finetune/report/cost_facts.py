@@ -1,0 +1,60 @@
+"""What a call costs with each model, and what the training cost."""
+
+from collections.abc import Mapping
+
+from finetune.core.records import Evaluation, Latency
+from finetune.report.model_metrics import USAGE, model_label, models
+from finetune.report.number_formats import is_known, money, tokens
+from finetune.report.results import Results
+from finetune.report.tables import Table
+
+TIMES = {"median_ms": "median time", "p95_ms": "95th percentile"}
+
+
+def usage_table(evaluation: Evaluation, latency: Mapping[str, Latency]) -> Table | None:
+    """Return tokens, dollars and milliseconds of a call by model; None if nothing was measured."""
+    found = models(evaluation)
+    columns = {key: title for key, title in USAGE.items() if any(key in model for model in found.values())}
+    times = {key: title for key, title in TIMES.items() if any(key in one for one in latency.values())}
+    if not columns and not times:
+        return None
+    rows = []
+    for name, model in found.items():
+        cells = [(money if key == "usd_per_1000" else tokens)(model.get(key)) for key in columns]
+        rows.append([model_label(name), *cells, *(milliseconds(latency.get(name), key) for key in times)])
+    return Table(["model", *columns.values(), *times.values()], rows)
+
+
+def milliseconds(times: Mapping[str, object] | None, key: str) -> str:
+    """Return a time as text; a dash if it was not measured."""
+    value = (times or {}).get(key)
+    return f"{value:,.0f} ms" if isinstance(value, (int, float)) else "–"
+
+
+def cost_facts(results: Results) -> dict[str, str]:
+    """Return the cost of the training, of all jobs up to it, and what tuning saves."""
+    record = results.record
+    facts = {"training": money(record.get("usd"))}
+    if trained := record.get("trained_tokens"):
+        facts["billed tokens"] = f"{trained:,}"
+    facts |= cost_of_all_jobs(results)
+    saved = results.evaluation.get("saved_prompt_tokens")
+    if saved is not None:
+        facts["prompt tokens saved per call"] = tokens(saved)
+    calls = results.validation.get("break_even_calls") if results.validation else None
+    if isinstance(calls, int):
+        facts["break-even"] = f"after {calls:,} calls, compared with ten examples in the base model's prompt"
+    return facts
+
+
+def cost_of_all_jobs(results: Results) -> dict[str, str]:
+    """Return the sum of the ledger up to this job: later jobs must not change the report of this fine-tune."""
+    ledger = results.tables["ledger"]
+    jobs = [row["job"] for row in ledger]
+    job = results.record.get("job")
+    if job not in jobs:
+        return {}
+    bills = [row["billed_usd"] for row in ledger[: jobs.index(job) + 1]]
+    known = [float(bill) for bill in bills if is_known(bill)]
+    unknown = f", and {len(bills) - len(known)} of unknown price" if len(known) < len(bills) else ""
+    return {f"all jobs up to this one ({len(bills)})": f"{money(sum(known))}{unknown}" if known else "unknown"}

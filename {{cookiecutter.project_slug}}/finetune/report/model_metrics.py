@@ -1,0 +1,71 @@
+"""The models and the metrics of an evaluation: their order and their names in the report."""
+
+from finetune.core.model_entries import entry, models_in
+from finetune.core.records import Evaluation, Metrics
+
+# The models that have a colour in style.css, and their names in legends.
+MAIN_MODELS = {"base": "base model", "tuned": "tuned model"}
+USAGE = {"prompt_tokens": "prompt tokens", "completion_tokens": "answer tokens", "usd_per_1000": "$ per 1,000 calls"}
+METRIC_NAMES = {
+    "auprc": "AUPRC",
+    "auroc": "AUROC",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "chrf_corpus": "chrF of all",
+    "f1": "F1",
+    "failed": "rows without an answer",
+    "n_unanswerable": "unanswerable rows",
+    "no_logprobs": "rows without log-probabilities",
+    "outside": "probability outside the classes",
+    "rouge_l": "ROUGE-L",
+    "valid_json": "valid JSON",
+}
+LOWER_IS_BETTER = ("log_loss", "calibration_error", "outside")
+CHECKPOINTS, COMPARED, FIELDS = "checkpoints.", "compared.", "fields."  # prefixes of names that a user gave
+
+
+def models(evaluation: Evaluation) -> dict[str, Metrics]:
+    """Return the metrics of all models by their names in tables: base first, tuned last."""
+    return {name: entry(evaluation, name) for name in models_in(evaluation)}
+
+
+def numbers(model: Metrics) -> dict[str, float]:
+    """Return all numbers among a model's metrics. The F1 of a field is called `fields.<field>`."""
+    fields = {FIELDS + field: value for field, value in model.get("fields", {}).items()}
+    return {name: value for name, value in {**model, **fields}.items() if isinstance(value, (int, float))}
+
+
+def metrics(evaluation: Evaluation) -> list[str]:
+    """Return the names of all metrics, the first metric first. Intervals and usage are left out."""
+    found = [numbers(model) for model in models(evaluation).values()]
+    names = [
+        name
+        for name in dict.fromkeys(name for model in found for name in model)
+        if not name.endswith(("_low", "_high")) and name not in USAGE
+    ]
+    if not any(model.get("failed") for model in found):
+        names = [name for name in names if name != "failed"]
+    return sorted(names, key=lambda name: (name != evaluation["metric"], name == "failed"))
+
+
+def metric_label(name: str) -> str:
+    """Return a metric's name as people write it."""
+    if name.startswith(FIELDS):
+        return f"F1 of {name.removeprefix(FIELDS)}"
+    words = METRIC_NAMES.get(name) or name.replace("_f1", " F1").replace("_", " ")
+    return f"{words} (lower is better)" if name in LOWER_IS_BETTER else words
+
+
+def model_label(name: str) -> str:
+    """Return a model's name as people write it. A compared model called `base` is shown as `base (compared)`."""
+    if name.startswith(COMPARED):
+        given = name.removeprefix(COMPARED)
+        return f"{given} (compared)" if given in MAIN_MODELS else given
+    if name.startswith(CHECKPOINTS):
+        return f"checkpoint {name.removeprefix(CHECKPOINTS)}"
+    return name.replace("_", " ")
+
+
+def tone(model: str) -> str:
+    """Return the class in style.css that colours a model."""
+    return model if model in MAIN_MODELS else "plain"

@@ -1,0 +1,28 @@
+"""The training section: curves of loss and token accuracy, the chosen checkpoint, and the verdict on the curves."""
+
+from typing import NamedTuple
+
+from finetune.report.charts import Chart, finite, training_chart
+from finetune.report.results import Results
+from finetune.report.training_curves import curve_of
+
+
+class TrainingView(NamedTuple):
+    verdict: str
+    charts: list[tuple[str, Chart]]  # with their titles
+    legend: dict[str, str]
+
+
+def training_view(results: Results) -> TrainingView | None:
+    """Return the charts; None if there is neither a curve nor a verdict."""
+    record, rows = results.record, results.tables["training"]
+    verdict, chosen = record.get("verdict_words") or "", record.get("chosen")
+    charts = []
+    for title, metric in (("Loss", "loss"), ("Token accuracy", "accuracy")):
+        train, valid = curve_of(rows, f"train_{metric}"), curve_of(rows, f"valid_{metric}")
+        if finite(train):
+            charts.append((title, training_chart(title, train, valid, chosen["step"] if chosen else None)))
+    legend = {"base": "training, and its running mean"}
+    if curve_of(rows, "valid_loss"):
+        legend["tuned"] = "validation"
+    return TrainingView(verdict, charts, legend) if verdict or charts else None
