@@ -4,9 +4,13 @@ import sys
 from contextlib import nullcontext
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+
+class Method(str, Enum):
+    supervised = "supervised"
 
 
 class Format(str, Enum):
@@ -21,8 +25,7 @@ def check(
         str | None, typer.Option(help="The base model: also find examples over its training context.")
     ] = None,
     method: Annotated[
-        Literal["supervised"] | None,
-        typer.Option(help="The method to train with; by default, the first example decides."),
+        Method | None, typer.Option(help="The method to train with; by default, the first example decides.")
     ] = None,
     against: Annotated[
         list[Path] | None, typer.Option(help="Another split, which must not share a question; repeatable.")
@@ -51,7 +54,7 @@ def check(
         report = across_files.check(
             files,
             against or (),
-            method=method,
+            method=method.value if method else None,
             encoding=known.encoding if known and known.context else None,
             context=known.context if known else None,
             progress=progress,
