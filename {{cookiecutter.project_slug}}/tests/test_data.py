@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.core.errors import FinetuneError
-from finetune.data.readers import READERS, Note, Row, read_rows
+from finetune.data.raw_file import Note, Row
+from finetune.data.readers import READERS, read_rows
 
 
 def example(question: str, answer: str = "yes") -> dict[str, list[dict[str, str]]]:
@@ -139,6 +140,8 @@ def test_the_content_decides_between_json_and_json_lines(tmp_path: Path) -> None
     ("name", "content", "message"),
     [
         ("missing.csv", None, "no file"),
+        ("missing.xlsx", None, "no file"),
+        ("missing.parquet", None, "no file"),
         ("empty.csv", b"", "no rows"),
         ("head.csv", b"question,answer\n", "no rows"),
         ("empty.jsonl", b"", "no rows"),
@@ -149,6 +152,7 @@ def test_the_content_decides_between_json_and_json_lines(tmp_path: Path) -> None
         ("ragged.csv", b"a,b\n1,2\n1,2,3\n", "line 3"),
         ("half.csv.gz", gzip.compress(b"a,b\n1,2\n" * 99)[:20], "gzip"),
         ("no.csv.gz", b"a,b\n1,2\n", "gzip"),
+        ("no.xlsx.gz", b"a,b\n1,2\n", "gzip"),
         ("no.xlsx", b"a,b\n1,2\n", "workbook"),
         ("half.csv", b"\xff\xfea", "UTF-16"),
         ("a.docx", b"x", ".csv"),

@@ -15,7 +15,8 @@ from finetune.core.paths import PREPARED, PREPARED_REPORT
 from finetune.core.records import PrepareReport
 from finetune.data.completion_format import from_completion
 from finetune.data.prompts import cell_text
-from finetune.data.readers import Row, read_rows
+from finetune.data.raw_file import Row
+from finetune.data.readers import read_rows
 from finetune.provider.answer_cache import Answer
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import connect

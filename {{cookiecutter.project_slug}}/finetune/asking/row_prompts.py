@@ -13,7 +13,7 @@ from finetune.data.class_codes import codes_text
 from finetune.data.completion_format import CompletionFormat, question_and_answer
 from finetune.data.formats import CONVERTERS, Format, parse_json_cell, reason_of
 from finetune.data.prompts import PLACEHOLDER, Template, cell_text, check_columns, fill, fingerprint_of
-from finetune.data.readers import Row
+from finetune.data.raw_file import Row
 from finetune.scoring.predictions import class_of_code
 
 Prompt = Sequence[dict[str, Any]] | str

@@ -14,7 +14,7 @@ from finetune.core.callbacks import Progress
 from finetune.core.records import Example
 from finetune.data.examples import question_of
 from finetune.data.hashes import sha256_64
-from finetune.data.readers import Row
+from finetune.data.raw_file import Row
 
 # For each example: the number of its raw row, its split, its place in the file, and hashes of its split key, of itself,
 # and of the cells of its raw row that are kept after it (0: none).

@@ -11,7 +11,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.records import Example
 from finetune.data.examples import KEYS, OUTPUTS, is_trained
 from finetune.data.prompts import Template, check_columns, fill, fill_with
-from finetune.data.readers import Row
+from finetune.data.raw_file import Row
 
 Format = Literal["columns", "messages", "completion", "alpaca", "sharegpt", "preference"]
 OtherAnswer = Callable[[Row, int], str | None]  # of a row and its number; None: the row keeps its own answer

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Set
 
 from finetune.core.errors import FinetuneError
-from finetune.data.readers import Row
+from finetune.data.raw_file import Row
 
 Message = dict[str, str]
 Template = Mapping[str, str | None]  # the texts of system, user and assistant

@@ -13,7 +13,8 @@ from finetune.data.class_codes import codes_text
 from finetune.data.example_spool import NewExample
 from finetune.data.formats import each_turn, examples_of
 from finetune.data.prompts import Template, cell_text, check_column
-from finetune.data.readers import Note, Row, read_rows
+from finetune.data.raw_file import Note, Row
+from finetune.data.readers import read_rows
 from finetune.data.split import SPLITS, split_key
 from finetune.data.unanswerable import is_marked, question_columns
 

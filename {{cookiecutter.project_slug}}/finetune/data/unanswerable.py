@@ -1,6 +1,6 @@
 """Questions that their context cannot answer: rows that a column marks, and rows that get another row's context."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import SEEK_END
 from typing import Any
 
@@ -15,7 +15,7 @@ from finetune.data.class_codes import codes_text
 from finetune.data.example_spool import NewExample, SpooledExamples, SpoolRows, spool_examples
 from finetune.data.hashes import mix_bits, sha256_64
 from finetune.data.prompts import PLACEHOLDER, Template, cell_text, fill_with
-from finetune.data.readers import Row
+from finetune.data.raw_file import Row
 from finetune.data.split import SPLITS, leaks
 from finetune.data.text_normalization import comparison_key, normalize
 
@@ -122,7 +122,7 @@ def with_mismatched(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> SpoolRows:
-    """Return the rows, with a second copy behind a share of them, in the same split, that has another row's context.
+    """Return the rows, a share of them followed by a copy, in the same split, with another row's context.
 
     A copy that would be near to a row of another split is left out; no original row is. Raises FinetuneError where all
     rows have the same context.
@@ -136,32 +136,41 @@ def with_mismatched(
             f"All rows have the same {context!r}, the column of data.abstain.context, so none can get another's.",
             "Name the column of the context there, or remove data.abstain.share.",
         )
-
-    def copies() -> Iterator[NewExample]:
-        for row, other in zip(rows[chosen], rows[sources[chosen]], strict=True):
-            cells = spooled.cells(row)
-            asked = {**fixed, **cells, context: spooled.cells(other)[context]}
-            spooled.file.seek(0, SEEK_END)  # where spool_examples writes the next one
-            yield int(row["row"]), int(row["split"]), "", {"messages": fill_with(template, asked, answer)}, cells
-
     sources = choose_contexts(rows, contexts, share)
-    chosen = np.flatnonzero(sources >= 0)
-    added = spool_examples(copies(), spooled.file).rows
-    added["key"] = rows["key"][chosen]
-    once = np.sort(np.unique(added["digest"], return_index=True)[1])
-    added, behind = added[once], np.concatenate([np.arange(len(rows)), chosen[once]])
-    rows = np.concatenate([rows, added])[np.argsort(behind, kind="stable")]
+    originals = np.flatnonzero(sources >= 0)
+    pairs = zip(rows[originals], rows[sources[originals]], strict=True)
+    copies = spool_examples(mismatched(spooled, pairs, context, template, fixed, answer), spooled.file).rows
+    copies["key"] = rows["key"][originals]
+    once = np.sort(np.unique(copies["digest"], return_index=True)[1])
+    copies, places = copies[once], np.concatenate([np.arange(len(rows)), originals[once]])
+    rows = np.concatenate([rows, copies])[np.argsort(places, kind="stable")]
     # Each round leaves out at least one copy. Further rounds find copies that are near to several rows.
-    while leaky := leaky_copies(added, spooled, rows, workers, progress):
+    while leaky := leaky_copies(copies, spooled, rows, workers, progress):
         rows = rows[~np.isin(rows["start"], list(leaky))]
     return rows
 
 
+def mismatched(
+    spooled: SpooledExamples,
+    pairs: Iterable[tuple[Any, Any]],
+    context: str,
+    template: Template,
+    fixed: dict[str, str],
+    answer: str,
+) -> Iterator[NewExample]:
+    """Yield for each pair of rows the question of the first with the context of the second."""
+    for row, other in pairs:
+        cells = spooled.cells(row)
+        asked = {**fixed, **cells, context: spooled.cells(other)[context]}
+        spooled.file.seek(0, SEEK_END)  # where spool_examples writes the next one
+        yield int(row["row"]), int(row["split"]), "", {"messages": fill_with(template, asked, answer)}, cells
+
+
 def leaky_copies(
-    added: SpoolRows, spooled: SpooledExamples, rows: SpoolRows, workers: int | None, progress: Progress | None
+    copies: SpoolRows, spooled: SpooledExamples, rows: SpoolRows, workers: int | None, progress: Progress | None
 ) -> set[int]:
-    """Return the places in the file of those of the added rows that are near to a row of another split."""
-    starts = set(added["start"].tolist())
+    """Return the places in the file of the copies that are near to a row of another split."""
+    starts = set(copies["start"].tolist())
     if not starts:
         return set()
     ordered = rows[np.lexsort((rows["cells"], rows["digest"]))]
