@@ -16,7 +16,7 @@ from finetune.data.raw_file import Row
 Format = Literal["columns", "messages", "completion", "alpaca", "sharegpt", "preference"]
 OtherAnswer = Callable[[Row, int], str | None]  # of a row and its number; None: the row keeps its own answer
 ROWS_NAMED = 10  # in an error
-ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+ROLE_OF_SPEAKER = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 # A row is of a format when it has all keys of one of these sets; the first such format counts.
 KEYS_OF_FORMAT: dict[Format, tuple[set[str], ...]] = {
     "messages": ({"messages"},),
@@ -101,7 +101,7 @@ def with_answer(row: Row, form: Format, answer: str) -> Row:
         return {**row, "completion" if form == "completion" else "output": answer}
     turns, role, text = ("messages", "role", "content") if form == "messages" else ("conversations", "from", "value")
     asked = nonempty_list(row[turns], turns)
-    if ROLES.get(asked[-1].get(role)) == "assistant":
+    if ROLE_OF_SPEAKER.get(asked[-1].get(role)) == "assistant":
         asked = asked[:-1]
     return {**row, turns: [*asked, {role: "assistant", text: answer}]}
 
@@ -177,9 +177,9 @@ def from_sharegpt(row: Row) -> Example:
     """Return turns with the keys `from` (the speaker) and `value` (the text) as messages."""
     messages = [{"role": "system", "content": nonempty_text(row["system"], "system")}] if row.get("system") else []
     for turn in nonempty_list(row["conversations"], "conversations"):
-        if turn["from"] not in ROLES:
-            raise ValueError(f"a turn's 'from' is not one of {', '.join(ROLES)}")
-        messages.append({"role": ROLES[turn["from"]], "content": nonempty_text(turn["value"], "a turn")})
+        if turn["from"] not in ROLE_OF_SPEAKER:
+            raise ValueError(f"a turn's 'from' is not one of {', '.join(ROLE_OF_SPEAKER)}")
+        messages.append({"role": ROLE_OF_SPEAKER[turn["from"]], "content": nonempty_text(turn["value"], "a turn")})
     return {"messages": messages}
 
 

@@ -25,7 +25,7 @@ def read_json(source: RawFile, note: Note) -> Iterable[Row]:
     except orjson.JSONDecodeError as error:
         if named == "JSON" and not is_object(first[0] if first else ""):
             raise FinetuneError(
-                f"{source.path}, line {error.lineno}: not valid JSON: {reason(error)}", "Correct that line."
+                f"{source.path}, line {error.lineno}: not valid JSON: {orjson_message(error)}", "Correct that line."
             ) from error
         note["format"] = "JSON Lines"
         return read_json_lines(source)
@@ -57,7 +57,7 @@ def read_json_lines(source: RawFile) -> Iterator[Row]:
                 row = orjson.loads(line.removeprefix("\ufeff") if number == 1 else line)
             except orjson.JSONDecodeError as error:
                 raise FinetuneError(
-                    f"{source.path}, line {number}: not valid JSON: {reason(error)}", "Correct that line."
+                    f"{source.path}, line {number}: not valid JSON: {orjson_message(error)}", "Correct that line."
                 ) from error
             if not isinstance(row, dict):
                 raise FinetuneError(
@@ -66,6 +66,6 @@ def read_json_lines(source: RawFile) -> Iterator[Row]:
             yield row
 
 
-def reason(error: orjson.JSONDecodeError) -> str:
+def orjson_message(error: orjson.JSONDecodeError) -> str:
     """Return orjson's message without the place, which is relative to the text that orjson was given."""
     return str(error).split(": line ")[0]

@@ -18,6 +18,7 @@ from finetune.data.checks.rule import Rule, Severity
 from finetune.data.checks.rules import RULES
 from finetune.data.examples import Shape, TurnTexts, join_question, shape_of, turn_texts
 from finetune.data.hashes import xxh3_64
+from finetune.data.json_readers import orjson_message
 from finetune.data.parallel import Chunk
 from finetune.data.text_normalization import comparison_key, normalize
 from finetune.data.token_counts import counter
@@ -122,9 +123,8 @@ def json_fault(line: bytes, error: orjson.JSONDecodeError) -> Fault:
         line.decode("utf-8")
     except UnicodeDecodeError as fault:
         return "not_utf8", "error", f"byte {fault.start + 1} of the line is not UTF-8", "Save the file as UTF-8."
-    # orjson's message ends with the place in the whole text, which is a line here
-    reason = str(error).split(": line ")[0]
-    return "invalid_json", "error", f"not valid JSON: {reason} (column {error.colno})", "Correct the line."
+    what = f"not valid JSON: {orjson_message(error)} (column {error.colno})"
+    return "invalid_json", "error", what, "Correct the line."
 
 
 def shape_fault(example: Example, shape: Shape | None, method: str) -> Fault:

@@ -106,7 +106,8 @@ def has_seven_digits(text: str) -> bool:
 
 
 def with_ascii_digits(text: str) -> str:
-    return text if text.isascii() else text.translate(WIDE_DIGITS)
+    # Looking for the ten digits takes a fiftieth of the time of a translation.
+    return text.translate(WIDE_DIGITS) if not text.isascii() and any(digit in text for digit in WIDE) else text
 
 
 AT_SIGN = Clue(lambda block: block.lines_with(b"@"), lambda text: "@" in text)
