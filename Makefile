@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 TEMPLATE := {{cookiecutter.project_slug}}
-# Not `.`: a cache in the template folder would be copied into projects.
-OWN := hooks tests bench.py bench_data.py bench_ask.py
+# Never `.`: a cache in the template folder would be copied into projects.
+OWN := hooks tests bench
 DEMO := demo/my-fine-tune
 GIT := git -c user.name=demo -c user.email=demo@example.com
 
@@ -28,9 +28,12 @@ test: .venv/ready
 	$(BIN)/python -m pytest --durations=10
 
 bench: demo
-	$(DEMO)/.venv/bin/python bench.py
-	$(DEMO)/.venv/bin/python bench_ask.py
-	$(DEMO)/.venv/bin/python bench_data.py
+	$(DEMO)/.venv/bin/python bench/pipeline.py
+	$(DEMO)/.venv/bin/python bench/training.py
+	$(DEMO)/.venv/bin/python bench/answering.py
+	$(DEMO)/.venv/bin/python bench/rate_limits.py
+	$(DEMO)/.venv/bin/python bench/checking.py
+	$(DEMO)/.venv/bin/python bench/large_files.py
 
 # Pin exact versions for the generated project, for every system and Python.
 lock: .venv/ready

@@ -58,7 +58,7 @@ def workers(project: Project) -> list[int]:
 @pytest.fixture(scope="module")
 def done(tiny: Project) -> Project:
     """The project after its first run, committed."""
-    assert tiny.repro() == ["prepare", "validate", "upload", "train", "baseline", "evaluate", "report"]
+    assert tiny.repro() == ["prepare", "validate", "upload", "train", "baseline", "tuned", "evaluate", "report"]
     tiny.commit()
     return tiny
 
@@ -103,7 +103,7 @@ def test_a_comment_in_the_train_stage_trains_nothing(done: Project) -> None:
 def test_a_changed_parameter_runs_what_it_concerns_and_going_back_restores(done: Project) -> None:
     before = (done.path / "models" / "model.json").read_bytes()
     done.set("train.n_epochs", 1)
-    assert done.repro() == ["train", "evaluate", "report"]
+    assert done.repro() == ["train", "tuned", "evaluate", "report"]
     assert len(done.jobs()) == 2
     assert "models/model.json" in done.run("dvc", "metrics", "diff").stdout
     done.run("git", "checkout", "-q", "params.yaml")
@@ -135,13 +135,13 @@ def test_two_commits_are_compared_by_the_predictions_they_left(done: Project) ->
 
 def test_a_model_is_promoted_only_if_it_is_good_enough_and_committed(done: Project) -> None:
     done.set("evaluate.require", {"tuned.accuracy": "> 1"})
-    assert done.repro() == ["evaluate", "report"]
+    assert done.repro() == ["validate", "evaluate", "report"]
     refused = done.stage("promote", code=1).stderr
-    assert "is not promoted: tuned.accuracy is" in refused
+    assert "was not promoted: tuned.accuracy is" in refused
     assert done.run("git", "tag").stdout == ""
     done.set("evaluate.require", {"tuned.accuracy": ">= 0"})
     done.repro()
-    assert "a tag is of a commit" in done.stage("promote", code=1).stderr
+    assert "a tag belongs to a commit" in done.stage("promote", code=1).stderr
     done.commit()
     told = json.loads(done.stage("promote", "--stage", "staging", "--json").stdout)
     assert told["version"] == "v0.0.1"
@@ -155,6 +155,49 @@ def test_a_fresh_clone_without_a_remote_finds_its_job(done: Project, tmp_path: P
     assert "upload" not in clone.repro()
     assert clone.jobs() == jobs
     assert clone.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_a_clone_without_model_key_and_engine_scores_again(
+    done: Project, set_up: dict[str, Path], tmp_path: Path
+) -> None:
+    """Only files come along, from DVC's cache: what scoring alone needs may change, and nobody is asked."""
+    clone = Project(done.clone(tmp_path / "clone").path, set_up["without"] / ".venv" / "bin", tmp_path / "home")
+    shutil.rmtree(clone.path / "finetune" / "engine")
+    shutil.copytree(done.path / ".dvc" / "cache", clone.path / ".dvc" / "cache")
+    clone.run("dvc", "checkout")
+    report = clone.path / "reports" / "evaluation.json"
+    before = json.loads(report.read_text(encoding="utf-8"))
+    for change in (
+        {"evaluate.require": {"tuned.accuracy": "> 1"}},
+        {"evaluate.beta": 2.0},
+        {"evaluate.also": {"general": {"file": "data/also/general.jsonl", "task": "classify", "max_tokens": 8}
+                           | {"margin": 0.9}}},
+        {"data.labels": sorted(("delivery", "billing", "technical", "returns", "account", "sales", "privacy", "careers"))},
+    ):  # fmt: skip
+        for key, value in change.items():
+            clone.set(key, value)
+        ran = clone.repro("evaluate", "report")
+        assert set(ran) <= {"prepare", "validate", "evaluate", "report"}
+        assert "evaluate" in ran
+        now = json.loads(report.read_text(encoding="utf-8"))
+        assert now["tuned"]["accuracy"] == before["tuned"]["accuracy"]
+        assert {**now["lift"], "f_beta": 0} == {**before["lift"], "f_beta": 0}
+    assert now["gates_met"] == 0
+    assert not (tmp_path / "home" / "engine.db").exists()
+
+
+def test_a_stage_that_fails_says_how_its_outputs_come_back(done: Project, tmp_path: Path) -> None:
+    """Another home, so another engine without the base: the model cannot be asked."""
+    clone = Project(done.clone(tmp_path / "clone").path, done.binaries, tmp_path / "home")
+    shutil.copytree(done.path / ".dvc" / "cache", clone.path / ".dvc" / "cache")
+    clone.run("dvc", "checkout")
+    before = (clone.path / "predictions" / "base.jsonl").read_bytes()
+    clone.set("evaluate.max_tokens", 7)
+    failed = clone.run("dvc", "repro", "evaluate", code=255).stderr
+    assert not (clone.path / "predictions" / "base.jsonl").exists()
+    command = failed.split("Restore the former outputs of baseline with: ")[1].splitlines()[0]
+    clone.run("bash", "-c", command)
+    assert (clone.path / "predictions" / "base.jsonl").read_bytes() == before
 
 
 def test_an_experiment_in_a_workspace_of_its_own(done: Project) -> None:
@@ -399,7 +442,7 @@ def test_a_job_that_fails_writes_no_record_and_loses_none(done: Project) -> None
     assert "data/prepared/train.jsonl:1" in failed.stderr
     assert done.jobs() == jobs
     assert not (done.path / "models" / "weights").exists()
-    command = failed.stderr.split("The former model comes back with: ")[1].splitlines()[0]
+    command = failed.stderr.split("Restore the former outputs of train with: ")[1].splitlines()[0]
     done.run("bash", "-c", command)
     assert (done.path / "models" / "model.json").read_bytes() == before
     assert (done.path / "models" / "weights" / "adapter_model.safetensors").stat().st_size > 0

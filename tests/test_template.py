@@ -178,6 +178,14 @@ def test_hostile_names_do_no_harm(tmp_path: Path, name: str, monkeypatch: pytest
     assert not list(tmp_path.rglob("owned"))
 
 
+def test_names_of_providers_and_starters_stand_in_one_place(binaries: Path, installed: Path) -> None:
+    """cookiecutter asks before it looks at any folder, so its questions repeat the names."""
+    code = "from finetune.core.profiles import PROFILES; print(*PROFILES)"
+    done = subprocess.run([binaries / "python", "-c", code], cwd=installed, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == QUESTIONS["provider"]
+    assert {path.name for path in (TEMPLATE / "starters").iterdir()} == set(QUESTIONS["starter"])
+
+
 def grams(text: str) -> frozenset[str]:
     folded = " ".join(text.lower().split())
     return frozenset(folded[i : i + 4] for i in range(max(1, len(folded) - 3)))

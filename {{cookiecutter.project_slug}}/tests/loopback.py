@@ -1,4 +1,4 @@
-"""A server of chat completions for tests: it answers what a function says, on a free port."""
+"""A chat completions server for tests, on a free port, whose answers come from a function."""
 
 import json
 import threading
@@ -12,7 +12,7 @@ Answer = tuple[int, dict[str, Any], Mapping[str, str]]
 
 @contextmanager
 def server(answer: Callable[[dict[str, Any]], Answer]) -> Iterator[str]:
-    """The address of a server that gives each request body to `answer`: status, body and headers come back."""
+    """Give the address of a server that replies to each request body with the status, body and headers of `answer`."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -20,7 +20,7 @@ def server(answer: Callable[[dict[str, Any]], Answer]) -> Iterator[str]:
         def do_POST(self) -> None:
             status, body, headers = answer(json.loads(self.rfile.read(int(self.headers["content-length"]))))
             content = json.dumps(body).encode()
-            with suppress(ConnectionError):  # who asked may be gone
+            with suppress(ConnectionError):  # the client may have closed the connection
                 self.send_response(status)
                 for name, value in {"content-type": "application/json", **headers}.items():
                     self.send_header(name, value)
@@ -45,11 +45,12 @@ def server(answer: Callable[[dict[str, Any]], Answer]) -> Iterator[str]:
 
 
 def completion(text: str, **more: Any) -> dict[str, Any]:
-    """A chat completion with one choice."""
+    """Return a chat completion with one choice."""
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop", **more}
     usage = {"prompt_tokens": 10, "completion_tokens": 2, "total_tokens": 12}
     return {"id": "c", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage}
 
 
 def refusal(code: str, message: str = "no") -> dict[str, Any]:
+    """Return the body of an error with this code."""
     return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}

@@ -1,7 +1,10 @@
-"""Asking many times: no row lost, the order kept, the provider's limits heeded, nothing asked twice."""
+"""Many requests at once: no row is lost, the order is kept, rate limits are kept, and nothing is requested twice."""
 
+import json
+import sqlite3
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,8 @@ from loopback import completion, refusal, server
 
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Evaluate, Provider
-from finetune.provider.answer_cache import Answer
+from finetune.provider.answer_cache import cache_key, open_answer_cache
+from finetune.provider.answer_parser import Answer
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import connect
 
@@ -46,18 +50,18 @@ def test_no_row_is_lost_and_the_order_is_kept_under_a_limit() -> None:
             state["level"] -= 1
             left = int(state["level"])
         time.sleep(0.02)
-        told = {"x-ratelimit-limit-requests": "6000", "x-ratelimit-remaining-requests": str(left)}
-        return 200, completion(f"answer {said(body)}"), told
+        headers = {"x-ratelimit-limit-requests": "6000", "x-ratelimit-remaining-requests": str(left)}
+        return 200, completion(f"answer {said(body)}"), headers
 
     with server(limited) as address:
         start = time.monotonic()
         answers = ask(address, 200, concurrency=64)
     assert [answer.text for answer in answers] == [f"answer {number}" for number in range(200)]
-    assert state["refused"] < 100  # the pace was learnt: without it, each waiting request knocks again and again
+    assert state["refused"] < 100  # without the limits of the headers, each waiting request is sent again and again
     assert time.monotonic() - start > 1.5  # 100 a second
 
 
-def test_fewer_are_sent_at_once_where_nobody_says_what_is_allowed() -> None:
+def test_a_429_lowers_the_concurrency_where_no_header_names_a_limit() -> None:
     lock, state = threading.Lock(), {"now": 0, "refused": 0}
 
     def crowded(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
@@ -76,7 +80,7 @@ def test_fewer_are_sent_at_once_where_nobody_says_what_is_allowed() -> None:
     assert state["refused"] < 300
 
 
-def test_a_row_that_is_refused_for_good_is_told_and_asked_again_next_time() -> None:
+def test_a_refused_row_gets_an_error_and_is_requested_again_in_the_next_run() -> None:
     asked: list[str] = []
 
     def picky(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
@@ -91,10 +95,10 @@ def test_a_row_that_is_refused_for_good_is_told_and_asked_again_next_time() -> N
         assert answers[3].error == "400 content_filter: We do not answer this."
         assert {answer.seconds for answer in answers if not answer.error} == {0.12}
         ask(address, 30)
-    assert len(asked) == 31  # the others are kept
+    assert len(asked) == 31  # the other answers come from the cache
 
 
-def test_all_refused_is_an_error_soon_and_not_a_metric() -> None:
+def test_a_run_stops_early_where_every_request_is_refused() -> None:
     asked: list[str] = []
 
     def never(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
@@ -106,14 +110,14 @@ def test_all_refused_is_an_error_soon_and_not_a_metric() -> None:
     assert len(asked) < 100
 
 
-def test_stumbles_are_tried_again_and_what_no_row_can_pass_ends_the_run() -> None:
+def test_server_errors_are_retried_and_a_spent_quota_ends_the_run() -> None:
     times: dict[str, int] = {}
 
-    def stumbling(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
+    def failing_once(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
         times[said(body)] = times.get(said(body), 0) + 1
         return (503, refusal("server_error"), {}) if times[said(body)] == 1 else (200, completion("yes"), {})
 
-    with server(stumbling) as address:
+    with server(failing_once) as address:
         assert {answer.text for answer in ask(address, 20)} == {"yes"}
     assert set(times.values()) == {2}
     with (
@@ -123,7 +127,7 @@ def test_stumbles_are_tried_again_and_what_no_row_can_pass_ends_the_run() -> Non
         ask(address, 20)
 
 
-def test_a_run_that_was_stopped_goes_on_where_it_was() -> None:
+def test_a_stopped_run_continues_where_it_was() -> None:
     asked: list[str] = []
     most = [40]
 
@@ -138,15 +142,45 @@ def test_a_run_that_was_stopped_goes_on_where_it_was() -> None:
             ask(address, 100, concurrency=4)
         most[0] = 1000
         assert len(ask(address, 100, concurrency=4)) == 100
-    assert 100 <= len(asked) <= 104  # those under way when it was stopped may have been asked again
+    assert 100 <= len(asked) <= 104  # requests in flight at the stop may have been sent again
 
 
-def test_log_probabilities_may_be_no_numbers() -> None:
+def test_log_probabilities_that_are_no_numbers_become_none() -> None:
     top = [{"token": "yes", "logprob": float("nan"), "bytes": None}]
-    told = {"content": [{"token": "yes", "logprob": None, "bytes": None, "top_logprobs": top}]}
+    logprobs = {"content": [{"token": "yes", "logprob": None, "bytes": None, "top_logprobs": top}]}
 
-    with server(lambda body: (200, completion("yes", logprobs=told), {})) as address:
-        answers = [*ask(address, 1, top_logprobs=5), *ask(address, 1, top_logprobs=5)]  # the second is the kept one
+    with server(lambda body: (200, completion("yes", logprobs=logprobs), {})) as address:
+        answers = [*ask(address, 1, top_logprobs=5), *ask(address, 1, top_logprobs=5)]  # the second is from the cache
     for answer in answers:
         assert answer.text == "yes"
         assert answer.logprobs == [[("yes", None)] * 2]
+
+
+def test_answers_that_earlier_versions_kept_are_found(tmp_path: Path) -> None:
+    """The key and the table are those of the first version: another derivation would pay for each answer again."""
+    request = {
+        "model": "m",
+        "temperature": 0.0,
+        "seed": 1,
+        "max_tokens": 5,
+        "messages": [{"role": "user", "content": "Grüße"}],
+    }
+    key = "eb1b68e0e0e55e4dfd491ec32be69e28170e65b7b4d6cd14f776c2220d90727f"
+    assert cache_key("compatible http://127.0.0.1:1/v1", request) == key
+    kept = {
+        "text": "kept",
+        "prompt_tokens": 7,
+        "completion_tokens": 1,
+        "seconds": 0.5,
+        "logprobs": [[["kept", -0.1], ["other", None]]],
+        "error": "",
+    }
+    with closing(sqlite3.connect(tmp_path / "answers.db", isolation_level=None)) as db:
+        db.execute("CREATE TABLE completions (key TEXT PRIMARY KEY, answer TEXT)")
+        db.execute("INSERT INTO completions VALUES (?, ?)", (key, json.dumps(kept)))
+    with open_answer_cache() as cache:
+        answer = cache.get(key)
+        assert answer == Answer("kept", 7, 1, 0.5, [[("kept", -0.1), ("other", None)]])
+        cache.put("another", answer)
+    with closing(sqlite3.connect(tmp_path / "answers.db")) as db:
+        assert db.execute("SELECT answer FROM completions WHERE key = 'another'").fetchone() == (json.dumps(kept),)

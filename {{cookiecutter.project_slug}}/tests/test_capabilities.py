@@ -1,4 +1,4 @@
-"""What a provider does not do is said before anything is sent, and so is what comes too late."""
+"""Unsupported parameters and shut-down providers or bases are refused before anything is sent."""
 
 import datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params, load_params
 from finetune.core.profiles import PROFILES
-from finetune.provider.capabilities import refuse_too_late, refuse_unfit, warning_of_shutdown
+from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsupported, shutdown_warning
 from finetune.stages import upload
 from finetune.stages.train import asked, request_of
 
@@ -39,7 +39,7 @@ def params(tmp_path: Path, provider: str, base: str = HOSTED, **train: Any) -> P
 
 
 @pytest.mark.parametrize(
-    ("provider", "train", "told"),
+    ("provider", "train", "message"),
     [
         ("azure", {"suffix": "a.b"}, "train.suffix 'a.b'"),
         ("azure", {"suffix": "x" * 19}, "train.suffix"),
@@ -53,13 +53,13 @@ def params(tmp_path: Path, provider: str, base: str = HOSTED, **train: Any) -> P
         ("azure", {"choose": "best_metric"}, "train.choose"),
     ],
 )
-def test_what_a_provider_does_not_take_is_refused_before_the_upload(
-    tmp_path: Path, provider: str, train: dict[str, Any], told: str
+def test_an_unsupported_parameter_is_refused_before_the_upload(
+    tmp_path: Path, provider: str, train: dict[str, Any], message: str
 ) -> None:
     """There is no server, no key and no file: the refusal comes first."""
     with pytest.raises(FinetuneError) as caught:
         upload.run(params(tmp_path, provider, **train))
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "Nothing was sent" in str(caught.value)
 
 
@@ -72,37 +72,37 @@ def test_what_a_provider_does_not_take_is_refused_before_the_upload(
         ("compatible", {"hyperparameters": {"anything": 1}}),
     ],
 )
-def test_what_it_takes_is_let_through(tmp_path: Path, provider: str, train: dict[str, Any]) -> None:
-    refuse_unfit(params(tmp_path, provider, **train))
+def test_a_supported_parameter_is_accepted(tmp_path: Path, provider: str, train: dict[str, Any]) -> None:
+    refuse_unsupported(params(tmp_path, provider, **train))
 
 
-def test_a_closed_door_and_a_dead_base_are_said_by_their_dates(tmp_path: Path) -> None:
+def test_a_closed_provider_and_a_retired_base_are_refused_with_the_date(tmp_path: Path) -> None:
     hosted = params(tmp_path, "openai")
-    refuse_too_late(hosted, datetime.date(2027, 1, 5))
+    refuse_after_shutdown(hosted, datetime.date(2027, 1, 5))
     with pytest.raises(FinetuneError, match="no new fine-tuning jobs since 2027-01-06"):
-        refuse_too_late(hosted, datetime.date(2027, 1, 6))
+        refuse_after_shutdown(hosted, datetime.date(2027, 1, 6))
     with pytest.raises(FinetuneError, match="was shut down on 2026-10-23"):
-        refuse_too_late(params(tmp_path, "openai", "gpt-3.5-turbo-0125"), datetime.date(2026, 11, 21))
-    refuse_too_late(params(tmp_path, "local", "SmolLM2-135M-Instruct"), datetime.date(2030, 1, 1))
+        refuse_after_shutdown(params(tmp_path, "openai", "gpt-3.5-turbo-0125"), datetime.date(2026, 11, 21))
+    refuse_after_shutdown(params(tmp_path, "local", "SmolLM2-135M-Instruct"), datetime.date(2030, 1, 1))
 
 
-def test_a_base_that_will_go_dark_is_warned_of_in_time(tmp_path: Path) -> None:
+def test_a_coming_shutdown_gives_a_warning(tmp_path: Path) -> None:
     hosted = params(tmp_path, "openai")  # provider.warn_days is 90 unless set
-    assert warning_of_shutdown(hosted, datetime.date(2026, 10, 15)) is None
-    warning = warning_of_shutdown(hosted, datetime.date(2026, 11, 21))
+    assert shutdown_warning(hosted, datetime.date(2026, 10, 15)) is None
+    warning = shutdown_warning(hosted, datetime.date(2026, 11, 21))
     assert warning is not None
     assert "2027-01-14, in 54 days" in warning
 
 
 def request(tmp_path: Path, provider: str, **train: Any) -> dict[str, Any]:
-    """What the create call would be sent with."""
+    """Return the arguments of the create call."""
     asked_for = params(tmp_path, provider, **train)
     connection: Any = SimpleNamespace(profile=PROFILES[provider])
     files = {"train": {"id": "file-1"}}
     return request_of(asked_for, connection, asked(asked_for, HOSTED), files, "f" * 64)
 
 
-def test_the_create_call_has_what_the_provider_takes_and_nothing_that_is_not_set(tmp_path: Path) -> None:
+def test_the_create_call_has_what_the_provider_takes_and_no_unset_parameter(tmp_path: Path) -> None:
     wandb = [{"type": "wandb", "wandb": {"project": "p"}}]
     sent = request(tmp_path, "openai", integrations=wandb, n_epochs=2)
     assert sent["integrations"] == wandb

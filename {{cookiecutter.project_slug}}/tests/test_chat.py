@@ -22,7 +22,7 @@ from finetune.commands.chat import show_answers
 from finetune.core.disk import write_json, write_jsonl
 from finetune.core.paths import MODEL, PREPARED, PREPARED_REPORT
 from finetune.data.prompts import fingerprint_of
-from finetune.provider.answer_cache import Answer
+from finetune.provider.answer_parser import Answer
 
 ROOT = Path(__file__).parents[1]
 

@@ -4,12 +4,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from finetune.cli import app
+from finetune.cli import PANELS, app
+from finetune.commands.check import Method as CheckMethod
+from finetune.core.params import Method
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,8 +34,22 @@ def test_every_command_and_option_has_a_sentence_of_help() -> None:
 
     walk(get_command(app), "finetune")
     help_text = CliRunner().invoke(app, ["--help"]).output
-    for stage in ("prepare", "validate", "upload", "train", "baseline", "evaluate", "report"):
+    for stage in ("prepare", "validate", "upload", "train", "baseline", "tuned", "evaluate", "report"):
         assert stage in help_text
+
+
+def test_commands_stand_in_named_panels_with_one_short_line() -> None:
+    top = get_command(app)
+    for name, command in getattr(top, "commands", {}).items():
+        first = str(command.help).split("\n\n")[0]
+        assert len(first) <= 80, f"{name}: {first}"
+        assert command.rich_help_panel in {*PANELS, "At the provider"}, name
+    words = CliRunner().invoke(app, ["--help"]).output
+    assert all(panel in words for panel in PANELS)
+
+
+def test_check_offers_the_methods_that_can_be_trained() -> None:
+    assert [method.value for method in CheckMethod] == list(get_args(Method))
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -54,7 +71,7 @@ def test_a_mistake_is_a_sentence_and_exit_1(tmp_path: Path) -> None:
     assert run("nonsense").returncode == 2
 
 
-@pytest.mark.parametrize("stage", ["validate", "upload", "train", "evaluate", "report"])
+@pytest.mark.parametrize("stage", ["validate", "upload", "train", "baseline", "tuned", "evaluate", "report"])
 def test_a_stage_names_the_one_before_it(tmp_path: Path, stage: str) -> None:
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     done = run(stage, cwd=tmp_path, OPENAI_API_KEY="none", NEBIUS_API_KEY="none", FINETUNE_HOME=str(tmp_path / "home"))

@@ -1,4 +1,4 @@
-"""Deploying at Azure and Nebius, on a loopback server of their shapes."""
+"""Deployments at Azure and Nebius, on a loopback server that imitates both."""
 
 import json
 import threading
@@ -17,19 +17,20 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
 from finetune.core.paths import MODEL
 from finetune.project import deployment
-from finetune.provider import deployments as provider_deploy
+from finetune.provider import deployments
 
 TOKEN = "arm-token-of-the-test"
 TUNED = "gpt-4.1-mini-2025-04-14.ft-abc"
 
 
 class Cloud(ThreadingHTTPServer):
-    """Both control planes: a deployment needs three looks until it is there."""
+    """Both control planes: a deployment is ready at the third look, and the server fails once in between."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.deployed: dict[str, Any] = {}
         self.looks = 0
+        self.failures = 1
         self.ends_as: str | None = None
         self.calls: list[str] = []
 
@@ -42,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.calls.append(f"{self.command} {self.path}")
         azure = self.path.startswith("/subscriptions/")
         if self.headers["authorization"] != f"Bearer {TOKEN if azure else 'nebius-key'}":
-            self.reply(403, {"error": {"message": f"no right for {self.headers['authorization']}"}})
+            self.reply(403, {"error": {"message": f"no permission for {self.headers['authorization']}"}})
             return
         name = self.path.split("?")[0].rsplit("/", 1)[1]
         if self.command in ("PUT", "POST"):
@@ -52,6 +53,9 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(200 if self.server.deployed.pop(name, None) else 404, {})
         elif name not in self.server.deployed:
             self.reply(404, {"detail": "no such deployment"})
+        elif self.server.looks == 1 and self.server.failures:
+            self.server.failures -= 1
+            self.reply(503, {"error": {"message": "overloaded"}})
         else:
             self.server.looks += 1
             word = "waiting" if self.server.looks < 3 else self.server.ends_as or ("Succeeded" if azure else "active")
@@ -77,7 +81,7 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     monkeypatch.setenv("AZURE_ARM_TOKEN", TOKEN)
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", "azure-key")
     monkeypatch.setenv("NEBIUS_API_KEY", "nebius-key")
-    monkeypatch.setattr(provider_deploy, "PAUSE", 0.01)
+    monkeypatch.setattr(deployments, "POLL_SECONDS", (0.01, 0.01))
     write_json(MODEL, {"model": TUNED, "job": "ftjob-1"})
     server = Cloud()
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
@@ -103,7 +107,7 @@ def write_params(cloud: Cloud, provider: str, **where: str) -> None:
 AZURE = {"subscription": "s", "resource_group": "g", "account": "a"}
 
 
-def test_azure_deploys_by_its_resource_manager_and_names_its_price(cloud: Cloud) -> None:
+def test_azure_deploys_through_its_resource_manager_after_the_price_is_confirmed(cloud: Cloud) -> None:
     write_params(cloud, "azure", **AZURE)
     params = load_params()
     with pytest.raises(FinetuneError, match=r"\$1\.70 an hour"):
@@ -127,10 +131,17 @@ def test_azure_deploys_by_its_resource_manager_and_names_its_price(cloud: Cloud)
         deployment.answering_name(params, TUNED)
 
 
-def test_nebius_deploys_the_jobs_checkpoint(cloud: Cloud) -> None:
+def test_nebius_deploys_the_jobs_checkpoint(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
     write_params(cloud, "nebius", name="triage")
-    assert deployment.run(load_params())["name"] == "triage"
+    assert deployment.deploy(load_params())["name"] == "triage"
     assert cloud.calls[0] == "POST /v0/models"
+    assert cloud.failures == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "deploy: requested",
+        "deploy: waiting",
+        "The provider does not answer (TemporaryError). Deployment triage (waiting): still waiting.",
+        "deploy: active",
+    ]
     assert cloud.deployed["triage"] == {
         "name": "triage",
         "base_model": "gpt-4.1-mini-2025-04-14",
@@ -138,26 +149,26 @@ def test_nebius_deploys_the_jobs_checkpoint(cloud: Cloud) -> None:
     }
 
 
-def test_what_fails_is_said_without_the_token(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_do_not_show_the_token(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     write_params(cloud, "azure")
     with pytest.raises(FinetuneError, match=r"provider\.deploy .* lacks subscription, resource_group, account"):
-        deployment.run(load_params())
+        deployment.deploy(load_params())
     write_params(cloud, "azure", **AZURE)
     cloud.ends_as = "Failed"
     with pytest.raises(FinetuneError, match="ended as 'Failed'"):
-        deployment.run(load_params())
+        deployment.deploy(load_params())
     monkeypatch.setenv("AZURE_ARM_TOKEN", "not-the-right-one")
     with pytest.raises(FinetuneError) as caught:
-        deployment.run(load_params())
+        deployment.deploy(load_params())
     assert "403" in str(caught.value)
     assert "not-the-right-one" not in str(caught.value)
     monkeypatch.delenv("AZURE_ARM_TOKEN")
     monkeypatch.setenv("PATH", "")
     with pytest.raises(FinetuneError, match="az login"):
-        deployment.run(load_params())
+        deployment.deploy(load_params())
 
 
-def test_where_nothing_is_deployed_the_model_has_its_own_name(cloud: Cloud) -> None:
+def test_a_provider_without_deployments_uses_the_models_own_name(cloud: Cloud) -> None:
     write_params(cloud, "openai")
     assert deployment.answering_name(load_params(), TUNED) == TUNED
     done = CliRunner().invoke(app, ["deploy", "--yes"])

@@ -1,11 +1,11 @@
-"""A job without a model: the provider's words, the lines that they name, and whether another try may help."""
+"""Messages for jobs without a model: the provider's message, the lines that it names, and whether to try again."""
 
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from finetune.provider.job_failures import failure, lines_of, may_pass
+from finetune.provider.job_failures import is_temporary, job_error, line_numbers
 
 
 def job(code: str | None, message: str, param: str | None = None, status: str = "failed") -> Any:
@@ -22,19 +22,19 @@ def job(code: str | None, message: str, param: str | None = None, status: str = 
         ("Training file has 3 example(s), but must have at least 10 examples", []),
     ],
 )
-def test_the_lines_that_a_message_names(message: str, lines: list[int]) -> None:
-    assert lines_of(message) == lines
+def test_line_numbers_are_read_from_the_message(message: str, lines: list[int]) -> None:
+    assert line_numbers(message) == lines
 
 
-def test_lines_are_told_with_their_file() -> None:
-    told = str(failure(job("invalid_training_file", "Flagged lines: 4, 13", "validation_file")))
-    assert "data/prepared/valid.jsonl:4, data/prepared/valid.jsonl:13" in told
-    assert "ftjob-1" in told
-    assert "--again" in told
+def test_lines_are_shown_with_their_file() -> None:
+    error = str(job_error(job("invalid_training_file", "Flagged lines: 4, 13", "validation_file")))
+    assert "data/prepared/valid.jsonl:4, data/prepared/valid.jsonl:13" in error
+    assert "ftjob-1" in error
+    assert "--again" in error
 
 
 @pytest.mark.parametrize(
-    ("code", "message", "passes"),
+    ("code", "message", "temporary"),
     [
         ("server_error", "The job failed due to an internal error.", True),
         ("server_error", "Error while running moderation eval refusals_v3 for snapshot ft:x", False),
@@ -42,5 +42,5 @@ def test_lines_are_told_with_their_file() -> None:
         (None, "no code", False),
     ],
 )
-def test_only_the_servers_own_trouble_is_tried_again_unasked(code: str | None, message: str, passes: bool) -> None:
-    assert may_pass(job(code, message)) is passes
+def test_only_a_server_error_is_temporary(code: str | None, message: str, temporary: bool) -> None:
+    assert is_temporary(job(code, message)) is temporary

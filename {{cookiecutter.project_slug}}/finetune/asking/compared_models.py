@@ -25,7 +25,8 @@ def compared_models(params: Params, names: Sequence[str], record: ModelRecord) -
                     "evaluate.compare: 'checkpoints' is the job's checkpoints and also a revision of this repository.",
                     "Name the revision in full, such as tags/checkpoints or heads/checkpoints, or rename it.",
                 )
-            steps = {f"checkpoints.{one['step']}": one["model"] for one in record["checkpoints"]}
+            # The provider may report a step as 11.0.
+            steps = {f"checkpoints.{one['step']:g}": one["model"] for one in record["checkpoints"]}
             found |= {key: model for key, model in steps.items() if model != record["model"]}
             continue
         other = record_at(name)

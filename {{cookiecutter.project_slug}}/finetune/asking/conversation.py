@@ -1,7 +1,5 @@
 """chat: the same conversation with several models at once, each with its own answers as its history."""
 
-import json
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
@@ -18,9 +16,12 @@ from finetune.core.params import Params
 from finetune.core.paths import PREPARED, PREPARED_REPORT
 from finetune.data.examples import turn_texts
 from finetune.data.prompts import PLACEHOLDER, fill
-from finetune.provider.answer_cache import Answer, answer_of
-from finetune.provider.completions import request_of
-from finetune.provider.connect import Connection, mendable_errors
+from finetune.provider.answer_parser import Answer
+from finetune.provider.completion_request import CompletionRequest, completion_request
+from finetune.provider.connect import Connection
+from finetune.provider.error_messages import explained_errors
+from finetune.provider.rate_limits import RateLimiter
+from finetune.provider.retries import request_answer
 from finetune.scoring.predictions import class_of_code
 
 Turns = list[dict[str, Any]]
@@ -82,11 +83,16 @@ def say(
 
     def answer(name: str, model: str) -> Answer:
         told = asked + frame.separator if frame else [*before, *conversation.turns.get(name, []), turn]
-        return ask(connection, request_of(connection, model, told, settings, params.train.seed, stop))
+        request = completion_request(connection, model, told, settings, params.train.seed, stop)
+        return ask(connection, request, limiter)
 
+    limiter = RateLimiter(len(conversation.models))
     answers = {name: started(answer, name, model) for name, model in conversation.models.items()}
-    while wait(answers.values(), timeout=0.2).not_done:  # with a timeout, Ctrl-C works on every system
-        pass
+    try:
+        while wait(answers.values(), timeout=0.2).not_done:  # with a timeout, Ctrl-C works on every system
+            pass
+    finally:
+        limiter.stop()  # after Ctrl-C, no request is sent again
     found = {name: future.result() for name, future in answers.items()}
     for name, one in found.items():
         if not one.error:
@@ -110,15 +116,11 @@ def started(work: Callable[[str, str], Answer], name: str, model: str) -> "Futur
     return future
 
 
-def ask(connection: Connection, request: dict[str, Any]) -> Answer:
-    """Ask for one answer; an error of the provider becomes an answer with an `error`."""
-    client = connection.client
-    api = client.completions if "prompt" in request else client.chat.completions
-    began = time.monotonic()
+def ask(connection: Connection, request: CompletionRequest, limiter: RateLimiter) -> Answer:
+    """Return the answer to one request; an error of the provider becomes an answer with an `error`."""
     try:
-        with mendable_errors(client, connection.profile):
-            answer = api.with_raw_response.create(**request)
-            return answer_of(json.loads(answer.content), time.monotonic() - began)
+        with explained_errors(connection.client, connection.profile):
+            return request_answer(connection.client, request, limiter)
     except FinetuneError as error:
         return Answer("", error=str(error))
 

@@ -17,7 +17,7 @@ from finetune.data.completion_format import from_completion
 from finetune.data.prompts import cell_text
 from finetune.data.raw_file import Row
 from finetune.data.readers import read_rows
-from finetune.provider.answer_cache import Answer
+from finetune.provider.answer_parser import Answer
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import connect
 from finetune.scoring.classify import label_of

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from finetune.asking.conversation import Conversation
-    from finetune.provider.answer_cache import Answer
+    from finetune.provider.answer_parser import Answer
 
 NARROW = 40  # letters of a terminal's width for each model, under which the answers stand one below another
 HELP = """/system TEXT  ask with another system prompt; without TEXT it is shown
@@ -25,13 +25,15 @@ HELP = """/system TEXT  ask with another system prompt; without TEXT it is shown
 
 def chat(
     model: Annotated[
-        list[str] | None, typer.Option(help="tuned, base, or a model's ID; repeatable. Left out: base and tuned.")
+        list[str] | None, typer.Option(help="tuned, base, or a model's ID; repeatable. Default: base and tuned.")
     ] = None,
     max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="The longest answer; left out, evaluate.max_tokens.")
+        int | None, typer.Option(min=1, help="The maximum length of an answer in tokens. Default: evaluate.max_tokens.")
     ] = None,
 ) -> None:
-    """Talk to base and tuned model side by side, under the project's system prompt; /help says what else it takes.
+    """Chat with base and tuned model side by side.
+
+    The project's system prompt is used. /help lists the commands of the chat.
 
     Examples: finetune chat --max-tokens 200 · finetune chat --model tuned · echo hello | finetune chat
     """

@@ -117,7 +117,7 @@ def follow_job(job: JobId) -> None:
     """
     from finetune.core.params import load_params
     from finetune.provider.connect import connect
-    from finetune.provider.remote_jobs import follow
+    from finetune.provider.follow_job import follow
     from finetune.terminal.progress import progress_bar, say
 
     with connect(load_params().provider) as connection, progress_bar("train") as progress:

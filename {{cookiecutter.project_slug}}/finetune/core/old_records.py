@@ -32,7 +32,7 @@ def model_key(name: str) -> str:
     """Return a model's name in today's tables: `checkpoint_76` is `checkpoints.76`, and `v1` is `compared.v1`."""
     if name in OWN_MODELS or name.startswith(tuple(f"{group}." for group in GROUPS)):
         return name
-    step = re.fullmatch(r"checkpoint_(\d+)", name)
+    step = re.fullmatch(r"checkpoint_(\d+)(\.0)?", name)
     return f"checkpoints.{step[1]}" if step else f"compared.{name}"
 
 

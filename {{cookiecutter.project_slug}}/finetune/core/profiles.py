@@ -1,4 +1,4 @@
-"""What differs between servers of the same API, as data."""
+"""Provider profiles: the differences between servers of the same API, as data."""
 
 import datetime
 from dataclasses import dataclass
@@ -6,27 +6,27 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Profile:
-    """One kind of server: where it is, what it takes, and what it does otherwise than OpenAI."""
+    """One kind of server: its address, what it accepts, and where it differs from OpenAI."""
 
     name: str
-    base_url: str | None  # None: the user gives it
-    key_name: str  # the environment variable with its key
-    max_tokens_name: str = "max_tokens"
+    base_url: str | None  # None: the user sets provider.base_url
+    key_name: str  # the environment variable that holds the API key
+    max_tokens_name: str = "max_tokens"  # the name of that parameter in chat requests
     methods: tuple[str, ...] = ("supervised", "dpo")
-    byte_order_mark: bool = False  # files must begin with one
-    completions: bool = True  # trains on prompts and completions too, not on chat alone
-    metadata: bool = True  # keeps metadata with a job and finds it by them; else the suffix bears the mark
-    suffix: str = r".{1,64}"
-    multiplier: bool = True  # False: a learning rate of its own in place of learning_rate_multiplier
-    hyperparameters: tuple[str, ...] | None = ()  # that train.hyperparameters may name; None: any
-    training_types: tuple[str, ...] = ()
-    integrations: bool = False
-    file_bytes: int = 512 * 1024 * 1024  # the largest file that goes in one piece
-    uploads: bool = False  # takes larger files in parts, by /uploads
-    batches: bool = False  # has the Batch API, and keeps the metadata by which a batch is found again
-    batch_url: str = "/v1/chat/completions"  # what its requests are for
-    closes: datetime.date | None = None  # the day from which nobody may create a job
-    deploys: str | None = None  # what it costs to have a tuned model answer, where that wants a deployment
+    byte_order_mark: bool = False  # files must start with one
+    completions: bool = True  # trains on prompts and completions too, not only on chat
+    metadata: bool = True  # keeps metadata with a job and filters by it; else the suffix holds the fingerprint
+    suffix: str = r".{1,64}"  # the pattern of train.suffix
+    multiplier: bool = True  # False: takes learning_rate instead of learning_rate_multiplier
+    hyperparameters: tuple[str, ...] | None = ()  # names that train.hyperparameters may hold; None: any
+    training_types: tuple[str, ...] = ()  # values of train.training_type
+    integrations: bool = False  # takes train.integrations
+    file_bytes: int = 512 * 1024 * 1024  # the largest file of one request
+    uploads: bool = False  # takes larger files in parts, through /uploads
+    batches: bool = False  # has the Batch API, and keeps the metadata that identify a batch
+    batch_url: str = "/v1/chat/completions"  # the url of each request in a batch
+    closes: datetime.date | None = None  # the first day on which no job can be created
+    deploys: str | None = None  # the cost of a deployment, where a tuned model answers only after one
     poll_seconds: tuple[float, float] = (5, 60)  # first and longest pause between two looks at a job
 
 
@@ -51,7 +51,7 @@ PROFILES = {
             integrations=True,
             uploads=True,
             batches=True,
-            closes=datetime.date(2027, 1, 6),  # announced 2026-05-07; models are shut down by models.toml
+            closes=datetime.date(2027, 1, 6),  # announced 2026-05-07; for shutdown dates of models see models.toml
         ),
         Profile(
             "azure",
@@ -63,7 +63,7 @@ PROFILES = {
             training_types=("Standard", "GlobalStandard", "developerTier"),
             batches=True,
             batch_url="/chat/completions",
-            deploys="about $1.70 an hour, used or not, besides its tokens (developer deployments: none, for 24 hours)",
+            deploys="about $1.70 an hour, used or not, plus tokens (developer deployments: tokens only, for 24 hours)",
         ),
         Profile(
             "nebius",
@@ -84,7 +84,7 @@ PROFILES = {
                 "weight_decay",
                 "max_grad_norm",
             ),
-            deploys="its tokens alone, on the bases that Nebius serves so",
+            deploys="only its tokens, for bases that Nebius serves per token",
         ),
         Profile("compatible", None, "FINETUNE_API_KEY", hyperparameters=None),
     )

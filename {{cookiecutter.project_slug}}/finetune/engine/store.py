@@ -1,64 +1,36 @@
-"""What the engine remembers: one folder per user, with SQLite for the records and plain files for the bytes."""
+"""The engine's state in one folder per user: records in an SQLite database, and content in plain files."""
 
 import json
 import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS files (
-    n INTEGER PRIMARY KEY, id TEXT UNIQUE, created_at INTEGER, filename TEXT, purpose TEXT, bytes INTEGER);
-CREATE TABLE IF NOT EXISTS jobs (
-    n INTEGER PRIMARY KEY, id TEXT UNIQUE, created_at INTEGER, finished_at INTEGER, status TEXT, model TEXT,
-    suffix TEXT, seed INTEGER, training_file TEXT, validation_file TEXT, asked TEXT, resolved TEXT, metadata TEXT,
-    threads INTEGER, dtype TEXT, starts INTEGER DEFAULT 0, fine_tuned_model TEXT, trained_tokens INTEGER,
-    result_file TEXT, error TEXT);
-CREATE TABLE IF NOT EXISTS parents (job TEXT PRIMARY KEY, base TEXT);
-CREATE TABLE IF NOT EXISTS events (
-    n INTEGER PRIMARY KEY, id TEXT UNIQUE, job TEXT, created_at INTEGER, level TEXT, type TEXT, message TEXT,
-    data TEXT, step INTEGER);
-CREATE TABLE IF NOT EXISTS steps (job TEXT, step INTEGER, data TEXT, PRIMARY KEY (job, step));
-CREATE TABLE IF NOT EXISTS checkpoints (
-    n INTEGER PRIMARY KEY, id TEXT UNIQUE, job TEXT, created_at INTEGER, step INTEGER, model TEXT, metrics TEXT,
-    files TEXT, UNIQUE (job, step));
-CREATE TABLE IF NOT EXISTS models (
-    n INTEGER PRIMARY KEY, id TEXT UNIQUE, created_at INTEGER, job TEXT, base TEXT, dtype TEXT, folder TEXT);
-CREATE TABLE IF NOT EXISTS uploads (
-    n INTEGER PRIMARY KEY, id TEXT UNIQUE, created_at INTEGER, filename TEXT, purpose TEXT, bytes INTEGER, status TEXT);
-CREATE TABLE IF NOT EXISTS parts (n INTEGER PRIMARY KEY, id TEXT UNIQUE, upload TEXT, created_at INTEGER);
-CREATE TABLE IF NOT EXISTS batches (
-    n INTEGER PRIMARY KEY, id TEXT UNIQUE, created_at INTEGER, status TEXT, input_file TEXT, metadata TEXT, model TEXT,
-    total INTEGER DEFAULT 0, completed INTEGER DEFAULT 0, failed INTEGER DEFAULT 0, usage TEXT, errors TEXT,
-    output_file TEXT, error_file TEXT, in_progress_at INTEGER, finalizing_at INTEGER, completed_at INTEGER,
-    failed_at INTEGER, cancelling_at INTEGER, cancelled_at INTEGER);
-CREATE TABLE IF NOT EXISTS notes (key TEXT PRIMARY KEY, value REAL);
-"""
-# A job's `model` is what was asked for; its `base` is another where it goes on from a fine-tuned model.
-JOBS = "SELECT jobs.*, COALESCE(parents.base, model) AS base FROM jobs LEFT JOIN parents ON parents.job = jobs.id"
-UNFINISHED = ("validating_files", "queued", "running")  # what wants work: neither ended nor paused
+from finetune.engine.tables import JOBS, SCHEMA, FileRow, JobRow, Row
 
-Row = dict[str, Any]
+__all__ = ["UNFINISHED", "Row", "Store", "default_home", "new_id"]
+
+UNFINISHED = ("validating_files", "queued", "running")  # statuses of jobs that need a worker
 
 
 def default_home() -> Path:
-    """The folder of `FINETUNE_HOME`, else the platform's data directory for this user."""
+    """Return the folder of `FINETUNE_HOME`, or the platform's data directory for this user."""
     return Path(os.environ.get("FINETUNE_HOME") or platformdirs.user_data_dir("finetune")).expanduser().resolve()
 
 
 def new_id(prefix: str) -> str:
-    """An identifier in OpenAI's manner: `file-…`, `ftjob-…`."""
+    """Return a new identifier in OpenAI's form: `file-…`, `ftjob-…`."""
     return prefix + secrets.token_hex(12)
 
 
 class Store:
-    """The records and files below one folder, readable by its owner alone; safe from several processes at once."""
+    """The records and files below one folder, which only its owner can read. Several processes may use it at once."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -76,7 +48,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """A connection whose statements are kept together or not at all."""
+        """Open a connection whose statements are committed together, or not at all."""
         db = sqlite3.connect(self.database, timeout=30, isolation_level=None)
         db.row_factory = sqlite3.Row
         try:
@@ -87,10 +59,10 @@ class Store:
             if db.in_transaction:
                 db.execute("COMMIT")
         finally:
-            db.close()  # an open transaction is rolled back
+            db.close()  # rolls an open transaction back
 
-    def rows(self, query: str, *values: object) -> list[Row]:
-        """The rows of a query, oldest statement of the database first, as dictionaries."""
+    def rows(self, query: str, *values: object) -> list[Any]:
+        """Return the rows of a query as dictionaries. Annotate the result with a row type of `tables.py`."""
         db = sqlite3.connect(self.database, timeout=30)
         db.row_factory = sqlite3.Row
         try:
@@ -98,21 +70,25 @@ class Store:
         finally:
             db.close()
 
-    def row(self, query: str, *values: object) -> Row | None:
-        """The first row of a query, or None."""
+    def row(self, query: str, *values: object) -> Any:
+        """Return the first row of a query, or None. Annotate the result like that of `rows`."""
         return next(iter(self.rows(query, *values)), None)
 
     def execute(self, query: str, *values: object) -> int:
-        """Run one statement; the number of rows that it changed."""
+        """Run one statement. Returns the number of rows that it changed."""
         with self.transaction() as db:
             return db.execute(query, values).rowcount
 
-    # Files: the bytes lie in files/<id>, written whole before the row that names them.
+    # Files: the content is files/<id>, and is complete on the disk before the row is added.
+
+    def file(self, file_id: str) -> FileRow | None:
+        row: FileRow | None = self.row("SELECT * FROM files WHERE id = ?", file_id)
+        return row
 
     def add_file(
         self, filename: str, purpose: str, content: Iterable[bytes], check: Callable[[Path], None] | None = None
     ) -> str:
-        """Keep the pieces of `content` under a new file ID; nothing stays of a file that `check` raises an error on."""
+        """Store the chunks of `content` as a new file and return its ID. If `check` raises, nothing is stored."""
         file_id = new_id("file-")
         path = self.file_path(file_id)
         try:
@@ -144,11 +120,12 @@ class Store:
 
     # Jobs
 
-    def job(self, job_id: str) -> Row | None:
-        return self.row(f"{JOBS} WHERE id = ?", job_id)
+    def job(self, job_id: str) -> JobRow | None:
+        row: JobRow | None = self.row(f"{JOBS} WHERE id = ?", job_id)
+        return row
 
-    def unfinished(self) -> list[Row]:
-        """The jobs that still want work: the one that was begun, then first come first."""
+    def unfinished(self) -> list[JobRow]:
+        """Return the jobs that need a worker: first the running one, then the others in the order of creation."""
         return self.rows(f"{JOBS} WHERE status IN {UNFINISHED} ORDER BY status != 'running', n")
 
     def job_folder(self, job_id: str) -> Path:
@@ -156,16 +133,23 @@ class Store:
         folder.mkdir(exist_ok=True)
         return folder
 
-    def move_job(self, job_id: str, status: str, of: Sequence[str] = UNFINISHED, **values: object) -> bool:
-        """Set a status and other columns if the job's status is one `of` these, so that a cancel or a pause meanwhile
-        wins; whether it was set."""
-        columns = "".join(f", {name} = ?" for name in values)
+    def set_job_status(
+        self, job_id: str, status: str, from_statuses: Sequence[str] = UNFINISHED, **columns: object
+    ) -> bool:
+        """Set a job's status and other columns if its status is one of `from_statuses`. Returns whether it was set.
+
+        The condition keeps a worker from overwriting a cancel or a pause that was requested in the meantime.
+        """
+        return self.set_status("jobs", job_id, from_statuses, {"status": status, **columns})
+
+    def set_status(self, table: str, row_id: str, from_statuses: Sequence[str], columns: Mapping[str, object]) -> bool:
+        """Set columns of a row if its status is one of `from_statuses`. Returns whether they were set."""
         changed = self.execute(
-            f"UPDATE jobs SET status = ?{columns} WHERE id = ? AND status IN ({', '.join('?' * len(of))})",
-            status,
-            *values.values(),
-            job_id,
-            *of,
+            f"UPDATE {table} SET {', '.join(f'{name} = ?' for name in columns)}"
+            f" WHERE id = ? AND status IN ({', '.join('?' * len(from_statuses))})",
+            *columns.values(),
+            row_id,
+            *from_statuses,
         )
         return changed == 1
 
@@ -174,10 +158,10 @@ class Store:
         job_id: str,
         message: str,
         level: str = "info",
-        data: Row | None = None,
+        data: Mapping[str, object] | None = None,
         step: int | None = None,
     ) -> None:
-        """Tell the job's followers something; with `data`, it is an event of type `metrics`."""
+        """Add an event to a job. With `data`, it is an event of type `metrics`."""
         self.execute(
             "INSERT INTO events (id, job, created_at, level, type, message, data, step)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -192,7 +176,7 @@ class Store:
         )
 
     def end_job(self, job_id: str, status: str, code: str, message: str, param: str | None = None) -> None:
-        """End a job without a model, with the reason in OpenAI's `error` object."""
+        """End a job that has no model. The reason becomes OpenAI's `error` object and an event."""
         error = json.dumps({"code": code, "message": message, "param": param}, sort_keys=True)
-        if self.move_job(job_id, status, error=error, finished_at=int(time.time())):
+        if self.set_job_status(job_id, status, error=error, finished_at=int(time.time())):
             self.add_event(job_id, message, level="error")

@@ -18,7 +18,7 @@ from finetune.core.params import Params, load_params
 from finetune.core.paths import user_home
 from finetune.pricing.catalogue import base_name, look_up
 from finetune.project.history import git, project_id
-from finetune.provider.capabilities import refuse_too_late, refuse_unfit, warning_of_shutdown
+from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsupported, shutdown_warning
 from finetune.provider.connect import Connection, connect
 
 DISK_BYTES = 5e9  # for the engine, a base of 135M and a few fine-tunes
@@ -99,13 +99,13 @@ def check_remote() -> Check:
 def check_offer(params: Params) -> Iterator[Check]:
     """Check what the profile and the catalogue say about the provider and the base."""
     try:
-        refuse_unfit(params)
-        refuse_too_late(params, datetime.date.today())
+        refuse_unsupported(params)
+        refuse_after_shutdown(params, datetime.date.today())
     except FinetuneError as error:
         yield wrong("training", error)
         return
     base = look_up(params.train.base, params.provider.name)
-    soon = warning_of_shutdown(params, datetime.date.today())
+    soon = shutdown_warning(params, datetime.date.today())
     if soon:
         yield warning(
             "training", soon.removeprefix("warning: "), "Plan a move to another provider.name, or to `local`."

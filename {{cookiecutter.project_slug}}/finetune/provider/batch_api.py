@@ -1,9 +1,8 @@
-"""Answers by the Batch API: at half the price, within a day, and from batches that are created once."""
+"""Answers by the Batch API, at half the price and within a day; each batch is created once."""
 
 import hashlib
 import json
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,49 +11,50 @@ from typing import TYPE_CHECKING, Any, cast
 from finetune.core.callbacks import Progress, Say
 from finetune.core.errors import FinetuneError
 from finetune.provider import remote_files
-from finetune.provider.connect import FINAL, Connection
-from finetune.provider.locks import alone
+from finetune.provider.connect import Connection
+from finetune.provider.create_once import create_once
+from finetune.provider.locks import exclusive_lock
+from finetune.provider.polling import poll
 
 if TYPE_CHECKING:
     from openai.types import Batch
 
-MARK = "finetune_batch"  # the key of a batch's metadata
+FINGERPRINT = "finetune_batch"  # the key of a batch's metadata
 ENDED = ("completed", "failed", "expired", "cancelled")
 # OpenAI's limits of one batch.
 MAX_REQUESTS = 50_000
 MAX_BYTES = 200_000_000
-LOOKS = (1, 2, 4, 8, 16)  # seconds before each look for a batch whose creation got no answer
-SHOWN = 5  # of the errors of a batch that failed
+ERRORS_SHOWN = 5  # of a batch that failed
 
-Answers = dict[str, Any]
+Answers = dict[str, dict[str, Any]]  # by custom_id: a chat completion, or {"error": …}
 
 
 def answer_batch(
     connection: Connection, requests: Mapping[str, dict[str, Any]], say: Say, progress: Progress
 ) -> Answers:
-    """For each key the chat completion that answers its request, or `{"error": …}` where there is none.
+    """Return for each key the chat completion that answers its request, or `{"error": …}` where there is none.
 
-    A batch of the same keys is found again, whoever created it: one that is under way is waited for, and one that has
+    A batch of the same keys is found again, whichever machine created it: a running one is waited for, and one that has
     ended gives the answers that it has. Raises FinetuneError where the provider has no Batch API, and for a batch that
-    fails or is cancelled while we wait.
+    fails or is cancelled during the wait.
     """
     if not connection.profile.batches:
         raise FinetuneError(
-            f"{connection.profile.name!r} has no Batch API that this project knows.",
+            f"{connection.profile.name!r} has no Batch API that this project supports.",
             "Set evaluate.batch to false in params.yaml.",
         )
     answers: Answers = {}
 
-    def shown(done: int, total: int, message: str) -> None:
+    def total_progress(done: int, total: int, message: str) -> None:
         progress(len(answers) + done, len(requests), message)
 
     for lines in parts(connection.profile.batch_url, requests):
-        answers |= answer_part(connection, lines, say, shown)
+        answers |= answer_part(connection, lines, say, total_progress)
     return answers
 
 
 def parts(url: str, requests: Mapping[str, dict[str, Any]]) -> Iterator[dict[str, bytes]]:
-    """The line of each request by its key, in as many parts as the limits of a batch make."""
+    """Yield the line of each request by its key, in parts that keep to the limits of a batch."""
     lines: dict[str, bytes] = {}
     size = 0
     for key in sorted(requests):
@@ -70,17 +70,17 @@ def parts(url: str, requests: Mapping[str, dict[str, Any]]) -> Iterator[dict[str
 
 
 def answer_part(connection: Connection, lines: dict[str, bytes], say: Say, progress: Progress) -> Answers:
-    """The answers of one batch: a former one, or one that is created now."""
-    mark = hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
-    with alone(connection.identity, mark):
-        batch, answers = find(connection, mark, say)
+    """Return the answers of one batch: an existing one, or a new one."""
+    fingerprint = hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+    with exclusive_lock(connection.identity, fingerprint):
+        batch, answers = find(connection, fingerprint, say)
         if batch is None:
-            batch = create_once(connection, mark, lines, say, progress)
+            batch = create(connection, fingerprint, lines, say, progress)
     if not answers:
         batch = wait_for(connection, batch, say, progress)
         if batch.status in ("failed", "cancelled"):
-            raise failure(batch)
-        answers = read(connection, batch)
+            raise batch_error(batch)
+        answers = read_answers(connection, batch)
     elif batch.status != "completed":
         rest = {key: line for key, line in lines.items() if key not in answers}
         return answers | (answer_part(connection, rest, say, progress) if rest else {})
@@ -88,77 +88,62 @@ def answer_part(connection: Connection, lines: dict[str, bytes], say: Say, progr
     return {key: answers.get(key, missing) for key in lines}
 
 
-def find(connection: Connection, mark: str, say: Say) -> "tuple[Batch | None, Answers]":
-    """The best batch of these keys and, where it has ended, its answers; one without answers does not count."""
-    for batch in sorted(of_mark(connection, mark), key=rank, reverse=True):
+def find(connection: Connection, fingerprint: str, say: Say) -> "tuple[Batch | None, Answers]":
+    """Return the best batch of these keys and, where it has ended, its answers; one without answers does not count."""
+    for batch in sorted(list_batches(connection, fingerprint), key=rank, reverse=True):
         if batch.status not in ENDED:
-            say(f"Batch {batch.id} is at it already ({batch.status}): attached.")
+            say(f"Batch {batch.id} is already {batch.status.replace('_', ' ')}; waiting for it.")
             return batch, {}
-        answers = read(connection, batch)
+        answers = read_answers(connection, batch)
         if batch.status != "completed":
             answers = {key: answer for key, answer in answers.items() if not answer.get("error")}
         if answers:
-            rest = "nothing is paid" if batch.status == "completed" else "another is for the rest"
-            say(f"Batch {batch.id} ({batch.status}) has {len(answers)} answers: adopted, {rest}.")
+            rest = "Nothing is paid." if batch.status == "completed" else "A new batch answers the rest."
+            say(f"Batch {batch.id} ({batch.status}) already has {len(answers)} answers; using them. {rest}")
             return batch, answers
     return None, {}
 
 
-def of_mark(connection: Connection, mark: str) -> "list[Batch]":
-    """Every batch of these keys."""
-    return [b for b in connection.control.batches.list(limit=100) if (b.metadata or {}).get(MARK) == mark]
+def list_batches(connection: Connection, fingerprint: str) -> "list[Batch]":
+    """Return all batches of these keys."""
+    return [b for b in connection.control.batches.list(limit=100) if (b.metadata or {}).get(FINGERPRINT) == fingerprint]
 
 
 def rank(batch: "Batch") -> tuple[bool, bool, int]:
-    """A batch that completed before one under way before one that ended with part of the answers."""
+    """Order batches by use: one that completed, one that has not ended, one that ended with the most answers."""
     answered = batch.request_counts.completed if batch.request_counts else 0
     return batch.status == "completed", batch.status not in ENDED, answered
 
 
-def create_once(connection: Connection, mark: str, lines: dict[str, bytes], say: Say, progress: Progress) -> "Batch":
-    """Upload the requests and create the batch; where the answer is lost, look for it before anybody asks again."""
-    import openai
+def create(connection: Connection, fingerprint: str, lines: dict[str, bytes], say: Say, progress: Progress) -> "Batch":
+    """Upload the requests and create the batch once."""
+    input_file = upload(connection, lines, progress, say)
+    known = {batch.id for batch in list_batches(connection, fingerprint)}
 
-    input_file = upload(connection, lines, progress)
-    before = {batch.id for batch in of_mark(connection, mark)}
-    try:
-        batch = connection.once.batches.create(
+    def send() -> "Batch":
+        return connection.once.batches.create(
             input_file_id=input_file,
             endpoint=cast("Any", connection.profile.batch_url),
             completion_window="24h",
-            metadata={MARK: mark},
+            metadata={FINGERPRINT: fingerprint},
         )
-    except (openai.APIConnectionError, openai.InternalServerError, openai.ConflictError) as error:
-        say(f"No clear answer to the creation ({type(error).__name__}): looking whether the batch is there.")
-        found = look(connection, mark, before)
-        if found is None:
-            raise
-        batch = found
+
+    def find_new() -> "Batch | None":
+        return next((batch for batch in list_batches(connection, fingerprint) if batch.id not in known), None)
+
+    batch = create_once(send, find_new, "batch", say)
     say(f"Batch {batch.id} created with {len(lines):,} requests.")
     return batch
 
 
-def look(connection: Connection, mark: str, before: set[str]) -> "Batch | None":
-    """A batch of these keys that is not among `before`, looked for with growing patience."""
-    import openai
-
-    for pause in LOOKS:
-        time.sleep(pause)
-        with suppress(openai.APIConnectionError, openai.InternalServerError):
-            for batch in of_mark(connection, mark):
-                if batch.id not in before:
-                    return batch
-    return None
-
-
-def upload(connection: Connection, lines: dict[str, bytes], progress: Progress) -> str:
-    """The ID of a file with these lines, which is named by its content and so uploaded once."""
+def upload(connection: Connection, lines: dict[str, bytes], progress: Progress, say: Say) -> str:
+    """Return the ID of a file with these lines. Its name is the hash of its content, so it is uploaded once."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "requests.jsonl")
         path.write_bytes(b"".join(lines.values()))
         name, size = f"{remote_files.sha256_of(path)}.jsonl", path.stat().st_size
         file = remote_files.find(connection, name, size, "batch") or remote_files.send(
-            connection, path, name, size, progress, "batch"
+            connection, path, name, size, progress, say, "batch"
         )
     file = connection.control.files.wait_for_processing(file.id)
     if file.status == "error":
@@ -170,50 +155,45 @@ def upload(connection: Connection, lines: dict[str, bytes], progress: Progress) 
 
 
 def wait_for(connection: Connection, batch: "Batch", say: Say, progress: Progress) -> "Batch":
-    """The batch when it has ended. Statuses that nobody knows are waited for."""
-    import openai
+    """Return the batch when it has ended. An unknown status is waited for."""
 
-    pause, longest = connection.profile.poll_seconds
-    silent = False
+    def report(state: "Batch") -> None:
+        counts = state.request_counts
+        if counts and counts.total:
+            progress(counts.completed + counts.failed, counts.total, "answers in the batch")
+
     try:
-        while batch.status not in ENDED:
-            counts = batch.request_counts
-            if counts and counts.total:
-                progress(counts.completed + counts.failed, counts.total, "answers in the batch")
-            time.sleep(pause)
-            pause = min(longest, pause * 1.2)
-            try:
-                batch = connection.control.batches.retrieve(batch.id)
-                silent = False
-            except (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError) as error:
-                if getattr(error, "code", None) in FINAL:
-                    raise
-                if not silent:
-                    say(f"The provider does not answer just now ({type(error).__name__}); we go on asking.")
-                silent = True
+        return poll(
+            batch,
+            lambda: connection.control.batches.retrieve(batch.id),
+            lambda state: state.status in ENDED,
+            lambda state: f"Batch {state.id} ({state.status})",
+            report,
+            say,
+            connection.profile.poll_seconds,
+        )
     except KeyboardInterrupt:
-        say(f"\nThe batch {batch.id} goes on without us. Come back to it with: dvc repro")
+        say(f"\nBatch {batch.id} keeps running. Get its answers with: dvc repro")
         raise
-    return batch
 
 
-def read(connection: Connection, batch: "Batch") -> Answers:
-    """What the batch's two files say, by custom_id; nothing of a file that the provider no longer keeps."""
+def read_answers(connection: Connection, batch: "Batch") -> Answers:
+    """Return what the batch's two files hold, by custom_id; nothing of a file that the provider no longer keeps."""
     import openai
 
     answers: Answers = {}
     for file in filter(None, (batch.error_file_id, batch.output_file_id)):
         with suppress(openai.NotFoundError):
-            # Split by this byte alone: other ends of lines may stand in the answers.
+            # Split by this byte alone: answers may contain other line separators.
             for line in connection.client.files.content(file).content.split(b"\n"):
                 if line.strip():
                     result = json.loads(line)
-                    answers[result["custom_id"]] = answer_of(result)
+                    answers[result["custom_id"]] = completion_or_error(result)
     return answers
 
 
-def answer_of(result: dict[str, Any]) -> dict[str, Any]:
-    """The completion that a line of a batch's files holds, or its error."""
+def completion_or_error(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the completion in one line of a batch's files, or its error."""
     response = result.get("response") or {}
     body = response.get("body") or {}
     if response.get("status_code") == 200:
@@ -222,16 +202,17 @@ def answer_of(result: dict[str, Any]) -> dict[str, Any]:
     return {"error": body.get("error") or result.get("error") or unknown}
 
 
-def failure(batch: "Batch") -> FinetuneError:
-    """The exception for a batch that failed or was cancelled."""
+def batch_error(batch: "Batch") -> FinetuneError:
+    """Return the exception for a batch that failed or was cancelled."""
     if batch.status == "cancelled":
         return FinetuneError(
-            f"Batch {batch.id} was cancelled.", "Its answers are kept; ask for the rest with the same command again."
+            f"Batch {batch.id} was cancelled.",
+            "Run the same command again: its answers are kept, and a new batch answers the rest.",
         )
     errors = (batch.errors.data if batch.errors else None) or []
-    said = [f"{f'line {e.line}: ' if e.line else ''}{e.message} [{e.code}]" for e in errors[:SHOWN]]
-    more = f"; and {len(errors) - SHOWN} more" if len(errors) > SHOWN else ""
+    shown = [f"{f'line {e.line}: ' if e.line else ''}{e.message} [{e.code}]" for e in errors[:ERRORS_SHOWN]]
+    more = f"; and {len(errors) - ERRORS_SHOWN} more" if len(errors) > ERRORS_SHOWN else ""
     return FinetuneError(
-        f"Batch {batch.id} failed: {'; '.join(said) or 'no reason given'}{more}.",
-        "Mend what it names, or set evaluate.batch to false in params.yaml; then run the same command again.",
+        f"Batch {batch.id} failed: {'; '.join(shown) or 'no reason given'}{more}.",
+        "Correct what the message names, or set evaluate.batch to false; then run the same command again.",
     )

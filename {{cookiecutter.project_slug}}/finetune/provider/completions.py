@@ -1,30 +1,23 @@
-"""Many answers from one model: asked side by side as fast as the provider bears, kept on disk, given back in order."""
+"""Many answers from one model: cached on disk, and requested concurrently or by the Batch API."""
 
-import json
-import random
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from finetune.core.callbacks import Progress, Say
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Evaluate
-from finetune.provider.answer_cache import Answer, Kept, answer_of, kept_answers, key_of
+from finetune.provider.answer_cache import AnswerCache, cache_key, open_answer_cache
+from finetune.provider.answer_parser import Answer, parse_answer
 from finetune.provider.batch_api import answer_batch
-from finetune.provider.connect import FINAL, Connection
-from finetune.provider.rate_limits import Pace
+from finetune.provider.completion_request import CompletionRequest, Messages, completion_request
+from finetune.provider.connect import Connection
+from finetune.provider.error_messages import error_message
+from finetune.provider.rate_limits import RateLimiter
+from finetune.provider.retries import concerns_only_this_request, request_answer
 
-if TYPE_CHECKING:
-    from openai import APIStatusError
-
-Messages = Sequence[dict[str, Any]]
-
-ATTEMPTS = 6  # for a request that the provider stumbles over
-PATIENCE = 600  # seconds without a single answer, while the provider says to wait
-UNANSWERED = 20  # requests that come to nothing before anything was answered: the request itself is wrong
-OF_THIS_REQUEST = (400, 413, 422)  # refusals of what one request holds, as too long a prompt: others may do
-PASSING = (408, 409)  # refusals that a second try may not meet
+REFUSALS_BEFORE_STOP = 20  # where nothing else came until then, the cause is in all requests
 
 
 def answer_all(
@@ -38,164 +31,116 @@ def answer_all(
     stop: str | None = None,
     top_logprobs: int = 0,
 ) -> list[Answer]:
-    """The model's answer to each prompt, in their order: chat for messages, up to `stop` for texts to complete.
+    """Return the model's answer to each prompt, in their order: chat for messages, up to `stop` for texts to complete.
 
-    What was answered before is not asked again, so a killed run goes on where it was. A request that the provider
-    refuses for what it holds comes back as an answer with an `error`; where it refuses all, or for what would fail any,
-    as a wrong key, the run ends with its error: what was answered until then is kept.
+    Answers of earlier runs are not requested again, so a run that was killed continues where it was. A request that the
+    provider refuses for what it contains gets an answer with an `error`. Raises FinetuneError where all are refused,
+    and the SDK's error for what any request would meet, such as a wrong key; answers until then are kept.
     """
-    requests = [request_of(connection, model, prompt, settings, seed, stop, top_logprobs) for prompt in prompts]
+    requests = [completion_request(connection, model, prompt, settings, seed, stop, top_logprobs) for prompt in prompts]
     return ask_all(connection, requests, settings, progress, say)
 
 
-def request_of(
-    connection: Connection,
-    model: str,
-    prompt: Messages | str,
-    settings: Evaluate,
-    seed: int,
-    stop: str | None = None,
-    top_logprobs: int = 0,
-) -> dict[str, Any]:
-    """The body that asks for one answer: chat for messages, up to `stop` for a text to complete."""
-    request: dict[str, Any] = {
-        "model": model,
-        "temperature": settings.temperature,
-        "seed": seed,
-        "max_tokens" if stop is not None else connection.profile.max_tokens_name: settings.max_tokens,
-    }
-    if stop is not None:
-        request |= {"stop": stop} | ({"logprobs": min(5, top_logprobs)} if top_logprobs else {})
-    elif top_logprobs:
-        request |= {"logprobs": True, "top_logprobs": top_logprobs}
-    return request | ({"prompt": prompt} if isinstance(prompt, str) else {"messages": list(prompt)})
-
-
 def ask_all(
-    connection: Connection, requests: Sequence[dict[str, Any]], settings: Evaluate, progress: Progress, say: Say
+    connection: Connection, requests: Sequence[CompletionRequest], settings: Evaluate, progress: Progress, say: Say
 ) -> list[Answer]:
-    """The answer to each request body, in their order; one that is there twice is sent once."""
-    keys = [key_of(connection.identity, request) for request in requests]
-    found: dict[str, Answer] = {}
-    with kept_answers() as kept:
-        wanted = {}
+    """Return the answer to each request, in their order; equal requests are sent once."""
+    keys = [cache_key(connection.identity, request) for request in requests]
+    answers: dict[str, Answer] = {}
+    with open_answer_cache() as cache:
+        missing = {}
         for key, request in zip(keys, requests, strict=True):
-            answer = kept.get(key)
+            answer = cache.get(key)
             if answer is None:
-                wanted[key] = request
+                missing[key] = request
             else:
-                found[key] = answer
-        if wanted and settings.batch:
-            found |= ask_in_a_batch(connection, wanted, kept, progress, say)
-        elif wanted:
-            found |= ask_side_by_side(connection, wanted, kept, settings.concurrency, progress, known=len(found))
-        refuse_if_none(list(found.values()))
-    return [found[key] for key in keys]
+                answers[key] = answer
+        if missing and settings.batch:
+            answers |= ask_by_batch(connection, missing, cache, progress, say)
+        elif missing:
+            answers |= ask_concurrently(connection, missing, cache, settings.concurrency, progress, bool(answers))
+        raise_if_all_refused(list(answers.values()))
+    return [answers[key] for key in keys]
 
 
-def ask_in_a_batch(
-    connection: Connection, wanted: Mapping[str, dict[str, Any]], kept: Kept, progress: Progress, say: Say
-) -> dict[str, Answer]:
-    """The answers by their keys, from the provider's batches at half the price.
-
-    Raises FinetuneError for texts to complete, which no batch here is of.
-    """
-    if any("prompt" in request for request in wanted.values()):
-        raise FinetuneError("evaluate.batch is for chat examples.", "Set it to false.")
-    found = {}
-    for key, body in answer_batch(connection, wanted, say, progress).items():
-        answer = failed(body["error"]) if "error" in body else answer_of(body, None)
-        if not answer.error:
-            kept.put(key, answer)
-        found[key] = answer
-    return found
-
-
-def failed(error: Any) -> Answer:
-    """An answer that there is none, for the reason that the API's error object gives."""
-    said = error if isinstance(error, Mapping) else {"message": str(error)}
-    return Answer("", error=": ".join(str(said[key]) for key in ("code", "message") if said.get(key)) or "refused")
-
-
-def ask_side_by_side(
+def ask_by_batch(
     connection: Connection,
-    wanted: Mapping[str, dict[str, Any]],
-    kept: Kept,
+    requests: Mapping[str, CompletionRequest],
+    cache: AnswerCache,
+    progress: Progress,
+    say: Say,
+) -> dict[str, Answer]:
+    """Return the answers by their keys, from the provider's batches at half the price.
+
+    Raises FinetuneError for texts to complete: batches are for chat.
+    """
+    if any("prompt" in request for request in requests.values()):
+        raise FinetuneError("evaluate.batch works for chat examples only.", "Set it to false in params.yaml.")
+    answers = {}
+    for key, body in answer_batch(connection, requests, say, progress).items():
+        answer = error_answer(body["error"]) if "error" in body else parse_answer(body, None)
+        if not answer.error:
+            cache.put(key, answer)
+        answers[key] = answer
+    return answers
+
+
+def error_answer(error: Any) -> Answer:
+    """Return an answer whose `error` has the code and the message of the API's error object."""
+    fields = error if isinstance(error, Mapping) else {"message": str(error)}
+    return Answer("", error=": ".join(str(fields[key]) for key in ("code", "message") if fields.get(key)) or "refused")
+
+
+def ask_concurrently(
+    connection: Connection,
+    requests: Mapping[str, CompletionRequest],
+    cache: AnswerCache,
     concurrency: int,
     progress: Progress,
-    known: int,
+    some_answered: bool,
 ) -> dict[str, Answer]:
-    """The answers by their keys; each is kept as soon as it is there. `known` are answered already."""
-    pace = Pace(concurrency)
-    found: dict[str, Answer] = {}
-    lost = 0
-    with ThreadPoolExecutor(min(concurrency, len(wanted))) as pool:
-        futures = {pool.submit(ask, connection, request, pace): key for key, request in wanted.items()}
+    """Return the answers by their keys; each is kept as soon as it arrives.
+
+    Raises FinetuneError where the first requests are all refused, unless others were answered before (`some_answered`).
+    """
+    limiter = RateLimiter(concurrency)
+    answers: dict[str, Answer] = {}
+    refused = 0
+    with ThreadPoolExecutor(min(concurrency, len(requests))) as pool:
+        futures = {pool.submit(ask, connection, request, limiter): key for key, request in requests.items()}
         try:
             for done, future in enumerate(as_completed(futures), 1):
                 key, answer = futures[future], future.result()
-                found[key] = answer
+                answers[key] = answer
                 if not answer.error:
-                    kept.put(key, answer)
-                elif done == UNANSWERED and not known:
-                    refuse_if_none(list(found.values()))
-                lost += bool(answer.error)
-                progress(done, len(wanted), f"answers, {lost} refused" if lost else "answers")
+                    cache.put(key, answer)
+                elif done == REFUSALS_BEFORE_STOP and not some_answered:
+                    raise_if_all_refused(list(answers.values()))
+                refused += bool(answer.error)
+                progress(done, len(requests), f"answers, {refused} refused" if refused else "answers")
         finally:
-            pace.stop()
+            limiter.stop()
             pool.shutdown(cancel_futures=True)
-    return found
+    return answers
 
 
-def refuse_if_none(answers: Sequence[Answer]) -> None:
-    """Raises FinetuneError where there are answers and each is an error."""
+def raise_if_all_refused(answers: Sequence[Answer]) -> None:
+    """Raise FinetuneError where there are answers and each is an error."""
     if answers and all(answer.error for answer in answers):
         raise FinetuneError(
-            f"The provider refused all {len(answers)} questions asked so far: {answers[0].error}",
-            "Mend what it names; a server without log-probabilities wants evaluate.top_logprobs: 0.",
+            f"The provider refused all of the first {len(answers)} requests: {answers[0].error}",
+            "Correct what the message names. Where a server gives no log-probabilities, set evaluate.top_logprobs: 0.",
         )
 
 
-def ask(connection: Connection, request: dict[str, Any], pace: Pace) -> Answer:
-    """The answer to one request, asked again where the provider stumbles or says to wait.
-
-    Raises the SDK's error for what any request would meet.
-    """
+def ask(connection: Connection, request: CompletionRequest, limiter: RateLimiter) -> Answer:
+    """Return the answer to one request, or an answer with an `error` where the provider refuses this request alone."""
     import openai
 
-    client = connection.client.with_options(max_retries=0)  # the pace is ours
-    api = client.completions if "prompt" in request else client.chat.completions
-    first, stumbles = time.monotonic(), 0
-    while True:
-        with pace.turn() as began:
-            try:
-                answer = api.with_raw_response.create(**request)
-                seconds = float(answer.headers.get("openai-processing-ms") or 0) / 1000 or time.monotonic() - began
-                found = answer_of(json.loads(answer.content), round(seconds, 3))
-                pace.went_well(answer.headers, (found.prompt_tokens or 0) + (found.completion_tokens or 0))
-                return found
-            except openai.RateLimitError as error:
-                if error.code in FINAL or time.monotonic() - pace.answered_at > PATIENCE:
-                    raise
-                pace.was_refused(began, error.response.headers)
-                continue
-            except openai.APIStatusError as error:
-                if error.status_code in OF_THIS_REQUEST:
-                    return refusal(error)
-                if error.status_code < 500 and error.status_code not in PASSING:
-                    raise
-                stumbles += 1
-                if stumbles == ATTEMPTS:
-                    if pace.answered_at > first:  # others were answered meanwhile: it is this one
-                        return refusal(error)
-                    raise
-            except openai.APIConnectionError:
-                stumbles += 1
-                if stumbles == ATTEMPTS:
-                    raise
-        pace.stopped.wait(min(8.0, 0.5 * 2**stumbles) * random.uniform(0.75, 1))
-
-
-def refusal(error: "APIStatusError") -> Answer:
-    said = error.body.get("message") if isinstance(error.body, dict) else None
-    return Answer("", error=f"{error.status_code} {error.code or ''}: {said or type(error).__name__}")
+    started = time.monotonic()
+    try:
+        return request_answer(connection.client, request, limiter)
+    except openai.APIStatusError as error:
+        if concerns_only_this_request(error, others_answered=limiter.last_answer_at > started):
+            return Answer("", error=f"{error.status_code} {error.code or ''}: {error_message(error)}")
+        raise

@@ -1,4 +1,4 @@
-"""A client for the provider that `params.yaml` names, for as long as a stage lasts."""
+"""The client for the provider that `params.yaml` names, for as long as a stage lasts."""
 
 import json
 import os
@@ -10,18 +10,22 @@ from typing import TYPE_CHECKING, Any
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Provider
 from finetune.core.profiles import PROFILES, Profile
+from finetune.provider.error_messages import explained_errors
+from finetune.provider.retries import FINAL_CODES
 
 if TYPE_CHECKING:
-    from openai import APIStatusError, OpenAI
+    from httpx2 import Response
+    from openai import OpenAI
 
-PATIENCE = 60  # seconds for an answer about files and jobs; a model's answers may take longer
-# Refusals that come as 429 like a passing rush of requests does, and will be the same at the next try.
-FINAL = ("insufficient_quota", "daily_rate_limit_exceeded", "billing_hard_limit_reached", "exceeded_quota")
+TIMEOUT = 60  # seconds for an answer about files and jobs; a model's answer may take longer
 
 
 @dataclass(frozen=True)
 class Connection:
-    """An open line to a provider; `identity` names who answers, whatever port it answers on."""
+    """A client and its provider's profile.
+
+    `identity` names the provider. For `local` it has no address, because the engine's port changes with each start.
+    """
 
     client: "OpenAI"
     profile: Profile
@@ -29,20 +33,20 @@ class Connection:
 
     @property
     def control(self) -> "OpenAI":
-        """The client for files and jobs, which loses patience sooner."""
-        return self.client.with_options(timeout=PATIENCE)
+        """Return the client for files and jobs, with a shorter timeout."""
+        return self.client.with_options(timeout=TIMEOUT)
 
     @property
     def once(self) -> "OpenAI":
-        """The client for what must not be sent twice: the SDK's own retry repeats a POST without saying so."""
-        return self.client.with_options(timeout=PATIENCE, max_retries=0)
+        """Return the client for requests that must be sent once: the SDK's own retries would send them again."""
+        return self.client.with_options(timeout=TIMEOUT, max_retries=0)
 
 
 @contextmanager
 def connect(provider: Provider) -> Iterator[Connection]:
-    """The provider's client; the engine in the box is started for the block when it is `local` without an address.
+    """Connect to the provider for the block; for `local` without an address, start the engine in the box.
 
-    Inside the block, errors of the API that a user can mend become FinetuneError.
+    Errors of the API in the block become FinetuneError.
     """
     import openai
 
@@ -55,55 +59,35 @@ def connect(provider: Provider) -> Iterator[Connection]:
         else:
             if base_url is None:
                 raise FinetuneError(
-                    f"provider.base_url in params.yaml is empty, and {profile.name!r} has no address of its own.",
+                    f"provider.base_url in params.yaml is empty, and {profile.name!r} has no default address.",
                     "Set it to the server's address, such as https://host/v1.",
                 )
-            key = key_of(profile)
+            key = api_key(profile)
             identity = f"{profile.name} {base_url}"
-        http = openai.DefaultHttpxClient(event_hooks={"response": [look_at_answer]})
+        http = openai.DefaultHttpxClient(event_hooks={"response": [check_response]})
         client = stack.enter_context(openai.OpenAI(base_url=base_url, api_key=key, http_client=http))
-        with mendable_errors(client, profile):
+        with explained_errors(client, profile):
             yield Connection(client, profile, identity)
 
 
-@contextmanager
-def mendable_errors(client: "OpenAI", profile: Profile) -> Iterator[None]:
-    """Inside the block, errors of the API that a user can mend become FinetuneError."""
-    import openai
+def check_response(response: "Response") -> None:
+    """Stop the SDK from retrying final errors, and from accepting a gateway's HTML page as an answer.
 
-    base_url = str(client.base_url).rstrip("/")
-    try:
-        yield
-    except openai.APIConnectionError as error:
-        raise FinetuneError(
-            f"No answer from {base_url}: {error.__cause__ or error}.",
-            "Check the network and provider.base_url, then run the same command again: nothing is lost.",
-        ) from error
-    except openai.APIStatusError as error:
-        found = explained(error, profile, base_url)
-        # Some servers repeat the key that they refuse.
-        raise FinetuneError(found.what.replace(client.api_key, "***"), found.remedy) from error
-
-
-def look_at_answer(response: Any) -> None:
-    """Keep the SDK from two mistakes: trying again what cannot succeed, and taking a gateway's page for an answer.
-
-    Raises httpx2.RemoteProtocolError for a success that is not JSON: no answer came, and what was asked may have been
-    done or not.
+    Raises httpx2.RemoteProtocolError for a success that is not JSON: the request may or may not have had its effect.
     """
     import httpx2
 
     if response.headers.get("content-type", "").startswith("text/event-stream"):
         return
     response.read()
-    if response.status_code == 429 and error_of(response).get("code") in FINAL:
+    if response.status_code == 429 and error_code(response) in FINAL_CODES:
         response.headers["x-should-retry"] = "false"
     if response.is_success:
-        page = response.headers.get("content-type", "").startswith("text/html")
-        if page or not (response.request.url.path.endswith("/content") or is_json(response.content)):
+        is_page = response.headers.get("content-type", "").startswith("text/html")
+        if is_page or not (response.request.url.path.endswith("/content") or is_json(response.content)):
             raise httpx2.RemoteProtocolError(
                 f"{response.request.method} {response.request.url.path} was answered with"
-                f" {'a web page' if page else 'broken JSON'}",
+                f" {'a web page' if is_page else 'broken JSON'}",
                 request=response.request,
             )
 
@@ -116,19 +100,17 @@ def is_json(content: bytes) -> bool:
     return True
 
 
-def error_of(response: Any) -> dict[str, Any]:
-    """The `error` object of an answer; an empty one where there is none."""
+def error_code(response: "Response") -> Any:
+    """Return the code of the error in a response; None where there is none."""
     try:
-        body = json.loads(response.content)
-    except ValueError:
-        return {}
-    error = body.get("error") if isinstance(body, dict) else None
-    return error if isinstance(error, dict) else {}
+        return json.loads(response.content)["error"]["code"]
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 @contextmanager
 def start_engine() -> Iterator[tuple[str, str]]:
-    """The engine's address and key. Raises FinetuneError in a project that was generated without it."""
+    """Run the engine for the block; give its address and key. Raises FinetuneError where it is not installed."""
     try:
         from finetune.engine.embedded import embedded
     except ModuleNotFoundError as error:
@@ -140,8 +122,11 @@ def start_engine() -> Iterator[tuple[str, str]]:
         yield address.base_url, address.key
 
 
-def key_of(profile: Profile) -> str:
-    """The key from the environment, else from the nearest `.env` upwards (DVC's workspaces lie inside the project)."""
+def api_key(profile: Profile) -> str:
+    """Return the key from the environment, or from the nearest `.env` of this folder and those above it.
+
+    DVC's workspaces are inside the project, so they find its `.env`.
+    """
     from dotenv import dotenv_values, find_dotenv
 
     key = os.environ.get(profile.key_name) or dotenv_values(find_dotenv(usecwd=True)).get(profile.key_name)
@@ -151,28 +136,3 @@ def key_of(profile: Profile) -> str:
             f"Set {profile.key_name} in the environment, or in a file .env (see .env.example).",
         )
     return key
-
-
-def explained(error: "APIStatusError", profile: Profile, base_url: str) -> FinetuneError:
-    """The provider's refusal in its own words, with what to do."""
-    again = "then run the same command again."
-    remedies = {
-        "training_not_available": "The provider no longer trains for this account: change provider.name.",
-        "insufficient_quota": f"Add credit at the provider, {again}",
-        "billing_hard_limit_reached": f"Raise the spending limit at the provider, {again}",
-        "daily_rate_limit_exceeded": f"Wait until tomorrow, {again}",
-        "model_not_found": "Check train.base in params.yaml against: finetune models list",
-        "invalid_api_key": f"Check {profile.key_name}, {again}",
-    }
-    by_status = {
-        401: f"Check {profile.key_name}, {again}",
-        403: f"Ask for the right at the provider, or change {profile.key_name}, {again}",
-        404: "Check provider.base_url, and whether what it names was deleted; `finetune doctor` looks.",
-        429: f"Wait a minute, {again}",
-    }
-    body = error.body if isinstance(error.body, dict) else {}
-    remedy = remedies.get(error.code or "") or by_status.get(error.status_code)
-    if remedy is None and error.status_code >= 500:
-        remedy = "The provider has trouble: run the same command again later. Nothing is lost."
-    said = body.get("message") or type(error).__name__
-    return FinetuneError(f"{base_url} answered {error.status_code}: {said}", remedy or f"Mend what it names, {again}")

@@ -1,4 +1,4 @@
-"""Why a job has no model: the provider's words, the lines that they name, and what to do."""
+"""Error messages for jobs without a model: the provider's message, the lines that it names, and what to do."""
 
 import re
 from typing import TYPE_CHECKING
@@ -11,46 +11,46 @@ if TYPE_CHECKING:
 
 FILES = {"training_file": PREPARED / "train.jsonl", "validation_file": PREPARED / "valid.jsonl"}
 # OpenAI counts examples from 1, so that an example's number is its line.
-NAMED = re.compile(r"\b(?:Example|line)s? (\d+)|Flagged lines?: ([\d, ]+)", re.IGNORECASE)
-BLOCKED = re.compile(r"moderation|safety|usage polic", re.IGNORECASE)
-SHOWN = 20
+LINE_NUMBERS = re.compile(r"\b(?:Example|line)s? (\d+)|Flagged lines?: ([\d, ]+)", re.IGNORECASE)
+MODERATION = re.compile(r"moderation|safety|usage polic", re.IGNORECASE)
+LINES_SHOWN = 20
 
 
-def may_pass(job: "FineTuningJob") -> bool:
-    """Whether another try of the same job may succeed: the server's fault, and no verdict on data or model."""
+def is_temporary(job: "FineTuningJob") -> bool:
+    """Return whether another job with the same request may succeed: the server failed, not the data or the model."""
     error = job.error
-    return bool(error and error.code == "server_error" and not BLOCKED.search(error.message or ""))
+    return bool(error and error.code == "server_error" and not MODERATION.search(error.message or ""))
 
 
-def failure(job: "FineTuningJob") -> FinetuneError:
-    """The exception for a job that failed or was cancelled, with how to train again."""
+def job_error(job: "FineTuningJob") -> FinetuneError:
+    """Return the exception for a job that failed or was cancelled, with how to train again."""
     if job.status == "cancelled":
-        return FinetuneError(f"Job {job.id} was cancelled.", "Train anew with: dvc repro")
+        return FinetuneError(f"Job {job.id} was cancelled.", "Train again with: dvc repro")
     code, message, param = (job.error.code, job.error.message, job.error.param) if job.error else ("", "", None)
     file = FILES.get(param or "")
-    lines = lines_of(message or "")
+    lines = line_numbers(message or "")
     where = ""
     if lines:
-        named = [f"{file or FILES['training_file']}:{line}" for line in lines[:SHOWN]]
-        where = f"\n  {', '.join(named)}{' …' if len(lines) > SHOWN else ''}"
+        shown = [f"{file or FILES['training_file']}:{line}" for line in lines[:LINES_SHOWN]]
+        where = f"\n  {', '.join(shown)}{' …' if len(lines) > LINES_SHOWN else ''}"
     elif file:
         where = f" (in {file})"
-    again = "or train the same again with: finetune train --again"
-    if may_pass(job):
-        remedy = "Nothing is wrong with the data as far as the provider says: run `dvc repro` again."
-    elif BLOCKED.search(message or ""):
-        remedy = f"Take out what its policies do not allow and run `dvc repro`, {again} (it may be paid again)"
+    again = "or train on the same data again with: finetune train --again"
+    if is_temporary(job):
+        remedy = "The provider reports a fault of the server, not of the data: run `dvc repro` again."
+    elif MODERATION.search(message or ""):
+        remedy = f"Remove what the provider's policies do not allow and run `dvc repro`, {again} (it may cost again)"
     elif code == "model_not_found":
         remedy = "Check train.base in params.yaml."
     else:
-        remedy = f"Mend what it names and run `dvc repro`, {again}"
-    said = (message or "no reason given").rstrip(". ")
-    return FinetuneError(f"Job {job.id} failed: {said} [{code or 'no code'}].{where}", remedy)
+        remedy = f"Correct what the message names and run `dvc repro`, {again}"
+    reason = (message or "no reason given").rstrip(". ")
+    return FinetuneError(f"Job {job.id} failed: {reason} [{code or 'no code'}].{where}", remedy)
 
 
-def lines_of(message: str) -> list[int]:
-    """The lines of the file that a message names, in their order."""
+def line_numbers(message: str) -> list[int]:
+    """Return the lines of the file that a message names, in their order."""
     found = []
-    for one, several in NAMED.findall(message):
+    for one, several in LINE_NUMBERS.findall(message):
         found += [int(number) for number in re.findall(r"\d+", one or several)]
     return list(dict.fromkeys(found))

@@ -1,4 +1,4 @@
-"""One process of this user at a time where something is looked for and, if it is not there, made."""
+"""Locks between processes of one user, for work that looks for something and creates it if it is missing."""
 
 import hashlib
 from collections.abc import Iterator
@@ -8,14 +8,14 @@ from finetune.core.paths import user_home
 
 
 @contextmanager
-def alone(*what: str) -> Iterator[None]:
-    """Wait until no other clone or stage of this user holds the same, then hold it for the block.
+def exclusive_lock(*names: str) -> Iterator[None]:
+    """Hold the lock of these names for the block; wait while another clone or stage of this user holds it.
 
-    The system lets go of it when the process dies.
+    The operating system releases the lock when the process dies.
     """
     from filelock import FileLock
 
     folder = user_home() / "locks"
     folder.mkdir(exist_ok=True, mode=0o700)
-    with FileLock(folder / f"{hashlib.sha256(' '.join(what).encode()).hexdigest()[:32]}.lock", mode=0o600):
+    with FileLock(folder / f"{hashlib.sha256(' '.join(names).encode()).hexdigest()[:32]}.lock", mode=0o600):
         yield

@@ -3,27 +3,30 @@
 import hashlib
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
-from finetune.core.callbacks import Progress
+from finetune.core.callbacks import Progress, Say
 from finetune.core.disk import read_note, write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import NOTES
+from finetune.core.records import UploadNote
 from finetune.provider.connect import Connection
-from finetune.provider.locks import alone
+from finetune.provider.create_once import create_once
+from finetune.provider.locks import exclusive_lock
 
 if TYPE_CHECKING:
     from openai.types import FileObject
 
 PART_BYTES = 64 * 1024 * 1024  # the largest part of an upload
-LOOKS = (0, 1, 2, 4)  # seconds before each look for a file whose upload got no answer
+UPLOAD_TIMEOUT = 600  # seconds for one request
 
 Purpose = Literal["fine-tune", "batch"]
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal."""
+    """Return the SHA-256 of a file's content, in hexadecimal."""
     with open(path, "rb") as file:
         digest = hashlib.sha256()
         while chunk := file.read(1 << 20):
@@ -32,20 +35,20 @@ def sha256_of(path: Path) -> str:
 
 
 def ensure_file(
-    connection: Connection, path: Path, may_create: Callable[[], None], progress: Progress
+    connection: Connection, path: Path, may_create: Callable[[], None], progress: Progress, say: Say
 ) -> tuple[str, bool]:
-    """The ID of a processed fine-tuning file with this content, and whether it is new or was there already.
+    """Return the ID of a processed fine-tuning file with this content, and whether it was uploaded now.
 
     A file's name at the provider is the SHA-256 of its content. `may_create` is called before anything is sent, and may
     raise. Raises FinetuneError when the file is too large for the provider, or the provider cannot read it.
     """
     name, size = f"{sha256_of(path)}.jsonl", path.stat().st_size
-    with alone(connection.identity, name):
+    with exclusive_lock(connection.identity, name):
         file = find(connection, name, size)
         is_new = file is None
         if file is None:
             may_create()
-            file = send(connection, path, name, size, progress)
+            file = send(connection, path, name, size, progress, say)
     file = connection.control.files.wait_for_processing(file.id)
     if file.status == "error":
         raise FinetuneError(
@@ -56,7 +59,7 @@ def ensure_file(
 
 
 def find(connection: Connection, name: str, size: int, purpose: Purpose = "fine-tune") -> "FileObject | None":
-    """The oldest file of that name and size, unless the provider could not read it."""
+    """Return the oldest file of this name and size, unless the provider could not read it."""
     same = [
         file
         for file in connection.control.files.list(purpose=purpose)
@@ -66,52 +69,67 @@ def find(connection: Connection, name: str, size: int, purpose: Purpose = "fine-
 
 
 def send(
-    connection: Connection, path: Path, name: str, size: int, progress: Progress, purpose: Purpose = "fine-tune"
+    connection: Connection,
+    path: Path,
+    name: str,
+    size: int,
+    progress: Progress,
+    say: Say,
+    purpose: Purpose = "fine-tune",
 ) -> "FileObject":
-    """A new file at the provider; where the answer is lost, the file is looked for before anybody sends it again."""
-    import openai
+    """Upload a file once, in parts where it is larger than the provider takes in one request.
 
+    Raises FinetuneError where it is too large, and the provider takes no parts.
+    """
     profile = connection.profile
-    try:
-        if size > profile.file_bytes and profile.uploads:
-            return send_in_parts(connection, path, name, size, progress, purpose)
-        if size > profile.file_bytes:
-            raise FinetuneError(
-                f"{path} has {size:,} bytes; {profile.name!r} takes {profile.file_bytes:,} at most. Nothing was sent.",
-                "Train on fewer examples, or shorter ones.",
-            )
-        with open(path, "rb") as file:
-            return connection.once.files.create(file=(name, file), purpose=purpose, timeout=600)
-    except (openai.APIConnectionError, openai.InternalServerError):
-        for pause in LOOKS:
-            time.sleep(pause)
-            found = find(connection, name, size, purpose)
-            if found is not None:
-                return found
-        raise
-
-
-def send_in_parts(
-    connection: Connection, path: Path, name: str, size: int, progress: Progress, purpose: Purpose
-) -> "FileObject":
-    """Upload a large file in parts; a run that was killed goes on after the last part that arrived."""
-    uploads = connection.control.uploads
-    note = NOTES / f"upload-{name}.json"
-    begun = read_note(note)
-    if begun.get("identity") != connection.identity or begun["expires_at"] < time.time() + 60:
-        upload = uploads.create(filename=name, bytes=size, purpose=purpose, mime_type="text/jsonl")
-        begun = {"identity": connection.identity, "id": upload.id, "expires_at": upload.expires_at, "parts": []}
-        write_json(note, begun)
-    with open(path, "rb") as file:
-        file.seek(len(begun["parts"]) * PART_BYTES)
-        while part := file.read(PART_BYTES):
-            begun["parts"].append(uploads.parts.create(begun["id"], data=part, timeout=600).id)
-            write_json(note, begun)
-            progress(min(size, len(begun["parts"]) * PART_BYTES), size, "bytes")
-    note.unlink()  # whatever comes now, these parts are spent
-    file_made = connection.once.uploads.complete(begun["id"], part_ids=begun["parts"], timeout=600).file
-    if file_made is None:
+    if size > profile.file_bytes and not profile.uploads:
         raise FinetuneError(
-            f"The provider took {path} in parts and made no file of them.", "Run the same command again."
+            f"{path} has {size:,} bytes; {profile.name!r} takes {profile.file_bytes:,} at most. Nothing was sent.",
+            "Train on fewer or shorter examples.",
         )
-    return file_made
+    create: Callable[[], FileObject] = (
+        partial(send_whole, connection, path, name, purpose)
+        if size <= profile.file_bytes
+        else partial(complete, connection, path, *send_parts(connection, path, name, size, progress, purpose))
+    )
+    return create_once(create, lambda: find(connection, name, size, purpose), "file", say)
+
+
+def send_whole(connection: Connection, path: Path, name: str, purpose: Purpose) -> "FileObject":
+    """Upload a file in one request."""
+    with open(path, "rb") as file:
+        return connection.once.files.create(file=(name, file), purpose=purpose, timeout=UPLOAD_TIMEOUT)
+
+
+def send_parts(
+    connection: Connection, path: Path, name: str, size: int, progress: Progress, purpose: Purpose
+) -> tuple[str, list[str]]:
+    """Send the parts of a large file; return the IDs of the upload and of its parts.
+
+    A run that was killed continues after the last part that arrived.
+    """
+    uploads = connection.control.uploads
+    path_of_note = NOTES / f"upload-{name}.json"
+    note = cast("UploadNote", read_note(path_of_note))
+    if note.get("identity") != connection.identity or note["expires_at"] < time.time() + 60:
+        upload = uploads.create(filename=name, bytes=size, purpose=purpose, mime_type="text/jsonl")
+        note = {"identity": connection.identity, "id": upload.id, "expires_at": upload.expires_at, "parts": []}
+        write_json(path_of_note, note)
+    with open(path, "rb") as file:
+        file.seek(len(note["parts"]) * PART_BYTES)
+        while part := file.read(PART_BYTES):
+            note["parts"].append(uploads.parts.create(note["id"], data=part, timeout=UPLOAD_TIMEOUT).id)
+            write_json(path_of_note, note)
+            progress(min(size, len(note["parts"]) * PART_BYTES), size, "bytes")
+    path_of_note.unlink()  # the parts can be made a file once, so no later run may use them
+    return note["id"], note["parts"]
+
+
+def complete(connection: Connection, path: Path, upload_id: str, part_ids: list[str]) -> "FileObject":
+    """Make a file of the parts that were sent. Raises FinetuneError where the provider makes none."""
+    file = connection.once.uploads.complete(upload_id, part_ids=part_ids, timeout=UPLOAD_TIMEOUT).file
+    if file is None:
+        raise FinetuneError(
+            f"The provider took {path} in parts but made no file of them.", "Run the same command again."
+        )
+    return file

@@ -17,9 +17,10 @@ from finetune.project.budget import ledger_row, refuse_over_budget, refuse_over_
 from finetune.project.job_request import job_request, job_settings
 from finetune.project.lineage import start_of
 from finetune.project.model_record import hyperparameters_of, model_record
-from finetune.provider.capabilities import refuse_too_late, refuse_unfit
+from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsupported
 from finetune.provider.connect import Connection, connect
-from finetune.provider.remote_jobs import ensure_job, fingerprint, follow
+from finetune.provider.follow_job import follow
+from finetune.provider.remote_jobs import ensure_job, job_fingerprint
 from finetune.report.curve_verdict import curve_verdict
 from finetune.report.training_curves import COLUMNS, CurveRow, curve_of, parse_events, parse_result_file
 from finetune.terminal.progress import progress_bar, say
@@ -33,7 +34,7 @@ def run(params: Params, again: bool = False) -> ModelRecord:
 
     Raises FinetuneError if the job ends without a model; then no record is written.
     """
-    refuse_unfit(params)
+    refuse_unsupported(params)
     files: FilesRecord = read_json(FILES, "upload")
     if "train" not in files:
         raise FinetuneError(f"{FILES} has no training file.", "Create it again with: dvc repro -f upload")
@@ -41,16 +42,16 @@ def run(params: Params, again: bool = False) -> ModelRecord:
     start, lineage = start_of(params)
     settings = job_settings(params, start)
     valid = files["valid"]["sha256"] if "valid" in files else None
-    mark = fingerprint(files["train"]["sha256"], valid, settings)
+    fingerprint = job_fingerprint(files["train"]["sha256"], valid, settings)
 
     def may_create() -> None:
-        refuse_too_late(params, datetime.date.today())
+        refuse_after_shutdown(params, datetime.date.today())
         refuse_over_total(params)
 
     with connect(params.provider) as connection:
         refuse_missing_files(connection, files)
-        request = job_request(params, connection, settings, files, mark)
-        job = ensure_job(connection, mark, request, again, say, may_create)
+        request = job_request(params, connection, settings, files, fingerprint)
+        job = ensure_job(connection, fingerprint, request, again, say, may_create)
         try:
             with progress_bar("train") as progress:
                 job = follow(connection, job, progress, say)
@@ -60,7 +61,7 @@ def run(params: Params, again: bool = False) -> ModelRecord:
                 f"\nStop it with: finetune jobs cancel {job.id}"
             )
             raise
-        return collect(connection, job, params, mark, lineage)
+        return collect(connection, job, params, fingerprint, lineage)
 
 
 def refuse_missing_files(connection: Connection, files: FilesRecord) -> None:
@@ -80,7 +81,9 @@ def refuse_missing_files(connection: Connection, files: FilesRecord) -> None:
             ) from error
 
 
-def collect(connection: Connection, job: "FineTuningJob", params: Params, mark: str, lineage: list[str]) -> ModelRecord:
+def collect(
+    connection: Connection, job: "FineTuningJob", params: Params, fingerprint: str, lineage: list[str]
+) -> ModelRecord:
     """Fetch events, curves, checkpoints and weights, add the job to the ledger, then write the model's record."""
     client = connection.control
     events = list(client.fine_tuning.jobs.list_events(job.id, limit=100))[::-1]  # the oldest first
@@ -100,7 +103,7 @@ def collect(connection: Connection, job: "FineTuningJob", params: Params, mark: 
     record = model_record(
         job,
         params,
-        fingerprint=mark,
+        fingerprint=fingerprint,
         lineage=lineage,
         model=chosen.model,
         chosen={"by": params.train.choose, "step": chosen.step, "why": chosen.why},

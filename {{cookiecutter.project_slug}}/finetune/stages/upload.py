@@ -13,7 +13,7 @@ from finetune.core.paths import FILES, PREPARED
 from finetune.core.records import FilesRecord
 from finetune.project.budget import refuse_over_budget, refuse_over_total
 from finetune.project.cleanup import UPLOADED
-from finetune.provider.capabilities import refuse_too_late, refuse_unfit, warning_of_shutdown
+from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsupported, shutdown_warning
 from finetune.provider.connect import connect
 from finetune.provider.remote_files import ensure_file, sha256_of
 from finetune.terminal.progress import progress_bar, say
@@ -21,10 +21,10 @@ from finetune.terminal.progress import progress_bar, say
 
 def run(params: Params) -> FilesRecord:
     """Write and return the record of file IDs; an empty validation split is left out."""
-    refuse_unfit(params)
+    refuse_unsupported(params)
     refuse_over_budget(params)
     today = datetime.date.today()
-    if warning := warning_of_shutdown(params, today):
+    if warning := shutdown_warning(params, today):
         say(warning)
     paths = {split: PREPARED / f"{split}.jsonl" for split in ("train", "valid")}
     for path in paths.values():
@@ -32,7 +32,7 @@ def run(params: Params) -> FilesRecord:
             raise FinetuneError(f"{path} is missing.", "Create it with: dvc repro prepare")
 
     def may_create() -> None:
-        refuse_too_late(params, today)
+        refuse_after_shutdown(params, today)
         refuse_over_total(params)
 
     record: FilesRecord = {}
@@ -43,7 +43,7 @@ def run(params: Params) -> FilesRecord:
             with tempfile.TemporaryDirectory() as folder:
                 if connection.profile.byte_order_mark:
                     path = with_byte_order_mark(path, Path(folder))
-                file_id, is_new = ensure_file(connection, path, may_create, progress)
+                file_id, is_new = ensure_file(connection, path, may_create, progress, say)
                 record[split] = {"id": file_id, "sha256": sha256_of(path)}
                 if is_new:
                     write_json(UPLOADED, read_note(UPLOADED) | {file_id: record[split]["sha256"]})

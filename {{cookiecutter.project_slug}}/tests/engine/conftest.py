@@ -1,4 +1,4 @@
-"""An engine of its own for each test module, over HTTP, through the real client."""
+"""Start a separate engine for each test module, and connect the real client to it over HTTP."""
 
 import json
 import os
@@ -22,7 +22,7 @@ COLOURS = ["red", "blue", "green"]
 
 
 def training_lines(examples: int = 24) -> bytes:
-    """Chat examples in which the answer is the colour that the question names."""
+    """Return chat examples in which the answer is the colour that the question names."""
     rows = []
     for n in range(examples):
         colour = COLOURS[n % 3]
@@ -38,7 +38,7 @@ def training_lines(examples: int = 24) -> bytes:
 
 
 def wait(client: openai.OpenAI, job_id: str, seconds: float = 120) -> Any:
-    """The job when it has ended."""
+    """Wait until a job has ended and return it."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         job = client.fine_tuning.jobs.retrieve(job_id)
@@ -49,7 +49,7 @@ def wait(client: openai.OpenAI, job_id: str, seconds: float = 120) -> Any:
 
 
 def start_job(client: openai.OpenAI, epochs: int = 2, examples: int = 24, **more: Any) -> Any:
-    """A job on the tiny base."""
+    """Create a job on the tiny base."""
     file = client.files.create(file=("train.jsonl", training_lines(examples)), purpose="fine-tune")
     method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": epochs}}}
     settings: dict[str, Any] = {"model": "tiny", "training_file": file.id, "validation_file": file.id, "seed": 7}
@@ -57,14 +57,14 @@ def start_job(client: openai.OpenAI, epochs: int = 2, examples: int = 24, **more
 
 
 def adapter_bytes(client: openai.OpenAI, job_id: str) -> list[bytes]:
-    """The files of the final checkpoint's adapter."""
+    """Return the content of the final checkpoint's adapter files."""
     final = client.fine_tuning.jobs.checkpoints.list(job_id).data[0]
     return [client.files.content(file).content for file in final.result_files]  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An empty FINETUNE_HOME with the tiny base in it."""
+    """Make a FINETUNE_HOME that holds only the tiny base."""
     folder = tmp_path_factory.mktemp("home")
     before_torch(folder)
     make_tiny_base(folder / "bases" / "tiny")
@@ -75,7 +75,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def client(home: Path) -> Iterator[openai.OpenAI]:
-    """The real client, which checks each answer against OpenAI's types."""
+    """Connect the real client, which checks each answer against OpenAI's types."""
     with (
         embedded() as address,
         openai.OpenAI(
@@ -87,9 +87,9 @@ def client(home: Path) -> Iterator[openai.OpenAI]:
 
 @pytest.fixture(scope="module")
 def forked_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Workers of the module's engine start in no time; see `forked.py`."""
+    """Fork the workers of the module's engine from a process that has imported torch; see `forked.py`."""
     here = Path(__file__).parent
-    path = tmp_path_factory.mktemp("s") / "s"  # short: a socket's path may not be long
+    path = tmp_path_factory.mktemp("s") / "s"  # short, because the length of a socket's path is limited
     program = str(here / "forked.py")
     environment = {**os.environ, "PYTHONPATH": str(here.parents[1]), "PYTHONHASHSEED": "0"}
     workers = subprocess.Popen([sys.executable, program, "serve", path], stdout=subprocess.PIPE, env=environment)

@@ -1,6 +1,6 @@
-"""A provider with faults: a loopback server that stands before the engine and spoils the calls that it is told to.
+"""A provider with faults: a loopback proxy in front of the engine that makes planned calls fail.
 
-It passes every other call on unchanged, so what the client sees is the real engine, over HTTP.
+It forwards all other calls unchanged, so the client uses the real engine over HTTP.
 """
 
 import http.client
@@ -18,56 +18,56 @@ from urllib.parse import urlsplit
 
 
 def refusal(status: int, code: str | None, message: str = "refused by the test", **headers: str) -> Callable[..., None]:
-    """A fault that answers with OpenAI's error envelope and does nothing."""
+    """Return a fault that answers with OpenAI's error envelope and forwards nothing."""
 
     def act(handler: "Handler", forward: Callable[[], Any]) -> None:
         # Some servers repeat the key that they refuse.
-        told = message.replace("KEY", handler.headers.get("authorization", "").removeprefix("Bearer "))
-        error = {"message": told, "type": "test", "param": None, "code": code}
+        shown = message.replace("KEY", handler.headers.get("authorization", "").removeprefix("Bearer "))
+        error = {"message": shown, "type": "test", "param": None, "code": code}
         handler.reply(status, json.dumps({"error": error}).encode(), {"content-type": "application/json", **headers})
 
     return act
 
 
 def cut_before(handler: "Handler", forward: Callable[[], Any]) -> None:
-    """The connection closes before the request took effect."""
+    """Close the connection before the request has its effect."""
     handler.cut()
 
 
 def cut_after(handler: "Handler", forward: Callable[[], Any]) -> None:
-    """The request takes effect, and the connection closes before the answer."""
+    """Close the connection after the request has its effect, before the answer."""
     forward()
     handler.cut()
 
 
 def hang_after(handler: "Handler", forward: Callable[[], Any]) -> None:
-    """The request takes effect, and no answer comes until the client loses patience."""
+    """Let the request have its effect, and give no answer until the client's timeout."""
     forward()
     handler.server.closing.wait(handler.server.hang_seconds)
     handler.cut()
 
 
 def broken_json(handler: "Handler", forward: Callable[[], Any]) -> None:
-    """The request takes effect; its answer is half of itself."""
+    """Let the request have its effect, and send half of the answer."""
     status, _, body = forward()
     handler.reply(status, body[: len(body) // 2] or b"{", {"content-type": "application/json"})
 
 
 def kill_before(handler: "Handler", forward: Callable[[], Any]) -> None:
-    """The client is killed before the request took effect."""
+    """Kill the client before the request has its effect."""
     handler.server.kill_client()
     handler.cut()
 
 
 def kill_after(handler: "Handler", forward: Callable[[], Any]) -> None:
-    """The client is killed when the request has taken effect."""
+    """Kill the client after the request has its effect."""
     forward()
     handler.server.kill_client()
     handler.cut()
 
 
 def web_page(handler: "Handler", forward: Callable[[], Any]) -> None:
-    """The request takes effect; a gateway puts a page of its own in place of the answer, with status 200."""
+    """Let the request have its effect, and answer with a gateway's web page and status 200."""
     forward()
     handler.reply(200, b"<html><body>Please log in</body></html>", {"content-type": "text/html"})
 
@@ -89,7 +89,7 @@ FAULTS: dict[str, Callable[..., None]] = {
     "web-page": web_page,
 }
 
-# The calls of upload and train: the stage, method and path, and how many of the same come before it in that stage.
+# The calls of upload and train: the stage, method and path, and the number of equal calls before it in that stage.
 STEPS = {
     "files.list": ("upload", r"GET /v1/files", 0),
     "files.create": ("upload", r"POST /v1/files", 0),
@@ -110,7 +110,7 @@ STEPS = {
 
 @dataclass
 class Plan:
-    """Which call to spoil, and how, some times; `seen` is every call that came, as method and path."""
+    """Which call fails, how, and how many times; `seen` is every call that came, as method and path."""
 
     pattern: str = ""
     skip: int = 0
@@ -120,7 +120,7 @@ class Plan:
     seen: list[str] = field(default_factory=list)
 
     def take(self, call: str) -> Callable[..., None] | None:
-        """The fault for this call, if it is its turn."""
+        """Return the fault for this call, or None where it does not fail."""
         self.seen.append(call)
         if self.fault is None or self.times == 0 or not re.fullmatch(self.pattern, call):
             return None
@@ -131,14 +131,14 @@ class Plan:
         return self.fault
 
     def calls(self) -> int:
-        """How often the call that is to be spoiled was made."""
+        """Return how often the planned call was made."""
         return sum(re.fullmatch(self.pattern, call) is not None for call in self.seen)
 
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
     hang_seconds = 2.5
-    client: subprocess.Popen | None = None
+    client: subprocess.Popen[str] | None = None
 
     def __init__(self, engine: str) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -152,12 +152,12 @@ class Server(ThreadingHTTPServer):
         self.client.wait()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that lost patience is no news."""
+        """Ignore clients that have closed the connection."""
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # head and body in one packet: apart, each answer waits 40 ms for the other side's receipt
+    wbufsize = -1  # head and body in one packet: in two, each answer waits 40 ms for the acknowledgement
     server: Server
 
     def handle_call(self) -> None:
@@ -198,12 +198,12 @@ class Handler(BaseHTTPRequestHandler):
         self.connection.shutdown(socket.SHUT_RDWR)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the tests read the plan."""
+        """Log nothing: the tests read the plan."""
 
 
 @contextmanager
 def faulty(engine: str) -> Iterator[Server]:
-    """The server before an engine's address, for the block."""
+    """Run the proxy in front of an engine's address for the block."""
     server = Server(engine)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()

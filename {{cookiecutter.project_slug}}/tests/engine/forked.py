@@ -1,6 +1,6 @@
-"""A launcher for tests that train many times: workers are forked from a process that has imported torch already.
+"""A launcher for tests that train many times: it forks workers from a process that has imported torch.
 
-`forked.py serve SOCKET` is that process; `forked.py SOCKET -m finetune.engine.training.worker HOME` has it start a
+`forked.py serve SOCKET` is that process. `forked.py SOCKET -m finetune.engine.training.worker HOME` makes it start a
 worker, which really trains. See FINETUNE_ENGINE_LAUNCHER.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def serve(path: str) -> None:
-    """Fork a worker for each home that is asked for, until the parent ends."""
+    """Fork a worker for each home that a client names, until the parent ends."""
     from finetune.engine import before_torch
 
     before_torch(Path(path).parent)
@@ -33,7 +33,7 @@ def serve(path: str) -> None:
             if os.fork() == 0:
                 os.setsid()
                 os.environ["FINETUNE_ENGINE_LAUNCHER"] = asked["launcher"]
-                # By its command line it cannot be told from its siblings.
+                # Its command line is the same as that of the other workers, so its ID is in the name of a file.
                 Path(asked["home"], f"worker-{os.getpid()}").touch()
                 code = 1
                 try:

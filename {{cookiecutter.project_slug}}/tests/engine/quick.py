@@ -1,32 +1,34 @@
-"""The stages at a quicker pace, for tests of what happens between them: `python quick.py upload|train` runs one."""
+"""Shorter pauses for tests of the stages: `python quick.py upload|train` runs one stage with them.
+
+With `--meet`, the stage waits long enough to see a job that another machine created at the same time.
+"""
 
 import dataclasses
 import sys
 
 from finetune.core.profiles import PROFILES
-from finetune.provider import connect, remote_files, remote_jobs
+from finetune.provider import connect, create_once, remote_jobs
 
-PACE = [
-    (connect, "PATIENCE", 1),
-    (remote_jobs, "LOOKS", (0.1, 0.2, 0.4)),
-    (remote_jobs, "SETTLE", 1.1),
-    (remote_files, "LOOKS", (0, 0.1, 0.2)),
+PAUSES = [
+    (connect, "TIMEOUT", 1),
+    (create_once, "PAUSES", (0.1, 0.2, 0.4)),
+    (remote_jobs, "LIST_DELAY", 1.1),
 ]
 
 
-def hurry() -> None:
-    """The same protocol with shorter pauses, in this process."""
+def shorten_pauses() -> None:
+    """Shorten all pauses of this process; the protocol stays the same."""
     PROFILES["local"] = dataclasses.replace(PROFILES["local"], poll_seconds=(0.05, 0.2))
-    for module, name, value in PACE:
+    for module, name, value in PAUSES:
         setattr(module, name, value)
 
 
 if __name__ == "__main__":
     from finetune.cli import main
 
-    hurry()
+    shorten_pauses()
     if "--meet" in sys.argv:
         sys.argv.remove("--meet")
     else:
-        remote_jobs.SETTLE = 0.01
+        remote_jobs.LIST_DELAY = 0.01
     main()

@@ -1,4 +1,4 @@
-"""Batches: the answers that chat gives, asked once whatever dies, and one batch per set of requests."""
+"""Test batches: they give the answers of chat, ask each question once despite kills, and are created once."""
 
 import dataclasses
 import hashlib
@@ -21,9 +21,9 @@ from faulty import FAULTS, Plan, Server, address, faulty, kill_after, kill_befor
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Provider
 from finetune.core.profiles import PROFILES
-from finetune.engine import batch_queue as engine_batches
+from finetune.engine import batch_runner
 from finetune.engine.embedded import embedded
-from finetune.provider import batch_api, remote_files
+from finetune.provider import batch_api, create_once
 from finetune.provider.batch_api import answer_batch
 from finetune.provider.connect import Connection, connect
 
@@ -40,7 +40,7 @@ def line_of(custom_id: str, **changes: Any) -> dict[str, Any]:
 
 
 def start_batch(client: openai.OpenAI, lines: list[Any], **more: Any) -> Any:
-    """A batch of these lines, which are objects or texts."""
+    """Create a batch of these lines, which are objects or texts."""
     texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
     file = client.files.create(file=("batch.jsonl", "".join(f"{text}\n" for text in texts).encode()), purpose="batch")
     settings: dict[str, Any] = {"input_file_id": file.id, "endpoint": URL, "completion_window": "24h"}
@@ -48,7 +48,7 @@ def start_batch(client: openai.OpenAI, lines: list[Any], **more: Any) -> Any:
 
 
 def wait(client: openai.OpenAI, batch_id: str, ready: Callable[[Any], bool] | None = None) -> Any:
-    """The batch when it has ended, or is ready."""
+    """Return the batch when it has ended, or when it is ready."""
     for _ in range(3000):
         batch = client.batches.retrieve(batch_id)
         if ready(batch) if ready else batch.status in batch_api.ENDED:
@@ -63,7 +63,7 @@ def begun(batch: Any) -> bool:
 
 
 def results(client: openai.OpenAI, file_id: str | None) -> dict[str, Any]:
-    """The lines of an output or error file by custom_id, each there once."""
+    """Return the lines of an output or error file by custom_id. Each custom_id must be there once."""
     lines = [json.loads(line) for line in client.files.content(file_id).content.splitlines()] if file_id else []
     found = {line["custom_id"]: line for line in lines}
     assert len(found) == len(lines)
@@ -131,7 +131,7 @@ def test_a_bad_line_fails_the_batch(
     assert (error.code, error.param, error.line) == (code, param, line)
 
 
-def test_what_cannot_be_a_batch_is_refused_at_once(client: openai.OpenAI) -> None:
+def test_an_invalid_batch_is_refused_at_once(client: openai.OpenAI) -> None:
     trains = client.files.create(file=("t.jsonl", b"{}\n"), purpose="fine-tune").id
     for wrong, param in (
         ({"endpoint": "/v1/embeddings"}, "endpoint"),
@@ -148,7 +148,7 @@ def test_what_cannot_be_a_batch_is_refused_at_once(client: openai.OpenAI) -> Non
         client.batches.retrieve("batch_none")
 
 
-def test_a_cancelled_batch_keeps_what_it_has(client: openai.OpenAI) -> None:
+def test_a_cancelled_batch_keeps_its_answers(client: openai.OpenAI) -> None:
     batch = start_batch(client, [line_of(str(n)) for n in range(5000)])
     wait(client, batch.id, begun)
     assert client.batches.cancel(batch.id).status == "cancelling"
@@ -160,13 +160,12 @@ def test_a_cancelled_batch_keeps_what_it_has(client: openai.OpenAI) -> None:
         client.batches.cancel(batch.id)
 
 
-def part_of(home: Path, batch_id: str) -> Path:
+def results_path(home: Path, batch_id: str) -> Path:
     return home / "batches" / f"{batch_id}.jsonl"
 
 
 SERVE = """
 import sys
-from finetune.engine import batches as engine_batches
 from finetune.engine.embedded import embedded
 with embedded() as address:
     print(address.base_url, address.key, flush=True)
@@ -174,8 +173,8 @@ with embedded() as address:
 """
 
 
-def test_after_a_kill_another_server_asks_for_the_rest_alone(client: openai.OpenAI, home: Path) -> None:
-    """Two servers of one home: while the first lives, the second leaves the batch to it."""
+def test_after_a_kill_another_server_asks_only_for_the_rest(client: openai.OpenAI, home: Path) -> None:
+    """Two servers share a home: while the first runs, the second does not work on the batch."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", SERVE], env=environment, **pipes) as server:
@@ -185,25 +184,27 @@ def test_after_a_kill_another_server_asks_for_the_rest_alone(client: openai.Open
             batch = start_batch(first, [line_of(str(n)) for n in range(200)])
             wait(client, batch.id, begun)
         server.send_signal(signal.SIGKILL)
-    part = part_of(home, batch.id)
-    known = [json.loads(line)["id"] for line in part.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-    with open(part, "ab") as torn:
-        torn.write(b'{"id": "batch_req_')
+    path = results_path(home, batch.id)
+    known = [json.loads(line)["id"] for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    with open(path, "ab") as file:
+        file.write(b'{"id": "batch_req_')
     ended = wait(client, batch.id)
     assert (ended.status, ended.request_counts.completed, ended.request_counts.failed) == ("completed", 200, 0)
     output = results(client, ended.output_file_id)
     assert len(output) == 200
     assert len(known) > 0
     assert set(known) <= {line["id"] for line in output.values()}
-    assert not part.exists()
+    assert not path.exists()
 
 
-def test_the_end_of_a_server_loses_nothing(client: openai.OpenAI, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_batches, "IN_FLIGHT", 2)
+def test_the_end_of_a_server_loses_no_answer(
+    client: openai.OpenAI, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_runner, "IN_FLIGHT", 2)
     with embedded() as ended_early, openai.OpenAI(base_url=ended_early.base_url, api_key=ended_early.key) as first:
         batch = start_batch(first, [line_of(str(n)) for n in range(200)])
         seen = wait(first, batch.id, begun).request_counts.completed
-    known = [json.loads(line)["id"] for line in part_of(home, batch.id).read_bytes().splitlines()]
+    known = [json.loads(line)["id"] for line in results_path(home, batch.id).read_bytes().splitlines()]
     assert seen <= len(known) < 200
     monkeypatch.undo()
     ended = wait(client, batch.id)
@@ -216,16 +217,15 @@ def test_the_end_of_a_server_loses_nothing(client: openai.OpenAI, home: Path, mo
 
 @pytest.fixture(scope="module")
 def provider(client: openai.OpenAI) -> Iterator[Server]:
-    """The engine, behind a server that spoils what it is told to."""
+    """Start a server in front of the engine that makes the planned calls fail."""
     with faulty(str(client.base_url).removesuffix("/v1/")) as server:
         yield server
 
 
 @pytest.fixture
 def connection(client: openai.OpenAI, provider: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connection]:
-    """The stages' connection, in a hurry."""
-    for module in (batch_api, remote_files):
-        monkeypatch.setattr(module, "LOOKS", (0, 0.1, 0.2))
+    """Connect as the stages do, with shorter waiting times."""
+    monkeypatch.setattr(create_once, "PAUSES", (0, 0.1, 0.2))
     monkeypatch.setitem(PROFILES, "local", dataclasses.replace(PROFILES["local"], poll_seconds=(0.02, 0.1)))
     monkeypatch.setenv("FINETUNE_ENGINE_KEY", client.api_key)
     provider.plan = Plan()
@@ -234,17 +234,17 @@ def connection(client: openai.OpenAI, provider: Server, monkeypatch: pytest.Monk
 
 
 def requests_of(name: str, number: int) -> dict[str, dict[str, Any]]:
-    """Requests that no other test has, by the hash that stands for them."""
+    """Return requests that no other test has, by their hash."""
     bodies = [body_of(f"{name} {n}") for n in range(number)]
     return {hashlib.sha256(json.dumps(body).encode()).hexdigest(): body for body in bodies}
 
 
 def quiet(*_: Any) -> None:
-    """Nobody listens."""
+    """Report nothing."""
 
 
 def made_of(client: openai.OpenAI, requests: dict[str, Any]) -> list[Any]:
-    """The batches of these requests or of some of them, and no two files of the same content."""
+    """Return the batches of these requests or of some of them. No two files may have the same content."""
     uploaded = {f.id: f.filename for f in client.files.list(purpose="batch") if f.filename != "batch.jsonl"}
     assert len(set(uploaded.values())) == len(uploaded)
     keys = {
@@ -268,7 +268,7 @@ def test_the_same_requests_are_one_batch(client: openai.OpenAI, connection: Conn
     assert list(batch.metadata) == ["finetune_batch"]
     assert [text.split(" ", 2)[2] for text in said] == [
         "created with 20 requests.",
-        "(completed) has 20 answers: adopted, nothing is paid.",
+        "(completed) already has 20 answers; using them. Nothing is paid.",
     ]
     assert {(total, message) for _, total, message in shown} <= {(20, "answers in the batch")}
     for key, body in requests.items():
@@ -280,7 +280,7 @@ def test_the_same_requests_are_one_batch(client: openai.OpenAI, connection: Conn
 
 @pytest.mark.parametrize("fault", ["429", "500", "cut-before", "cut-after", "broken-json", "web-page"])
 @pytest.mark.parametrize("call", ["POST /v1/files", "POST /v1/batches"])
-def test_one_batch_whatever_goes_wrong(
+def test_there_is_one_batch_after_any_fault(
     client: openai.OpenAI, connection: Connection, provider: Server, call: str, fault: str
 ) -> None:
     requests = requests_of(f"{call} {fault}", 3)
@@ -288,7 +288,7 @@ def test_one_batch_whatever_goes_wrong(
     try:
         answers = answer_batch(connection, requests, quiet, quiet)
     except openai.OpenAIError:
-        assert fault not in ("cut-after", "broken-json", "web-page")  # it is there, and was found
+        assert fault not in ("cut-after", "broken-json", "web-page")  # in these cases the batch exists and is found
         answers = answer_batch(connection, requests, quiet, quiet)
     assert provider.plan.times == 0
     assert all(answer["choices"] for answer in answers.values())
@@ -314,7 +314,7 @@ with connect(Provider(name="local", base_url=sys.argv[1])) as connection:
         (kill_before, r"GET /v1/batches/\w+"),
     ],
 )
-def test_a_killed_client_comes_back_to_its_batch(
+def test_a_killed_client_finds_its_batch_again(
     client: openai.OpenAI, connection: Connection, provider: Server, fault: Any, call: str
 ) -> None:
     requests = requests_of(f"{fault} {call}", 10)
@@ -329,7 +329,7 @@ def test_a_killed_client_comes_back_to_its_batch(
     assert len(made_of(client, requests)) == 1
 
 
-def test_ctrl_c_tells_the_way_back(client: openai.OpenAI, connection: Connection) -> None:
+def test_ctrl_c_says_how_to_get_the_answers(client: openai.OpenAI, connection: Connection) -> None:
     requests = requests_of("interrupted", 40)
     said: list[str] = []
 
@@ -339,14 +339,14 @@ def test_ctrl_c_tells_the_way_back(client: openai.OpenAI, connection: Connection
     with pytest.raises(KeyboardInterrupt):
         answer_batch(connection, requests, said.append, interrupt)
     (batch,) = made_of(client, requests)
-    assert said[-1] == f"\nThe batch {batch.id} goes on without us. Come back to it with: dvc repro"
+    assert said[-1] == f"\nBatch {batch.id} keeps running. Get its answers with: dvc repro"
     assert len(answer_batch(connection, requests, said.append, quiet)) == 40
     assert said[-1].startswith(f"Batch {batch.id}")
 
 
 @contextmanager
 def cancelling(home: Path, answers: int) -> Iterator[None]:
-    """Cancel each batch that has so many answers, at once: a call from here would come later."""
+    """Cancel each batch at once when it has this many answers. A request from here would cancel it later."""
     with closing(sqlite3.connect(home / "engine.db")) as db:
         db.execute(
             "CREATE TRIGGER cancelling AFTER UPDATE OF completed ON batches"
@@ -360,7 +360,7 @@ def cancelling(home: Path, answers: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("status", ["cancelled", "expired"])
-def test_what_a_batch_left_open_is_asked_in_another(
+def test_unanswered_requests_are_sent_in_another_batch(
     client: openai.OpenAI,
     home: Path,
     connection: Connection,
@@ -368,8 +368,8 @@ def test_what_a_batch_left_open_is_asked_in_another(
     monkeypatch: pytest.MonkeyPatch,
     status: str,
 ) -> None:
-    """The engine's batches never expire; one that was cancelled is shown as if it had."""
-    monkeypatch.setattr(engine_batches, "IN_FLIGHT", 8)
+    """The engine's batches never expire, so a cancelled batch is shown as expired."""
+    monkeypatch.setattr(batch_runner, "IN_FLIGHT", 8)
     requests = requests_of(status, 60)
     provider.plan = Plan(
         rewrite=lambda call, content: content.replace(b'"status":"cancelled"', f'"status":"{status}"'.encode())
@@ -391,14 +391,14 @@ def test_what_a_batch_left_open_is_asked_in_another(
     assert second.request_counts.total == 60 - first.request_counts.completed
 
 
-def test_a_batch_that_failed_says_why_and_is_made_anew(client: openai.OpenAI, connection: Connection) -> None:
+def test_a_failed_batch_says_why_and_is_created_again(client: openai.OpenAI, connection: Connection) -> None:
     requests = requests_of("failed", 2)
     for body in requests.values():
         body["model"] = "nobody"
     for tries in (1, 2):
-        with pytest.raises(FinetuneError, match="`nobody` does not exist") as told:
+        with pytest.raises(FinetuneError, match="`nobody` does not exist") as raised:
             answer_batch(connection, requests, quiet, quiet)
-        assert "evaluate.batch" in told.value.remedy
+        assert "evaluate.batch" in raised.value.remedy
         assert len(made_of(client, requests)) == tries
 
 
@@ -418,8 +418,8 @@ def test_many_requests_are_several_batches(
     assert [len(lines) for lines in batch_api.parts(URL, requests)] == [3] * 8
 
 
-def test_a_provider_without_batches_is_told_of(connection: Connection) -> None:
+def test_a_provider_without_batches_is_refused(connection: Connection) -> None:
     nebius = dataclasses.replace(connection, profile=PROFILES["nebius"])
-    with pytest.raises(FinetuneError, match="'nebius' has no Batch API") as told:
+    with pytest.raises(FinetuneError, match="'nebius' has no Batch API") as raised:
         answer_batch(nebius, requests_of("nobody", 1), quiet, quiet)
-    assert told.value.remedy == "Set evaluate.batch to false in params.yaml."
+    assert raised.value.remedy == "Set evaluate.batch to false in params.yaml."

@@ -1,4 +1,4 @@
-"""The day-two commands, on a real engine: jobs, files, models, doctor."""
+"""Test the commands for jobs, files, models, doctor, predict and chat on a real engine."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def git(*arguments: str) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def project(client: openai.OpenAI, forked_workers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A project with a commit, on the module's engine."""
+    """Make a project with a commit that uses the module's engine."""
     folder = tmp_path_factory.mktemp("project")
     text = PARAMS.replace("URL", str(client.base_url))
     (folder / "params.yaml").write_text(text, encoding="utf-8")
@@ -86,7 +86,9 @@ def test_a_job_pauses_resumes_and_is_cancelled(client: openai.OpenAI) -> None:
         CliRunner().invoke(app, ["jobs", "pause", job.id], catch_exceptions=False)
 
 
-def test_clean_finds_what_this_project_made_and_no_commit_names(client: openai.OpenAI, project: Path) -> None:
+def test_clean_deletes_only_what_this_project_made_and_no_commit_refers_to(
+    client: openai.OpenAI, project: Path
+) -> None:
     kept = wait(client, start_job(client, epochs=1, examples=15, **mine("a" * 64)).id)
     left = wait(client, start_job(client, epochs=1, examples=18, **mine("b" * 64)).id)
     foreign = wait(client, start_job(client, epochs=1, examples=21).id)
@@ -97,13 +99,13 @@ def test_clean_finds_what_this_project_made_and_no_commit_names(client: openai.O
     write_json(FILES, {"train": {"id": kept.training_file, "sha256": "x"}})
     git("add", "models")
     git("commit", "-qm", "A fine-tune")
-    MODEL.unlink()  # history needs it still
+    MODEL.unlink()  # the commit still refers to it
 
     found = json.loads(run("files", "clean", "--json"))
     named = {thing["id"] for thing in found}
     assert left.fine_tuned_model in named
     assert set(left.result_files) <= named
-    # Another job, not of this project, was made of the same file.
+    # A job of another project uses the same file.
     assert left.training_file not in named
     for file in (kept.training_file, *kept.result_files, foreign.training_file, *foreign.result_files, stray.id):
         assert file not in named
@@ -124,7 +126,7 @@ def test_clean_finds_what_this_project_made_and_no_commit_names(client: openai.O
     assert [file["id"] for file in listed if file["in_history"]] == [kept.training_file]
 
 
-def test_models_are_listed_shown_and_deleted_after_asking(client: openai.OpenAI) -> None:
+def test_models_are_listed_shown_and_deleted_after_a_question(client: openai.OpenAI) -> None:
     model = wait(client, start_job(client, epochs=1, examples=12).id).fine_tuned_model
     assert "tiny" in run("models", "list")
     assert model in {one["id"] for one in json.loads(run("models", "list", "--tuned", "--json"))}
@@ -136,7 +138,7 @@ def test_models_are_listed_shown_and_deleted_after_asking(client: openai.OpenAI)
         CliRunner().invoke(app, ["models", "show", model], catch_exceptions=False)
 
 
-def test_the_doctor_finds_nothing_wrong_and_then_what_is(client: openai.OpenAI, project: Path) -> None:
+def test_the_doctor_finds_no_fault_in_a_working_project(client: openai.OpenAI, project: Path) -> None:
     checks = {check["check"]: check for check in json.loads(run("doctor", "--json"))}
     states = {name: check["state"] for name, check in checks.items()}
     assert {name for name, state in states.items() if state == "wrong"} == set(), checks
@@ -148,7 +150,7 @@ def test_the_doctor_finds_nothing_wrong_and_then_what_is(client: openai.OpenAI, 
 
 
 @pytest.mark.parametrize(
-    ("change", "environment", "told"),
+    ("change", "environment", "message"),
     [
         (("base: tiny", "base: nothing-of-the-kind"), {}, "nothing-of-the-kind"),
         (("n_epochs: 1", "n_epoch: 1"), {}, "n_epoch"),
@@ -158,8 +160,8 @@ def test_the_doctor_finds_nothing_wrong_and_then_what_is(client: openai.OpenAI, 
         (("name: local, base_url", "name: openai, deploy: {}, base_url"), {"OPENAI_API_KEY": ""}, "OPENAI_API_KEY"),
     ],
 )
-def test_the_doctor_says_what_is_wrong_and_what_to_do(
-    project: Path, tmp_path: Path, change: tuple[str, str], environment: dict[str, str], told: str
+def test_the_doctor_reports_each_fault(
+    project: Path, tmp_path: Path, change: tuple[str, str], environment: dict[str, str], message: str
 ) -> None:
     text = (project / "params.yaml").read_text(encoding="utf-8").replace(*change).replace("#", "}  #")
     (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
@@ -172,7 +174,7 @@ def test_the_doctor_says_what_is_wrong_and_what_to_do(
         check=False,
     )
     assert done.returncode == 1
-    assert told in done.stdout
+    assert message in done.stdout
     assert "✗" in done.stdout
     assert "Traceback" not in done.stderr
     assert "wrong-key-of-the-test" not in done.stdout + done.stderr
@@ -195,6 +197,6 @@ def test_base_and_tuned_answer_a_file_and_in_a_chat(
     assert [row["text"] for row in rows["base"]] == [row["text"] for row in rows["tuned"]] == asked
     assert all(row["answer"] in COLOURS and 1 / 3 < row["confidence"] <= 1 for row in rows["tuned"])
     assert not any(row["answer"] in COLOURS for row in rows["base"])  # its weights are random
-    told = [line for line in run("chat", answer=f"{asked[1]}\n").split("\n") if line]
-    assert told[0] == "base"
-    assert told[told.index("tuned") + 1] == rows["tuned"][1]["answer"]
+    printed = [line for line in run("chat", answer=f"{asked[1]}\n").split("\n") if line]
+    assert printed[0] == "base"
+    assert printed[printed.index("tuned") + 1] == rows["tuned"][1]["answer"]

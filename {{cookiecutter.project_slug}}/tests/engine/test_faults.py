@@ -1,6 +1,6 @@
-"""Never paid twice: every fault at every step of the protocol, and a kill at every step.
+"""Nothing is paid twice: every fault at every step of the protocol, and a kill at every step.
 
-Each cell trains for real. It ends, after one more run at most, with one job, one file per content and the right record.
+Each case really trains. It ends, after at most one more run, with one job, one file per content and the right record.
 """
 
 import dataclasses
@@ -28,15 +28,15 @@ from finetune.core.params import load_params
 from finetune.core.paths import FILES, MODEL, PREPARED, PREPARED_REPORT, VALIDATION_REPORT
 from finetune.core.profiles import PROFILES
 from finetune.engine.embedded import listen, server_of
-from finetune.provider import connect, remote_jobs
+from finetune.provider import connect, follow_job, remote_jobs
 from finetune.stages import train, upload
 from finetune.terminal.progress import say
 
 KEY = "sk-test-0123456789abcdef"
 HERE = Path(__file__).parent
-# Only a person can mend these, so the run ends with a sentence; the others it gets over by itself.
+# Only a person can solve these, so the run ends with a message. It recovers from the others by itself.
 FOR_A_PERSON = ("400", "401", "403", "404", "429-quota", "429-daily")
-# Steps that a run comes to when the job has succeeded: these cells share one job, which they find.
+# Steps after the job has succeeded: these cases share one job.
 AFTER_TRAINING = ("files.result", "jobs.checkpoints", "files.name", "files.weights")
 PARAMS = """
 data: {file: raw.csv, split: {train: 0.7, valid: 0.1, test: 0.2}}
@@ -48,14 +48,14 @@ evaluate: {max_tokens: 6, temperature: 0.0, concurrency: 8}
 
 @pytest.fixture(scope="module")
 def provider(home: Path, forked_workers: None) -> Iterator[Server]:
-    """An engine behind a server that spoils what it is told to."""
+    """An engine behind a proxy that makes planned calls fail."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FINETUNE_ENGINE_KEY", KEY)
         patch.setitem(PROFILES, "local", PROFILES["local"])
-        for module, name, value in quick.PACE:
-            patch.setattr(module, name, value)  # so that they come back
-        quick.hurry()
-        patch.setattr(remote_jobs, "SETTLE", 0.01)
+        for module, name, value in quick.PAUSES:
+            patch.setattr(module, name, value)  # so that the old values return
+        quick.shorten_pauses()
+        patch.setattr(remote_jobs, "LIST_DELAY", 0.01)
         with server_of(KEY) as engine, listen("127.0.0.1", 0) as sock:
             thread = threading.Thread(target=engine.run, kwargs={"sockets": [sock]}, daemon=True)
             thread.start()
@@ -71,7 +71,7 @@ def provider(home: Path, forked_workers: None) -> Iterator[Server]:
 
 @pytest.fixture
 def project(provider: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project whose data no other test has, so that its files and its job are its own."""
+    """A project with data that no other test has, so that it shares no file and no job."""
     monkeypatch.chdir(tmp_path)
     provider.plan = Plan()
     make_project(tmp_path, provider)
@@ -91,7 +91,7 @@ def trained(provider: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def take_over(trained: Path, project: Path) -> None:
-    """Give a project the data and the uploaded files of the trained one, but not its record."""
+    """Give a project the data of the trained one, and with it the uploaded files and the job, but not the record."""
     shutil.copytree(trained / PREPARED, project / PREPARED, dirs_exist_ok=True)
 
 
@@ -115,7 +115,7 @@ def make_project(folder: Path, provider: Server) -> None:
 
 
 def run(stage: Any) -> FinetuneError | None:
-    """The stage as its command runs it; what it would print and exit 1 with. Any other exception fails the test."""
+    """Run the stage as its command does; return the error that it would print. Any other exception fails the test."""
     try:
         stage.run(load_params())
     except FinetuneError as error:
@@ -124,7 +124,7 @@ def run(stage: Any) -> FinetuneError | None:
 
 
 def assert_paid_once(home: Path, project: Path, printed: str) -> None:
-    """One file per content; if there is a record, one job, which is the record's; and the key nowhere."""
+    """Check that there is one file per content and, with a record, one job, which it names; and the key in no file."""
     uploaded = json.loads((project / FILES).read_text(encoding="utf-8"))
     for file in uploaded.values():
         assert rows(home, "SELECT id FROM files WHERE filename = ?", f"{file['sha256']}.jsonl") == [(file["id"],)]
@@ -155,7 +155,7 @@ def provider_jobs(home: Path) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_one_job_whatever_goes_wrong(
+def test_every_fault_at_every_step_leaves_one_job(
     fault: str,
     step: str,
     home: Path,
@@ -172,19 +172,19 @@ def test_one_job_whatever_goes_wrong(
     stage = {"upload": upload, "train": train}[stage_name]
     provider.plan = Plan(pattern, skip, FAULTS[fault])
     error = run(stage)
-    assert provider.plan.times == 0, "the call to spoil was never made"
-    told = "" if error is None else str(error)
+    assert provider.plan.times == 0, "the planned call was never made"
+    message = "" if error is None else str(error)
     if fault in FOR_A_PERSON:
-        assert "  → " in told
-        assert provider.plan.calls() == skip + 1  # it was not tried again unasked
-    if told:
+        assert "  → " in message
+        assert provider.plan.calls() == skip + 1  # there was no retry
+    if message:
         assert run(stage) is None
     assert (project / (MODEL if stage_name == "train" else FILES)).exists()
-    assert_paid_once(home, project, capfd.readouterr().err + told)
+    assert_paid_once(home, project, capfd.readouterr().err + message)
 
 
-def start(stage: str, folder: Path, *arguments: str, **environment: str) -> subprocess.Popen:
-    """The stage as a process of its own, at the tests' pace."""
+def start(stage: str, folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """Start the stage as a process with the tests' pauses."""
     return subprocess.Popen(
         [sys.executable, HERE / "quick.py", stage, *arguments],
         cwd=folder,
@@ -197,7 +197,7 @@ def start(stage: str, folder: Path, *arguments: str, **environment: str) -> subp
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("fault", [kill_before, kill_after])
-def test_one_job_wherever_the_stage_is_killed(
+def test_a_kill_at_every_step_leaves_one_job(
     fault: Any,
     step: str,
     home: Path,
@@ -220,8 +220,8 @@ def test_one_job_wherever_the_stage_is_killed(
     assert_paid_once(home, project, printed + capfd.readouterr().err)
 
 
-def test_a_quota_that_is_spent_is_asked_for_once(provider: Server, project: Path) -> None:
-    """The SDK alone would ask three times."""
+def test_a_spent_quota_is_not_retried(provider: Server, project: Path) -> None:
+    """The SDK alone would send three requests."""
     assert run(upload) is None
     provider.plan = Plan(*STEPS["jobs.list"][1:], FAULTS["429-quota"], times=100)
     error = run(train)
@@ -229,7 +229,7 @@ def test_a_quota_that_is_spent_is_asked_for_once(provider: Server, project: Path
     assert provider.plan.calls() == 1
 
 
-def test_nothing_is_created_while_only_a_person_can_help(home: Path, provider: Server, project: Path) -> None:
+def test_nothing_is_created_while_a_person_must_act(home: Path, provider: Server, project: Path) -> None:
     assert run(upload) is None
     known = provider_jobs(home)
     for fault in FOR_A_PERSON:
@@ -251,10 +251,10 @@ def test_two_clones_at_once_make_one_job(home: Path, provider: Server, project: 
     assert (project / MODEL).read_bytes() == (tmp_path / "clone" / MODEL).read_bytes()
 
 
-def test_two_machines_in_the_same_moment_end_with_one_job(
+def test_two_machines_at_the_same_time_end_with_one_job(
     home: Path, provider: Server, project: Path, tmp_path: Path
 ) -> None:
-    """Other users' locks do not help there: both create, and the younger job is cancelled before it trains."""
+    """They share no lock: both create a job, and the newer one is cancelled before it trains."""
     path = project / "params.yaml"
     path.write_text(path.read_text(encoding="utf-8").replace("n_epochs: 1", "n_epochs: 30"), encoding="utf-8")
     assert run(upload) is None
@@ -277,13 +277,13 @@ def test_two_machines_in_the_same_moment_end_with_one_job(
     made = provider_jobs(home)[len(known) :]
     assert sorted(status for _, status in made) == ["cancelled", "succeeded"]
     assert (project / MODEL).read_bytes() == (tmp_path / "clone" / MODEL).read_bytes()
-    assert sum("attached to it" in output for output in outputs) == 1
+    assert sum("Another machine created job" in output for output in outputs) == 1
 
 
 MODERATION = "The job failed moderation safety checks. Flagged lines: 2, 5"
 
 
-def test_a_failure_after_training_is_told_with_its_lines_and_not_paid_again(
+def test_a_failure_after_training_is_shown_with_its_lines_and_not_paid_again(
     home: Path, provider: Server, project: Path
 ) -> None:
     assert run(upload) is None
@@ -297,19 +297,17 @@ def test_a_failure_after_training_is_told_with_its_lines_and_not_paid_again(
         )
 
     provider.plan = Plan(rewrite=blocked)
-    told = str(run(train))
-    assert "data/prepared/train.jsonl:2, data/prepared/train.jsonl:5" in told
-    assert "policies" in told
+    message = str(run(train))
+    assert "data/prepared/train.jsonl:2, data/prepared/train.jsonl:5" in message
+    assert "policies" in message
     assert not (project / MODEL).exists()
     made = provider_jobs(home)
-    assert str(run(train)) == told
+    assert str(run(train)) == message
     assert provider_jobs(home) == made
 
 
-def test_a_failure_in_training_is_tried_again_when_the_server_is_to_blame(
-    home: Path, provider: Server, project: Path
-) -> None:
-    """The base's weights are broken, so the job fails while it trains; mended, the same command trains."""
+def test_training_is_tried_again_after_a_server_error(home: Path, provider: Server, project: Path) -> None:
+    """The base's weights are broken, so the job fails in training; with whole weights, the same command trains."""
     weights = home / "bases" / "tiny" / "model.safetensors"
     whole = weights.read_bytes()
     assert run(upload) is None
@@ -338,10 +336,10 @@ def test_a_failure_in_validation_names_the_line(provider: Server, project: Path)
 
 
 @pytest.mark.parametrize("status", ["paused", "pre_flight", "pending"])
-def test_a_status_that_is_no_end_is_waited_for(
+def test_a_status_that_is_not_final_is_waited_for(
     status: str, home: Path, provider: Server, project: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """OpenAI's `paused` waits for a person, who is told how; what other servers call a wait is one."""
+    """OpenAI's `paused` waits for a person, so a message says what to do; other servers have statuses of their own."""
     looks = 0
 
     def still(call: str, content: bytes) -> bytes:
@@ -355,15 +353,15 @@ def test_a_status_that_is_no_end_is_waited_for(
     provider.plan = Plan(rewrite=still)
     assert run(train) is None
     assert looks == 5
-    told = capfd.readouterr().err
-    assert told.count("Go on with: finetune jobs resume ftjob-") == (status == "paused")
-    assert_paid_once(home, project, told)
+    printed = capfd.readouterr().err
+    assert printed.count("Resume it with: finetune jobs resume ftjob-") == (status == "paused")
+    assert_paid_once(home, project, printed)
 
 
-def test_eight_hours_of_waiting_are_a_few_requests_and_no_memory(
+def test_eight_hours_of_waiting_take_few_requests_and_no_memory(
     provider: Server, project: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A job that never ends is looked at by OpenAI's pace, on a clock that the test moves."""
+    """A job that never ends is polled with OpenAI's pauses, on a clock that the test moves."""
     assert run(upload) is None
     params = load_params()
     now = [0.0]
@@ -390,9 +388,9 @@ def test_eight_hours_of_waiting_are_a_few_requests_and_no_memory(
         provider.plan = Plan(rewrite=stuck)
         job = connection.control.fine_tuning.jobs.retrieve(job_id)
         with pytest.raises(Enough):
-            remote_jobs.follow(hosted, job, lambda *_: None, say, sleep, lambda: now[0])
+            follow_job.follow(hosted, job, lambda *_: None, say, sleep, lambda: now[0])
     # Two requests a look, a look a minute at most.
     assert len(provider.plan.seen) <= 2 * (8 * 60 + 20)
-    # What the plan itself remembers is a text each.
+    # The plan itself keeps one string per call.
     assert objects[-1] - objects[1] < 1000, objects
-    assert capfd.readouterr().err.count("has not moved for half an hour") == 1
+    assert capfd.readouterr().err.count("has not changed for half an hour") == 1

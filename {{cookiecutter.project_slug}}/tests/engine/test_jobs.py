@@ -1,4 +1,4 @@
-"""Jobs live in processes of their own: they survive kills, queue, cancel, and give the same bytes."""
+"""Test jobs: each is a process; jobs survive kills, wait for each other, stop, and give the same bytes."""
 
 import json
 import os
@@ -18,7 +18,7 @@ import torch
 from conftest import adapter_bytes, start_job, wait
 from safetensors.torch import load
 
-from finetune.engine import job_queue
+from finetune.engine import job_queue, worker_launcher
 from finetune.engine.embedded import embedded
 from finetune.engine.store import Store
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("forked_workers")
 
 
 def worker_pids(home: Path) -> list[int]:
-    """The worker processes of this home."""
+    """Return the process IDs of this home's workers."""
     found = subprocess.run(
         ["pgrep", "-f", f"finetune.engine.training.worker {home}"], capture_output=True, text=True, check=False
     )
@@ -40,43 +40,43 @@ def kill_workers(home: Path) -> None:
 
 
 def steps_of(client: openai.OpenAI, job_id: str) -> list[int]:
-    """The steps that the job's events tell of, in their order."""
+    """Return the steps of the job's events, in their order."""
     events = list(client.fine_tuning.jobs.list_events(job_id, limit=1000))
     return [e.data["step"] for e in reversed(events) if e.type == "metrics"]  # type: ignore[index]
 
 
 def published(client: openai.OpenAI, job_id: str) -> list[int]:
-    """The steps of the job's checkpoints, newest first."""
+    """Return the steps of the job's checkpoints, newest first."""
     return [c.step_number for c in client.fine_tuning.jobs.checkpoints.list(job_id).data]
 
 
-def reached(client: openai.OpenAI, job_id: str, message: str) -> None:
-    """Wait until an event of the job begins so."""
+def wait_for_event(client: openai.OpenAI, job_id: str, message: str) -> None:
+    """Wait until the job has an event whose message begins with `message`."""
     for _ in range(600):
         if any(e.message.startswith(message) for e in client.fine_tuning.jobs.list_events(job_id, limit=1000).data):
             return
         time.sleep(0.05)
-    raise AssertionError(f"{job_id} never came to {message!r}")
+    raise AssertionError(f"{job_id} has no event {message!r}")
 
 
 @pytest.fixture(scope="module")
 def lenient(client: openai.OpenAI) -> Iterator[openai.OpenAI]:
-    """The client as users have it: the status `paused` is in OpenAI's API, but not in the client's types."""
+    """Return a client without strict types: the status `paused` is in OpenAI's API, but not in the client's types."""
     with openai.OpenAI(base_url=client.base_url, api_key=client.api_key, max_retries=0) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def first(client: openai.OpenAI) -> Any:
-    """A job that nothing disturbed."""
+    """Return a job that ran without interruption."""
     job = wait(client, start_job(client, epochs=3, examples=60).id)
     assert job.status == "succeeded", job.error
     return job
 
 
 @pytest.fixture(scope="module")
-def whole(client: openai.OpenAI, first: Any) -> list[bytes]:
-    """Its adapter."""
+def adapter(client: openai.OpenAI, first: Any) -> list[bytes]:
+    """Return the adapter of the first job."""
     return adapter_bytes(client, first.id)
 
 
@@ -84,22 +84,22 @@ def whole(client: openai.OpenAI, first: Any) -> list[bytes]:
     "moment", ["Validating", "Fine-tuning job started", "Step 5/", "Checkpoint created", "Step 25/"]
 )
 def test_a_killed_worker_is_resumed_to_the_same_bytes(
-    client: openai.OpenAI, home: Path, whole: list[bytes], monkeypatch: pytest.MonkeyPatch, moment: str
+    client: openai.OpenAI, home: Path, adapter: list[bytes], monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    monkeypatch.setattr(job_queue, "GRACE", 0.5)
+    monkeypatch.setattr(worker_launcher, "STARTUP_SECONDS", 0.5)
     job = start_job(client, epochs=3, examples=60)
-    reached(client, job.id, moment)
+    wait_for_event(client, job.id, moment)
     kill_workers(home)
     ended = wait(client, job.id)
     assert ended.status == "succeeded", ended.error
-    assert adapter_bytes(client, job.id) == whole
+    assert adapter_bytes(client, job.id) == adapter
     steps = steps_of(client, job.id)
     assert steps == list(range(1, len(steps) + 1))
 
 
 @contextmanager
 def pausing(home: Path, step: int) -> Iterator[None]:
-    """Pause each job that reports this step, at once: a call from here would come steps later."""
+    """Pause each job at once when it reports this step. A request from here would pause it some steps later."""
     db = sqlite3.connect(home / "engine.db")
     with closing(db):
         db.execute(
@@ -112,60 +112,60 @@ def pausing(home: Path, step: int) -> Iterator[None]:
             db.execute("DROP TRIGGER pausing")
 
 
-def left_alone(home: Path) -> None:
-    """Wait until no worker lives."""
+def wait_until_idle(home: Path) -> None:
+    """Wait until no worker runs."""
     for _ in range(200):
         if not worker_pids(home):
             return
         time.sleep(0.1)
-    raise AssertionError("a worker stays behind")
+    raise AssertionError("a worker is still running")
 
 
 @pytest.mark.parametrize("step", [17, 30], ids=["within an epoch", "last step"])
-def test_a_job_paused_at_a_step_ends_in_the_same_bytes(
-    client: openai.OpenAI, lenient: openai.OpenAI, home: Path, whole: list[bytes], step: int
+def test_a_job_paused_at_a_step_gives_the_same_bytes(
+    client: openai.OpenAI, lenient: openai.OpenAI, home: Path, adapter: list[bytes], step: int
 ) -> None:
     with pausing(home, step):
         job = start_job(client, epochs=3, examples=60)
-        reached(client, job.id, f"Step {step}/")
-        left_alone(home)
+        wait_for_event(client, job.id, f"Step {step}/")
+        wait_until_idle(home)
     paused = lenient.fine_tuning.jobs.retrieve(job.id)
     assert (str(paused.status), paused.fine_tuned_model, paused.result_files) == ("paused", None, [])
     assert steps_of(client, job.id) == list(range(1, step + 1))
-    assert published(client, job.id) == list(range(step // 10 * 10, 0, -10))  # a pause makes no checkpoint of its own
+    assert published(client, job.id) == list(range(step // 10 * 10, 0, -10))  # a pause publishes no checkpoint
     assert client.fine_tuning.jobs.resume(job.id).status == "queued"
     ended = wait(client, job.id)
     assert ended.status == "succeeded", ended.error
-    reached(client, job.id, f"Fine-tuning job resumed from step {step} ")
+    wait_for_event(client, job.id, f"Fine-tuning job resumed from step {step} ")
     assert steps_of(client, job.id) == list(range(1, 31))
     assert published(client, job.id) == [30, 20, 10]
-    assert adapter_bytes(client, job.id) == whole
+    assert adapter_bytes(client, job.id) == adapter
 
 
 def test_a_paused_job_lets_the_next_one_train(
-    client: openai.OpenAI, lenient: openai.OpenAI, home: Path, whole: list[bytes]
+    client: openai.OpenAI, lenient: openai.OpenAI, home: Path, adapter: list[bytes]
 ) -> None:
     job = start_job(client, epochs=3, examples=60)
-    reached(client, job.id, "Files validated")
+    wait_for_event(client, job.id, "Files validated")
     assert str(lenient.fine_tuning.jobs.pause(job.id).status) == "paused"
     assert wait(lenient, start_job(client).id).status == "succeeded"
     assert str(lenient.fine_tuning.jobs.retrieve(job.id).status) == "paused"
     assert client.fine_tuning.jobs.resume(job.id).status == "queued"
-    reached(client, job.id, "Step 5/")
+    wait_for_event(client, job.id, "Step 5/")
     lenient.fine_tuning.jobs.pause(job.id)
-    client.fine_tuning.jobs.resume(job.id)  # at once: whether or not its worker has seen the pause
-    reached(client, job.id, "Step 12/")
+    client.fine_tuning.jobs.resume(job.id)  # at once, whether or not its worker has seen the pause
+    wait_for_event(client, job.id, "Step 12/")
     assert client.fine_tuning.jobs.retrieve(job.id).status in ("running", "succeeded")
     assert wait(client, job.id).status == "succeeded"
     assert steps_of(client, job.id) == list(range(1, 31))
-    assert adapter_bytes(client, job.id) == whole
+    assert adapter_bytes(client, job.id) == adapter
 
 
-def test_a_paused_job_may_be_cancelled_but_not_paused_again(
+def test_a_paused_job_can_be_cancelled_but_not_paused_again(
     client: openai.OpenAI, lenient: openai.OpenAI, home: Path
 ) -> None:
     job = start_job(client, epochs=50, examples=60)
-    reached(client, job.id, "Step 2/")
+    wait_for_event(client, job.id, "Step 2/")
     lenient.fine_tuning.jobs.pause(job.id)
     with pytest.raises(openai.BadRequestError, match="neither queued nor running"):
         lenient.fine_tuning.jobs.pause(job.id)
@@ -173,34 +173,34 @@ def test_a_paused_job_may_be_cancelled_but_not_paused_again(
     for call in (client.fine_tuning.jobs.pause, client.fine_tuning.jobs.resume, client.fine_tuning.jobs.cancel):
         with pytest.raises(openai.BadRequestError):
             call(job.id)
-    job_queue.spawn_worker(Store(home))  # as the next job does
-    left_alone(home)
+    worker_launcher.start_worker(Store(home))  # as the next job does
+    wait_until_idle(home)
     assert not list((home / "jobs").iterdir())
 
 
-def test_a_job_goes_on_from_a_fine_tuned_model(
-    client: openai.OpenAI, home: Path, first: Any, whole: list[bytes], monkeypatch: pytest.MonkeyPatch
+def test_a_job_continues_from_a_fine_tuned_model(
+    client: openai.OpenAI, home: Path, first: Any, adapter: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_queue, "GRACE", 0.5)
+    monkeypatch.setattr(worker_launcher, "STARTUP_SECONDS", 0.5)
     parent = first.fine_tuned_model
     still = {"n_epochs": 1, "learning_rate_multiplier": 1e-9}
     idle = start_job(client, model=parent, method={"type": "supervised", "supervised": {"hyperparameters": still}})
     child, other = (start_job(client, epochs=3, examples=60, model=parent, suffix="more") for _ in range(2))
     ended = wait(client, idle.id)
     assert ended.status == "succeeded", ended.error
-    torch.testing.assert_close(load(adapter_bytes(client, idle.id)[1]), load(whole[1]), rtol=0, atol=1e-6)
+    torch.testing.assert_close(load(adapter_bytes(client, idle.id)[1]), load(adapter[1]), rtol=0, atol=1e-6)
 
     ended = wait(client, child.id)
     assert ended.status == "succeeded", ended.error
     assert ended.model == parent
     assert ended.fine_tuned_model.startswith("ft:tiny:local:more:")
     assert json.loads(adapter_bytes(client, child.id)[0])["base_model_name_or_path"] == "tiny"
-    assert adapter_bytes(client, child.id)[1] != whole[1]
+    assert adapter_bytes(client, child.id)[1] != adapter[1]
     question: Any = [{"role": "user", "content": "1: paint it blue"}]
     assert client.chat.completions.create(model=ended.fine_tuned_model, messages=question, max_tokens=3).choices
-    # Killed on the way, and with its parent gone once there is a checkpoint of its own: the same bytes.
+    # The other job is killed twice, and its parent is deleted after its first checkpoint. It gives the same bytes.
     for moment in ("Step 4/", "Checkpoint created"):
-        reached(client, other.id, moment)
+        wait_for_event(client, other.id, moment)
         kill_workers(home)
     assert client.models.delete(parent).deleted
     ended = wait(client, other.id)
@@ -212,7 +212,7 @@ def test_a_job_whose_model_is_deleted_while_it_waits_fails(client: openai.OpenAI
     parent = client.fine_tuning.jobs.checkpoints.list(first.id).data[-1].fine_tuned_model_checkpoint
     long = start_job(client, epochs=50, examples=60)
     waiting = start_job(client, model=parent)
-    reached(client, waiting.id, "Files validated")
+    wait_for_event(client, waiting.id, "Files validated")
     client.models.delete(parent)
     client.fine_tuning.jobs.cancel(long.id)
     ended = wait(client, waiting.id)
@@ -227,35 +227,35 @@ def test_a_large_batch_is_accumulated_from_equal_parts_and_paused_between_batche
     client: openai.OpenAI, home: Path
 ) -> None:
     method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 3, "batch_size": 24}}}
-    undisturbed = wait(client, start_job(client, examples=72, method=method).id)
-    assert undisturbed.status == "succeeded", undisturbed.error
-    assert published(client, undisturbed.id) == [9, 6, 3]
+    uninterrupted = wait(client, start_job(client, examples=72, method=method).id)
+    assert uninterrupted.status == "succeeded", uninterrupted.error
+    assert published(client, uninterrupted.id) == [9, 6, 3]
     with pausing(home, 5):
         job = start_job(client, examples=72, method=method)
-        reached(client, job.id, "Step 5/9")
-        left_alone(home)
+        wait_for_event(client, job.id, "Step 5/9")
+        wait_until_idle(home)
     client.fine_tuning.jobs.resume(job.id)
     assert wait(client, job.id).status == "succeeded"
-    assert adapter_bytes(client, job.id) == adapter_bytes(client, undisturbed.id)
+    assert adapter_bytes(client, job.id) == adapter_bytes(client, uninterrupted.id)
 
 
-def test_a_launcher_may_start_the_worker(client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launcher_can_start_the_worker(client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
     launcher = f"{sys.executable} -m accelerate.commands.launch --cpu --num_processes 1 --num_machines 1"
     monkeypatch.setenv("FINETUNE_ENGINE_LAUNCHER", f"{launcher} --mixed_precision no --dynamo_backend no")
     job = wait(client, start_job(client).id)
     assert job.status == "succeeded", job.error
 
 
-def test_another_seed_gives_other_bytes(client: openai.OpenAI, whole: list[bytes]) -> None:
+def test_another_seed_gives_other_bytes(client: openai.OpenAI, adapter: list[bytes]) -> None:
     job = wait(client, start_job(client, epochs=3, examples=60, seed=8).id)
-    assert adapter_bytes(client, job.id)[1] != whole[1]
+    assert adapter_bytes(client, job.id)[1] != adapter[1]
 
 
-def test_one_trains_while_others_wait_and_a_cancelled_one_stops(client: openai.OpenAI, home: Path) -> None:
+def test_one_job_trains_while_others_wait_and_a_cancelled_one_stops(client: openai.OpenAI, home: Path) -> None:
     long = start_job(client, epochs=50, examples=60)
-    reached(client, long.id, "Step 2/")
+    wait_for_event(client, long.id, "Step 2/")
     second, third = start_job(client), start_job(client)
-    reached(client, third.id, "Files validated")
+    wait_for_event(client, third.id, "Files validated")
     assert [client.fine_tuning.jobs.retrieve(j.id).status for j in (long, second, third)] == [
         "running",
         "queued",
@@ -265,7 +265,7 @@ def test_one_trains_while_others_wait_and_a_cancelled_one_stops(client: openai.O
     assert wait(client, third.id).status == "succeeded"
     assert wait(client, second.id).finished_at <= wait(client, third.id).finished_at
     assert client.fine_tuning.jobs.retrieve(long.id).fine_tuned_model is None
-    left_alone(home)
+    wait_until_idle(home)
 
 
 def test_a_job_outlives_its_server(client: openai.OpenAI, home: Path) -> None:
@@ -285,7 +285,7 @@ def test_two_servers_share_one_home(client: openai.OpenAI) -> None:
     assert client.fine_tuning.jobs.retrieve(job.id).status == "succeeded"
 
 
-def test_records_are_in_wal_mode(client: openai.OpenAI, home: Path) -> None:
+def test_the_database_is_in_wal_mode(client: openai.OpenAI, home: Path) -> None:
     db = sqlite3.connect(home / "engine.db")
     assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     db.close()
@@ -294,7 +294,7 @@ def test_records_are_in_wal_mode(client: openai.OpenAI, home: Path) -> None:
 @pytest.mark.parametrize(
     ("examples", "epochs", "batch"), [(10, 10, 1), (24, 4, 2), (30, 3, 3), (100, 3, 8), (8334, 2, 8), (30_000, 1, 8)]
 )
-def test_auto_follows_its_written_rule(examples: int, epochs: int, batch: int) -> None:
+def test_auto_follows_its_rule(examples: int, epochs: int, batch: int) -> None:
     auto = dict.fromkeys(("n_epochs", "batch_size", "learning_rate_multiplier"), "auto")
     assert job_queue.resolve(auto, examples) == {
         "n_epochs": epochs,

@@ -1,4 +1,4 @@
-"""What the stage train makes of a job: the checkpoint that was asked for, lineage, ledger, events, large files."""
+"""What the stage train makes of a job: the chosen checkpoint, lineage, ledger, events, large files."""
 
 import csv
 import dataclasses
@@ -32,10 +32,10 @@ def _project(client: openai.OpenAI, forked_workers: None, tmp_path_factory: pyte
         patch.chdir(folder)
         patch.setenv("FINETUNE_ENGINE_KEY", client.api_key)
         patch.setitem(PROFILES, "local", PROFILES["local"])
-        for module, name, value in quick.PACE:
+        for module, name, value in quick.PAUSES:
             patch.setattr(module, name, value)
-        quick.hurry()
-        patch.setattr(remote_jobs, "SETTLE", 0.01)
+        quick.shorten_pauses()
+        patch.setattr(remote_jobs, "LIST_DELAY", 0.01)
         for split, numbers in (("train", range(24)), ("valid", range(24, 30))):
             write_jsonl(PREPARED / f"{split}.jsonl", [example(n) for n in numbers])
         write_json(VALIDATION_REPORT, {"train_tokens_per_epoch": 1000, "auto": {"n_epochs": 3}})
@@ -87,7 +87,7 @@ def trained(client: openai.OpenAI, **more: Any) -> dict[str, Any]:
     return train.run(load_params())
 
 
-def test_each_way_to_choose_takes_its_checkpoint_of_the_one_job(client: openai.OpenAI) -> None:
+def test_each_value_of_choose_takes_its_checkpoint_of_the_same_job(client: openai.OpenAI) -> None:
     last = trained(client)
     assert [one["step"] for one in last["checkpoints"]] == [3, 6, 9]
     assert last["model"] == last["model_of_last_step"] == last["checkpoints"][-1]["model"]
@@ -116,7 +116,7 @@ def test_the_weights_are_those_of_the_chosen_checkpoint(client: openai.OpenAI, m
     assert {path.read_bytes() for path in Path("models/weights").iterdir()} == contents
 
 
-def test_the_record_tells_verdict_events_and_resolved_hyperparameters(client: openai.OpenAI) -> None:
+def test_the_record_has_verdict_events_and_resolved_hyperparameters(client: openai.OpenAI) -> None:
     record = trained(client, n_epochs="auto")
     assert record["hyperparameters"] == {"n_epochs": 4, "batch_size": 8, "learning_rate_multiplier": 2.0}
     assert record["verdict"] in ("improving", "converged", "overfitting", "diverging")
@@ -126,7 +126,7 @@ def test_the_record_tells_verdict_events_and_resolved_hyperparameters(client: op
     assert events[-1]["message"] == "The job has successfully completed"
 
 
-def test_training_goes_on_from_the_model_of_a_commit(client: openai.OpenAI) -> None:
+def test_training_continues_from_the_model_of_a_commit(client: openai.OpenAI) -> None:
     parent = trained(client)
     revision = commit()
     child = trained(client, **{"from": revision, "n_epochs": 1})
@@ -134,7 +134,7 @@ def test_training_goes_on_from_the_model_of_a_commit(client: openai.OpenAI) -> N
     assert child["base"] == "tiny"
     assert child["job"] != parent["job"]
     assert client.fine_tuning.jobs.retrieve(child["job"]).model == parent["model"]
-    # It begins where the other ended, not where the base does.
+    # It starts from the tuned weights, not from the base.
     with open("reports/training.csv", encoding="utf-8") as table:
         first_loss = float(next(csv.DictReader(table))["train_loss"])
     assert first_loss < parent["checkpoints"][0]["train_loss"]
@@ -152,8 +152,10 @@ def test_a_revision_without_a_record_or_of_another_base_is_refused(client: opena
         trained(client, **{"from": revision})
 
 
-def test_without_metadata_the_suffix_bears_the_mark(client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nebius keeps no metadata; a clone without the note of this one finds the job all the same."""
+def test_without_metadata_the_suffix_holds_the_fingerprint(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nebius keeps no metadata; a clone without the note of this one still finds the job."""
     monkeypatch.setenv("NEBIUS_API_KEY", client.api_key)
     monkeypatch.setitem(PROFILES, "nebius", dataclasses.replace(PROFILES["nebius"], poll_seconds=(0.05, 0.2)))
     write_params(client, learning_rate_multiplier="auto", n_epochs=1, suffix="desk")
@@ -167,7 +169,7 @@ def test_without_metadata_the_suffix_bears_the_mark(client: openai.OpenAI, monke
     assert train.run(load_params())["job"] == record["job"]
 
 
-def test_a_large_file_goes_in_parts_and_goes_on_after_a_kill(
+def test_a_large_file_is_sent_in_parts_and_continues_after_a_kill(
     client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = dataclasses.replace(PROFILES["local"], file_bytes=1000)

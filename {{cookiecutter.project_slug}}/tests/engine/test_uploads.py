@@ -1,4 +1,4 @@
-"""Files of any length: in parts, by the client's own helper too, and never all of one in memory."""
+"""Test uploads of files of any length: in parts, also by the client's own helper, and never whole in memory."""
 
 import hashlib
 import json
@@ -24,12 +24,12 @@ def announce(client: openai.OpenAI, size: int = len(CONTENT), purpose: Any = "fi
 
 
 def send(client: openai.OpenAI, upload: Any, *parts: bytes) -> list[str]:
-    """The IDs of the parts."""
+    """Send parts and return their IDs."""
     return [client.uploads.parts.create(upload.id, data=part).id for part in parts]
 
 
 def left_behind(home: Path) -> tuple[int, int]:
-    """How many uploads have parts on the disk, and how many files lie there."""
+    """Return the numbers of uploads with parts on the disk and of files."""
     return len(list((home / "uploads").iterdir())), len(list((home / "files").iterdir()))
 
 
@@ -60,7 +60,7 @@ def test_parts_are_joined_in_the_order_of_the_completion(client: openai.OpenAI, 
 
 
 @pytest.mark.parametrize(
-    ("parts", "md5", "param", "told"),
+    ("parts", "md5", "param", "message"),
     [
         ((CONTENT[:-1],), None, "part_ids", f"{len(CONTENT) - 1} bytes"),
         ((CONTENT, b"\n"), None, "part_ids", f"{len(CONTENT) + 1} bytes"),
@@ -70,13 +70,13 @@ def test_parts_are_joined_in_the_order_of_the_completion(client: openai.OpenAI, 
     ],
     ids=["too few bytes", "too many", "another MD5", "bad first line", "bad last line"],
 )
-def test_parts_that_make_another_file_are_refused_and_may_be_mended(
-    client: openai.OpenAI, home: Path, parts: tuple[bytes, ...], md5: str | None, param: str, told: str
+def test_parts_of_another_file_are_refused_and_can_be_replaced(
+    client: openai.OpenAI, home: Path, parts: tuple[bytes, ...], md5: str | None, param: str, message: str
 ) -> None:
     upload = announce(client)
     sent = send(client, upload, *parts)
     before = left_behind(home)
-    with pytest.raises(openai.BadRequestError, match=told) as caught:
+    with pytest.raises(openai.BadRequestError, match=message) as caught:
         client.uploads.complete(upload.id, part_ids=sent, md5=md5 or openai.omit)
     assert caught.value.param == param
     assert left_behind(home) == before
@@ -99,7 +99,7 @@ def ended(client: openai.OpenAI, how: str, home: Path) -> Any:
 
 
 @pytest.mark.parametrize("how", ["completed", "cancelled", "expired"])
-def test_an_upload_that_has_ended_takes_nothing_more(client: openai.OpenAI, home: Path, how: str) -> None:
+def test_an_upload_that_has_ended_accepts_no_request(client: openai.OpenAI, home: Path, how: str) -> None:
     upload, part = ended(client, how, home)
     calls: list[Callable[[], Any]] = [
         lambda: client.uploads.parts.create(upload.id, data=b"abc"),
@@ -127,7 +127,7 @@ def test_an_upload_that_has_ended_takes_nothing_more(client: openai.OpenAI, home
         (lambda c: c.uploads.complete(announce(c).id, part_ids=7), openai.BadRequestError, "part_ids"),
     ],
 )
-def test_refusals_name_what_is_wrong(client: openai.OpenAI, call: Any, error: Any, param: str) -> None:
+def test_a_refusal_names_the_parameter(client: openai.OpenAI, call: Any, error: Any, param: str) -> None:
     with pytest.raises(error) as caught:
         call(client)
     assert caught.value.param == param
@@ -147,7 +147,7 @@ def test_a_part_of_another_upload_and_one_too_large_are_refused(
 
 
 def test_memory_stays_flat(client: openai.OpenAI, tmp_path: Path) -> None:
-    """Of client and server together, which share this process."""
+    """The measured memory is that of client and server together, which share this process."""
     line = json.dumps({"text": "x" * 2000}).encode() + b"\n"
     path = tmp_path / "large.jsonl"
     with open(path, "wb") as out:

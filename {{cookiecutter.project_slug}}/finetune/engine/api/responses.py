@@ -1,27 +1,14 @@
-"""Rows of the store as the JSON objects of OpenAI's API, with every field that its specification requires."""
+"""The JSON objects of OpenAI's API, made of rows of the database, with every field that its specification requires."""
 
 import json
-from typing import Any
 
-from finetune.engine.store import Row
+from finetune.engine.tables import BatchRow, CheckpointRow, EventRow, FileRow, JobRow, PartRow, UploadRow
 from finetune.engine.uploads import LIFETIME
 
-JSON = dict[str, Any]
+Json = dict[str, object]  # an object of an answer
 
 
-def page(rows: list[JSON], limit: int) -> JSON:
-    """A list object; `rows` holds one more than `limit` when there is a next page."""
-    data = rows[:limit]
-    return {
-        "object": "list",
-        "data": data,
-        "has_more": len(rows) > limit,
-        "first_id": data[0]["id"] if data else None,
-        "last_id": data[-1]["id"] if data else None,
-    }
-
-
-def file_object(row: Row) -> JSON:
+def file_object(row: FileRow) -> Json:
     return {
         "id": row["id"],
         "object": "file",
@@ -34,7 +21,7 @@ def file_object(row: Row) -> JSON:
     }
 
 
-def upload_object(row: Row, file: Row | None = None) -> JSON:
+def upload_object(row: UploadRow, file: FileRow | None = None) -> Json:
     return {
         "id": row["id"],
         "object": "upload",
@@ -48,7 +35,7 @@ def upload_object(row: Row, file: Row | None = None) -> JSON:
     }
 
 
-def part_object(row: Row) -> JSON:
+def part_object(row: PartRow) -> Json:
     return {
         "id": row["id"],
         "object": "upload.part",
@@ -57,8 +44,8 @@ def part_object(row: Row) -> JSON:
     }
 
 
-def job_object(row: Row) -> JSON:
-    """The job; its hyperparameters are as asked (`auto`) until validation has resolved them, as at OpenAI."""
+def job_object(row: JobRow) -> Json:
+    """Return the job. Until the files are validated, `auto` is not resolved in its hyperparameters, as at OpenAI."""
     hyperparameters = json.loads(row["resolved"] or row["asked"])
     return {
         "id": row["id"],
@@ -81,13 +68,13 @@ def job_object(row: Row) -> JSON:
         "metadata": json.loads(row["metadata"]) if row["metadata"] else None,
         "integrations": [],
         "user_provided_suffix": row["suffix"],
-        # The two things besides seed and data that the bytes of the adapter depend on.
+        # Besides the data and the seed, the bytes of the adapter depend on these two.
         "threads": row["threads"],
         "dtype": row["dtype"],
     }
 
 
-def event_object(row: Row) -> JSON:
+def event_object(row: EventRow) -> Json:
     return {
         "id": row["id"],
         "object": "fine_tuning.job.event",
@@ -99,8 +86,8 @@ def event_object(row: Row) -> JSON:
     }
 
 
-def checkpoint_object(row: Row) -> JSON:
-    """The checkpoint; `result_files` names the files of its adapter, as Nebius does."""
+def checkpoint_object(row: CheckpointRow) -> Json:
+    """Return the checkpoint. Its `result_files` are the IDs of the adapter's files, as at Nebius."""
     return {
         "id": row["id"],
         "object": "fine_tuning.job.checkpoint",
@@ -113,10 +100,9 @@ def checkpoint_object(row: Row) -> JSON:
     }
 
 
-def batch_object(row: Row) -> JSON:
-    """The batch; it has no `expires_at`, for it is worked on however long it takes."""
+def batch_object(row: BatchRow) -> Json:
+    """Return the batch. It has no `expires_at`, because batches of this server do not expire."""
     usage = json.loads(row["usage"]) if row["usage"] else None
-    times = ("in_progress", "finalizing", "completed", "failed", "cancelling", "cancelled")
     return {
         "id": row["id"],
         "object": "batch",
@@ -129,7 +115,12 @@ def batch_object(row: Row) -> JSON:
         "output_file_id": row["output_file"],
         "error_file_id": row["error_file"],
         "created_at": row["created_at"],
-        **{f"{status}_at": row[f"{status}_at"] for status in times},
+        "in_progress_at": row["in_progress_at"],
+        "finalizing_at": row["finalizing_at"],
+        "completed_at": row["completed_at"],
+        "failed_at": row["failed_at"],
+        "cancelling_at": row["cancelling_at"],
+        "cancelled_at": row["cancelled_at"],
         "expires_at": None,
         "expired_at": None,
         "request_counts": {"total": row["total"], "completed": row["completed"], "failed": row["failed"]},
@@ -145,5 +136,9 @@ def batch_object(row: Row) -> JSON:
     }
 
 
-def model_object(model_id: str, created: int, owner: str) -> JSON:
+def model_object(model_id: str, created: int, owner: str) -> Json:
     return {"id": model_id, "object": "model", "created": created, "owned_by": owner, "shutdown_date": None}
+
+
+def deleted_object(kind: str, object_id: str) -> Json:
+    return {"id": object_id, "object": kind, "deleted": True}

@@ -125,7 +125,7 @@ def finish(store: Store, job_id: str, trained_tokens: int) -> None:
         "finished_at": int(time.time()),
     }
     store.add_event(job_id, f"New fine-tuned model created: {final['model']}")
-    if store.move_job(job_id, "succeeded", **values):
+    if store.set_job_status(job_id, "succeeded", **values):
         store.add_event(job_id, "The job has successfully completed")
     else:
         store.delete_file(result)

@@ -100,7 +100,7 @@ def train(store: Store, job: Row) -> None:
     if adapter:
         start_from(model, adapter)
     forget_after(store, job["id"], step_of(resume))
-    if store.move_job(job["id"], "running"):
+    if store.set_job_status(job["id"], "running"):
         how = f"on {arguments.device.type} in {job['dtype']} with {job['threads']} threads"
         store.add_event(
             job["id"], f"Fine-tuning job {'resumed from step ' + str(step_of(resume)) if resume else 'started'} {how}"
@@ -256,7 +256,7 @@ class Reporter(TrainerCallback):
         if row is None or row["status"] not in UNFINISHED:
             control.should_training_stop = True  # with a checkpoint of this step, as at the end of an epoch
         elif row["status"] == "queued":  # paused and resumed since the last step
-            self.store.move_job(self.job["id"], "running")
+            self.store.set_job_status(self.job["id"], "running")
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.is_world_process_zero:

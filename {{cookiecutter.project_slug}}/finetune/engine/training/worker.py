@@ -1,6 +1,6 @@
 """The process that trains: it validates what is new, takes the machine's one lock, trains one job and hands on.
 
-Run by `jobs.spawn_worker` as: python -m finetune.engine.training.worker HOME
+Run by `worker_launcher.start_worker` as: python -m finetune.engine.training.worker HOME
 """
 
 import json
@@ -16,6 +16,7 @@ from finetune.engine import before_torch, job_queue
 from finetune.engine.api_errors import JobError
 from finetune.engine.store import UNFINISHED, Row, Store
 from finetune.engine.training.encoding import read_examples
+from finetune.engine.worker_launcher import start_worker, training_lock
 
 MAX_STARTS = 20  # without a checkpoint between them; then the job, not the machine, is to blame
 
@@ -25,8 +26,8 @@ def main(home: Path) -> None:
     store = Store(home)
     validate_new(store)
     try:
-        # A moment's patience: `jobs.advance` holds the lock for an instant to see whether it is free.
-        with job_queue.lock_of(home).acquire(timeout=1, poll_interval=0.02):
+        # A moment's patience: `ensure_worker` holds the lock for an instant to see whether it is free.
+        with training_lock(home).acquire(timeout=1, poll_interval=0.02):
             waiting = [job for job in store.unfinished() if job["status"] in ("queued", "running")]
             if waiting:
                 run(store, waiting[0])
@@ -34,7 +35,7 @@ def main(home: Path) -> None:
     except Timeout:
         return
     if store.unfinished():
-        job_queue.spawn_worker(store)
+        start_worker(store)
 
 
 def validate_new(store: Store) -> None:
@@ -51,7 +52,7 @@ def validate_new(store: Store) -> None:
             store.end_job(job["id"], "failed", error.code, str(error), error.param)
             continue
         resolved = job_queue.resolve(json.loads(job["asked"]), len(examples))
-        if store.move_job(job["id"], "queued", resolved=json.dumps(resolved, sort_keys=True)):
+        if store.set_job_status(job["id"], "queued", resolved=json.dumps(resolved, sort_keys=True)):
             store.add_event(job["id"], "Files validated, moving job to queued state")
 
 

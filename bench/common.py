@@ -1,0 +1,67 @@
+"""What the benchmarks share: the demo project, its environment, and how rates and answers are timed.
+
+`make bench` runs all benchmarks in the demo's environment, and each also runs by itself:
+`demo/my-fine-tune/.venv/bin/python bench/checking.py`. Each prints its figures as lines of a Markdown list. None fails
+because of a figure: speed depends on the machine.
+"""
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = (ROOT / "demo" / "my-fine-tune").resolve()
+BASE = "SmolLM2-135M-Instruct"
+CONCURRENCY = 64  # requests at once, as in params.yaml
+
+
+def use_demo() -> None:
+    """Make the demo's package importable, here and in child processes. Exits if the demo is not there."""
+    if not (DEMO / "data" / "prepared" / "train.jsonl").exists():
+        sys.exit(f"error: {DEMO} has no prepared data, which this benchmark reads. → Run `make demo` first.")
+    sys.path.insert(0, str(DEMO))
+    os.environ["PYTHONPATH"] = str(DEMO)
+
+
+def environment(project: Path, home: Path) -> dict[str, str]:
+    """Return the environment for commands in `project`: the demo's programs, and `home` as FINETUNE_HOME."""
+    path = f"{DEMO / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    return {
+        **os.environ,
+        "PATH": path,
+        "FINETUNE_HOME": str(home),
+        "PYTHONPATH": str(project),
+        "DVC_NO_ANALYTICS": "1",
+    }
+
+
+def median_rate(work: Callable[[], int], passes: int = 3) -> float:
+    """Return the median of some passes, in items per second. `work` returns how many items it processed."""
+    rates = []
+    for _ in range(passes):
+        start = time.monotonic()
+        rates.append(work() / (time.monotonic() - start))
+    return statistics.median(rates)
+
+
+def time_answers(
+    provider: dict[str, str], model: str, prompts: list[list[dict[str, str]]], max_tokens: int, concurrency: int
+) -> tuple[float, list[str]]:
+    """Return the seconds until all prompts are answered, and the answers' texts.
+
+    Asks as a stage does. FINETUNE_HOME must have no answers to the same prompts: they would not be requested again.
+    """
+    from finetune.core.params import Evaluate, Provider
+    from finetune.provider.completions import answer_all
+    from finetune.provider.connect import connect
+
+    settings = Evaluate(max_tokens=max_tokens, temperature=0.0, concurrency=concurrency)
+    with connect(Provider(**provider)) as connection:
+        # The first answer is not timed: the engine loads the model for it.
+        answer_all(connection, model, [[{"role": "user", "content": "first"}]], settings, 1, lambda *_: None, print)
+        start = time.monotonic()
+        answers = answer_all(connection, model, prompts, settings, 1, lambda *_: None, print)
+        return time.monotonic() - start, [answer.text for answer in answers]

@@ -1,0 +1,73 @@
+"""A project that an earlier version of the template made still opens, and pays nothing again.
+
+`former_layout.tar.gz` was made by the version of 2026-11-26 (commit 3aafa99) on a tiny base: `project/` has the files of
+a finished fine-tune with a checkpoint, few-shot answers and a grader; `home/` has the engine's state and the kept answers,
+but no base: whatever asked a model would fail.
+"""
+
+import json
+import shutil
+import sqlite3
+import tarfile
+from pathlib import Path
+
+import pytest
+from conftest import Bake, Project
+
+ARCHIVE = Path(__file__).with_name("former_layout.tar.gz")
+
+
+def count(database: Path, table: str) -> int:
+    db = sqlite3.connect(database)
+    try:
+        return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+    finally:
+        db.close()
+
+
+@pytest.fixture(scope="module")
+def former(bake: Bake, binaries: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A new project with the user's files of the former one, as after an update of the template."""
+    folder = tmp_path_factory.mktemp("former")
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(folder, filter="data")
+    project = Project(bake(), binaries, folder / "home")
+    (folder / "project" / "dvc.yaml").unlink()
+    shutil.rmtree(project.path / "data" / "raw")
+    shutil.copytree(folder / "project", project.path, dirs_exist_ok=True)
+    project.commit()
+    return project
+
+
+def test_the_former_evaluation_is_shown_and_reported(former: Project) -> None:
+    shown = former.stage("show").stdout
+    assert "checkpoints.11" in shown
+    assert "graders.polite" in shown
+    assert "verdict" not in former.stage("report").stderr
+    report = (former.path / "reports" / "report.md").read_text(encoding="utf-8")
+    assert "checkpoint 11" in report
+    assert "polite" in report
+    former.run("git", "checkout", "-q", ".")
+
+
+def test_repro_finds_the_job_and_asks_nothing(former: Project) -> None:
+    model = (former.path / "models" / "model.json").read_bytes()
+    predictions = {name: (former.path / "predictions" / name).read_bytes() for name in ("base.jsonl", "tuned.jsonl")}
+    evaluation = json.loads((former.path / "reports" / "evaluation.json").read_text(encoding="utf-8"))
+    engine, answers = former.home / "engine.db", former.home / "answers.db"
+    before = [count(engine, "jobs"), count(engine, "files"), count(answers, "completions")]
+    former.repro()
+    assert [count(engine, "jobs"), count(engine, "files"), count(answers, "completions")] == before
+    assert not (former.home / "bases" / "tiny").exists()
+    assert (former.path / "models" / "model.json").read_bytes() == model
+    for name, content in predictions.items():
+        assert (former.path / "predictions" / name).read_bytes() == content
+    now = json.loads((former.path / "reports" / "evaluation.json").read_text(encoding="utf-8"))
+    graders = ("polite", "polite_low", "polite_high", "polite_p_value")
+    for name in ("base", "few_shot", "tuned", "lift"):
+        assert now[name] == {key: value for key, value in evaluation[name].items() if key not in graders}
+    checkpoint = {key: value for key, value in evaluation["checkpoint_11.0"].items() if key not in graders}
+    assert now["checkpoints"]["11"] == {**checkpoint, "lift": evaluation["lift_over_checkpoint_11.0"]}
+    assert now["graders"]["polite"]["tuned"]["score"] == evaluation["tuned"]["polite"]
+    assert now["also"] == evaluation["also"]
+    assert former.repro() == []

@@ -1,0 +1,32 @@
+"""Endpoints of batches. Each of them wakes the thread that answers batches."""
+
+from starlette.requests import Request
+
+from finetune.engine import batch_queue
+from finetune.engine.api.helpers import engine_of, page, store_of
+from finetune.engine.api.requests import BatchRequest
+from finetune.engine.api.responses import Json, batch_object
+from finetune.engine.tables import BatchRow
+
+
+def create_batch(request: Request, body: BatchRequest) -> Json:
+    row = batch_queue.create(store_of(request), body.input_file_id, body.metadata)
+    engine_of(request).batches.wake()
+    return batch_object(row)
+
+
+def list_batches(request: Request) -> Json:
+    engine_of(request).batches.wake()
+    rows: list[BatchRow] = store_of(request).rows("SELECT * FROM batches ORDER BY n DESC")
+    return page(request, rows, batch_object, 20, 100)
+
+
+def get_batch(request: Request) -> Json:
+    engine_of(request).batches.wake()
+    return batch_object(batch_queue.get(store_of(request), request.path_params["id"]))
+
+
+def cancel_batch(request: Request) -> Json:
+    row = batch_queue.cancel(store_of(request), request.path_params["id"])
+    engine_of(request).batches.wake()
+    return batch_object(row)

@@ -1,0 +1,55 @@
+"""Endpoints of models, and of their tokenizers."""
+
+from starlette.requests import Request
+
+from finetune.engine import bases
+from finetune.engine.api.helpers import store_of
+from finetune.engine.api.requests import TokenizeRequest
+from finetune.engine.api.responses import Json, deleted_object, model_object
+from finetune.engine.api_errors import ApiError, model_not_found
+from finetune.engine.store import Store
+from finetune.engine.tables import ModelRow
+from finetune.engine.training import publishing
+
+
+def list_models(request: Request) -> Json:
+    store = store_of(request)
+    tuned: list[ModelRow] = store.rows("SELECT * FROM models ORDER BY n")
+    data = [model_object(name, 0, "base") for name in bases.installed(store.home)]
+    data += [model_object(row["id"], row["created_at"], "local") for row in tuned]
+    return {"object": "list", "data": data}
+
+
+def get_model(request: Request) -> Json:
+    store, name = store_of(request), request.path_params["id"]
+    row = tuned_model(store, name)
+    if row:
+        return model_object(name, row["created_at"], "local")
+    if name in bases.installed(store.home):
+        return model_object(name, 0, "base")
+    raise model_not_found(name)
+
+
+def delete_model(request: Request) -> Json:
+    store, name = store_of(request), request.path_params["id"]
+    if publishing.delete_model(store, name):
+        return deleted_object("model", name)
+    if bases.known(name, store.home):
+        raise ApiError(403, f"{name} is a base model; only fine-tuned models can be deleted.", None, "model")
+    raise model_not_found(name)
+
+
+def tokenize(request: Request, body: TokenizeRequest) -> Json:
+    """Return the token IDs of a text by the model's own tokenizer."""
+    store = store_of(request)
+    row = tuned_model(store, body.model)
+    base = row["base"] if row else body.model
+    if not bases.known(base, store.home):
+        raise model_not_found(body.model)
+    ids = bases.tokenizer_of(base, store.home).encode(body.prompt).ids
+    return {"tokens": ids, "count": len(ids)}
+
+
+def tuned_model(store: Store, name: str) -> ModelRow | None:
+    row: ModelRow | None = store.row("SELECT * FROM models WHERE id = ?", name)
+    return row

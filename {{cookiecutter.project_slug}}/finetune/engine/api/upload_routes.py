@@ -1,0 +1,32 @@
+"""Endpoints of uploads in parts."""
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from finetune.engine import uploads
+from finetune.engine.api.file_routes import find_file
+from finetune.engine.api.helpers import form_file, store_of
+from finetune.engine.api.requests import CompleteUploadRequest, UploadRequest
+from finetune.engine.api.responses import Json, part_object, upload_object
+
+
+def create_upload(request: Request, body: UploadRequest) -> Json:
+    return upload_object(uploads.create(store_of(request), body.filename, body.purpose, body.bytes))
+
+
+async def add_part(request: Request) -> Response:
+    async with request.form() as form:
+        part = form_file(form, "data")
+        row = await run_in_threadpool(uploads.add_part, store_of(request), request.path_params["id"], part.file)
+    return JSONResponse(part_object(row))
+
+
+def complete_upload(request: Request, body: CompleteUploadRequest) -> Json:
+    store = store_of(request)
+    row, file_id = uploads.complete(store, request.path_params["id"], body.part_ids, body.md5)
+    return upload_object(row, find_file(store, file_id))
+
+
+def cancel_upload(request: Request) -> Json:
+    return upload_object(uploads.cancel(store_of(request), request.path_params["id"]))

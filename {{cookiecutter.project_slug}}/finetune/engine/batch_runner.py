@@ -1,0 +1,165 @@
+"""The thread that answers batches.
+
+Each result is appended to the batch's results file when it is there. After a kill or the end of a server, the next
+server reads that file and asks only for what is not in it.
+"""
+
+import json
+import queue
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+
+from filelock import FileLock, Timeout
+
+from finetune.engine import batch_queue
+from finetune.engine.api_errors import ApiError, internal_error
+from finetune.engine.batch_input import BatchLine, check_input, read_requests
+from finetune.engine.batch_queue import UNFINISHED, BatchError
+from finetune.engine.batch_results import answer_of, finish, make_result, read_results
+from finetune.engine.inference.chat_request import ChatRequest, generation_requests
+from finetune.engine.inference.generation_types import Answer
+from finetune.engine.inference.generator import Generator
+from finetune.engine.request_body import parse_body
+from finetune.engine.store import Store
+
+# Enough to fill the generator's batches for prompts of any lengths. A chat request waits for at most this many.
+IN_FLIGHT = 256
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A request that was submitted, and its choices to come."""
+
+    model: str
+    logprobs: bool
+    choices: "Sequence[Future[Answer]]"
+
+    def done(self) -> bool:
+        return all(choice.done() for choice in self.choices)
+
+
+class BatchRunner:
+    """A thread that answers the batches of a home one after the other, unless another server of that home does so."""
+
+    def __init__(self, store: Store, generator: Generator) -> None:
+        self.store, self.generator = store, generator
+        self.answered: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self.awake = threading.Event()
+        self.closing = False
+        self.thread = threading.Thread(target=self._run, daemon=True, name="batches")
+        self.thread.start()
+
+    def wake(self) -> None:
+        """Have the thread work on the unfinished batches."""
+        self.awake.set()
+
+    def close(self) -> None:
+        """Write the results that are there, and stop. Close the generator first, so that no more answers come."""
+        self.closing = True
+        self.awake.set()
+        self.answered.put(None)
+        self.thread.join()
+
+    def _run(self) -> None:
+        query = f"SELECT id FROM batches WHERE status IN {UNFINISHED} ORDER BY n"
+        while True:
+            self.awake.wait()
+            self.awake.clear()
+            # An error of the disk, for example a full one, leaves the batch unchanged. The next wake tries again.
+            with suppress(Timeout, sqlite3.Error, OSError):
+                while not self.closing and (batch := self.store.row(query)):
+                    with FileLock(self.store.home / "batches.lock", mode=0o600).acquire(timeout=0):
+                        self._work_on(batch["id"])
+            if self.closing:
+                return
+
+    def _work_on(self, batch_id: str) -> None:
+        """Bring a batch from its present status to its end, or until the server closes."""
+        try:
+            if self._status(batch_id) == "validating":
+                self._validate(batch_id)
+            if self._status(batch_id) == "in_progress" and not self._answer(batch_id):
+                return
+            batch_queue.set_status(self.store, batch_id, "finalizing", ("in_progress",))
+            if self._status(batch_id) in UNFINISHED:
+                finish(self.store, batch_id)
+        except FileNotFoundError:
+            self._fail(batch_id, "invalid_file", "The input file was deleted.", "input_file_id")
+        except (sqlite3.Error, OSError):
+            raise
+        except Exception as error:
+            self._fail(batch_id, "server_error", internal_error(error).message)
+
+    def _status(self, batch_id: str) -> str:
+        return batch_queue.get(self.store, batch_id)["status"]
+
+    def _fail(self, batch_id: str, code: str, message: str, param: str | None = None) -> None:
+        error: BatchError = {"code": code, "message": message, "param": param, "line": None}
+        batch_queue.fail(self.store, batch_id, [error])
+
+    def _validate(self, batch_id: str) -> None:
+        """Check the batch's input file: the batch is then in progress, or failed with the wrong lines."""
+        checked = check_input(self.store, batch_queue.input_path(self.store, batch_id))
+        if checked.errors:
+            batch_queue.fail(self.store, batch_id, checked.errors)
+        else:
+            columns = {"total": checked.total, "model": checked.model}
+            batch_queue.set_status(self.store, batch_id, "in_progress", ("validating",), **columns)
+
+    def _answer(self, batch_id: str) -> bool:
+        """Send the requests that have no result yet, IN_FLIGHT at a time. Returns False if the server closes first."""
+        self.answered = queue.SimpleQueue()
+        path = batch_queue.results_path(self.store, batch_id)
+        counts = {"completed": 0, "failed": 0}
+        known = set()
+        for _, result in read_results(path):
+            known.add(result["custom_id"])
+            counts["completed" if answer_of(result) else "failed"] += 1
+        requests = read_requests(batch_queue.input_path(self.store, batch_id))
+        unanswered = (request for request in requests if request.custom_id not in known)
+        waiting: dict[str, Waiting] = {}
+        with open(path, "ab") as out:
+            while not self.closing:
+                if self._status(batch_id) == "in_progress":
+                    for request in islice(unanswered, IN_FLIGHT - len(waiting)):
+                        waiting[request.custom_id] = self._submit(request)
+                if not waiting:
+                    return True
+                for custom_id in self._next_answered():
+                    # A request with several choices is reported once for each of them.
+                    if custom_id in waiting and waiting[custom_id].done():
+                        done = waiting.pop(custom_id)
+                        result = make_result(custom_id, done.model, done.logprobs, done.choices)
+                        out.write(json.dumps(result).encode() + b"\n")
+                        counts["completed" if answer_of(result) else "failed"] += 1
+                out.flush()
+                update = "UPDATE batches SET completed = ?, failed = ? WHERE id = ?"
+                self.store.execute(update, *counts.values(), batch_id)
+        return False
+
+    def _next_answered(self) -> Iterator[str]:
+        """Wait for an answer, and yield the IDs of all requests that were answered by then."""
+        ready = [self.answered.get()]
+        while not self.answered.empty():
+            ready.append(self.answered.get())
+        return (custom_id for custom_id in ready if custom_id is not None)
+
+    def _submit(self, request: BatchLine) -> Waiting:
+        """Send a request to the generator. `answered` gets its ID when a choice is done, or when it is refused."""
+        try:
+            chat = parse_body(ChatRequest, request.body)
+            choices = [self.generator.submit(choice) for choice in generation_requests(chat)]
+            waiting = Waiting(chat.model, bool(chat.logprobs), choices)
+        except ApiError as error:
+            refused: Future[Answer] = Future()
+            refused.set_exception(error)
+            waiting = Waiting(request.body["model"], False, [refused])
+        answered = self.answered
+        for choice in waiting.choices:
+            choice.add_done_callback(lambda _: answered.put(request.custom_id))
+        return waiting

@@ -1,0 +1,163 @@
+"""The engine's database: the schema of its tables, and the types of the rows that queries return.
+
+A column whose comment says JSON holds JSON as text. Times are Unix seconds. `n` counts the rows of a table in the order
+in which they were added.
+"""
+
+from typing import Any
+
+from typing_extensions import TypedDict
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS files (
+    n INTEGER PRIMARY KEY, id TEXT UNIQUE, created_at INTEGER, filename TEXT, purpose TEXT, bytes INTEGER);
+CREATE TABLE IF NOT EXISTS jobs (
+    n INTEGER PRIMARY KEY, id TEXT UNIQUE, created_at INTEGER, finished_at INTEGER, status TEXT, model TEXT,
+    suffix TEXT, seed INTEGER, training_file TEXT, validation_file TEXT, asked TEXT, resolved TEXT, metadata TEXT,
+    threads INTEGER, dtype TEXT, starts INTEGER DEFAULT 0, fine_tuned_model TEXT, trained_tokens INTEGER,
+    result_file TEXT, error TEXT);
+CREATE TABLE IF NOT EXISTS parents (job TEXT PRIMARY KEY, base TEXT);
+CREATE TABLE IF NOT EXISTS events (
+    n INTEGER PRIMARY KEY, id TEXT UNIQUE, job TEXT, created_at INTEGER, level TEXT, type TEXT, message TEXT,
+    data TEXT, step INTEGER);
+CREATE TABLE IF NOT EXISTS steps (job TEXT, step INTEGER, data TEXT, PRIMARY KEY (job, step));
+CREATE TABLE IF NOT EXISTS checkpoints (
+    n INTEGER PRIMARY KEY, id TEXT UNIQUE, job TEXT, created_at INTEGER, step INTEGER, model TEXT, metrics TEXT,
+    files TEXT, UNIQUE (job, step));
+CREATE TABLE IF NOT EXISTS models (
+    n INTEGER PRIMARY KEY, id TEXT UNIQUE, created_at INTEGER, job TEXT, base TEXT, dtype TEXT, folder TEXT);
+CREATE TABLE IF NOT EXISTS uploads (
+    n INTEGER PRIMARY KEY, id TEXT UNIQUE, created_at INTEGER, filename TEXT, purpose TEXT, bytes INTEGER, status TEXT);
+CREATE TABLE IF NOT EXISTS parts (n INTEGER PRIMARY KEY, id TEXT UNIQUE, upload TEXT, created_at INTEGER);
+CREATE TABLE IF NOT EXISTS batches (
+    n INTEGER PRIMARY KEY, id TEXT UNIQUE, created_at INTEGER, status TEXT, input_file TEXT, metadata TEXT, model TEXT,
+    total INTEGER DEFAULT 0, completed INTEGER DEFAULT 0, failed INTEGER DEFAULT 0, usage TEXT, errors TEXT,
+    output_file TEXT, error_file TEXT, in_progress_at INTEGER, finalizing_at INTEGER, completed_at INTEGER,
+    failed_at INTEGER, cancelling_at INTEGER, cancelled_at INTEGER);
+CREATE TABLE IF NOT EXISTS notes (key TEXT PRIMARY KEY, value REAL);
+"""
+# Jobs with their `base`, which differs from `model` where a job continues from a fine-tuned model.
+JOBS = "SELECT jobs.*, COALESCE(parents.base, model) AS base FROM jobs LEFT JOIN parents ON parents.job = jobs.id"
+
+Row = Any  # a row of any query, as a dictionary of its columns; prefer the types below
+
+
+class FileRow(TypedDict):
+    """An uploaded or generated file. Its content is files/<id>."""
+
+    n: int
+    id: str
+    created_at: int
+    filename: str
+    purpose: str
+    bytes: int
+
+
+class JobRow(TypedDict):
+    """A fine-tuning job, as the query JOBS returns it."""
+
+    n: int
+    id: str
+    created_at: int
+    finished_at: int | None
+    status: str  # validating_files, queued, running, paused, succeeded, failed or cancelled
+    model: str  # the model that the request named
+    base: str  # the base model to load
+    suffix: str | None
+    seed: int
+    training_file: str
+    validation_file: str | None
+    asked: str  # JSON: the hyperparameters of the request, each a number or "auto"
+    resolved: str | None  # JSON: the hyperparameters as numbers, set when the files are validated
+    metadata: str | None  # JSON
+    threads: int | None  # set when training first starts, and kept when it is resumed
+    dtype: str | None  # likewise
+    starts: int  # starts of a worker since the last checkpoint
+    fine_tuned_model: str | None
+    trained_tokens: int | None
+    result_file: str | None
+    error: str | None  # JSON: code, message and param
+
+
+class EventRow(TypedDict):
+    """An event of a job."""
+
+    n: int
+    id: str
+    job: str
+    created_at: int
+    level: str  # info, warn or error
+    type: str  # message or metrics
+    message: str
+    data: str  # JSON: the metrics of a step; {} for other events
+    step: int | None
+
+
+class CheckpointRow(TypedDict):
+    """A published checkpoint of a job."""
+
+    n: int
+    id: str
+    job: str
+    created_at: int
+    step: int
+    model: str
+    metrics: str  # JSON
+    files: str  # JSON: the IDs of the adapter's files
+
+
+class ModelRow(TypedDict):
+    """A fine-tuned model. Its adapter is models/<folder>."""
+
+    n: int
+    id: str
+    created_at: int
+    job: str
+    base: str
+    dtype: str
+    folder: str
+
+
+class UploadRow(TypedDict):
+    """An upload in parts."""
+
+    n: int
+    id: str
+    created_at: int
+    filename: str
+    purpose: str
+    bytes: int  # the size of the whole file, as the client announced it
+    status: str  # pending, completed, cancelled or expired
+
+
+class PartRow(TypedDict):
+    """A part of an upload. Its content is uploads/<upload>/<id> until the upload ends."""
+
+    id: str
+    upload: str
+    created_at: int
+
+
+class BatchRow(TypedDict):
+    """A batch of chat requests. Its results are in batches/<id>.jsonl until the batch ends."""
+
+    n: int
+    id: str
+    created_at: int
+    status: str  # validating, in_progress, finalizing, completed, failed, cancelling or cancelled
+    input_file: str
+    metadata: str | None  # JSON
+    model: str | None  # the model of all requests, set when the input file is validated
+    total: int
+    completed: int
+    failed: int
+    usage: str | None  # JSON: prompt_tokens, completion_tokens and total_tokens
+    errors: str | None  # JSON: code, message, param and line of each error in the input file
+    output_file: str | None
+    error_file: str | None
+    in_progress_at: int | None
+    finalizing_at: int | None
+    completed_at: int | None
+    failed_at: int | None
+    cancelling_at: int | None
+    cancelled_at: int | None

@@ -1,0 +1,71 @@
+"""Read a model's answer from a completion, of chat or of text."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from finetune.core.records import Alternatives
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer, what it took, and its log-probabilities where they were requested.
+
+    `error` says why there is no answer: the provider has refused this request.
+    """
+
+    text: str
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    seconds: float | None = None
+    logprobs: list[Alternatives] = field(default_factory=list)  # by token of the answer
+    error: str = ""
+
+
+def parse_answer(completion: Mapping[str, Any], seconds: float | None) -> Answer:
+    """Return the answer in a completion, of chat or of text, that took this long."""
+    choices = completion.get("choices") or []
+    if not choices:
+        return Answer("", seconds=seconds, error="an answer without choices")
+    choice, usage = choices[0], completion.get("usage") or {}
+    message = choice.get("message") or {}
+    text = message.get("content") or message.get("refusal") or choice.get("text") or ""
+    logprobs = choice.get("logprobs") or {}
+    return Answer(
+        text,
+        usage.get("prompt_tokens"),
+        usage.get("completion_tokens"),
+        seconds,
+        chat_logprobs(logprobs) if "content" in logprobs else text_logprobs(logprobs),
+    )
+
+
+def chat_logprobs(logprobs: Mapping[str, Any]) -> list[Alternatives]:
+    """Return the chosen token and its alternatives for each token, from the shape that chat uses."""
+    return [
+        [
+            token_logprob(top["token"], top["logprob"], top.get("bytes"))
+            for top in (one, *(one.get("top_logprobs") or ()))
+        ]
+        for one in logprobs["content"] or []
+    ]
+
+
+def text_logprobs(logprobs: Mapping[str, Any]) -> list[Alternatives]:
+    """Return the same from the older shape, which completions of text use."""
+    tokens, values, tops = (logprobs.get(key) or [] for key in ("tokens", "token_logprobs", "top_logprobs"))
+    return [
+        [token_logprob(token, value), *(token_logprob(*top) for top in (alternatives or {}).items())]
+        for token, value, alternatives in zip(tokens, values, tops or [{}] * len(tokens), strict=False)
+    ]
+
+
+def token_logprob(token: str, logprob: float | None, raw: list[int] | None = None) -> tuple[str, float | None]:
+    """Return a token as its bytes, one Latin-1 letter for each, and its log-probability; None where it is no number.
+
+    Bytes keep tokens apart that are different parts of one letter.
+    """
+    value = float("nan") if logprob is None else float(logprob)
+    content = bytes(raw) if raw else token.encode("utf-8", "replace")
+    return content.decode("latin-1"), round(value, 4) if math.isfinite(value) else None

@@ -1,0 +1,62 @@
+"""Error messages for what the API refuses: what happened, where, and what to do."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from finetune.core.errors import FinetuneError
+from finetune.core.profiles import Profile
+
+if TYPE_CHECKING:
+    from openai import APIStatusError, OpenAI
+
+
+@contextmanager
+def explained_errors(client: "OpenAI", profile: Profile) -> Iterator[None]:
+    """Turn the API's errors in the block into FinetuneError, without the key."""
+    import openai
+
+    base_url = str(client.base_url).rstrip("/")
+    try:
+        yield
+    except openai.APIConnectionError as error:
+        raise FinetuneError(
+            f"No answer from {base_url}: {error.__cause__ or error}.",
+            "Check the network and provider.base_url, then run the same command again: nothing is lost.",
+        ) from error
+    except openai.APIStatusError as error:
+        explanation = explain(error, profile, base_url)
+        # Some servers repeat the key that they refuse.
+        raise FinetuneError(explanation.what.replace(client.api_key, "***"), explanation.remedy) from error
+
+
+def explain(error: "APIStatusError", profile: Profile, base_url: str) -> FinetuneError:
+    """Return the exception for a refusal: the provider's message, and what to do."""
+    again = "then run the same command again."
+    by_code = {
+        "training_not_available": "The provider no longer trains for this account: change provider.name.",
+        "insufficient_quota": f"Add credit at the provider, {again}",
+        "billing_hard_limit_reached": f"Raise the spending limit at the provider, {again}",
+        "daily_rate_limit_exceeded": f"Wait until tomorrow, {again}",
+        "model_not_found": "Check train.base in params.yaml against: finetune models list",
+        "invalid_api_key": f"Check {profile.key_name}, {again}",
+    }
+    by_status = {
+        401: f"Check {profile.key_name}, {again}",
+        403: f"Ask the provider for the permission, or change {profile.key_name}, {again}",
+        404: "Check provider.base_url with `finetune doctor`, and whether the file or model was deleted.",
+        429: f"Wait a minute, {again}",
+    }
+    remedy = by_code.get(error.code or "") or by_status.get(error.status_code)
+    if remedy is None and error.status_code >= 500:
+        remedy = "The provider has a fault: run the same command again later. Nothing is lost."
+    message = error_message(error)
+    return FinetuneError(
+        f"{base_url} answered {error.status_code}: {message}", remedy or f"Correct what the message names, {again}"
+    )
+
+
+def error_message(error: "APIStatusError") -> str:
+    """Return the provider's message, or the name of the error where it gives none."""
+    message = error.body.get("message") if isinstance(error.body, dict) else None
+    return str(message or type(error).__name__)

@@ -1,0 +1,78 @@
+"""Wait for a fine-tuning job until it has ended, and report its steps."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from finetune.core.callbacks import Progress, Say
+from finetune.provider.connect import Connection
+from finetune.provider.job_failures import job_error
+from finetune.provider.polling import poll
+from finetune.provider.remote_jobs import ENDED
+
+if TYPE_CHECKING:
+    from openai.types.fine_tuning import FineTuningJob
+
+
+@dataclass(frozen=True)
+class JobState:
+    """A job with its newest step. Other changes of the job do not make a new state."""
+
+    job: "FineTuningJob" = field(compare=False)
+    status: str
+    step: int = 0
+    total: int = 0  # 0 before the first step
+    message: str = ""
+
+
+def follow(
+    connection: Connection,
+    job: "FineTuningJob",
+    progress: Progress,
+    say: Say,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> "FineTuningJob":
+    """Return the job when it has ended; call `progress` with each new step.
+
+    An unknown status is waited for like `running`. Raises FinetuneError when the job ends without a model.
+    """
+    jobs = connection.control.fine_tuning.jobs
+    was_paused = False
+
+    def look() -> JobState:
+        found = jobs.retrieve(job.id)
+        return JobState(found, found.status, *newest_step(connection, job.id))
+
+    def report(state: JobState) -> None:
+        nonlocal was_paused
+        is_paused = state.status == "paused"
+        if is_paused and not was_paused:
+            say(f"Job {job.id} is paused. Resume it with: finetune jobs resume {job.id}")
+        was_paused = is_paused
+        progress(state.step, state.total, state.message if state.total else state.status)
+
+    ended = poll(
+        JobState(job, job.status),
+        look,
+        lambda state: state.status in ENDED,
+        lambda state: f"Job {job.id} ({state.status})",
+        report,
+        say,
+        connection.profile.poll_seconds,
+        sleep,
+        clock,
+    ).job
+    if ended.status != "succeeded":
+        raise job_error(ended)
+    return ended
+
+
+def newest_step(connection: Connection, job_id: str) -> tuple[int, int, str]:
+    """Return step, total steps and message of the newest event that reports a step; zeros before the first."""
+    for event in connection.control.fine_tuning.jobs.list_events(job_id, limit=10).data:
+        data = event.data if isinstance(event.data, dict) else {}
+        if "step" in data:
+            return int(data["step"]), int(data.get("total_steps") or 0), event.message
+    return 0, 0, ""
