@@ -1,6 +1,6 @@
-"""The corpus: each file of `bad_files` is named <code>.<line>.<what>.jsonl after the finding that it must give.
+"""Files with mistakes: each file of `bad_files` is named <code>.<line>.<what>.jsonl after its finding.
 
-A file `….against.jsonl` beside it is the other split.
+A file `….against.jsonl` with the same name is the other split.
 """
 
 import json
@@ -16,7 +16,7 @@ FILES = sorted(path for path in FOLDER.glob("*.jsonl") if not path.stem.endswith
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from finetune.data.checks.check_file.across_files import check
+from finetune.data.checks.across_files import check
 found = {}
 for name in sys.argv[1:]:
     other = Path(name).with_suffix(".against.jsonl")
@@ -27,7 +27,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def reports(binaries: Path, installed: Path) -> dict[str, dict]:
-    """The report of every file, from one process."""
+    """Return the report of every file, made by one process."""
     command = [binaries / "python", "-c", SCRIPT, *FILES]
     done = subprocess.run(command, cwd=installed, env=clean_environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -55,13 +55,13 @@ def test_a_bad_file_gives_its_finding(reports: dict[str, dict], path: Path) -> N
 def test_no_finding_repeats_a_secret_or_personal_data(reports: dict[str, dict]) -> None:
     for path in FILES:
         if path.stem.startswith(("secret", "personal_data")):
-            said = json.dumps(reports[path.name])
+            report = json.dumps(reports[path.name])
             for word in ("ghp_", "AKIA", "hunter2", "anna", "4111", "3704", "7946", "1234"):
-                assert word not in said, path.name
+                assert word not in report, path.name
 
 
-def test_the_command_tells_people_programs_and_github(installed: Path, binaries: Path, tmp_path: Path) -> None:
-    project = Project(tmp_path, binaries, tmp_path / "home")  # outside of any project
+def test_the_command_prints_text_json_and_github_annotations(installed: Path, binaries: Path, tmp_path: Path) -> None:
+    project = Project(tmp_path, binaries, tmp_path / "home")  # not in a project
     bad = str(FOLDER / "unknown_role.2.bot.jsonl")
     package = {"PYTHONPATH": str(installed)}
     text = project.stage("check", bad, code=1, **package).stdout
@@ -77,4 +77,4 @@ def test_the_command_tells_people_programs_and_github(installed: Path, binaries:
     assert f"{copy}:2: fixed: the key 'id' removed" in fixed.stderr
     assert "unknown_key" not in fixed.stdout
     assert (tmp_path / "a.fixed.jsonl").exists()
-    assert "Check its name" in project.stage("check", "none.jsonl", code=1, **package).stderr
+    assert "Check the file's name" in project.stage("check", "none.jsonl", code=1, **package).stderr

@@ -1,4 +1,4 @@
-"""Checks of training files: sound ones pass, broken ones never end in a traceback."""
+"""Checks of training files: good files pass, and no file causes a traceback."""
 
 import json
 import random
@@ -10,16 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from finetune.core.records import CheckReport
 from finetune.data.checks.across_files import check
 from finetune.data.checks.check_file import check_file
-from finetune.data.checks.findings import as_github, as_text
-from finetune.data.checks.repair import as_utf8, lines_of, mended, repair
+from finetune.data.checks.findings import Finding, as_github, as_text, report_of
+from finetune.data.checks.repair import as_utf8, repair, repaired_lines, split_lines
 from finetune.data.checks.rules import RULES
-from finetune.data.near_duplicates import NEAR, pieces, similarity, twins_of
+from finetune.data.near_duplicates import NEAR, jaccard, near_duplicates_of, trigrams
 
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
 CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "東京"}'}}
-SOUND: list[dict[str, Any]] = [
+GOOD: list[dict[str, Any]] = [
     {"messages": [{"role": "user", "content": "荷物はどこですか"}, {"role": "assistant", "content": "配送"}]},
     {
         "messages": [
@@ -63,38 +64,38 @@ def write(path: Path, *examples: Any) -> Path:
     return path
 
 
-def codes(report: dict[str, Any]) -> list[str]:
+def codes(report: CheckReport) -> list[str]:
     return [finding["code"] for finding in report["findings"]]
 
 
-@pytest.mark.parametrize("examples", [SOUND, [PREFERENCE], [{"prompt": "a ->", "completion": " b"}]])
-def test_sound_examples_of_every_shape_pass(tmp_path: Path, examples: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize("examples", [GOOD, [PREFERENCE], [{"prompt": "a ->", "completion": " b"}]])
+def test_good_examples_of_every_shape_pass(tmp_path: Path, examples: list[dict[str, Any]]) -> None:
     assert codes(check([write(tmp_path / "a.jsonl", *examples)], training=False)) in ([], ["system_differs"])
 
 
-def test_reinforcement_keeps_other_keys_and_open_questions(tmp_path: Path) -> None:
+def test_reinforcement_allows_other_keys_and_questions_without_an_answer(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", {"messages": [{"role": "user", "content": "2 + 2?"}], "answer": 4})
     assert codes(check([path], training=False, method="reinforcement")) == []
     assert set(codes(check([path], training=False))) == {"unknown_key", "no_assistant"}
     assert codes(check([path], training=False, method="dpo")) == ["wrong_shape"]
 
 
-def test_what_is_over_the_context_is_found_with_its_tokens(tmp_path: Path) -> None:
+def test_an_example_longer_than_the_context_is_found_with_its_tokens(tmp_path: Path) -> None:
     long = {"messages": [{"role": "user", "content": "word " * 49 + "word"}, {"role": "assistant", "content": "yes"}]}
-    report = check([write(tmp_path / "a.jsonl", SOUND[0], long)], training=False, encoding="o200k_base", context=40)
+    report = check([write(tmp_path / "a.jsonl", GOOD[0], long)], training=False, encoding="o200k_base", context=40)
     assert [(f["code"], f["line"]) for f in report["findings"]] == [("too_long", 2)]
     assert "60 tokens" in report["findings"][0]["message"]
 
 
-def test_azure_asks_for_the_mark_that_others_refuse(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", SOUND[0])
+def test_azure_requires_the_byte_order_mark_that_others_refuse(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", GOOD[0])
     assert codes(check([path], training=False, bom="required")) == ["bom"]
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert codes(check([path], training=False, bom="required")) == []
     assert codes(check([path], training=False)) == ["bom"]
 
 
-def test_many_findings_of_a_kind_are_counted_in_the_text_and_whole_in_the_rest(tmp_path: Path) -> None:
+def test_many_findings_of_a_code_are_counted_in_text_and_complete_in_other_formats(tmp_path: Path) -> None:
     examples = [{"messages": [{"role": "user", "content": f"{n}"}], "id": n} for n in range(30)]
     path = write(tmp_path / "a.jsonl", *examples)
     report = check([path])
@@ -107,8 +108,8 @@ def test_many_findings_of_a_kind_are_counted_in_the_text_and_whole_in_the_rest(t
 
 
 def test_a_workflow_command_cannot_be_forged() -> None:
-    finding = {"code": "x", "severity": "error", "file": "a,b:c", "line": 0, "message": "a\n::error::b%", "fix": "c"}
-    assert as_github({"findings": [finding]}) == "::error file=a%2Cb%3Ac,line=1,title=x::a%0A::error::b%25 → c"
+    report = report_of(1, [Finding("x", "error", "a,b:c", 0, "a\n::error::b%", "c")])
+    assert as_github(report) == "::error file=a%2Cb%3Ac,line=1,title=x::a%0A::error::b%25 → c"
 
 
 JSON = st.recursive(
@@ -149,7 +150,7 @@ BROKEN = st.recursive(
 
 @settings(max_examples=100, deadline=None)
 @given(st.dictionaries(KEY, BROKEN, max_size=5))
-def test_no_rule_raises_whatever_an_example_holds(example: dict[str, Any]) -> None:
+def test_no_rule_raises_for_any_example(example: dict[str, Any]) -> None:
     for rule in RULES:
         for what, fix in rule.find(example):
             assert what
@@ -158,7 +159,7 @@ def test_no_rule_raises_whatever_an_example_holds(example: dict[str, Any]) -> No
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.binary(max_size=40) | BROKEN.map(lambda value: json.dumps(value).encode()), max_size=6))
-def test_no_file_ends_in_a_traceback(lines: list[bytes]) -> None:
+def test_no_file_causes_a_traceback(lines: list[bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.jsonl"
         path.write_bytes(b"\n".join(lines))
@@ -179,7 +180,7 @@ SENTENCES = [
 
 
 def test_near_duplicates_are_found_and_others_are_not() -> None:
-    """Recall on copies with one letter dropped, doubled or changed, or with other case, spaces and end: all of them."""
+    """All copies with one letter removed, doubled or changed, or with other case, spaces and end are found."""
     draw = random.Random(1)
     copies, sources = [], []
     for index, sentence in enumerate(SENTENCES):
@@ -189,20 +190,20 @@ def test_near_duplicates_are_found_and_others_are_not() -> None:
             kinds += [sentence[:at] + "x" + sentence[at + 1 :], sentence.upper() + "!", "  " + sentence + "。"]
             copies.append(draw.choice(kinds))
             sources.append(index)
-    found = twins_of(copies, SENTENCES)
-    exact = [i for i, s in enumerate(sources) if similarity(pieces(copies[i]), pieces(SENTENCES[s])) >= NEAR]
+    found = near_duplicates_of(copies, SENTENCES)
+    exact = [i for i, s in enumerate(sources) if jaccard(trigrams(copies[i]), trigrams(SENTENCES[s])) >= NEAR]
     assert [found[i][0] for i in exact] == [sources[i] for i in exact]
     assert len(exact) / len(copies) > 0.95
     for index, sentence in enumerate(SENTENCES):
-        assert twins_of([sentence], SENTENCES[:index] + SENTENCES[index + 1 :]) == {}
+        assert near_duplicates_of([sentence], SENTENCES[:index] + SENTENCES[index + 1 :]) == {}
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="Cannot read"):
         check_file(tmp_path / "none.jsonl")
 
 
-def test_a_repaired_copy_is_sound_and_the_file_is_left_alone(tmp_path: Path) -> None:
+def test_a_repaired_copy_is_good_and_the_file_is_unchanged(tmp_path: Path) -> None:
     rows: list[Any] = [
         {"messages": [{"role": "user", "content": f"質問{n} "}, {"role": "assistant", "content": "はい" * n}]}
         for n in range(1, 12)
@@ -217,9 +218,9 @@ def test_a_repaired_copy_is_sound_and_the_file_is_left_alone(tmp_path: Path) -> 
     target, changes = repair(path)
     assert target == tmp_path / "a.fixed.jsonl"
     assert path.read_bytes() == before
-    told = "\n".join(what for _, what in changes)
-    for what in ("it was utf-16", "12 examples of a JSON list", "'id' removed", "'from' removed", "its weight removed"):
-        assert what in told
+    text = "\n".join(what for _, what in changes)
+    for what in ("utf-16 converted", "12 examples of a JSON", "'id' removed", "'from' removed", "the weight removed"):
+        assert what in text
     assert (12, "removed: the same example as line 1") in changes
     report = check([target], training=False)
     assert report["findings"] == []
@@ -229,7 +230,7 @@ def test_a_repaired_copy_is_sound_and_the_file_is_left_alone(tmp_path: Path) -> 
     assert repair(target)[1] == []
 
 
-def test_what_only_its_writer_can_mend_is_left(tmp_path: Path) -> None:
+def test_mistakes_without_one_possible_repair_stay(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"messages": [\n\n{"messages": [{"role": "user", "content": "a"}]}\n')
     target, changes = repair(path)
@@ -239,9 +240,9 @@ def test_what_only_its_writer_can_mend_is_left(tmp_path: Path) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.binary(max_size=40) | BROKEN.map(lambda value: json.dumps(value).encode()), max_size=6))
-def test_no_repair_ends_in_a_traceback_and_the_second_finds_nothing(lines: list[bytes]) -> None:
+def test_no_repair_causes_a_traceback_and_a_second_repair_changes_nothing(lines: list[bytes]) -> None:
     changes: list[Any] = []
-    once = list(mended(lines_of(as_utf8(b"\n".join(lines), changes), changes), changes))
+    once = list(repaired_lines(split_lines(as_utf8(b"\n".join(lines), changes), changes), changes))
     again: list[Any] = []
-    assert list(mended(once, again)) == once
+    assert list(repaired_lines(once, again)) == once
     assert again == []

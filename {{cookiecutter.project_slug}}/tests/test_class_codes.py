@@ -1,4 +1,4 @@
-"""Codes for classes: of one token each, reversible, and the same tomorrow."""
+"""Codes for classes: one token each, all different, and the same in each run."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_up_to_500_classes_get_codes_of_one_token_each(encoding: str, number: in
     assert dict(list(codes.items())[:-1]) == (codes_for(labels[:-1], encoder(encoding)) if number > 1 else {})
 
 
-def test_where_numbers_are_cut_into_digits_letters_follow() -> None:
+def test_letters_follow_where_numbers_are_several_tokens() -> None:
     def digit_by_digit(text: str) -> list[int]:
         return [ord(letter) for letter in text] if text.isdigit() else [hash(text) % 2**40]
 
@@ -43,7 +43,7 @@ def test_where_numbers_are_cut_into_digits_letters_follow() -> None:
 
 
 @pytest.mark.parametrize("labels", [[], ["a", "a"], [str(n) for n in range(501)]])
-def test_classes_that_cannot_be_coded_are_refused(labels: list[str]) -> None:
+def test_invalid_lists_of_classes_are_refused(labels: list[str]) -> None:
     with pytest.raises(FinetuneError, match=r"data\.labels, each once"):
         codes_for(labels, encoder("o200k_base"))
 
@@ -54,7 +54,9 @@ def params(**data: Any) -> Params:
     return cast("Params", SimpleNamespace(data=section, provider=provider, train=train))
 
 
-def test_prepare_answers_in_codes_and_spells_them_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prepare_replaces_answers_by_codes_and_lists_them_in_the_prompt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     rows = [{"question": f"問い {n}: {n * n}", "label": "配送" if n % 2 else "billing"} for n in range(20)]
     Path("raw.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -65,14 +67,14 @@ def test_prepare_answers_in_codes_and_spells_them_out(tmp_path: Path, monkeypatc
         system, user, assistant = json.loads(line)["messages"]
         assert system["content"] == "Answer with a code: 0 = billing, 1 = 配送."
         assert assistant["content"] == str(int(user["content"].split()[1].rstrip(":")) % 2)
-    with pytest.raises(FinetuneError, match=r"raw\.jsonl, row 2: the answer is none of data\.labels"):
+    with pytest.raises(FinetuneError, match=r"raw\.jsonl, row 2: the answer is not in data\.labels"):
         prepare.run(params(labels=["billing"]))
 
 
-def test_an_answer_that_is_no_text_has_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_is_not_a_string_has_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     parts = [{"type": "text", "text": "billing"}]
     row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": parts}]}
     Path("raw.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
-    with pytest.raises(FinetuneError, match="none of data"):
+    with pytest.raises(FinetuneError, match="not in data"):
         prepare.run(params(labels=["billing"], prompt=None))

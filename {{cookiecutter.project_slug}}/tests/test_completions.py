@@ -1,4 +1,4 @@
-"""Training on prompts and completions: what marks their joints, and that the same marks are asked with."""
+"""Training on prompts and completions: the choice of the marks, and that prompts get the same marks."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,6 @@ from loopback import Answer, completion, server
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Budget, Data, Evaluate, Params, Provider
 from finetune.core.paths import BASE, PREPARED, PREPARED_REPORT
-from finetune.data.completion_format import Frame, frame_for, framed, pair_of, unframed
 from finetune.data.token_counts import encoder
 from finetune.stages import baseline, prepare, validate
 
@@ -29,33 +28,33 @@ def chat(question: str, answer: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("encoding", ["o200k_base", "cl100k_base"])
-def test_marks_are_the_shortest_that_the_tokenizer_keeps_apart(encoding: str) -> None:
-    frame = frame_for(lambda: ((row["question"], row["team"]) for row in ROWS), encoder(encoding))
-    assert frame == Frame(" ->", "", "\n")  # today's tokenizers want no space before a class
-    frame = frame_for(lambda: [("a -> b", "one\ntwo"), ("c", "d")], encoder(encoding))
-    assert frame.separator == "\n\n###\n\n"
-    assert frame.stop == " END"
+def test_marks_are_the_shortest_that_the_tokenizer_does_not_merge(encoding: str) -> None:
+    marks = choose_completion_format(lambda: ((row["question"], row["team"]) for row in ROWS), encoder(encoding))
+    assert marks == CompletionFormat(" ->", "", "\n")  # today's tokenizers want no space before a class
+    marks = choose_completion_format(lambda: [("a -> b", "one\ntwo"), ("c", "d")], encoder(encoding))
+    assert marks.separator == "\n\n###\n\n"
+    assert marks.stop == " END"
 
 
 @given(st.lists(st.tuples(st.text(max_size=20), st.text(max_size=20)), min_size=1, max_size=5))
 @settings(max_examples=50, deadline=None)
-def test_what_is_framed_comes_out_as_it_was(pairs: list[tuple[str, str]]) -> None:
+def test_question_and_answer_survive_the_conversion(pairs: list[tuple[str, str]]) -> None:
     try:
-        frame = frame_for(lambda: pairs, encoder("o200k_base"))
+        marks = choose_completion_format(lambda: pairs, encoder("o200k_base"))
     except FinetuneError:
         return
     for question, answer in pairs:
-        assert frame.separator.strip(" ") not in question
-        assert frame.stop.strip(" ") not in answer
-        assert unframed(framed(chat(question, answer), frame), frame) == (question, answer)
+        assert marks.separator.strip(" ") not in question
+        assert marks.stop.strip(" ") not in answer
+        assert from_completion(to_completion(chat(question, answer), marks), marks) == (question, answer)
 
 
-def test_marks_that_all_stand_in_the_data_are_said() -> None:
+def test_an_error_says_that_the_data_contain_every_mark() -> None:
     everything = " ->\n\n###\n\n===\n\n---\n\n===>\n\n--->\n\n### =>\n\n"
-    with pytest.raises(FinetuneError, match="Every separator"):
-        frame_for(lambda: [(everything, "a")], encoder("o200k_base"))
+    with pytest.raises(FinetuneError, match="Every candidate for the separator"):
+        choose_completion_format(lambda: [(everything, "a")], encoder("o200k_base"))
     with pytest.raises(ValueError, match="more than one question"):
-        pair_of({"messages": chat("a", "b")["messages"] * 2})
+        question_and_answer({"messages": chat("a", "b")["messages"] * 2})
 
 
 def params(provider: Provider) -> Params:

@@ -85,7 +85,7 @@ def test_a_broken_catalogue_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.characters(codec="utf-8"), max_size=40), st.sampled_from(["o200k_base", "cl100k_base"]))
-def test_whatever_counts_counts_as_tiktoken_does(text: str, encoding: str) -> None:
+def test_tokens_are_counted_as_tiktoken_counts_them(text: str, encoding: str) -> None:
     assert length_in(encoding)(text) == len(encoder(encoding)(text))
 
 

@@ -1,4 +1,4 @@
-"""Raw rows to examples to splits."""
+"""Reading raw data of every format and encoding."""
 
 import gzip
 import json
@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.core.errors import FinetuneError
-from finetune.data.readers import READERS, Note, Row, read_rows
+from finetune.data.raw_file import Note, Row
+from finetune.data.readers import READERS, read_rows
 
 
 def example(question: str, answer: str = "yes") -> dict[str, list[dict[str, str]]]:
@@ -32,7 +33,7 @@ def read(path: Path, sheet: str | None = None) -> tuple[list[Row], Note]:
 
 
 def write_as(path: Path) -> None:
-    """The rows in the format that the path's name says, by pandas."""
+    """Write the rows in the format of the path's suffix, by pandas."""
     table = pd.DataFrame(ROWS)
     name = path.name.removesuffix(".gz")
     text = {
@@ -45,7 +46,7 @@ def write_as(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.json", "a.jsonl", "a.csv.gz", "a.jsonl.gz", "A.JSON.GZ"])
-def test_every_text_format_gives_the_same_rows(tmp_path: Path, name: str) -> None:
+def test_all_text_formats_give_the_same_rows(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     if name.isupper():
         write_as(tmp_path / name.lower())
@@ -58,7 +59,7 @@ def test_every_text_format_gives_the_same_rows(tmp_path: Path, name: str) -> Non
     assert note.get("compression") == ("gzip" if name.lower().endswith(".gz") else None)
 
 
-def test_a_workbooks_sheet_is_read_by_its_name(tmp_path: Path) -> None:
+def test_a_sheet_of_a_workbook_is_read_by_name(tmp_path: Path) -> None:
     path = tmp_path / "a.xlsx"
     with pd.ExcelWriter(path) as book:
         pd.DataFrame({"question": ["other"]}).to_excel(book, sheet_name="Notes", index=False)
@@ -74,7 +75,7 @@ def test_a_workbooks_sheet_is_read_by_its_name(tmp_path: Path) -> None:
         read(tmp_path / "a.csv", "x")
 
 
-def test_parquet_is_read_or_its_package_asked_for(tmp_path: Path) -> None:
+def test_parquet_is_read_or_the_missing_package_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     if find_spec("pyarrow") is None:
         path.write_bytes(b"PAR1")
@@ -85,7 +86,7 @@ def test_parquet_is_read_or_its_package_asked_for(tmp_path: Path) -> None:
         assert read(path)[0] == [{**row, "tags": ["a", "b"], "n": None} for row in ROWS]
 
 
-def test_lines_of_a_text_are_rows(tmp_path: Path) -> None:
+def test_each_line_of_a_text_file_is_a_row(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\n\n둘\n", encoding="utf-8")
     assert read(tmp_path / "a.txt")[0] == [{"text": "one"}, {"text": "둘"}]
 
@@ -115,14 +116,14 @@ GERMAN = "message,team\n" + "Können Sie die Rechnung für März ändern? Größ
         (GERMAN, "cp1252"),
     ],
 )
-def test_other_encodings_are_detected_and_said(tmp_path: Path, text: str, encoding: str) -> None:
+def test_other_encodings_are_detected_and_reported(tmp_path: Path, text: str, encoding: str) -> None:
     (tmp_path / "a.csv").write_bytes(text.encode(encoding))
     rows, note = read(tmp_path / "a.csv")
     assert [",".join(row.values()) for row in rows] == text.splitlines()[1:]
     assert note["encoding"] != "utf-8"
 
 
-def test_json_and_json_lines_are_told_apart_by_what_they_hold(tmp_path: Path) -> None:
+def test_the_content_decides_between_json_and_json_lines(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps(ROWS, indent=2), encoding="utf-8")
     assert read(tmp_path / "a.jsonl")[0] == ROWS
     assert read(tmp_path / "a.jsonl")[1]["format"] == "JSON, named as JSON Lines"
@@ -136,9 +137,11 @@ def test_json_and_json_lines_are_told_apart_by_what_they_hold(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("missing.csv", None, "no file"),
+        ("missing.xlsx", None, "no file"),
+        ("missing.parquet", None, "no file"),
         ("empty.csv", b"", "no rows"),
         ("head.csv", b"question,answer\n", "no rows"),
         ("empty.jsonl", b"", "no rows"),
@@ -149,18 +152,19 @@ def test_json_and_json_lines_are_told_apart_by_what_they_hold(tmp_path: Path) ->
         ("ragged.csv", b"a,b\n1,2\n1,2,3\n", "line 3"),
         ("half.csv.gz", gzip.compress(b"a,b\n1,2\n" * 99)[:20], "gzip"),
         ("no.csv.gz", b"a,b\n1,2\n", "gzip"),
+        ("no.xlsx.gz", b"a,b\n1,2\n", "gzip"),
         ("no.xlsx", b"a,b\n1,2\n", "workbook"),
         ("half.csv", b"\xff\xfea", "UTF-16"),
         ("a.docx", b"x", ".csv"),
     ],
 )
-def test_bad_raw_files_are_named(tmp_path: Path, name: str, content: bytes | None, told: str) -> None:
+def test_errors_name_the_file(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(FinetuneError) as caught:
         read(tmp_path / name)
     assert name in str(caught.value)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @settings(max_examples=100, deadline=None)

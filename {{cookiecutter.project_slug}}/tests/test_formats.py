@@ -1,4 +1,4 @@
-"""Rows of every shape become the examples that they stand for."""
+"""Rows of every format are converted to the right examples."""
 
 import json
 from contextlib import suppress
@@ -64,11 +64,11 @@ def chat(*texts: str, system: str | None = None) -> dict[str, Any]:
         ),
     ],
 )
-def test_a_shape_is_known_by_its_keys(row: dict[str, Any], form: str, example: dict[str, Any]) -> None:
+def test_a_format_is_detected_by_its_keys(row: dict[str, Any], form: str, example: dict[str, Any]) -> None:
     assert examples([row], "auto", None, "raw") == ([example], form)
 
 
-def test_a_template_makes_rows_plain_columns() -> None:
+def test_with_a_template_rows_are_plain_columns() -> None:
     template = {"system": None, "user": "{prompt}", "assistant": "{completion}"}
     assert examples([{"prompt": "a", "completion": "b"}], "auto", template, "raw") == ([chat("a", "b")], "columns")
     with pytest.raises(FinetuneError, match="Remove one of the two"):
@@ -80,41 +80,41 @@ def test_a_template_makes_rows_plain_columns() -> None:
 TEMPLATE = {"system": None, "user": "{question}", "assistant": "{answer}"}
 
 
-def test_cells_are_put_in_as_they_are() -> None:
+def test_braces_in_a_cell_are_not_placeholders() -> None:
     [built], _ = examples([{"question": "{answer} or {x}?", "answer": "a"}], "auto", TEMPLATE, "raw.csv")
     assert built == chat("{answer} or {x}?", "a")
 
 
-def test_an_unknown_column_is_named_with_those_there_are() -> None:
+def test_an_unknown_column_is_named_with_the_known_ones() -> None:
     with pytest.raises(FinetuneError, match=r"'questoin'(.|\n)*answer, question"):
         examples([{"question": "a", "answer": "b"}], "auto", {**TEMPLATE, "user": "{questoin}"}, "raw.csv")
 
 
-def test_rows_with_nothing_to_answer_are_counted() -> None:
+def test_rows_without_an_answer_are_named() -> None:
     rows = [{"question": "a", "answer": "b"}, {"question": "a", "answer": " "}]
-    with pytest.raises(FinetuneError, match=r"raw\.csv: .*: row 2 \(nothing to ask or to answer\)"):
+    with pytest.raises(FinetuneError, match=r"raw\.csv: .*: row 2 \(the question or the answer is empty\)"):
         examples(rows, "auto", TEMPLATE, "raw.csv")
 
 
-def test_rows_of_no_shape_or_of_two_are_named() -> None:
+def test_rows_of_no_format_or_another_format_are_named() -> None:
     with pytest.raises(FinetuneError, match=r"keys are answer, question(.|\n)*data\.prompt"):
         format_of({"question": "a", "answer": "b"}, "raw")
     rows = [chat("a", "b"), {"prompt": "a"}, {"messages": []}, {"messages": "[]x"}]
-    with pytest.raises(FinetuneError, match=r"row 2 \(no 'messages'\), row 3 \(messages is no list\), row 4"):
+    with pytest.raises(FinetuneError, match=r"row 2 \(no 'messages'\), row 3 \(messages is empty\), row 4"):
         examples(rows, "auto", None, "raw")
-    with pytest.raises(FinetuneError, match="from nobody known"):
+    with pytest.raises(FinetuneError, match="is not one of human"):
         examples([{"conversations": [{"from": "bot", "value": "a"}]}], "auto", None, "raw")
     with pytest.raises(FinetuneError, match="output is empty"):
         examples([{"instruction": "a", "output": " "}], "auto", None, "raw")
 
 
-def test_each_turn_is_an_example_with_what_was_said_before() -> None:
-    told = chat("a", "b", "c", "d", system="s")
-    one, two = each_turn(told)
+def test_each_turn_is_an_example_with_the_turns_before_it() -> None:
+    talk = chat("a", "b", "c", "d", system="s")
+    one, two = each_turn(talk)
     assert one == chat("a", "b", system="s")
     assert [m.get("weight") for m in two["messages"]] == [None, None, 0, None, None]
-    told["messages"][2]["weight"] = 0
-    [only] = each_turn({**told, "tools": TOOLS})
+    talk["messages"][2]["weight"] = 0
+    [only] = each_turn({**talk, "tools": TOOLS})
     assert only["messages"][-1]["content"] == "d"
     assert only["tools"] == TOOLS
 
@@ -131,7 +131,7 @@ VALUE = st.recursive(
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(sorted(CONVERTERS)), st.data())
-def test_no_row_ends_in_a_traceback(form: Any, data: st.DataObject) -> None:
+def test_no_row_causes_a_traceback(form: Any, data: st.DataObject) -> None:
     keys = "messages conversations prompt completion instruction input output system chosen rejected tools"
     names = st.sampled_from([*keys.split(), "preferred_output", "non_preferred_output"])
     rows = data.draw(st.lists(st.dictionaries(names, VALUE, max_size=6), min_size=1, max_size=3))

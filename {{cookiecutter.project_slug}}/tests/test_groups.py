@@ -1,4 +1,4 @@
-"""Groups of the test rows: for each line of the test split the cell that `data.by` names."""
+"""Groups of the test rows: the cell of the column `data.by` for each line of the test split."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ PROMPT = {"user": "{passage}: {question}?", "assistant": "{answer}"}
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -31,7 +31,7 @@ def run(**data: Any) -> None:
 
 
 def groups_of(**data: Any) -> list[tuple[str, str]]:
-    """Of each test row what it asks last, and its group."""
+    """Run prepare, and return the last question and the group of each test row."""
     run(**data)
     lines = [json.loads(line) for line in (PREPARED / "test.jsonl").read_bytes().splitlines()]
     groups = [json.loads(line) for line in GROUPS.read_bytes().splitlines()]
@@ -40,12 +40,12 @@ def groups_of(**data: Any) -> list[tuple[str, str]]:
 
 def talk(number: int, turns: int = 1) -> dict[str, Any]:
     words = [f"{number * 7919 + turn * 104729:x} {number**3:x} what of {number}" for turn in range(turns)]
-    said = [({"role": "user", "content": text}, {"role": "assistant", "content": f"yes {text}"}) for text in words]
-    return {"messages": [message for pair in said for message in pair], "team": f"チーム {number}"}
+    pairs = [({"role": "user", "content": text}, {"role": "assistant", "content": f"yes {text}"}) for text in words]
+    return {"messages": [message for pair in pairs for message in pair], "team": f"チーム {number}"}
 
 
 @pytest.mark.parametrize("turns", [1, 3])
-def test_groups_line_up_with_the_test_rows_whatever_becomes_of_a_row(turns: int) -> None:
+def test_each_test_row_has_its_group(turns: int) -> None:
     found = groups_of(
         file=write("raw.jsonl", [talk(n, turns) for n in range(60)]), split=SHARES, by="team", turns="each"
     )
@@ -53,7 +53,7 @@ def test_groups_line_up_with_the_test_rows_whatever_becomes_of_a_row(turns: int)
     assert all(asked.endswith(f"what of {group.removeprefix('チーム ')}") for asked, group in found)
 
 
-def test_a_row_that_was_made_is_of_the_group_of_its_original() -> None:
+def test_an_added_row_has_the_group_of_its_original() -> None:
     rows = [{"passage": f"p{n * n}", "question": f"q{n} {n**4:x}", "answer": "a", "team": f" {n}"} for n in range(90)]
     abstain = {"answer": "No idea.", "context": "passage", "share": 1.0}
     found = groups_of(file=write("raw.jsonl", rows), split=SHARES, prompt=PROMPT, by="team", abstain=abstain)
@@ -62,7 +62,7 @@ def test_a_row_that_was_made_is_of_the_group_of_its_original() -> None:
     assert any(not asked.startswith(f"p{int(group) ** 2}:") for asked, group in found)
 
 
-def test_of_given_files_the_test_file_has_the_groups() -> None:
+def test_groups_of_given_files_are_those_of_the_test_file() -> None:
     train, test = [talk(n) for n in range(20)], [talk(n) for n in range(40, 44)]
     for row in train:
         del row["team"]
@@ -74,12 +74,12 @@ def test_of_given_files_the_test_file_has_the_groups() -> None:
         groups_of(files=files, by="group")
 
 
-def test_without_groups_the_file_is_there_and_empty() -> None:
+def test_without_groups_the_file_is_empty() -> None:
     run(file=write("raw.jsonl", [talk(n) for n in range(20)]), split=SHARES)
     assert GROUPS.read_bytes() == b"\n"
 
 
-def test_a_row_that_stands_in_two_groups_is_of_the_same_whatever_the_order() -> None:
+def test_a_row_of_two_groups_keeps_its_group_in_any_order() -> None:
     rows = [{**talk(n % 40), "team": f"team {n // 40}"} for n in range(80)]
     first = groups_of(file=write("raw.jsonl", rows), split=SHARES, by="team")
     assert groups_of(file=write("raw.jsonl", rows[::-1]), split=SHARES, by="team") == first

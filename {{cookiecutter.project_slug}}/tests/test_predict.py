@@ -17,7 +17,7 @@ from finetune.cli import app
 from finetune.core.disk import write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import MODEL, PREPARED_REPORT
-from finetune.data.completion_format import Frame
+from finetune.data.completion_format import CompletionFormat
 from finetune.data.prompts import fingerprint_of
 
 PROMPT = {"system": "One word.", "user": "{message}", "assistant": "{team}"}
@@ -261,7 +261,7 @@ def test_codes_are_spelled_out(provider: Provider) -> None:
 
 
 def test_completions_are_asked_within_their_marks(provider: Provider) -> None:
-    frame = Frame("\n\n###\n\n", " ", " END")
+    frame = CompletionFormat("\n\n###\n\n", " ", " END")
     write_params({"prompt": PROMPT, "target": "completion"})
     write_json(PREPARED_REPORT, {"completion": vars(frame)})
     provider.says = lambda body: (200, {**completion(""), "choices": [{"index": 0, "text": " billing"}]})

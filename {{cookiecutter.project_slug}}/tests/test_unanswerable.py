@@ -1,4 +1,4 @@
-"""Questions that cannot be answered: which rows become such, that nothing leaks through them, and how they are told."""
+"""Unanswerable questions: which rows get one, that they leak nothing, and how abstention is measured."""
 
 import json
 import random
@@ -25,7 +25,7 @@ MISMATCH = {"answer": PHRASE, "context": "passage", "share": 0.5}
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -52,7 +52,7 @@ def params(rows: list[dict[str, Any]] | None = None, **data: Any) -> Params:
 
 
 def prepared(rows: list[dict[str, Any]] | None = None, **data: Any) -> dict[str, Any]:
-    """The report, and each split's examples as pairs of the question and the answer."""
+    """Run prepare, and return the report and each split's examples as pairs of question and answer."""
     return prepare.run(params(rows, **data)) | {name: pairs(name) for name in SHARES}
 
 
@@ -62,7 +62,7 @@ def pairs(split: str) -> list[tuple[str, str]]:
     return [(messages[-2]["content"], messages[-1]["content"]) for messages in examples]
 
 
-def test_a_marked_row_gets_the_answer_even_where_it_has_none_of_its_own() -> None:
+def test_a_marked_row_gets_the_answer_even_where_its_own_is_empty() -> None:
     marks = [True, "Yes", "ｘ", 1, 1.0, "no", "", None, False, 0]
     rows = [row(n, unanswerable=mark, answer="" if n < 5 else "blue") for n, mark in enumerate(marks)]
     done = prepared(rows, abstain={"answer": PHRASE, "column": "unanswerable"})
@@ -110,12 +110,12 @@ def test_marking_moves_no_row_to_another_split() -> None:
 
 
 def numbers_in(asked: str) -> tuple[int, int]:
-    """The numbers of the rows that a passage and its question are of."""
+    """Return the number of the row that the passage is from, and of the one that the question is from."""
     passage, question = (int(part.split(":")[0].split()[1]) for part in asked.split("\n\n"))
     return passage, question
 
 
-def test_a_share_of_the_answerable_rows_is_asked_again_of_a_context_of_the_same_split() -> None:
+def test_a_share_of_the_answerable_rows_gets_a_copy_with_a_context_of_the_same_split() -> None:
     rows = [row(n, mark="x" if n % 4 == 0 else "") for n in range(400)]
     done = prepared(rows, abstain={**MISMATCH, "column": "mark"})
     home: dict[int, str] = {}
@@ -132,7 +132,7 @@ def test_a_share_of_the_answerable_rows_is_asked_again_of_a_context_of_the_same_
     assert done["marked_unanswerable"] == 100
 
 
-def test_what_is_made_leaves_all_other_rows_where_they_were() -> None:
+def test_added_rows_change_no_other_rows() -> None:
     rows = [row(n) for n in range(120)]
     plain = prepared(rows)
     for share in (0, 0.3, 1):
@@ -142,7 +142,7 @@ def test_what_is_made_leaves_all_other_rows_where_they_were() -> None:
     assert done["mismatched"] == 120
 
 
-def test_a_context_that_a_test_row_has_is_given_to_no_training_row() -> None:
+def test_no_training_row_gets_a_context_of_a_test_row() -> None:
     # Each passage is asked about in several rows, which fall in several splits.
     rows = [row(n, passage=f"on {n % 40} {words(f'p{n % 40}', 3)}") for n in range(200)]
     done = prepared(rows, abstain={**MISMATCH, "share": 1})
@@ -168,7 +168,7 @@ def test_the_answer_may_be_a_code_or_a_completion() -> None:
     assert sorted(line["completion"].strip() for line in lines) == sorted(a for name in SHARES for _, a in done[name])
 
 
-def test_nobody_is_asked_what_another_row_answers() -> None:
+def test_no_added_row_has_a_question_that_another_row_answers() -> None:
     rows = [row(n, question=["What is the total?", "what is  the TOTAL?", "Who pays?"][n % 3]) for n in range(90)]
     done = prepared(rows, abstain={**MISMATCH, "share": 1})
     answered = {n: "total" if n % 3 < 2 else "pays" for n in range(90)}
@@ -177,7 +177,7 @@ def test_nobody_is_asked_what_another_row_answers() -> None:
     assert not [asked for asked in made if answered[int(asked.split(":")[0].split()[1])] in asked.lower()]
 
 
-def test_no_split_knows_a_question_of_another_however_near_the_contexts_are() -> None:
+def test_no_split_has_a_question_of_another_even_if_contexts_are_near() -> None:
     draw = random.Random(1)  # what is near to several others is found round by round
     rows = [
         row(n, passage=f"The shop {draw.randrange(11)} is open.", question=f"Is it so in {words(str(place), 1)}?")
@@ -203,13 +203,13 @@ ROW = st.fixed_dictionaries(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(ROW, min_size=2, max_size=12), st.randoms(use_true_random=False))
-def test_the_same_rows_give_the_same_bytes_in_whatever_order(rows: list[dict[str, Any]], draw: random.Random) -> None:
+def test_the_same_rows_give_the_same_bytes_in_any_order(rows: list[dict[str, Any]], draw: random.Random) -> None:
     assume(len({"".join(one["passage"].split()).casefold() for one in rows}) > 2)
     data: dict[str, Any] = {"abstain": {**MISMATCH, "share": 0.8, "column": "mark"}, "by": "team"}
     try:
         prepared(rows, **data)
     except FinetuneError as error:  # all contexts alike, once what is near is left out
-        assume("no two rows differ" not in error.what)
+        assume("All rows have the same" not in error.what)
         raise
     first = contents()
     draw.shuffle(rows)
@@ -217,7 +217,7 @@ def test_the_same_rows_give_the_same_bytes_in_whatever_order(rows: list[dict[str
     assert contents() == first
 
 
-def test_of_given_splits_each_gets_its_own_and_the_rows_stay_in_their_order() -> None:
+def test_given_splits_get_their_own_copies_and_keep_the_order_of_rows() -> None:
     rows = [row(n) for n in range(90)]
     for n in range(0, 90, 2):  # a context that is spelled in two ways
         rows[n]["passage"] = rows[n + 1]["passage"].upper()
@@ -246,12 +246,12 @@ MARK = {"answer": PHRASE, "column": "mark"}
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"abstain": {**MARK, "column": "marks"}}, r"data\.abstain\.column .*'marks', which raw(.|\n)*are: .*mark,"),
-        ({"abstain": {**MARK, "column": "answer"}}, r"says 'answer 0' in raw\.jsonl, row 1"),
-        ({"abstain": {**MISMATCH, "context": "text"}}, r"names 'text', which data\.prompt does not ask by"),
-        ({"abstain": MISMATCH, "prompt": {**PROMPT, "user": "{passage}"}}, "asks by 'passage' alone"),
+        ({"abstain": {**MARK, "column": "answer"}}, r"raw\.jsonl, row 1: the column 'answer' .* says 'answer 0'"),
+        ({"abstain": {**MISMATCH, "context": "text"}}, r"names 'text', which data\.prompt does not use"),
+        ({"abstain": MISMATCH, "prompt": {**PROMPT, "user": "{passage}"}}, "uses only 'passage'"),
         (
             {
                 "abstain": MISMATCH,
@@ -260,37 +260,37 @@ MARK = {"answer": PHRASE, "column": "mark"}
             },
             "names 'passage', which",
         ),
-        ({"abstain": MISMATCH, "rows": [row(n, passage="all the same") for n in range(9)]}, "no two rows differ"),
-        ({"abstain": MISMATCH, "prompt": None, "format": "alpaca"}, r"data\.abstain\.share is for data\.prompt"),
+        ({"abstain": MISMATCH, "rows": [row(n, passage="all the same") for n in range(9)]}, "have the same 'passage'"),
+        ({"abstain": MISMATCH, "prompt": None, "format": "alpaca"}, r"data\.abstain\.share needs data\.prompt"),
         (
             {"abstain": MARK, "prompt": None, "rows": [{"prompt": "a", "chosen": "b", "rejected": "c", "mark": 1}]},
             r"row 1 \(a preference",
         ),
-        ({"abstain": MARK, "labels": ["yes", "no"], "codes": True}, r"answer is none of data\.labels"),
+        ({"abstain": MARK, "labels": ["yes", "no"], "codes": True}, r"answer is not in data\.labels"),
     ],
 )
-def test_mistakes_are_named(changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(FinetuneError, match=told):
+def test_errors_name_the_parameter(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(FinetuneError, match=message):
         prepared(**{"rows": [row(n, mark="no") for n in range(3)], **changes})
 
 
 @pytest.mark.parametrize(
-    ("abstain", "told"),
+    ("abstain", "message"),
     [
-        ("{answer: a, share: 0.2}", "context and share go together"),
+        ("{answer: a, share: 0.2}", "give context and share together"),
         ("{answer: a, share: 1.2, context: c}", "less than or equal to 1"),
         ("{answer: ' '}", "at least 1 character"),
         ("{column: c}", "'data.abstain.answer' is missing"),
     ],
 )
-def test_parameters_that_say_too_little_are_refused(abstain: str, told: str) -> None:
+def test_incomplete_parameters_are_refused(abstain: str, message: str) -> None:
     Path("params.yaml").write_text(f"data: {{file: a, abstain: {abstain}}}", encoding="utf-8")
-    with pytest.raises(FinetuneError, match=told):
+    with pytest.raises(FinetuneError, match=message):
         load_params()
 
 
 @pytest.mark.parametrize(
-    ("answer", "phrase", "said"),
+    ("answer", "phrase", "abstains"),
     [
         ("i CANNOT tell from this", PHRASE, True),
         ("“I cannot tell  from this”, as the passage is of cats.", PHRASE, True),
@@ -308,13 +308,13 @@ def test_parameters_that_say_too_little_are_refused(abstain: str, told: str) -> 
         ("", "—", False),
     ],
 )
-def test_an_answer_abstains_when_it_begins_with_the_phrase(answer: str, phrase: str, said: bool) -> None:
-    assert abstained(answer, phrase) is said
+def test_an_answer_abstains_when_it_begins_with_the_phrase(answer: str, phrase: str, abstains: bool) -> None:
+    assert abstained(answer, phrase) is abstains
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
-    ("expected", "answered", "told"),
+    ("expected", "answered", "metrics"),
     [
         ("nnyyy", "nynyy", (0.5, 0.5, 1, 2)),
         ("yyy", "yyy", (0.0, 0.0, 0, 0)),
@@ -325,10 +325,10 @@ def test_an_answer_abstains_when_it_begins_with_the_phrase(answer: str, phrase: 
         ("", "", (0.0, 0.0, 0, 0)),
     ],
 )
-def test_abstention_has_numbers_whatever_was_asked_and_answered(
-    expected: str, answered: str, told: tuple[float, float, int, int]
+def test_abstention_has_numbers_for_any_answers(
+    expected: str, answered: str, metrics: tuple[float, float, int, int]
 ) -> None:
     says = {"n": PHRASE, "y": "blue"}
     found = abstention([says[one] for one in expected], [says[one] for one in answered], PHRASE)
     keys = ["abstention_precision", "abstention_recall", "answered_when_it_should_not", "n_unanswerable"]
-    assert found == dict(zip(keys, told, strict=True))
+    assert found == dict(zip(keys, metrics, strict=True))

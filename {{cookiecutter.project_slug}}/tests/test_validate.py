@@ -10,8 +10,9 @@ from finetune.core.disk import write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import PREPARED, PREPARED_REPORT
-from finetune.data.checks.across_files import check_for_classes, check_languages
-from finetune.data.checks.check_file import check_file, check_labels
+from finetune.data.checks.across_files import check_languages, check_missing_classes
+from finetune.data.checks.check_file import check_file
+from finetune.data.checks.whole_file import check_labels
 from finetune.pricing import catalogue
 from finetune.project import budget
 from finetune.stages import validate
@@ -125,7 +126,7 @@ def test_classes_that_are_missing_or_not_declared_are_warned_of(tmp_path: Path) 
     train = check_file(write(tmp_path / "a.jsonl", [example(f"q{n} {n * n}", a) for n, a in enumerate(answers)]))
     test = check_file(write(tmp_path / "b.jsonl", [example(f"r{n}", TEAMS[n % 2]) for n in range(10)]), training=False)
     test.findings.clear()
-    check_for_classes(test, train)
+    check_missing_classes(test, train)
     check_labels(train, TEAMS)
     assert [(f.code, f.line) for f in test.findings] == [("missing_class", 0)]
     assert "配送" in test.findings[0].message

@@ -14,7 +14,7 @@ from finetune.core.disk import read_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import PREPARED, PREPARED_REPORT
-from finetune.data.examples import said_in
+from finetune.data.examples import turn_texts
 from finetune.data.prompts import PLACEHOLDER, fill
 from finetune.provider.answer_parser import Answer
 from finetune.provider.completion_request import CompletionRequest, completion_request
@@ -55,7 +55,7 @@ def system_prompt(params: Params) -> str | None:
     path = PREPARED / "train.jsonl"
     try:
         with open(path, "rb") as lines:
-            return said_in(orjson.loads(next(lines, b"{}")))[1]
+            return turn_texts(orjson.loads(next(lines, b"{}")))[1]
     except FileNotFoundError:
         raise FinetuneError(f"{path} is missing.", "Create it with: dvc repro prepare") from None
 

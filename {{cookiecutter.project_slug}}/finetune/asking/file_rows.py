@@ -13,9 +13,10 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import PREPARED, PREPARED_REPORT
 from finetune.core.records import PrepareReport
-from finetune.data.completion_format import unframed
+from finetune.data.completion_format import from_completion
 from finetune.data.prompts import cell_text
-from finetune.data.readers import Row, read_rows
+from finetune.data.raw_file import Row
+from finetune.data.readers import read_rows
 from finetune.provider.answer_parser import Answer
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import connect
@@ -83,7 +84,7 @@ def classes_of(params: Params) -> dict[str, str]:
     if not labels:
         frame = completion_format(params)
         examples = read_jsonl(PREPARED / "train.jsonl", "prepare")
-        labels = sorted({(unframed(one, frame) if frame else last_turn(one))[1] for one in examples})
+        labels = sorted({(from_completion(one, frame) if frame else last_turn(one))[1] for one in examples})
     if params.data.abstain:
         labels.append(params.data.abstain.answer)
     return {label: label for label in labels}

@@ -9,11 +9,11 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import MODEL, PREPARED_REPORT
 from finetune.core.records import Example, ModelRecord, PrepareReport
-from finetune.data.class_codes import table_of
-from finetune.data.completion_format import Frame, pair_of
-from finetune.data.formats import CONVERTERS, Format, parsed, why
+from finetune.data.class_codes import codes_text
+from finetune.data.completion_format import CompletionFormat, question_and_answer
+from finetune.data.formats import CONVERTERS, Format, parse_json_cell, reason_of
 from finetune.data.prompts import PLACEHOLDER, Template, cell_text, check_columns, fill, fingerprint_of
-from finetune.data.readers import Row
+from finetune.data.raw_file import Row
 from finetune.scoring.predictions import class_of_code
 
 Prompt = Sequence[dict[str, Any]] | str
@@ -26,13 +26,13 @@ QUESTION_AND_ANSWER: dict[Format, tuple[str, str]] = {
 }
 
 
-def completion_format(params: Params) -> Frame | None:
+def completion_format(params: Params) -> CompletionFormat | None:
     """Return the marks of prompts and completions; None in a project that trains on chat."""
     if params.data.target != "completion":
         return None
     prepared: PrepareReport = read_json(PREPARED_REPORT, "prepare")
     marks = prepared["completion"]
-    return Frame(**marks) if marks else None
+    return CompletionFormat(**marks) if marks else None
 
 
 def shared_columns(params: Params) -> dict[str, str]:
@@ -41,11 +41,11 @@ def shared_columns(params: Params) -> dict[str, str]:
         return {}
     prepared: PrepareReport = read_json(PREPARED_REPORT, "prepare")
     code_of = {label: code for code, label in class_of_code(prepared).items()}
-    return {"codes": table_of({label: code_of[label] for label in params.data.labels if label in code_of})}
+    return {"codes": codes_text({label: code_of[label] for label in params.data.labels if label in code_of})}
 
 
 def prompts_of(
-    params: Params, rows: Sequence[Row], file: Path, frame: Frame | None, tuned: bool
+    params: Params, rows: Sequence[Row], file: Path, frame: CompletionFormat | None, tuned: bool
 ) -> list[Prompt | ValueError]:
     """Return the prompt of each row, or the reason why it has none.
 
@@ -71,11 +71,11 @@ def prompts_of(
         try:
             found.append(prompt_of(row, template, shared, frame))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            found.append(ValueError(why(error)))
+            found.append(ValueError(reason_of(error)))
     return found
 
 
-def prompt_of(row: Row, template: Template, shared: Mapping[str, str], frame: Frame | None) -> Prompt:
+def prompt_of(row: Row, template: Template, shared: Mapping[str, str], frame: CompletionFormat | None) -> Prompt:
     """Return the prompt of one row. Raises ValueError, or what a malformed row leads to, if there is no question."""
     if is_marked_prompt(row, frame):
         return cell_text(row["prompt"])
@@ -88,7 +88,7 @@ def prompt_of(row: Row, template: Template, shared: Mapping[str, str], frame: Fr
     else:
         messages = messages_before_answer(row)
     if frame:
-        return pair_of({"messages": [*messages, {"role": "assistant", "content": ""}]})[0] + frame.separator
+        return question_and_answer({"messages": [*messages, {"role": "assistant", "content": ""}]})[0] + frame.separator
     return messages
 
 
@@ -97,13 +97,13 @@ def columns_in(template: Template) -> list[str]:
     return list(dict.fromkeys(name for text in template.values() for name in PLACEHOLDER.findall(text or "")))
 
 
-def has_own_format(row: Row, template: Template, frame: Frame | None) -> bool:
+def has_own_format(row: Row, template: Template, frame: CompletionFormat | None) -> bool:
     """Return whether a row lacks columns of the template, and has messages or a marked prompt instead."""
     lacks_columns = not row.keys() >= set(columns_in(template)) - {"codes"}
     return lacks_columns and ("messages" in row or is_marked_prompt(row, frame))
 
 
-def is_marked_prompt(row: Row, frame: Frame | None) -> bool:
+def is_marked_prompt(row: Row, frame: CompletionFormat | None) -> bool:
     """Return whether a row has a prompt that ends with the separator, as `prepare` writes it."""
     return frame is not None and cell_text(row.get("prompt")).endswith(frame.separator)
 
@@ -114,7 +114,7 @@ def messages_before_answer(row: Row) -> list[dict[str, Any]]:
     if form is None:
         raise ValueError(f"no `messages`, but {', '.join(sorted(row)) or 'no column at all'}")
     answer = QUESTION_AND_ANSWER[form][1]
-    given = {key: parsed(value) for key, value in row.items()} | ({answer: "-"} if answer else {})
+    given = {key: parse_json_cell(value) for key, value in row.items()} | ({answer: "-"} if answer else {})
     example: Example = CONVERTERS[form](given)
     if not all(isinstance(message, dict) for message in example["messages"]):
         raise ValueError("messages has an entry that is not an object")

@@ -8,7 +8,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import PREPARED
 from finetune.core.records import Example, Prediction, Questions, RegressionPrediction
-from finetune.data.completion_format import Frame, unframed
+from finetune.data.completion_format import CompletionFormat, from_completion
 from finetune.data.examples import text_of
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import Connection
@@ -46,14 +46,14 @@ def ask_examples(
 ) -> list[Prediction]:
     """Ask a model the questions of examples. A row has an `error` in place of an answer that the provider refused."""
     marks = questions["completion"]
-    frame = Frame(**marks) if marks else None
+    frame = CompletionFormat(**marks) if marks else None
     before = [turn for shot in shots for turn in shot["messages"] if turn["role"] != "system"]
     prompts = [example["prompt"] if frame else prompt_of(example["messages"][:-1], before) for example in examples]
     settings = params.evaluate.model_copy(update={key: questions[key] for key in ("max_tokens", "temperature")})
     seed, stop, top_logprobs = questions["seed"], frame.stop if frame else None, questions["top_logprobs"]
     with progress_bar(f"ask {model}") as progress:
         answers = answer_all(connection, model, prompts, settings, seed, progress, say, stop, top_logprobs)
-    pairs = [unframed(example, frame) if frame else last_turn(example) for example in examples]
+    pairs = [from_completion(example, frame) if frame else last_turn(example) for example in examples]
     rows: list[Prediction] = []
     for (asked, expected), answer in zip(pairs, answers, strict=True):
         row: Prediction = {

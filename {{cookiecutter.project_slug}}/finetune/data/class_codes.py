@@ -1,7 +1,7 @@
-"""Codes for classes: short stand-ins of one token each, so that a class is answered by one choice among as many tokens.
+"""Codes of one token each for classes, so that a model answers with one choice among as many tokens.
 
-Whole names of classes are seldom one token, and share their first ones; then a probability of a class, or an answer cut
-after one token, means nothing. Which texts are one token, only the base's own tokenizer tells.
+Names of classes are seldom one token, and several may begin with the same token. Then the probability of a class, or an
+answer cut after one token, means nothing. Only the base's own tokenizer knows which texts are one token.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,21 +10,21 @@ from string import ascii_lowercase, ascii_uppercase
 
 from finetune.core.errors import FinetuneError
 
-MOST = 500  # classes; source: OpenAI's guide to classifiers
+MOST_CLASSES = 500  # source: OpenAI's guide to classifiers
 
 
 def codes_for(labels: Sequence[str], encode: Callable[[str], list[int]]) -> dict[str, str]:
-    """A code for each class: numbers from 0 where they are one token, then letters; proved with the tokenizer.
+    """Return a code for each class: numbers from 0 where they are one token by `encode`, then letters.
 
-    The same classes in the same order have the same codes, and one that is added at the end changes no other.
-    Raises FinetuneError where there are no classes, too many, the same one twice, or too few such codes.
+    The same classes in the same order get the same codes, and a class added at the end changes no other code.
+    Raises FinetuneError for no classes, too many classes, a class that is listed twice, or too few codes.
     """
-    if not labels or len(set(labels)) != len(labels) or len(labels) > MOST:
+    if not labels or len(set(labels)) != len(labels) or len(labels) > MOST_CLASSES:
         raise FinetuneError(
-            f"data.codes needs the classes in data.labels, each once and {MOST} at most; it has {len(labels)}.",
-            "List them there, in an order that stays: new ones at the end.",
+            f"data.codes needs 1 to {MOST_CLASSES} classes in data.labels, each once; it has {len(labels)}.",
+            "List the classes in data.labels; add new classes at the end, so that codes stay the same.",
         )
-    codes = dict(zip(labels, of_one_token(encode), strict=False))
+    codes = dict(zip(labels, one_token_codes(encode), strict=False))
     if len(codes) < len(labels):
         raise FinetuneError(
             f"The tokenizer has {len(codes)} codes of one token, too few for {len(labels)} classes.",
@@ -33,8 +33,8 @@ def codes_for(labels: Sequence[str], encode: Callable[[str], list[int]]) -> dict
     return codes
 
 
-def of_one_token(encode: Callable[[str], list[int]]) -> Iterator[str]:
-    """The candidates that are one token, each another."""
+def one_token_codes(encode: Callable[[str], list[int]]) -> Iterator[str]:
+    """Yield the candidates that are one token, no two the same token."""
     taken: set[int] = set()
     for candidate in candidates():
         tokens = encode(candidate)
@@ -44,12 +44,12 @@ def of_one_token(encode: Callable[[str], list[int]]) -> Iterator[str]:
 
 
 def candidates() -> Iterator[str]:
-    yield from map(str, range(MOST))
+    yield from map(str, range(MOST_CLASSES))
     yield from ascii_uppercase + ascii_lowercase
     for letters in (ascii_uppercase, ascii_lowercase):
         yield from map("".join, product(letters, repeat=2))
 
 
-def table_of(codes: dict[str, str]) -> str:
-    """The codes as a prompt may spell them out."""
+def codes_text(codes: dict[str, str]) -> str:
+    """Return the codes as text for a prompt, such as `0 = billing, 1 = delivery`."""
     return ", ".join(f"{code} = {label}" for label, code in codes.items())

@@ -1,7 +1,7 @@
-"""Prompt and completion instead of chat, for servers that take those: one text, so its joints must be marked.
+"""Prompts and completions in place of chat: one text to the model, so marks show where each part ends.
 
-What marks them is no matter of custom: whether a separator melts into the word before it, or a completion wants a space
-before it, is the tokenizer's affair, and each has its own. So they are computed with the base's, from the data.
+The best marks depend on the tokenizer: a separator may be merged with the word before it, and a completion may need a
+space before it. So they are chosen with the base's own tokenizer, from the data.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from finetune.core.errors import FinetuneError
-from finetune.data.examples import Example, text_of
+from finetune.core.records import Example
+from finetune.data.examples import text_of
 
 SEPARATORS = ("\n\n###\n\n", " ->", "\n\n===\n\n", "\n\n---\n\n", "\n\n===>\n\n", "\n\n### =>\n\n")
 STOPS = ("\n", " END", "###", "***", " [END]")
@@ -20,16 +21,16 @@ Encode = Callable[[str], list[int]]
 
 
 @dataclass(frozen=True)
-class Frame:
-    """What stands behind each prompt, before each completion and behind it."""
+class CompletionFormat:
+    """The marks of prompts and completions; `CompletionMarks` is the same in prepare.json."""
 
-    separator: str
-    lead: str
-    stop: str
+    separator: str  # at the end of each prompt
+    lead: str  # before each completion
+    stop: str  # at the end of each completion
 
 
-def pair_of(example: Example) -> tuple[str, str]:
-    """The question and the answer of a chat of one turn; its system prompt is left out, as it says the same in all.
+def question_and_answer(example: Example) -> tuple[str, str]:
+    """Return the question and the answer of a chat of one turn, without the system prompt, which is always the same.
 
     Raises ValueError where there are more turns, or tools.
     """
@@ -39,45 +40,46 @@ def pair_of(example: Example) -> tuple[str, str]:
     return text_of(turns[0].get("content")), text_of(turns[1].get("content"))
 
 
-def framed(example: Example, frame: Frame) -> Example:
-    prompt, completion = pair_of(example)
-    return {"prompt": prompt + frame.separator, "completion": frame.lead + completion + frame.stop}
+def to_completion(example: Example, marks: CompletionFormat) -> Example:
+    """Return a chat of one turn as a prompt and a completion. Raises ValueError like `question_and_answer`."""
+    question, answer = question_and_answer(example)
+    return {"prompt": question + marks.separator, "completion": marks.lead + answer + marks.stop}
 
 
-def unframed(example: Example, frame: Frame) -> tuple[str, str]:
-    """The question and the answer of a framed example."""
+def from_completion(example: Example, marks: CompletionFormat) -> tuple[str, str]:
+    """Return the question and the answer of a prompt and a completion, without their marks."""
     prompt, completion = example["prompt"], example["completion"]
-    return prompt.removesuffix(frame.separator), completion.removesuffix(frame.stop).removeprefix(frame.lead)
+    return prompt.removesuffix(marks.separator), completion.removesuffix(marks.stop).removeprefix(marks.lead)
 
 
-def frame_for(pairs: Callable[[], Iterable[tuple[str, str]]], encode: Encode) -> Frame:
-    """The marks that stand in none of the texts, that the tokenizer keeps apart from them, of the fewest tokens.
+def choose_completion_format(pairs: Callable[[], Iterable[tuple[str, str]]], encode: Encode) -> CompletionFormat:
+    """Return marks that are in none of the texts, that the tokenizer does not merge with them, of the fewest tokens.
 
-    `pairs` gives all questions and answers, each time anew. Raises FinetuneError where none of the candidates will do.
+    Each call of `pairs` returns all questions and answers. Raises FinetuneError where every candidate is in the data.
     """
     some = list(islice(pairs(), SAMPLE))
-    prompts, answers = [prompt for prompt, _ in some], [answer for _, answer in some]
-    separator = best("separator", SEPARATORS, (prompt for prompt, _ in pairs()), prompts, encode)
-    leads = [lead for lead in LEADS if keeps_apart([separator], [lead + answer for answer in answers], encode)]
+    questions, answers = [question for question, _ in some], [answer for _, answer in some]
+    separator = best_mark("separator", SEPARATORS, (question for question, _ in pairs()), questions, encode)
+    leads = [lead for lead in LEADS if are_not_merged([separator], [lead + answer for answer in answers], encode)]
     lead = min(leads or LEADS, key=lambda lead: sum(len(encode(lead + answer)) for answer in answers))
-    stop = best("stop", STOPS, (answer for _, answer in pairs()), [lead + answer for answer in answers], encode)
-    return Frame(separator, lead, stop)
+    stop = best_mark("stop", STOPS, (answer for _, answer in pairs()), [lead + answer for answer in answers], encode)
+    return CompletionFormat(separator, lead, stop)
 
 
-def best(name: str, candidates: Sequence[str], texts: Iterable[str], sample: Sequence[str], encode: Encode) -> str:
-    """The candidate of the fewest tokens that no text holds and that stays apart behind those of a sample."""
+def best_mark(name: str, candidates: Sequence[str], texts: Iterable[str], sample: Sequence[str], encode: Encode) -> str:
+    """Return the candidate of the fewest tokens that is in none of `texts`, if possible one that is not merged."""
     left = list(candidates)
     for text in texts:
         left = [candidate for candidate in left if candidate.strip(" ") not in text]
-    apart = [candidate for candidate in left if keeps_apart(sample, [candidate], encode)]
-    if not (apart or left):
+    unmerged = [candidate for candidate in left if are_not_merged(sample, [candidate], encode)]
+    if not left:
         raise FinetuneError(
-            f"Every {name} that is known stands in the data: {', '.join(map(repr, candidates))}.",
-            "Remove one of them from the raw data, or train on chat: data.target.",
+            f"Every candidate for the {name} is in the data: {', '.join(map(repr, candidates))}.",
+            "Remove one of them from the raw data, or set data.target to 'chat'.",
         )
-    return min(apart or left, key=lambda candidate: len(encode(candidate)))
+    return min(unmerged or left, key=lambda candidate: len(encode(candidate)))
 
 
-def keeps_apart(firsts: Sequence[str], seconds: Sequence[str], encode: Encode) -> bool:
-    """Whether the tokens of two texts are the same together and alone."""
+def are_not_merged(firsts: Sequence[str], seconds: Sequence[str], encode: Encode) -> bool:
+    """Return whether each first text followed by each second text has the tokens of the one and of the other."""
     return all(encode(first + second) == encode(first) + encode(second) for first in firsts for second in seconds)

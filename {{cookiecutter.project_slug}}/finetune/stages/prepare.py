@@ -20,10 +20,16 @@ from finetune.core.paths import GROUPS, PREPARED, PREPARED_REPORT
 from finetune.core.profiles import PROFILES
 from finetune.core.records import PrepareReport
 from finetune.data.class_codes import codes_for
-from finetune.data.completion_format import Frame, frame_for, framed, pair_of
+from finetune.data.completion_format import (
+    CompletionFormat,
+    choose_completion_format,
+    question_and_answer,
+    to_completion,
+)
+from finetune.data.example_spool import SpooledExamples, SpoolRows, spool_examples
 from finetune.data.prompts import cell_text, fingerprint_of
 from finetune.data.raw_examples import ReadingNotes, question_template, raw_examples
-from finetune.data.split import SPLITS, Gathered, Rows, assign, gather, leaks, without_duplicates
+from finetune.data.split import SPLITS, assign_splits, leaks, without_duplicates
 from finetune.data.token_counts import encoder
 from finetune.data.unanswerable import with_mismatched
 from finetune.provider.base_tokenizer import tokenizer
@@ -47,10 +53,10 @@ def run(
     codes = codes_of(params)
     notes = ReadingNotes()
     with spool_file() as spool:
-        gathered = gather(raw_examples(data, template, codes, notes), spool, progress)
+        gathered = spool_examples(raw_examples(data, template, codes, notes), spool, progress)
         frame = completion_format(params, gathered)
         if frame:
-            gathered = replace(gathered, shape=partial(framed, frame=frame))
+            gathered = replace(gathered, convert=partial(to_completion, marks=frame))
         rows = split_rows(gathered, data, notes.counts, workers, progress)
         if data.abstain and data.abstain.share is not None:
             before = len(rows)
@@ -98,22 +104,22 @@ def codes_of(params: Params) -> dict[str, str]:
     return codes
 
 
-def completion_format(params: Params, gathered: Gathered) -> Frame | None:
+def completion_format(params: Params, gathered: SpooledExamples) -> CompletionFormat | None:
     """Compute what separates prompts from completions; None if the target is chat."""
     if params.data.target != "completion":
         return None
     with tokenizer(params, encoder) as encode:
-        return frame_for(partial(pairs_of, gathered, params.data.abstain), encode)
+        return choose_completion_format(partial(pairs_of, gathered, params.data.abstain), encode)
 
 
-def pairs_of(gathered: Gathered, abstain: Abstain | None) -> Iterator[tuple[str, str]]:
+def pairs_of(gathered: SpooledExamples, abstain: Abstain | None) -> Iterator[tuple[str, str]]:
     """Yield all questions and answers in the order of their hashes, so that a sample does not depend on the raw order.
 
     Raises FinetuneError naming a row that is not one question and one answer.
     """
     for row in gathered.rows[np.argsort(gathered.rows["digest"], kind="stable")]:
         try:
-            yield pair_of(gathered.example(row))
+            yield question_and_answer(gathered.example(row))
         except ValueError as error:
             raise FinetuneError(
                 f"data.target is 'completion', but row {row['row']} has {error}.",
@@ -124,22 +130,22 @@ def pairs_of(gathered: Gathered, abstain: Abstain | None) -> Iterator[tuple[str,
 
 
 def split_rows(
-    gathered: Gathered, data: Data, counts: Counter[str], workers: int | None, progress: Progress | None
-) -> Rows:
+    gathered: SpooledExamples, data: Data, counts: Counter[str], workers: int | None, progress: Progress | None
+) -> SpoolRows:
     """Assign splits by shares, without duplicates and near duplicates; or check the given splits."""
     rows = gathered.rows
     if not (data.split and data.split.shares):
         refuse_leaks(gathered, data, workers)
         return rows
-    assign(rows, data.split.shares)
+    assign_splits(rows, data.split.shares)
     distinct = without_duplicates(rows)
     near = {int(leak.row["start"]) for leak in leaks(gathered, distinct, workers, progress)}
     counts.update(duplicates=len(rows) - len(distinct), near_duplicates_left_out=len(near))
-    kept: Rows = distinct[~np.isin(distinct["start"], list(near))]
+    kept: SpoolRows = distinct[~np.isin(distinct["start"], list(near))]
     return kept
 
 
-def write_splits(gathered: Gathered, rows: Rows, data: Data, counts: Counter[str]) -> None:
+def write_splits(gathered: SpooledExamples, rows: SpoolRows, data: Data, counts: Counter[str]) -> None:
     """Write the three splits, and the group of each test row."""
     for split, name in enumerate(SPLITS):
         part = rows[rows["split"] == split]
@@ -169,7 +175,7 @@ def spool_file() -> Iterator[BinaryIO]:
         ) from error
 
 
-def refuse_leaks(gathered: Gathered, data: Data, workers: int | None) -> None:
+def refuse_leaks(gathered: SpooledExamples, data: Data, workers: int | None) -> None:
     """Raise FinetuneError naming the rows of given splits that ask the same, or nearly the same."""
     files = dict(enumerate((data.files.train, data.files.valid, data.files.test))) if data.files else {}
 

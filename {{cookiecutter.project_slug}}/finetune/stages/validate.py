@@ -14,10 +14,11 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import PREPARED, PREPARED_REPORT, QUESTIONS, VALIDATION_REPORT
 from finetune.core.records import PrepareReport, Usd, ValidationReport
-from finetune.data.checks.across_files import check_for_classes, check_languages, check_leaks
-from finetune.data.checks.check_file import Checked, check_file, check_labels
+from finetune.data.checks.across_files import check_languages, check_leaks, check_missing_classes
+from finetune.data.checks.check_file import check_file
 from finetune.data.checks.check_lines import example_at
 from finetune.data.checks.findings import Finding
+from finetune.data.checks.whole_file import CheckedFile, check_labels
 from finetune.data.questions import questions_of
 from finetune.pricing.catalogue import Base, look_up
 from finetune.pricing.cost import auto_epochs, break_even, dollars, estimate, price_of_calls
@@ -73,11 +74,11 @@ def check_settings(params: Params, say: Say) -> None:
             say(f"warning: {key}: {file} is outside {ALSO}, so DVC does not see its changes. Move it there.")
 
 
-def check_splits(params: Params, base: Base, progress: Progress | None = None) -> dict[str, Checked]:
+def check_splits(params: Params, base: Base, progress: Progress | None = None) -> dict[str, CheckedFile]:
     """Check each split, then each against the others."""
     prepared: PrepareReport = read_json(PREPARED_REPORT, "prepare")
     codes = prepared["codes"]
-    checked: dict[str, Checked] = {}
+    checked: dict[str, CheckedFile] = {}
     for split in ("train", "valid", "test"):
         path = PREPARED / f"{split}.jsonl"
         if not path.is_file():
@@ -96,7 +97,7 @@ def check_splits(params: Params, base: Base, progress: Progress | None = None) -
     for one, other in combinations(checked.values(), 2):
         check_leaks(one, other)
     for one, other in permutations(checked.values(), 2):
-        check_for_classes(one, other)
+        check_missing_classes(one, other)
         check_languages(one, other)
     return checked
 
@@ -142,7 +143,7 @@ def per_call(price: Usd, calls: int) -> Usd:
     return price if isinstance(price, str) else price / calls
 
 
-def histogram(checked: dict[str, Checked]) -> list[LengthCount]:
+def histogram(checked: dict[str, CheckedFile]) -> list[LengthCount]:
     """Return examples by length in tokens: rows of split, upper edge of the bin and count."""
     longest = max(int(found.tokens.max(initial=1)) for found in checked.values())
     width = -(-longest // BINS)
@@ -154,7 +155,7 @@ def histogram(checked: dict[str, Checked]) -> list[LengthCount]:
     return rows
 
 
-def balance_of(checked: dict[str, Checked]) -> list[ClassCount]:
+def balance_of(checked: dict[str, CheckedFile]) -> list[ClassCount]:
     """Return examples by class and split; [] if the answers are not classes."""
     if not checked["train"].classes:
         return []
@@ -165,7 +166,7 @@ def balance_of(checked: dict[str, Checked]) -> list[ClassCount]:
     ]
 
 
-def to_review(checked: dict[str, Checked]) -> dict[str, list[ReviewedExample]]:
+def to_review(checked: dict[str, CheckedFile]) -> dict[str, list[ReviewedExample]]:
     """Choose training examples that a person should read before paying: some at random, and the outliers."""
     train = checked["train"]
     order = np.argsort(train.rows["tokens"], kind="stable").tolist()

@@ -1,4 +1,4 @@
-"""What two files, or two splits, may not share, and what both should have."""
+"""Compare files or splits: questions that both have, and classes or languages that only one has."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,71 +7,80 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from finetune.data.checks.check_file import Checked, check_file
-from finetune.data.checks.check_lines import example_at
-from finetune.data.checks.completion_endings import check_frames
-from finetune.data.checks.findings import report_of
+from finetune.core.callbacks import Progress
+from finetune.core.records import CheckReport
+from finetune.data.checks.check_file import Bom, Method, check_file
+from finetune.data.checks.check_lines import ExampleRows, example_at
+from finetune.data.checks.completion_endings import check_completion_endings
+from finetune.data.checks.findings import Finding, first_names, report_of
+from finetune.data.checks.whole_file import CheckedFile
 from finetune.data.examples import question_of
-from finetune.data.near_duplicates import Index, Sketches, sketch, twins
-from finetune.data.parallel import side_by_side
+from finetune.data.near_duplicates import Sketches, SketchIndex, find_near_duplicates, sketch
+from finetune.data.parallel import map_in_parallel
 
 BATCH = 2_000  # texts sketched at once
-SHOWN = 10  # classes named in a finding
 LANGUAGE_SAMPLE = 1_000
 MIN_SAMPLE, FEW_OF_LANGUAGE = 10, 3  # examples
 SURE = 0.9  # probability of a language
 
 
-def check(files: Sequence[Path], against: Sequence[Path] = (), **settings: Any) -> dict[str, Any]:
-    """The report on some files: `examples`, `errors`, `warnings`, and `findings` in the order of files and lines.
+def check(
+    files: Sequence[Path],
+    against: Sequence[Path] = (),
+    method: Method | None = None,
+    encoding: str | None = None,
+    context: int | None = None,
+    bom: Bom = "refused",
+    training: bool = True,
+    progress: Progress | None = None,
+) -> CheckReport:
+    """Return the report on some files, with the findings in the order of files and lines.
 
-    `settings` are those of `check_file`. Raises FinetuneError when a file cannot be read.
+    `against` are other splits, which must not share a question with `files`. The other parameters are those of
+    `check_file`. Raises FinetuneError when a file cannot be read.
     """
-    others = [check_file(path, **{**settings, "training": False}) for path in against]
-    findings, examples = [], 0
+
+    def checked_file(path: Path, training: bool) -> CheckedFile:
+        return check_file(path, method, encoding, context, bom, training, progress=progress)
+
+    others = [checked_file(path, training=False) for path in against]
+    findings: list[Finding] = []
+    examples = 0
     for path in files:
-        checked = check_file(path, **settings)
-        check_frames(checked)
+        checked = checked_file(path, training)
+        check_completion_endings(checked)
         for other in others:
-            check_against(checked, other)
+            check_leaks(checked, other)
+            check_missing_classes(checked, other)
+            check_languages(checked, other)
         examples += len(checked.rows)
         findings += sorted(checked.findings, key=lambda finding: finding.line)
     return report_of(examples, findings)
 
 
-def check_against(checked: Checked, other: Checked, workers: int | None = None) -> None:
-    """All that is wrong with a file beside another split of the same data."""
-    check_leaks(checked, other, workers)
-    check_for_classes(checked, other)
-    check_languages(checked, other)
-
-
-def check_for_classes(checked: Checked, other: Checked) -> None:
-    """The classes that the other file has and this one lacks, where the answers are classes."""
-    lacking = [name for name in other.classes if name not in (checked.answers or other.classes)]
-    if lacking and len(checked.rows):
-        named = f"{', '.join(lacking[:SHOWN])}{', …' if len(lacking) > SHOWN else ''}"
-        what = f"no example of {'classes' if len(lacking) > 1 else 'a class'} that {other.file} has: {named}"
+def check_missing_classes(checked: CheckedFile, other: CheckedFile) -> None:
+    """Find the classes of the other file that this file does not have."""
+    missing = [name for name in other.classes if name not in (checked.answers or other.classes)]
+    if missing and len(checked.rows):
+        classes = "classes" if len(missing) > 1 else "a class"
+        what = f"no example of {classes} that {other.file} has: {first_names(missing)}"
         checked.add("missing_class", "warning", 0, what, "Add examples, or split by a column.")
 
 
-def check_languages(checked: Checked, other: Checked) -> None:
-    """The languages that this file has and the other lacks, by a sample of each."""
-    mine, theirs = languages_of(checked), languages_of(other)
-    for language, times in mine.items():
-        if (
-            times >= max(FEW_OF_LANGUAGE, 0.02 * mine.total())
-            and language not in theirs
-            and theirs.total() >= MIN_SAMPLE
-        ):
-            what = f"{times} of {mine.total()} examples looked at are in {language!r}, none of {other.file}"
-            checked.add("only_language", "warning", 0, what, "Let both splits have each language.")
+def check_languages(checked: CheckedFile, other: CheckedFile) -> None:
+    """Find the languages that this file has and the other does not, in a sample of each."""
+    own, others = languages_of(checked), languages_of(other)
+    if others.total() < MIN_SAMPLE:
+        return
+    for language, times in own.items():
+        if times >= max(FEW_OF_LANGUAGE, 0.02 * own.total()) and language not in others:
+            what = f"{times} of a sample of {own.total()} examples are in {language!r}, none of {other.file}"
+            checked.add("only_language", "warning", 0, what, "Add examples in this language to the other split.")
 
 
-def languages_of(checked: Checked) -> Counter[str]:
-    """How often each language is asked in, by its ISO 639 code, among a thousand examples; the unsure are left out."""
+def languages_of(checked: CheckedFile) -> Counter[str]:
+    """Return how often each language occurs in a thousand questions, by its ISO 639 code, where it is clear."""
     rows = checked.rows[:: max(1, len(checked.rows) // LANGUAGE_SAMPLE)]
     guesses = (language_model().classify(question_at(checked.file, row)) for row in rows)
     return Counter(language for language, sure in guesses if sure > SURE)
@@ -84,31 +93,31 @@ def language_model() -> Any:
     return langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
 
 
-def check_leaks(checked: Checked, other: Checked, workers: int | None = None) -> None:
-    """What the file shares with another split: the same question is a leak, and so is nearly the same."""
-    mine, theirs = checked.rows, other.rows
-    questions, first = np.unique(theirs["question"], return_index=True)
-    place = np.searchsorted(questions, mine["question"])
-    same = np.isin(mine["question"], questions)
-    for row, n in zip(mine[same], place[same], strict=True):
-        what = f"the same question as {other.file}:{theirs['line'][first[n]]}"
+def check_leaks(checked: CheckedFile, other: CheckedFile, workers: int | None = None) -> None:
+    """Find the questions that another split has too, or that are near to one of its questions."""
+    own, others = checked.rows, other.rows
+    questions, first = np.unique(others["question"], return_index=True)
+    place = np.searchsorted(questions, own["question"])
+    is_leak = np.isin(own["question"], questions)
+    for row, n in zip(own[is_leak], place[is_leak], strict=True):
+        what = f"the same question as {other.file}:{others['line'][first[n]]}"
         checked.add("leak", "error", int(row["line"]), what, "Keep it in one of the splits.")
-    rest = mine[~same]
-    alike = twins(
-        Index(sketches_of(other.file, theirs, workers)),
+    rest = own[~is_leak]
+    near = find_near_duplicates(
+        SketchIndex(sketches_of(other.file, others, workers)),
         sketches_of(checked.file, rest, workers),
         lambda n: question_at(checked.file, rest[n]),
-        lambda n: question_at(other.file, theirs[n]),
+        lambda n: question_at(other.file, others[n]),
     )
-    for n, (twin, similarity) in alike.items():
-        what = f"nearly the same question as {other.file}:{theirs['line'][twin]} (similarity {similarity:.2f})"
+    for n, (other_n, similarity) in near.items():
+        what = f"nearly the same question as {other.file}:{others['line'][other_n]} (similarity {similarity:.2f})"
         checked.add("near_leak", "error", int(rest["line"][n]), what, "Keep both in one split.")
 
 
-def sketches_of(file: str, rows: NDArray[Any], workers: int | None = None) -> Sketches:
-    """The sketches of the questions of some rows of a file."""
+def sketches_of(file: str, rows: ExampleRows, workers: int | None = None) -> Sketches:
+    """Return the sketches of the questions of some rows of a file."""
     batches = ([question_at(file, row) for row in rows[start : start + BATCH]] for start in range(0, len(rows), BATCH))
-    done = list(side_by_side(sketch, batches, int(rows["size"].sum()), workers))
+    done = list(map_in_parallel(sketch, batches, int(rows["size"].sum()), workers))
     return np.concatenate(done) if done else sketch([])
 
 

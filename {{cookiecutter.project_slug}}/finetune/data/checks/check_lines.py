@@ -1,4 +1,4 @@
-"""One piece of a training file: what is wrong with each of its lines, and what is known of each of its examples."""
+"""Check the lines of one chunk of a training file, each on its own."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,15 +8,19 @@ from typing import Any
 
 import numpy as np
 import orjson
-import xxhash
 from numpy.typing import NDArray
 
+from finetune.core.records import Example
 from finetune.data.checks.findings import Finding
-from finetune.data.checks.prefilter import plain, rules_for
-from finetune.data.checks.rules import RULES, Rule, Severity
-from finetune.data.examples import Example, Said, Shape, question_text, said_in, shape_of
-from finetune.data.near_duplicates import bare, normal
-from finetune.data.parallel import Piece
+from finetune.data.checks.line_block import LineBlock
+from finetune.data.checks.prefilter import may_break, rules_to_ask, simple_chat_texts
+from finetune.data.checks.rule import Rule, Severity
+from finetune.data.checks.rules import RULES
+from finetune.data.examples import Shape, TurnTexts, join_question, shape_of, turn_texts
+from finetune.data.hashes import xxh3_64
+from finetune.data.json_readers import orjson_message
+from finetune.data.parallel import Chunk
+from finetune.data.text_normalization import comparison_key, normalize
 from finetune.data.token_counts import counter
 
 SHAPES: dict[str, tuple[Shape, ...]] = {
@@ -24,147 +28,133 @@ SHAPES: dict[str, tuple[Shape, ...]] = {
     "dpo": ("preference",),
     "reinforcement": ("chat",),
 }
-CHATTY = {method for method, shapes in SHAPES.items() if "chat" in shapes}
-# Reinforcement keeps other keys for its grader, and its prompts wait for an answer.
-LEFT_OUT = {"reinforcement": {"unknown_key", "no_assistant", "ends_unanswered"}}
-FORMS: dict[Shape, str] = {
+CHAT_METHODS = {method for method, shapes in SHAPES.items() if "chat" in shapes}
+# Examples of reinforcement have other keys for the grader, and end with a question.
+RULES_LEFT_OUT = {"reinforcement": {"unknown_key", "no_assistant", "ends_unanswered"}}
+SHAPE_FIXES: dict[Shape, str] = {
     "chat": 'Write {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}.',
     "completion": 'Write {"prompt": "…", "completion": "…"}.',
     "preference": 'Write {"input": {"messages": […]}, "preferred_output": […], "non_preferred_output": […]}.',
 }
-MOST_CLASSES, LONGEST_CLASS = 500, 50  # answers are classes when they are few and short
+MOST_CLASSES, LONGEST_CLASS = 500, 50  # answers are classes only if they are few and short
 
-# What is kept of an example: where its line is, hashes of its question (bare), of its answer, of its system
-# prompt and of that prompt's letters (0: it has none), and its tokens (-1: not counted).
-ROW = np.dtype("i8, i8, i8, u8, u8, u8, u8, i4")
-ROW.names = ("line", "start", "size", "question", "answer", "system", "style", "tokens")
+# For each example: the number, place and size of its line; hashes of its question (its comparison key), of its answer,
+# of its system prompt, and of the letters and digits of the system prompt (0: none); and its tokens (-1: not counted).
+EXAMPLE_DTYPE = np.dtype("i8, i8, i8, u8, u8, u8, u8, i4")
+EXAMPLE_DTYPE.names = ("line", "start", "size", "question", "answer", "system", "system_letters", "tokens")
+ExampleRows = NDArray[Any]  # of EXAMPLE_DTYPE
 
-
-Fault = tuple[str, Severity, str, str]  # a finding without its place: code, severity, what is wrong, how to mend it
+Fault = tuple[str, Severity, str, str]  # a finding without its place: code, severity, what is wrong, how to fix it
 
 
 @dataclass
-class Lines:
-    """What a piece holds: its number of lines, its findings by line from 1, ROWs, and its answers if they are few."""
+class CheckedLines:
+    """The result of one chunk."""
 
-    count: int
-    findings: list[Finding]
-    rows: NDArray[Any]
-    answers: Counter[str] | None
+    count: int  # of lines
+    findings: list[Finding]  # lines count from 1
+    rows: ExampleRows
+    answers: Counter[str] | None  # how often each answer occurs, where answers may be classes
 
 
-def check_piece(piece: Piece, file: str, method: str, encoding: str | None, context: int | None) -> Lines:
-    """Each line of a piece on its own: what is wrong with it, and where its keys are those of an example, its ROW."""
-    start, end = piece
+def check_lines(chunk: Chunk, file: str, method: str, encoding: str | None, context: int | None) -> CheckedLines:
+    """Check each line of a chunk, and return a row for each line with an example of a shape that `method` trains on."""
+    start, end = chunk
     with open(file, "rb") as content:
         content.seek(start)
-        whole = content.read(end - start).removesuffix(b"\n")
-    lines = whole.split(b"\n")
+        block = LineBlock(content.read(end - start).removesuffix(b"\n"))
     count = counter(encoding) if encoding else None
     findings: list[Finding] = []
     rows: list[tuple[int, ...]] = []
     answers: Counter[str] | None = Counter()
-    for number, (line, rules) in enumerate(zip(lines, rules_for(whole, lines), strict=True), 1):
+    for number, (line, rules) in enumerate(zip(block.lines, rules_to_ask(block), strict=True), 1):
         place, start = start, start + len(line) + 1
-        example, said, faults = read_line(line, method, rules)
+        example, known_texts, faults = read_line(line, method, rules)
         tokens = -1
         if example is not None and count and not any(severity == "error" for _, severity, _, _ in faults):
             tokens = count(example)
             if context is not None and tokens > context:
-                what = f"{tokens:,} tokens, over the {context:,} that are trained on; the server cuts the end off"
-                faults.append(("too_long", "error", what, "Shorten the example: its end is the answer."))
+                what = f"{tokens:,} tokens, more than the training context of {context:,}; the server cuts off the end"
+                faults.append(("too_long", "error", what, "Shorten the example: the answer is at its end."))
         if faults:
             findings += [Finding(code, severity, file, number, what, fix) for code, severity, what, fix in faults]
         if example is None:
             continue
-        texts, system = said or said_in(example)
-        question, answer = question_text(texts), texts[-1].strip() if texts else ""
-        rows.append(
-            (number, place, len(line), digest_of(bare(question)), short_digest(answer), *style_of(system), tokens)
-        )
+        texts, system = known_texts or turn_texts(example)
+        question, answer = comparison_key(join_question(texts)), texts[-1].strip() if texts else ""
+        rows.append((number, place, len(line), xxh3_64(question), answer_hash(answer), *system_hashes(system), tokens))
         if answers is not None:
             answers[answer] += 1
             if len(answers) > MOST_CLASSES or len(answer) > LONGEST_CLASS or "\n" in answer:
                 answers = None
-    return Lines(len(lines), findings, np.array(rows, ROW), answers)
+    return CheckedLines(len(block.lines), findings, np.array(rows, EXAMPLE_DTYPE), answers)
 
 
 def read_line(
-    line: bytes, method: str, if_plain: Sequence[Rule] = RULES
-) -> tuple[Example | None, Said | None, list[Fault]]:
-    """The example of a line, None where it has none that `method` trains on, and all that is wrong with it.
+    line: bytes, method: str, simple_chat_rules: Sequence[Rule] = RULES
+) -> tuple[Example | None, TurnTexts | None, list[Fault]]:
+    """Return the example of a line, its turn texts if it is simple chat without a fault, and the line's faults.
 
-    Where the example is plain (see prefilter.py), `if_plain` are the rules to ask, and what it says comes too.
+    The example is None where the line has none of a shape that `method` trains on. Simple chat (see prefilter.py) is
+    checked by all rules only where one of `simple_chat_rules` finds something.
     """
     try:
         example = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        return None, None, [why_unread(line, error)]
+        return None, None, [json_fault(line, error)]
     if type(example) is not dict:
-        return None, None, [("not_an_object", "error", "not a JSON object", FORMS["chat"])]
-    said = plain(example) if method in CHATTY else None
-    if said and not any(may_find(rule, said) for rule in if_plain):
-        return example, said, []
+        return None, None, [("not_an_object", "error", "the line is not a JSON object", SHAPE_FIXES["chat"])]
+    texts = simple_chat_texts(example) if method in CHAT_METHODS else None
+    if texts and not any(may_break(rule, example, texts) for rule in simple_chat_rules):
+        return example, texts, []
     shape = shape_of(example)
     if shape is None or shape not in SHAPES[method]:
-        wanted = " or ".join(f"a {name} example" for name in SHAPES[method])
-        misfit = f"its keys are those of no example: {keys_of(example)}"
-        what = f"not {wanted}, which {method!r} trains on" if shape else misfit
-        return None, None, [("wrong_shape", "error", what, FORMS[SHAPES[method][0]])]
-    asked = [rule for rule in RULES if shape in rule.shapes and rule.code not in LEFT_OUT.get(method, ())]
-    return example, None, [(rule.code, rule.severity, what, fix) for rule in asked for what, fix in rule.find(example)]
+        return None, None, [shape_fault(example, shape, method)]
+    left_out = RULES_LEFT_OUT.get(method, ())
+    rules = [rule for rule in RULES if shape in rule.shapes and rule.code not in left_out]
+    return example, None, [(rule.code, rule.severity, what, fix) for rule in rules for what, fix in rule.find(example)]
 
 
-def may_find(rule: Rule, said: Said) -> bool:
-    """Whether a rule on texts finds something; any other rule is asked with the whole example."""
-    texts, system = said
-    if rule.find_in is None:
-        return True
-    return any(map(any, map(rule.find_in, texts))) or any(rule.find_in(system or ""))
-
-
-def why_unread(line: bytes, error: orjson.JSONDecodeError) -> Fault:
-    """What keeps a line from being JSON."""
+def json_fault(line: bytes, error: orjson.JSONDecodeError) -> Fault:
+    """Return the fault of a line that is not JSON."""
     if not line.strip():
         return "blank_line", "error", "the line is blank", "Remove it."
     try:
         line.decode("utf-8")
     except UnicodeDecodeError as fault:
-        return "not_utf8", "error", f"not UTF-8 at byte {fault.start + 1} of the line", "Save it as UTF-8."
-    # orjson ends with the place in the whole text, which is a line here
-    reason = str(error).split(": line ")[0]
-    return "invalid_json", "error", f"not valid JSON: {reason} (column {error.colno})", "Mend the line."
+        return "not_utf8", "error", f"byte {fault.start + 1} of the line is not UTF-8", "Save the file as UTF-8."
+    what = f"not valid JSON: {orjson_message(error)} (column {error.colno})"
+    return "invalid_json", "error", what, "Correct the line."
+
+
+def shape_fault(example: Example, shape: Shape | None, method: str) -> Fault:
+    """Return the fault of an example whose shape is not one that `method` trains on."""
+    wanted = " or ".join(f"a {name} example" for name in SHAPES[method])
+    what = f"not {wanted}, which {method!r} needs" if shape else f"unknown keys of an example: {keys_of(example)}"
+    return "wrong_shape", "error", what, SHAPE_FIXES[SHAPES[method][0]]
 
 
 def keys_of(example: Example) -> str:
-    shown = [key[:30] for key in sorted(example)[:6]]
-    return ", ".join(shown) + (", …" if len(example) > 6 else "") if shown else "none"
+    names = [key[:30] for key in sorted(example)[:6]]
+    return ", ".join(names) + (", …" if len(example) > 6 else "") if names else "none"
 
 
-def digest(text: str) -> int:
-    """64 bits of a text (XXH3): two of a million texts share them once in 40 million times."""
-    return digest_of(text.encode())
-
-
-def digest_of(content: bytes) -> int:
-    return xxhash.xxh3_64_intdigest(content)
-
-
-short_digest = lru_cache(1024)(digest)  # answers recur where they are classes
+@lru_cache(1024)  # answers recur where they are classes
+def answer_hash(answer: str) -> int:
+    return xxh3_64(answer.encode())
 
 
 @lru_cache(1024)  # system prompts recur
-def style_of(system: str | None) -> tuple[int, int]:
-    """The hashes of a system prompt and of its letters; 0 without one."""
-    return (0, 0) if system is None else (digest(system), digest(letters(system)))
+def system_hashes(system: str | None) -> tuple[int, int]:
+    """Return the hashes of a system prompt and of its letters and digits, 0 without a system prompt."""
+    if system is None:
+        return 0, 0
+    letters = "".join(filter(str.isalnum, normalize(system)))
+    return xxh3_64(system.encode()), xxh3_64(letters.encode())
 
 
-def letters(text: str) -> str:
-    return "".join(filter(str.isalnum, normal(text)))
-
-
-def example_at(file: str, row: Any) -> dict[str, Any]:
-    """The example of a ROW, read from its file again."""
+def example_at(file: str, row: Any) -> Example:
+    """Return the example of a row of EXAMPLE_DTYPE, read from its file."""
     with open(file, "rb") as content:
         content.seek(int(row["start"]))
         return dict(orjson.loads(content.read(int(row["size"]))))

@@ -1,42 +1,41 @@
-"""Prompts and completions, which are one text to the model: what marks where the one ends, and where the other."""
+"""Check the endings of prompts and completions, which show the model where each part ends."""
 
 from collections.abc import Iterable, Iterator
 from itertools import takewhile
 
-from finetune.data.checks.check_file import Checked
 from finetune.data.checks.check_lines import example_at
+from finetune.data.checks.whole_file import CheckedFile
 
-LONGEST = 20  # characters; a longer common ending is part of what is asked
+LONGEST = 20  # characters; a longer common ending is part of the question
+SUGGESTED = {"prompt": "\n\n###\n\n", "completion": "\n"}
 
 
-def check_frames(checked: Checked) -> None:
-    """Whether all prompts of a file end with the same separator, that stands nowhere else, and all completions too.
+def check_completion_endings(checked: CheckedFile) -> None:
+    """Check that all prompts of a file end with one separator that is nowhere else, and all completions with one stop.
 
-    Completions that are classes need no ending: they end with their one token. Chat is told apart by its roles, so a
-    file of it is left alone.
+    Completions that are classes need no stop: they end after one token. A file of chat is not checked, since roles
+    divide its messages.
     """
     if not len(checked.rows) or "prompt" not in example_at(checked.file, checked.rows[0]):
         return
-    for key, code, what_for in (
-        ("prompt", "separator", "the model sees no difference between its end and the completion's beginning"),
+    for key, code, effect in (
+        ("prompt", "separator", "the model cannot see where the prompt ends and the completion begins"),
         ("completion", "stop", "the model does not learn where to stop"),
     ):
-        ending = common_ending(text for _, text in texts_of(checked, key))
+        ending = common_ending(text for _, text in texts_of_key(checked, key))
         if not any(not letter.isalnum() for letter in ending):
             if key == "prompt" or not checked.classes:
-                fix = f"End each {key} with the same text, such as {NEW[key]!r}, also when you ask."
-                checked.add(f"no_{code}", "warning", 0, f"the {key}s have no ending in common: {what_for}", fix)
+                fix = f"End each {key} with the same text, such as {SUGGESTED[key]!r}, also when you use the model."
+                checked.add(f"no_{code}", "warning", 0, f"the {key}s have no common ending: {effect}", fix)
             continue
-        for line, text in texts_of(checked, key):
+        for line, text in texts_of_key(checked, key):
             if ending in text[: -len(ending)]:
-                what = f"the {key} holds {ending!r} inside, which marks its end"
+                what = f"the {key} contains {ending!r}, which marks its end, before its end"
                 checked.add(f"{code}_inside", "warning", line, what, f"Remove it, or choose another {code}.")
 
 
-NEW = {"prompt": "\n\n###\n\n", "completion": "\n"}
-
-
-def texts_of(checked: Checked, key: str) -> Iterator[tuple[int, str]]:
+def texts_of_key(checked: CheckedFile, key: str) -> Iterator[tuple[int, str]]:
+    """Yield the line and the text of each example that has a text under `key`."""
     for row in checked.rows:
         text = example_at(checked.file, row).get(key)
         if isinstance(text, str):
@@ -44,8 +43,8 @@ def texts_of(checked: Checked, key: str) -> Iterator[tuple[int, str]]:
 
 
 def common_ending(texts: Iterable[str]) -> str:
-    """The longest text with which all of them end, but for letters and digits at its beginning."""
-    common: str | None = None  # read from behind
+    """Return the longest ending of all texts, without letters and digits at its beginning."""
+    common: str | None = None  # in reverse
     for text in texts:
         back = text[: -LONGEST - 1 : -1]
         pairs = zip(back if common is None else common, back, strict=False)

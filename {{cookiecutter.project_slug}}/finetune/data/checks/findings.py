@@ -1,19 +1,20 @@
-"""Findings, and the three forms in which they are told: to people, to programs, and to GitHub."""
+"""Findings, and the three forms of a report: for people, for programs, and for GitHub."""
 
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from finetune.data.checks.rules import Severity
+from finetune.core.records import CheckReport, FindingRecord
+from finetune.data.checks.rule import Severity
 
-SHOWN = 20  # findings of one kind in the text report
+MOST_OF_A_CODE = 20  # findings in the report for people
+NAMES_IN_MESSAGE = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One mistake: `line` counts from 1, 0 stands for the whole file."""
+    """One mistake. `line` counts from 1; 0 is the whole file."""
 
     code: str
     severity: Severity
@@ -22,38 +23,49 @@ class Finding:
     message: str
     fix: str
 
-    def __str__(self) -> str:
-        where = f"{self.file}:{self.line}" if self.line else self.file
-        return f"{where}: {self.severity} {self.code}: {self.message} → {self.fix}"
+    def record(self) -> FindingRecord:
+        return {
+            "code": self.code,
+            "severity": self.severity,
+            "file": self.file,
+            "line": self.line,
+            "message": self.message,
+            "fix": self.fix,
+        }
 
 
-def report_of(examples: int, findings: Sequence[Finding]) -> dict[str, Any]:
-    """The report: `examples`, `errors`, `warnings` as counts, and `findings` in their order."""
+def report_of(examples: int, findings: Sequence[Finding]) -> CheckReport:
+    """Return the report on `examples` examples, with the findings in their order."""
     severities = Counter(finding.severity for finding in findings)
     return {
         "examples": examples,
         "errors": severities["error"],
         "warnings": severities["warning"],
-        "findings": [asdict(finding) for finding in findings],
+        "findings": [finding.record() for finding in findings],
     }
 
 
-def as_text(report: dict[str, Any]) -> str:
-    """The report for people: each finding on a line, at most twenty of a kind, and the sums."""
-    lines, told = [], Counter[str]()
-    for values in report["findings"]:
-        told[values["code"]] += 1
-        if told[values["code"]] <= SHOWN:
-            lines.append(str(Finding(**values)))
-    for code, times in told.items():
-        if times > SHOWN:
-            lines.append(f"… and {times - SHOWN} more of {code} (--format json has them all)")
+def as_text(report: CheckReport) -> str:
+    """Return the report for people: a line for each finding, at most 20 of a code, and the counts."""
+    lines, times = [], Counter[str]()
+    for finding in report["findings"]:
+        times[finding["code"]] += 1
+        if times[finding["code"]] <= MOST_OF_A_CODE:
+            lines.append(finding_text(finding))
+    for code, number in times.items():
+        if number > MOST_OF_A_CODE:
+            lines.append(f"… and {number - MOST_OF_A_CODE} more of {code} (--format json prints all)")
     counts = [counted(report["errors"], "error"), counted(report["warnings"], "warning")]
     return "\n".join([*lines, f"{counted(report['examples'], 'example')}: {', '.join(counts)}"])
 
 
-def as_github(report: dict[str, Any]) -> str:
-    """The report as workflow commands, which GitHub shows at the lines of a pull request."""
+def finding_text(finding: FindingRecord) -> str:
+    where = f"{finding['file']}:{finding['line']}" if finding["line"] else finding["file"]
+    return f"{where}: {finding['severity']} {finding['code']}: {finding['message']} → {finding['fix']}"
+
+
+def as_github(report: CheckReport) -> str:
+    """Return the report as workflow commands, which GitHub shows at the lines of a pull request."""
 
     def escaped(text: str) -> str:
         return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
@@ -65,9 +77,14 @@ def as_github(report: dict[str, Any]) -> str:
     )
 
 
-def as_json(report: dict[str, Any]) -> str:
+def as_json(report: CheckReport) -> str:
     return json.dumps(report, indent=2, ensure_ascii=False)
 
 
 def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def first_names(names: Sequence[str]) -> str:
+    """Return the first ten names for a message."""
+    return ", ".join([*names[:NAMES_IN_MESSAGE], *(["…"] if len(names) > NAMES_IN_MESSAGE else [])])

@@ -1,31 +1,20 @@
-"""Which rules an example need not be asked, told in a microsecond or two; for most examples that is all of them.
+"""Choose the rules to ask about each line, in a microsecond or two; most lines break no rule and need none.
 
-What a text may hold but should not (a special token, a key, a number) is looked for in many lines at once, as bytes.
-A rule that is left out finds nothing: tests/test_screen.py holds this to it.
+Only a rule that declares that it may be skipped is skipped (see rule.py). Rules are skipped only for simple chat:
+messages of system, user and assistant with nothing but a role, a text without white space at its end, and a weight of 0
+or 1, of which the last is the assistant's and at least one is trained on. tests/test_prefilter.py proves that the
+findings are the same with the prefilter and without.
 """
 
-import unicodedata
-from collections.abc import Iterable, Iterator
-from typing import Any
-
-import numpy as np
-
-from finetune.data.checks.rules import LONG_SHOUT, RULES, Rule
-from finetune.data.checks.sensitive_data import AS_DIGIT, KEY_LETTERS, LONG_KEY, SEPARATORS, SEVEN_DIGITS
-from finetune.data.examples import Said
-
-# The rules that a plain example may break; all others ask for what it does not have.
-ON_TEXTS = ("special_token", "control_character", "upper_case", "not_normal_form", "secret", "personal_data")
-WIDE_DIGITS = [digit.encode() for digit in "０１２３４５６７８９"]
-SEVEN_WITHIN = 6 * 3  # bytes from the first to the last of seven digits with two separators after each
-ASCII = bytes(range(128))
+from finetune.core.records import Example
+from finetune.data.checks.line_block import LineBlock
+from finetune.data.checks.rule import Rule
+from finetune.data.checks.rules import RULES
+from finetune.data.examples import TurnTexts
 
 
-def plain(example: dict[str, Any]) -> Said | None:
-    """What is said in a chat example of texts that end in no white space, with an answer to learn at its end.
-
-    None for any other: with tools, names, parts or other keys. Weights may be there.
-    """
+def simple_chat_texts(example: Example) -> TurnTexts | None:
+    """Return the turn texts of simple chat, None for any other example."""
     messages = example.get("messages")
     if len(example) != 1 or type(messages) is not list:
         return None
@@ -39,8 +28,8 @@ def plain(example: dict[str, Any]) -> Said | None:
             return None
         if role == "user" or role == "assistant":
             texts.append(content)
-        elif role == "system" or role == "developer":
-            system = system or content
+        elif (role == "system" or role == "developer") and system is None:
+            system = content
         else:
             return None
         if len(message) == 2:
@@ -54,59 +43,31 @@ def plain(example: dict[str, Any]) -> Said | None:
     return (texts, system) if trained and role == "assistant" else None
 
 
-def rules_for(content: bytes, lines: list[bytes]) -> list[list[Rule]]:
-    """For each of some lines, which together are `content`, the rules that it may break if its example is plain.
+def rules_to_ask(block: LineBlock) -> list[list[Rule]]:
+    """Return for each line of a block the rules that its example may break if it is simple chat."""
+    rules = [rule for rule in RULES if "chat" in rule.shapes and not rule.simple_chat_passes]
+    found = [[rule for rule in rules if rule.lines_to_ask is None]] * len(block.lines)
+    for rule in rules:
+        if rule.lines_to_ask is not None:
+            for number in set(rule.lines_to_ask(block)):
+                found[number] = [*found[number], rule]
+    for number in lines_with_escapes(block):
+        found[number] = rules
+    return found
 
-    The rules look at texts, and this at the JSON that they stand in: so a line with escapes, but for those of line
-    breaks and quotation marks, may break any of them. Single bytes are looked for first, which is quicker by ten times.
+
+def lines_with_escapes(block: LineBlock) -> list[int]:
+    """Return the numbers of the lines with other escapes than those of line breaks and quotation marks.
+
+    Tests of bytes do not see what such an escape stands for.
     """
-    letters = np.frombuffer(content, np.uint8)
-    starts = np.concatenate([[0], np.flatnonzero(letters == ord("\n")) + 1])
-    suspect = np.zeros((len(ON_TEXTS), len(lines)), bool)
-
-    def mark(code: str, numbers: Iterable[Any]) -> None:
-        suspect[ON_TEXTS.index(code), list(numbers)] = True
-
-    mark("special_token", lines_with(content, b"|"))
-    mark("control_character", lines_with(content, b"\x7f"))
-    mark("personal_data", lines_with(content, b"@"))
-    mark("secret", lines_with(content.translate(KEY_LETTERS), LONG_KEY))
-    digits = np.flatnonzero(letters - ord("0") < 10)
-    close: Any = digits[:-6][digits[6:] - digits[:-6] <= SEVEN_WITHIN] if len(digits) > 6 else []
-    near = np.unique(np.searchsorted(starts, close, "right") - 1)
-    mark("personal_data", (n for n in near if SEVEN_DIGITS in lines[n].translate(AS_DIGIT, SEPARATORS)))
-    capitals = np.diff(np.searchsorted(np.flatnonzero(letters - ord("A") < 26), [*starts, len(letters)]))
-    mark("upper_case", np.flatnonzero(capitals > LONG_SHOUT))
-    mark("secret", (n for n in np.flatnonzero(capitals >= len("PRIVATEKEY")) if b"PRIVATE KEY" in lines[n]))
-    mark("secret", (n for n in lines_with(content, b"/") if b"://" in lines[n]))
-    if not content.isascii():
-        beyond = np.unique(np.searchsorted(starts, np.flatnonzero(letters > 127), "right") - 1)
-        mark("control_character", lines_with(content, "\ufffd".encode()))
-        for digit in WIDE_DIGITS:
-            mark("personal_data", lines_with(content, digit))
-        others = content.translate(None, ASCII).decode("utf-8", "replace")
-        if others.lower() != others:
-            mark("upper_case", beyond)
-        if not unicodedata.is_normalized("NFC", content.decode("utf-8", "replace")):
-            mark("not_normal_form", beyond)
-    escaped = [n for n in lines_with(content, b"\\") if b"\\" in lines[n].replace(b"\\n", b"").replace(b'\\"', b"")]
-    suspect[:, escaped] = True
-    masks = (suspect * (1 << np.arange(len(ON_TEXTS)))[:, None]).sum(axis=0)
-    return [RULES_OF[mask] for mask in masks.tolist()]
+    lines = block.lines
+    return [n for n in block.lines_with(b"\\") if b"\\" in lines[n].replace(b"\\n", b"").replace(b'\\"', b"")]
 
 
-RULES_OF = [
-    [rule for rule in RULES if rule.code in ON_TEXTS and mask >> ON_TEXTS.index(rule.code) & 1]
-    for mask in range(1 << len(ON_TEXTS))
-]
-
-
-def lines_with(content: bytes, mark: bytes) -> Iterator[int]:
-    """The numbers of the lines, from 0, in which `mark` stands."""
-    line = place = 0
-    while (at := content.find(mark, place)) >= 0:
-        line += content.count(b"\n", place, at)
-        yield line
-        place = content.find(b"\n", at)
-        if place < 0:
-            return
+def may_break(rule: Rule, example: Example, texts: TurnTexts) -> bool:
+    """Return whether a rule finds something in simple chat with these texts."""
+    if rule.find_in is None:
+        return any(True for _ in rule.find(example))
+    turns, system = texts
+    return any(map(any, map(rule.find_in, turns))) or any(rule.find_in(system or ""))

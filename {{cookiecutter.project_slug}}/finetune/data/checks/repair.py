@@ -1,6 +1,7 @@
-"""A repaired copy of a training file: what can be mended without knowing what was meant, each change said.
+"""Write a repaired copy of a training file, with a list of the changes.
 
-What cannot (broken JSON, a missing answer, a leak) is left as it is, for `finetune check` to name.
+Only mistakes with one possible repair are repaired. Others (broken JSON, a missing answer, a leak) stay, and `finetune
+check` reports them.
 """
 
 import json
@@ -13,33 +14,35 @@ import orjson
 
 from finetune.core.disk import write_bytes
 from finetune.core.errors import FinetuneError
-from finetune.data.checks.rules import CONTROL, MESSAGE_KEYS
-from finetune.data.examples import KEYS, Example, messages_of, shape_of
-from finetune.data.readers import MARKS
+from finetune.core.records import Example
+from finetune.data.checks.rules.messages import MESSAGE_KEYS
+from finetune.data.checks.rules.texts import CONTROL
+from finetune.data.examples import KEYS, messages_of, shape_of
+from finetune.data.text_encoding import BYTE_ORDER_MARKS
 
-Change = tuple[int, str]  # the line, 0 for the file, and what was done
+Change = tuple[int, str]  # the line, 0 for the whole file, and what was changed
 
 
 def repair(path: Path) -> tuple[Path, list[Change]]:
-    """Write the repaired copy beside the file; its path and every change come back, none when nothing was to mend.
+    """Write a repaired copy beside the file, and return its path and all changes; without changes none is written.
 
-    Raises FinetuneError when the file cannot be read, or the copy not be written.
+    Raises FinetuneError when the file cannot be read, or the copy cannot be written.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise FinetuneError(f"Cannot read {path}: {error.strerror or error}.", "Check its name.") from error
+        raise FinetuneError(f"Cannot read {path}: {error.strerror or error}.", "Check the file's name.") from error
     changes: list[Change] = []
-    lines = lines_of(as_utf8(content, changes), changes)
-    kept = list(mended(lines, changes))
-    target = free_name(path)
+    lines = split_lines(as_utf8(content, changes), changes)
+    kept = list(repaired_lines(lines, changes))
+    target = unused_path(path)
     if changes:
         write_bytes(target, b"".join(line + b"\n" for line in kept))
     return target, changes
 
 
-def free_name(path: Path) -> Path:
-    """`a.fixed.jsonl` beside `a.jsonl`, or the first `a.fixed-2.jsonl`, … that is not taken."""
+def unused_path(path: Path) -> Path:
+    """Return `a.fixed.jsonl` for `a.jsonl`, or the first of `a.fixed-2.jsonl`, … that does not exist."""
     target, number = path.with_name(f"{path.stem}.fixed{path.suffix}"), 2
     while target.exists():
         target, number = path.with_name(f"{path.stem}.fixed-{number}{path.suffix}"), number + 1
@@ -47,26 +50,26 @@ def free_name(path: Path) -> Path:
 
 
 def as_utf8(content: bytes, changes: list[Change]) -> bytes:
-    """The content in UTF-8 without a byte-order mark, where a mark says what it is in."""
-    for mark, encoding in MARKS.items():
+    """Return content that begins with a byte-order mark as UTF-8 without the mark, other content as it is."""
+    for mark, encoding in BYTE_ORDER_MARKS.items():
         if content.startswith(mark):
             try:
                 text = content.decode(encoding)
             except UnicodeDecodeError:
                 return content
-            changes.append((0, f"written as UTF-8 without a mark; it was {encoding}"))
+            changes.append((0, f"{encoding} converted to UTF-8 without a byte-order mark"))
             return text.encode("utf-8")
     return content
 
 
-def lines_of(content: bytes, changes: list[Change]) -> list[bytes]:
-    """The lines of a file, or the examples of one that is a single JSON document."""
+def split_lines(content: bytes, changes: list[Change]) -> list[bytes]:
+    """Return the lines of a file; of one that is a single JSON document, a line for each example."""
     try:
         whole = orjson.loads(content)
     except orjson.JSONDecodeError:
         return content.removesuffix(b"\n").split(b"\n")
     if isinstance(whole, list):
-        changes.append((0, f"{len(whole)} examples of a JSON list written on lines of their own"))
+        changes.append((0, f"{len(whole)} examples of a JSON list written one per line"))
         return [orjson.dumps(example) for example in whole]
     line = orjson.dumps(whole)
     if b"\n" in content.strip():
@@ -74,8 +77,8 @@ def lines_of(content: bytes, changes: list[Change]) -> list[bytes]:
     return [line if b"\n" in content.strip() else content.strip()]
 
 
-def mended(lines: list[bytes], changes: list[Change]) -> Iterator[bytes]:
-    """Each line after its repairs; blank lines and exact copies are left out."""
+def repaired_lines(lines: list[bytes], changes: list[Change]) -> Iterator[bytes]:
+    """Yield each line after its repairs, without blank lines and exact copies."""
     seen: dict[bytes, int] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -98,7 +101,7 @@ def mended(lines: list[bytes], changes: list[Change]) -> Iterator[bytes]:
         yield line
 
 
-def without_unknown_keys(example: Example) -> Iterator[str]:
+def remove_unknown_keys(example: Example) -> Iterator[str]:
     shape = shape_of(example)
     for key in sorted(set(example) - KEYS[shape]) if shape else ():
         del example[key]
@@ -109,22 +112,22 @@ def without_unknown_keys(example: Example) -> Iterator[str]:
             yield f"{path}: the key {key!r} removed"
 
 
-def with_sound_weights(example: Example) -> Iterator[str]:
+def repair_weights(example: Example) -> Iterator[str]:
     for path, message in messages_of(example):
         if "weight" in message and message.get("role") != "assistant":
             del message["weight"]
-            yield f"{path}: its weight removed; only assistant messages have one"
+            yield f"{path}: the weight removed; only assistant messages have one"
         elif isinstance(message.get("weight"), bool) or message.get("weight") in ("0", "1"):
             message["weight"] = int(message["weight"])
-            yield f"{path}: its weight written as a number"
+            yield f"{path}: the weight written as a number"
 
 
-def with_clean_texts(example: Example) -> Iterator[str]:
-    """Composed letters, no control characters, and no white space at the end of chat texts."""
+def clean_texts(example: Example) -> Iterator[str]:
+    """Normalize texts to NFC, remove control characters, and strip white space at the end of messages."""
     for path, message in messages_of(example):
         if isinstance(message.get("content"), str):
             yield from change(message, "content", path, lambda text: clean(text).rstrip())
-    for key in ("prompt", "completion"):  # their spaces at the ends have a meaning
+    for key in ("prompt", "completion"):  # spaces at their ends may be needed
         if isinstance(example.get(key), str):
             yield from change(example, key, key, clean)
 
@@ -133,11 +136,11 @@ def clean(text: str) -> str:
     return CONTROL.sub("", unicodedata.normalize("NFC", text))
 
 
-def change(holder: dict[str, Any], key: str, path: str, mend: Callable[[str], str]) -> Iterator[str]:
+def change(holder: dict[str, Any], key: str, path: str, repair_text: Callable[[str], str]) -> Iterator[str]:
     before = holder[key]
-    holder[key] = mend(before)
+    holder[key] = repair_text(before)
     if holder[key] != before:
-        yield f"{path}: white space at its end, control characters or letters apart from their accents mended"
+        yield f"{path}: text normalized to NFC, without control characters and white space at its end"
 
 
-STEPS: tuple[Callable[[Example], Iterator[str]], ...] = (without_unknown_keys, with_sound_weights, with_clean_texts)
+STEPS: tuple[Callable[[Example], Iterator[str]], ...] = (remove_unknown_keys, repair_weights, clean_texts)

@@ -1,0 +1,84 @@
+"""The registry of the rules on one example; rules/ has the rules.
+
+A rule is asked about every example of its shapes, unless it declares a cheap test that excludes an example: a rule
+without such a declaration is always asked.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from finetune.core.records import Example
+from finetune.data.checks.line_block import LineTest
+from finetune.data.examples import Shape, texts_of
+
+Severity = Literal["error", "warning"]
+Found = Iterator[tuple[str, str]]  # what is wrong, and how to fix it
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A check of one example. `find` never raises, whatever the example contains."""
+
+    code: str
+    severity: Severity
+    shapes: tuple[Shape, ...]
+    find: Callable[[Example], Found]
+    find_in: Callable[[str], Found] | None = None  # of a rule on texts: the check of one text
+    simple_chat_passes: bool = False  # simple chat (see prefilter.py) cannot break the rule
+    lines_to_ask: LineTest | None = None  # simple chat can break the rule on these lines only
+
+
+RULES: list[Rule] = []
+JSON_TYPES: dict[type, str] = {str: "a string", list: "a list", dict: "an object"}
+
+
+def rule(
+    code: str,
+    severity: Severity = "error",
+    shapes: tuple[Shape, ...] = ("chat", "preference"),
+    *,
+    simple_chat_passes: bool = False,
+) -> Callable[[Callable[[Example], Found]], Callable[[Example], Found]]:
+    """Register a function of an example as a rule.
+
+    `simple_chat_passes` declares that simple chat cannot break the rule (see prefilter.py), which saves the call there.
+    """
+
+    def register(find: Callable[[Example], Found]) -> Callable[[Example], Found]:
+        RULES.append(Rule(code, severity, shapes, find, simple_chat_passes=simple_chat_passes))
+        return find
+
+    return register
+
+
+def text_rule(
+    code: str,
+    severity: Severity = "error",
+    shapes: tuple[Shape, ...] = ("chat", "completion", "preference"),
+    *,
+    simple_chat_passes: bool = False,
+    lines_to_ask: LineTest | None = None,
+) -> Callable[[Callable[[str], Found]], Callable[[str], Found]]:
+    """Register a function of one text as a rule; its messages follow the path of the text.
+
+    `lines_to_ask` declares which lines of simple chat can break the rule. The test reads texts as they are in JSON: a
+    line break is `\\n` there and a quotation mark `\\"`; lines with other escapes are always asked about.
+    """
+
+    def register(find_in: Callable[[str], Found]) -> Callable[[str], Found]:
+        def find(example: Example) -> Found:
+            for path, text in texts_of(example):
+                for what, fix in find_in(text):
+                    yield f"{path} {what}", fix
+
+        RULES.append(Rule(code, severity, shapes, find, find_in, simple_chat_passes, lines_to_ask))
+        return find_in
+
+    return register
+
+
+def describe(value: Any) -> str:
+    """Return a value for a message: numbers, booleans and null as JSON, anything else as its JSON type."""
+    return JSON_TYPES.get(type(value)) or json.dumps(value)

@@ -1,0 +1,131 @@
+"""Check a file as a whole: repeated examples, system prompts and classes."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetune.data.checks.check_lines import EXAMPLE_DTYPE, ExampleRows, answer_hash
+from finetune.data.checks.findings import Finding, first_names
+from finetune.data.checks.rule import Severity
+from finetune.data.hashes import xxh3_64
+from finetune.data.text_normalization import normalize
+
+FEW_IN_CLASS = 100  # examples; smaller classes are reported
+IMBALANCE = 10  # how many times as large as the smallest class the largest may be
+ONE_SIDED = 0.9  # share of one answer
+GOLDEN_RATIO = np.uint64(0x9E3779B97F4A7C15)  # of 2**64: multiplying by it combines two hashes
+NO_QUESTION = np.uint64(xxh3_64(b""))
+
+
+@dataclass
+class CheckedFile:
+    """A file, its findings, and a row of EXAMPLE_DTYPE for each example that could be read."""
+
+    file: str
+    findings: list[Finding] = field(default_factory=list)
+    rows: ExampleRows = field(default_factory=lambda: np.empty(0, EXAMPLE_DTYPE))
+    answers: Counter[str] | None = None  # how often each answer occurs, where answers may be classes
+
+    def add(self, code: str, severity: Severity, line: int, message: str, fix: str) -> None:
+        self.findings.append(Finding(code, severity, self.file, line, message, fix))
+
+    @property
+    def tokens(self) -> NDArray[Any]:
+        """The tokens of each example without an error; empty where tokens are not counted."""
+        return self.rows["tokens"][self.rows["tokens"] >= 0]
+
+    @property
+    def classes(self) -> Counter[str]:
+        """The number of examples of each class, the largest class first; empty where the answers are not classes.
+
+        Answers are classes when less than a third of them differ, the limit of OpenAI's old tool.
+        """
+        answers = self.answers or Counter()
+        return Counter(dict(answers.most_common())) if len(answers) * 3 < len(self.rows) else Counter()
+
+
+def check_repeats(checked: CheckedFile) -> None:
+    """Find examples that occur twice, and questions with two different answers."""
+    rows = checked.rows
+    asked = rows["question"] * GOLDEN_RATIO + rows["system"]
+    first = first_of(asked * GOLDEN_RATIO + rows["answer"])
+    is_copy = first != np.arange(len(rows))
+    for index in np.flatnonzero(is_copy):
+        what = f"the same example as line {rows['line'][first[index]]}"
+        checked.add("duplicate", "warning", int(rows["line"][index]), what, "Keep one of them.")
+    first = first_of(asked)
+    conflicts = ~is_copy & (first != np.arange(len(rows))) & (rows["question"] != NO_QUESTION)
+    for index in np.flatnonzero(conflicts):
+        what = f"line {rows['line'][first[index]]} has another answer to the same question"
+        checked.add("conflicting_answers", "warning", int(rows["line"][index]), what, "Keep the right answer.")
+
+
+def first_of(keys: NDArray[Any]) -> NDArray[Any]:
+    """Return for each key the index of its first occurrence."""
+    ordered = np.sort(keys)
+    if (ordered[1:] != ordered[:-1]).all():  # all keys differ: the common case, in a tenth of the time
+        return np.arange(len(keys))
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    return first[inverse]
+
+
+def check_systems(checked: CheckedFile) -> None:
+    """Find system prompts that are missing, or differ from a more common one only in case, spaces or punctuation."""
+    rows = checked.rows
+    if not len(rows) or (rows["system"] == rows["system"][0]).all():
+        return
+    given = rows["system"] != 0
+    if given.any() and (~given).sum() < len(rows) / 2:
+        for line in rows["line"][~given]:
+            what = "no system prompt, which most examples have"
+            checked.add("system_differs", "warning", int(line), what, "Add it.")
+    prompts, index, times = np.unique(rows["system"][given], return_index=True, return_counts=True)
+    most_common: dict[int, int] = {}  # prompt by its letters; of equally common prompts the first
+    for n in sorted(range(len(prompts)), key=lambda n: (-times[n], index[n])):
+        most_common.setdefault(int(rows["system_letters"][given][index[n]]), int(prompts[n]))
+    if len(most_common) == len(prompts):
+        return
+    columns = (rows[given][name] for name in ("line", "system", "system_letters"))
+    for line, system, letters in zip(*columns, strict=True):
+        if most_common[int(letters)] != system:
+            what = "the system prompt differs from the most common one only in case, spaces or punctuation"
+            checked.add("system_differs", "warning", int(line), what, "Use the same system prompt.")
+
+
+def check_classes(checked: CheckedFile) -> None:
+    """Find classes that are small, or unbalanced, or written in two ways."""
+    classes = checked.classes
+    if not classes:
+        return
+    small = [f"{name} ({n})" for name, n in classes.items() if n < FEW_IN_CLASS]
+    if small:
+        what = f"classes with fewer than {FEW_IN_CLASS} examples: {first_names(small)}"
+        checked.add("small_class", "warning", 0, what, "Add examples; the metrics of small classes are uncertain.")
+    (most, many), (least, few) = classes.most_common()[0], classes.most_common()[-1]
+    if many > IMBALANCE * few:
+        what = f"{most} has {many} examples, {least} has {few}"
+        checked.add("imbalance", "warning", 0, what, "Add examples of the small classes, or look at macro F1.")
+    if many >= ONE_SIDED * len(checked.rows):
+        what = f"{many} of {len(checked.rows)} answers are the same"
+        checked.add("one_sided", "warning", 0, what, "Add examples with other answers.")
+    first_spelling: dict[str, str] = {}
+    for name in classes:
+        if (common := first_spelling.setdefault(normalize(name), name)) != name:
+            line = int(checked.rows["line"][np.argmax(checked.rows["answer"] == np.uint64(answer_hash(name)))])
+            what = f"the answer {name!r} is another spelling of {common!r}"
+            checked.add("class_spelling", "warning", line, what, "Use one spelling for a class.")
+
+
+def check_labels(checked: CheckedFile, labels: Sequence[str]) -> None:
+    """Find answers that are not in `labels`, each at its first line; without labels none."""
+    known = np.array([answer_hash(label) for label in labels], np.uint64)
+    others = checked.rows[~np.isin(checked.rows["answer"], known)] if labels else checked.rows[:0]
+    _, first, times = np.unique(others["answer"], return_index=True, return_counts=True)
+    for index, n in sorted(zip(first.tolist(), times.tolist(), strict=True)):
+        what = f"the answer is not in data.labels ({n} examples have it)"
+        fix = "Correct it, or add it to data.labels."
+        checked.add("unknown_label", "warning", int(others["line"][index]), what, fix)
