@@ -13,6 +13,13 @@ from loopback import Answer, completion, server
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Budget, Data, Evaluate, Params, Provider
 from finetune.core.paths import BASE, PREPARED, PREPARED_REPORT
+from finetune.data.completion_format import (
+    CompletionFormat,
+    choose_completion_format,
+    from_completion,
+    question_and_answer,
+    to_completion,
+)
 from finetune.data.token_counts import encoder
 from finetune.stages import baseline, prepare, validate
 
@@ -72,7 +79,7 @@ def params(provider: Provider) -> Params:
     return cast("Params", SimpleNamespace(data=data, provider=provider, train=train, evaluate=evaluate))
 
 
-def test_a_provider_that_trains_on_chat_alone_is_said_so() -> None:
+def test_completions_are_refused_for_a_provider_that_trains_on_chat_only() -> None:
     with pytest.raises(FinetuneError, match="'local' trains on chat only"):
         prepare.run(params(Provider(name="local")))
 

@@ -76,14 +76,14 @@ def say(
     The history of a model that did not answer stays as before; if this is interrupted, so does that of all.
     """
     settings = params.evaluate.model_copy(update={"max_tokens": max_tokens or params.evaluate.max_tokens})
-    frame, asked = completion_format(params), question(params, typed)
-    stop = frame.stop if frame else None
+    marks, asked = completion_format(params), question(params, typed)
+    stop = marks.stop if marks else None
     turn = {"role": "user", "content": asked}
     before: Turns = [{"role": "system", "content": conversation.system}] if conversation.system else []
 
     def answer(name: str, model: str) -> Answer:
-        told = asked + frame.separator if frame else [*before, *conversation.turns.get(name, []), turn]
-        request = completion_request(connection, model, told, settings, params.train.seed, stop)
+        prompt = asked + marks.separator if marks else [*before, *conversation.turns.get(name, []), turn]
+        request = completion_request(connection, model, prompt, settings, params.train.seed, stop)
         return ask(connection, request, limiter)
 
     limiter = RateLimiter(len(conversation.models))

@@ -43,16 +43,16 @@ def predict(params: Params, file: Path, choice: str) -> Predicted:
     `choice` is `tuned`, `base` or a model's ID. If the file has a column with one of these names, the new column is
     called `predicted_answer`, and so on. Raises FinetuneError if no row can be asked, or if every one is refused.
     """
-    model, frame, classes = name_of(params, choice), completion_format(params), classes_of(params)
+    model, marks, classes = name_of(params, choice), completion_format(params), classes_of(params)
     rows = list(read_rows(file, params.data.sheet if ".xlsx" in file.name.lower() else None)[0])
-    asked = prompts_of(params, rows, file, frame, tuned=choice == "tuned")
+    asked = prompts_of(params, rows, file, marks, tuned=choice == "tuned")
     prompts = [prompt for prompt in asked if not isinstance(prompt, ValueError)]
     if not prompts:
         raise FinetuneError(
             f"{file}: no row has a question; row 1: {asked[0]}.",
             "Set data.prompt in params.yaml to the columns of this file, or give rows with `messages`.",
         )
-    settings, seed, stop = params.evaluate, params.train.seed, frame.stop if frame else None
+    settings, seed, stop = params.evaluate, params.train.seed, marks.stop if marks else None
     top_logprobs = settings.top_logprobs if settings.task == "classify" else 0
     with connect(params.provider) as connection, progress_bar(f"ask {model}") as progress:
         answered = iter(answer_all(connection, model, prompts, settings, seed, progress, say, stop, top_logprobs))
@@ -82,9 +82,9 @@ def classes_of(params: Params) -> dict[str, str]:
         return {}
     labels = list(params.data.labels)
     if not labels:
-        frame = completion_format(params)
+        marks = completion_format(params)
         examples = read_jsonl(PREPARED / "train.jsonl", "prepare")
-        labels = sorted({(from_completion(one, frame) if frame else last_turn(one))[1] for one in examples})
+        labels = sorted({(from_completion(one, marks) if marks else last_turn(one))[1] for one in examples})
     if params.data.abstain:
         labels.append(params.data.abstain.answer)
     return {label: label for label in labels}

@@ -31,8 +31,8 @@ def completion_format(params: Params) -> CompletionFormat | None:
     if params.data.target != "completion":
         return None
     prepared: PrepareReport = read_json(PREPARED_REPORT, "prepare")
-    marks = prepared["completion"]
-    return CompletionFormat(**marks) if marks else None
+    found = prepared["completion"]
+    return CompletionFormat(**found) if found else None
 
 
 def shared_columns(params: Params) -> dict[str, str]:
@@ -45,7 +45,7 @@ def shared_columns(params: Params) -> dict[str, str]:
 
 
 def prompts_of(
-    params: Params, rows: Sequence[Row], file: Path, frame: CompletionFormat | None, tuned: bool
+    params: Params, rows: Sequence[Row], file: Path, marks: CompletionFormat | None, tuned: bool
 ) -> list[Prompt | ValueError]:
     """Return the prompt of each row, or the reason why it has none.
 
@@ -55,7 +55,7 @@ def prompts_of(
     prompt = params.data.prompt
     template: Template = prompt.model_dump(include={"system", "user"}) if prompt else {}
     shared = shared_columns(params)
-    own = [has_own_format(row, template, frame) for row in rows]
+    own = [has_own_format(row, template, marks) for row in rows]
     if prompt and not any(own):
         check_columns(template, {column for row in rows for column in row} | shared.keys(), str(file))
     if prompt and tuned and not all(own):
@@ -69,17 +69,17 @@ def prompts_of(
     found: list[Prompt | ValueError] = []
     for row in rows:
         try:
-            found.append(prompt_of(row, template, shared, frame))
+            found.append(prompt_of(row, template, shared, marks))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             found.append(ValueError(reason_of(error)))
     return found
 
 
-def prompt_of(row: Row, template: Template, shared: Mapping[str, str], frame: CompletionFormat | None) -> Prompt:
+def prompt_of(row: Row, template: Template, shared: Mapping[str, str], marks: CompletionFormat | None) -> Prompt:
     """Return the prompt of one row. Raises ValueError, or what a malformed row leads to, if there is no question."""
-    if is_marked_prompt(row, frame):
+    if is_marked_prompt(row, marks):
         return cell_text(row["prompt"])
-    if template and not has_own_format(row, template, frame):
+    if template and not has_own_format(row, template, marks):
         try:
             messages: Sequence[dict[str, Any]] = fill(template, {**shared, **row})
         except ValueError:
@@ -87,8 +87,8 @@ def prompt_of(row: Row, template: Template, shared: Mapping[str, str], frame: Co
             raise ValueError(f"no question: {', '.join(named)} {'are' if len(named) > 1 else 'is'} empty") from None
     else:
         messages = messages_before_answer(row)
-    if frame:
-        return question_and_answer({"messages": [*messages, {"role": "assistant", "content": ""}]})[0] + frame.separator
+    if marks:
+        return question_and_answer({"messages": [*messages, {"role": "assistant", "content": ""}]})[0] + marks.separator
     return messages
 
 
@@ -97,15 +97,15 @@ def columns_in(template: Template) -> list[str]:
     return list(dict.fromkeys(name for text in template.values() for name in PLACEHOLDER.findall(text or "")))
 
 
-def has_own_format(row: Row, template: Template, frame: CompletionFormat | None) -> bool:
+def has_own_format(row: Row, template: Template, marks: CompletionFormat | None) -> bool:
     """Return whether a row lacks columns of the template, and has messages or a marked prompt instead."""
     lacks_columns = not row.keys() >= set(columns_in(template)) - {"codes"}
-    return lacks_columns and ("messages" in row or is_marked_prompt(row, frame))
+    return lacks_columns and ("messages" in row or is_marked_prompt(row, marks))
 
 
-def is_marked_prompt(row: Row, frame: CompletionFormat | None) -> bool:
+def is_marked_prompt(row: Row, marks: CompletionFormat | None) -> bool:
     """Return whether a row has a prompt that ends with the separator, as `prepare` writes it."""
-    return frame is not None and cell_text(row.get("prompt")).endswith(frame.separator)
+    return marks is not None and cell_text(row.get("prompt")).endswith(marks.separator)
 
 
 def messages_before_answer(row: Row) -> list[dict[str, Any]]:

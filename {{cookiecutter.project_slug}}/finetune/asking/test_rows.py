@@ -45,15 +45,15 @@ def ask_examples(
     shots: Sequence[Example] = (),
 ) -> list[Prediction]:
     """Ask a model the questions of examples. A row has an `error` in place of an answer that the provider refused."""
-    marks = questions["completion"]
-    frame = CompletionFormat(**marks) if marks else None
+    found = questions["completion"]
+    marks = CompletionFormat(**found) if found else None
     before = [turn for shot in shots for turn in shot["messages"] if turn["role"] != "system"]
-    prompts = [example["prompt"] if frame else prompt_of(example["messages"][:-1], before) for example in examples]
+    prompts = [example["prompt"] if marks else prompt_of(example["messages"][:-1], before) for example in examples]
     settings = params.evaluate.model_copy(update={key: questions[key] for key in ("max_tokens", "temperature")})
-    seed, stop, top_logprobs = questions["seed"], frame.stop if frame else None, questions["top_logprobs"]
+    seed, stop, top_logprobs = questions["seed"], marks.stop if marks else None, questions["top_logprobs"]
     with progress_bar(f"ask {model}") as progress:
         answers = answer_all(connection, model, prompts, settings, seed, progress, say, stop, top_logprobs)
-    pairs = [from_completion(example, frame) if frame else last_turn(example) for example in examples]
+    pairs = [from_completion(example, marks) if marks else last_turn(example) for example in examples]
     rows: list[Prediction] = []
     for (asked, expected), answer in zip(pairs, answers, strict=True):
         row: Prediction = {

@@ -54,9 +54,9 @@ def run(
     notes = ReadingNotes()
     with spool_file() as spool:
         gathered = spool_examples(raw_examples(data, template, codes, notes), spool, progress)
-        frame = completion_format(params, gathered)
-        if frame:
-            gathered = replace(gathered, convert=partial(to_completion, marks=frame))
+        marks = completion_format(params, gathered)
+        if marks:
+            gathered = replace(gathered, convert=partial(to_completion, marks=marks))
         rows = split_rows(gathered, data, notes.counts, workers, progress)
         if data.abstain and data.abstain.share is not None:
             before = len(rows)
@@ -70,7 +70,7 @@ def run(
         "prompt": fingerprint_of(template),
         "codes": codes,
         "abstain": data.abstain.answer if data.abstain else None,
-        "completion": asdict(frame) if frame else None,
+        "completion": asdict(marks) if marks else None,
     }
     write_json(PREPARED_REPORT, report)
     return cast("PrepareReport", report)
