@@ -143,9 +143,9 @@ def test_a_row_without_an_answer_says_why_and_the_others_have_theirs(provider: P
     assert [row["answer"] for row in rows] == ["yes", "", "", "", "yes"]
     assert [row["error"] for row in rows] == [
         "",
-        "nothing to ask: message is empty",
+        "no question: message is empty",
         "400 content_filter: Not this.",
-        "nothing to ask: message is empty",
+        "no question: message is empty",
         "",
     ]
 

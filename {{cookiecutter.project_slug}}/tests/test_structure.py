@@ -28,7 +28,7 @@ MAY_IMPORT = {
 STARTS_THE_ENGINE = {PACKAGE / "provider" / "connect.py", PACKAGE / "commands" / "serve.py"}
 # Within the engine, likewise: its files and rooms, from top to bottom.
 ENGINE = ["embedded", "api", "batch_runner", "batch_input", "batch_results", "batch_queue", "job_queue", "uploads"]
-ENGINE += ["training", "worker_launcher", "inference", "request_body", "chat_template", "bases", "store", "tables"]
+ENGINE += ["training", "worker_launcher", "inference", "request_body", "chat_template", "bases", "store", "schema"]
 ENGINE += ["api_errors", "__init__"]
 
 

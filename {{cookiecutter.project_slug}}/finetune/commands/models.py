@@ -1,6 +1,6 @@
 """`finetune models`: list, show and delete models at the provider."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,13 +43,13 @@ def show_model(model: ModelId, as_json: AsJson = False) -> None:
     """Show a model, and its record in this project."""
     from finetune.core.params import load_params
     from finetune.pricing.catalogue import base_name, look_up
-    from finetune.project.history import committed
+    from finetune.project.history import committed_models
     from finetune.provider.connect import connect
 
     params = load_params()
     with connect(params.provider) as connection:
         found = connection.control.models.retrieve(model)
-    record = next((one for one in committed() if one.get("model") == model), {})
+    record: dict[str, Any] = next((dict(one) for one in committed_models() if one.get("model") == model), {})
     known = look_up(base_name(model), params.provider.name)
     facts = found.model_dump(mode="json") | {
         "base": record.get("base", known.name),

@@ -294,6 +294,57 @@ class PairedDifference(TypedDict):
     more_rows: int | None
 
 
+class PairRow(TypedDict):
+    """One row of reports/pairs.csv: how much better a model is than another."""
+
+    model: str
+    against: str
+    n: int
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    test: str
+    verdict: str
+
+
+class GroupRow(TypedDict):
+    """One row of reports/groups.csv: a model's score over the test rows of a group."""
+
+    group: str
+    model: str
+    n: int
+    score: float
+    low: float
+    high: float
+
+
+class RowToRead(TypedDict):
+    """One row of reports/rows.csv: a test row that a person should read."""
+
+    kind: str  # lost, won or wrong
+    asked: str
+    expected: str
+    base: str
+    tuned: str
+    base_score: float
+    tuned_score: float
+    confidence: float | str  # "" without log-probabilities
+
+
+class CommitComparison(TypedDict):
+    """The output of `finetune compare --json`."""
+
+    n: int  # rows that both answered
+    metric: str
+    left_out: int  # rows that only one of them answered
+    before: Metrics  # with `revision`
+    after: Metrics
+    lift: PairedDifference
+    verdict: str
+    differences: dict[str, list[Any]]  # of their records: before and after
+
+
 class RegressionResult(TypedDict):
     """`also.<name>` of the evaluation."""
 

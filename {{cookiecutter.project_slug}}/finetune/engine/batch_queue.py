@@ -8,8 +8,8 @@ from pathlib import Path
 from typing_extensions import TypedDict
 
 from finetune.engine.api_errors import ApiError
+from finetune.engine.schema import BatchRow
 from finetune.engine.store import Store, new_id
-from finetune.engine.tables import BatchRow
 
 UNFINISHED = ("validating", "in_progress", "finalizing", "cancelling")
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from finetune.engine import bases
 from finetune.engine.api_errors import ApiError
+from finetune.engine.schema import FileRow, JobRow
 from finetune.engine.store import UNFINISHED, Store, new_id
-from finetune.engine.tables import FileRow, JobRow
 from finetune.engine.worker_launcher import start_worker
 
 

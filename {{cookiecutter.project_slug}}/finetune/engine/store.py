@@ -12,7 +12,7 @@ from typing import Any
 
 import platformdirs
 
-from finetune.engine.tables import JOBS, SCHEMA, FileRow, JobRow
+from finetune.engine.schema import JOBS, SCHEMA, FileRow, JobRow
 
 UNFINISHED = ("validating_files", "queued", "running")  # statuses of jobs that need a worker
 

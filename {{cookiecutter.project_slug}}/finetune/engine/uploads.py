@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from finetune.engine.api_errors import ApiError
+from finetune.engine.schema import PartRow, UploadRow
 from finetune.engine.store import Store, new_id
-from finetune.engine.tables import PartRow, UploadRow
 
 Purpose = Literal["fine-tune", "batch", "assistants", "vision", "user_data", "evals"]
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from finetune.core.disk import read_note
+from finetune.core.disk import read_json, read_note
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import FILES, MODEL, NOTES
-from finetune.project.history import committed, project_id
+from finetune.project.history import committed_files, committed_models, project_id
 from finetune.provider.connect import Connection
 from finetune.provider.remote_jobs import ENDED, FINGERPRINT, PROJECT
 
@@ -33,16 +33,17 @@ class Unneeded:
 
 def needed() -> Needed:
     """Collect the files, models and fingerprints that some record refers to."""
-    records = committed() + [note for path in (FILES, MODEL) if (note := read_note(path))]
+    models, files = committed_models(), committed_files()
+    if MODEL.exists():
+        models.append(read_json(MODEL, "train"))
+    if FILES.exists():
+        files.append(read_json(FILES, "upload"))
     kept = Needed(set(), set(), set())
-    for record in records:
-        if "fingerprint" in record:
-            kept.fingerprints.add(record["fingerprint"])
-            kept.models.update(
-                {record["model"], *(c["model"] for c in record["checkpoints"])}, record.get("lineage", [])
-            )
-        else:
-            kept.files.update(file["id"] for file in record.values())
+    for model in models:
+        kept.fingerprints.add(model["fingerprint"])
+        kept.models.update({model["model"], *(c["model"] for c in model["checkpoints"])}, model.get("lineage", []))
+    for record in files:
+        kept.files.update(file["id"] for file in record.values())
     return kept
 
 

@@ -3,13 +3,12 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from finetune.core.disk import read_json, read_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import MODEL, PREPARED_REPORT, TUNED
-from finetune.core.records import ModelRecord, PairedDifference, Prediction, PrepareReport
+from finetune.core.records import CommitComparison, ModelRecord, Prediction, PrepareReport
 from finetune.project.history import record_at
 from finetune.scoring.paired_comparison import paired_difference, verdict
 from finetune.scoring.predictions import score_predictions
@@ -17,7 +16,7 @@ from finetune.scoring.predictions import score_predictions
 COMPARED_KEYS = ("model", "base", "seed", "hyperparameters", "trained_tokens", "usd", "verdict")
 
 
-def compare_commits(params: Params, before: str, after: str | None) -> dict[str, Any]:
+def compare_commits(params: Params, before: str, after: str | None) -> CommitComparison:
     """Return the metrics of both, the difference of `after` on the common rows, and how their records differ.
 
     `after` None is the current folder. Raises FinetuneError if a commit has no fine-tune, or if its predictions are not
@@ -33,7 +32,7 @@ def compare_commits(params: Params, before: str, after: str | None) -> dict[str,
         )
     prepared: PrepareReport = read_json(PREPARED_REPORT, "prepare")
     one, other = (score_predictions(params, prepared, rows) for rows in zip(*both, strict=True))
-    found: PairedDifference = paired_difference(one.rows, other.rows)
+    found = paired_difference(one.rows, other.rows)
     return {
         "n": len(both),
         "metric": other.name,

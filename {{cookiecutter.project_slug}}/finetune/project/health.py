@@ -121,52 +121,55 @@ def check_offer(params: Params) -> Iterator[Check]:
 def check_provider(params: Params, ask: bool) -> Iterator[Check]:
     """Check the provider's answers, one call after the other, until one fails."""
     if params.provider.name == "local" and params.provider.base_url is None and find_spec("finetune.engine") is None:
-        yield wrong(
-            "engine",
-            FinetuneError(
-                "this project was generated without the engine", "Set provider.base_url, or another provider."
-            ),
-        )
+        missing = "this project was generated without the engine"
+        yield wrong("engine", FinetuneError(missing, "Set provider.base_url, or another provider."))
         return
-    base = params.train.base
-
-    def models(connection: Connection) -> str:
-        return f"{len(list(connection.control.models.list()))} models at {connection.client.base_url}"
-
-    def base_model(connection: Connection) -> str:
-        found = connection.control.models.retrieve(base_name(base) if not base.startswith("ft:") else base)
-        day = getattr(found, "shutdown_date", None)
-        return f"{found.id}, shutdown {day}" if day else found.id
-
-    def jobs(connection: Connection) -> str:
-        newest = connection.control.fine_tuning.jobs.list(limit=1).data
-        return f"newest {newest[0].id}, {newest[0].status}" if newest else "none yet"
-
-    def quota(connection: Connection) -> str:
-        request: dict[str, Any] = {connection.profile.max_tokens_name: 1}
-        message: Any = [{"role": "user", "content": "Hello"}]
-        connection.client.chat.completions.create(model=base, messages=message, **request)
-        return "the base model answers"
-
-    calls: list[tuple[str, Callable[[Connection], str]]] = [
-        ("key and address", models),
-        ("base model", base_model),
-        ("fine-tuning jobs", jobs),
-    ]
-    if ask:
-        calls.append(("quota", quota))
-    for name, call in calls:
+    for name, call in CALLS.items() if ask else list(CALLS.items())[:-1]:
         try:
             with connect(params.provider) as connection:
-                if name == "quota" and connection.profile.deploys:
+                if call is ask_for_a_token and connection.profile.deploys:
                     continue
-                answer = call(connection)
+                answer = call(connection, params.train.base)
         except FinetuneError as error:
             yield wrong(name, error)
-            if name == "key and address":
+            if call is list_models:
                 return
         else:
             yield fine(name, answer)
+
+
+def list_models(connection: Connection, base: str) -> str:
+    """Return the number of the provider's models, and its address."""
+    return f"{len(list(connection.control.models.list()))} models at {connection.client.base_url}"
+
+
+def retrieve_base(connection: Connection, base: str) -> str:
+    """Return the base model's ID, and its shutdown date if the provider reports one."""
+    found = connection.control.models.retrieve(base_name(base) if not base.startswith("ft:") else base)
+    day = getattr(found, "shutdown_date", None)
+    return f"{found.id}, shutdown {day}" if day else found.id
+
+
+def newest_job(connection: Connection, base: str) -> str:
+    """Return the newest job and its status."""
+    newest = connection.control.fine_tuning.jobs.list(limit=1).data
+    return f"newest {newest[0].id}, {newest[0].status}" if newest else "none yet"
+
+
+def ask_for_a_token(connection: Connection, base: str) -> str:
+    """Ask the base model for one token, which fails if the quota is used up."""
+    request: dict[str, Any] = {connection.profile.max_tokens_name: 1}
+    message: Any = [{"role": "user", "content": "Hello"}]
+    connection.client.chat.completions.create(model=base, messages=message, **request)
+    return "the base model answers"
+
+
+CALLS: dict[str, Callable[[Connection, str], str]] = {
+    "key and address": list_models,
+    "base model": retrieve_base,
+    "fine-tuning jobs": newest_job,
+    "quota": ask_for_a_token,
+}
 
 
 def installed(package: str) -> str | None:

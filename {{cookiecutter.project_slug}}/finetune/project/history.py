@@ -2,11 +2,12 @@
 
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import FILES, MODEL
-from finetune.core.records import ModelRecord
+from finetune.core.records import FilesRecord, ModelRecord
 
 
 def git(*arguments: str) -> str:
@@ -37,14 +38,23 @@ def record_at(revision: str) -> ModelRecord:
     return record
 
 
-def committed() -> list[dict[str, Any]]:
-    """Return every record of files and models in any commit of any branch, tag or experiment."""
+def committed_models() -> list[ModelRecord]:
+    """Return the models' records of all commits of all branches, tags and experiments."""
+    return committed(MODEL)
+
+
+def committed_files() -> list[FilesRecord]:
+    """Return the files' records of all commits of all branches, tags and experiments."""
+    return committed(FILES)
+
+
+def committed(file: Path) -> list[Any]:
+    """Return the content of a JSON file in each commit that changed it."""
     found = []
-    for file in (FILES, MODEL):
-        for commit in git("log", "--all", "--format=%H", "--", file.as_posix()).split():
-            text = git("show", f"{commit}:./{file.as_posix()}")
-            try:
-                found.append(json.loads(text))
-            except ValueError:  # the commit that removed the file
-                continue
+    for commit in git("log", "--all", "--format=%H", "--", file.as_posix()).split():
+        text = git("show", f"{commit}:./{file.as_posix()}")
+        try:
+            found.append(json.loads(text))
+        except ValueError:  # the commit that removed the file
+            continue
     return found

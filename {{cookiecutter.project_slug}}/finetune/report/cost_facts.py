@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from finetune.core.records import Evaluation, Latency
 from finetune.report.model_metrics import USAGE, model_label, models
 from finetune.report.number_formats import is_known, money, tokens
-from finetune.report.results import Results
-from finetune.report.tables import Table
+from finetune.report.page_tables import Table
+from finetune.report.stage_outputs import Results
 
 TIMES = {"median_ms": "median time", "p95_ms": "95th percentile"}
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from typing_extensions import TypedDict
 
 from finetune.core.records import Example, ValidationReport
+from finetune.report.page_tables import Table
 from finetune.report.rendering import render
-from finetune.report.tables import Table
 
 
 class LengthCount(TypedDict):

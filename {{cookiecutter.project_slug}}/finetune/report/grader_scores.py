@@ -3,7 +3,7 @@
 from finetune.core.records import Evaluation
 from finetune.report.model_metrics import CHECKPOINTS, COMPARED, model_label, models
 from finetune.report.number_formats import figure, signed
-from finetune.report.tables import Table
+from finetune.report.page_tables import Table
 
 
 def grader_table(evaluation: Evaluation) -> Table | None:

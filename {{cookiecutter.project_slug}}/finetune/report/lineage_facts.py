@@ -1,7 +1,7 @@
 """The lineage of a model: its job, its base and its data."""
 
 from finetune.core.records import FilesRecord, ModelRecord, PrepareReport
-from finetune.report.results import Results
+from finetune.report.stage_outputs import Results
 
 
 def lineage_facts(record: ModelRecord, files: FilesRecord, prepared: PrepareReport | None) -> dict[str, str]:

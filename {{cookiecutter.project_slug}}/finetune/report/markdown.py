@@ -10,9 +10,9 @@ from finetune.report.headline import headline, score_sentence
 from finetune.report.lineage_facts import lineage_of
 from finetune.report.model_metrics import metric_label, metrics, model_label, models, numbers
 from finetune.report.number_formats import figure, signed
+from finetune.report.page_tables import Table
 from finetune.report.pairs import Pair, read_pairs
-from finetune.report.results import Results
-from finetune.report.tables import Table
+from finetune.report.stage_outputs import Results
 
 LONGEST = 65_000  # characters: GitHub refuses comments that are slightly longer
 

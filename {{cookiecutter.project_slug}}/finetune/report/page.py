@@ -6,8 +6,8 @@ from finetune.report.cost_facts import cost_facts, usage_table
 from finetune.report.headline import headline, score_sentence
 from finetune.report.lineage_facts import lineage_of
 from finetune.report.model_metrics import MAIN_MODELS
+from finetune.report.page_tables import Table
 from finetune.report.rendering import render
-from finetune.report.results import Results
 from finetune.report.sections.calibration import calibration_view
 from finetune.report.sections.classes import classes_view
 from finetune.report.sections.comparison import comparison_view
@@ -16,7 +16,7 @@ from finetune.report.sections.groups import group_table
 from finetune.report.sections.other_abilities import regressions_view
 from finetune.report.sections.rows import example_kinds
 from finetune.report.sections.training import training_view
-from finetune.report.tables import Table
+from finetune.report.stage_outputs import Results
 
 
 class Section(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from finetune.report.model_metrics import model_label
-from finetune.report.results import Row
+from finetune.report.stage_outputs import Row
 
 
 class Pair(NamedTuple):

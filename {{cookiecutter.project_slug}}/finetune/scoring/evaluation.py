@@ -5,11 +5,9 @@ from itertools import combinations
 from typing import Any
 
 from finetune.core.model_entries import put
-from finetune.core.records import Metrics
+from finetune.core.records import GroupRow, Metrics, PairRow
 from finetune.scoring.paired_comparison import interval, paired_difference, verdict
 from finetune.scoring.tasks import Scored
-
-Row = dict[str, Any]
 
 
 def compare_models(models: Mapping[str, Scored]) -> dict[str, Any]:
@@ -47,9 +45,9 @@ def lift_over(other: Scored, tuned: Scored) -> Metrics:
     return {**size, **rest, "verdict": verdict(tuned.name, found, len(tuned.rows))}
 
 
-def pairs(models: Mapping[str, Scored]) -> list[Row]:
+def pairs(models: Mapping[str, Scored]) -> list[PairRow]:
     """Return a row for each pair of models: how much better the later one is."""
-    rows: list[Row] = []
+    rows: list[PairRow] = []
     for (against, one), (model, other) in combinations(models.items(), 2):
         found = paired_difference(one.rows, other.rows)
         rows.append(
@@ -68,10 +66,10 @@ def pairs(models: Mapping[str, Scored]) -> list[Row]:
     return rows
 
 
-def by_group(models: Mapping[str, Scored], groups: Sequence[str]) -> list[Row]:
+def by_group(models: Mapping[str, Scored], groups: Sequence[str]) -> list[GroupRow]:
     """Return each model's score over the rows of each group, with its interval; the largest group first."""
     counts = sorted(((groups.count(group), group) for group in set(groups)), key=lambda one: (-one[0], one[1]))
-    rows: list[Row] = []
+    rows: list[GroupRow] = []
     for n, group in counts:
         for model, scored in models.items():
             values = [value for value, theirs in zip(scored.rows, groups, strict=True) if theirs == group]

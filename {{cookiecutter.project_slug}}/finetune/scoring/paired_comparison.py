@@ -48,7 +48,6 @@ def paired_difference(before: Sequence[float], after: Sequence[float]) -> Paired
     that would show a difference of this size (two-sided t test, power 0.8); None if there is no difference.
     """
     import numpy as np
-    from scipy.stats import permutation_test
     from statsmodels.stats.contingency_tables import mcnemar
     from statsmodels.stats.proportion import proportion_confint
 
@@ -63,18 +62,8 @@ def paired_difference(before: Sequence[float], after: Sequence[float]) -> Paired
         low, high = bootstrap_interval(changes)
     if is_binary([*before, *after]):
         test, p_value = "McNemar, exact", mcnemar([[0, wins], [losses, 0]], exact=True).pvalue
-    elif wins + losses == 0 or len(changes) < 2:
-        test, p_value = "paired permutation", 1.0
     else:
-        test = "paired permutation"
-        p_value = permutation_test(
-            (one, other),
-            lambda a, b, axis=-1: np.mean(b - a, axis=axis),
-            permutation_type="samples",
-            vectorized=True,
-            n_resamples=9999,
-            rng=np.random.default_rng(0),
-        ).pvalue
+        test, p_value = "paired permutation", permutation_p_value(one, other)
     return {
         "lift": rounded(changes.mean()),
         "low": rounded(low),
@@ -85,6 +74,24 @@ def paired_difference(before: Sequence[float], after: Sequence[float]) -> Paired
         "losses": losses,
         "more_rows": more_rows(changes),
     }
+
+
+def permutation_p_value(one: Any, other: Any) -> float:
+    """Return the p-value of a paired permutation test on the mean difference (scipy, seeded); 1 without a change."""
+    import numpy as np
+    from scipy.stats import permutation_test
+
+    if len(one) < 2 or not (one != other).any():
+        return 1.0
+    found = permutation_test(
+        (one, other),
+        lambda a, b, axis=-1: np.mean(b - a, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=9999,
+        rng=np.random.default_rng(0),
+    )
+    return float(found.pvalue)
 
 
 def more_rows(changes: Any) -> int | None:

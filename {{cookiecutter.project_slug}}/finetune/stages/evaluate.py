@@ -28,9 +28,9 @@ from finetune.scoring.evaluation import compare_models
 from finetune.scoring.gates import unmet
 from finetune.scoring.grades import grades_of_all
 from finetune.scoring.judge import judge_result
+from finetune.scoring.plot_tables import write_tables
 from finetune.scoring.predictions import class_of_code, expected_of, score_predictions
 from finetune.scoring.regression import score_regression_sets
-from finetune.scoring.tables import write_tables
 from finetune.scoring.usage import saved_prompt_tokens, usage
 
 

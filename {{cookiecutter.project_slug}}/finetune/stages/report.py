@@ -14,7 +14,7 @@ from finetune.report.headline import headline
 from finetune.report.lineage_facts import lineage_facts
 from finetune.report.markdown import make_markdown
 from finetune.report.page import make_page
-from finetune.report.results import Results
+from finetune.report.stage_outputs import Results
 
 TABLES = [
     CURVES,

@@ -6,7 +6,7 @@ from finetune.engine import batch_queue
 from finetune.engine.api.helpers import engine_of, page, store_of
 from finetune.engine.api.requests import BatchRequest
 from finetune.engine.api.responses import Json, batch_object
-from finetune.engine.tables import BatchRow
+from finetune.engine.schema import BatchRow
 
 
 def create_batch(request: Request, body: BatchRequest) -> Json:

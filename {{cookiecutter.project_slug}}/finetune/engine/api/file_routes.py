@@ -10,8 +10,8 @@ from finetune.engine.api.requests import FileForm
 from finetune.engine.api.responses import Json, deleted_object, file_object
 from finetune.engine.api_errors import ApiError
 from finetune.engine.request_body import parse_body
+from finetune.engine.schema import FileRow
 from finetune.engine.store import Store
-from finetune.engine.tables import FileRow
 
 
 async def create_file(request: Request) -> Response:

@@ -9,7 +9,7 @@ from finetune.engine import job_queue
 from finetune.engine.api.helpers import page, store_of
 from finetune.engine.api.requests import JobRequest
 from finetune.engine.api.responses import Json, checkpoint_object, event_object, job_object
-from finetune.engine.tables import JOBS, CheckpointRow, EventRow, JobRow
+from finetune.engine.schema import JOBS, CheckpointRow, EventRow, JobRow
 from finetune.engine.worker_launcher import ensure_worker
 
 

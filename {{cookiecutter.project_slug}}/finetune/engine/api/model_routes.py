@@ -7,8 +7,8 @@ from finetune.engine.api.helpers import store_of
 from finetune.engine.api.requests import TokenizeRequest
 from finetune.engine.api.responses import Json, deleted_object, model_object
 from finetune.engine.api_errors import ApiError, model_not_found
+from finetune.engine.schema import ModelRow
 from finetune.engine.store import Store
-from finetune.engine.tables import ModelRow
 from finetune.engine.training import publishing
 
 

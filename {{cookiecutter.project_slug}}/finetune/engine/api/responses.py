@@ -2,7 +2,7 @@
 
 import json
 
-from finetune.engine.tables import BatchRow, CheckpointRow, EventRow, FileRow, JobRow, PartRow, UploadRow
+from finetune.engine.schema import BatchRow, CheckpointRow, EventRow, FileRow, JobRow, PartRow, UploadRow
 from finetune.engine.uploads import LIFETIME
 
 Json = dict[str, object]  # an object of an answer

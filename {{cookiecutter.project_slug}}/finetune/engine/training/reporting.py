@@ -5,8 +5,8 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from finetune.engine.schema import JobRow
 from finetune.engine.store import UNFINISHED, Store
-from finetune.engine.tables import JobRow
 from finetune.engine.training.checkpoints import mark_complete
 from finetune.engine.training.metrics import StepMetrics, ValidationSet
 from finetune.engine.training.publishing import publish_checkpoint

@@ -13,8 +13,8 @@ from transformers.utils import logging
 
 from finetune.engine import bases
 from finetune.engine.api_errors import JobError
+from finetune.engine.schema import JobRow
 from finetune.engine.store import Store
-from finetune.engine.tables import JobRow
 from finetune.engine.training.checkpoints import delete_reports_after, newest_complete_checkpoint, step_of
 from finetune.engine.training.encoding import EncodedExample, encode_file
 from finetune.engine.training.frozen_layers import PrecomputedDataset, SplitModel

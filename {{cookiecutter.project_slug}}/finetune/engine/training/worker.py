@@ -14,8 +14,8 @@ from filelock import Timeout
 
 from finetune.engine import before_torch
 from finetune.engine.api_errors import JobError
+from finetune.engine.schema import JobRow
 from finetune.engine.store import UNFINISHED, Store
-from finetune.engine.tables import JobRow
 from finetune.engine.training.hyperparameters import resolve
 from finetune.engine.training.training_file import read_examples
 from finetune.engine.worker_launcher import start_worker, training_lock

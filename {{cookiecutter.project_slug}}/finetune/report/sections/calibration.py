@@ -5,7 +5,7 @@ from typing import NamedTuple
 from finetune.report.charts import Chart, calibration_chart
 from finetune.report.model_metrics import MAIN_MODELS
 from finetune.report.number_formats import parse_number
-from finetune.report.results import Results
+from finetune.report.stage_outputs import Results
 
 
 class CalibrationView(NamedTuple):

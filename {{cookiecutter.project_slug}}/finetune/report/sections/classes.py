@@ -5,9 +5,9 @@ from typing import NamedTuple
 from finetune.report.dot_plots import Mark, axis_labels, dot_plot
 from finetune.report.model_metrics import MAIN_MODELS
 from finetune.report.number_formats import figure, parse_number
-from finetune.report.results import Results, by_model
+from finetune.report.page_tables import Cell, Table
 from finetune.report.sections.confusion import class_pairs, most_confused
-from finetune.report.tables import Cell, Table
+from finetune.report.stage_outputs import Results, by_model
 
 
 class ClassesView(NamedTuple):

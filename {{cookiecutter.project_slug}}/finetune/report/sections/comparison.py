@@ -9,9 +9,9 @@ from finetune.report.dot_plots import TICKS, Mark, axis_labels, dot_plot
 from finetune.report.grader_scores import grader_table
 from finetune.report.model_metrics import metric_label, metrics, model_label, models, numbers, tone
 from finetune.report.number_formats import figure, signed
+from finetune.report.page_tables import Cell, Table
 from finetune.report.pairs import Pair, read_pairs
-from finetune.report.results import Results
-from finetune.report.tables import Cell, Table
+from finetune.report.stage_outputs import Results
 
 
 class ComparisonView(NamedTuple):

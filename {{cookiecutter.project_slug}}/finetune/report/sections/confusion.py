@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from finetune.report.model_metrics import MAIN_MODELS
-from finetune.report.results import Results, by_model
+from finetune.report.stage_outputs import Results, by_model
 
 CLASSES_SHOWN = 20
 NO_CLASS_SHOWN = 3  # columns for answers that are no class, such as "(none)"

@@ -4,8 +4,8 @@ from finetune.report.axes import ticks
 from finetune.report.dot_plots import TICKS, Mark, axis_labels, dot_plot
 from finetune.report.model_metrics import MAIN_MODELS
 from finetune.report.number_formats import figure, parse_number
-from finetune.report.results import Results, by_model
-from finetune.report.tables import Cell, Table
+from finetune.report.page_tables import Cell, Table
+from finetune.report.stage_outputs import Results, by_model
 
 
 def group_table(results: Results) -> Table | None:

@@ -8,7 +8,7 @@ from finetune.report.axes import ticks
 from finetune.report.dot_plots import TICKS, Mark, axis_labels, dot_plot
 from finetune.report.model_metrics import metric_label
 from finetune.report.number_formats import figure, signed
-from finetune.report.tables import Badge, Cell, Table
+from finetune.report.page_tables import Badge, Cell, Table
 
 
 class RegressionsView(NamedTuple):

@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 from finetune.report.number_formats import parse_number, percent
-from finetune.report.results import Results, Row
-from finetune.report.tables import Badge
+from finetune.report.page_tables import Badge
+from finetune.report.stage_outputs import Results, Row
 
 FIRST = 6  # rows of a kind that are visible at once
 LONGEST = 700  # characters of a text on the page

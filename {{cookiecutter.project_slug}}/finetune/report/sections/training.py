@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from finetune.report.charts import Chart, finite, training_chart
-from finetune.report.results import Results
+from finetune.report.stage_outputs import Results
 from finetune.report.training_curves import curve_of
 
 

@@ -1,11 +1,10 @@
 """Write the tables for the plots and the report: confusion, classes, calibration, pairs, groups, and rows to read."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from finetune.core.disk import write_csv
 from finetune.core.paths import REPORTS
-from finetune.core.records import Prediction
+from finetune.core.records import Prediction, RowToRead
 from finetune.scoring.evaluation import by_group, pairs
 from finetune.scoring.tasks import Scored
 
@@ -36,9 +35,7 @@ def write_tables(
     write_csv(ROWS, columns, rows_to_read(tuned, expected, scored["base"], scored["tuned"]))
 
 
-def rows_to_read(
-    rows: Sequence[Prediction], expected: Sequence[str], base: Scored, tuned: Scored
-) -> list[dict[str, Any]]:
+def rows_to_read(rows: Sequence[Prediction], expected: Sequence[str], base: Scored, tuned: Scored) -> list[RowToRead]:
     """Choose rows to read: lost and won by tuning, the largest change first; wrong, the most confident first."""
     change = [after - before for before, after in zip(base.rows, tuned.rows, strict=True)]
     sure = tuned.confidence or [0.0] * len(rows)
