@@ -34,7 +34,7 @@ def prepare() -> None:
     params = load_params()
     with naming_the_way_back("prepare"), progress_bar("prepare") as progress:
         report = stage.run(params, progress=progress, say=say)
-    print(prepare_summary(report))
+    print(prepare_summary(report, params.data))
 
 
 def validate() -> None:

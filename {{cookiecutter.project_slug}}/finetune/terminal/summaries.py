@@ -1,7 +1,8 @@
-"""What the free stages print when they have finished."""
+"""Summaries that the free stages print."""
 
 from typing import Any
 
+from finetune.core.params import Data
 from finetune.core.records import PrepareReport, ValidationReport
 
 COUNTS = {
@@ -16,10 +17,11 @@ COUNTS = {
 }
 
 
-def prepare_summary(report: PrepareReport) -> str:
-    """Lines that say what was read, and what became of it."""
+def prepare_summary(report: PrepareReport, data: Data) -> str:
+    """Return lines that say what was read, and what became of it."""
     counts = ", ".join(f"{report[key]} {words}" for key, words in COUNTS.items() if key in report)  # type: ignore[literal-required]
-    lines = [*map(source_line, sources(report["source"])), f"prepare: {counts}"]
+    lines = [f"prepare: read {file} ({how_read(note)})" for file, note in sources(report["source"], data)]
+    lines.append(f"prepare: {counts}")
     if marks := report["completion"]:
         lines.append("prepare: as completions: " + ", ".join(f"{key} {text!r}" for key, text in marks.items()))
     if codes := report["codes"]:
@@ -29,18 +31,21 @@ def prepare_summary(report: PrepareReport) -> str:
     return "\n".join(lines)
 
 
-def sources(source: dict[str, Any]) -> list[dict[str, Any]]:
-    """How each file was read: one, or one for each split."""
-    return list(source.values()) if all(isinstance(note, dict) for note in source.values()) else [source]
+def sources(source: dict[str, Any], data: Data) -> list[tuple[str, dict[str, str]]]:
+    """Return each raw file, and how it was read."""
+    if data.files:
+        return [(str(file), source[split]) for split, file in data.files.model_dump().items() if file]
+    return [(str(data.file), source)]
 
 
-def source_line(note: dict[str, Any]) -> str:
-    """How one file was read, in a line."""
-    return f"prepare: read {', '.join(value if key == 'format' else f'{key} {value}' for key, value in note.items())}"
+def how_read(note: dict[str, str]) -> str:
+    """Return how one file was read: its format, then encoding, sheet and the like."""
+    rest = [f"{key}: {value}" for key, value in note.items() if key not in ("format", "encoding")]
+    return ", ".join([note["format"], *([note["encoding"].upper()] if "encoding" in note else []), *rest])
 
 
 def validate_summary(report: ValidationReport) -> str:
-    """Lines that say that the data are valid, what training costs, and what to look at."""
+    """Return lines that say that the data are valid, what training costs, and what to look at."""
     usd = report["train_usd_per_epoch"]
     cost = f"{usd} dollars" if isinstance(usd, str) else f"${usd:.2f}"
     about = "" if report["tokens_exact"] else "about "
