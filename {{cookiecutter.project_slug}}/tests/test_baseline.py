@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from finetune.asking.test_rows import prompt_of
+from finetune.asking.split_answers import prompt_of
 from finetune.core.disk import write_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import PREPARED

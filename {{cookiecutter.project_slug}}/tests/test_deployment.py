@@ -17,7 +17,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
 from finetune.core.paths import MODEL
 from finetune.project import deployment
-from finetune.provider import deployments
+from finetune.provider import deployment_api
 
 TOKEN = "arm-token-of-the-test"
 TUNED = "gpt-4.1-mini-2025-04-14.ft-abc"
@@ -81,7 +81,7 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     monkeypatch.setenv("AZURE_ARM_TOKEN", TOKEN)
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", "azure-key")
     monkeypatch.setenv("NEBIUS_API_KEY", "nebius-key")
-    monkeypatch.setattr(deployments, "POLL_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(deployment_api, "POLL_SECONDS", (0.01, 0.01))
     write_json(MODEL, {"model": TUNED, "job": "ftjob-1"})
     server = Cloud()
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)

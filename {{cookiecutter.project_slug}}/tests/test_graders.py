@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from finetune.core.errors import FinetuneError
-from finetune.scoring import python_grader
-from finetune.scoring.grader_definitions import ScoreModel, check_grader
-from finetune.scoring.graders import Graded, grade
-from finetune.scoring.score_model import grade_by_replies, grader_request, score_of
+from finetune.scoring.graders import python_grader
+from finetune.scoring.graders.by_model import grade_by_replies, grader_request, score_of
+from finetune.scoring.graders.definitions import ScoreModel, check_grader
+from finetune.scoring.graders.local import Graded, grade
 
 ANSWER = "{{ sample.output_text }}"
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from finetune.asking.test_rows import ask_split
+from finetune.asking.split_answers import ask_split
 from finetune.core.disk import read_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
@@ -11,7 +11,7 @@ from finetune.core.paths import PREPARED_REPORT
 from finetune.core.records import PrepareReport
 from finetune.data.questions import questions_of
 from finetune.provider.connect import Connection
-from finetune.scoring.predictions import score_predictions
+from finetune.scoring.prediction_scores import score_predictions
 from finetune.terminal.progress import say
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from finetune.provider.connect import Connection
 from finetune.provider.error_messages import explained_errors
 from finetune.provider.rate_limits import RateLimiter
 from finetune.provider.retries import request_answer
-from finetune.scoring.predictions import class_of_code
+from finetune.scoring.prediction_scores import class_of_code
 
 Turns = list[dict[str, Any]]
 

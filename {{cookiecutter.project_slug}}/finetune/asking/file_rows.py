@@ -7,7 +7,7 @@ from pathlib import Path
 
 from finetune.asking.model_names import name_of
 from finetune.asking.row_prompts import completion_format, prompts_of
-from finetune.asking.test_rows import last_turn
+from finetune.asking.split_answers import last_turn
 from finetune.core.disk import read_json, read_jsonl, write_csv, write_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
@@ -21,7 +21,7 @@ from finetune.provider.answer_parser import Answer
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import connect
 from finetune.scoring.classify import label_of
-from finetune.scoring.predictions import class_of_code
+from finetune.scoring.prediction_scores import class_of_code
 from finetune.scoring.probabilities import as_text, class_probabilities, confidences
 from finetune.terminal.progress import progress_bar, say
 

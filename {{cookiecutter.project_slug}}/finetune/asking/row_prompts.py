@@ -14,7 +14,7 @@ from finetune.data.completion_format import CompletionFormat, question_and_answe
 from finetune.data.formats import CONVERTERS, Format, parse_json_cell, reason_of
 from finetune.data.prompts import PLACEHOLDER, Template, cell_text, check_columns, fill, fingerprint_of
 from finetune.data.raw_file import Row
-from finetune.scoring.predictions import class_of_code
+from finetune.scoring.prediction_scores import class_of_code
 
 Prompt = Sequence[dict[str, Any]] | str
 # The key that shows that a row has its question in a format of its own, and the answer's key, which may be missing.

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from finetune.core.model_entries import GROUPS
+from finetune.core.evaluated_models import GROUPS
 from finetune.core.records import Evaluation, Metrics
 
 OWN_MODELS = ("base", "few_shot", "tuned")

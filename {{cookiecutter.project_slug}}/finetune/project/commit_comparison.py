@@ -11,7 +11,7 @@ from finetune.core.paths import MODEL, PREPARED_REPORT, TUNED
 from finetune.core.records import CommitComparison, ModelRecord, Prediction, PrepareReport
 from finetune.project.history import record_at
 from finetune.scoring.paired_comparison import paired_difference, verdict
-from finetune.scoring.predictions import score_predictions
+from finetune.scoring.prediction_scores import score_predictions
 
 COMPARED_KEYS = ("model", "base", "seed", "hyperparameters", "trained_tokens", "usd", "verdict")
 

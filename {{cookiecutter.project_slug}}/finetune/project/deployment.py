@@ -6,7 +6,7 @@ from finetune.core.params import Params
 from finetune.core.paths import DEPLOYMENT, MODEL
 from finetune.core.profiles import PROFILES
 from finetune.core.records import DeploymentRecord, ModelRecord
-from finetune.provider import deployments
+from finetune.provider import deployment_api
 from finetune.provider.connect import connect
 from finetune.terminal.progress import say
 
@@ -16,7 +16,7 @@ def deploy(params: Params) -> DeploymentRecord:
     record: ModelRecord = read_json(MODEL, "train")
     with connect(params.provider) as connection:
         model, job = record["model"], record["job"]
-        name = deployments.deploy(connection, params.train.base, model, job, params.provider.deploy, say)
+        name = deployment_api.deploy(connection, params.train.base, model, job, params.provider.deploy, say)
     deployment: DeploymentRecord = {"provider": params.provider.name, "model": record["model"], "name": name}
     write_json(DEPLOYMENT, deployment)
     return deployment
@@ -26,7 +26,7 @@ def remove(params: Params) -> str:
     """Remove the deployment of the record, and return its name."""
     deployment: DeploymentRecord = read_json(DEPLOYMENT, "train, then finetune deploy")
     with connect(params.provider) as connection:
-        deployments.remove(connection, deployment["name"], params.provider.deploy)
+        deployment_api.remove(connection, deployment["name"], params.provider.deploy)
     DEPLOYMENT.unlink()
     return deployment["name"]
 

@@ -1,6 +1,6 @@
 """The models and the metrics of an evaluation: their order and their names in the report."""
 
-from finetune.core.model_entries import entry, models_in
+from finetune.core.evaluated_models import entry, models_in
 from finetune.core.records import Evaluation, Metrics
 
 # The models that have a colour in style.css, and their names in legends.

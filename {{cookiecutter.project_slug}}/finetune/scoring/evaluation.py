@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from finetune.core.model_entries import put
+from finetune.core.evaluated_models import put
 from finetune.core.records import GroupRow, Metrics, PairRow
 from finetune.scoring.paired_comparison import interval, paired_difference, verdict
 from finetune.scoring.tasks import Scored

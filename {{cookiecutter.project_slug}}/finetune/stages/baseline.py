@@ -1,7 +1,7 @@
 """baseline: ask the base model the test questions, with the prompt that the tuned model gets."""
 
 from finetune.asking.model_names import name_of_base
-from finetune.asking.test_rows import ask_regression_sets, ask_split, without_seconds
+from finetune.asking.split_answers import ask_regression_sets, ask_split, without_seconds
 from finetune.core.disk import write_json, write_jsonl
 from finetune.core.params import Params
 from finetune.core.paths import BASE, BASE_ALSO, BASE_LATENCY, FEW_SHOT

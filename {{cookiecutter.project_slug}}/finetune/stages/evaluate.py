@@ -5,7 +5,7 @@ from typing import Any
 
 from finetune.core.disk import read_json, read_jsonl, write_json
 from finetune.core.errors import FinetuneError
-from finetune.core.model_entries import entry
+from finetune.core.evaluated_models import entry
 from finetune.core.params import Params
 from finetune.core.paths import (
     BASE,
@@ -26,11 +26,11 @@ from finetune.core.paths import (
 from finetune.core.records import Evaluation, JudgeReply, NamedPrediction, Prediction, PrepareReport
 from finetune.scoring.evaluation import compare_models
 from finetune.scoring.gates import unmet
-from finetune.scoring.grades import grades_of_all
+from finetune.scoring.graders.summary import grades_of_all
 from finetune.scoring.judge import judge_result
 from finetune.scoring.plot_tables import write_tables
-from finetune.scoring.predictions import class_of_code, expected_of, score_predictions
-from finetune.scoring.regression import score_regression_sets
+from finetune.scoring.prediction_scores import class_of_code, expected_of, score_predictions
+from finetune.scoring.regression_sets import score_regression_sets
 from finetune.scoring.usage import saved_prompt_tokens, usage
 
 

@@ -15,8 +15,8 @@ from finetune.core.records import FilesRecord, ModelRecord, PrepareReport
 from finetune.project import ledger
 from finetune.project.budget import ledger_row, refuse_over_budget, refuse_over_total
 from finetune.project.job_request import job_request, job_settings
-from finetune.project.lineage import start_of
 from finetune.project.model_record import hyperparameters_of, model_record
+from finetune.project.training_start import start_of
 from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsupported
 from finetune.provider.connect import Connection, connect
 from finetune.provider.follow_job import follow

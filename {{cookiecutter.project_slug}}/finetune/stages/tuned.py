@@ -4,9 +4,9 @@ What models answered is data: with the files that this stage leaves, `evaluate` 
 """
 
 from finetune.asking.compared_models import compared_models
+from finetune.asking.graders_and_judge import ask_graders, ask_judge
 from finetune.asking.model_names import name_of_tuned
-from finetune.asking.replies import ask_graders, ask_judge
-from finetune.asking.test_rows import ask_regression_sets, ask_split, without_seconds
+from finetune.asking.split_answers import ask_regression_sets, ask_split, without_seconds
 from finetune.core.disk import read_json, read_jsonl, write_json, write_jsonl
 from finetune.core.params import Params
 from finetune.core.paths import (

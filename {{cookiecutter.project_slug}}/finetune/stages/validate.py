@@ -24,7 +24,7 @@ from finetune.pricing.catalogue import Base, look_up
 from finetune.pricing.cost import auto_epochs, break_even, dollars, estimate, price_of_calls
 from finetune.report.data_page import ClassCount, LengthCount, ReviewedExample, make_data_page
 from finetune.scoring.answer_schema import load_schema
-from finetune.scoring.grader_definitions import check_graders
+from finetune.scoring.graders.definitions import check_graders
 
 TOKENS = Path("reports/tokens.csv")
 BALANCE = Path("reports/labels.csv")

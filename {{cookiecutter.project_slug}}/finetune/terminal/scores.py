@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from finetune.core.evaluated_models import entry, models_in
 from finetune.core.flatten import flatten
-from finetune.core.model_entries import entry, models_in
 from finetune.core.records import Evaluation, Metrics
 from finetune.terminal.tables import print_table
 

@@ -7,9 +7,9 @@ from finetune.core.params import Params
 from finetune.core.records import GraderReply, JudgeReply, Prediction, Questions
 from finetune.provider.completions import ask_all
 from finetune.provider.connect import Connection
-from finetune.scoring.grader_definitions import ScoreModel, check_grader
+from finetune.scoring.graders.by_model import grader_request
+from finetune.scoring.graders.definitions import ScoreModel, check_grader
 from finetune.scoring.judge import INSTRUCTIONS, judge_messages
-from finetune.scoring.score_model import grader_request
 from finetune.terminal.progress import progress_bar, say
 
 JUDGE_TOKENS = 400  # of a reply; the judge is asked for one word, but some explain

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finetune.scoring.extract import json_in
-from finetune.scoring.grader_definitions import ScoreModel, render, variables
-from finetune.scoring.graders import Graded, graded
+from finetune.scoring.graders.definitions import ScoreModel, render, variables
+from finetune.scoring.graders.local import Graded, graded
 
 
 def grader_request(grader: ScoreModel, item: Mapping[str, str], answer: str) -> dict[str, Any]:

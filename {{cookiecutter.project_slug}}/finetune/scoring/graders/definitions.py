@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Section, explain
-from finetune.scoring.python_grader import started
+from finetune.scoring.graders.python_grader import started
 
 NAMES = ("sample.output_text", "item.asked", "item.expected", "item.reference")  # what a template can name
 VARIABLE = re.compile(r"\{\{([^{}]*)\}\}")

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from finetune.scoring.generate import WordTokenizer, is_unspaced
-from finetune.scoring.grader_definitions import Python, StringCheck, TextSimilarity, render, variables
-from finetune.scoring.python_grader import Grade, grades
+from finetune.scoring.graders.definitions import Python, StringCheck, TextSimilarity, render, variables
+from finetune.scoring.graders.python_grader import Grade, grades
 
 
 @dataclass(frozen=True)

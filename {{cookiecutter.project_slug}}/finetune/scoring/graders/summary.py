@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finetune.core.errors import FinetuneError
-from finetune.core.model_entries import put
+from finetune.core.evaluated_models import put
 from finetune.core.records import GraderReply, Prediction
-from finetune.scoring.grader_definitions import Grader, ScoreModel, check_graders
-from finetune.scoring.graders import Graded, grade
+from finetune.scoring.graders.by_model import grade_by_replies
+from finetune.scoring.graders.definitions import Grader, ScoreModel, check_graders
+from finetune.scoring.graders.local import Graded, grade
 from finetune.scoring.paired_comparison import interval, paired_difference
-from finetune.scoring.score_model import grade_by_replies
 
 
 def grades_of_all(
