@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from finetune.commands.options import AsJson
-from finetune.terminal.scores import print_figures, print_scores
+from finetune.terminal.scores import figures_of, print_columns, print_scores
 from finetune.terminal.tables import print_json, print_table
 
 
@@ -44,7 +44,8 @@ def compare(
     if as_json:
         print_json(found)
         return
-    print_figures({found[side]["revision"]: found[side] for side in ("before", "after")}, found["metric"])
+    sides = (found["before"], found["after"])
+    print_columns([(side["revision"], figures_of(side)) for side in sides], found["metric"])
     print(f"\n{found['after']['revision']} against {found['before']['revision']}: {found['verdict']}")
     if found["left_out"]:
         print(f"{found['left_out']} rows that only one of them answered are not counted.")

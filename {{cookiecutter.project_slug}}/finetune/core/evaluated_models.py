@@ -10,8 +10,8 @@ from typing import Any
 GROUPS = ("checkpoints", "compared")
 
 
-def put(report: dict[str, Any], model: str, value: Any) -> None:
-    """Set a model's entry: at the top, or in `checkpoints` or `compared`."""
+def set_model(report: dict[str, Any], model: str, value: Any) -> None:
+    """Set a model's part of a report: at the top, or in `checkpoints` or `compared`."""
     group, dot, name = model.partition(".")
     if dot:
         report.setdefault(group, {})[name] = value
@@ -19,8 +19,8 @@ def put(report: dict[str, Any], model: str, value: Any) -> None:
         report[model] = value
 
 
-def entry(report: Mapping[str, Any], model: str) -> Any:
-    """Return a model's entry."""
+def get_model(report: Mapping[str, Any], model: str) -> Any:
+    """Return a model's part of a report."""
     group, dot, name = model.partition(".")
     return report[group][name] if dot else report[model]
 

@@ -34,11 +34,12 @@ def deploy(connection: Connection, base: str, model: str, job: str, settings: De
     after PATIENCE seconds.
     """
     name = deployment_name(model, settings.name)
-    start, status = (
-        azure_calls(name, model, settings)
-        if connection.profile.name == "azure"
-        else nebius_calls(connection, name, base, model, job)
-    )
+    if connection.profile.name == "azure":
+        start, status = azure_calls(name, model, settings)
+    elif connection.profile.name == "nebius":
+        start, status = nebius_calls(connection, name, base, model, job)
+    else:
+        raise no_deployments(connection)
     start()
     deadline = time.monotonic() + PATIENCE
 
@@ -67,8 +68,17 @@ def remove(connection: Connection, name: str, settings: Deploy) -> None:
     """Delete a deployment, so that it costs nothing more; the model stays."""
     if connection.profile.name == "azure":
         call_azure("DELETE", name, settings)
-    else:
+    elif connection.profile.name == "nebius":
         call_nebius(connection, "DELETE", f"/{name}")
+    else:
+        raise no_deployments(connection)
+
+
+def no_deployments(connection: Connection) -> FinetuneError:
+    """Return the error for a provider whose deployment API is not known here."""
+    return FinetuneError(
+        f"Deployments at {connection.profile.name!r} are not supported.", "Deploy the model in the provider's console."
+    )
 
 
 Calls = tuple[Callable[[], Json], Callable[[], str]]  # start the deployment; return its status

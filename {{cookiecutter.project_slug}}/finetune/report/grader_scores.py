@@ -1,7 +1,8 @@
 """The scores of graders: one row for each grader, with every model and the difference of tuned minus base."""
 
+from finetune.core.evaluated_models import get_model, models_in
 from finetune.core.records import Evaluation
-from finetune.report.model_metrics import CHECKPOINTS, COMPARED, model_label, models
+from finetune.report.model_metrics import model_label
 from finetune.report.number_formats import figure, signed
 from finetune.report.page_tables import Table
 
@@ -10,17 +11,12 @@ def grader_table(evaluation: Evaluation) -> Table | None:
     """Return the table of all graders; None if there are none."""
     if not evaluation.get("graders"):
         return None
-    names = list(models(evaluation))
+    names = models_in(evaluation)
     head = ["grader", *map(model_label, names), "tuned − base", "95 % interval", "p"]
     rows = []
     for grader, grades in evaluation["graders"].items():
-        by_model = {
-            **grades,
-            **{CHECKPOINTS + step: grade for step, grade in grades.get("checkpoints", {}).items()},
-            **{COMPARED + name: grade for name, grade in grades.get("compared", {}).items()},
-        }
         lift = grades["lift"]
-        scores = [figure(by_model.get(name, {}).get("score")) for name in names]
+        scores = [figure(get_model(grades, name)["score"]) for name in names]
         interval = f"{signed(lift['low'])} – {signed(lift['high'])}"
         rows.append([grader, *scores, signed(lift["score"]), interval, f"{lift['p_value']:.3g}"])
     return Table(head, rows)

@@ -1,6 +1,6 @@
 """The models and the metrics of an evaluation: their order and their names in the report."""
 
-from finetune.core.evaluated_models import entry, models_in
+from finetune.core.evaluated_models import get_model, models_in
 from finetune.core.records import Evaluation, Metrics
 
 # The models that have a colour in style.css, and their names in legends.
@@ -26,23 +26,24 @@ CHECKPOINTS, COMPARED, FIELDS = "checkpoints.", "compared.", "fields."  # prefix
 
 def models(evaluation: Evaluation) -> dict[str, Metrics]:
     """Return the metrics of all models by their names in tables: base first, tuned last."""
-    return {name: entry(evaluation, name) for name in models_in(evaluation)}
+    return {name: get_model(evaluation, name) for name in models_in(evaluation)}
 
 
 def numbers(model: Metrics) -> dict[str, float]:
-    """Return all numbers among a model's metrics. The F1 of a field is called `fields.<field>`."""
-    fields = {FIELDS + field: value for field, value in model.get("fields", {}).items()}
-    return {name: value for name, value in {**model, **fields}.items() if isinstance(value, (int, float))}
+    """Return the numbers among a model's metrics without intervals and usage. The F1 of a field is `fields.<field>`."""
+    own = {
+        name: value
+        for name, value in model.items()
+        if isinstance(value, (int, float)) and not name.endswith(("_low", "_high")) and name not in USAGE
+    }
+    # A field may be called like an interval: its name is not looked at.
+    return own | {FIELDS + field: value for field, value in model.get("fields", {}).items()}
 
 
 def metrics(evaluation: Evaluation) -> list[str]:
     """Return the names of all metrics, the first metric first. Intervals and usage are left out."""
     found = [numbers(model) for model in models(evaluation).values()]
-    names = [
-        name
-        for name in dict.fromkeys(name for model in found for name in model)
-        if not name.endswith(("_low", "_high")) and name not in USAGE
-    ]
+    names = list(dict.fromkeys(name for model in found for name in model))
     if not any(model.get("failed") for model in found):
         names = [name for name in names if name != "failed"]
     return sorted(names, key=lambda name: (name != evaluation["metric"], name == "failed"))

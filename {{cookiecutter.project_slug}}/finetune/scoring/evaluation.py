@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from finetune.core.evaluated_models import put
+from finetune.core.evaluated_models import set_model
 from finetune.core.records import GroupRow, Metrics, PairRow
 from finetune.scoring.paired_comparison import interval, paired_difference, verdict
 from finetune.scoring.tasks import Scored
@@ -21,7 +21,7 @@ def compare_models(models: Mapping[str, Scored]) -> dict[str, Any]:
     for name, scored in models.items():
         low, high = interval(scored.rows)
         metrics = {**scored.metrics, f"{scored.name}_low": low, f"{scored.name}_high": high}
-        put(report, name, metrics)
+        set_model(report, name, metrics)
         if name == "tuned":
             continue
         lift = lift_over(scored, tuned)

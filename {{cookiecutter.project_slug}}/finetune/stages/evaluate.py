@@ -5,7 +5,7 @@ from typing import Any
 
 from finetune.core.disk import read_json, read_jsonl, write_json
 from finetune.core.errors import FinetuneError
-from finetune.core.evaluated_models import entry
+from finetune.core.evaluated_models import get_model
 from finetune.core.params import Params
 from finetune.core.paths import (
     BASE,
@@ -41,7 +41,7 @@ def run(params: Params) -> Evaluation:
     scored = {model: score_predictions(params, prepared, rows) for model, rows in answers.items()}
     metrics: dict[str, Any] = {"task": params.evaluate.task, **compare_models(scored)}
     for model, rows in answers.items():
-        entry(metrics, model).update(usage(params, rows, tuned=model not in ("base", "few_shot")))
+        get_model(metrics, model).update(usage(params, rows, tuned=model not in ("base", "few_shot")))
     if params.evaluate.graders:
         replies = read_jsonl(GRADER_REPLIES, "tuned")
         metrics["graders"] = grades_of_all(params.evaluate.graders, answers, replies)

@@ -132,11 +132,15 @@ def last_value(curves: Sequence[CurveRow], column: str) -> float | None:
 
 
 def fetch_weights(connection: Connection, file_ids: Sequence[str]) -> None:
-    """Download the files of the chosen checkpoint into models/weights, or write there that there are none."""
+    """Download the files of the chosen checkpoint into models/weights, or write there that there are none.
+
+    The folder is replaced when all files are complete.
+    """
     files = [connection.control.files.retrieve(file_id) for file_id in file_ids]
-    shutil.rmtree(WEIGHTS, ignore_errors=True)
+    incomplete = WEIGHTS.with_name(".weights.incomplete")
+    shutil.rmtree(incomplete, ignore_errors=True)
     if not files:
-        write_text(WEIGHTS / "README.txt", "This provider does not hand out the weights.\n")
+        write_text(incomplete / "README.txt", "This provider does not hand out the weights.\n")
     for file in files:
         content = connection.client.files.content(file.id).content
         if len(content) != file.bytes:
@@ -144,4 +148,6 @@ def fetch_weights(connection: Connection, file_ids: Sequence[str]) -> None:
                 f"The weights file {file.filename} has {len(content):,} bytes; {file.bytes:,} were expected.",
                 "Run the same command again: the job is found, nothing is paid again.",
             )
-        write_bytes(WEIGHTS / Path(file.filename).name, content)
+        write_bytes(incomplete / Path(file.filename).name, content)
+    shutil.rmtree(WEIGHTS, ignore_errors=True)
+    incomplete.rename(WEIGHTS)

@@ -1,20 +1,18 @@
 """Print scores: a column for each model, a row for each metric."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from finetune.core.evaluated_models import entry, models_in
-from finetune.core.flatten import flatten
+from finetune.core.evaluated_models import get_model, models_in
 from finetune.core.records import Evaluation, Metrics
 from finetune.terminal.tables import print_table
 
-HIDDEN = ("_low", "_high", "signature", "revision")
+Column = dict[str, str]  # a figure's name → its text
 
 
 def print_scores(report: Evaluation) -> None:
     """Print each model's metrics, the verdicts, and the gates that failed."""
-    columns = {model: figures_of(report, model) for model in models_in(report)}
-    print_figures(columns, report["metric"])
+    print_columns([(model, column_of(report, model)) for model in models_in(report)], report["metric"])
     print(f"tuned against base: {report['lift']['verdict']}")
     for name, found in report["also"].items():
         print(f"also.{name}: tuned against base: {found['verdict']}")
@@ -24,30 +22,38 @@ def print_scores(report: Evaluation) -> None:
         print(f"gate not met: {failed}")
 
 
-def figures_of(report: Evaluation, model: str) -> Metrics:
-    """Return a model's metrics under flat names, with its graders' scores as `graders.<name>`."""
-    metrics = {key: value for key, value in entry(report, model).items() if key != "lift"}
-    figures = flatten(metrics)
+def column_of(report: Evaluation, model: str) -> Column:
+    """Return a model's metrics, the F1 of fields as `fields.<name>`, and graders' scores as `graders.<name>`."""
+    metrics: Metrics = get_model(report, model)
+    column = figures_of(metrics)
+    column |= {f"fields.{name}": text_of(value) for name, value in metrics.get("fields", {}).items()}
     for name, grades in report.get("graders", {}).items():
-        found = entry(grades, model)
-        key = f"graders.{name}"
-        figures |= {key: found["score"], f"{key}_low": found["low"], f"{key}_high": found["high"]}
-    return figures
+        found = get_model(grades, model)
+        column[f"graders.{name}"] = text_of(found["score"], found["low"], found["high"])
+    return column
 
 
-def print_figures(columns: Mapping[str, Metrics], metric: str) -> None:
-    """Print a column for each model, and a row for each of the last one's metrics, `metric` first."""
-    keys = [key for key in list(columns.values())[-1] if not key.endswith(HIDDEN)]
-    rows = [
-        [key.replace("_", " "), *(cell(one, key) for one in columns.values())]
-        for key in sorted(keys, key=lambda key: key != metric)
-    ]
-    print_table(["", *columns], rows)
+def figures_of(metrics: Metrics) -> Column:
+    """Return metrics as texts, each with its interval if it has one."""
+    return {
+        name: text_of(value, metrics.get(f"{name}_low"), metrics.get(f"{name}_high"))
+        for name, value in metrics.items()
+        if not isinstance(value, Mapping)
+        and not name.endswith(("_low", "_high"))
+        and name not in ("signature", "revision")
+    }
 
 
-def cell(metrics: Mapping[str, Any], key: str) -> str | None:
-    """Return a metric as text, with its interval if it has one."""
-    value = metrics.get(key)
-    if f"{key}_low" in metrics:
-        return f"{value:.3f} ({metrics[f'{key}_low']:.3f} to {metrics[f'{key}_high']:.3f})"
-    return f"{value:.3f}" if isinstance(value, float) else str(value) if value is not None else None
+def text_of(value: Any, low: float | None = None, high: float | None = None) -> str:
+    """Return a figure as text, with its interval."""
+    if value is None:
+        return ""
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return text if low is None or high is None else f"{text} ({low:.3f} to {high:.3f})"
+
+
+def print_columns(columns: Sequence[tuple[str, Column]], metric: str) -> None:
+    """Print columns under their titles, and a row for each figure of the last one, `metric` first."""
+    names = sorted(columns[-1][1], key=lambda name: name != metric)
+    rows = [[name.replace("_", " "), *(column.get(name) for _, column in columns)] for name in names]
+    print_table(["", *(title for title, _ in columns)], rows)

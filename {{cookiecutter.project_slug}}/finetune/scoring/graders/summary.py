@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finetune.core.errors import FinetuneError
-from finetune.core.evaluated_models import put
+from finetune.core.evaluated_models import set_model
 from finetune.core.records import GraderReply, Prediction
 from finetune.scoring.graders.by_model import grade_by_replies
 from finetune.scoring.graders.definitions import Grader, ScoreModel, check_graders
@@ -27,7 +27,7 @@ def grades_of_all(
         for model, graded in grades.items():
             low, high = interval(graded.scores)
             score = {"score": round(sum(graded.scores) / len(graded.scores), 4), "low": low, "high": high}
-            put(found[grader.name], model, score | ({"errors": len(graded.errors)} if graded.errors else {}))
+            set_model(found[grader.name], model, score | ({"errors": len(graded.errors)} if graded.errors else {}))
         by = paired_difference(grades["base"].scores, grades["tuned"].scores)
         lift = {"score": by["lift"], "low": by["low"], "high": by["high"], "p_value": by["p_value"]}
         found[grader.name]["lift"] = lift
