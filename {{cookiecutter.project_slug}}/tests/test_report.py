@@ -124,7 +124,8 @@ def test_texts_of_users_are_escaped() -> None:
     found = change("reports/evaluation.json", gates_failed=[HOSTILE])
     also = {HOSTILE: found["also"]["general"] | {"verdict": HOSTILE}}
     compared = {HOSTILE: found["compared"]["base"]}
-    graders = {HOSTILE: found["graders"]["polite"]}
+    polite = found["graders"]["polite"]
+    graders = {HOSTILE: polite | {"compared": {HOSTILE: polite["compared"]["base"]}}}
     judge = found["judge"] | {"verdict": HOSTILE}
     change("reports/evaluation.json", also=also, judge=judge, compared=compared, graders=graders)
     write_table(Path("reports/pairs.csv"), [row | {"against": f"compared.{HOSTILE}"} for row in rows_of("pairs")])
@@ -247,9 +248,8 @@ def test_a_compared_model_called_base_is_not_the_base_model() -> None:
 
 def test_models_are_sorted_and_called_as_users_named_them() -> None:
     tuned = json.loads(EVALUATION.read_text(encoding="utf-8"))["tuned"]
-    change(
-        EVALUATION, checkpoints={"100": tuned, "76": tuned}, compared={"v1.10": tuned, "v1.9": tuned, "HEAD~1": tuned}
-    )
+    checkpoints, compared = dict.fromkeys(("100", "76"), tuned), dict.fromkeys(("v1.10", "v1.9", "HEAD~1"), tuned)
+    change(EVALUATION, graders={}, checkpoints=checkpoints, compared=compared)
     change(LATENCY, **{"compared.v1.9": {"median_ms": 1234.0}})
     page, markdown = made()
     names = ["base", "few shot", "checkpoint 76", "checkpoint 100", "HEAD~1", "v1.9", "v1.10", "tuned"]
@@ -324,7 +324,7 @@ def test_the_report_is_the_same_before_and_after_its_commit() -> None:
 
 def test_a_report_that_is_too_long_for_a_comment_is_cut() -> None:
     evaluation = json.loads(EVALUATION.read_text(encoding="utf-8"))
-    change(EVALUATION, checkpoints={str(step): evaluation["tuned"] for step in range(4000)})
+    change(EVALUATION, graders={}, checkpoints={str(step): evaluation["tuned"] for step in range(4000)})
     _, markdown = made()
     assert len(markdown) <= LONGEST
     assert markdown.endswith("the rest is in reports/report.html.\n")
