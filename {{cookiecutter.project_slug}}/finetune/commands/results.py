@@ -47,7 +47,7 @@ def compare(
     print_figures({found[side]["revision"]: found[side] for side in ("before", "after")}, found["metric"])
     print(f"\n{found['after']['revision']} against {found['before']['revision']}: {found['verdict']}")
     if found["left_out"]:
-        print(f"{found['left_out']} rows that only one of them answered are not counted.")
+        print(f"{found['left_out']} rows that only one of the two answered are not counted.")
     rows: list[list[Any]] = [[key, *map(str, pair)] for key, pair in found["differences"].items()]
     if rows:
         print()

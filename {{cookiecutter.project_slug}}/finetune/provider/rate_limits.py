@@ -77,7 +77,7 @@ class RateLimiter:
                 self.condition.notify()
 
     def record_answer(self, headers: Mapping[str, str], tokens: int) -> None:
-        """Count an answer of so many tokens, and take over the limits that its headers name."""
+        """Count an answer and its tokens, and adopt the limits that its headers name."""
         with self.condition:
             self.last_answer_at = time.monotonic()
             self.answers += 1
