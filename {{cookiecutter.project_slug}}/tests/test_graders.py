@@ -161,12 +161,12 @@ def test_a_row_that_fails_is_counted_and_the_others_are_graded() -> None:
     source = """
 import os
 def grade(sample, item):
-    if sample["output_text"] == "dies":
+    if sample["output_text"] == "exits":
         os._exit(1)
     grades = {"fine": 1, "nan": float("nan"), "inf": float("inf"), "two": 2, "text": "1", "none": None}
     return grades[sample["output_text"]]
 """
-    answers = ["fine", "raises", "nan", "inf", "two", "text", "none", "dies", "fine"]
+    answers = ["fine", "raises", "nan", "inf", "two", "text", "none", "exits", "fine"]
     found = run(python(source), *(("x", answer) for answer in answers))
     assert found.scores == [1, 0, 0, 0, 0, 0, 0, 0, 1]
     assert sorted(found.errors) == list(range(1, 8))

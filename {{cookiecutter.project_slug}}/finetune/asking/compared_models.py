@@ -13,7 +13,7 @@ CHECKPOINTS = "checkpoints"
 def compared_models(params: Params, names: Sequence[str], record: ModelRecord) -> dict[str, str]:
     """Return the model IDs by `checkpoints.<step>` and `compared.<name>`; the prefix keeps them from colliding.
 
-    The name `checkpoints` stands for the job's checkpoints except the chosen one; every other name is a revision of
+    The name `checkpoints` means the job's checkpoints except the chosen one; every other name is a revision of
     Git. Raises FinetuneError for a revision without a fine-tune, for one of another provider, and for a revision
     called `checkpoints`.
     """

@@ -1,4 +1,4 @@
-"""What the free stages print when they have finished."""
+"""The texts that prepare and validate print when they have finished."""
 
 from typing import Any
 
