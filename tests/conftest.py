@@ -14,7 +14,7 @@ Bake = Callable[..., Path]
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """The environment without what would leak into a project: the outer virtual environment, paths and keys."""
+    """Return the environment without the outer virtual environment, paths and keys, which would leak into a project."""
     leaks = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")
     kept = {key: value for key, value in os.environ.items() if key not in leaks and not key.endswith("_API_KEY")}
     git = {f"GIT_{who}_{what}": "t@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
@@ -22,11 +22,11 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 
 class Project:
-    """A generated project, and commands in it with the shared environment's programs."""
+    """A generated project. Its commands run with the programs of the shared environment."""
 
     def __init__(self, path: Path, binaries: Path, home: Path) -> None:
         self.path, self.binaries, self.home = path, binaries, home
-        self.temporary = home.with_name(f"{home.name}-temporary")  # what programs leave in it, they leave behind
+        self.temporary = home.with_name(f"{home.name}-temporary")  # checked to be empty at the end
         self.temporary.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -35,7 +35,7 @@ class Project:
         return clean_environment(PATH=path, FINETUNE_HOME=str(self.home), TMPDIR=str(self.temporary))
 
     def run(self, *command: str, code: int | None = 0, **more: str) -> subprocess.CompletedProcess[str]:
-        """The finished command, whose exit status must be `code`."""
+        """Run a command, and return it when it has finished. Its exit status must be `code`; None allows any."""
         done = subprocess.run(
             command, cwd=self.path, env={**self.environment, **more}, capture_output=True, text=True, check=False
         )
@@ -43,7 +43,7 @@ class Project:
         return done
 
     def repro(self, *arguments: str) -> list[str]:
-        """Run `dvc repro`; the names of the stages that really ran."""
+        """Run `dvc repro`, and return the names of the stages that ran."""
         output = self.run("dvc", "repro", *arguments).stdout
         return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
 
@@ -73,7 +73,7 @@ class Project:
         return Project(path, self.binaries, self.home)
 
     def jobs(self) -> list[tuple[str, str]]:
-        """ID and status of every job of this home's engine."""
+        """Return ID and status of each job of this home's engine."""
         import sqlite3
 
         database = self.home / "engine.db"
@@ -88,7 +88,7 @@ class Project:
 
 @pytest.fixture(scope="session")
 def bake(tmp_path_factory: pytest.TempPathFactory) -> Bake:
-    """A function from answers to the folder of a new project."""
+    """Return a function from answers to the folder of a new project."""
 
     def bake(**answers: object) -> Path:
         target = tmp_path_factory.mktemp("baked")
@@ -101,7 +101,7 @@ def bake(tmp_path_factory: pytest.TempPathFactory) -> Bake:
 
 @pytest.fixture(scope="session")
 def set_up(bake: Bake) -> dict[str, Path]:
-    """The default project and one without the engine after `make setup`, as a newcomer does it, side by side."""
+    """Run `make setup` in the default project and in one without the engine, at the same time."""
     projects = {"default": bake(), "without": bake(engine=False, provider="openai")}
     running = [
         subprocess.Popen(["make", "setup"], cwd=project, env=clean_environment(), stdout=subprocess.DEVNULL)
@@ -123,7 +123,7 @@ def binaries(installed: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_base(binaries: Path, installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base of two layers, made on the spot."""
+    """Make a base of two layers."""
     folder = tmp_path_factory.mktemp("bases") / "tiny"
     subprocess.run(
         [binaries / "python", installed / "tests" / "engine" / "tiny.py", folder], check=True, env=clean_environment()
@@ -133,12 +133,12 @@ def tiny_base(binaries: Path, installed: Path, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="module")
 def tiny(bake: Bake, binaries: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """A committed project that trains the tiny base on few rows; it has its own FINETUNE_HOME."""
+    """Yield a committed project that trains the tiny base on few rows. It has its own FINETUNE_HOME."""
     home = tmp_path_factory.mktemp("finetune-home")
     shutil.copytree(tiny_base, home / "bases" / "tiny")
     project = Project(bake(), binaries, home)
     raw = project.path / "data" / "raw" / "messages.csv"
-    # Rows of one line are the first hundred; the tiny base reads a byte a token.
+    # Few rows, of one line each: the tiny base has a token for each byte.
     lines = [line for line in raw.read_text(encoding="utf-8").splitlines() if line.count('"') % 2 == 0 and "," in line]
     raw.write_text("\n".join(lines[:90]) + "\n", encoding="utf-8")
     project.set("train.base", "tiny")
@@ -146,5 +146,5 @@ def tiny(bake: Bake, binaries: Path, tiny_base: Path, tmp_path_factory: pytest.T
     project.commit()
     yield project
     left = subprocess.run(["pgrep", "-af", str(home)], capture_output=True, text=True, check=False).stdout
-    assert not left, f"processes left behind, and so their ports: {left}"
-    assert not list(project.temporary.iterdir()), "temporary files left behind"
+    assert not left, f"processes are still running: {left}"
+    assert not list(project.temporary.iterdir()), "temporary files are left"

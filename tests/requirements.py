@@ -1,4 +1,4 @@
-"""Print what this repository's own pyproject.toml asks for, one requirement a line, for pip (on Python 3.10 too)."""
+"""Print the requirements in this repository's pyproject.toml for pip, one per line. Python 3.10 has no tomllib."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The promise itself: the default project, the real base, no account."""
+"""The default project fine-tunes the real base, without an account."""
 
 import json
 import subprocess

@@ -1,8 +1,8 @@
-"""A project that an earlier version of the template made still opens, and pays nothing again.
+"""A project of an earlier version of the template still works, and nothing is paid again.
 
-`former_layout.tar.gz` was made by the version of 2026-11-26 (commit 3aafa99) on a tiny base: `project/` has the files of
-a finished fine-tune with a checkpoint, few-shot answers and a grader; `home/` has the engine's state and the kept answers,
-but no base: whatever asked a model would fail.
+`former_layout.tar.gz` was made by the version of 2026-11-26 (commit 3aafa99) on a tiny base: `project/` has the files
+of a finished fine-tune with a checkpoint, few-shot answers and a grader; `home/` has the engine's state and the answers
+of earlier runs, but no base, so a request to a model would fail.
 """
 
 import json
@@ -27,7 +27,7 @@ def count(database: Path, table: str) -> int:
 
 @pytest.fixture(scope="module")
 def former(bake: Bake, binaries: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A new project with the user's files of the former one, as after an update of the template."""
+    """Return a new project with the user's files of the former one, as after an update of the template."""
     folder = tmp_path_factory.mktemp("former")
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(folder, filter="data")
@@ -50,7 +50,7 @@ def test_the_former_evaluation_is_shown_and_reported(former: Project) -> None:
     former.run("git", "checkout", "-q", ".")
 
 
-def test_repro_finds_the_job_and_asks_nothing(former: Project) -> None:
+def test_repro_finds_the_job_and_asks_no_model(former: Project) -> None:
     model = (former.path / "models" / "model.json").read_bytes()
     predictions = {name: (former.path / "predictions" / name).read_bytes() for name in ("base.jsonl", "tuned.jsonl")}
     evaluation = json.loads((former.path / "reports" / "evaluation.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What `dvc repro` does and does not do, on a tiny base: real DVC, real training, one job."""
+"""Which stages `dvc repro` runs, and that it creates one job. DVC and the training are real; the base is tiny."""
 
 import csv
 import json
@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import Bake, Project
 
+TEAMS = ("delivery", "billing", "technical", "returns", "account", "sales", "privacy", "careers")
+
 
 def start(project: Project, *command: str, **more: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
@@ -22,13 +24,13 @@ def start(project: Project, *command: str, **more: str) -> "subprocess.Popen[str
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        # A shell that runs these tests in the background has them ignore Ctrl-C; a person's terminal does not.
+        # A shell makes programs in the background ignore Ctrl-C; in a terminal they do not.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
-def step_reached(project: Project, step: int) -> None:
-    """Wait until the engine's newest job has taken so many steps."""
+def wait_for_step(project: Project, step: int) -> None:
+    """Wait until the engine's newest job has done this many steps."""
     import sqlite3
 
     for _ in range(1200):
@@ -49,6 +51,7 @@ def step_reached(project: Project, step: int) -> None:
 
 
 def workers(project: Project) -> list[int]:
+    """Return the process IDs of the workers of a project's engine."""
     found = subprocess.run(
         ["pgrep", "-f", f"finetune.engine.training.worker {project.home}"], capture_output=True, text=True, check=False
     )
@@ -57,13 +60,13 @@ def workers(project: Project) -> list[int]:
 
 @pytest.fixture(scope="module")
 def done(tiny: Project) -> Project:
-    """The project after its first run, committed."""
+    """Return the project after its first run, committed."""
     assert tiny.repro() == ["prepare", "validate", "upload", "train", "baseline", "tuned", "evaluate", "report"]
     tiny.commit()
     return tiny
 
 
-def test_the_first_run_leaves_metrics_plots_and_a_report(done: Project) -> None:
+def test_the_first_run_writes_metrics_plots_and_a_report(done: Project) -> None:
     assert len(done.jobs()) == 1
     shown = json.loads(done.run("dvc", "metrics", "show", "--json", "reports/evaluation.json").stdout)
     report = shown[""]["data"]["reports/evaluation.json"]["data"]
@@ -100,14 +103,14 @@ def test_a_comment_in_the_train_stage_trains_nothing(done: Project) -> None:
     done.run("git", "checkout", "-q", ".")
 
 
-def test_a_changed_parameter_runs_what_it_concerns_and_going_back_restores(done: Project) -> None:
+def test_a_changed_parameter_runs_its_stages_and_a_reverted_one_restores_their_outputs(done: Project) -> None:
     before = (done.path / "models" / "model.json").read_bytes()
     done.set("train.n_epochs", 1)
     assert done.repro() == ["train", "tuned", "evaluate", "report"]
     assert len(done.jobs()) == 2
     assert "models/model.json" in done.run("dvc", "metrics", "diff").stdout
     done.run("git", "checkout", "-q", "params.yaml")
-    assert done.repro() == ["report"]  # which is free, and has no run cache
+    assert done.repro() == ["report"]  # it costs nothing, and has no run cache
     assert len(done.jobs()) == 2
     assert (done.path / "models" / "model.json").read_bytes() == before
     # What was paid for the other job stays in the ledger, which the report depends on.
@@ -117,7 +120,7 @@ def test_a_changed_parameter_runs_what_it_concerns_and_going_back_restores(done:
     done.commit()
 
 
-def test_two_commits_are_compared_by_the_predictions_they_left(done: Project) -> None:
+def test_two_commits_are_compared_by_their_predictions(done: Project) -> None:
     found = json.loads(done.stage("compare", "HEAD", "--json").stdout)
     rows = (done.path / "data" / "prepared" / "test.jsonl").read_text(encoding="utf-8").splitlines()
     assert found["n"] == len(rows)
@@ -133,7 +136,7 @@ def test_two_commits_are_compared_by_the_predictions_they_left(done: Project) ->
     assert done.repro() == ["report"]
 
 
-def test_a_model_is_promoted_only_if_it_is_good_enough_and_committed(done: Project) -> None:
+def test_a_model_is_promoted_only_if_it_meets_the_gates_and_is_committed(done: Project) -> None:
     done.set("evaluate.require", {"tuned.accuracy": "> 1"})
     assert done.repro() == ["validate", "evaluate", "report"]
     refused = done.stage("promote", code=1).stderr
@@ -143,8 +146,8 @@ def test_a_model_is_promoted_only_if_it_is_good_enough_and_committed(done: Proje
     done.repro()
     assert "a tag belongs to a commit" in done.stage("promote", code=1).stderr
     done.commit()
-    told = json.loads(done.stage("promote", "--stage", "staging", "--json").stdout)
-    assert told["version"] == "v0.0.1"
+    promoted = json.loads(done.stage("promote", "--stage", "staging", "--json").stdout)
+    assert promoted["version"] == "v0.0.1"
     assert "tuned-model@v0.0.1" in done.run("git", "tag").stdout
     assert "staging" in done.run("gto", "show").stdout
 
@@ -160,7 +163,7 @@ def test_a_fresh_clone_without_a_remote_finds_its_job(done: Project, tmp_path: P
 def test_a_clone_without_model_key_and_engine_scores_again(
     done: Project, set_up: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Only files come along, from DVC's cache: what scoring alone needs may change, and nobody is asked."""
+    """The clone has only files, from DVC's cache. Parameters that only scoring reads change; no model is asked."""
     clone = Project(done.clone(tmp_path / "clone").path, set_up["without"] / ".venv" / "bin", tmp_path / "home")
     shutil.rmtree(clone.path / "finetune" / "engine")
     shutil.copytree(done.path / ".dvc" / "cache", clone.path / ".dvc" / "cache")
@@ -172,7 +175,7 @@ def test_a_clone_without_model_key_and_engine_scores_again(
         {"evaluate.beta": 2.0},
         {"evaluate.also": {"general": {"file": "data/also/general.jsonl", "task": "classify", "max_tokens": 8}
                            | {"margin": 0.9}}},
-        {"data.labels": sorted(("delivery", "billing", "technical", "returns", "account", "sales", "privacy", "careers"))},
+        {"data.labels": sorted(TEAMS)},
     ):  # fmt: skip
         for key, value in change.items():
             clone.set(key, value)
@@ -186,8 +189,8 @@ def test_a_clone_without_model_key_and_engine_scores_again(
     assert not (tmp_path / "home" / "engine.db").exists()
 
 
-def test_a_stage_that_fails_says_how_its_outputs_come_back(done: Project, tmp_path: Path) -> None:
-    """Another home, so another engine without the base: the model cannot be asked."""
+def test_the_error_of_a_stage_ends_with_the_command_that_restores_its_outputs(done: Project, tmp_path: Path) -> None:
+    """The clone has another home, whose engine lacks the base, so the base model cannot be asked."""
     clone = Project(done.clone(tmp_path / "clone").path, done.binaries, tmp_path / "home")
     shutil.copytree(done.path / ".dvc" / "cache", clone.path / ".dvc" / "cache")
     clone.run("dvc", "checkout")
@@ -200,18 +203,18 @@ def test_a_stage_that_fails_says_how_its_outputs_come_back(done: Project, tmp_pa
     assert (clone.path / "predictions" / "base.jsonl").read_bytes() == before
 
 
-def test_an_experiment_in_a_workspace_of_its_own(done: Project) -> None:
+def test_an_experiment_runs_in_a_separate_workspace(done: Project) -> None:
     jobs = done.jobs()
     done.run("dvc", "exp", "run", "--temp", "-S", "train.n_epochs=1", "--name", "short")
-    assert done.jobs() == jobs  # that job exists, from the test above
+    assert done.jobs() == jobs  # an earlier test created this job
     shown = json.loads(done.run("dvc", "metrics", "show", "--json", "models/model.json").stdout)
     assert shown[""]["data"]["models/model.json"]["data"]["hyperparameters"]["n_epochs"] == 2
     assert "short" in done.run("dvc", "exp", "list").stdout
     assert done.run("git", "status", "--porcelain").stdout == ""
 
 
-def test_kills_of_stage_and_worker_end_in_the_same_job_and_the_same_bytes(done: Project, tmp_path: Path) -> None:
-    """The stage is killed, then the worker, twice over; an undisturbed run in another home gives the bytes to match."""
+def test_after_kills_of_stage_and_worker_there_is_one_job_with_the_same_bytes(done: Project, tmp_path: Path) -> None:
+    """Stage and worker are killed twice. A run without kills, in another home, must give the same bytes."""
     quiet = Project(done.clone(tmp_path / "quiet").path, done.binaries, tmp_path / "quiet-home")
     shutil.copytree(done.home / "bases", quiet.home / "bases")
     for project in (done, quiet):
@@ -219,7 +222,7 @@ def test_kills_of_stage_and_worker_end_in_the_same_job_and_the_same_bytes(done: 
     known = len(done.jobs())
     for step in (1, 20):
         running = start(done, "dvc", "repro")
-        step_reached(done, step)
+        wait_for_step(done, step)
         os.killpg(running.pid, signal.SIGKILL)
         running.communicate()
         for pid in workers(done):
@@ -227,7 +230,7 @@ def test_kills_of_stage_and_worker_end_in_the_same_job_and_the_same_bytes(done: 
     assert "train" in done.repro()
     job = json.loads((done.path / "models" / "model.json").read_text(encoding="utf-8"))["job"]
     assert [name for name, _ in done.jobs()][known:] == [job]
-    # Another engine lacks the uploaded files; what the message then says to do, does it.
+    # The other engine lacks the uploaded files. The command in the message uploads them.
     assert "dvc repro -f -s upload" in quiet.run("dvc", "repro", code=255).stderr
     quiet.repro("-f", "-s", "upload")
     quiet.repro()
@@ -245,7 +248,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_stop_it(done: Project) ->
         if len(done.jobs()) > known:
             break
         time.sleep(0.05)
-    step_reached(done, 1)
+    wait_for_step(done, 1)
     os.killpg(running.pid, signal.SIGINT)
     output, _ = running.communicate(timeout=30)
     assert running.returncode == 130, output
@@ -305,7 +308,7 @@ def wait_for_port(port: int) -> None:
     raise AssertionError(f"nothing listens on {port}")
 
 
-def test_serve_works_for_a_client_that_knows_only_openai(done: Project) -> None:
+def test_the_openai_package_works_with_serve(done: Project) -> None:
     port = free_port()
     serving = start(done, "python", "-m", "finetune", "serve", "--port", str(port))
     try:
@@ -318,7 +321,7 @@ def test_serve_works_for_a_client_that_knows_only_openai(done: Project) -> None:
         taken = done.stage("serve", "--port", str(port), code=1)
         assert f"error: Cannot listen on 127.0.0.1:{port}" in taken.stderr
         assert "--port" in taken.stderr
-        # The pipeline may use it too: an address in params.yaml, and the key from the environment or .env.
+        # The pipeline can use this server too: its address is in params.yaml, its key in the environment or .env.
         done.set("provider.base_url", url)
         (done.path / ".env").write_text(f"FINETUNE_ENGINE_KEY={key}\n", encoding="utf-8")
         assert "ftjob-" in done.stage("jobs", "list").stdout
@@ -336,8 +339,8 @@ def test_serve_works_for_a_client_that_knows_only_openai(done: Project) -> None:
         assert key not in path.read_text(encoding="utf-8")
 
 
-def test_another_provider_is_another_line_in_params(done: Project, tmp_path: Path) -> None:
-    """The same data on two engines at two addresses, with homes and keys of their own, and what DVC says of it."""
+def test_the_provider_is_changed_by_one_line_in_params(done: Project, tmp_path: Path) -> None:
+    """Train the same data on two engines, each with its own address, home and key, and compare them with DVC."""
     project = done.clone(tmp_path / "clone")
     servers = []
     try:
@@ -362,7 +365,7 @@ def test_another_provider_is_another_line_in_params(done: Project, tmp_path: Pat
         diff = json.loads(project.run("dvc", "metrics", "diff", "--json").stdout)
         changed = diff["models/model.json"]
         assert changed["model"]["old"] != changed["model"]["new"]
-        # Another place, the same fine-tune: neither its identity nor a figure has changed.
+        # It is the same fine-tune on another server: neither the fingerprint nor a figure has changed.
         assert "fingerprint" not in changed
         assert "reports/evaluation.json" not in diff
     finally:
@@ -372,7 +375,7 @@ def test_another_provider_is_another_line_in_params(done: Project, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("change", "stage", "told"),
+    ("change", "stage", "words"),
     [
         ({"data.file": "data/raw/none.csv"}, "prepare", ["data/raw/none.csv", "data.file"]),
         ({"data.prompt.user": "{text}"}, "prepare", ["data.prompt.user", "'text'", "message, team"]),
@@ -389,14 +392,14 @@ def test_another_provider_is_another_line_in_params(done: Project, tmp_path: Pat
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_mistake_is_named_and_nothing_is_lost(
-    done: Project, change: dict[str, object], stage: str, told: list[str]
+def test_an_error_names_the_parameter_and_no_file_changes(
+    done: Project, change: dict[str, object], stage: str, words: list[str]
 ) -> None:
     before = {path: path.read_bytes() for path in done.path.glob("[dmr]*/**/*") if path.is_file()}
     for key, value in change.items():
         done.set(key, value)
     failed = done.stage(stage, code=1, FINETUNE_API_KEY="secret-key-of-the-test")
-    for word in told:
+    for word in words:
         assert word in failed.stderr
     assert failed.stderr.startswith("error: ") or "\nerror: " in failed.stderr
     assert "Traceback" not in failed.stderr
@@ -419,11 +422,11 @@ def test_too_few_examples_and_broken_lines_stop_before_upload(done: Project) -> 
     assert "data/raw/x.jsonl, line 2" in done.stage("prepare", code=1).stderr
     (done.path / "data" / "raw" / "x.jsonl").unlink()
     done.run("git", "checkout", "-q", ".")
-    assert set(done.repro()) <= {"report"}  # which is free, and has no run cache
+    assert set(done.repro()) <= {"report"}  # it costs nothing, and has no run cache
     assert done.jobs() == jobs
 
 
-def test_a_job_that_fails_writes_no_record_and_loses_none(done: Project) -> None:
+def test_a_failed_job_writes_no_record_and_the_former_one_is_kept(done: Project) -> None:
     train = done.path / "data" / "prepared" / "train.jsonl"
     done.run("dvc", "unprotect", "data/prepared/train.jsonl")
     whole = train.read_bytes()
@@ -435,8 +438,8 @@ def test_a_job_that_fails_writes_no_record_and_loses_none(done: Project) -> None
     assert "(line 1)" in failed.stderr
     assert "data/prepared/train.jsonl" in failed.stderr
     assert (done.path / "models" / "model.json").read_bytes() == before
-    # The same data fail in the same way: no second job is created for them. DVC has cleared the former record away
-    # before it ran the stage; the command that the message names brings it back.
+    # The same data would fail again, so no second job is created. DVC deletes the former record before it runs the
+    # stage; the command in the message restores it.
     jobs = done.jobs()
     failed = done.run("dvc", "repro", "-f", "-s", "train", code=255)
     assert "data/prepared/train.jsonl:1" in failed.stderr
@@ -452,12 +455,12 @@ def test_a_job_that_fails_writes_no_record_and_loses_none(done: Project) -> None
 
 
 def test_two_trainings_and_two_evaluations_from_nothing_are_the_same(bake: Bake, tiny: Project, tmp_path: Path) -> None:
-    """Other homes, so other caches and other job IDs: the adapter and the answers are the same bytes."""
+    """Two homes have different caches and job IDs. The adapter and the answers are the same bytes."""
     outcomes = []
     for name in ("one", "two"):
         project = Project(tiny.clone(tmp_path / name).path, tiny.binaries, tmp_path / f"{name}-home")
         shutil.copytree(tiny.home / "bases", project.home / "bases")
-        # The answers come in other batches each time: the one asks 32 at once, the other 3.
+        # The engine batches the requests differently: one run sends 32 at once, the other 3.
         project.set("evaluate.concurrency", 32 if name == "one" else 3)
         project.repro("-f")
         names = ("models/weights/adapter_model.safetensors", "predictions/base.jsonl", "predictions/tuned.jsonl")
@@ -465,8 +468,8 @@ def test_two_trainings_and_two_evaluations_from_nothing_are_the_same(bake: Bake,
     assert outcomes[0] == outcomes[1]
 
 
-def test_a_full_disk_is_said_and_what_was_there_stays(done: Project) -> None:
-    """The shell's limit on the size of a file stands in for a disk without room: the write really fails."""
+def test_a_full_disk_is_reported_and_the_former_files_stay(done: Project) -> None:
+    """The shell's limit on the size of a file replaces a full disk: the write fails in the same way."""
     train = done.path / "data" / "prepared" / "train.jsonl"
     before = train.read_bytes()
     failed = done.run("bash", "-c", "ulimit -f 2; python -m finetune prepare", code=1)

@@ -25,12 +25,12 @@ ONE_AT_A_TIME = [
     *({"starter": name} for name in QUESTIONS["starter"][1:]),
     *({"provider": name} for name in QUESTIONS["provider"][1:]),
 ]
-# The project's tests that read what the answers change: params.yaml, above all.
-OF_THE_ANSWERS = ("test_cli.py", "test_params.py", "test_structure.py")
+# The project's tests that read files which the answers change, such as params.yaml.
+TESTS_OF_ANSWERS = ("test_cli.py", "test_params.py", "test_structure.py")
 
 
 def files_of(project: Path) -> set[str]:
-    """Every file of a project, but for Git's own and what tools leave behind."""
+    """Return all files of a project except those of Git and the caches of tools."""
     left = {".git", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache"}
     return {
         path.relative_to(project).as_posix()
@@ -39,13 +39,13 @@ def files_of(project: Path) -> set[str]:
     }
 
 
-def test_few_questions_each_with_a_prompt() -> None:
+def test_there_are_at_most_six_questions_and_each_has_a_prompt() -> None:
     public = [key for key in QUESTIONS if not key.startswith("_")]
     assert len(public) <= 6
     assert set(QUESTIONS["__prompts__"]) == set(public)
 
 
-def test_the_default_project_is_just_the_template(bake: Bake) -> None:
+def test_the_default_project_has_exactly_the_files_of_the_template(bake: Bake) -> None:
     project = bake()
     tracked = subprocess.run(["git", "ls-files", str(TEMPLATE)], cwd=ROOT, capture_output=True, text=True, check=True)
     expected = {line.split("/", 1)[1].rstrip('"') for line in tracked.stdout.splitlines()}
@@ -60,11 +60,11 @@ def test_the_default_project_is_just_the_template(bake: Bake) -> None:
     for name in files_of(project):
         text = (project / name).read_text(encoding="utf-8")
         assert "cookiecutter." not in text
-        # A chat template is Jinja of its own, which the model's tokenizer renders.
+        # Chat templates and the report's templates are Jinja too; the project renders them.
         assert name.endswith(".jinja") or not JINJA.search(text), name
 
 
-def test_no_jinja_in_code_nor_in_the_pipeline() -> None:
+def test_code_and_pipeline_contain_no_jinja() -> None:
     for path in [*TEMPLATE.rglob("*.py"), TEMPLATE / "dvc.yaml"]:
         text = path.read_text(encoding="utf-8")
         assert "cookiecutter." not in text, path
@@ -73,8 +73,8 @@ def test_no_jinja_in_code_nor_in_the_pipeline() -> None:
             ast.parse(text)
 
 
-def test_the_template_folder_is_linted_where_it_lies(binaries: Path) -> None:
-    """Types are checked in the default project, whose code is the same to the byte."""
+def test_the_template_folder_passes_the_linter(binaries: Path) -> None:
+    """Types are checked in the default project, whose code has the same bytes."""
     for command in (["ruff", "check", "--no-cache", "."], ["ruff", "format", "--no-cache", "--check", "."]):
         done = subprocess.run(
             [binaries / command[0], *command[1:]], cwd=TEMPLATE, capture_output=True, text=True, check=False
@@ -85,7 +85,7 @@ def test_the_template_folder_is_linted_where_it_lies(binaries: Path) -> None:
 @pytest.mark.parametrize("answers", ONE_AT_A_TIME, ids=lambda answers: "-".join(answers.values()) or "default")
 def test_lint_types_and_tests_pass(bake: Bake, binaries: Path, answers: dict[str, str]) -> None:
     project, default = bake(**answers), bake()
-    # The code is the same to the byte whatever was answered: types, and tests that read nothing else, are checked once.
+    # The code has the same bytes for all answers, so types, and tests that read only code, are checked once.
     same, ours = (
         {name for name in files_of(folder) if not name.startswith("data/raw/")} for folder in (default, project)
     )
@@ -94,8 +94,8 @@ def test_lint_types_and_tests_pass(bake: Bake, binaries: Path, answers: dict[str
     assert filecmp.cmpfiles(project, default, code, shallow=False)[0] == code
     tests = sorted((project / "tests").glob("test_*.py"))
     if answers:
-        tests = [path for path in tests if path.name in OF_THE_ANSWERS]
-        assert len(tests) == len(OF_THE_ANSWERS)
+        tests = [path for path in tests if path.name in TESTS_OF_ANSWERS]
+        assert len(tests) == len(TESTS_OF_ANSWERS)
     files = [str(path.relative_to(project)) for path in tests]
     pytest_quietly = ["python", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     commands = [
@@ -110,7 +110,7 @@ def test_lint_types_and_tests_pass(bake: Bake, binaries: Path, answers: dict[str
         engine.remove(faults)
         commands += [["mypy"], [*pytest_quietly, *engine[::2]], [*pytest_quietly, *engine[1::2]]]
         commands += [[*pytest_quietly, faults, "-k", part] for part in ("goes_wrong", "not goes_wrong")]
-    # Side by side, as each keeps but one core busy.
+    # At the same time, because each uses only one core.
     running = [
         subprocess.Popen(
             [binaries / command[0], *command[1:]],
@@ -127,7 +127,7 @@ def test_lint_types_and_tests_pass(bake: Bake, binaries: Path, answers: dict[str
         assert process.returncode == 0, output
 
 
-def test_without_the_engine_neither_its_code_nor_torch_come_along(set_up: dict[str, Path]) -> None:
+def test_a_project_without_the_engine_has_neither_its_code_nor_torch(set_up: dict[str, Path]) -> None:
     project = set_up["without"]
     assert not [name for name in files_of(project) if "engine" in name]
     for name in (name for name in files_of(project) if not name.startswith(("tests/", "data/"))):
@@ -144,7 +144,7 @@ def test_without_the_engine_neither_its_code_nor_torch_come_along(set_up: dict[s
 
 
 @pytest.mark.parametrize("slug", ["a b", "../x", 'ok"; import os', "", "-x", "Ünder", "a/b", "x" + '"""' + "\n"])
-def test_hostile_slugs_are_refused_in_a_sentence(tmp_path: Path, slug: str) -> None:
+def test_hostile_slugs_are_refused_with_a_message(tmp_path: Path, slug: str) -> None:
     code = (
         "import json, sys; from cookiecutter.main import cookiecutter;"
         "cookiecutter(sys.argv[1], no_input=True, output_dir=sys.argv[2], extra_context={'project_slug': sys.argv[3]})"
@@ -161,7 +161,7 @@ def test_hostile_slugs_are_refused_in_a_sentence(tmp_path: Path, slug: str) -> N
 
 
 @pytest.mark.parametrize("name", ['ok"; import os; os.mkdir("owned")', "../../x", "{{ 1 + 1 }}", 'a """ b', "naïve\\n"])
-def test_hostile_names_do_no_harm(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hostile_names_are_harmless(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out").mkdir()
     try:
@@ -178,8 +178,8 @@ def test_hostile_names_do_no_harm(tmp_path: Path, name: str, monkeypatch: pytest
     assert not list(tmp_path.rglob("owned"))
 
 
-def test_names_of_providers_and_starters_stand_in_one_place(binaries: Path, installed: Path) -> None:
-    """cookiecutter asks before it looks at any folder, so its questions repeat the names."""
+def test_the_questions_list_the_projects_providers_and_starters(binaries: Path, installed: Path) -> None:
+    """cookiecutter reads only cookiecutter.json for its questions, so the names are repeated there."""
     code = "from finetune.core.profiles import PROFILES; print(*PROFILES)"
     done = subprocess.run([binaries / "python", "-c", code], cwd=installed, capture_output=True, text=True, check=True)
     assert done.stdout.split() == QUESTIONS["provider"]
@@ -187,12 +187,13 @@ def test_names_of_providers_and_starters_stand_in_one_place(binaries: Path, inst
 
 
 def grams(text: str) -> frozenset[str]:
+    """Return all sequences of four letters in a text."""
     folded = " ".join(text.lower().split())
     return frozenset(folded[i : i + 4] for i in range(max(1, len(folded) - 3)))
 
 
 def questions_of(project: Path) -> list[str]:
-    """What the rows of a project's starter ask."""
+    """Return the question of each row of a project's starter."""
     [file] = (project / "data" / "raw").iterdir()
     with open(file, encoding="utf-8", newline="") as rows:
         if file.suffix == ".csv":
@@ -201,8 +202,8 @@ def questions_of(project: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("starter", QUESTIONS["starter"])
-def test_a_starter_has_enough_rows_and_none_near_another(bake: Bake, starter: str) -> None:
-    """So no test row is near a training row."""
+def test_a_starter_has_enough_rows_and_no_near_duplicates(bake: Bake, starter: str) -> None:
+    """Then no test row is near a training row, in any split."""
     sets = [grams(text) for text in questions_of(bake(starter=starter))]
     assert len(sets) >= 200
     for i, one in enumerate(sets):
@@ -215,11 +216,10 @@ def test_a_starter_has_enough_rows_and_none_near_another(bake: Bake, starter: st
 def test_a_starter_passes_its_own_checks(bake: Bake, binaries: Path, tmp_path: Path, starter: str) -> None:
     project = Project(bake(starter=starter), binaries, tmp_path / "home")
     project.stage("prepare")
-    told = project.stage("validate").stdout
-    assert "no mistakes" in told
+    assert "no mistakes" in project.stage("validate").stdout
 
 
-def test_the_classes_of_the_default_starter_are_unbalanced_as_life_is(bake: Bake) -> None:
+def test_the_classes_of_the_default_starter_are_unbalanced(bake: Bake) -> None:
     with open(bake() / "data" / "raw" / "messages.csv", encoding="utf-8", newline="") as file:
         teams = Counter(row["team"] for row in csv.DictReader(file))
     assert sum(teams.values()) >= 400

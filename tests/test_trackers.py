@@ -1,4 +1,4 @@
-"""A finished fine-tune goes to each tracker by the tracker's own library, without a network, and is read back there."""
+"""Send a finished fine-tune to each tracker by the tracker's library, without a network, and read it back."""
 
 import csv
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import Bake, Project, clean_environment
 
-# As the stages write them, shortened.
+# Records as the stages write them, shortened.
 RECORD = {
     "base": "SmolLM2-135M-Instruct",
     "checkpoints": [{"model": "ft:SmolLM2-135M-Instruct:local::1", "step": 3.0, "train_loss": 1.25}],
@@ -61,7 +61,7 @@ while at + 7 <= len(data):
 
 @pytest.fixture(scope="module")
 def tracked(bake: Bake, binaries: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A committed project with records, and an environment of its own: the shared one, and the trackers' libraries."""
+    """Return a committed project with records. Its environment has the trackers' libraries and the shared packages."""
     path, overlay = bake(), tmp_path_factory.mktemp("overlay")
     subprocess.run([binaries / "python", "-m", "venv", "--without-pip", overlay], check=True, env=clean_environment())
     shared, own = (next((folder / "lib").glob("python*/site-packages")) for folder in (binaries.parent, overlay))
@@ -82,17 +82,17 @@ def tracked(bake: Bake, binaries: Path, tmp_path_factory: pytest.TempPathFactory
     return project
 
 
-def in_the_open(project: Project) -> str:
-    """What Git and DVC would show of a tracker's leavings."""
+def changes_in_git(project: Project) -> str:
+    """Return the changes that Git shows. DVC must not show files of a tracker as metrics."""
     shown = project.run("python", "-m", "dvc", "metrics", "show").stdout
     assert "dvclive" not in shown
     return project.run("git", "status", "--porcelain").stdout
 
 
-def test_mlflow_has_one_run_however_often_it_is_sent(tracked: Project) -> None:
+def test_mlflow_has_one_run_after_two_sends(tracked: Project) -> None:
     for _ in range(2):
-        told = tracked.stage("track", "mlflow", "--project", "desk")
-        assert "in the experiment desk of sqlite:" in told.stdout
+        sent = tracked.stage("track", "mlflow", "--project", "desk")
+        assert "in the experiment desk of sqlite:" in sent.stdout
     (run,) = json.loads(tracked.run("python", "-c", READ_MLFLOW).stdout)
     assert run["losses"] == [[1, 3.5], [2, 2.25], [3, 1.25]]
     assert run["metrics"]["base.accuracy"] == 0.125
@@ -103,7 +103,7 @@ def test_mlflow_has_one_run_however_often_it_is_sent(tracked: Project) -> None:
     assert {name: run["tags"][name] for name in ("job", "model", "fingerprint")}.items() <= RECORD.items()
     assert run["files"] == ["evaluation.json", "model.json", "training.csv"]
     assert run["status"] == "FINISHED"
-    assert in_the_open(tracked) == ""
+    assert changes_in_git(tracked) == ""
 
 
 def test_mlflow_shows_the_newest_scores_and_keeps_the_curves(tracked: Project) -> None:
@@ -117,7 +117,7 @@ def test_mlflow_shows_the_newest_scores_and_keeps_the_curves(tracked: Project) -
     report.write_text(whole, encoding="utf-8")
 
 
-def test_wandb_offline_keeps_one_id_however_often_it_is_written(tracked: Project) -> None:
+def test_wandb_offline_keeps_one_id_after_two_sends(tracked: Project) -> None:
     for _ in range(2):
         assert "wandb sync wandb/offline-run-" in tracked.stage("track", "wandb", WANDB_MODE="offline").stdout
     files = list((tracked.path / "wandb").glob("offline-run-*/run-*.wandb"))
@@ -135,7 +135,7 @@ def test_wandb_offline_keeps_one_id_however_often_it_is_written(tracked: Project
     ]
     summary = {key: value for record in records if record[0] == "summary" for key, value in record[1].items()}
     assert (summary["base.accuracy"], summary["tuned.accuracy"], summary["n"]) == (0.125, 0.5, 8)
-    assert in_the_open(tracked) == ""
+    assert changes_in_git(tracked) == ""
 
 
 def test_dvclive_writes_the_same_folder_again_and_dvc_does_not_see_it(tracked: Project) -> None:
@@ -151,11 +151,11 @@ def test_dvclive_writes_the_same_folder_again_and_dvc_does_not_see_it(tracked: P
     with open(folder / "plots" / "metrics" / "valid_loss.tsv", encoding="utf-8") as plot:
         assert list(csv.reader(plot, delimiter="\t")) == [["step", "valid_loss"], ["3", "1.5"]]
     assert "n_epochs: 2" in (folder / "params.yaml").read_text(encoding="utf-8")
-    assert in_the_open(tracked) == ""
+    assert changes_in_git(tracked) == ""
     assert "DVCLive has no projects" in tracked.stage("track", "dvclive", "--project", "x", code=2).stderr
 
 
-def test_a_tracker_that_refuses_is_told_in_a_sentence_without_its_key(tracked: Project) -> None:
+def test_the_error_of_a_tracker_has_a_remedy_and_shows_no_key(tracked: Project) -> None:
     address = "http://someone:secret-word@127.0.0.1:9"
     once = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     (tracked.path / ".env").write_text(f"MLFLOW_TRACKING_URI={address}\nWANDB_API_KEY=secret-word\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Files of the paid stages, made up: a project after `train`, `baseline` and `tuned`."""
+"""Write invented files of the paid stages, as in a project after `train`, `baseline` and `tuned`."""
 
 from pathlib import Path
 from typing import Any

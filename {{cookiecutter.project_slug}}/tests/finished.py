@@ -22,7 +22,7 @@ ASKED = [
     "Please delete everything you know about me; my customer number is {}.",
     "Is position {} in your warehouse still open?",
 ]
-# By name in tables, the share of right answers. The last is the model of a tag called `base`.
+# The share of right answers of each model, by its name in tables. The last one is the model of a tag called `base`.
 MODELS = {"base": 0.46, "few_shot": 0.71, "checkpoints.76": 0.83, "tuned": 0.89, "compared.base": 0.8}
 
 Answer = Callable[[random.Random, str], str]
@@ -30,10 +30,10 @@ Answer = Callable[[random.Random, str], str]
 
 def write_finished(folder: Path, n: int = 169, teams: Sequence[str] = TEAMS) -> None:
     """Fill a folder with the files of a classification of `n` test rows."""
-    dice = random.Random(7)
-    truth = [teams[min(int(dice.expovariate(1) * len(teams) / 3), len(teams) - 1)] for _ in range(n)]
+    draw = random.Random(7)
+    truth = [teams[min(int(draw.expovariate(1) * len(teams) / 3), len(teams) - 1)] for _ in range(n)]
     answers = {
-        name: [team if dice.random() < share else dice.choice([*teams, "(none)"]) for team in truth]
+        name: [team if draw.random() < share else draw.choice([*teams, "(none)"]) for team in truth]
         for name, share in MODELS.items()
     }
     rights = {name: [float(a == b) for a, b in zip(truth, found, strict=True)] for name, found in answers.items()}
@@ -83,12 +83,12 @@ def write_finished(folder: Path, n: int = 169, teams: Sequence[str] = TEAMS) -> 
     write_table(folder / "reports/pairs.csv", pairs)
     write_table(folder / "reports/groups.csv", groups)
     write_table(folder / "reports/calibration.csv", bins)
-    write_table(folder / "reports/training.csv", curves(dice))
+    write_table(folder / "reports/training.csv", curves(draw))
     write_table(folder / "reports/ledger.csv", [{"job": f"ftjob-{i}", "billed_usd": 0.4 + i / 10} for i in range(3)])
     for name in ("base", "tuned"):
         table = [{"actual": a, "predicted": b} for a, b in zip(truth, answers[name], strict=True)]
         write_table(folder / f"reports/confusion_{name}.csv", table)
-    write_table(folder / "reports/rows.csv", rows(dice, truth, answers))
+    write_table(folder / "reports/rows.csv", rows(draw, truth, answers))
 
 
 def enter(values: dict[str, Any], name: str, value: dict[str, Any]) -> None:
@@ -136,10 +136,10 @@ def record() -> dict[str, Any]:
     }
 
 
-def curves(dice: random.Random) -> list[dict[str, Any]]:
+def curves(draw: random.Random) -> list[dict[str, Any]]:
     found = []
     for step in range(1, 229):
-        loss = 0.18 + 3.4 * math.exp(-step / 14) + 0.12 * dice.random()
+        loss = 0.18 + 3.4 * math.exp(-step / 14) + 0.12 * draw.random()
         row: dict[str, Any] = {
             "step": step,
             "train_loss": loss,
@@ -154,7 +154,7 @@ def curves(dice: random.Random) -> list[dict[str, Any]]:
     return found
 
 
-def rows(dice: random.Random, truth: Sequence[str], answers: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+def rows(draw: random.Random, truth: Sequence[str], answers: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
     found: dict[str, list[dict[str, Any]]] = {"lost": [], "won": [], "wrong": []}
     for kind in found:
         for i, (expected, base, tuned) in enumerate(zip(truth, answers["base"], answers["tuned"], strict=True)):
@@ -163,7 +163,7 @@ def rows(dice: random.Random, truth: Sequence[str], answers: Mapping[str, Sequen
             if {"lost": before > after, "won": after > before, "wrong": after < 1}[kind]:
                 asked = ASKED[i % len(ASKED)].format(1000 + i)
                 row = {"kind": kind, "asked": asked, "expected": expected, "base": base, "tuned": tuned, **scores}
-                found[kind].append({**row, "confidence": round(0.4 + 0.59 * dice.random(), 4)})
+                found[kind].append({**row, "confidence": round(0.4 + 0.59 * draw.random(), 4)})
     found["wrong"].sort(key=lambda row: -float(row["confidence"]))
     return [row for some in found.values() for row in some[:50]]
 

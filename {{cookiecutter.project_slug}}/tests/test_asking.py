@@ -1,4 +1,4 @@
-"""Many requests at once: no row is lost, the order is kept, rate limits are kept, and nothing is requested twice."""
+"""Many requests at once: no row is lost, order and rate limits are kept, and nothing is requested twice."""
 
 import json
 import sqlite3
@@ -32,7 +32,7 @@ def ask(address: str, count: int, concurrency: int = 16, top_logprobs: int = 0) 
         return answer_all(connection, "m", prompts, settings, 1, lambda *_: None, print, top_logprobs=top_logprobs)
 
 
-def said(body: dict[str, Any]) -> str:
+def question_of(body: dict[str, Any]) -> str:
     return str(body["messages"][-1]["content"])
 
 
@@ -51,7 +51,7 @@ def test_no_row_is_lost_and_the_order_is_kept_under_a_limit() -> None:
             left = int(state["level"])
         time.sleep(0.02)
         headers = {"x-ratelimit-limit-requests": "6000", "x-ratelimit-remaining-requests": str(left)}
-        return 200, completion(f"answer {said(body)}"), headers
+        return 200, completion(f"answer {question_of(body)}"), headers
 
     with server(limited) as address:
         start = time.monotonic()
@@ -64,7 +64,7 @@ def test_no_row_is_lost_and_the_order_is_kept_under_a_limit() -> None:
 def test_a_429_lowers_the_concurrency_where_no_header_names_a_limit() -> None:
     lock, state = threading.Lock(), {"now": 0, "refused": 0}
 
-    def crowded(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
+    def busy(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
         with lock:
             state["now"] += 1
             full = state["now"] > 8
@@ -72,9 +72,11 @@ def test_a_429_lowers_the_concurrency_where_no_header_names_a_limit() -> None:
         time.sleep(0.01)
         with lock:
             state["now"] -= 1
-        return (429, refusal("slow_down"), {"retry-after": "0.05"}) if full else (200, completion(said(body)), {})
+        if full:
+            return 429, refusal("slow_down"), {"retry-after": "0.05"}
+        return 200, completion(question_of(body)), {}
 
-    with server(crowded) as address:
+    with server(busy) as address:
         answers = ask(address, 300, concurrency=32)
     assert [answer.text for answer in answers] == [str(number) for number in range(300)]
     assert state["refused"] < 300
@@ -83,13 +85,13 @@ def test_a_429_lowers_the_concurrency_where_no_header_names_a_limit() -> None:
 def test_a_refused_row_gets_an_error_and_is_requested_again_in_the_next_run() -> None:
     asked: list[str] = []
 
-    def picky(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
-        asked.append(said(body))
-        if said(body) == "3":
+    def refusing_3(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
+        asked.append(question_of(body))
+        if question_of(body) == "3":
             return 400, refusal("content_filter", "We do not answer this."), {}
         return 200, completion("yes"), {"openai-processing-ms": "120"}
 
-    with server(picky) as address:
+    with server(refusing_3) as address:
         answers = ask(address, 30)
         assert [number for number, answer in enumerate(answers) if answer.error] == [3]
         assert answers[3].error == "400 content_filter: We do not answer this."
@@ -101,11 +103,11 @@ def test_a_refused_row_gets_an_error_and_is_requested_again_in_the_next_run() ->
 def test_a_run_stops_early_where_every_request_is_refused() -> None:
     asked: list[str] = []
 
-    def never(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
-        asked.append(said(body))
+    def refusing_all(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
+        asked.append(question_of(body))
         return 400, refusal("unsupported_parameter", "This server does not support 'logprobs'."), {}
 
-    with server(never) as address, pytest.raises(FinetuneError, match="logprobs"):
+    with server(refusing_all) as address, pytest.raises(FinetuneError, match="logprobs"):
         ask(address, 500, top_logprobs=5)
     assert len(asked) < 100
 
@@ -114,8 +116,8 @@ def test_server_errors_are_retried_and_a_spent_quota_ends_the_run() -> None:
     times: dict[str, int] = {}
 
     def failing_once(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
-        times[said(body)] = times.get(said(body), 0) + 1
-        return (503, refusal("server_error"), {}) if times[said(body)] == 1 else (200, completion("yes"), {})
+        times[question_of(body)] = times.get(question_of(body), 0) + 1
+        return (503, refusal("server_error"), {}) if times[question_of(body)] == 1 else (200, completion("yes"), {})
 
     with server(failing_once) as address:
         assert {answer.text for answer in ask(address, 20)} == {"yes"}
@@ -134,7 +136,7 @@ def test_a_stopped_run_continues_where_it_was() -> None:
     def until_revoked(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
         if len(asked) >= most[0]:
             return 401, refusal("invalid_api_key"), {}
-        asked.append(said(body))
+        asked.append(question_of(body))
         return 200, completion("yes"), {}
 
     with server(until_revoked) as address:

@@ -1,4 +1,4 @@
-"""What the base model is asked: the question, and, where they are asked for, examples before it."""
+"""The prompt of the base model: the question, and with evaluate.few_shot examples before it."""
 
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,14 @@ def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_jsonl(PREPARED / "train.jsonl", [example(f"q{n}", answer) for n, answer in enumerate("aaabbc")])
 
 
-def test_examples_are_of_each_answer_before_a_second_of_any() -> None:
+def test_one_example_of_each_answer_comes_before_a_second_of_any() -> None:
     answers = [
         "".join(one["messages"][-1]["content"] for one in few_shot_examples(count)) for count in (0, 2, 3, 5, 99)
     ]
     assert answers == ["", "ab", "abc", "abcab", "abcaba"]
 
 
-def test_examples_stand_after_the_system_message_and_before_the_question() -> None:
+def test_examples_come_after_the_system_message_and_before_the_question() -> None:
     shots = [turn for one in few_shot_examples(1) for turn in one["messages"][1:]]
     found = prompt_of(example("what now?", "x")["messages"][:-1], shots)
     assert [(turn["role"], turn["content"]) for turn in found] == [
@@ -46,7 +46,7 @@ def test_examples_stand_after_the_system_message_and_before_the_question() -> No
     ]
 
 
-def test_examples_are_for_chat_alone() -> None:
+def test_examples_are_for_chat_only() -> None:
     write_jsonl(PREPARED / "train.jsonl", [{"prompt": "q", "completion": "a"}])
     with pytest.raises(FinetuneError, match="chat examples"):
         few_shot_examples(1)

@@ -97,10 +97,10 @@ def test_a_coming_shutdown_gives_a_warning(tmp_path: Path) -> None:
 
 def request(tmp_path: Path, provider: str, **train: Any) -> dict[str, Any]:
     """Return the arguments of the create call."""
-    asked_for = params(tmp_path, provider, **train)
+    wanted = params(tmp_path, provider, **train)
     connection: Any = SimpleNamespace(profile=PROFILES[provider])
     files: FilesRecord = {"train": {"id": "file-1", "sha256": "0" * 64}}
-    return job_request(asked_for, connection, job_settings(asked_for, HOSTED), files, "f" * 64)
+    return job_request(wanted, connection, job_settings(wanted, HOSTED), files, "f" * 64)
 
 
 def test_the_create_call_has_what_the_provider_takes_and_no_unset_parameter(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`finetune chat`: both models hear the same, each with its own history, and nothing that goes wrong ends the chat."""
+"""`finetune chat`: all models get the same message, each has its own history, and an error does not end the chat."""
 
 import io
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from loopback import completion, refusal, server
 from rich.console import Console
-from test_predict import PROMPT, Body, Provider, said, write_params
+from test_predict import PROMPT, Body, Provider, question_of, write_params
 from typer.testing import CliRunner
 
 from finetune.cli import app
@@ -29,11 +29,11 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
-    """A project of the current folder, whose provider this is: it answers with the model's name and its n-th turn."""
+    """Yield the provider of a project in the current folder. It answers with the model's name and the turn's number."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FINETUNE_API_KEY", "a-key-of-the-test")
     found = Provider()
-    found.says = lambda body: f"{body['model']} {sum(turn['role'] == 'user' for turn in body['messages'])}"
+    found.reply = lambda body: f"{body['model']} {sum(turn['role'] == 'user' for turn in body['messages'])}"
     with server(found.answer) as address:
         write_json(MODEL, {"model": "ft", "prompt": fingerprint_of(PROMPT)})
         write_params(address=address)
@@ -46,8 +46,8 @@ def chat(typed: str, *arguments: str) -> str:
     return done.output
 
 
-def asked_of(provider: Provider, model: str) -> list[list[tuple[str, str]]]:
-    """The conversations that a model was sent, in their order."""
+def conversations_with(provider: Provider, model: str) -> list[list[tuple[str, str]]]:
+    """Return the conversations that a model was sent, in their order."""
     return [
         [(turn["role"], turn["content"]) for turn in body["messages"]]
         for body in provider.asked
@@ -55,94 +55,95 @@ def asked_of(provider: Provider, model: str) -> list[list[tuple[str, str]]]:
     ]
 
 
-def test_both_answer_at_once_and_each_goes_on_with_its_own_words(provider: Provider) -> None:
-    together = threading.Barrier(2, timeout=10)  # breaks unless both are asked before either has answered
-    names = provider.says
-    provider.says = lambda body: (together.wait(), names(body))[1]
-    told = chat("hello\n\nand then?\n")
-    shown = [line for line in told.splitlines() if line and "10 tokens in, 2 out, " not in line]
+def test_all_models_answer_at_once_and_each_keeps_its_own_history(provider: Provider) -> None:
+    together = threading.Barrier(2, timeout=10)  # fails unless both are asked before one has answered
+    usual_reply = provider.reply
+    provider.reply = lambda body: (together.wait(), usual_reply(body))[1]
+    output = chat("hello\n\nand then?\n")
+    shown = [line for line in output.splitlines() if line and "10 tokens in, 2 out, " not in line]
     assert shown == ["base", "the-base 1", "tuned", "ft 1", "base", "the-base 2", "tuned", "ft 2"]
-    assert told.count("10 tokens in, 2 out, ") == 4
-    assert "> " not in told
-    assert asked_of(provider, "ft")[1] == [
+    assert output.count("10 tokens in, 2 out, ") == 4
+    assert "> " not in output
+    assert conversations_with(provider, "ft")[1] == [
         ("system", "One word."),
         ("user", "hello"),
         ("assistant", "ft 1"),
         ("user", "and then?"),
     ]
-    assert asked_of(provider, "the-base")[1][2] == ("assistant", "the-base 1")
+    assert conversations_with(provider, "the-base")[1][2] == ("assistant", "the-base 1")
 
 
-def test_slashes_forget_change_the_system_prompt_and_end(provider: Provider) -> None:
-    told = chat("one\n/reset\ntwo\n/system Be curt.\nthree\n/system\n/what\n/quit\nfour\n", "--model", "tuned")
-    assert asked_of(provider, "ft") == [
+def test_commands_reset_the_conversation_change_the_system_prompt_and_quit(provider: Provider) -> None:
+    output = chat("one\n/reset\ntwo\n/system Be curt.\nthree\n/system\n/what\n/quit\nfour\n", "--model", "tuned")
+    assert conversations_with(provider, "ft") == [
         [("system", "One word."), ("user", "one")],
         [("system", "One word."), ("user", "two")],
         [("system", "Be curt."), ("user", "two"), ("assistant", "ft 1"), ("user", "three")],
     ]
-    assert not asked_of(provider, "the-base")
-    assert told.count("system: Be curt.") == 2
-    assert "there is no /what" in told
-    assert "/reset  " in told
+    assert not conversations_with(provider, "the-base")
+    assert output.count("system: Be curt.") == 2
+    assert "unknown command /what" in output
+    assert "/reset  " in output
 
 
-def test_an_error_is_told_and_the_chat_goes_on_without_it(provider: Provider) -> None:
-    def says(body: Body) -> object:
-        refused = said(body) == "bad" and body["model"] == "ft"
+def test_an_error_is_shown_and_the_chat_continues_without_it(provider: Provider) -> None:
+    def reply(body: Body) -> object:
+        refused = question_of(body) == "bad" and body["model"] == "ft"
         return (400, refusal("context_length_exceeded", "Too long.")) if refused else "fine"
 
-    provider.says = says
-    told = chat("bad\ngood\n")
-    assert "answered 400: Too long." in told
-    assert told.count("fine") == 3
-    assert asked_of(provider, "ft")[1] == [("system", "One word."), ("user", "good")]
-    assert ("user", "bad") in asked_of(provider, "the-base")[1]
+    provider.reply = reply
+    output = chat("bad\ngood\n")
+    assert "answered 400: Too long." in output
+    assert output.count("fine") == 3
+    assert conversations_with(provider, "ft")[1] == [("system", "One word."), ("user", "good")]
+    assert ("user", "bad") in conversations_with(provider, "the-base")[1]
 
 
 @pytest.mark.parametrize(
     ("user", "sent"),
     [("Message: {message}", "Message: hi {x}"), ("{message} {more}", "hi {x}"), ("no column", "hi {x}")],
 )
-def test_what_is_typed_goes_where_the_one_column_was(provider: Provider, user: str, sent: str) -> None:
+def test_typed_text_replaces_the_only_column_of_the_prompt(provider: Provider, user: str, sent: str) -> None:
     write_params({"prompt": {**PROMPT, "system": "Of {day}.", "user": user}})
     chat("hi {x}\n", "--max-tokens", "77", "--model", "a", "--model", "b")
-    assert asked_of(provider, "a") == asked_of(provider, "b") == [[("system", "Of {day}."), ("user", sent)]]
+    for model in ("a", "b"):
+        assert conversations_with(provider, model) == [[("system", "Of {day}."), ("user", sent)]]
     assert {body["max_tokens"] for body in provider.asked} == {77}
 
 
-def test_without_a_template_the_first_example_has_the_system_prompt(provider: Provider) -> None:
+def test_without_a_template_the_first_example_gives_the_system_prompt(provider: Provider) -> None:
     write_params({})
     turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
     write_jsonl(PREPARED / "train.jsonl", [{"messages": [{"role": "system", "content": "As trained."}, *turns]}])
     chat("hi\n", "--model", "m")
     write_jsonl(PREPARED / "train.jsonl", [{"messages": turns}])
     chat("hi\n", "--model", "m")
-    assert asked_of(provider, "m") == [[("system", "As trained."), ("user", "hi")], [("user", "hi")]]
+    assert conversations_with(provider, "m") == [[("system", "As trained."), ("user", "hi")], [("user", "hi")]]
 
 
-def test_codes_are_explained_and_remain_codes_to_the_model(provider: Provider) -> None:
+def test_codes_are_shown_with_their_class_and_sent_as_codes(provider: Provider) -> None:
     labels = ["delivery", "billing"]
     write_params({"prompt": {**PROMPT, "system": "Codes: {codes}"}, "labels": labels, "codes": True})
     write_json(PREPARED_REPORT, {"codes": {"delivery": "0", "billing": "1"}})
-    provider.says = lambda body: "1"
+    provider.reply = lambda body: "1"
     assert "1 = billing" in chat("hi\nho\n", "--model", "m")
-    assert asked_of(provider, "m")[1][:3] == [
+    assert conversations_with(provider, "m")[1][:3] == [
         ("system", "Codes: 0 = delivery, 1 = billing"),
         ("user", "hi"),
         ("assistant", "1"),
     ]
 
 
-def test_completions_are_asked_one_by_one(provider: Provider) -> None:
+def test_completions_are_asked_without_history(provider: Provider) -> None:
     write_params({"prompt": PROMPT, "target": "completion"})
     write_json(PREPARED_REPORT, {"completion": {"separator": " ->", "lead": " ", "stop": "\n"}})
-    provider.says = lambda body: (200, {**completion(""), "choices": [{"index": 0, "text": " yes"}]})
+    provider.reply = lambda body: (200, {**completion(""), "choices": [{"index": 0, "text": " yes"}]})
     assert chat("hi\nho\n", "--model", "m").count("\nyes\n") == 2
     assert [body["prompt"] for body in provider.asked] == ["hi ->", "ho ->"]
     assert {body["stop"] for body in provider.asked} == {"\n"}
 
 
-def test_answers_stand_side_by_side_where_there_is_room() -> None:
+def test_answers_are_side_by_side_in_a_wide_terminal() -> None:
     def shown(width: int) -> list[str]:
         console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None, markup=False)
         show_answers(console, {"base": Answer("long " * 20, 12, 3, 0.5), "tuned": Answer("\x1b[31m[b]short\x07")})
@@ -151,16 +152,16 @@ def test_answers_stand_side_by_side_where_there_is_room() -> None:
 
     wide, narrow = shown(100), shown(60)
     assert wide[0].split() == ["base", "tuned"]
-    assert "[31m[b]short" in wide[1]  # a model writes no escape sequences, and no markup
+    assert "[31m[b]short" in wide[1]  # escape sequences and markup have no effect
     assert narrow[0].strip() == "base"
     assert "tuned" in [line.strip() for line in narrow]
     assert all(len(line) <= 60 and "\x1b[31m" not in line and "\x07" not in line for line in narrow)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-def test_in_a_terminal_ctrl_c_stops_waiting_and_ctrl_d_ends(provider: Provider) -> None:
+def test_in_a_terminal_ctrl_c_stops_waiting_and_ctrl_d_ends_the_chat(provider: Provider) -> None:
     enough = threading.Event()
-    provider.says = lambda body: "late" if said(body) == "slow" and not enough.wait(30) else "soon"
+    provider.reply = lambda body: "late" if question_of(body) == "slow" and not enough.wait(30) else "soon"
     ours, theirs = os.openpty()
     command = [sys.executable, "-m", "finetune", "chat", "--model", "m"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
@@ -170,19 +171,19 @@ def test_in_a_terminal_ctrl_c_stops_waiting_and_ctrl_d_ends(provider: Provider) 
         stdout=theirs,
         stderr=theirs,
         env=environment,
-        # A shell that runs these tests in the background has them ignore Ctrl-C; a person's terminal does not.
+        # A shell makes programs in the background ignore Ctrl-C; in a terminal they do not.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    told = b""
+    output = b""
 
     def until(text: bytes) -> None:
-        nonlocal told
+        nonlocal output
         seen, end = b"", time.monotonic() + 20
         while text not in seen:
-            assert time.monotonic() < end, told + seen
+            assert time.monotonic() < end, output + seen
             if select.select([ours], [], [], 0.1)[0]:
                 seen += os.read(ours, 65536)
-        told += seen
+        output += seen
 
     try:
         until(b"> ")
@@ -200,8 +201,8 @@ def test_in_a_terminal_ctrl_c_stops_waiting_and_ctrl_d_ends(provider: Provider) 
         process.wait()
         os.close(ours)
         os.close(theirs)
-    assert b"stopped waiting" in told
-    assert b"soon" in told
-    assert b"Traceback" not in told
-    # Without what was not waited for. It may have been sent later, if it was on its way only.
-    assert [("system", "One word."), ("user", "quick")] in asked_of(provider, "m")
+    assert b"stopped waiting" in output
+    assert b"soon" in output
+    assert b"Traceback" not in output
+    # The interrupted question is not in the history. Its request may arrive late, so any place in the list is right.
+    assert [("system", "One word."), ("user", "quick")] in conversations_with(provider, "m")

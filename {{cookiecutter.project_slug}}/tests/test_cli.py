@@ -1,4 +1,4 @@
-"""The command line: help for everything, quick, and errors in a sentence."""
+"""The command line: every command has help, help is fast, and an error is a message without a traceback."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ def run(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.Com
     )
 
 
-def test_every_command_and_option_has_a_sentence_of_help() -> None:
+def test_every_command_and_option_has_help() -> None:
     def walk(command: object, path: str) -> None:
         for name, sub in getattr(command, "commands", {}).items():
             assert (sub.help or "").strip(), f"{path} {name} has no help"
@@ -38,7 +38,7 @@ def test_every_command_and_option_has_a_sentence_of_help() -> None:
         assert stage in help_text
 
 
-def test_commands_stand_in_named_panels_with_one_short_line() -> None:
+def test_each_command_is_in_a_panel_with_one_short_line() -> None:
     top = get_command(app)
     for name, command in getattr(top, "commands", {}).items():
         first = str(command.help).split("\n\n")[0]
@@ -63,7 +63,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_a_mistake_is_a_sentence_and_exit_1(tmp_path: Path) -> None:
+def test_an_error_is_a_message_and_exit_status_1(tmp_path: Path) -> None:
     done = run("prepare", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("error: There is no params.yaml")
@@ -72,7 +72,7 @@ def test_a_mistake_is_a_sentence_and_exit_1(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", ["validate", "upload", "train", "baseline", "tuned", "evaluate", "report"])
-def test_a_stage_names_the_one_before_it(tmp_path: Path, stage: str) -> None:
+def test_the_error_of_a_stage_names_what_must_run_or_be_set_first(tmp_path: Path, stage: str) -> None:
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     done = run(stage, cwd=tmp_path, OPENAI_API_KEY="none", NEBIUS_API_KEY="none", FINETUNE_HOME=str(tmp_path / "home"))
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""Comparisons where the truth is known: intervals cover, p-values do not cry wolf, words do not overclaim."""
+"""Comparisons whose truth is known: intervals contain it, p-values are not too small, verdicts claim no more."""
 
 import warnings
 from collections.abc import Iterator
@@ -21,14 +21,14 @@ DRAWS = 1000
 
 @pytest.fixture(autouse=True)
 def _no_warning() -> Iterator[None]:
-    """Whatever the answers, nobody is warned of what nobody can mend."""
+    """Make each warning an error: a user could do nothing about it."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
 
 
-def test_the_interval_of_a_lift_covers_as_it_says() -> None:
-    """1,000 draws of 150 rows: base right in 60 %, tuned in 75 %, with rows in common as models have them."""
+def test_the_interval_of_a_difference_contains_the_truth_in_95_percent() -> None:
+    """1,000 draws of 150 rows: base is right in 60 %, tuned in 75 %, and many rows are right in both."""
     random = np.random.default_rng(1)
     covered = 0
     for _ in range(DRAWS):
@@ -41,14 +41,14 @@ def test_the_interval_of_a_lift_covers_as_it_says() -> None:
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9])
-def test_the_interval_of_a_mean_covers_as_it_says(share: float) -> None:
+def test_the_interval_of_a_mean_contains_the_truth_in_95_percent(share: float) -> None:
     random = np.random.default_rng(2)
     found = [interval((random.random(200) < share).astype(float).tolist()) for _ in range(DRAWS)]
     assert 0.93 <= sum(low <= share <= high for low, high in found) / DRAWS <= 0.97
 
 
 def test_p_values_are_uniform_where_there_is_no_difference() -> None:
-    """Of a paired permutation test; of ten rows, whose 1,024 permutations are all tried."""
+    """The paired permutation test, on ten rows, whose 1,024 permutations are all tried."""
     from scipy.stats import kstest
 
     random = np.random.default_rng(3)
@@ -61,8 +61,8 @@ def test_p_values_are_uniform_where_there_is_no_difference() -> None:
 
 
 @pytest.mark.parametrize("common", [0.0, 0.8])
-def test_exact_p_values_err_on_the_safe_side(common: float) -> None:
-    """McNemar's, whose discrete p-values are at most as often small as they say; `common` of the rows are alike."""
+def test_exact_p_values_are_conservative(common: float) -> None:
+    """McNemar's discrete p-values: at most 5 % are 0.05 or less, and so on. `common` is the share of equal rows."""
     random = np.random.default_rng(4)
     p_values = []
     for _ in range(500):
@@ -74,11 +74,11 @@ def test_exact_p_values_err_on_the_safe_side(common: float) -> None:
     for level in (0.01, 0.05, 0.1, 0.25, 0.5):
         error = 2.6 * (level * (1 - level) / len(p_values)) ** 0.5
         assert np.mean(np.array(p_values) <= level) <= level + error
-    assert np.mean(np.array(p_values) <= 0.1) >= 0.02  # safe, yet not blind
+    assert np.mean(np.array(p_values) <= 0.1) >= 0.02  # conservative, but not useless
 
 
-def test_the_published_example_where_pairing_tells() -> None:
-    """Eight rows of a hundred are won and none lost: McNemar says 0.008, a test that forgets the pairs 0.08."""
+def test_the_published_example_in_which_pairing_matters() -> None:
+    """Eight of a hundred rows are won and none is lost: McNemar's test gives 0.008, a test without pairs 0.08."""
     from statsmodels.stats.proportion import proportions_ztest
 
     base, tuned = [1.0] * 84 + [0.0] * 16, [1.0] * 92 + [0.0] * 8
@@ -99,18 +99,18 @@ def test_the_published_example_where_pairing_tells() -> None:
         ([0.0, 0.0], [1.0, 1.0], "no difference shown"),
     ],
 )
-def test_the_verdict_claims_what_it_may(base: list[float], tuned: list[float], begins: str) -> None:
+def test_the_verdict_claims_only_what_is_shown(base: list[float], tuned: list[float], begins: str) -> None:
     assert verdict("accuracy", paired_difference(base, tuned), len(base)).startswith(begins)
 
 
-def test_a_small_difference_is_told_how_many_rows_would_settle_it() -> None:
+def test_the_verdict_on_a_small_difference_names_the_rows_that_would_settle_it() -> None:
     found = paired_difference([1.0] * 50 + [0.0] * 50, [1.0] * 48 + [0.0] * 46 + [1.0] * 6)
     assert found["lift"] == 0.04
     assert 250 <= (found["more_rows"] or 0) <= 400
     assert f"about {found['more_rows']} more rows" in verdict("accuracy", found, 100)
 
 
-def test_sets_are_scored_by_their_members_and_no_json_is_nothing() -> None:
+def test_sets_are_scored_by_their_members_and_an_answer_without_json_scores_0() -> None:
     expected = ['["salt", "egg"]', '["milk"]', "[]", '["oats", "milk"]']
     rows, metrics = extraction(expected, ['["Egg", "salt", "salt"]', "milk, I think", "[]", '```json\n["milk"]\n```'])
     assert rows == [1.0, 0.0, 1.0, pytest.approx(2 / 3)]
@@ -136,7 +136,7 @@ def test_objects_are_scored_field_by_field() -> None:
 @pytest.mark.parametrize(
     "answer", ["", "null", "[[[", "{}", "1e999", '["a"', '{"a": [1, {"b": null}]}', "\x00", "[" * 9999]
 )
-def test_no_answer_breaks_an_extraction(answer: str) -> None:
+def test_any_answer_can_be_scored_as_an_extraction(answer: str) -> None:
     rows, metrics = extraction(['["a"]', '{"a": 1}'], [answer, answer])
     assert all(0 <= row <= 1 for row in rows)
     assert all(0 <= value <= 1 for value in flatten(metrics).values())
@@ -186,7 +186,7 @@ def test_few_rows_and_one_class_have_defined_figures(expected: list[str]) -> Non
 METRICS: dict[str, Any] = {"tuned": {"accuracy": 0.8}, "lift": {"p_value": 1e-9, "test": "x"}, "n": 50}
 
 
-def test_gates_are_met_or_named() -> None:
+def test_unmet_gates_are_named() -> None:
     assert unmet({"tuned.accuracy": ">= 0.8", "lift.p_value": "<= 0.05", "n": "> 49"}, METRICS) == []
     assert unmet({"tuned.accuracy": "> 0.8", "lift.p_value": "<= 1e-12"}, METRICS) == [
         "tuned.accuracy is 0.8, not > 0.8",

@@ -37,7 +37,7 @@ def chat(question: str, answer: str) -> dict[str, Any]:
 @pytest.mark.parametrize("encoding", ["o200k_base", "cl100k_base"])
 def test_marks_are_the_shortest_that_the_tokenizer_does_not_merge(encoding: str) -> None:
     marks = choose_completion_format(lambda: ((row["question"], row["team"]) for row in ROWS), encoder(encoding))
-    assert marks == CompletionFormat(" ->", "", "\n")  # today's tokenizers want no space before a class
+    assert marks == CompletionFormat(" ->", "", "\n")  # these tokenizers need no space before a class
     marks = choose_completion_format(lambda: [("a -> b", "one\ntwo"), ("c", "d")], encoder(encoding))
     assert marks.separator == "\n\n###\n\n"
     assert marks.stop == " END"
@@ -45,7 +45,7 @@ def test_marks_are_the_shortest_that_the_tokenizer_does_not_merge(encoding: str)
 
 @given(st.lists(st.tuples(st.text(max_size=20), st.text(max_size=20)), min_size=1, max_size=5))
 @settings(max_examples=50, deadline=None)
-def test_question_and_answer_survive_the_conversion(pairs: list[tuple[str, str]]) -> None:
+def test_the_conversion_to_a_completion_can_be_reversed(pairs: list[tuple[str, str]]) -> None:
     try:
         marks = choose_completion_format(lambda: pairs, encoder("o200k_base"))
     except FinetuneError:

@@ -1,4 +1,4 @@
-"""Tokens and dollars before they are spent, against published bills and prices."""
+"""Estimates of tokens and dollars, compared with published bills and prices."""
 
 import datetime
 import json
@@ -40,13 +40,13 @@ def test_auto_epochs_are_those_of_the_cookbook(examples: int, epochs: int) -> No
     assert auto_epochs(examples) == epochs
 
 
-def test_a_bill_of_2023_comes_out() -> None:
+def test_a_published_bill_of_2023_is_reproduced() -> None:
     """OpenAI's own example: 100,000 tokens over 3 epochs of gpt-3.5-turbo for 2.40 dollars."""
     price = look_up("gpt-3.5-turbo-0125", "openai").training
     assert estimate([1000] * 100, 3, None, price, None)["train_usd"] == 2.40
 
 
-def test_what_is_not_known_is_never_nothing() -> None:
+def test_an_unknown_price_is_unknown_and_not_0() -> None:
     assert estimate([10], 1, None, None, None) == {
         "examples": 1,
         "tokens": 10,
@@ -61,25 +61,25 @@ def test_what_is_not_known_is_never_nothing() -> None:
     assert look_up("some-model", "local").training == 0
 
 
-def test_what_is_cut_off_is_not_billed() -> None:
+def test_tokens_over_the_context_are_not_billed() -> None:
     assert estimate([100, 30], 2, 50, 1.0, None)["billed_tokens"] == 160
 
 
-def test_a_tuned_model_is_its_base() -> None:
+def test_a_tuned_model_has_the_facts_of_its_base() -> None:
     assert base_name("ft:gpt-4.1-mini-2025-04-14:org::abc") == "gpt-4.1-mini-2025-04-14"
     assert look_up("ft:gpt-4.1-mini-2025-04-14:org::abc", "openai").encoding == "o200k_base"
     assert base_name("ft:odd") == "ft:odd"
 
 
-def test_a_broken_catalogue_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_an_invalid_catalogue_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "FILE", tmp_path / "models.toml")
-    for text, told in (
+    for text, message in (
         ("a = ", "not valid TOML"),
         ('[m]\nencoding = "x"\n', "Invalid entry"),
         ("[m]\nmethods=[]\nx=1\n", "Invalid entry"),
     ):
         (tmp_path / "models.toml").write_text(text, encoding="utf-8")
-        with pytest.raises(FinetuneError, match=told):
+        with pytest.raises(FinetuneError, match=message):
             look_up("m", "openai")
 
 
@@ -89,7 +89,7 @@ def test_tokens_are_counted_as_tiktoken_counts_them(text: str, encoding: str) ->
     assert length_in(encoding)(text) == len(encoder(encoding)(text))
 
 
-def test_every_shape_has_its_tokens() -> None:
+def test_the_tokens_of_every_shape_are_counted() -> None:
     count = counter("o200k_base")
     tool = {"type": "function", "function": {"name": "weather"}}
     parts = [{"type": "text", "text": "荷物はどこですか"}]
@@ -103,7 +103,7 @@ def test_every_shape_has_its_tokens() -> None:
     assert count({"prompt": "a ->", "completion": " b"}) == 3
 
 
-def test_the_command_gives_a_table_or_json(tmp_path: Path) -> None:
+def test_the_command_prints_a_table_or_json(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     rows = [{"messages": [{"role": "user", "content": f"{n}번 환불"}, CHAT["messages"][1]]} for n in range(12)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -24,14 +24,14 @@ def status_error(status: int, code: str = "x", **headers: str) -> Callable[[], o
 
 
 class Protocol:
-    """What `create_once` does, call by call, when creation and look meet these outcomes in turn."""
+    """Record the calls of `create_once`. `created` and `found` are the outcomes of its calls, in their order."""
 
     def __init__(self, created: list[object], found: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[str] = []
         self.outcomes = {"create": created, "find": found}
         monkeypatch.setattr(time, "sleep", lambda seconds: self.calls.append(f"sleep {seconds:g}"))
 
-    def meet(self, name: str) -> object:
+    def next_outcome(self, name: str) -> object:
         self.calls.append(name)
         outcome = self.outcomes[name].pop(0)
         if callable(outcome):
@@ -40,8 +40,8 @@ class Protocol:
 
     def run(self) -> object:
         return create_once.create_once(
-            lambda: self.meet("create"),
-            lambda: self.meet("find"),
+            lambda: self.next_outcome("create"),
+            lambda: self.next_outcome("find"),
             "job",
             lambda message: None,
             lambda: self.calls.append("refused"),

@@ -84,6 +84,6 @@ def test_losses_of_the_whole_validation_file_replace_those_of_its_batches() -> N
     curves = [
         {**row, "full_valid_loss": whole.get(int(row["step"] or 0), "")} for row in rows(FALLING, {10: 0.1, **whole})
     ]
-    assert curve_verdict(rows(FALLING, {10: 0.1, **whole}), 2).verdict == "overfitting"  # from batches alone
+    assert curve_verdict(rows(FALLING, {10: 0.1, **whole}), 2).verdict == "overfitting"  # if only batches were measured
     assert curve_verdict(curves, 2).verdict == "improving"
     assert parse_result_file(AZURE)[1]["full_valid_loss"] == "0.6"

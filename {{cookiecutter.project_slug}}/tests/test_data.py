@@ -169,7 +169,7 @@ def test_errors_name_the_file(tmp_path: Path, name: str, content: bytes | None, 
 
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=60), st.sampled_from(sorted({*READERS} - {".parquet"})), st.booleans())
-def test_no_raw_file_ends_in_a_traceback(content: bytes, suffix: str, packed: bool) -> None:
+def test_no_raw_file_causes_a_traceback(content: bytes, suffix: str, packed: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"a{suffix}{'.gz' if packed else ''}"
         path.write_bytes(gzip.compress(content) if packed else content)

@@ -1,4 +1,4 @@
-"""Records: whole or not at all."""
+"""Files are written whole or not at all, and read as they were written."""
 
 import errno
 import os
@@ -29,7 +29,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_csv_is_read_as_texts_with_long_cells_and_none_if_it_is_missing(tmp_path: Path) -> None:
+def test_csv_is_read_as_texts_and_a_missing_file_has_no_rows(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     assert disk.read_csv(path) == []
     rows = [{"asked": 'a\r\nb, "c"', "n": "1"}, {"asked": "é" * 200_000, "n": ""}]

@@ -1,4 +1,4 @@
-"""baseline, tuned and evaluate together, against a server that answers as a test says; and odd data."""
+"""The stages baseline, tuned and evaluate together, with a server whose answers each test defines."""
 
 import json
 import math
@@ -49,7 +49,7 @@ def params_of(address: str, task: str, settings: dict[str, Any]) -> Params:
 def run(
     pairs: Pairs, model: Model, task: str = "classify", prepared: dict[str, Any] | None = None, **settings: Any
 ) -> Any:
-    """The metrics of a project with these test rows, whose models answer as `model` says."""
+    """Run the three stages on these test rows with the answers of `model`, and return the metrics."""
     write_jsonl(PREPARED / "test.jsonl", [example(*pair) for pair in pairs])
     write_jsonl(PREPARED / "train.jsonl", [example("early", "yes"), example("late", "no")])
     if not GROUPS.exists():
@@ -69,7 +69,7 @@ def run(
             warnings.simplefilter("error")
             baseline.run(params)
             tuned.run(params)
-    # The server is gone: scoring asks nobody.
+    # The server is stopped: scoring sends no request.
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         metrics = evaluate.run(params)
@@ -78,24 +78,24 @@ def run(
     return metrics
 
 
-def sure(text: str, share: float, other: str) -> dict[str, Any]:
-    """A completion whose only token has this share of the probability, and the other the rest."""
+def one_token(text: str, share: float, other: str) -> dict[str, Any]:
+    """Return a completion of one token with this probability; the other token has the rest."""
     tops = [(text, math.log(share)), (other, math.log(1 - share))]
-    told = [{"token": token, "logprob": value, "bytes": list(token.encode())} for token, value in tops]
-    return completion(text, logprobs={"content": [{**told[0], "top_logprobs": told}]})
+    tokens = [{"token": token, "logprob": value, "bytes": list(token.encode())} for token, value in tops]
+    return completion(text, logprobs={"content": [{**tokens[0], "top_logprobs": tokens}]})
 
 
 ASKED = [(f"question {number}", "yes" if number % 2 else "no") for number in range(40)]
 
 
 def half_right(model: str, question: str) -> dict[str, Any]:
-    """The base says yes to all; the tuned model is right, but for one row in ten, which the base had right."""
+    """Answer as the base, always yes; or as the tuned model, wrong in one row of ten, in which the base is right."""
     number = int(question.split()[-1])
     says_yes = model == "base" or (number % 2 == 1) == (number % 10 != 1)
-    return sure("yes", 0.6, "no") if says_yes else sure("no", 0.9, "yes")
+    return one_token("yes", 0.6, "no") if says_yes else one_token("no", 0.9, "yes")
 
 
-def test_all_of_it_on_a_task_of_two_classes() -> None:
+def test_all_metrics_and_tables_of_a_task_with_two_classes() -> None:
     write_jsonl(Path("general.jsonl"), [example("question 1", "yes"), example("question 2", "no")])
     GROUPS.parent.mkdir(parents=True)
     GROUPS.write_text("".join(json.dumps("de" if n < 25 else "ja") + "\n" for n in range(40)), encoding="utf-8")
@@ -123,7 +123,7 @@ def test_all_of_it_on_a_task_of_two_classes() -> None:
     assert metrics["also"]["general"]["n"] == 2
     assert metrics["gates_failed"] == ["tuned.accuracy is 0.9, not >= 0.99", "also.general.kept is 0, not == 1"]
     assert metrics["tuned"]["usd_per_1000"] == "unknown"
-    assert metrics["saved_prompt_tokens"] == 0.0  # the server counts 10 for any prompt
+    assert metrics["saved_prompt_tokens"] == 0.0  # the server reports 10 tokens for every prompt
 
     text = {name: Path(f"reports/{name}.csv").read_text(encoding="utf-8") for name in ("rows", "groups", "pairs")}
     assert [line.split(",")[0] for line in text["rows"].splitlines()[1:]] == ["lost"] * 4 + ["won"] * 20 + ["wrong"] * 4
@@ -137,9 +137,9 @@ def test_all_of_it_on_a_task_of_two_classes() -> None:
 
 
 @pytest.mark.parametrize("logprob", [float("nan"), float("-inf"), None])
-def test_log_probabilities_that_are_no_numbers(logprob: float | None) -> None:
-    told: dict[str, Any] = {"content": [{"token": "yes", "logprob": logprob, "bytes": None, "top_logprobs": []}]}
-    metrics = run(ASKED, lambda model, question: completion("yes", logprobs=told))
+def test_log_probabilities_that_are_not_finite(logprob: float | None) -> None:
+    logprobs: dict[str, Any] = {"content": [{"token": "yes", "logprob": logprob, "bytes": None, "top_logprobs": []}]}
+    metrics = run(ASKED, lambda model, question: completion("yes", logprobs=logprobs))
     assert metrics["tuned"]["no_logprobs"] == 40
     assert metrics["tuned"]["accuracy"] == 0.5
 
@@ -149,15 +149,15 @@ def test_log_probabilities_that_are_no_numbers(logprob: float | None) -> None:
     [ASKED[:1], [ASKED[1], ASKED[3]], [("question 1", "never declared"), ("question 2", "yes")]],
     ids=["one row", "one class", "unseen label"],
 )
-def test_small_and_odd_test_files(pairs: Pairs) -> None:
+def test_small_and_unusual_test_splits(pairs: Pairs) -> None:
     metrics = run(pairs, half_right)
     assert metrics["n"] == len(pairs)
     assert "no difference shown" in metrics["lift"]["verdict"]
 
 
 @pytest.mark.parametrize("task", ["extract", "generate"])
-def test_answers_that_are_nothing(task: str) -> None:
-    """No JSON, half a JSON, no text at all."""
+def test_empty_and_broken_answers(task: str) -> None:
+    """No text, and JSON that is cut off."""
     texts = {"base": "", MODEL_ID: '["salt", "pep'}
     metrics = run([("a", '["salt"]'), ("b", '["oil"]')], lambda model, question: completion(texts[model]), task)
     assert metrics["base"][metrics["metric"]] == 0.0
@@ -166,7 +166,7 @@ def test_answers_that_are_nothing(task: str) -> None:
     assert one["tuned"][one["metric"]] == 1.0
 
 
-def test_answers_are_held_to_a_schema() -> None:
+def test_answers_are_checked_against_a_schema() -> None:
     texts = {"base": '{"name": 5}', MODEL_ID: 'Here you are: {"name": "salt"}'}
     schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
     write_json(Path("answer.json"), schema)
@@ -181,24 +181,24 @@ def test_answers_are_held_to_a_schema() -> None:
         run([("a", "{}")], lambda model, question: completion("{}"), "extract", schema="answer.json")
 
 
-def test_an_empty_test_split_is_said() -> None:
+def test_an_empty_test_split_is_an_error() -> None:
     with pytest.raises(FinetuneError, match=r"test\.jsonl is empty"):
         run([], half_right)
 
 
 def test_refused_rows_are_counted_and_count_as_wrong() -> None:
-    def picky(model: str, question: str) -> dict[str, Any]:
+    def refusing_two(model: str, question: str) -> dict[str, Any]:
         refused = model == MODEL_ID and question in ("question 3", "question 5")
         return refusal("content_filter") if refused else half_right(model, question)
 
-    metrics = run(ASKED, picky)
+    metrics = run(ASKED, refusing_two)
     assert (metrics["base"]["failed"], metrics["tuned"]["failed"]) == (0, 2)
     assert metrics["tuned"]["accuracy"] == 0.85
     refused = [row for row in read_jsonl(TUNED, "") if "error" in row]
     assert [row["asked"] for row in refused] == ["question 3", "question 5"]
 
 
-def test_what_cannot_be_answered_and_should_not() -> None:
+def test_abstention_is_measured() -> None:
     pairs = [*ASKED[:6], ("question 7", "I cannot tell."), ("question 8", "I cannot tell.")]
     answers = {"question 7": "I cannot tell.", "question 5": "I cannot tell."}
     metrics = run(
@@ -208,7 +208,7 @@ def test_what_cannot_be_answered_and_should_not() -> None:
     assert metrics["tuned"]["abstention_recall"] == 0.5
 
 
-def test_a_judge_that_likes_what_it_sees_first_finds_no_winner() -> None:
+def test_a_judge_that_always_prefers_the_first_answer_finds_no_winner() -> None:
     def model(name: str, question: str) -> dict[str, Any]:
         return completion("A") if name == "judge" else half_right(name, question)
 
@@ -224,7 +224,7 @@ TONE = {
 }
 
 
-def test_a_grader_by_a_model_is_asked_once_and_scored_from_its_replies() -> None:
+def test_a_grader_that_asks_a_model_is_scored_from_its_replies() -> None:
     def model(name: str, question: str) -> dict[str, Any]:
         reply = '{"result": 1}' if question == "yes" else '{"result": 0.5}' if question == "no" else "no idea"
         return completion(reply) if name == "grader" else half_right(name, question)
@@ -237,8 +237,8 @@ def test_a_grader_by_a_model_is_asked_once_and_scored_from_its_replies() -> None
     assert "tone" not in metrics["tuned"]
 
 
-def test_scoring_again_asks_nobody_and_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A gate, a margin, beta, the order of labels and a grader without a model change; no server is there."""
+def test_scoring_again_needs_no_server_and_gives_the_same_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gate, a margin, beta and a grader that asks no model change. There is no server."""
     write_jsonl(Path("general.jsonl"), [example("question 1", "yes"), example("question 2", "no")])
     also = {"general": {"file": "general.jsonl", "task": "classify", "margin": 0.1}}
     judge = {"model": "judge"}
@@ -260,7 +260,7 @@ def test_scoring_again_asks_nobody_and_gives_the_same(monkeypatch: pytest.Monkey
     assert again["graders"]["same"]["base"]["score"] == 1.0
 
 
-def test_what_scoring_alone_needs_changes_no_question() -> None:
+def test_parameters_that_only_scoring_reads_change_no_question() -> None:
     run(ASKED, half_right)
     before = questions_of(params_of("http://a/v1", "classify", {}))
     free: dict[str, Any] = {
@@ -286,19 +286,19 @@ def test_asking_with_questions_of_other_parameters_is_refused() -> None:
         baseline.run(params_of("http://127.0.0.1:9/v1", "classify", {"max_tokens": 9}))
 
 
-def test_names_of_users_replace_none_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tag, a regression set and a grader called like our own keys; two revisions that differ in a sign alone."""
+def test_names_that_users_choose_replace_no_key_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tags, regression sets and graders have the names of our keys; two revisions differ in one sign."""
     write_jsonl(Path("also.jsonl"), [example("question 1", "yes")])
     names = ["base", "tuned", "lift", "also", "metric", "task", "HEAD~2", "HEAD^2", "v1.0"]
     models = {name: f"ft:{number}" for number, name in enumerate(names)}
-    right = {"ft:6": "question 6", "ft:7": "question 7"}  # of HEAD~2 and HEAD^2, each wrong in another row
+    wrong = {"ft:6": "question 6", "ft:7": "question 7"}  # the row that HEAD~2 and HEAD^2 answer wrong
     monkeypatch.setattr(
         "finetune.asking.compared_models.record_at", lambda name: {"provider": "compatible", "model": models[name]}
     )
 
     def model(name: str, question: str) -> dict[str, Any]:
         if name in models.values():
-            return completion("?" if right.get(name) == question else dict(ASKED)[question])
+            return completion("?" if wrong.get(name) == question else dict(ASKED)[question])
         return half_right(name, question)
 
     grader = {"type": "string_check", "input": "{{ sample.output_text }}", "reference": "yes", "operation": "eq"}
@@ -325,7 +325,7 @@ def test_names_of_users_replace_none_of_ours(monkeypatch: pytest.MonkeyPatch) ->
     assert "compared.HEAD^2,compared.HEAD~2" in pairs
 
 
-def test_a_revision_called_checkpoints_is_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_revision_called_checkpoints_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("finetune.asking.compared_models.is_revision", lambda name: name == "checkpoints")
     with pytest.raises(FinetuneError, match=r"evaluate\.compare: 'checkpoints'[\s\S]*tags/checkpoints"):
         run(ASKED, half_right, compare=["checkpoints"])

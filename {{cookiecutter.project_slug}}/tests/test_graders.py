@@ -1,4 +1,4 @@
-"""OpenAI's grader definitions: what each gives, what is refused, and what a python grader cannot reach."""
+"""OpenAI's grader definitions: their scores, what is refused, and the limits of python graders."""
 
 import sys
 import time
@@ -20,7 +20,7 @@ def item(expected: str, asked: str = "?") -> dict[str, str]:
 
 
 def run(definition: dict[str, Any], *pairs: tuple[str, str]) -> Graded:
-    """The grades of pairs of an expected text and an answer."""
+    """Return the grades of pairs of an expected text and an answer."""
     grader = check_grader("mine", definition)
     assert not isinstance(grader, ScoreModel)
     return grade(grader, [item(expected) for expected, _ in pairs], [answer for _, answer in pairs])
@@ -64,7 +64,7 @@ METRICS = ["fuzzy_match", "bleu", "gleu", *(f"rouge_{n}" for n in range(1, 6)), 
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_nearness_falls_from_one_to_nothing(metric: str) -> None:
+def test_similarity_falls_from_1_to_0(metric: str) -> None:
     pairs = [
         ("ご注文の商品は明日お届けします", "ご注文の商品は明日お届けします"),
         ("ご注文の商品は明日お届けします", "ご注文の商品は明日発送いたします"),
@@ -80,10 +80,10 @@ def test_nearness_falls_from_one_to_nothing(metric: str) -> None:
     assert 0 < english < 1
     assert other < 0.1
     assert 0 <= korean < 1
-    assert korean > 0 or metric == "rouge_5"  # it has five words
+    assert korean > 0 or metric == "rouge_5"  # the Korean texts have five words
 
 
-def test_known_values() -> None:
+def test_known_values_of_text_similarity() -> None:
     pair = ("the cat sat on the mat", "the cat lay on the mat")
     assert run(similarity("rouge_1"), pair).scores == [pytest.approx(5 / 6)]
     assert run(similarity("rouge_2"), pair).scores == [pytest.approx(3 / 5)]
@@ -92,13 +92,13 @@ def test_known_values() -> None:
     assert run(similarity("gleu"), pair).scores == [pytest.approx(9 / 18)]
 
 
-def test_an_answer_cannot_name_what_was_expected() -> None:
+def test_a_template_in_an_answer_is_not_filled() -> None:
     assert run(check("eq"), ("secret", "{{ item.expected }}")).scores == [0]
     assert run(check("eq", "{{ item.expected }}{{item.asked}}"), ("a\\1", "a\\1?")).scores == [1]
 
 
 @pytest.mark.parametrize(
-    ("definition", "told"),
+    ("definition", "message"),
     [
         (check("eq", "{{ item.expectd }}"), "item.expectd"),
         (check("eq", "{{ sample.output_text }"), "without its }}"),
@@ -126,14 +126,14 @@ def test_an_answer_cannot_name_what_was_expected() -> None:
         ({"type": "score_model", "model": "m", "input": [{"role": "user", "content": "x"}], "range": [1]}, "range"),
     ],
 )
-def test_mistakes_are_told_by_grader_and_key(definition: Any, told: str) -> None:
+def test_an_error_names_the_grader_and_the_key(definition: Any, message: str) -> None:
     with pytest.raises(FinetuneError) as caught:
         check_grader("mine", definition)
     assert "evaluate.graders.mine" in caught.value.what
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_a_definition_of_openai_has_its_name_within() -> None:
+def test_the_name_in_a_definition_is_ignored() -> None:
     assert check_grader("mine", check("eq") | {"name": "theirs"}).name == "mine"
 
 
@@ -149,7 +149,7 @@ class Pair:
     b: str
 
 def grade(sample, item):
-    print("said aloud")
+    print("printed by the grader")
     pair = Pair(sample["output_text"], item["expected"])
     assert item["expected"] == item["reference"] and item["asked"] == "?"
     return fuzz.ratio(pair.a, pair.b) / 100
@@ -161,12 +161,12 @@ def test_a_row_that_fails_is_counted_and_the_others_are_graded() -> None:
     source = """
 import os
 def grade(sample, item):
-    if sample["output_text"] == "dies":
+    if sample["output_text"] == "exits":
         os._exit(1)
     grades = {"fine": 1, "nan": float("nan"), "inf": float("inf"), "two": 2, "text": "1", "none": None}
     return grades[sample["output_text"]]
 """
-    answers = ["fine", "raises", "nan", "inf", "two", "text", "none", "dies", "fine"]
+    answers = ["fine", "raises", "nan", "inf", "two", "text", "none", "exits", "fine"]
     found = run(python(source), *(("x", answer) for answer in answers))
     assert found.scores == [1, 0, 0, 0, 0, 0, 0, 0, 1]
     assert sorted(found.errors) == list(range(1, 8))
@@ -175,7 +175,7 @@ def grade(sample, item):
     assert found.errors[7] == "the process ended"
 
 
-def test_a_loop_without_an_end_costs_its_row_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_loop_fails_only_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(python_grader, "ROW_SECONDS", 1.0)
     source = """
 def grade(sample, item):
@@ -187,7 +187,7 @@ def grade(sample, item):
     assert found == Graded([1, 0, 1], {1: "no answer within 1 s"})
 
 
-def test_all_rows_together_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_rows_together_have_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(python_grader, "ALL_SECONDS", 1.0)
     began = time.monotonic()
     found = run(python("import time\ndef grade(sample, item): time.sleep(99)"), *[("x", "y")] * 1000)
@@ -198,14 +198,14 @@ def test_all_rows_together_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS and Windows do not limit the address space")
-def test_memory_has_an_end() -> None:
+def test_memory_is_limited() -> None:
     source = "def grade(sample, item): return len(bytearray(10 * 2**30)) > 0 if sample['output_text'] == 'big' else 1"
     found = run(python(source), ("x", "big"), ("x", "small"))
     assert found.scores == [0, 1]
     assert found.errors[0].startswith("MemoryError")
 
 
-def test_keys_of_the_environment_are_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_grader_cannot_read_keys_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-a-test")
     source = """
 import os, subprocess, sys

@@ -1,4 +1,4 @@
-"""A judge of pairs: what its replies chose, and what both orders together say."""
+"""The judge of pairs: the choice in a reply, and the outcome of both orders."""
 
 import json
 
@@ -33,7 +33,7 @@ from finetune.scoring.judge import Choice, choice_of, judge_messages, judge_resu
         ("A\nOn a second look:\nB", None),
     ],
 )
-def test_what_a_reply_chose(reply: str | None, choice: Choice | None) -> None:
+def test_the_choice_in_a_reply(reply: str | None, choice: Choice | None) -> None:
     assert choice_of(reply) == choice
 
 
@@ -67,7 +67,7 @@ def test_both_orders_must_agree(first: str | None, second: str | None, outcome: 
     assert outcome_of(first, second) == outcome
 
 
-def test_a_judge_that_always_says_a_prefers_nobody() -> None:
+def test_a_judge_that_always_says_a_has_no_preference() -> None:
     found = judge_result(["A"] * 80)
     assert (found["wins"], found["losses"], found["ties"], found["flipped"]) == (0, 0, 40, 40)
     assert (found["p_value"], found["first_share"]) == (1.0, 1.0)
@@ -75,7 +75,7 @@ def test_a_judge_that_always_says_a_prefers_nobody() -> None:
     assert "too often to rely on it" in found["verdict"]
 
 
-def test_a_consistent_judge_is_believed() -> None:
+def test_a_consistent_judge_has_a_preference() -> None:
     found = judge_result(["B", "A"] * 18 + ["A", "B"] * 4 + ["tie", "tie"] * 3)
     assert (found["wins"], found["losses"], found["ties"], found["flipped"]) == (18, 4, 3, 0)
     assert found["first_share"] == 0.5
@@ -92,7 +92,7 @@ def test_few_wins_are_no_preference() -> None:
     assert "1 row could not be read" in found["verdict"]
 
 
-def test_nothing_to_read_is_no_crash() -> None:
+def test_missing_replies_are_unreadable() -> None:
     found = judge_result([None, None])
     assert (found["ties"], found["unreadable"], found["first_share"], found["p_value"]) == (0, 1, None, 1.0)
     assert judge_result([])["unreadable"] == 0

@@ -1,4 +1,4 @@
-"""The ledger: each job once, what it teaches the next estimate, and the limit of the whole project."""
+"""The ledger: each job once, the correction of the next estimate, and the limit for all jobs of a project."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,13 +43,13 @@ def test_a_job_is_entered_once_and_corrects_the_next_estimate() -> None:
     assert corrected["billed_tokens"] == 220_000
     assert corrected["train_usd"] == 1.1
     assert corrected["seconds"] == 660
-    # The correction is learned from what was counted, so that it does not fade when it is right.
+    # The correction is computed from the counted tokens, so a right correction stays.
     ledger.add_job(budget.ledger_row(ours, job("ftjob-2", 220_000, 660), 1.1))
     assert budget.estimated(ours)["billed_tokens"] == 220_000
     assert budget.estimated(params("gpt-4o-mini-2024-07-18"))["billed_tokens"] == 200_000
 
 
-def test_the_project_is_held_to_its_total() -> None:
+def test_the_limit_for_all_jobs_is_checked() -> None:
     budget.refuse_over_total(params(total_usd=1.0))
     ledger.add_job(budget.ledger_row(params(), job("ftjob-1", 200_000, 60), 1.0))
     budget.refuse_over_total(params(total_usd=2.0))

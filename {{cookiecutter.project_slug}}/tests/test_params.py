@@ -1,4 +1,4 @@
-"""params.yaml: every key is read, and what is wrong is named."""
+"""params.yaml: the project's file is valid, and an error names the invalid key."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ OURS = Path(__file__).parents[1] / "params.yaml"
 
 
 def written(folder: Path, change: dict[str, Any]) -> Path:
-    """A copy of the project's params.yaml with dotted keys changed."""
+    """Write a copy of the project's params.yaml with other values of dotted keys, and return its path."""
     values = YAML(typ="safe").load(OURS.read_text(encoding="utf-8"))
     for dotted, value in change.items():
         *parents, last = dotted.split(".")
@@ -26,12 +26,12 @@ def written(folder: Path, change: dict[str, Any]) -> Path:
     return path
 
 
-def test_the_projects_own_file_is_sound() -> None:
+def test_the_projects_own_file_is_valid() -> None:
     assert load_params(OURS).train.seed >= 0
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"train.n_epoch": 3}, "unknown key 'train.n_epoch'"),
         ({"tarin": {}}, "unknown key 'tarin'"),
@@ -44,14 +44,14 @@ def test_the_projects_own_file_is_sound() -> None:
         ({"evaluate": None}, "'evaluate'"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, change: dict[str, Any], told: str) -> None:
+def test_an_error_names_the_invalid_key(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(FinetuneError) as caught:
         load_params(written(tmp_path, change))
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "literal" not in str(caught.value)
 
 
-def test_a_missing_key_a_broken_file_and_no_file(tmp_path: Path) -> None:
+def test_a_missing_key_a_broken_file_and_a_missing_file_are_errors(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     with pytest.raises(FinetuneError, match="There is no"):
         load_params(path)
@@ -64,9 +64,9 @@ def test_a_missing_key_a_broken_file_and_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["auto", 3])
-def test_auto_and_numbers_are_both_taken(tmp_path: Path, value: object) -> None:
+def test_auto_and_numbers_are_accepted(tmp_path: Path, value: object) -> None:
     assert load_params(written(tmp_path, {"train.n_epochs": value})).train.n_epochs == value
 
 
-def test_a_whole_number_will_do_for_a_fraction(tmp_path: Path) -> None:
+def test_a_whole_number_is_accepted_for_a_float(tmp_path: Path) -> None:
     assert load_params(written(tmp_path, {"train.learning_rate_multiplier": 2})).train.learning_rate_multiplier == 2

@@ -1,4 +1,4 @@
-"""`finetune predict`: every row comes back in its place, with the answer to the prompt of the training, or why not."""
+"""`finetune predict`: each row is written in its place, with the answer or the reason why there is none."""
 
 import csv
 import gzip
@@ -27,25 +27,25 @@ Body = dict[str, Any]
 
 
 class Provider:
-    """A server that answers with `says` (a text, or a whole body with a status), and what it was asked."""
+    """A server that answers with `reply` (a text, or a status and a body), and the requests that it got."""
 
     def __init__(self) -> None:
         self.asked: list[Body] = []
-        self.says: Callable[[Body], Any] = lambda body: f" {said(body)}! "
+        self.reply: Callable[[Body], Any] = lambda body: f" {question_of(body)}! "
 
     def answer(self, body: Body) -> tuple[int, Body, dict[str, str]]:
         self.asked.append(body)
-        found = self.says(body)
+        found = self.reply(body)
         return (200, completion(found), {}) if isinstance(found, str) else (*found, {})
 
 
-def said(body: Body) -> str:
+def question_of(body: Body) -> str:
     return str(body["messages"][-1]["content"])
 
 
 @pytest.fixture
 def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
-    """A project of the current folder, whose provider this is."""
+    """Yield the provider of a project in the current folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FINETUNE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("FINETUNE_API_KEY", "a-key-of-the-test")
@@ -57,7 +57,7 @@ def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Provid
 
 
 def write_params(data: dict[str, Any] | None = None, address: str = "", **evaluate: Any) -> None:
-    """The parameters of the project; without an address they keep theirs."""
+    """Write params.yaml; without an address, the former one is kept."""
     address = address or YAML().load(Path("params.yaml"))["provider"]["base_url"]
     shares = {"train": 0.7, "valid": 0.1, "test": 0.2}
     auto = dict.fromkeys(("n_epochs", "batch_size", "learning_rate_multiplier"), "auto")
@@ -77,7 +77,7 @@ def predict(*arguments: str, code: int = 0) -> Result:
 
 
 def write_rows(name: str, rows: list[dict[str, Any]]) -> None:
-    """A file of rows, of the format that its name says."""
+    """Write rows in the format of the file's suffix."""
     import pandas as pd
 
     path, table = Path(name), pd.DataFrame(rows)
@@ -109,12 +109,11 @@ def read_rows(name: str) -> list[dict[str, Any]]:
         ("new.jsonl", "new.predicted.jsonl"),
     ],
 )
-def test_rows_of_any_format_come_back_in_order_with_all_they_had(provider: Provider, name: str, output: str) -> None:
+def test_rows_of_any_format_are_kept_in_order_with_their_answers(provider: Provider, name: str, output: str) -> None:
     write_rows(name, ROWS)
-    told = predict(name).output
-    assert f"30 answers of ft in {output}" in told
+    assert f"30 answers of ft in {output}" in predict(name).output
     assert read_rows(output) == [{**row, "answer": row["message"] + "!", "error": ""} for row in ROWS]
-    asked = next(body for body in provider.asked if said(body) == "message 3")
+    asked = next(body for body in provider.asked if question_of(body) == "message 3")
     assert asked["messages"] == [
         {"role": "system", "content": "One word."},
         {"role": "user", "content": "message 3"},
@@ -122,7 +121,7 @@ def test_rows_of_any_format_come_back_in_order_with_all_they_had(provider: Provi
     assert {body["model"] for body in provider.asked} == {"ft"}
 
 
-def test_the_base_or_any_model_can_be_asked_and_standard_output_takes_rows(provider: Provider) -> None:
+def test_any_model_can_be_asked_and_rows_can_be_written_to_standard_output(provider: Provider) -> None:
     write_rows("new.csv", ROWS[:2])
     done = predict("new.csv", "--output", "-", "--model", "base")
     assert [json.loads(line)["answer"] for line in done.stdout.splitlines()] == ["message 0!", "message 1!"]
@@ -134,11 +133,11 @@ def test_the_base_or_any_model_can_be_asked_and_standard_output_takes_rows(provi
     predict("missing.csv", code=2)
 
 
-def test_a_row_without_an_answer_says_why_and_the_others_have_theirs(provider: Provider) -> None:
-    provider.says = lambda body: (400, refusal("content_filter", "Not this.")) if "2" in said(body) else "yes"
+def test_a_row_without_an_answer_has_the_reason(provider: Provider) -> None:
+    provider.reply = lambda body: (400, refusal("content_filter", "Not this.")) if "2" in question_of(body) else "yes"
     write_rows("new.jsonl", [{"message": "1"}, {"message": " "}, {"message": "2"}, {"other": "x"}, {"message": "3"}])
-    told = predict("new.jsonl")
-    assert "3 of 5 rows have no answer. The first, row 2: no question: message is empty" in told.stderr
+    done = predict("new.jsonl")
+    assert "3 of 5 rows have no answer. The first, row 2: no question: message is empty" in done.stderr
     rows = read_rows("new.predicted.jsonl")
     assert [row["answer"] for row in rows] == ["yes", "", "", "", "yes"]
     assert [row["error"] for row in rows] == [
@@ -150,8 +149,8 @@ def test_a_row_without_an_answer_says_why_and_the_others_have_theirs(provider: P
     ]
 
 
-def test_where_no_row_has_an_answer_nothing_is_written(provider: Provider) -> None:
-    provider.says = lambda body: (400, refusal("content_filter", "Not this."))
+def test_nothing_is_written_if_no_row_has_an_answer(provider: Provider) -> None:
+    provider.reply = lambda body: (400, refusal("content_filter", "Not this."))
     write_rows("new.csv", ROWS[:3])
     assert "Not this." in str(predict("new.csv", code=1).exception)
     write_rows("other.csv", [{"text": "hello"}])
@@ -163,7 +162,7 @@ def test_where_no_row_has_an_answer_nothing_is_written(provider: Provider) -> No
     assert not list(Path().glob("*.predicted.*"))
 
 
-def test_columns_of_the_file_are_never_written_over(provider: Provider) -> None:
+def test_columns_of_the_file_are_never_overwritten(provider: Provider) -> None:
     write_rows("new.csv", [{"message": "hello", "answer": "the truth", "predicted_answer": "of last time"}])
     predict("new.csv")
     (row,) = read_rows("new.predicted.csv")
@@ -173,16 +172,16 @@ def test_columns_of_the_file_are_never_written_over(provider: Provider) -> None:
     assert row["error"] == ""
 
 
-def test_a_stopped_run_goes_on_where_it_was(provider: Provider) -> None:
+def test_a_stopped_run_continues_where_it_stopped(provider: Provider) -> None:
     write_rows("new.csv", ROWS)
     turn = count()
-    provider.says = lambda body: "yes" if next(turn) < 12 else (401, refusal("invalid_api_key"))
+    provider.reply = lambda body: "yes" if next(turn) < 12 else (401, refusal("invalid_api_key"))
     predict("new.csv", code=1)
     assert not Path("new.predicted.csv").exists()
     provider.asked.clear()
-    provider.says = lambda body: "yes"
+    provider.reply = lambda body: "yes"
     predict("new.csv")
-    assert 18 <= len(provider.asked) <= 18 + 8  # those under way when it was stopped may be asked again
+    assert 18 <= len(provider.asked) <= 18 + 8  # requests in flight at the stop may be sent again
     assert {row["answer"] for row in read_rows("new.predicted.csv")} == {"yes"}
 
 
@@ -207,9 +206,9 @@ def test_a_stopped_run_goes_on_where_it_was(provider: Provider) -> None:
         ({"prompt": "hi"}, ["hi"]),
     ],
 )
-def test_rows_may_have_a_conversation_of_their_own(provider: Provider, row: dict[str, Any], asked: list[str]) -> None:
+def test_a_row_may_have_its_own_conversation(provider: Provider, row: dict[str, Any], asked: list[str]) -> None:
     if "messages" not in row:
-        write_params({})  # where there is a template, only messages stand for themselves
+        write_params({})  # with a template, only rows with `messages` have their own prompt
     write_rows("new.jsonl", [row])
     predict("new.jsonl")
     assert [message["content"] for message in provider.asked[0]["messages"]] == asked
@@ -229,16 +228,16 @@ def test_a_table_may_have_messages_in_its_cells(provider: Provider) -> None:
 
 
 def with_logprobs(text: str, shares: dict[str, float]) -> tuple[int, Body]:
-    """An answer of one token, with the log-probabilities of others."""
+    """Return an answer of one token with the log-probabilities of its alternatives."""
     tops = [{"token": token, "logprob": value, "bytes": None} for token, value in shares.items()]
-    told = {"content": [{"token": text, "logprob": shares[text], "bytes": None, "top_logprobs": tops}]}
-    return 200, completion(text, logprobs=told)
+    logprobs = {"content": [{"token": text, "logprob": shares[text], "bytes": None, "top_logprobs": tops}]}
+    return 200, completion(text, logprobs=logprobs)
 
 
-def test_classes_are_read_from_answers_and_their_confidence_is_told(provider: Provider) -> None:
+def test_classes_are_read_from_answers_and_written_with_their_confidence(provider: Provider) -> None:
     write_params({"prompt": PROMPT, "labels": ["delivery", "billing"]}, task="classify")
     answers = {"1": with_logprobs("Billing", {"Billing": -0.5, "delivery": -2.0}), "2": "DELIVERY.", "3": "who knows"}
-    provider.says = lambda body: answers[said(body)]
+    provider.reply = lambda body: answers[question_of(body)]
     write_rows("new.csv", [{"message": "1"}, {"message": "2"}, {"message": "3"}, {"message": ""}])
     predict("new.csv")
     rows = read_rows("new.predicted.csv")
@@ -247,12 +246,12 @@ def test_classes_are_read_from_answers_and_their_confidence_is_told(provider: Pr
     assert list(rows[0]) == ["message", "answer", "confidence", "error"]
 
 
-def test_codes_are_spelled_out(provider: Provider) -> None:
+def test_codes_are_replaced_by_class_names(provider: Provider) -> None:
     prompt = {**PROMPT, "system": "Answer with a code: {codes}"}
     write_params({"prompt": prompt, "labels": ["delivery", "billing"], "codes": True}, task="classify")
     write_json(PREPARED_REPORT, {"codes": {"delivery": "0", "billing": "1"}})
     write_json(MODEL, {"model": "ft", "prompt": fingerprint_of(prompt)})
-    provider.says = lambda body: with_logprobs("1", {"1": -0.5, "0": -2.0})
+    provider.reply = lambda body: with_logprobs("1", {"1": -0.5, "0": -2.0})
     write_rows("new.csv", ROWS[:1])
     predict("new.csv")
     assert provider.asked[0]["messages"][0]["content"] == "Answer with a code: 0 = delivery, 1 = billing"
@@ -260,12 +259,12 @@ def test_codes_are_spelled_out(provider: Provider) -> None:
     assert (row["answer"], row["confidence"]) == ("billing", "0.8176")
 
 
-def test_completions_are_asked_within_their_marks(provider: Provider) -> None:
-    frame = CompletionFormat("\n\n###\n\n", " ", " END")
+def test_completions_are_asked_with_their_marks(provider: Provider) -> None:
+    marks = CompletionFormat("\n\n###\n\n", " ", " END")
     write_params({"prompt": PROMPT, "target": "completion"})
-    write_json(PREPARED_REPORT, {"completion": vars(frame)})
-    provider.says = lambda body: (200, {**completion(""), "choices": [{"index": 0, "text": " billing"}]})
-    for row in ({"message": "hello"}, {"prompt": "as prepared" + frame.separator, "completion": " billing END"}):
+    write_json(PREPARED_REPORT, {"completion": vars(marks)})
+    provider.reply = lambda body: (200, {**completion(""), "choices": [{"index": 0, "text": " billing"}]})
+    for row in ({"message": "hello"}, {"prompt": "as prepared" + marks.separator, "completion": " billing END"}):
         write_rows("new.jsonl", [row])
         predict("new.jsonl")
         assert read_rows("new.predicted.jsonl") == [{**row, "answer": "billing", "error": ""}]
@@ -273,7 +272,7 @@ def test_completions_are_asked_within_their_marks(provider: Provider) -> None:
     assert {body["stop"] for body in provider.asked} == {" END"}
 
 
-def test_the_tuned_model_is_asked_by_no_other_prompt_than_its_own(provider: Provider) -> None:
+def test_the_tuned_model_is_asked_only_with_the_prompt_of_its_training(provider: Provider) -> None:
     write_params({"prompt": {**PROMPT, "system": "Two words."}})
     write_rows("new.csv", ROWS[:1])
     mistake = predict("new.csv", code=1).exception

@@ -1,4 +1,4 @@
-"""Probabilities of classes out of log-probabilities, and how sure a model may be of them."""
+"""Class probabilities from log-probabilities, and their calibration."""
 
 import math
 import time
@@ -24,14 +24,14 @@ Tops = list[list[tuple[str, float | None]]]
 
 @pytest.fixture(autouse=True)
 def _no_warning() -> Iterator[None]:
-    """Whatever the answers, nobody is warned of what nobody can mend."""
+    """Make each warning an error: a user could do nothing about it."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
 
 
 def tops_of(*positions: dict[str, float]) -> Tops:
-    """Each token's alternatives by their probability, as a provider reports them: the chosen one first, and again."""
+    """Return the alternatives of each token as a provider reports them: the chosen token, then all by probability."""
     tops: Tops = []
     for shares in positions:
         top: list[tuple[str, float | None]] = [(token, math.log(share)) for token, share in shares.items()]
@@ -42,11 +42,11 @@ def tops_of(*positions: dict[str, float]) -> Tops:
 @pytest.mark.parametrize(
     ("positions", "labels", "masses"),
     [
-        # One token decides; what begins no class is outside.
+        # One token decides; a token that begins no class is outside.
         ([{"billing": 0.7, "sales": 0.2, "The": 0.05}], ["sales", "billing"], [0.2, 0.7]),
-        # Blanks, quotes and case are no difference, and the rest of the answer neither.
+        # Blanks, quotes, case and the rest of the answer are ignored.
         ([{' "Bill': 0.7, "SALES": 0.2}, {"board": 0.9, "ing": 0.1}], ["sales", "billing"], [0.2, 0.7]),
-        # A quote decides nothing: the next token does. As an alternative it may go on to any class.
+        # A quote decides nothing: the next token does. A quote as an alternative may begin any class.
         ([{'"': 0.6, "yes": 0.3}, {"no": 0.5, "yes": 0.25}], ["yes", "no"], [0.3 + 0.15, 0.3]),
         ([{"yes": 0.6, "**": 0.3}], ["yes", "no"], [0.75, 0.15]),
         # Two classes share their first token.
@@ -55,10 +55,10 @@ def tops_of(*positions: dict[str, float]) -> Tops:
             ["returns", "return policy", "billing"],
             [0.16, 0.6, 0.1],
         ),
-        # The same off the chosen path, or where the answer is cut: in equal shares.
+        # The same in an alternative, or where the answer is cut: the mass is divided equally.
         ([{"billing": 0.6, "return": 0.3}], ["returns", "return policy", "billing"], [0.15, 0.15, 0.6]),
         ([{"return": 0.8, "billing": 0.1}], ["returns", "return policy", "billing"], [0.4, 0.4, 0.1]),
-        # One class begins another: the end of the answer decides, or what is no letter.
+        # One class begins another: the end of the answer decides, or a character that is not a letter.
         ([{"sale": 0.9}], ["sale", "sales"], [0.9, 0.0]),
         ([{"sale": 0.9}, {".": 0.6, "s": 0.3, "ish": 0.1}], ["sale", "sales"], [0.54, 0.27]),
         ([{"sale": 0.9}, {"s": 0.6, "<|end|>": 0.3}], ["sale", "sales"], [0.27, 0.54]),
@@ -66,18 +66,18 @@ def tops_of(*positions: dict[str, float]) -> Tops:
         # Codes.
         ([{"7": 0.8, "70": 0.1, "8": 0.1}], ["7", "70"], [0.8, 0.1]),
         ([{"7": 0.8, "8": 0.1}, {"0": 0.5, "1": 0.3}], ["7", "70", "8"], [0.0, 0.4, 0.1]),
-        # Nothing was said, or no class.
+        # No text, or no class.
         ([{"\n": 0.9}], ["yes", "no"], [0.0, 0.0]),
         ([{"The": 0.9, "yes": 0.1}, {" no": 0.9}], ["yes", "no"], [0.1, 0.0]),
         ([{"返品": 0.5, "配": 0.4}, {"です": 1.0}], ["返品", "配送"], [0.5, 0.4]),
     ],
 )
-def test_masses_by_hand(positions: list[dict[str, float]], labels: list[str], masses: list[float]) -> None:
+def test_masses_computed_by_hand(positions: list[dict[str, float]], labels: list[str], masses: list[float]) -> None:
     assert class_probabilities(tops_of(*positions), labels) == pytest.approx(masses)
 
 
-def test_pieces_of_a_letter_join() -> None:
-    """返 and 配 begin with other bytes, 返 and 買 with other second ones."""
+def test_bytes_of_a_letter_are_joined() -> None:
+    """返 and 配 differ in their first byte, 返 and 買 in their second."""
     first, second, third = (text.encode().decode("latin-1") for text in ("返品", "配送", "買う"))
     tops = tops_of(
         {token_text(first[:1]): 0.6, token_text(second[:1]): 0.3},
@@ -88,13 +88,13 @@ def test_pieces_of_a_letter_join() -> None:
 
 
 @pytest.mark.parametrize("absent", [math.nan, -math.inf, math.inf, None])
-def test_what_is_no_number_is_absent(absent: float | None) -> None:
+def test_log_probabilities_that_are_not_finite_are_ignored(absent: float | None) -> None:
     assert class_probabilities([[("yes", math.log(0.6)), ("no", absent)]], ["yes", "no"]) == pytest.approx([0.6, 0])
     assert class_probabilities([[("yes", absent), ("no", math.log(0.3))]], ["yes", "no"]) == pytest.approx([0, 0.3])
     assert all(map(math.isnan, class_probabilities([[("yes", absent)], []], ["yes", "no"])))
 
 
-def test_no_tokens_are_no_knowledge_and_odd_ones_no_crash() -> None:
+def test_without_tokens_masses_are_nan_and_unusual_tokens_are_accepted() -> None:
     assert all(map(math.isnan, class_probabilities([], ["yes", "no"])))
     assert class_probabilities([[("\ud83d", -0.1)], []], ["yes", "no"]) == [0, 0]
     assert class_probabilities([[("", -0.1)], [("yes", 0.0)]], ["yes", "no"]) == pytest.approx([math.exp(-0.1), 0])
@@ -116,7 +116,7 @@ def positions(draw: st.DrawFn) -> dict[str, float]:
 
 @settings(deadline=None)
 @given(st.lists(positions(), min_size=1, max_size=5), st.permutations(LABELS))
-def test_masses_are_shares_of_one_whatever_the_order_of_the_classes(
+def test_masses_sum_to_at_most_1_and_do_not_depend_on_the_order_of_classes(
     found: list[dict[str, float]], others: list[str]
 ) -> None:
     masses = class_probabilities(tops_of(*found), LABELS)
@@ -128,8 +128,8 @@ def test_masses_are_shares_of_one_whatever_the_order_of_the_classes(
 
 @pytest.mark.parametrize("label", LABELS)
 @given(st.integers(0, 2**16), st.sampled_from(["", ".", "\n", '"']))
-def test_a_certain_answer_is_certain_however_it_is_cut(label: str, cuts: int, ending: str) -> None:
-    """And is the class that `label_of` reads."""
+def test_a_certain_answer_has_mass_1_with_any_tokens(label: str, cuts: int, ending: str) -> None:
+    """Its class is the one that `label_of` reads."""
     answer, pieces = label + ending, [""]
     for place, letter in enumerate(answer):
         pieces[-1] += letter
@@ -140,12 +140,12 @@ def test_a_certain_answer_is_certain_however_it_is_cut(label: str, cuts: int, en
 
 
 def drawn(n: int, k: int, seed: int = 0, sharpness: float = 1.0) -> tuple[list[str], list[list[float]], list[str]]:
-    """Rows whose class is drawn by the probabilities that a model gives it; sharpened, it is too sure of itself."""
+    """Return rows whose classes are drawn with a model's probabilities; sharpness above 1 makes it overconfident."""
     random = np.random.default_rng(seed)
-    honest = random.dirichlet(np.ones(k), n)
+    calibrated = random.dirichlet(np.ones(k), n)
     labels = [f"class {index}" for index in range(k)]
-    truth = (honest.cumsum(axis=1) > random.random((n, 1))).argmax(axis=1)
-    sharp = honest**sharpness
+    truth = (calibrated.cumsum(axis=1) > random.random((n, 1))).argmax(axis=1)
+    sharp = calibrated**sharpness
     return [labels[index] for index in truth], (sharp / sharp.sum(axis=1, keepdims=True)).tolist(), labels
 
 
@@ -182,15 +182,15 @@ def test_several_classes_are_averaged_one_against_the_rest() -> None:
     )
 
 
-def test_the_calibration_error_tells_the_honest_from_the_overconfident() -> None:
-    honest, overconfident = (
+def test_the_calibration_error_is_large_for_an_overconfident_model() -> None:
+    calibrated, overconfident = (
         probability_metrics(*drawn(5000, 3, sharpness=sharpness))["calibration_error"] for sharpness in (1, 5)
     )
-    assert honest < 0.025
+    assert calibrated < 0.025
     assert overconfident > 0.15
 
 
-def test_rows_that_know_nothing_are_uniform() -> None:
+def test_rows_without_probabilities_are_uniform() -> None:
     nothing = [math.nan, math.nan]
     expected, labels = ["no", "yes", "no", "yes"], ["no", "yes"]
     found = probability_metrics(expected, [[0.8, 0.1], [0.1, 0.8], nothing, [0.0, 0.0]], labels)
@@ -199,7 +199,7 @@ def test_rows_that_know_nothing_are_uniform() -> None:
     assert found["log_loss"] == pytest.approx((sure + 2 * math.log(2)) / 4, abs=1e-4)
     assert found["outside"] == pytest.approx((0.1 + 0.1 + 1) / 3, abs=1e-4)
     assert found["auroc"] == 0.875  # of four pairs three are right, and one is a tie
-    # Where two classes are as likely, each of the guesses is half right, and half sure.
+    # Where two classes are equally likely, accuracy and confidence are one half.
     assert found["calibration_error"] == pytest.approx((1 / 9) / 2, abs=1e-4)
     assert probability_metrics(expected, [nothing] * 4, labels) == {"no_logprobs": 4}
     assert calibration_bins(expected, [nothing] * 4, labels) == []
@@ -216,7 +216,7 @@ def test_rows_that_know_nothing_are_uniform() -> None:
         (["never seen", "nor this"], [[1.0, 0.0]] * 2, ["a", "b"], {"auroc", "auprc"}),
     ],
 )
-def test_little_and_odd_data_have_defined_figures(
+def test_small_and_unusual_data_have_finite_metrics(
     expected: list[str], probabilities: list[list[float]], labels: list[str], left_out: set[str]
 ) -> None:
     found = probability_metrics(expected, probabilities, labels)
@@ -254,6 +254,6 @@ def test_ten_thousand_rows_of_five_hundred_classes_take_seconds(seen: int) -> No
     probabilities = [class_probabilities(top, labels) for top in tops]
     found = probability_metrics(expected, probabilities, labels)
     sure = confidences(expected, probabilities, labels)
-    assert time.process_time() - start < 15  # 4 as measured; with columns that do not lie in rows it was 25
+    assert time.process_time() - start < 15  # measured: 4; with an array stored by columns: 25
     assert found["auroc"] > 0.99
     assert min(sure) > 0.4

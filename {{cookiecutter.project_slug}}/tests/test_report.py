@@ -28,7 +28,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def made() -> tuple[str, str]:
-    """The page and the Markdown."""
+    """Make the report, and return the page and the Markdown."""
     report.run()
     return report.PAGE.read_text(encoding="utf-8"), report.MARKDOWN.read_text(encoding="utf-8")
 

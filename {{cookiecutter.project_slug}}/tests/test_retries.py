@@ -62,7 +62,7 @@ def test_a_stage_and_chat_retry_alike(status: int, code: str, failures: int, req
 
 
 def test_an_interrupted_chat_sends_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread that waits for the answer is left behind, and must not go on with its attempts."""
+    """The thread of the interrupted request continues, and must not send the request again."""
     monkeypatch.setattr(retries, "LONGEST_PAUSE", 0.2)
     seen: list[int] = []
     first = threading.Event()

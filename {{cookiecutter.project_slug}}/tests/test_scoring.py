@@ -1,4 +1,4 @@
-"""Classes read out of answers, and their metrics."""
+"""The classes in answers, and their metrics."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def test_metrics_of_a_small_table() -> None:
     assert metrics["classes"][0] == {"class": "billing", "precision": 1.0, "recall": 0.5, "f1": 0.6667, "n": 2}
 
 
-def test_averages_of_several_classes_are_macro_and_of_two_the_second() -> None:
+def test_averages_are_macro_for_several_classes_and_the_second_class_for_two() -> None:
     expected, predicted = ["a", "a", "b", "b", "c"], ["a", "b", "b", "b", "(none)"]
     metrics = classification(expected, predicted, ["a", "b", "c", "no row has it"], beta=2)
     assert metrics["macro_f1"] == pytest.approx((2 / 3 + 0.8 + 0) / 3, abs=1e-4)
@@ -45,7 +45,7 @@ def test_averages_of_several_classes_are_macro_and_of_two_the_second() -> None:
     assert "f_beta" not in classification(expected, predicted, ["a", "b"])
 
 
-def test_one_class_is_in_the_name_of_another() -> None:
+def test_a_class_may_be_part_of_another_class() -> None:
     labels = ["return", "return policy", "Sale", "sale"]
     assert label_of("return policy", labels) == "return policy"
     assert label_of("It is about the return.", labels) == "return"
@@ -53,14 +53,14 @@ def test_one_class_is_in_the_name_of_another() -> None:
     assert label_of("sale", labels) is None
 
 
-def test_chatty_answers_are_read_for_five_hundred_classes() -> None:
+def test_classes_are_found_in_verbose_answers_among_five_hundred() -> None:
     labels = [f"class {index}" for index in range(500)]
     found = [label_of(f"I would say class {index}, because it asks for that", labels) for index in range(500)]
     assert found == labels
 
 
 def test_an_answer_that_names_no_class_is_not_the_class_none() -> None:
-    """A project's class may be called like our word for "no class"."""
+    """A class may have the name that we use for "no class"."""
     labels = ["billing", "(none)"]
     assert name_of_no_class(labels) == "((none))"
     scored = score("classify", ["(none)", "(none)", "billing"], ["I cannot say", "(none)", "billing"], labels)

@@ -89,7 +89,7 @@ def test_a_group_is_in_one_split() -> None:
         split(rows, group="client")
 
 
-def test_a_question_of_two_groups_is_in_one_split_whatever_its_spaces() -> None:
+def test_a_question_of_two_groups_is_in_one_split_with_any_spaces() -> None:
     texts = [text for n in range(60) for text in (f"is {n} it", f"is{n}IT")]
     rows = [{**example(text, "yes"), "customer": f"c{n}"} for n, text in enumerate(texts)]
     done = split(rows, group="customer")

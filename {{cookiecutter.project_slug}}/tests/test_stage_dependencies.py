@@ -42,7 +42,7 @@ print(json.dumps({"read": sorted(read), "modules": modules, "connected": connect
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of this project in which the paid stages have run: their files are made up."""
+    """Copy this project, with settings that make its stages read more files."""
     folder = tmp_path_factory.mktemp("project")
     for name in ("finetune", "data", "params.yaml", "dvc.yaml", "models.toml"):
         source = ROOT / name
@@ -60,7 +60,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def seen(project: Path) -> dict[str, dict[str, Any]]:
-    """What each free stage imported, read and connected to, in the order of the pipeline."""
+    """Run the free stages in order, and return what each imported, read and connected to. Other files are invented."""
     environment = {**os.environ, "PYTHONPATH": str(project), "FINETUNE_HOME": str(project / "home")}
     found = {}
     for name in FREE:
@@ -80,12 +80,12 @@ def seen(project: Path) -> dict[str, dict[str, Any]]:
 
 
 def depends_on(stage: str, path: str) -> bool:
-    """Whether a path of the project is a dependency of a stage, or lies in one."""
+    """Return whether a path of the project is a dependency of a stage, or inside one."""
     return any(path == dep or path.startswith(f"{dep}/") for dep in STAGES[stage]["deps"])
 
 
 def has_code(path: Path) -> bool:
-    """Whether a file has more than a docstring."""
+    """Return whether a file has more than a docstring."""
     body = ast.parse(path.read_text(encoding="utf-8")).body
     return any(not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)) for node in body)
 
@@ -95,7 +95,7 @@ def outputs_of(stage: str) -> set[str]:
     return {entry if isinstance(entry, str) else next(iter(entry)) for entry in entries}
 
 
-def test_the_free_stages_are_those() -> None:
+def test_the_free_stages_are_known() -> None:
     assert FREE == ["prepare", "validate", "evaluate", "report"]
 
 
@@ -125,7 +125,7 @@ def test_a_free_stage_depends_on_all_files_that_it_reads(
             assert depends_on(stage, inside), f"{stage} reads {inside}"
 
 
-def test_evaluate_asks_nobody(seen: dict[str, dict[str, Any]]) -> None:
+def test_evaluate_and_report_use_no_network(seen: dict[str, dict[str, Any]]) -> None:
     for stage in ("evaluate", "report"):
         assert seen[stage]["connected"] == []
         names = set(seen[stage]["modules"])
@@ -133,6 +133,6 @@ def test_evaluate_asks_nobody(seen: dict[str, dict[str, Any]]) -> None:
         assert not [name for name in names if name.startswith(("finetune.provider", "finetune.engine"))]
 
 
-def test_a_cache_in_a_folder_of_code_is_no_change(project: Path) -> None:
+def test_dvc_ignores_caches_in_folders_of_code(project: Path) -> None:
     ignored = (ROOT / ".dvcignore").read_text(encoding="utf-8").splitlines()
     assert {"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"} <= set(ignored)

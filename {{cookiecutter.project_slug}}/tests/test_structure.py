@@ -7,7 +7,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "finetune"
-# Data flows down this list. A room may import the rooms that it names, and nothing else.
+# Each room may import the rooms listed with it, and nothing else.
 MAY_IMPORT = {
     "__main__": {"cli"},
     "cli": {"commands", "core"},
@@ -24,9 +24,9 @@ MAY_IMPORT = {
     "core": set(),
     "engine": set(),
 }
-# The two files that start the engine. Everything else knows it by its address.
+# The two files that start the engine. All other code uses it only by HTTP.
 STARTS_THE_ENGINE = {PACKAGE / "provider" / "connect.py", PACKAGE / "commands" / "serve.py"}
-# Within the engine, likewise: its files and rooms, from top to bottom.
+# The files and rooms of the engine: each may import only those after it.
 ENGINE = ["embedded", "api", "batch_runner", "batch_input", "batch_results", "batch_queue", "job_queue", "uploads"]
 ENGINE += ["training", "worker_launcher", "inference", "request_body", "chat_template", "bases", "store", "schema"]
 ENGINE += ["api_errors", "__init__"]
@@ -38,7 +38,7 @@ def module_path(name: str) -> Path | None:
 
 
 def imports_of(path: Path) -> set[Path]:
-    """The files of this package that a file imports, inside functions too."""
+    """Return the files of this package that a file imports, inside functions too."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []

@@ -1,4 +1,4 @@
-"""What trackers are told, and what is said without them; with their libraries, the template's tests send it."""
+"""What is sent to trackers, and the errors without their libraries. The template's tests use the libraries."""
 
 import builtins
 import json
@@ -27,7 +27,7 @@ RECORD = {
 
 @pytest.fixture
 def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path, Path]:
-    """Record, curves and the place of an evaluation, in the current folder."""
+    """Write a record and curves into the current folder; return their paths and that of an evaluation."""
     monkeypatch.chdir(tmp_path)
     files = Path("model.json"), Path("training.csv"), Path("evaluation.json")
     files[0].write_text(json.dumps(RECORD), encoding="utf-8")
@@ -35,7 +35,7 @@ def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path
     return files
 
 
-def test_empty_cells_lists_and_unknowns_are_not_told(records: tuple[Path, Path, Path]) -> None:
+def test_empty_cells_lists_and_unknown_figures_are_not_sent(records: tuple[Path, Path, Path]) -> None:
     tuned = trackers.read(*records)
     assert tuned.steps == [(1, {"train_loss": 2.5}), (2, {"train_loss": 1.5, "valid_loss": 1.75})]
     assert tuned.scores == {"trained_tokens": 120}
@@ -54,7 +54,7 @@ def test_two_jobs_are_two_runs_and_one_job_is_one(records: tuple[Path, Path, Pat
 
 
 @pytest.mark.parametrize("tracker", ["wandb", "mlflow", "dvclive"])
-def test_a_missing_library_names_its_extra(
+def test_the_error_for_a_missing_library_names_its_extra(
     records: tuple[Path, Path, Path], tracker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = builtins.__import__
@@ -65,12 +65,12 @@ def test_a_missing_library_names_its_extra(
         return whole(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(FinetuneError) as told:
+    with pytest.raises(FinetuneError) as caught:
         trackers.send(tracker, None, *records)
-    assert f"pip install -e '.[{tracker}]' -c constraints.txt" in told.value.remedy
+    assert f"pip install -e '.[{tracker}]' -c constraints.txt" in caught.value.remedy
 
 
-def test_no_key_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_removed_from_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "0123456789abcdef")
-    told = trackers.without_keys("key 0123456789abcdef refused by https://me:secret@host:5000/api")
-    assert told == "key *** refused by https://***@host:5000/api"
+    text = trackers.without_keys("key 0123456789abcdef refused by https://me:secret@host:5000/api")
+    assert text == "key *** refused by https://***@host:5000/api"

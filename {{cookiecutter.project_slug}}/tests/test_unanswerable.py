@@ -178,7 +178,7 @@ def test_no_added_row_has_a_question_that_another_row_answers() -> None:
 
 
 def test_no_split_has_a_question_of_another_even_if_contexts_are_near() -> None:
-    draw = random.Random(1)  # what is near to several others is found round by round
+    draw = random.Random(1)  # rows that are near to several others are found in several rounds
     rows = [
         row(n, passage=f"The shop {draw.randrange(11)} is open.", question=f"Is it so in {words(str(place), 1)}?")
         for n, place in enumerate(draw.choices(range(29), k=240))

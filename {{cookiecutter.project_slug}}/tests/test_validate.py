@@ -1,4 +1,4 @@
-"""The stage validate and the budget: what it says of good data, what it warns of, what it stops."""
+"""The stage validate and the budget: the report on good data, the warnings, and the errors."""
 
 import json
 from pathlib import Path
@@ -64,7 +64,7 @@ def test_the_report_holds_tokens_dollars_and_break_even() -> None:
     assert auto["billed_tokens"] == 3 * report["train_tokens_per_epoch"]
     assert auto["train_usd"] == pytest.approx(auto["billed_tokens"] * 5 / 1e6, abs=1e-4)
     assert 0 < report["evaluate_usd_at_most"]["base"] < report["evaluate_usd_at_most"]["tuned"]
-    # Ten examples more in each prompt of the base cost more than the tuned model's dearer tokens.
+    # Ten more examples in each prompt of the base cost more than the higher prices of the tuned model.
     usual = report["train_tokens_per_epoch"] / 60
     saved = (usual * 11 * 0.4 + 5 * 1.6 - usual * 0.8 - 5 * 3.2) / 1e6
     assert report["break_even_calls"] == pytest.approx(auto["train_usd"] / saved, abs=2)
@@ -73,7 +73,7 @@ def test_the_report_holds_tokens_dollars_and_break_even() -> None:
 
 
 @pytest.mark.usefixtures("_prepared")
-def test_the_page_shows_counts_classes_and_what_is_said() -> None:
+def test_the_page_shows_counts_classes_and_examples() -> None:
     first = json.loads((PREPARED / "train.jsonl").read_text(encoding="utf-8").splitlines()[0])
     first["messages"][0]["content"] += " <script>alert(1)</script>"
     lines = (PREPARED / "train.jsonl").read_text(encoding="utf-8").splitlines()[1:]
@@ -109,7 +109,7 @@ def test_a_budget_stops_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch)
         budget.refuse_over_budget(params("compatible", "some/model", usd=1, minutes=1))
 
 
-def test_the_projects_own_entries_count_before_the_catalogues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entries_of_the_project_override_the_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     listed = catalogue.look_up(MODEL, "openai")
     Path("models.toml").write_text(f'["{MODEL}".openai]\ntraining = 3.5\n', encoding="utf-8")
@@ -121,7 +121,7 @@ def test_the_projects_own_entries_count_before_the_catalogues(tmp_path: Path, mo
             catalogue.look_up(MODEL, "openai")
 
 
-def test_classes_that_are_missing_or_not_declared_are_warned_of(tmp_path: Path) -> None:
+def test_missing_and_undeclared_classes_give_warnings(tmp_path: Path) -> None:
     answers = ["delivery", "billing", "配送"] * 5
     train = check_file(write(tmp_path / "a.jsonl", [example(f"q{n} {n * n}", a) for n, a in enumerate(answers)]))
     test = check_file(write(tmp_path / "b.jsonl", [example(f"r{n}", TEAMS[n % 2]) for n in range(10)]), training=False)
@@ -135,7 +135,7 @@ def test_classes_that_are_missing_or_not_declared_are_warned_of(tmp_path: Path) 
     ]
 
 
-def test_a_language_that_one_split_has_alone_is_warned_of(tmp_path: Path) -> None:
+def test_a_language_of_only_one_split_gives_a_warning(tmp_path: Path) -> None:
     english = [f"My parcel number {n} has not arrived, where is it now?" for n in range(15)]
     korean = [f"지난주에 주문한 {n}번 상품이 아직 도착하지 않았어요" for n in range(5)]
     one = check_file(write(tmp_path / "a.jsonl", [example(text, "x") for text in english + korean]))

@@ -15,7 +15,7 @@ WORKFLOW = YAML(typ="safe").load((ROOT / ".github/workflows/finetune.yml").read_
 STEPS: list[dict[str, Any]] = WORKFLOW["jobs"]["check"]["steps"]
 
 
-SUMMARY = next(step for step in STEPS if step.get("name") == "Say what changes")
+SUMMARY = next(step for step in STEPS if step.get("name") == "List the changes")
 
 
 def test_it_has_only_the_permissions_that_it_needs() -> None:

@@ -13,7 +13,7 @@ CHECKPOINTS = "checkpoints"
 def compared_models(params: Params, names: Sequence[str], record: ModelRecord) -> dict[str, str]:
     """Return the model IDs by `checkpoints.<step>` and `compared.<name>`; the prefix keeps them from colliding.
 
-    The name `checkpoints` stands for the job's checkpoints except the chosen one; every other name is a revision of
+    The name `checkpoints` means the job's checkpoints except the chosen one; every other name is a revision of
     Git. Raises FinetuneError for a revision without a fine-tune, for one of another provider, and for a revision
     called `checkpoints`.
     """
@@ -29,11 +29,11 @@ def compared_models(params: Params, names: Sequence[str], record: ModelRecord) -
             steps = {f"checkpoints.{one['step']:g}": one["model"] for one in record["checkpoints"]}
             found |= {key: model for key, model in steps.items() if model != record["model"]}
             continue
-        other = record_at(name)
-        if other["provider"] != params.provider.name:
+        other, provider = record_at(name), params.provider.name
+        if other["provider"] != provider:
             raise FinetuneError(
-                f"evaluate.compare: the model of {name!r} is at {other['provider']!r}, not {params.provider.name!r}.",
-                f"Compare the predictions that both left, without asking: finetune compare {name}",
+                f"evaluate.compare: the model of {name!r} is at {other['provider']!r}; provider.name is {provider!r}.",
+                f"Remove it, and compare the predictions of the two commits: finetune compare {name}",
             )
         found[f"compared.{name}"] = other["model"]
     return found

@@ -103,7 +103,7 @@ def say(
 
 
 def started(work: Callable[[str, str], Answer], name: str, model: str) -> "Future[Answer]":
-    """Start a thread that does not keep the program alive, and return its answer to come."""
+    """Start a thread that does not delay the end of the program, and return the future answer."""
     future: Future[Answer] = Future()
 
     def run() -> None:

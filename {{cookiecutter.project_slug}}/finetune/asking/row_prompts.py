@@ -17,7 +17,7 @@ from finetune.data.raw_file import Row
 from finetune.scoring.prediction_scores import class_of_code
 
 Prompt = Sequence[dict[str, Any]] | str
-# The key that shows that a row has its question in a format of its own, and the answer's key, which may be missing.
+# For each format, the key by which a row is recognised, and the key of its answer, which may be missing.
 QUESTION_AND_ANSWER: dict[Format, tuple[str, str]] = {
     "messages": ("messages", ""),
     "sharegpt": ("conversations", ""),

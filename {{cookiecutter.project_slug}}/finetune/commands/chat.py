@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from finetune.asking.conversation import Conversation
     from finetune.provider.answer_parser import Answer
 
-NARROW = 40  # letters of a terminal's width for each model, under which the answers stand one below another
-HELP = """/system TEXT  ask with another system prompt; without TEXT it is shown
+ANSWER_WIDTH = 40  # letters that each answer needs on a line; in a narrower terminal, answers are below each other
+HELP = """/system TEXT  set the system prompt; without TEXT, show it
 /reset        forget the conversation
-/quit         end, as Ctrl-D does; Ctrl-C stops waiting for an answer"""
+/quit         end the chat (or Ctrl-D); Ctrl-C stops waiting for an answer"""
 
 
 def chat(
@@ -33,7 +33,7 @@ def chat(
 ) -> None:
     """Chat with base and tuned model side by side.
 
-    The project's system prompt is used. /help lists the commands of the chat.
+    It begins with the project's system prompt. Type /help for the commands of the chat.
 
     Examples: finetune chat --max-tokens 200 · finetune chat --model tuned · echo hello | finetune chat
     """
@@ -53,7 +53,7 @@ def chat(
             if word == "/quit":
                 break
             if word.startswith("/"):
-                console.print(obeyed(conversation, word, rest.strip()), style="dim")
+                console.print(run_command(conversation, word, rest.strip()), style="dim")
             elif typed:
                 try:
                     with console.status("waiting for " + " and ".join(conversation.models)):
@@ -67,22 +67,23 @@ def chat(
 
 
 def greet(console: "Console", conversation: "Conversation") -> None:
+    """Print the models, the system prompt and how to get help."""
     for name, model in conversation.models.items():
         console.print(f"{name}: {model}", style="dim")
     if conversation.system:
         console.print(f"system: {conversation.system}", style="dim")
-    console.print("/help says what else can be typed, /quit ends\n", style="dim")
+    console.print("Type /help for the commands of the chat, /quit to end it.\n", style="dim")
 
 
 def lines() -> Iterator[str]:
-    """What is typed, or what comes through a pipe, line by line."""
+    """Yield the lines that are typed, or those of a pipe."""
     if not sys.stdin.isatty():
         if isinstance(sys.stdin, io.TextIOWrapper):
             sys.stdin.reconfigure(errors="replace")
         yield from (line.strip() for line in sys.stdin)
         return
     with suppress(ImportError):
-        import_module("readline")  # lines can then be edited, and come back with the arrow keys
+        import_module("readline")  # lets the user edit a line, and recall earlier ones
     while True:
         try:
             yield input("> ").strip()
@@ -90,41 +91,41 @@ def lines() -> Iterator[str]:
             print()
             return
         except KeyboardInterrupt:
-            print("\n/quit ends")
+            print("\nType /quit to end the chat.")
 
 
-def obeyed(conversation: "Conversation", word: str, rest: str) -> str:
-    """Do what a line that begins with a slash says, and say what was done."""
+def run_command(conversation: "Conversation", word: str, rest: str) -> str:
+    """Run a command of the chat, and return the text to show."""
     if word == "/reset":
         conversation.turns.clear()
-        return "the conversation is forgotten"
+        return "conversation forgotten"
     if word == "/system":
         conversation.system = rest or conversation.system
         return f"system: {conversation.system or '(none)'}"
-    return HELP if word == "/help" else f"there is no {word}\n{HELP}"
+    return HELP if word == "/help" else f"unknown command {word}\n{HELP}"
 
 
 def show_answers(console: "Console", answers: Mapping[str, "Answer"]) -> None:
-    """The answers beside each other where the terminal is wide enough, else below each other."""
+    """Print the answers side by side if the terminal is wide enough, else below each other."""
     from rich.table import Table
 
-    if console.is_terminal and len(answers) > 1 and console.width >= NARROW * len(answers):
+    if console.is_terminal and len(answers) > 1 and console.width >= ANSWER_WIDTH * len(answers):
         table = Table(box=None, expand=True, pad_edge=False, padding=(0, 4, 0, 0))
         for name in answers:
             table.add_column(name, ratio=1, overflow="fold", header_style="bold cyan")
-        table.add_row(*map(words_of, answers.values()))
-        table.add_row(*(taken_by(answer) for answer in answers.values()), style="dim")
+        table.add_row(*map(answer_text, answers.values()))
+        table.add_row(*(usage_text(answer) for answer in answers.values()), style="dim")
         console.print(table)
         console.print()
     else:
         for name, answer in answers.items():
             console.print(name, style="bold cyan")
-            console.print(words_of(answer), soft_wrap=not console.is_terminal)
-            console.print(taken_by(answer) + "\n" * bool(taken_by(answer)), style="dim")
+            console.print(answer_text(answer), soft_wrap=not console.is_terminal)
+            console.print(usage_text(answer) + "\n" * bool(usage_text(answer)), style="dim")
 
 
-def words_of(answer: "Answer") -> "Text":
-    """An answer's text, less what would steer the terminal."""
+def answer_text(answer: "Answer") -> "Text":
+    """Return an answer's text without characters that control the terminal."""
     from rich.text import Text
 
     text = answer.error or answer.text or "(nothing)"
@@ -132,8 +133,8 @@ def words_of(answer: "Answer") -> "Text":
     return Text(shown, style="red" if answer.error else "")
 
 
-def taken_by(answer: "Answer") -> str:
-    """What an answer took."""
+def usage_text(answer: "Answer") -> str:
+    """Return the tokens and seconds of an answer as text."""
     tokens = (answer.prompt_tokens, answer.completion_tokens)
     counts = "" if None in tokens else f"{tokens[0]} tokens in, {tokens[1]} out"
     return ", ".join(filter(None, [counts, f"{answer.seconds:.2f} s" if answer.seconds is not None else ""]))

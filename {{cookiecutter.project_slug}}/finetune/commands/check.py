@@ -28,7 +28,7 @@ def check(
         Method | None, typer.Option(help="The method to train with; by default, the first example decides.")
     ] = None,
     against: Annotated[
-        list[Path] | None, typer.Option(help="Another split, which must not share a question; repeatable.")
+        list[Path] | None, typer.Option(help="Another split, which must not have the same questions; repeatable.")
     ] = None,
     form: Annotated[
         Format, typer.Option("--format", help="text for people, json for programs, github for annotations.")
@@ -37,7 +37,7 @@ def check(
         bool, typer.Option("--fix", help="Write a repaired copy beside each file, print each change, check the copy.")
     ] = False,
 ) -> None:
-    """Find every mistake in training files, with its line and remedy.
+    """Find every mistake in training files, with its line and how to fix it.
 
     The exit status is 1 if there are errors.
 

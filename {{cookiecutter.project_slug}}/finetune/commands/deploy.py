@@ -1,4 +1,4 @@
-"""`finetune deploy`: make a tuned model answer where training alone does not."""
+"""`finetune deploy`: deploy a tuned model at providers that require it."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ def deploy(
     remove: Annotated[bool, typer.Option("--remove", help="Remove the deployment, so that it costs no more.")] = False,
     yes: Yes = False,
 ) -> None:
-    """Deploy the tuned model (Azure, Nebius). It may cost; the price is shown first.
+    """Deploy the tuned model (Azure, Nebius). The price is shown first.
 
     Examples: finetune deploy, then: dvc repro · finetune deploy --remove
     """
@@ -25,11 +25,11 @@ def deploy(
     if costs is None:
         raise FinetuneError(
             f"{params.provider.name!r} needs no deployment: a fine-tuned model answers as soon as it is trained.",
-            "Go on with: dvc repro",
+            "Continue with: dvc repro",
         )
     if remove:
         print(f"deploy: removed {deployment.remove(params)}")
         return
     if not yes:
-        typer.confirm(f"Deploying costs {costs}. Go on?", abort=True)
+        typer.confirm(f"A deployment costs {costs}. Deploy the tuned model?", abort=True)
     print(f"deploy: deployed as {deployment.deploy(params)['name']}. Next: dvc repro")

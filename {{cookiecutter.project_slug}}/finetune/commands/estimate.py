@@ -18,7 +18,7 @@ def estimate(
 ) -> None:
     """Estimate the cost of a training file at OpenAI.
 
-    What is not known is printed as "unknown". In a project, the bills of earlier jobs on this base
+    A figure that is not known is printed as "unknown". In a project, the bills of earlier jobs on this base
     (reports/ledger.csv) correct the estimate.
 
     Example: finetune estimate train.jsonl --base gpt-4.1-mini-2025-04-14 --n-epochs 2

@@ -127,13 +127,13 @@ def follow_job(job: JobId) -> None:
 
 @app.command("cancel")
 def cancel_job(job: JobId) -> None:
-    """Cancel a job. Its training is lost, and may be billed."""
+    """Cancel a job. Its progress is lost, and may be billed."""
     print_status(job, "cancel")
 
 
 @app.command("pause")
 def pause_job(job: JobId) -> None:
-    """Pause a job, if the provider can. Its training is kept."""
+    """Pause a job, if the provider supports it. Its progress is kept."""
     print_status(job, "pause")
 
 

@@ -10,7 +10,7 @@ from finetune.core.errors import FinetuneError
 
 
 @contextmanager
-def naming_the_way_back(stage: str) -> Iterator[None]:
+def with_restore_command(stage: str) -> Iterator[None]:
     """Add to an error the command that restores the stage's former outputs, which DVC deletes before each run."""
     from finetune.project.restore import command_to_restore
 
@@ -32,7 +32,7 @@ def prepare() -> None:
     from finetune.terminal.summaries import prepare_summary
 
     params = load_params()
-    with naming_the_way_back("prepare"), progress_bar("prepare") as progress:
+    with with_restore_command("prepare"), progress_bar("prepare") as progress:
         report = stage.run(params, progress=progress, say=say)
     print(prepare_summary(report, params.data))
 
@@ -45,7 +45,7 @@ def validate() -> None:
     from finetune.terminal.summaries import validate_summary
 
     params = load_params()
-    with naming_the_way_back("validate"), progress_bar("check") as progress:
+    with with_restore_command("validate"), progress_bar("check") as progress:
         report = stage.run(params, progress=progress, say=say)
     print(validate_summary(report))
 
@@ -55,22 +55,22 @@ def upload() -> None:
     from finetune.core.params import load_params
     from finetune.stages import upload as stage
 
-    with naming_the_way_back("upload"):
+    with with_restore_command("upload"):
         record = stage.run(load_params())
-    print("upload: " + ", ".join(f"{split} is {file['id']}" for split, file in record.items()))
+    print("upload: " + ", ".join(f"the {split} file is {file['id']}" for split, file in record.items()))
 
 
 def train(
     again: Annotated[bool, typer.Option("--again", help="Create a new job even if the same one failed.")] = False,
 ) -> None:
-    """Train with one job (paid), found again if it exists.
+    """Train with one job (paid). An existing job is found and used.
 
     The same data, base, hyperparameters, seed and suffix are one job.
     """
     from finetune.core.params import load_params
     from finetune.stages import train as stage
 
-    with naming_the_way_back("train"):
+    with with_restore_command("train"):
         record = stage.run(load_params(), again)
     print(f"train: {record['model']}")
 
@@ -80,7 +80,7 @@ def baseline() -> None:
     from finetune.core.params import load_params
     from finetune.stages import baseline as stage
 
-    with naming_the_way_back("baseline"):
+    with with_restore_command("baseline"):
         print(f"baseline: {stage.run(load_params())} answers")
 
 
@@ -89,7 +89,7 @@ def tuned() -> None:
     from finetune.core.params import load_params
     from finetune.stages import tuned as stage
 
-    with naming_the_way_back("tuned"):
+    with with_restore_command("tuned"):
         print(f"tuned: {stage.run(load_params())} answers")
 
 
@@ -99,16 +99,16 @@ def evaluate() -> None:
     from finetune.stages import evaluate as stage
     from finetune.terminal.scores import print_scores
 
-    with naming_the_way_back("evaluate"):
+    with with_restore_command("evaluate"):
         report = stage.run(load_params())
     print_scores(report)
-    print(f"{report['n']} test rows. Next: dvc repro; look at the plots with: dvc plots show")
+    print(f"evaluate: scored {report['n']} test rows. Show the plots with: dvc plots show")
 
 
 def report() -> None:
     """Write the report as a page and as Markdown for a pull request."""
     from finetune.stages import report as stage
 
-    with naming_the_way_back("report"):
+    with with_restore_command("report"):
         verdict = stage.run()
-    print(f"report: {verdict}; open {stage.PAGE}")
+    print(f"report: tuned against base: {verdict}. Open {stage.PAGE}")

@@ -25,8 +25,8 @@ def predict(
 ) -> None:
     """Answer each row of a file with a model.
 
-    A row needs the columns that data.prompt asks with, or `messages`; it needs no answer. Each row is written with its
-    answer, or with the reason why there is none.
+    A row needs the columns of the question in data.prompt, or `messages`; it needs no expected answer. Each row is
+    written with the model's answer, or with the reason why there is none.
 
     After an interruption, the same command continues where it stopped. The exit status is 1 if no row was answered.
 

@@ -48,7 +48,7 @@ def compare(
     print_columns([(side["revision"], figures_of(side)) for side in sides], found["metric"])
     print(f"\n{found['after']['revision']} against {found['before']['revision']}: {found['verdict']}")
     if found["left_out"]:
-        print(f"{found['left_out']} rows that only one of them answered are not counted.")
+        print(f"{found['left_out']} rows that only one of the two answered are not counted.")
     rows: list[list[Any]] = [[key, *map(str, pair)] for key, pair in found["differences"].items()]
     if rows:
         print()

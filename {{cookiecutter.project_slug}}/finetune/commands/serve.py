@@ -18,7 +18,7 @@ def serve(
 ) -> None:
     """Serve the engine in the box to any OpenAI client, until Ctrl-C.
 
-    FINETUNE_ENGINE_KEY is its key. Without it, a random key is printed once.
+    Clients need the key in FINETUNE_ENGINE_KEY. If it is not set, a random key is printed once.
 
     Example: finetune serve --port 8001
     """

@@ -19,7 +19,9 @@ def track(
         typer.Option(help="The project of W&B or the experiment of MLflow; by default, the name of this folder."),
     ] = None,
 ) -> None:
-    """Send record, curves and scores to a tracker. Sent again, it stays one run.
+    """Send record, curves and scores to a tracker.
+
+    If a fine-tune is sent again, its run is updated.
 
     Examples: finetune track wandb · finetune track mlflow --project support-desk
     """

@@ -1,9 +1,9 @@
-"""How long work reports what it does: functions that the commands hand down, and that stages only call."""
+"""The functions by which long work reports its progress: commands provide them, stages call them."""
 
 from collections.abc import Callable
 
 Progress = Callable[[int, int, str], None]  # step, total (0: unknown) and a message
-Say = Callable[[str], None]  # one line for the person who waits
+Say = Callable[[str], None]  # one line to print
 
 
 def no_progress(step: int, total: int, message: str) -> None:

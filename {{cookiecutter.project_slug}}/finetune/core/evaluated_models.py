@@ -1,7 +1,7 @@
-"""Where a model stands in an evaluation.
+"""Find and set the entry of a model in an evaluation.
 
-A model is called `base`, `few_shot`, `tuned`, `checkpoints.<step>` or `compared.<name>`. The prefix keeps what a user
-names apart from our own names: a tag called `base` is `compared.base`. Names may contain dots.
+A model is called `base`, `few_shot`, `tuned`, `checkpoints.<step>` or `compared.<name>`. The prefix keeps names
+that a user chooses apart from ours: a tag called `base` is `compared.base`. Names may contain dots.
 """
 
 from collections.abc import Mapping

@@ -213,7 +213,8 @@ def load_params(path: Path = FILE) -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        raise FinetuneError(f"{path}: " + "; ".join(explain(problem) for problem in relevant(error))) from error
+        problems = "; ".join(explain(problem) for problem in relevant(error))
+        raise FinetuneError(f"{path}: {problems}.", "Correct it. README.md describes the keys.") from error
 
 
 def relevant(error: ValidationError) -> list[Any]:
@@ -235,4 +236,5 @@ def explain(problem: Any) -> str:
     auto = (
         " (or 'auto')" if any("constrained" in str(part) or part in ("int", "float") for part in problem["loc"]) else ""
     )
-    return f"{key!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}{auto}, not {problem['input']!r}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{key!r}: {message[0].lower()}{message[1:]}{auto}, not {problem['input']!r}"

@@ -1,4 +1,4 @@
-"""Where stages write what others read, and where a user's own state is kept."""
+"""The paths of the files that stages exchange, and the folder of a user's state."""
 
 import os
 from pathlib import Path
@@ -35,7 +35,7 @@ EVALUATION = REPORTS / "evaluation.json"
 LATENCY = REPORTS / "latency.json"
 LEDGER = REPORTS / "ledger.csv"
 
-NOTES = Path(".finetune")  # ignored by Git: what a run has begun and not yet finished
+NOTES = Path(".finetune")  # ignored by Git: notes on uploads and jobs that this clone has begun
 
 
 def user_home() -> Path:

@@ -51,8 +51,8 @@ class RegressionSet(TypedDict):
 class Questions(TypedDict):
     """data/prepared/questions.json: everything that decides what models are asked, beside the splits.
 
-    `baseline` and `tuned` depend on this file and not on parameters, so that a change of a parameter that concerns
-    scoring alone (a gate, a margin, the order of labels) asks nobody anything.
+    `baseline` and `tuned` depend on this file and not on parameters, so a change of a parameter that only scoring reads
+    (a gate, a margin, the order of labels) does not run them again.
     """
 
     provider: dict[str, str | None]  # name, base_url, base_deployment
@@ -82,7 +82,7 @@ class CostEstimate(TypedDict):
 
 
 class AutoEstimate(TypedDict):
-    """The bill for the epochs that `auto` stands for."""
+    """The bill for the number of epochs that `auto` gives."""
 
     n_epochs: int
     billed_tokens: int
@@ -99,7 +99,7 @@ class ValidationReport(TypedDict):
     longest_example_tokens: int
     train_tokens_per_epoch: int
     train_usd_per_epoch: Usd
-    tokens_exact: bool  # False: the base's tokenizer is not known here, and another stands in for it
+    tokens_exact: bool  # False: the base's tokenizer is not known here, and another one counts
     auto: AutoEstimate
     evaluate_usd_at_most: dict[str, Usd]  # base, tuned
     break_even_calls: int | str | None  # calls after which the training has paid for itself; None: never
@@ -282,7 +282,7 @@ class Latency(TypedDict, total=False):
 
 
 class PairedDifference(TypedDict):
-    """What one set of answers is better by than another, row by row."""
+    """The mean difference of one set of answers to another on the same rows."""
 
     lift: float
     low: float
@@ -376,7 +376,7 @@ class JudgeResult(TypedDict):
 
 
 class Evaluation(TypedDict):
-    """reports/evaluation.json. What users name stands under `compared`, `also` and `graders`, and nowhere else."""
+    """reports/evaluation.json. Names that users choose are keys of `compared`, `also` and `graders` only."""
 
     task: str
     metric: str  # the name of the first metric

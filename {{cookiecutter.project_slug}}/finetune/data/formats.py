@@ -94,7 +94,7 @@ def convert_rows(
 
 
 def with_answer(row: Row, form: Format, answer: str) -> Row:
-    """Return a row with `answer` in place of its own, or of none. Raises ValueError for a preference."""
+    """Return a row with `answer` as its answer. Raises ValueError for a preference."""
     if form == "preference":
         raise ValueError("a preference has two answers, so data.abstain cannot replace its answer")
     if form in ("completion", "alpaca"):

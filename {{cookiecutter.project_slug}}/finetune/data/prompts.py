@@ -29,7 +29,7 @@ def fill(template: Template, row: Row) -> list[Message]:
 
 
 def fill_with(template: Template, row: Row, answer: str) -> list[Message]:
-    """Return the messages of one row, with `answer` in place of its own. Raises ValueError for an empty message."""
+    """Return the messages of one row with `answer` as its answer. Raises ValueError for an empty message."""
     return [*fill({**template, "assistant": None}, row), {"role": "assistant", "content": answer}]
 
 

@@ -1,7 +1,7 @@
 """Collect everything that decides what models are asked, beside the splits themselves.
 
 `validate` writes it to data/prepared/questions.json, and the stages that ask depend on that file, not on parameters. So
-a change of a gate, a margin, the order of labels or a grader that asks no model asks nobody anything.
+a change of a gate, a margin, the order of labels or a grader that asks no model does not run these stages.
 """
 
 from collections import Counter

@@ -10,7 +10,7 @@ START_SECONDS = 30  # from the start of a job to its first step
 
 
 def auto_epochs(examples: int) -> int:
-    """Return the epochs that `auto` stands for at OpenAI: 3, but at least 100 examples in total, and at most 25,000.
+    """Return the epochs of `auto` at OpenAI: 3, but at least 100 examples in total, and at most 25,000.
 
     Source: the rule in OpenAI's cookbook, which its jobs follow. OpenAI may change it.
     """

@@ -55,7 +55,10 @@ def unneeded(connection: Connection) -> list[Unneeded]:
     """
     project = project_id()
     if project == "none":
-        raise FinetuneError("This project has no commit yet, so no commit can refer to anything.", "Commit first.")
+        raise FinetuneError(
+            "This project has no commit, so it is not known which files are still needed.",
+            "Commit first: git add . && git commit",
+        )
     kept = needed()
     control = connection.control
     jobs = list(control.fine_tuning.jobs.list(limit=100))
@@ -93,7 +96,7 @@ def files_of(job: Any) -> list[str]:
 
 
 def delete(connection: Connection, found: Unneeded) -> bool:
-    """Delete a file or model; False if it was gone already."""
+    """Delete a file or model; False if it was already deleted."""
     import openai
 
     try:

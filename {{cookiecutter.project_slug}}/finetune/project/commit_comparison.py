@@ -28,7 +28,7 @@ def compare_commits(params: Params, before: str, after: str | None) -> CommitCom
     if not both:
         raise FinetuneError(
             f"{before} and {after or 'the current folder'} have no test row in common.",
-            "Their test splits were made from different data.",
+            "Compare commits whose test splits are from the same data.",
         )
     prepared: PrepareReport = read_json(PREPARED_REPORT, "prepare")
     one, other = (score_predictions(params, prepared, rows) for rows in zip(*both, strict=True))
@@ -72,5 +72,5 @@ def predictions_at(revision: str) -> str:
     except (DvcException, SCMError, OSError) as error:
         raise FinetuneError(
             f"The predictions of {revision} are not in this machine's cache: {error}",
-            "Fetch them with: dvc fetch --all-commits; or create them again there: git checkout, then dvc repro",
+            f"Fetch them with: dvc fetch --all-commits. Or create them again: git checkout {revision}, then dvc repro",
         ) from error

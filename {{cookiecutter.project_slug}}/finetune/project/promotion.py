@@ -48,7 +48,7 @@ def promote(params: Params, stage: str) -> Promotion:
             gto.api.register(".", ARTIFACT, ref="HEAD")
         gto.api.assign(".", ARTIFACT, stage=stage, version=version_of(commit))
     except GTOException as error:
-        raise FinetuneError(f"GTO could not tag this commit: {error}", "See: gto show") from error
+        raise FinetuneError(f"GTO could not tag this commit: {error}", "List the tags with: gto show") from error
     return {"version": version_of(commit), "stage": stage, "commit": commit, "model": record["model"]}
 
 

@@ -1,4 +1,4 @@
-"""How a stage's former outputs come back after a run that failed: DVC deletes them before each run."""
+"""Find the command that restores the former outputs of a failed stage: DVC deletes them before each run."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ PIPELINE = Path("dvc.yaml")
 
 
 def command_to_restore(stage: str) -> str | None:
-    """The command that brings back what the last commit had of a stage's outputs.
+    """Return the command that restores a stage's outputs as the last commit has them.
 
     None if nothing is missing, or the last commit has no outputs of this stage.
     """
@@ -29,7 +29,7 @@ def command_to_restore(stage: str) -> str | None:
 
 
 def is_cached(entry: Any) -> tuple[str, bool]:
-    """An output's path, and whether DVC keeps it in its cache; what DVC does not keep is in Git."""
+    """Return an output's path, and whether DVC keeps it in its cache; other outputs are in Git."""
     if isinstance(entry, str):
         return entry, True
     [(path, options)] = entry.items()

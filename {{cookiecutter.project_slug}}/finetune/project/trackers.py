@@ -15,15 +15,15 @@ PARAMETERS = ("base", "method", "hyperparameters", "seed", "suffix", "provider")
 TAGS = ("job", "model", "fingerprint")
 FIGURES = ("trained_tokens", "usd")
 REMEDIES = {
-    "wandb": "Correct that. WANDB_API_KEY is read from the environment or .env; WANDB_MODE=offline needs no key.",
-    "mlflow": "Correct that. MLFLOW_TRACKING_URI is read from the environment or .env; the default is sqlite:///mlflow.db.",
-    "dvclive": "Correct that, then run the same command again. DVCLive needs a Git repository with a commit.",
+    "wandb": "Correct it. WANDB_API_KEY is read from the environment or .env; WANDB_MODE=offline needs no key.",
+    "mlflow": "Correct it. MLFLOW_TRACKING_URI is read from the environment or .env; the default is sqlite:///mlflow.db.",
+    "dvclive": "Correct it, then run the same command again. DVCLive needs a Git repository with a commit.",
 }
 MLFLOW_BATCH = 1000  # metrics in one call; more are refused
 
 
 class Finetune(NamedTuple):
-    """What a tracker gets: never a text of an example, and so no page that quotes one."""
+    """What a tracker gets: no text of an example, and so not the pages, which quote examples."""
 
     key: str
     parameters: dict[str, Any]
@@ -98,7 +98,7 @@ def to_wandb(tuned: Finetune, project: str | None) -> str:
     settings = wandb.Settings(
         quiet=True,
         console="off",
-        # They would describe this machine, not the one that trained.
+        # These would describe this machine, not the one that trained.
         x_disable_stats=True,
         x_disable_machine_info=True,
         x_save_requirements=False,
@@ -124,7 +124,7 @@ def to_mlflow(tuned: Finetune, project: str | None) -> str:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param, RunTag
 
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # its default of 7 takes four silent minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # its default of 7 takes four minutes
     client = MlflowClient()
     project = project or os.environ.get("MLFLOW_EXPERIMENT_NAME") or Path.cwd().name
     experiment = client.get_experiment_by_name(project)

@@ -15,10 +15,14 @@ def start_of(params: Params) -> tuple[str, list[str]]:
         base = params.train.base
         return base, [base] if base.startswith("ft:") else []
     record = record_at(revision)
-    for key, ours in (("provider", params.provider.name), ("base", params.train.base)):
-        if record.get(key) != ours:
+    for key, parameter, ours in (
+        ("provider", "provider.name", params.provider.name),
+        ("base", "train.base", params.train.base),
+    ):
+        theirs = record.get(key)
+        if theirs != ours:
             raise FinetuneError(
-                f"train.from is {revision!r}, whose model has the {key} {record.get(key)!r}, not {ours!r}.",
-                f"Set {'provider.name' if key == 'provider' else 'train.base'} to that, or choose another commit.",
+                f"train.from is {revision!r}, whose model has the {key} {theirs!r}, not {ours!r}.",
+                f"Set {parameter} to {theirs!r}, or choose another commit.",
             )
     return record["model"], [*record.get("lineage", []), record["model"]]

@@ -84,7 +84,8 @@ def answer_part(connection: Connection, lines: dict[str, bytes], say: Say, progr
     elif batch.status != "completed":
         rest = {key: line for key, line in lines.items() if key not in answers}
         return answers | (answer_part(connection, rest, say, progress) if rest else {})
-    missing = {"error": {"code": "no_answer", "message": f"Batch {batch.id} ({batch.status}) has no answer to it."}}
+    message = f"Batch {batch.id} ({batch.status}) has no answer to this request."
+    missing = {"error": {"code": "no_answer", "message": message}}
     return {key: answers.get(key, missing) for key in lines}
 
 

@@ -17,7 +17,9 @@ def refuse_unsupported(params: Params) -> None:
     if train.method not in profile.methods or train.method not in methods:
         raise unsupported(profile, f"train.method {train.method!r}", f"Supported methods: {', '.join(methods)}.")
     if train.suffix is not None and not re.fullmatch(profile.suffix, train.suffix):
-        raise unsupported(profile, f"train.suffix {train.suffix!r}", f"It must match {profile.suffix}.")
+        raise unsupported(
+            profile, f"train.suffix {train.suffix!r}", f"It must match the regular expression {profile.suffix}."
+        )
     if train.learning_rate_multiplier != "auto" and not profile.multiplier:
         raise unsupported(
             profile, "train.learning_rate_multiplier", "Set it to auto, and learning_rate in train.hyperparameters."
@@ -31,7 +33,7 @@ def refuse_unsupported(params: Params) -> None:
         known = ", ".join(profile.training_types) or "none; set it to null"
         raise unsupported(profile, f"train.training_type {train.training_type!r}", f"Supported types: {known}.")
     if train.integrations and not profile.integrations:
-        raise unsupported(profile, "train.integrations", "Remove them; `finetune track` sends a finished fine-tune.")
+        raise unsupported(profile, "train.integrations", "Remove them. After the training, use `finetune track`.")
     if train.choose == "best_metric" and profile.deploys:
         raise unsupported(
             profile, "train.choose best_metric", "Its checkpoints answer only after each of them is deployed."
@@ -39,12 +41,12 @@ def refuse_unsupported(params: Params) -> None:
 
 
 def unsupported(profile: Profile, parameter: str, remedy: str) -> FinetuneError:
-    """Return the exception for a parameter that the provider does not take."""
-    return FinetuneError(f"The provider {profile.name!r} does not take {parameter}. Nothing was sent.", remedy)
+    """Return the exception for a parameter that the provider does not support."""
+    return FinetuneError(f"The provider {profile.name!r} does not support {parameter}. Nothing was sent.", remedy)
 
 
 def refuse_after_shutdown(params: Params, today: datetime.date) -> None:
-    """Raise FinetuneError where the provider takes no new jobs, or the base is shut down.
+    """Raise FinetuneError where the provider accepts no new jobs, or the base is shut down.
 
     Call it before something is created only: existing jobs and files are still found after that day.
     """
@@ -52,7 +54,7 @@ def refuse_after_shutdown(params: Params, today: datetime.date) -> None:
     base = look_up(params.train.base, profile.name)
     if profile.closes and today >= profile.closes:
         raise FinetuneError(
-            f"{profile.name!r} takes no new fine-tuning jobs since {profile.closes}. Nothing was sent.",
+            f"{profile.name!r} accepts no new fine-tuning jobs since {profile.closes}. Nothing was sent.",
             "Change provider.name in params.yaml: `local` trains on this machine.",
         )
     if base.retired(today):

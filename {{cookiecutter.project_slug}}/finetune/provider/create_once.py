@@ -44,10 +44,11 @@ def create_once(
                 raise
             wait = retry_after(error.response.headers)
             seconds = pause if wait is None else wait
-            say(f"The provider's rate limit is reached; creating the {kind} in {seconds:.0f} s.")
+            say(f"The provider's rate limit is reached; trying to create the {kind} again in {seconds:.0f} s.")
             time.sleep(seconds)
         except (openai.APIConnectionError, openai.InternalServerError, openai.ConflictError) as error:
-            say(f"The request to create the {kind} got no clear answer ({type(error).__name__}); looking for it.")
+            why = type(error).__name__
+            say(f"The request to create the {kind} got no clear answer ({why}); checking whether the {kind} exists.")
             found = wait_to_appear(find)
             if found is None:
                 raise

@@ -11,7 +11,7 @@ from finetune.core.paths import user_home
 def exclusive_lock(*names: str) -> Iterator[None]:
     """Hold the lock of these names for the block; wait while another clone or stage of this user holds it.
 
-    The operating system releases the lock when the process dies.
+    The operating system releases the lock when the process ends.
     """
     from filelock import FileLock
 

@@ -33,8 +33,8 @@ def poll(
 
     `state` is the one to begin with. `report` gets it, unless it has ended, and then each one that differs from the one
     before. `describe` names the work and its status in messages. `pauses` are the first and the longest pause between
-    two looks, in seconds. Connection errors, 5xx and 429 are waited out, with one message. Raises the SDK's error for
-    any other refusal, and for a 429 whose code is final.
+    two looks, in seconds. After a connection error, a 5xx or a 429, it continues to look, with one message. Raises the
+    SDK's error for any other refusal, and for a 429 whose code is final.
     """
     import openai
 

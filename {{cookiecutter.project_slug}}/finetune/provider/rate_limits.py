@@ -22,7 +22,7 @@ class TokenBucket:
         self.limit, self.available, self.updated_at = limit, available, time.monotonic()
 
     def take(self, amount: float) -> float:
-        """Take `amount` now, and return the seconds until it may be spent. Later takers wait longer."""
+        """Take `amount` now, and return the seconds until it may be used. Later calls wait longer."""
         now = time.monotonic()
         self.available = min(self.limit, self.available + (now - self.updated_at) * self.limit / 60) - amount
         self.updated_at = now
@@ -77,7 +77,7 @@ class RateLimiter:
                 self.condition.notify()
 
     def record_answer(self, headers: Mapping[str, str], tokens: int) -> None:
-        """Count an answer of so many tokens, and take over the limits that its headers name."""
+        """Count an answer and its tokens, and adopt the limits that its headers name."""
         with self.condition:
             self.last_answer_at = time.monotonic()
             self.answers += 1

@@ -45,11 +45,11 @@ def ensure_job(
     with exclusive_lock(connection.identity, fingerprint):
         job = find(connection, fingerprint, request)
         if job is None and was_requested_lately(fingerprint):
-            say("An earlier run sent the request for this job and got no answer; looking for the job.")
+            say("An earlier run sent the request for this job and got no answer; checking whether the job exists.")
             job = wait_to_appear(lambda: find(connection, fingerprint, request))
         if job is not None:
             if job.status == "succeeded":
-                say(f"Job {job.id} has already trained exactly this; using it. Nothing is paid.")
+                say(f"Job {job.id} has trained with the same data and parameters; using its model. Nothing is paid.")
                 return job
             if job.status not in ENDED:
                 say(f"Job {job.id} is already {job.status.replace('_', ' ')}; waiting for it.")
@@ -127,7 +127,7 @@ def create(connection: Connection, fingerprint: str, request: JobRequest, say: S
     A note is written before. It stays where the outcome is unclear, gets the job's ID where it is known, and is removed
     where the provider has refused the request.
     """
-    # The time never reaches a record; it tells this request from an earlier one.
+    # The time is in no record; it distinguishes this request from an earlier one.
     note: JobNote = {"asked_at": int(time.time()), "request": dict(request)}
     path = note_path(fingerprint)
     known = frozenset(job.id for job in list_jobs(connection, fingerprint, request))

@@ -70,6 +70,6 @@ def is_server_error(error: "APIStatusError") -> bool:
 def concerns_only_this_request(error: "APIStatusError", others_answered: bool) -> bool:
     """Return whether other requests may succeed where all attempts of this one ended with an error.
 
-    So it is for an error in the request, and for a server error while other requests were answered.
+    True for an error in the request, and for a server error while other requests were answered.
     """
     return error.status_code in REQUEST_ERRORS or (is_server_error(error) and others_answered)

@@ -1,4 +1,4 @@
-"""Put the scores of all models together: metrics with intervals, and the tuned model against each of the others."""
+"""Combine the scores of all models: metrics with intervals, and the tuned model compared with each of the others."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -13,8 +13,8 @@ from finetune.scoring.tasks import Scored
 def compare_models(models: Mapping[str, Scored]) -> dict[str, Any]:
     """Return the metrics of each model with the interval of the first metric, and `lift` of the tuned model over each.
 
-    Flat and small where the name is ours, so that `dvc metrics diff` reads well: `tuned.accuracy`,
-    `tuned.accuracy_low`, `lift.p_value`. What users name stands under `compared`.
+    Our names are flat, so that `dvc metrics diff` is easy to read: `tuned.accuracy`, `tuned.accuracy_low`,
+    `lift.p_value`. Names that users choose are under `compared`.
     """
     tuned = models["tuned"]
     report: dict[str, Any] = {"n": len(tuned.rows), "metric": tuned.name}

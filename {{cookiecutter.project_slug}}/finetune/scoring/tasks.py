@@ -31,7 +31,7 @@ class Scored:
     predicted: list[str]  # the class that each answer names, or the answer itself
     classes: list[ClassRow] = field(default_factory=list)  # for classify
     calibration: list[CalibrationBin] = field(default_factory=list)  # if log-probabilities came with the answers
-    confidence: list[float] = field(default_factory=list)  # likewise: the probability of each answered class
+    confidence: list[float] = field(default_factory=list)  # the same: the probability of each answered class
 
 
 def score(
@@ -69,7 +69,7 @@ def score_classes(
     tops: Sequence[Sequence[Alternatives]],
     beta: float | None,
 ) -> Scored:
-    """Score answers that name a class; a class that only the rows have is added behind the declared ones."""
+    """Score answers that name a class; a class that only the rows have is added after the declared ones."""
     declared = list(labels) or sorted(set(expected))
     names = [*declared, *sorted(set(expected) - set(declared))]
     codes = [*(written or declared), *names[len(declared) :]]

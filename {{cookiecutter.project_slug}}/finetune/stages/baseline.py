@@ -13,7 +13,7 @@ from finetune.scoring.usage import latency
 def run(params: Params) -> int:
     """Write the base model's answers: to the test questions, with examples in the prompt, and to the regression sets.
 
-    The file of answers with examples is empty unless `evaluate.few_shot` asks for some. Returns the number of test
+    Without `evaluate.few_shot`, the file of answers with examples is empty. Returns the number of test
     rows.
     """
     questions = load_questions(params)

@@ -80,6 +80,6 @@ def refuse_different_rows(answers: Mapping[str, Sequence[Prediction]]) -> None:
     for model, rows in answers.items():
         if [row["asked"] for row in rows] != asked:
             raise FinetuneError(
-                f"The predictions of {model} are for other rows than those of tuned.",
+                f"The predictions of {model} and of tuned are for different test rows.",
                 "Ask again with: dvc repro baseline tuned",
             )

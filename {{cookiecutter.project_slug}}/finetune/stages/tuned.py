@@ -1,6 +1,6 @@
-"""tuned: ask the tuned model, and everybody else whose answers the evaluation needs.
+"""tuned: ask the tuned model, the models to compare, the graders and the judge.
 
-What models answered is data: with the files that this stage leaves, `evaluate` can score this commit without a model.
+Answers are data: with the files that this stage writes, `evaluate` can score this commit without a model.
 """
 
 from finetune.asking.compared_models import compared_models

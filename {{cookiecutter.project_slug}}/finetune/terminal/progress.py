@@ -35,9 +35,8 @@ def progress_bar(title: str) -> Iterator[Progress]:
     with Bar(*columns, console=Console(stderr=True)) as bar:
 
         def show(step: int, total: int, message: str) -> None:
-            task = (
-                bar.task_ids[0] if bar.task_ids else bar.add_task("")
-            )  # at the first step, so that quick work shows nothing
+            # The task is added at the first step, so that quick work shows nothing.
+            task = bar.task_ids[0] if bar.task_ids else bar.add_task("")
             bar.update(task, completed=step, total=total or None, description=message)
 
         yield show

@@ -1,4 +1,4 @@
-"""Summaries that the free stages print."""
+"""The texts that prepare and validate print when they have finished."""
 
 from typing import Any
 
@@ -18,12 +18,12 @@ COUNTS = {
 
 
 def prepare_summary(report: PrepareReport, data: Data) -> str:
-    """Return lines that say what was read, and what became of it."""
+    """Return lines that say what was read, and how many rows each split has."""
     counts = ", ".join(f"{report[key]} {words}" for key, words in COUNTS.items() if key in report)  # type: ignore[literal-required]
     lines = [f"prepare: read {file} ({how_read(note)})" for file, note in sources(report["source"], data)]
     lines.append(f"prepare: {counts}")
     if marks := report["completion"]:
-        lines.append("prepare: as completions: " + ", ".join(f"{key} {text!r}" for key, text in marks.items()))
+        lines.append("prepare: marks of completions: " + ", ".join(f"{key} {text!r}" for key, text in marks.items()))
     if codes := report["codes"]:
         lines.append("prepare: answers are codes: " + ", ".join(f"{code} = {name}" for name, code in codes.items()))
     if report["abstain"]:
@@ -39,15 +39,17 @@ def sources(source: dict[str, Any], data: Data) -> list[tuple[str, dict[str, str
 
 
 def how_read(note: dict[str, str]) -> str:
-    """Return how one file was read: its format, then encoding, sheet and the like."""
-    rest = [f"{key}: {value}" for key, value in note.items() if key not in ("format", "encoding")]
-    return ", ".join([note["format"], *([note["encoding"].upper()] if "encoding" in note else []), *rest])
+    """Return how one file was read, such as "CSV, encoding utf-8, rows in the format columns"."""
+    others = {key: value for key, value in note.items() if key != "format"}
+    if "rows" in others:
+        others["rows"] = f"in the format {others['rows']}"
+    return ", ".join([note["format"], *(f"{key} {value}" for key, value in others.items())])
 
 
 def validate_summary(report: ValidationReport) -> str:
     """Return lines that say that the data are valid, what training costs, and what to look at."""
     usd = report["train_usd_per_epoch"]
-    cost = f"{usd} dollars" if isinstance(usd, str) else f"${usd:.2f}"
+    cost = "cost unknown" if isinstance(usd, str) else f"${usd:.2f}"
     about = "" if report["tokens_exact"] else "about "
     lines = [
         f"validate: no mistakes; {about}{report['train_tokens_per_epoch']:,} training tokens per epoch, {cost}",
@@ -55,5 +57,5 @@ def validate_summary(report: ValidationReport) -> str:
     ]
     if warnings := report["warnings"]:
         counts = ", ".join(f"{times} {code}" for code, times in warnings.items())
-        lines.append(f"warnings: {counts}. List them with: finetune check data/prepared/*.jsonl")
+        lines.append(f"validate: warnings: {counts}. List them with: finetune check data/prepared/*.jsonl")
     return "\n".join(lines)

@@ -19,7 +19,7 @@ Found = Iterator[tuple[str, str]]  # what is wrong, and how to fix it
 
 @dataclass(frozen=True)
 class Rule:
-    """A check of one example. `find` never raises, whatever the example contains."""
+    """A check of one example. `find` raises for no example."""
 
     code: str
     severity: Severity

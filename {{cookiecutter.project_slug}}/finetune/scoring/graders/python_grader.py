@@ -49,7 +49,7 @@ def started(name: str, source: str) -> Iterator[Ask]:
     """Start a process with the source, and yield the function that asks it; it and its children end with the block.
 
     Raises FinetuneError naming the grader if the source has no grade() that can be called. The limits protect against
-    accidents, not against attacks: the source is the project's, and is trusted like its other code.
+    accidents, not against attacks: the source is part of the project, like its other code.
     """
     program = Path(__file__).with_name("python_grader_process.py").read_text(encoding="utf-8")
     # Our environment has the API key, so only what Python needs to start is passed. One thread and a fixed seed, so

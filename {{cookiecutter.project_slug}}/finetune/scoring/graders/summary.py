@@ -42,7 +42,7 @@ def grades_of(grader: Grader, model: str, rows: Sequence[Prediction], replies: S
     texts = [row["reply"] for row in replies if row["grader"] == grader.name and row["model"] == model]
     if len(texts) != len(rows):
         raise FinetuneError(
-            f"There are {len(texts)} replies of the grader {grader.name!r} for {len(rows)} answers of {model}.",
-            "Ask it again with: dvc repro -f tuned",
+            f"The grader {grader.name!r} has {len(texts)} replies to {len(rows)} answers of {model}.",
+            "Ask it again with: dvc repro -f -s tuned",
         )
     return grade_by_replies(grader, texts)
