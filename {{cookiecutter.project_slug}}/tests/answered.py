@@ -7,12 +7,12 @@ from finished import record
 
 from finetune.core.disk import read_json, read_jsonl, write_csv, write_json, write_jsonl
 from finetune.core.paths import (
-    BASE,
-    BASE_ALSO,
+    BASE_ALSO_ANSWERS,
+    BASE_ANSWERS,
     BASE_LATENCY,
-    COMPARED,
+    COMPARED_ANSWERS,
     CURVES,
-    FEW_SHOT,
+    FEW_SHOT_ANSWERS,
     FILES,
     GRADER_REPLIES,
     JUDGE_REPLIES,
@@ -20,8 +20,8 @@ from finetune.core.paths import (
     MODEL,
     PREPARED,
     QUESTIONS,
-    TUNED,
-    TUNED_ALSO,
+    TUNED_ALSO_ANSWERS,
+    TUNED_ANSWERS,
     TUNED_LATENCY,
 )
 from finetune.project.ledger import COLUMNS
@@ -45,13 +45,13 @@ def write_answers(folder: Path) -> None:
             for asked, expected in pairs
         ]
 
-    for path, right in ((BASE, False), (TUNED, True)):
+    for path, right in ((BASE_ANSWERS, False), (TUNED_ANSWERS, True)):
         write_jsonl(folder / path, rows(examples, right))
-    for path in (BASE_ALSO, TUNED_ALSO):
+    for path in (BASE_ALSO_ANSWERS, TUNED_ALSO_ANSWERS):
         also = [{"set": name, **row} for name, one in questions["also"].items() for row in rows(one["examples"], True)]
         write_jsonl(folder / path, also)
-    write_jsonl(folder / FEW_SHOT, rows(examples, False))
-    write_jsonl(folder / COMPARED, [{"model": "compared.base", **row} for row in rows(examples, True)])
+    write_jsonl(folder / FEW_SHOT_ANSWERS, rows(examples, False))
+    write_jsonl(folder / COMPARED_ANSWERS, [{"model": "compared.base", **row} for row in rows(examples, True)])
     write_jsonl(folder / GRADER_REPLIES, [])
     write_jsonl(folder / JUDGE_REPLIES, [])
     write_json(folder / BASE_LATENCY, {"base": {"median_ms": 5.0, "p95_ms": 9.0}, "few_shot": {}})

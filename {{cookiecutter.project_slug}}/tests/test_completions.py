@@ -12,7 +12,7 @@ from loopback import Answer, completion, server
 
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Budget, Data, Evaluate, Params, Provider
-from finetune.core.paths import BASE, PREPARED, PREPARED_REPORT
+from finetune.core.paths import BASE_ANSWERS, PREPARED, PREPARED_REPORT
 from finetune.data.completion_format import (
     CompletionFormat,
     choose_completion_format,
@@ -110,7 +110,7 @@ def test_from_raw_rows_to_the_base_models_completions(tmp_path: Path, monkeypatc
         assert baseline.run(made) == report["test"]
     assert all("messages" not in request and request["prompt"].endswith(" ->") for request in asked)
     assert {tuple(request["stop"]) for request in asked} == {("\n",)}
-    rows = [json.loads(line) for line in BASE.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in BASE_ANSWERS.read_text(encoding="utf-8").splitlines()]
     assert {row["answer"] for row in rows} == {"billing"}
     assert {row["expected"] for row in rows} <= set(TEAMS)
     assert not any(row["asked"].endswith("->") for row in rows)

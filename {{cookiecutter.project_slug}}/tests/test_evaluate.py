@@ -14,7 +14,7 @@ from finetune.core.disk import read_jsonl, write_json, write_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.flatten import flatten
 from finetune.core.params import Params
-from finetune.core.paths import GROUPS, LATENCY, MODEL, PREPARED, PREPARED_REPORT, QUESTIONS, TUNED
+from finetune.core.paths import GROUPS, LATENCY, MODEL, PREPARED, PREPARED_REPORT, QUESTIONS, TUNED_ANSWERS
 from finetune.data.questions import questions_of
 from finetune.stages import baseline, evaluate, tuned
 
@@ -130,7 +130,7 @@ def test_all_metrics_and_tables_of_a_task_with_two_classes() -> None:
     assert text["rows"].splitlines()[-1] == "wrong,question 31,yes,yes,no,1.0,0.0,0.9"
     assert "de,tuned,25," in text["groups"]
     assert text["pairs"].count("\n") == 1 + 6  # each of four models against those before it
-    assert not any("seconds" in row for row in read_jsonl(TUNED, ""))
+    assert not any("seconds" in row for row in read_jsonl(TUNED_ANSWERS, ""))
     latency = json.loads(LATENCY.read_text(encoding="utf-8"))
     assert set(latency) == {"base", "few_shot", "checkpoints.5", "tuned"}
     assert latency["tuned"]["median_ms"] > 0
@@ -194,7 +194,7 @@ def test_refused_rows_are_counted_and_count_as_wrong() -> None:
     metrics = run(ASKED, refusing_two)
     assert (metrics["base"]["failed"], metrics["tuned"]["failed"]) == (0, 2)
     assert metrics["tuned"]["accuracy"] == 0.85
-    refused = [row for row in read_jsonl(TUNED, "") if "error" in row]
+    refused = [row for row in read_jsonl(TUNED_ANSWERS, "") if "error" in row]
     assert [row["asked"] for row in refused] == ["question 3", "question 5"]
 
 

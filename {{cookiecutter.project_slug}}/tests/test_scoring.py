@@ -64,7 +64,7 @@ def test_an_answer_that_names_no_class_is_not_the_class_none() -> None:
     labels = ["billing", "(none)"]
     assert name_of_no_class(labels) == "((none))"
     scored = score("classify", ["(none)", "(none)", "billing"], ["I cannot say", "(none)", "billing"], labels)
-    assert scored.rows == [0.0, 1.0, 1.0]
+    assert scored.scores == [0.0, 1.0, 1.0]
     assert scored.predicted == ["((none))", "(none)", "billing"]
 
 

@@ -4,11 +4,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from finetune.asking.split_answers import ask_split
-from finetune.core.disk import read_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import PREPARED_REPORT
-from finetune.core.records import PrepareReport
+from finetune.core.read_records import read_prepare_report
 from finetune.data.questions import questions_of
 from finetune.provider.connect import Connection
 from finetune.scoring.prediction_scores import score_predictions
@@ -62,18 +60,17 @@ def least_loss(job: "FineTuningJob", checkpoints: "list[FineTuningJobCheckpoint]
 def best_metric(connection: Connection, params: Params, checkpoints: "list[FineTuningJobCheckpoint]") -> Choice:
     """Choose the checkpoint whose answers to the validation split have the best first metric."""
     questions = questions_of(params)
-    prepared: PrepareReport = read_json(PREPARED_REPORT, "prepare")
+    prepared = read_prepare_report()
     scores: dict[int, float] = {}
     for one in checkpoints:
         rows = ask_split(connection, params, questions, one.fine_tuned_model_checkpoint, "valid")
         scored = score_predictions(params, prepared, rows)
-        scores[one.step_number] = sum(scored.rows) / len(scored.rows)
-        say(
-            f"Checkpoint at step {one.step_number}: {scored.name} {scores[one.step_number]:.3f} on the validation split"
-        )
+        mean = sum(scored.scores) / len(scored.scores)
+        scores[one.step_number] = mean
+        say(f"Checkpoint at step {one.step_number}: {scored.metric} {mean:.3f} on the validation split")
     best = max(checkpoints, key=lambda one: (scores[one.step_number], -one.step_number))
     found = scores[best.step_number]
-    why = f"the best {scored.name} on the validation split, {found:.4f}, of {len(checkpoints)} checkpoints"
+    why = f"the best {scored.metric} on the validation split, {found:.4f}, of {len(checkpoints)} checkpoints"
     return Choice(best.fine_tuned_model_checkpoint, best.step_number, best, why)
 
 

@@ -10,10 +10,10 @@ import orjson
 
 from finetune.asking.model_names import name_of
 from finetune.asking.row_prompts import columns_in, completion_format, shared_columns
-from finetune.core.disk import read_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import PREPARED, PREPARED_REPORT
+from finetune.core.paths import PREPARED
+from finetune.core.read_records import read_prepare_report
 from finetune.data.examples import turn_texts
 from finetune.data.prompts import PLACEHOLDER, fill
 from finetune.provider.answer_parser import Answer
@@ -98,7 +98,7 @@ def say(
         if not one.error:
             said = {"role": "assistant", "content": one.text}
             conversation.turns[name] = [*conversation.turns.get(name, []), turn, said]
-    classes = class_of_code(read_json(PREPARED_REPORT, "prepare")) if params.data.codes else {}
+    classes = class_of_code(read_prepare_report()) if params.data.codes else {}
     return {name: replace(one, text=spelled(one.text.strip(), classes)) for name, one in found.items()}
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from finetune.asking.model_names import name_of
 from finetune.asking.row_prompts import completion_format, prompts_of
 from finetune.asking.split_answers import last_turn
-from finetune.core.disk import read_json, read_jsonl, write_csv, write_jsonl
+from finetune.core.disk import read_jsonl, write_csv, write_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import PREPARED, PREPARED_REPORT
-from finetune.core.records import PrepareReport
+from finetune.core.paths import PREPARED
+from finetune.core.read_records import read_prepare_report
 from finetune.data.completion_format import from_completion
 from finetune.data.prompts import cell_text
 from finetune.data.raw_file import Row
@@ -76,7 +76,7 @@ def free_name(name: str, taken: set[str]) -> str:
 def classes_of(params: Params) -> dict[str, str]:
     """Return the classes by what the model writes for each: its code, or its name; {} for other tasks."""
     if params.data.codes:
-        prepared: PrepareReport = read_json(PREPARED_REPORT, "prepare")
+        prepared = read_prepare_report()
         return class_of_code(prepared)
     if params.evaluate.task != "classify":
         return {}

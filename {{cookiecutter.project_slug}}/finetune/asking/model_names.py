@@ -1,9 +1,7 @@
 """The names by which models are asked."""
 
-from finetune.core.disk import read_json
 from finetune.core.params import Params
-from finetune.core.paths import MODEL
-from finetune.core.records import ModelRecord
+from finetune.core.read_records import read_model_record
 from finetune.project.deployment import answering_name
 
 
@@ -14,7 +12,7 @@ def name_of_base(params: Params) -> str:
 
 def name_of_tuned(params: Params) -> str:
     """Return the name to ask the tuned model by. Raises FinetuneError if it must be deployed first."""
-    record: ModelRecord = read_json(MODEL, "train")
+    record = read_model_record()
     return answering_name(params, record["model"])
 
 

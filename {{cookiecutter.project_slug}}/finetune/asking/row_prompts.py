@@ -4,17 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finetune.core.disk import read_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import MODEL, PREPARED_REPORT
-from finetune.core.records import Example, ModelRecord, PrepareReport
+from finetune.core.read_records import read_model_record, read_prepare_report
+from finetune.core.records import Example
 from finetune.data.class_codes import codes_text
 from finetune.data.completion_format import CompletionFormat, question_and_answer
 from finetune.data.formats import CONVERTERS, Format, parse_json_cell, reason_of
 from finetune.data.prompts import PLACEHOLDER, Template, cell_text, check_columns, fill, fingerprint_of
 from finetune.data.raw_file import Row
-from finetune.scoring.prediction_scores import class_of_code
 
 Prompt = Sequence[dict[str, Any]] | str
 # For each format, the key by which a row is recognised, and the key of its answer, which may be missing.
@@ -30,7 +28,7 @@ def completion_format(params: Params) -> CompletionFormat | None:
     """Return the marks of prompts and completions; None in a project that trains on chat."""
     if params.data.target != "completion":
         return None
-    prepared: PrepareReport = read_json(PREPARED_REPORT, "prepare")
+    prepared = read_prepare_report()
     found = prepared["completion"]
     return CompletionFormat(**found) if found else None
 
@@ -39,8 +37,7 @@ def shared_columns(params: Params) -> dict[str, str]:
     """Return the columns that are the same for all rows: `codes`, the table of codes in the order of the training."""
     if not params.data.codes:
         return {}
-    prepared: PrepareReport = read_json(PREPARED_REPORT, "prepare")
-    code_of = {label: code for code, label in class_of_code(prepared).items()}
+    code_of = read_prepare_report()["codes"]
     return {"codes": codes_text({label: code_of[label] for label in params.data.labels if label in code_of})}
 
 
@@ -59,7 +56,7 @@ def prompts_of(
     if prompt and not any(own):
         check_columns(template, {column for row in rows for column in row} | shared.keys(), str(file))
     if prompt and tuned and not all(own):
-        record: ModelRecord = read_json(MODEL, "train")
+        record = read_model_record()
         known = record.get("prompt")
         if known and known != fingerprint_of(prompt.model_dump()):
             raise FinetuneError(

@@ -14,16 +14,14 @@ def show(as_json: AsJson = False) -> None:
 
     Examples: finetune show · finetune show --json
     """
-    from finetune.core.disk import read_json
-    from finetune.core.old_records import current_evaluation
-    from finetune.core.paths import EVALUATION, MODEL
+    from finetune.core.read_records import read_evaluation, read_model_record
 
-    record, report = read_json(MODEL, "train"), current_evaluation(read_json(EVALUATION, "evaluate"))
+    record, report = read_model_record(), read_evaluation()
     if as_json:
         print_json({"model": record, "evaluation": report})
         return
-    keys = ("model", "base", "job", "provider", "trained_tokens", "usd")
-    print_table(["", ""], [[key.replace("_", " "), record[key]] for key in keys])
+    names = ("model", "base", "job", "provider", "trained_tokens", "usd")
+    print_table(["", ""], [[key.replace("_", " "), value] for key, value in record.items() if key in names])
     print(f"\ntraining: {record['verdict']}. {record['verdict_words']}\n")
     print_scores(report)
 

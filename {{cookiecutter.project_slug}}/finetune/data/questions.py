@@ -12,8 +12,9 @@ from typing import Any
 from finetune.core.disk import read_json, read_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Also, Params
-from finetune.core.paths import PREPARED, PREPARED_REPORT, QUESTIONS
-from finetune.core.records import Example, PrepareReport, Questions
+from finetune.core.paths import PREPARED, QUESTIONS
+from finetune.core.read_records import read_prepare_report
+from finetune.core.records import Example, Questions
 from finetune.data.examples import text_of
 from finetune.data.readers import read_rows
 
@@ -30,7 +31,7 @@ def load_questions(params: Params) -> Questions:
 
 def questions_of(params: Params) -> Questions:
     """Collect the questions of a project. Raises FinetuneError naming a regression set that cannot be asked."""
-    prepared: PrepareReport = read_json(PREPARED_REPORT, "prepare")
+    prepared = read_prepare_report()
     settings, provider = params.evaluate, params.provider
     return {
         "provider": {

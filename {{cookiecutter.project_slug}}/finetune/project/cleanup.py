@@ -6,6 +6,7 @@ from typing import Any, Literal
 from finetune.core.disk import read_json, read_note
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import FILES, MODEL, NOTES
+from finetune.core.read_records import read_model_record
 from finetune.project.history import committed_files, committed_models, project_id
 from finetune.provider.connect import Connection
 from finetune.provider.remote_jobs import ENDED, FINGERPRINT, PROJECT
@@ -35,7 +36,7 @@ def needed() -> Needed:
     """Collect the files, models and fingerprints that some record refers to."""
     models, files = committed_models(), committed_files()
     if MODEL.exists():
-        models.append(read_json(MODEL, "train"))
+        models.append(read_model_record())
     if FILES.exists():
         files.append(read_json(FILES, "upload"))
     kept = Needed(set(), set(), set())

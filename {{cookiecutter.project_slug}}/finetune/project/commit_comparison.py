@@ -4,11 +4,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from finetune.core.disk import read_json, read_jsonl
+from finetune.core.disk import read_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import MODEL, PREPARED_REPORT, TUNED
-from finetune.core.records import CommitComparison, ModelRecord, Prediction, PrepareReport
+from finetune.core.paths import TUNED_ANSWERS
+from finetune.core.read_records import read_model_record, read_prepare_report
+from finetune.core.records import CommitComparison, ModelRecord, Prediction
 from finetune.project.history import record_at
 from finetune.scoring.paired_comparison import paired_difference, verdict
 from finetune.scoring.prediction_scores import score_predictions
@@ -30,17 +31,17 @@ def compare_commits(params: Params, before: str, after: str | None) -> CommitCom
             f"{before} and {after or 'the current folder'} have no test row in common.",
             "Compare commits whose test splits are from the same data.",
         )
-    prepared: PrepareReport = read_json(PREPARED_REPORT, "prepare")
+    prepared = read_prepare_report()
     one, other = (score_predictions(params, prepared, rows) for rows in zip(*both, strict=True))
-    found = paired_difference(one.rows, other.rows)
+    found = paired_difference(one.scores, other.scores)
     return {
         "n": len(both),
-        "metric": other.name,
+        "metric": other.metric,
         "left_out": len(rows) + len(other_rows) - 2 * len(both),
         "before": {"revision": before, **one.metrics},
         "after": {"revision": after or "here", **other.metrics},
         "lift": found,
-        "verdict": verdict(other.name, found, len(both)),
+        "verdict": verdict(other.metric, found, len(both)),
         "differences": {
             key: [record.get(key), other_record.get(key)]
             for key in COMPARED_KEYS
@@ -57,7 +58,7 @@ def question_and_answer(row: Prediction) -> tuple[str, str]:
 def at(revision: str | None) -> tuple[ModelRecord, Sequence[Prediction]]:
     """Return the record and the tuned model's predictions of a commit, or those of the current folder."""
     if revision is None:
-        return read_json(MODEL, "train"), read_jsonl(TUNED, "tuned")
+        return read_model_record(), read_jsonl(TUNED_ANSWERS, "tuned")
     return record_at(revision), [json.loads(line) for line in predictions_at(revision).splitlines()]
 
 
@@ -68,7 +69,7 @@ def predictions_at(revision: str) -> str:
     from scmrepo.exceptions import SCMError
 
     try:
-        return str(dvc.api.read(TUNED.as_posix(), repo=str(Path.cwd()), rev=revision, encoding="utf-8"))
+        return str(dvc.api.read(TUNED_ANSWERS.as_posix(), repo=str(Path.cwd()), rev=revision, encoding="utf-8"))
     except (DvcException, SCMError, OSError) as error:
         raise FinetuneError(
             f"The predictions of {revision} are not in this machine's cache: {error}",

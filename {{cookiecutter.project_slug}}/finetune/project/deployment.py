@@ -3,9 +3,10 @@
 from finetune.core.disk import read_json, read_note, write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import DEPLOYMENT, MODEL
+from finetune.core.paths import DEPLOYMENT
 from finetune.core.profiles import PROFILES
-from finetune.core.records import DeploymentRecord, ModelRecord
+from finetune.core.read_records import read_model_record
+from finetune.core.records import DeploymentRecord
 from finetune.provider import deployment_api
 from finetune.provider.connect import connect
 from finetune.terminal.progress import say
@@ -13,7 +14,7 @@ from finetune.terminal.progress import say
 
 def deploy(params: Params) -> DeploymentRecord:
     """Deploy the model of the record, and write down the name to ask it by."""
-    record: ModelRecord = read_json(MODEL, "train")
+    record = read_model_record()
     with connect(params.provider) as connection:
         model, job = record["model"], record["job"]
         name = deployment_api.deploy(connection, params.train.base, model, job, params.provider.deploy, say)

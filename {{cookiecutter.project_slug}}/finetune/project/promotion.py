@@ -2,12 +2,9 @@
 
 from typing import TypedDict
 
-from finetune.core.disk import read_json
 from finetune.core.errors import FinetuneError
-from finetune.core.old_records import current_evaluation
 from finetune.core.params import Params
-from finetune.core.paths import EVALUATION, MODEL
-from finetune.core.records import ModelRecord
+from finetune.core.read_records import read_evaluation, read_model_record
 from finetune.project.history import git
 from finetune.scoring.gates import unmet
 
@@ -29,8 +26,8 @@ def promote(params: Params, stage: str) -> Promotion:
     import gto.api
     from gto.exceptions import GTOException
 
-    record: ModelRecord = read_json(MODEL, "train")
-    metrics = current_evaluation(read_json(EVALUATION, "evaluate"))
+    record = read_model_record()
+    metrics = read_evaluation()
     failed = unmet(params.evaluate.require, metrics)
     if failed:
         raise FinetuneError(

@@ -17,10 +17,10 @@ def compare_models(models: Mapping[str, Scored]) -> dict[str, Any]:
     `lift.p_value`. Names that users choose are under `compared`.
     """
     tuned = models["tuned"]
-    report: dict[str, Any] = {"n": len(tuned.rows), "metric": tuned.name}
+    report: dict[str, Any] = {"n": len(tuned.scores), "metric": tuned.metric}
     for name, scored in models.items():
-        low, high = interval(scored.rows)
-        metrics = {**scored.metrics, f"{scored.name}_low": low, f"{scored.name}_high": high}
+        low, high = interval(scored.scores)
+        metrics = {**scored.metrics, f"{scored.metric}_low": low, f"{scored.metric}_high": high}
         set_model(report, name, metrics)
         if name == "tuned":
             continue
@@ -36,31 +36,31 @@ def compare_models(models: Mapping[str, Scored]) -> dict[str, Any]:
 
 def lift_over(other: Scored, tuned: Scored) -> Metrics:
     """Return how much better the tuned model is than another, under the name of the metric."""
-    found = paired_difference(other.rows, tuned.rows)
-    size = {tuned.name: found["lift"], f"{tuned.name}_low": found["low"], f"{tuned.name}_high": found["high"]}
+    found = paired_difference(other.scores, tuned.scores)
+    size = {tuned.metric: found["lift"], f"{tuned.metric}_low": found["low"], f"{tuned.metric}_high": found["high"]}
     rest: Metrics = {"p_value": found["p_value"], "test": found["test"]}
     rest |= {"wins": found["wins"], "losses": found["losses"]}
     if found["more_rows"] is not None:
         rest["more_rows"] = found["more_rows"]
-    return {**size, **rest, "verdict": verdict(tuned.name, found, len(tuned.rows))}
+    return {**size, **rest, "verdict": verdict(tuned.metric, found, len(tuned.scores))}
 
 
 def pairs(models: Mapping[str, Scored]) -> list[PairRow]:
     """Return a row for each pair of models: how much better the later one is."""
     rows: list[PairRow] = []
     for (against, one), (model, other) in combinations(models.items(), 2):
-        found = paired_difference(one.rows, other.rows)
+        found = paired_difference(one.scores, other.scores)
         rows.append(
             {
                 "model": model,
                 "against": against,
-                "n": len(other.rows),
+                "n": len(other.scores),
                 "difference": found["lift"],
                 "low": found["low"],
                 "high": found["high"],
                 "p_value": found["p_value"],
                 "test": found["test"],
-                "verdict": verdict(other.name, found, len(other.rows)),
+                "verdict": verdict(other.metric, found, len(other.scores)),
             }
         )
     return rows
@@ -72,7 +72,7 @@ def by_group(models: Mapping[str, Scored], groups: Sequence[str]) -> list[GroupR
     rows: list[GroupRow] = []
     for n, group in counts:
         for model, scored in models.items():
-            values = [value for value, theirs in zip(scored.rows, groups, strict=True) if theirs == group]
+            values = [value for value, theirs in zip(scored.scores, groups, strict=True) if theirs == group]
             low, high = interval(values)
             score = round(sum(values) / n, 4)
             rows.append({"group": group, "model": model, "n": n, "score": score, "low": low, "high": high})

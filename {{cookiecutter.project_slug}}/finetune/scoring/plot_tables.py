@@ -37,12 +37,12 @@ def write_tables(
 
 def rows_to_read(rows: Sequence[Prediction], expected: Sequence[str], base: Scored, tuned: Scored) -> list[RowToRead]:
     """Choose rows to read: lost and won by tuning, the largest change first; wrong, the most confident first."""
-    change = [after - before for before, after in zip(base.rows, tuned.rows, strict=True)]
+    change = [after - before for before, after in zip(base.scores, tuned.scores, strict=True)]
     sure = tuned.confidence or [0.0] * len(rows)
     kinds = {
         "lost": sorted((i for i, by in enumerate(change) if by < 0), key=lambda i: change[i]),
         "won": sorted((i for i, by in enumerate(change) if by > 0), key=lambda i: -change[i]),
-        "wrong": sorted((i for i, s in enumerate(tuned.rows) if s < 1), key=lambda i: (-sure[i], tuned.rows[i])),
+        "wrong": sorted((i for i, s in enumerate(tuned.scores) if s < 1), key=lambda i: (-sure[i], tuned.scores[i])),
     }
     return [
         {
@@ -51,8 +51,8 @@ def rows_to_read(rows: Sequence[Prediction], expected: Sequence[str], base: Scor
             "expected": expected[i],
             "base": base.predicted[i],
             "tuned": tuned.predicted[i],
-            "base_score": round(base.rows[i], 4),
-            "tuned_score": round(tuned.rows[i], 4),
+            "base_score": round(base.scores[i], 4),
+            "tuned_score": round(tuned.scores[i], 4),
             "confidence": round(tuned.confidence[i], 4) if tuned.confidence else "",
         }
         for kind, chosen in kinds.items()

@@ -24,8 +24,8 @@ def score_predictions(params: Params, prepared: PrepareReport, rows: Sequence[Pr
         expected,
         answered,
         labels=list(classes.values()) or params.data.labels or sorted(set(expected)),
-        written=list(classes),
-        tops=[row.get("logprobs", []) for row in rows],
+        spellings=list(classes),
+        logprobs=[row.get("logprobs", []) for row in rows],
         beta=settings.beta,
         schema=schema,
     )

@@ -25,19 +25,19 @@ def score_set(settings: Also, base: Sequence[Prediction], tuned: Sequence[Predic
         score(settings.task, [row["expected"] for row in rows], [row["answer"] for row in rows])
         for rows in (base, tuned)
     )
-    found = paired_difference(before.rows, after.rows)
+    found = paired_difference(before.scores, after.scores)
     kept = found["low"] >= -settings.margin
     words = f"{'' if kept else 'not shown to be '}within the margin of {settings.margin:g}"
     return {
         "task": settings.task,
-        "metric": after.name,
-        "n": len(after.rows),
-        "base": before.metrics[before.name],
-        "tuned": after.metrics[after.name],
+        "metric": after.metric,
+        "n": len(after.scores),
+        "base": before.metrics[before.metric],
+        "tuned": after.metrics[after.metric],
         "lift": found["lift"],
         "low": found["low"],
         "high": found["high"],
         "margin": settings.margin,
         "kept": int(kept),
-        "verdict": f"{verdict(after.name, found, len(after.rows))}; {words}",
+        "verdict": f"{verdict(after.metric, found, len(after.scores))}; {words}",
     }

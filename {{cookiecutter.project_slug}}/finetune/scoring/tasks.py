@@ -23,10 +23,10 @@ ClassRow = TypedDict("ClassRow", {"class": str, "precision": float, "recall": fl
 
 @dataclass(frozen=True)
 class Scored:
-    """A model's answers with their scores. `rows` has one score per answer; their mean is the metric called `name`."""
+    """A model's answers with their scores. `scores` has one for each answer; their mean is `metric`."""
 
-    name: str
-    rows: list[float]
+    metric: str
+    scores: list[float]
     metrics: Metrics
     predicted: list[str]  # the class that each answer names, or the answer itself
     classes: list[ClassRow] = field(default_factory=list)  # for classify
@@ -39,50 +39,50 @@ def score(
     expected: Sequence[str],
     answered: Sequence[str],
     labels: Sequence[str] = (),
-    written: Sequence[str] = (),
-    tops: Sequence[Sequence[Alternatives]] = (),
+    spellings: Sequence[str] = (),
+    logprobs: Sequence[Sequence[Alternatives]] = (),
     beta: float | None = None,
     schema: Mapping[str, Any] | None = None,
 ) -> Scored:
     """Score answers. Raises ValueError if there is no row.
 
-    For classify: `labels` are the classes in the order of tables, by default those that occur in `expected`; `written`
-    is each class as the model writes it, if that is a code; `tops` has the log-probabilities of each answer's tokens.
+    For classify: `labels` are the classes in the order of tables, by default those that occur in `expected`;
+    `spellings` is each class as the model writes it, if that is a code; `logprobs` are those of each answer's tokens.
     For extract: `schema` is a JSON Schema for the answers.
     """
     if not expected:
         raise ValueError("there is no row to score")
     if task == "extract":
-        rows, metrics = extraction(expected, answered, schema)
-        return Scored("f1", rows, metrics, list(answered))
+        scores, metrics = extraction(expected, answered, schema)
+        return Scored("f1", scores, metrics, list(answered))
     if task == "generate":
-        rows, metrics = generation(expected, answered)
-        return Scored("chrf", rows, metrics, list(answered))
-    return score_classes(expected, answered, labels, written, tops, beta)
+        scores, metrics = generation(expected, answered)
+        return Scored("chrf", scores, metrics, list(answered))
+    return score_classes(expected, answered, labels, spellings, logprobs, beta)
 
 
 def score_classes(
     expected: Sequence[str],
     answered: Sequence[str],
     labels: Sequence[str],
-    written: Sequence[str],
-    tops: Sequence[Sequence[Alternatives]],
+    spellings: Sequence[str],
+    logprobs: Sequence[Sequence[Alternatives]],
     beta: float | None,
 ) -> Scored:
     """Score answers that name a class; a class that only the rows have is added after the declared ones."""
     declared = list(labels) or sorted(set(expected))
     names = [*declared, *sorted(set(expected) - set(declared))]
-    codes = [*(written or declared), *names[len(declared) :]]
+    codes = [*(spellings or declared), *names[len(declared) :]]
     spelled: dict[str | None, str] = {**dict(zip(codes, names, strict=True)), None: name_of_no_class(names)}
     predicted = [spelled[label_of(answer, codes)] for answer in answered]
     metrics: Metrics = classification(expected, predicted, names, beta)
     table: list[ClassRow] = metrics.pop("classes")
-    rows = [float(a == b) for a, b in zip(expected, predicted, strict=True)]
-    if not any(tops):
-        return Scored("accuracy", rows, metrics, predicted, table)
-    masses = [class_probabilities(as_text(answer), codes) for answer in tops]
+    scores = [float(a == b) for a, b in zip(expected, predicted, strict=True)]
+    if not any(logprobs):
+        return Scored("accuracy", scores, metrics, predicted, table)
+    masses = [class_probabilities(as_text(answer), codes) for answer in logprobs]
     metrics |= probability_metrics(expected, masses, names)
     if not metrics["no_logprobs"]:
         del metrics["no_logprobs"]
     bins, sure = calibration_bins(expected, masses, names), confidences(predicted, masses, names)
-    return Scored("accuracy", rows, metrics, predicted, table, bins, sure)
+    return Scored("accuracy", scores, metrics, predicted, table, bins, sure)

@@ -8,22 +8,22 @@ from finetune.core.errors import FinetuneError
 from finetune.core.evaluated_models import get_model
 from finetune.core.params import Params
 from finetune.core.paths import (
-    BASE,
-    BASE_ALSO,
+    BASE_ALSO_ANSWERS,
+    BASE_ANSWERS,
     BASE_LATENCY,
-    COMPARED,
+    COMPARED_ANSWERS,
     EVALUATION,
-    FEW_SHOT,
+    FEW_SHOT_ANSWERS,
     GRADER_REPLIES,
     GROUPS,
     JUDGE_REPLIES,
     LATENCY,
-    PREPARED_REPORT,
-    TUNED,
-    TUNED_ALSO,
+    TUNED_ALSO_ANSWERS,
+    TUNED_ANSWERS,
     TUNED_LATENCY,
 )
-from finetune.core.records import Evaluation, JudgeReply, NamedPrediction, Prediction, PrepareReport
+from finetune.core.read_records import read_prepare_report
+from finetune.core.records import Evaluation, JudgeReply, NamedPrediction, Prediction
 from finetune.scoring.evaluation import compare_models
 from finetune.scoring.gates import unmet
 from finetune.scoring.graders.summary import grades_of_all
@@ -36,7 +36,7 @@ from finetune.scoring.usage import saved_prompt_tokens, usage
 
 def run(params: Params) -> Evaluation:
     """Write the metrics of all models, and the tables for the plots and the report."""
-    prepared: PrepareReport = read_json(PREPARED_REPORT, "prepare")
+    prepared = read_prepare_report()
     answers = read_answers()
     scored = {model: score_predictions(params, prepared, rows) for model, rows in answers.items()}
     metrics: dict[str, Any] = {"task": params.evaluate.task, **compare_models(scored)}
@@ -49,7 +49,7 @@ def run(params: Params) -> Evaluation:
     if params.evaluate.judge and judge_replies:
         metrics["judge"] = judge_result([row["reply"] for row in judge_replies])
     metrics["also"] = score_regression_sets(
-        params.evaluate.also, read_jsonl(BASE_ALSO, "baseline"), read_jsonl(TUNED_ALSO, "tuned")
+        params.evaluate.also, read_jsonl(BASE_ALSO_ANSWERS, "baseline"), read_jsonl(TUNED_ALSO_ANSWERS, "tuned")
     )
     failed = unmet(params.evaluate.require, metrics)
     metrics |= saved_prompt_tokens(metrics) | {"gates_met": int(not failed), "gates_failed": failed}
@@ -63,13 +63,13 @@ def run(params: Params) -> Evaluation:
 
 def read_answers() -> dict[str, list[Prediction]]:
     """Read the answers of all models: base first, tuned last. Raises FinetuneError if they answered different rows."""
-    answers: dict[str, list[Prediction]] = {"base": read_jsonl(BASE, "baseline")}
-    if few_shot := read_jsonl(FEW_SHOT, "baseline"):
+    answers: dict[str, list[Prediction]] = {"base": read_jsonl(BASE_ANSWERS, "baseline")}
+    if few_shot := read_jsonl(FEW_SHOT_ANSWERS, "baseline"):
         answers["few_shot"] = few_shot
-    compared: list[NamedPrediction] = read_jsonl(COMPARED, "tuned")
+    compared: list[NamedPrediction] = read_jsonl(COMPARED_ANSWERS, "tuned")
     for row in compared:
         answers.setdefault(row["model"], []).append(row)
-    answers["tuned"] = read_jsonl(TUNED, "tuned")
+    answers["tuned"] = read_jsonl(TUNED_ANSWERS, "tuned")
     refuse_different_rows(answers)
     return answers
 

@@ -10,8 +10,9 @@ from finetune.asking.checkpoint_choice import choose
 from finetune.core.disk import read_json, write_bytes, write_csv, write_json, write_jsonl, write_text
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import CURVES, EVENTS, FILES, MODEL, PREPARED_REPORT, WEIGHTS
-from finetune.core.records import FilesRecord, ModelRecord, PrepareReport
+from finetune.core.paths import CURVES, EVENTS, FILES, MODEL, WEIGHTS
+from finetune.core.read_records import read_prepare_report
+from finetune.core.records import FilesRecord, ModelRecord
 from finetune.project import ledger
 from finetune.project.budget import ledger_row, refuse_over_budget, refuse_over_total
 from finetune.project.job_request import job_request, job_settings
@@ -99,7 +100,7 @@ def collect(
     # The events have the losses of the whole validation file.
     found = curve_verdict(from_events or curves, hyperparameters_of(job, params).get("n_epochs"))
     say(f"verdict: {found.verdict}. {found.words}")
-    prepared: PrepareReport = read_json(PREPARED_REPORT, "prepare")
+    prepared = read_prepare_report()
     record = model_record(
         job,
         params,

@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from finetune.core.callbacks import Progress, Say, say_nothing
-from finetune.core.disk import read_json, write_csv, write_json, write_text
+from finetune.core.disk import write_csv, write_json, write_text
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import PREPARED, PREPARED_REPORT, QUESTIONS, VALIDATION_REPORT
-from finetune.core.records import PrepareReport, Usd, ValidationReport
+from finetune.core.paths import PREPARED, QUESTIONS, VALIDATION_REPORT
+from finetune.core.read_records import read_prepare_report
+from finetune.core.records import Usd, ValidationReport
 from finetune.data.checks.across_files import check_languages, check_leaks, check_missing_classes
 from finetune.data.checks.check_file import check_file
 from finetune.data.checks.check_lines import example_at
+from finetune.data.checks.completion_endings import check_completion_endings
 from finetune.data.checks.findings import Finding
 from finetune.data.checks.whole_file import CheckedFile, check_labels
 from finetune.data.questions import questions_of
@@ -76,7 +78,7 @@ def check_settings(params: Params, say: Say) -> None:
 
 def check_splits(params: Params, base: Base, progress: Progress | None = None) -> dict[str, CheckedFile]:
     """Check each split, then each against the others."""
-    prepared: PrepareReport = read_json(PREPARED_REPORT, "prepare")
+    prepared = read_prepare_report()
     codes = prepared["codes"]
     checked: dict[str, CheckedFile] = {}
     for split in ("train", "valid", "test"):
@@ -93,6 +95,7 @@ def check_splits(params: Params, base: Base, progress: Progress | None = None) -
             training=split == "train",
             progress=progress if path.stat().st_size > LONG_WORK else None,
         )
+        check_completion_endings(checked[split])
         check_labels(checked[split], list(codes.values()) or params.data.labels)
     for one, other in combinations(checked.values(), 2):
         check_leaks(one, other)
