@@ -20,8 +20,9 @@ def show(as_json: AsJson = False) -> None:
     if as_json:
         print_json({"model": record, "evaluation": report})
         return
-    names = ("model", "base", "job", "provider", "trained_tokens", "usd")
-    print_table(["", ""], [[key.replace("_", " "), value] for key, value in record.items() if key in names])
+    values: dict[str, Any] = {**record}
+    keys = ("model", "base", "job", "provider", "trained_tokens", "usd")
+    print_table(["", ""], [[key.replace("_", " "), values[key]] for key in keys])
     print(f"\ntraining: {record['verdict']}. {record['verdict_words']}\n")
     print_scores(report)
 
