@@ -5,18 +5,7 @@ from finetune.core.paths import LEDGER
 from finetune.core.records import LedgerRow
 from finetune.pricing.cost import START_SECONDS, UNKNOWN
 
-COLUMNS = [
-    "job",
-    "provider",
-    "base",
-    "n_epochs",
-    "counted_tokens",
-    "billed_tokens",
-    "estimated_usd",
-    "billed_usd",
-    "estimated_seconds",
-    "seconds",
-]
+COLUMNS = list(LedgerRow.__annotations__)
 
 
 def rows() -> list[dict[str, str]]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from finetune.core.disk import write_csv
 from finetune.core.paths import REPORTS
-from finetune.core.records import Prediction, RowToRead
+from finetune.core.records import GroupRow, PairRow, Prediction, RowToRead
 from finetune.scoring.evaluation import by_group, pairs
 from finetune.scoring.tasks import Scored
 
@@ -28,11 +28,9 @@ def write_tables(
     write_csv(CLASSES, ["model", "class", "precision", "recall", "f1", "n"], classes)
     calibration = [{"model": name, **row} for name, one in scored.items() for row in one.calibration]
     write_csv(CALIBRATION, ["model", "confidence", "accuracy", "rows"], calibration)
-    columns = ["model", "against", "n", "difference", "low", "high", "p_value", "test", "verdict"]
-    write_csv(PAIRS, columns, pairs(scored))
-    write_csv(BY_GROUP, ["group", "model", "n", "score", "low", "high"], by_group(scored, groups) if groups else [])
-    columns = ["kind", "asked", "expected", "base", "tuned", "base_score", "tuned_score", "confidence"]
-    write_csv(ROWS, columns, rows_to_read(tuned, expected, scored["base"], scored["tuned"]))
+    write_csv(PAIRS, list(PairRow.__annotations__), pairs(scored))
+    write_csv(BY_GROUP, list(GroupRow.__annotations__), by_group(scored, groups) if groups else [])
+    write_csv(ROWS, list(RowToRead.__annotations__), rows_to_read(tuned, expected, scored["base"], scored["tuned"]))
 
 
 def rows_to_read(rows: Sequence[Prediction], expected: Sequence[str], base: Scored, tuned: Scored) -> list[RowToRead]:

@@ -10,9 +10,9 @@ from finetune.asking.checkpoint_choice import choose
 from finetune.core.disk import read_json, write_bytes, write_csv, write_json, write_jsonl, write_text
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import CURVES, EVENTS, FILES, MODEL, WEIGHTS
+from finetune.core.paths import CURVES, EVENTS, FILES, MODEL, NOTES, WEIGHTS
 from finetune.core.read_records import read_prepare_report
-from finetune.core.records import FilesRecord, ModelRecord
+from finetune.core.records import CurveFacts, FilesRecord, ModelRecord
 from finetune.project import ledger
 from finetune.project.budget import ledger_row, refuse_over_budget, refuse_over_total
 from finetune.project.job_request import job_request, job_settings
@@ -22,7 +22,7 @@ from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsuppo
 from finetune.provider.connect import Connection, connect
 from finetune.provider.follow_job import follow
 from finetune.provider.remote_jobs import ensure_job, job_fingerprint
-from finetune.report.curve_verdict import curve_verdict
+from finetune.report.curve_verdict import CurveVerdict, curve_verdict
 from finetune.report.training_curves import COLUMNS, CurveRow, curve_of, parse_events, parse_result_file
 from finetune.terminal.progress import progress_bar, say
 
@@ -110,20 +110,25 @@ def collect(
         chosen={"by": params.train.choose, "step": chosen.step, "why": chosen.why},
         prompt=prepared.get("prompt"),
         checkpoints=checkpoints,
-        curves={
-            "verdict": found.verdict,
-            "verdict_step": found.step,
-            "verdict_words": found.words,
-            "next_n_epochs": found.n_epochs,
-            "train_loss": last_value(curves, "train_loss"),
-            "train_accuracy": last_value(curves, "train_accuracy"),
-            "valid_loss": last_value(curves, "valid_loss"),
-            "valid_accuracy": last_value(curves, "valid_accuracy"),
-        },
+        curves=curve_facts(curves, found),
     )
     ledger.add_job(ledger_row(params, job, record["usd"]))
     write_json(MODEL, record)
     return record
+
+
+def curve_facts(curves: Sequence[CurveRow], found: CurveVerdict) -> CurveFacts:
+    """Return the verdict on the curves, and the last value of each."""
+    return {
+        "verdict": found.verdict,
+        "verdict_step": found.step,
+        "verdict_words": found.words,
+        "next_n_epochs": found.n_epochs,
+        "train_loss": last_value(curves, "train_loss"),
+        "train_accuracy": last_value(curves, "train_accuracy"),
+        "valid_loss": last_value(curves, "valid_loss"),
+        "valid_accuracy": last_value(curves, "valid_accuracy"),
+    }
 
 
 def last_value(curves: Sequence[CurveRow], column: str) -> float | None:
@@ -138,7 +143,7 @@ def fetch_weights(connection: Connection, file_ids: Sequence[str]) -> None:
     The folder is replaced when all files are complete.
     """
     files = [connection.control.files.retrieve(file_id) for file_id in file_ids]
-    incomplete = WEIGHTS.with_name(".weights.incomplete")
+    incomplete = NOTES / "weights"
     shutil.rmtree(incomplete, ignore_errors=True)
     if not files:
         write_text(incomplete / "README.txt", "This provider does not hand out the weights.\n")
