@@ -81,6 +81,6 @@ def test_an_interrupted_chat_sends_nothing_again(monkeypatch: pytest.MonkeyPatch
         write_params(address=address)
         talk = conversation.Conversation({"tuned": "m"}, None)
         with pytest.raises(KeyboardInterrupt):
-            conversation.say(talk, connection, load_params(), "hello")
+            conversation.send(talk, connection, load_params(), "hello")
         time.sleep(0.5)
     assert len(seen) == 1

@@ -68,7 +68,7 @@ def question(params: Params, typed: str) -> str:
     return fill(template, {**fixed, columns[0]: typed})[0]["content"] if len(columns) == 1 else typed
 
 
-def say(
+def send(
     conversation: Conversation, connection: Connection, params: Params, typed: str, max_tokens: int | None = None
 ) -> dict[str, Answer]:
     """Ask all models at once, and return each one's answer; it has an `error` if the provider refused.
@@ -87,7 +87,7 @@ def say(
         return ask(connection, request, limiter)
 
     limiter = RateLimiter(len(conversation.models))
-    answers = {name: started(answer, name, model) for name, model in conversation.models.items()}
+    answers = {name: run_in_thread(answer, name, model) for name, model in conversation.models.items()}
     try:
         while wait(answers.values(), timeout=0.2).not_done:  # with a timeout, Ctrl-C works on every system
             pass
@@ -96,13 +96,13 @@ def say(
     found = {name: future.result() for name, future in answers.items()}
     for name, one in found.items():
         if not one.error:
-            said = {"role": "assistant", "content": one.text}
-            conversation.turns[name] = [*conversation.turns.get(name, []), turn, said]
+            reply = {"role": "assistant", "content": one.text}
+            conversation.turns[name] = [*conversation.turns.get(name, []), turn, reply]
     classes = class_of_code(read_prepare_report()) if params.data.codes else {}
-    return {name: replace(one, text=spelled(one.text.strip(), classes)) for name, one in found.items()}
+    return {name: replace(one, text=with_class_name(one.text.strip(), classes)) for name, one in found.items()}
 
 
-def started(work: Callable[[str, str], Answer], name: str, model: str) -> "Future[Answer]":
+def run_in_thread(work: Callable[[str, str], Answer], name: str, model: str) -> "Future[Answer]":
     """Start a thread that does not delay the end of the program, and return the future answer."""
     future: Future[Answer] = Future()
 
@@ -125,6 +125,6 @@ def ask(connection: Connection, request: CompletionRequest, limiter: RateLimiter
         return Answer("", error=str(error))
 
 
-def spelled(text: str, classes: dict[str, str]) -> str:
+def with_class_name(text: str, classes: dict[str, str]) -> str:
     """Return an answer, followed by its class if it is a code."""
     return f"{text} = {classes[text]}" if text in classes else text

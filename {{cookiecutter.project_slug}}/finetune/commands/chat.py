@@ -39,12 +39,12 @@ def chat(
     """
     from rich.console import Console
 
-    from finetune.asking import conversation as stage
+    from finetune.asking.conversation import begin, send
     from finetune.core.params import load_params
     from finetune.provider.connect import connect
 
     params, console = load_params(), Console(markup=False, highlight=False)
-    conversation = stage.begin(params, model or ["base", "tuned"])
+    conversation = begin(params, model or ["base", "tuned"])
     with connect(params.provider) as connection:
         if sys.stdin.isatty():
             greet(console, conversation)
@@ -57,7 +57,7 @@ def chat(
             elif typed:
                 try:
                     with console.status("waiting for " + " and ".join(conversation.models)):
-                        answers = stage.say(conversation, connection, params, typed, max_tokens)
+                        answers = send(conversation, connection, params, typed, max_tokens)
                 except KeyboardInterrupt:
                     if not sys.stdin.isatty():
                         raise

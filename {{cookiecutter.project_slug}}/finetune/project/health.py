@@ -40,30 +40,29 @@ def examine(ask: bool) -> Iterator[Check]:
     try:
         params = load_params()
     except FinetuneError as error:
-        yield wrong("params.yaml", error)
+        yield failed("params.yaml", error)
         return
-    yield fine("params.yaml", f"{params.provider.name}, {params.train.base}")
-    yield from check_offer(params)
+    yield passed("params.yaml", f"{params.provider.name}, {params.train.base}")
+    yield from check_training(params)
     yield from check_provider(params, ask)
 
 
 def check_machine() -> Iterator[Check]:
     """Check Python, packages, Git, the DVC remote and disks."""
-    yield fine("Python", sys.version.split()[0])
+    yield passed("Python", sys.version.split()[0])
     yield check_packages()
     if not git("rev-parse", "--git-dir"):
         yield warning("Git", "no repository here", "Run git init and commit: DVC needs it, and fine-tunes are commits.")
     elif project_id() == "none":
         yield warning("Git", "no commit yet", "git add . && git commit -m Start")
     else:
-        yield fine("Git", f"project {project_id()[:12]}")
+        yield passed("Git", f"project {project_id()[:12]}")
     yield check_remote()
     for name, folder in (("disk here", Path.cwd()), ("disk for engine and answers", user_home())):
         free = shutil.disk_usage(folder).free
         space = f"{free / 1e9:.0f} GB free at {folder}"
-        yield (
-            fine(name, space) if free > DISK_BYTES else warning(name, space, "Free some space, or move FINETUNE_HOME.")
-        )
+        is_enough = free > DISK_BYTES
+        yield passed(name, space) if is_enough else warning(name, space, "Free some space, or move FINETUNE_HOME.")
 
 
 def check_packages() -> Check:
@@ -76,7 +75,7 @@ def check_packages() -> Check:
     others = [f"{name} {found}" for name, found in sorted(versions.items()) if found not in pinned[name]]
     if others:
         return warning("packages", f"not as pinned: {', '.join(others)}", "Install the pinned versions: make setup")
-    return fine("packages", f"{len(versions)} as pinned")
+    return passed("packages", f"{len(versions)} as pinned")
 
 
 def check_remote() -> Check:
@@ -90,19 +89,19 @@ def check_remote() -> Check:
         return warning("DVC remote", "no .dvc folder here", "Run this in the project's folder, or: dvc init")
     remotes = [name for name in config.sections() if "remote" in name]
     if remotes:
-        return fine("DVC remote", ", ".join(config[name].get("url", name) for name in remotes))
+        return passed("DVC remote", ", ".join(config[name].get("url", name) for name in remotes))
     return warning(
         "DVC remote", "none: weights stay on this machine", "Run dvc remote add -d storage <url>, then dvc push."
     )
 
 
-def check_offer(params: Params) -> Iterator[Check]:
+def check_training(params: Params) -> Iterator[Check]:
     """Check what the profile and the catalogue say about the provider and the base."""
     try:
         refuse_unsupported(params)
         refuse_after_shutdown(params, datetime.date.today())
     except FinetuneError as error:
-        yield wrong("training", error)
+        yield failed("training", error)
         return
     base = look_up(params.train.base, params.provider.name)
     soon = shutdown_warning(params, datetime.date.today())
@@ -111,18 +110,18 @@ def check_offer(params: Params) -> Iterator[Check]:
             "training", soon.removeprefix("warning: "), "Plan a move to another provider.name, or to `local`."
         )
     else:
-        yield fine("training", f"{base.name}, shutdown {base.shutdown or 'not announced'}")
+        yield passed("training", f"{base.name}, shutdown {base.shutdown or 'not announced'}")
     if base.training is None:
         yield warning("price", f"the training price of {base.name} is unknown", "Add it to models.toml.")
     else:
-        yield fine("price", f"{base.training:g} dollars per million training tokens")
+        yield passed("price", f"{base.training:g} dollars per million training tokens")
 
 
 def check_provider(params: Params, ask: bool) -> Iterator[Check]:
     """Check the provider's answers, one call after the other, until one fails."""
     if params.provider.name == "local" and params.provider.base_url is None and find_spec("finetune.engine") is None:
         missing = "this project was generated without the engine"
-        yield wrong("engine", FinetuneError(missing, "Set provider.base_url, or another provider."))
+        yield failed("engine", FinetuneError(missing, "Set provider.base_url, or another provider."))
         return
     for name, call in CALLS.items() if ask else list(CALLS.items())[:-1]:
         try:
@@ -131,11 +130,11 @@ def check_provider(params: Params, ask: bool) -> Iterator[Check]:
                     continue
                 answer = call(connection, params.train.base)
         except FinetuneError as error:
-            yield wrong(name, error)
+            yield failed(name, error)
             if call is list_models:
                 return
         else:
-            yield fine(name, answer)
+            yield passed(name, answer)
 
 
 def list_models(connection: Connection, base: str) -> str:
@@ -180,7 +179,7 @@ def installed(package: str) -> str | None:
         return None
 
 
-def fine(check: str, found: str) -> Check:
+def passed(check: str, found: str) -> Check:
     """Return a check that passed."""
     return Check(check, "ok", found)
 
@@ -190,6 +189,6 @@ def warning(check: str, found: str, todo: str) -> Check:
     return Check(check, "warning", found, todo)
 
 
-def wrong(check: str, error: FinetuneError) -> Check:
+def failed(check: str, error: FinetuneError) -> Check:
     """Return a check that failed."""
     return Check(check, "wrong", error.what, error.remedy)
