@@ -39,7 +39,7 @@ def _project(client: openai.OpenAI, forked_workers: None, tmp_path_factory: pyte
         for split, numbers in (("train", range(24)), ("valid", range(24, 30))):
             write_jsonl(PREPARED / f"{split}.jsonl", [example(n) for n in numbers])
         write_json(VALIDATION_REPORT, {"train_tokens_per_epoch": 1000, "auto": {"n_epochs": 3}})
-        write_json(PREPARED_REPORT, {"prompt": "x"})
+        write_json(PREPARED_REPORT, {"prompt": "x", "codes": {}, "completion": None})
         write_params(client)
         git("init", "-q")
         commit()
