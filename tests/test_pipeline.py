@@ -186,6 +186,11 @@ def test_a_clone_without_model_key_and_engine_scores_again(
         assert now["tuned"]["accuracy"] == before["tuned"]["accuracy"]
         assert {**now["lift"], "f_beta": 0} == {**before["lift"], "f_beta": 0}
     assert now["gates_met"] == 0
+    # A class that is not declared is a new warning, and a price changes the estimate: neither uploads anything.
+    clone.set("data.labels", sorted(TEAMS)[1:])
+    with open(clone.path / "models.toml", "a", encoding="utf-8") as prices:
+        prices.write('\n["SmolLM2-135M-Instruct".local]\ntraining = 1.0\n')
+    assert set(clone.repro("evaluate", "report")) <= {"prepare", "validate", "evaluate", "report"}
     assert not (tmp_path / "home" / "engine.db").exists()
 
 

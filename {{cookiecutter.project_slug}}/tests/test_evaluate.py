@@ -13,9 +13,11 @@ from loopback import completion, refusal, server
 from finetune.core.disk import read_jsonl, write_json, write_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.flatten import flatten
-from finetune.core.params import Params
+from finetune.core.params import Also, Params
 from finetune.core.paths import GROUPS, LATENCY, MODEL, PREPARED, PREPARED_REPORT, QUESTIONS, TUNED_ANSWERS
 from finetune.data.questions import questions_of
+from finetune.scoring.answer_schema import load_schema, validator_of
+from finetune.scoring.regression_sets import score_regression_sets
 from finetune.stages import baseline, evaluate, tuned
 
 MODEL_ID = "ft:base:me"
@@ -179,6 +181,29 @@ def test_answers_are_checked_against_a_schema() -> None:
         FinetuneError, match=r"evaluate\.schema: answer\.json is not a JSON Schema: 'thing' is not valid"
     ):
         run([("a", "{}")], lambda model, question: completion("{}"), "extract", schema="answer.json")
+
+
+@pytest.mark.parametrize("reference", ["http://127.0.0.1:9/item.json", "other.json", "#/$defs/nothing"])
+def test_a_schema_that_refers_to_something_outside_is_refused(reference: str) -> None:
+    """Following it would need the network, and the score would depend on what is there."""
+    write_json(Path("answer.json"), {"properties": {"name": {"anyOf": [{"type": "string"}, {"$ref": reference}]}}})
+    with pytest.raises(FinetuneError, match=r"answer\.json refers to .*, which it does not contain"):
+        load_schema("answer.json")
+
+
+@pytest.mark.parametrize("keyword", ["$defs", "definitions"])
+def test_references_within_a_schema_are_followed(keyword: str) -> None:
+    item = {"type": "object", "properties": {"parts": {"type": "array", "items": {"$ref": f"#/{keyword}/item"}}}}
+    write_json(Path("answer.json"), {keyword: {"item": item}, "$ref": f"#/{keyword}/item"})
+    validator = validator_of(load_schema("answer.json"))
+    assert validator.is_valid({"parts": [{"parts": []}]})
+    assert not validator.is_valid({"parts": [{"parts": 3}]})
+
+
+def test_a_regression_set_that_was_not_asked_is_an_error() -> None:
+    settings = Also(file="data/also/new.jsonl", task="classify", margin=0.1)
+    with pytest.raises(FinetuneError, match=r"evaluate\.also\.new: the models have not answered this set"):
+        score_regression_sets({"new": settings}, [], [])
 
 
 def test_an_empty_test_split_is_an_error() -> None:

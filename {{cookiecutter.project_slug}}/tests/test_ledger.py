@@ -60,3 +60,9 @@ def test_the_limit_for_all_jobs_is_checked() -> None:
     ledger.add_job(budget.ledger_row(params(), job("ftjob-2", None, 60), "unknown"))
     with pytest.raises(FinetuneError, match="unknown"):
         budget.refuse_over_total(params(total_usd=100))
+
+
+def test_the_ledger_of_a_new_project_has_todays_columns() -> None:
+    """The report depends on the ledger, which exists before the first job."""
+    text = (Path(__file__).parents[1] / LEDGER).read_text(encoding="utf-8")
+    assert text.splitlines()[0].split(",") == ledger.COLUMNS

@@ -51,6 +51,14 @@ def test_an_error_names_the_invalid_key(tmp_path: Path, change: dict[str, Any], 
     assert "literal" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["", "- data\n", "data\n"], ids=["empty", "a list", "a text"])
+def test_a_file_without_keys_is_an_error(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(FinetuneError, match="has no keys"):
+        load_params(path)
+
+
 def test_a_missing_key_a_broken_file_and_a_missing_file_are_errors(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     with pytest.raises(FinetuneError, match="There is no"):

@@ -8,13 +8,15 @@ import pytest
 
 from finetune.core.disk import write_json
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Params
+from finetune.core.params import Also, Params
 from finetune.core.paths import PREPARED, PREPARED_REPORT
 from finetune.data.checks.across_files import check_languages, check_missing_classes
 from finetune.data.checks.check_file import check_file
 from finetune.data.checks.whole_file import check_labels
+from finetune.data.questions import regression_examples
 from finetune.pricing import catalogue
 from finetune.project import budget
+from finetune.scoring.gates import parse_condition
 from finetune.stages import validate
 
 MODEL = "gpt-4.1-mini-2025-04-14"
@@ -145,3 +147,34 @@ def test_a_language_of_only_one_split_gives_a_warning(tmp_path: Path) -> None:
     check_languages(other, one)
     assert ["'ko'" in f.message for f in one.findings if f.code == "only_language"] == [True]
     assert [f for f in other.findings if f.code == "only_language"] == []
+
+
+@pytest.mark.parametrize("condition", ["!= 0.8", ">= 0.8.1", ">= .", "0.8", ">= 1 2"])
+def test_an_invalid_gate_is_found_before_anything_is_paid(condition: str) -> None:
+    with pytest.raises(FinetuneError, match=r"evaluate\.require: tuned\.accuracy: .* is not a valid condition"):
+        parse_condition("tuned.accuracy", condition)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        ["a", "b"],
+        [{"content": "a"}, {"role": "assistant", "content": "b"}],
+        [{"role": "assistant", "content": "b"}],
+        "a",
+    ],
+    ids=["texts", "no role", "no question", "a text"],
+)
+def test_a_regression_row_that_cannot_be_asked_is_an_error(messages: Any, tmp_path: Path) -> None:
+    file = tmp_path / "also.jsonl"
+    file.write_text(json.dumps({"messages": messages}) + "\n", encoding="utf-8")
+    settings = Also(file=str(file), task="classify", margin=0.1)
+    with pytest.raises(FinetuneError, match=r"evaluate\.also\.general: .*, row 1: no messages that end with an answer"):
+        regression_examples("general", settings)
+
+
+def test_a_missing_regression_file_is_named_with_its_key() -> None:
+    settings = Also(file="data/also/none.jsonl", task="classify", margin=0.1)
+    with pytest.raises(FinetuneError, match=r"evaluate\.also\.general: There is no file") as raised:
+        regression_examples("general", settings)
+    assert "evaluate.also.general.file" in raised.value.remedy

@@ -1,5 +1,6 @@
 """The stages of `dvc.yaml` as commands: each loads params.yaml, runs its stage and prints a summary."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -11,17 +12,22 @@ from finetune.core.errors import FinetuneError
 
 @contextmanager
 def with_restore_command(stage: str) -> Iterator[None]:
-    """Add to an error the command that restores the stage's former outputs, which DVC deletes before each run."""
-    from finetune.project.restore import command_to_restore
+    """Add to an error how the stage's former outputs come back, which DVC deletes before each run.
+
+    An error of the system, such as a full disk, becomes a FinetuneError. After Ctrl-C, the sentence is printed.
+    """
+    from finetune.project.restore import how_to_restore
 
     try:
         yield
-    except FinetuneError as error:
-        command = command_to_restore(stage)
-        if command is None:
-            raise
-        restore = f"Restore the former outputs of {stage} with: {command}"
-        raise FinetuneError(error.what, "\n  → ".join(filter(None, [error.remedy, restore]))) from error
+    except (FinetuneError, OSError) as error:
+        what = error.what if isinstance(error, FinetuneError) else str(error)
+        remedy = error.remedy if isinstance(error, FinetuneError) else "Correct this, then run the same command again."
+        raise FinetuneError(what, "\n  → ".join(filter(None, [remedy, how_to_restore(stage)]))) from error
+    except KeyboardInterrupt:
+        if restore := how_to_restore(stage):
+            print(f"\n{restore}", file=sys.stderr)
+        raise
 
 
 def prepare() -> None:
@@ -31,8 +37,8 @@ def prepare() -> None:
     from finetune.terminal.progress import progress_bar, say
     from finetune.terminal.summaries import prepare_summary
 
-    params = load_params()
     with with_restore_command("prepare"), progress_bar("prepare") as progress:
+        params = load_params()
         report = stage.run(params, progress=progress, say=say)
     print(prepare_summary(report, params.data))
 
@@ -44,9 +50,8 @@ def validate() -> None:
     from finetune.terminal.progress import progress_bar, say
     from finetune.terminal.summaries import validate_summary
 
-    params = load_params()
     with with_restore_command("validate"), progress_bar("check") as progress:
-        report = stage.run(params, progress=progress, say=say)
+        report = stage.run(load_params(), progress=progress, say=say)
     print(validate_summary(report))
 
 

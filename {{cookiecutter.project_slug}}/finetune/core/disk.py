@@ -81,7 +81,9 @@ def read_json(path: Path, made_by: str) -> Any:
     except FileNotFoundError:
         raise FinetuneError(f"{path} is missing.", f"Create it with: dvc repro {made_by}") from None
     except ValueError as error:
-        raise FinetuneError(f"{path} is not valid JSON: {error}", f"Create it again: dvc repro -f {made_by}") from error
+        raise FinetuneError(
+            f"{path} is not valid JSON: {error}", f"Create it again: dvc repro -f -s {made_by}"
+        ) from error
 
 
 def read_note(path: Path) -> dict[str, Any]:
@@ -95,10 +97,21 @@ def read_note(path: Path) -> dict[str, Any]:
 
 def read_jsonl(path: Path, made_by: str) -> list[Any]:
     """Read the rows of a JSON Lines file. Raises FinetuneError if it is missing, naming the stage that writes it."""
+    rows: list[Any] = []
+    number = 0
     try:
         with open(path, "rb") as lines:
-            return [orjson.loads(line) for line in lines if not line.isspace()]
+            for line in lines:
+                number += 1
+                if not line.isspace():
+                    rows.append(orjson.loads(line))
     except FileNotFoundError:
-        raise FinetuneError(f"{path} is missing.", f"Create it with: dvc repro {made_by}") from None
+        raise FinetuneError(
+            f"{path} is missing.", f"Create it with: dvc repro {made_by}, or fetch it with: dvc pull"
+        ) from None
     except ValueError as error:
-        raise FinetuneError(f"{path} has a broken line: {error}", f"Create it again: dvc repro -f {made_by}") from error
+        raise FinetuneError(
+            f"{path}, line {number} is not valid JSON: {error}",
+            f"Restore it with: dvc checkout {made_by}, or create it again: dvc repro -f -s {made_by}",
+        ) from error
+    return rows

@@ -210,6 +210,8 @@ def load_params(path: Path = FILE) -> Params:
         raise FinetuneError(
             f"{path} is not valid YAML: {' '.join(str(error).split())}", "Correct that line."
         ) from error
+    if not isinstance(values, dict):
+        raise FinetuneError(f"{path} has no keys.", "Restore it with: git checkout params.yaml")
     try:
         return Params.model_validate(values)
     except ValidationError as error:

@@ -7,6 +7,7 @@ import platformdirs
 
 PREPARED = Path("data/prepared")
 GROUPS = PREPARED / "groups.jsonl"  # for each test row, its cell in the column data.by
+CHECKED = PREPARED / "checked.json"  # what validate found without mistakes
 QUESTIONS = PREPARED / "questions.json"  # what is asked beside the splits
 
 FILES = Path("models/files.json")

@@ -41,6 +41,17 @@ class PrepareReport(TypedDict):
     completion: CompletionMarks | None  # with data.target completion
 
 
+class CheckedSplits(TypedDict):
+    """data/prepared/checked.json: the splits that have no mistakes.
+
+    `upload` depends on this file and not on the report of `validate`, so that another price or a new warning uploads
+    nothing.
+    """
+
+    method: str
+    examples: dict[str, int]  # by split
+
+
 class RegressionSet(TypedDict):
     """Chat examples of one entry of evaluate.also, and how long an answer may be."""
 

@@ -78,12 +78,26 @@ def few_shot_examples(count: int) -> list[Example]:
 
 def regression_examples(name: str, settings: Also) -> list[Example]:
     """Read the chat examples of a regression set. Raises FinetuneError naming the row that is not one."""
-    examples: list[dict[str, Any]] = list(read_rows(Path(settings.file))[0])
+    try:
+        examples: list[dict[str, Any]] = list(read_rows(Path(settings.file))[0])
+    except FinetuneError as error:
+        raise FinetuneError(
+            f"evaluate.also.{name}: {error.what}", f"Correct the file, or evaluate.also.{name}.file in params.yaml."
+        ) from error
     for number, example in enumerate(examples, 1):
-        turns = example.get("messages")
-        if not isinstance(turns, list) or len(turns) < 2 or turns[-1].get("role") != "assistant":
+        if not is_question_with_answer(example.get("messages")):
             raise FinetuneError(
                 f"evaluate.also.{name}: {settings.file}, row {number}: no messages that end with an answer.",
-                "Write one chat example per line, as a JSON object.",
+                "Write one chat example per line, as a JSON object. Each message has a role and a content.",
             )
     return examples
+
+
+def is_question_with_answer(turns: Any) -> bool:
+    """Return whether a value is a conversation with at least one question, and an answer at its end."""
+    return (
+        isinstance(turns, list)
+        and len(turns) > 1
+        and all(isinstance(turn, dict) and {"role", "content"} <= turn.keys() for turn in turns)
+        and turns[-1]["role"] == "assistant"
+    )

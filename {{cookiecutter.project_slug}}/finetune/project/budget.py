@@ -68,9 +68,10 @@ def refuse_over_total(params: Params) -> None:
 
 def unknown(params: Params, name: str, limit: float) -> FinetuneError:
     """Return the error for a limit that cannot be checked."""
+    missing, key = ("training time", "seconds") if name == "minutes" else ("price", "training")
     return FinetuneError(
-        f"train.budget.{name} is {limit:g}, but the cost of {params.train.base!r} is unknown. Nothing was sent.",
-        "Add its price to models.toml, or remove the budget.",
+        f"train.budget.{name} is {limit:g}, but the {missing} of {params.train.base!r} is unknown. Nothing was sent.",
+        f"Add {key!r} of this base to models.toml, or remove the budget.",
     )
 
 

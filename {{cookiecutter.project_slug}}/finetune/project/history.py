@@ -26,6 +26,12 @@ def is_revision(name: str) -> bool:
     return bool(git("rev-parse", "--quiet", "--verify", f"{name}^{{commit}}"))
 
 
+def is_pinned(name: str) -> bool:
+    """Return whether a name always means the same commit: a tag, or the beginning of a hash."""
+    is_tag = bool(name) and git("tag", "--list", name).strip() == name
+    return is_tag or git("rev-parse", "--verify", f"{name}^{{commit}}").startswith(name or "none")
+
+
 def record_at(revision: str) -> ModelRecord:
     """Return the model's record in a revision. Raises FinetuneError if the revision has none."""
     text = git("show", f"{revision}:./{MODEL.as_posix()}")

@@ -1,31 +1,38 @@
-"""Find the command that restores the former outputs of a failed stage: DVC deletes them before each run."""
+"""Say how the former outputs of a failed stage come back: DVC deletes them before each run."""
 
 from pathlib import Path
 from typing import Any
 
 from finetune.project.history import git
 
-PIPELINE = Path("dvc.yaml")
+PIPELINE, LOCK = Path("dvc.yaml"), Path("dvc.lock")
 
 
-def command_to_restore(stage: str) -> str | None:
-    """Return the command that restores a stage's outputs as the last commit has them.
+def how_to_restore(stage: str) -> str | None:
+    """Return a sentence with the command that restores the stage's outputs; None if it had none, or none is missing.
 
-    None if nothing is missing, or the last commit has no outputs of this stage.
+    Outputs of the last commit come from Git and DVC's cache. Those of a later run, which no commit has, come from DVC's
+    run cache, when the parameters and files are again what they were.
     """
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="safe")
-    if not PIPELINE.is_file() or stage not in ((yaml.load(git("show", "HEAD:./dvc.lock")) or {}).get("stages") or {}):
-        return None
-    entry = yaml.load(PIPELINE.read_text(encoding="utf-8"))["stages"].get(stage, {})
+
+    def stages(text: str) -> dict[str, Any]:
+        return (yaml.load(text) or {}).get("stages") or {}
+
+    former = stages(LOCK.read_text(encoding="utf-8")).get(stage) if LOCK.is_file() else None
+    entry = stages(PIPELINE.read_text(encoding="utf-8")).get(stage, {}) if PIPELINE.is_file() else {}
     outputs = dict(output for kind in ("outs", "metrics", "plots") for output in map(is_cached, entry.get(kind, ())))
     missing = [path for path in outputs if not Path(path).exists()]
-    if not missing:
+    if not former or not missing:
         return None
+    if former != stages(git("show", "HEAD:./dvc.lock")).get(stage):
+        return f"The former outputs of {stage} come back when you undo your last change and run: dvc repro {stage}"
     in_git = sorted(path for path in missing if not outputs[path])
     commands = [f"git checkout {' '.join(in_git)}"] if in_git else []
-    return " && ".join([*commands, f"dvc checkout {stage}"] if any(outputs.values()) else commands)
+    commands += [f"dvc checkout {stage}"] if any(outputs.values()) else []
+    return f"Restore the former outputs of {stage} with: {' && '.join(commands)}"
 
 
 def is_cached(entry: Any) -> tuple[str, bool]:

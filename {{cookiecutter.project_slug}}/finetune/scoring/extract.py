@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finetune.core.records import Metrics
+from finetune.scoring.answer_schema import validator_of
 
 
 def json_in(answer: str) -> Any:
@@ -58,9 +59,7 @@ def extraction(
         ]
     )
     if schema is not None:
-        from jsonschema.validators import validator_for
-
-        validator = validator_for(schema)(schema)
+        validator = validator_of(schema)
         metrics["fits_schema"] = share([guess is not None and validator.is_valid(guess) for guess in guesses])
     fields = sorted({key for truth in truths if isinstance(truth, dict) for key in truth})
     for field in fields:  # under a key of their own: a field may be called like a metric

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from finetune.core.errors import FinetuneError
 from finetune.core.params import Also
 from finetune.core.records import Prediction, RegressionPrediction, RegressionResult
 from finetune.scoring.paired_comparison import paired_difference, verdict
@@ -11,11 +12,17 @@ from finetune.scoring.tasks import score
 def score_regression_sets(
     sets: Mapping[str, Also], base: Sequence[RegressionPrediction], tuned: Sequence[RegressionPrediction]
 ) -> dict[str, RegressionResult]:
-    """Return the result of each set, by its name; `base` and `tuned` are the answers to all sets."""
+    """Return the result of each set, by its name; `base` and `tuned` are the answers to all sets.
+
+    Raises FinetuneError for a set without answers.
+    """
 
     def rows_of(name: str, rows: Sequence[RegressionPrediction]) -> list[Prediction]:
         return [row for row in rows if row["set"] == name]
 
+    for name in sets:
+        if not rows_of(name, base) or len(rows_of(name, base)) != len(rows_of(name, tuned)):
+            raise FinetuneError(f"evaluate.also.{name}: the models have not answered this set.", "Run: dvc repro")
     return {name: score_set(one, rows_of(name, base), rows_of(name, tuned)) for name, one in sets.items()}
 
 

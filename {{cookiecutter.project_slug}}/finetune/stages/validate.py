@@ -12,9 +12,9 @@ from finetune.core.callbacks import Progress, Say, say_nothing
 from finetune.core.disk import write_csv, write_json, write_text
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import PREPARED, QUESTIONS, VALIDATION_REPORT
+from finetune.core.paths import CHECKED, PREPARED, QUESTIONS, VALIDATION_REPORT
 from finetune.core.read_records import read_prepare_report
-from finetune.core.records import Usd, ValidationReport
+from finetune.core.records import CheckedSplits, Usd, ValidationReport
 from finetune.data.checks.across_files import check_languages, check_leaks, check_missing_classes
 from finetune.data.checks.check_file import check_file
 from finetune.data.checks.check_lines import example_at
@@ -26,6 +26,7 @@ from finetune.pricing.catalogue import Base, look_up
 from finetune.pricing.cost import auto_epochs, break_even, dollars, estimate, price_of_calls
 from finetune.report.data_page import ClassCount, LengthCount, ReviewedExample, make_data_page
 from finetune.scoring.answer_schema import load_schema
+from finetune.scoring.gates import parse_condition
 from finetune.scoring.graders.definitions import check_graders
 
 TOKENS = Path("reports/tokens.csv")
@@ -59,14 +60,18 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
     write_csv(BALANCE, ["class", "split", "examples"], balance)
     write_text(PAGE, make_data_page(report, balance, lengths, to_review(checked)))
     write_json(QUESTIONS, questions_of(params))
+    valid: CheckedSplits = {"method": params.train.method, "examples": report["examples"]}
+    write_json(CHECKED, valid)
     write_json(VALIDATION_REPORT, report)
     return report
 
 
 def check_settings(params: Params, say: Say) -> None:
-    """Check what the evaluation will need. Raises FinetuneError for invalid graders and an invalid schema."""
+    """Check what the evaluation will need. Raises FinetuneError for an invalid grader, condition or schema."""
     settings = params.evaluate
     check_graders(settings.graders)
+    for name, condition in settings.require.items():
+        parse_condition(name, condition)
     files = {f"evaluate.also.{name}": one.file for name, one in settings.also.items()}
     if settings.answer_schema:
         load_schema(settings.answer_schema)

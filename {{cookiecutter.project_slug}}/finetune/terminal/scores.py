@@ -55,5 +55,7 @@ def text_of(value: Any, low: float | None = None, high: float | None = None) -> 
 def print_columns(columns: Sequence[tuple[str, Column]], metric: str) -> None:
     """Print columns under their titles, and a row for each figure of the last one, `metric` first."""
     names = sorted(columns[-1][1], key=lambda name: name != metric)
-    rows = [[name.replace("_", " "), *(column.get(name) for _, column in columns)] for name in names]
+    # A name with a dot is one that a user gave.
+    labels = {name: name if "." in name else name.replace("_", " ") for name in names}
+    rows = [[labels[name], *(column.get(name) for _, column in columns)] for name in names]
     print_table(["", *(title for title, _ in columns)], rows)

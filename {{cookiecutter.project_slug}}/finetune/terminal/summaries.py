@@ -3,6 +3,7 @@
 from typing import Any
 
 from finetune.core.params import Data
+from finetune.core.paths import PREPARED
 from finetune.core.records import PrepareReport, ValidationReport
 
 COUNTS = {
@@ -57,5 +58,6 @@ def validate_summary(report: ValidationReport) -> str:
     ]
     if warnings := report["warnings"]:
         counts = ", ".join(f"{times} {code}" for code, times in warnings.items())
-        lines.append(f"validate: warnings: {counts}. List them with: finetune check data/prepared/*.jsonl")
+        files = f"{PREPARED / 'train.jsonl'} --against {PREPARED / 'test.jsonl'}"
+        lines.append(f"validate: warnings: {counts}. List those of the training data with: finetune check {files}")
     return "\n".join(lines)

@@ -77,7 +77,7 @@ def git(*arguments: str) -> str:
 
 def commit() -> str:
     git("add", "-A")
-    git("commit", "-qm", "x")
+    git("commit", "-qm", "x", "--allow-empty")
     return git("rev-parse", "HEAD")
 
 
@@ -140,6 +140,23 @@ def test_training_continues_from_the_model_of_a_commit(client: openai.OpenAI) ->
     assert first_loss < parent["checkpoints"][0]["train_loss"]
     grandchild = trained(client, **{"from": commit(), "n_epochs": 1, "seed": 8})
     assert grandchild["lineage"] == [parent["model"], child["model"]]
+
+
+@pytest.mark.parametrize("name", ["HEAD", "HEAD~0", "main", "@"])
+def test_a_name_that_moves_is_refused(client: openai.OpenAI, name: str) -> None:
+    """After the next commit it would be another model, and the same parameters would train again."""
+    trained(client)
+    commit()
+    git("branch", "-M", "main")
+    with pytest.raises(FinetuneError, match="which names another commit later"):
+        trained(client, **{"from": name, "n_epochs": 1})
+
+
+def test_a_tag_is_a_start(client: openai.OpenAI) -> None:
+    parent = trained(client)
+    commit()
+    git("tag", "v1.0")
+    assert trained(client, **{"from": "v1.0", "n_epochs": 1})["lineage"] == [parent["model"]]
 
 
 def test_a_revision_without_a_record_or_of_another_base_is_refused(client: openai.OpenAI) -> None:
