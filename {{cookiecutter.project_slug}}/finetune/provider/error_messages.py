@@ -38,7 +38,7 @@ def explain(error: "APIStatusError", profile: Profile, base_url: str) -> Finetun
         "insufficient_quota": f"Add credit at the provider, {again}",
         "billing_hard_limit_reached": f"Raise the spending limit at the provider, {again}",
         "daily_rate_limit_exceeded": f"Wait until tomorrow, {again}",
-        "model_not_found": "Compare the name of the model with: finetune models list",
+        "model_not_found": "Compare the model's name (train.base, judge.model or --model) with: finetune models list",
         "invalid_api_key": f"Check {profile.key_name}, {again}",
     }
     by_status = {
