@@ -60,8 +60,8 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
     write_csv(BALANCE, ["class", "split", "examples"], balance)
     write_text(PAGE, make_data_page(report, balance, lengths, to_review(checked)))
     write_json(QUESTIONS, questions_of(params))
-    valid: CheckedSplits = {"method": params.train.method, "examples": report["examples"]}
-    write_json(CHECKED, valid)
+    splits: CheckedSplits = {"method": params.train.method, "examples": report["examples"]}
+    write_json(CHECKED, splits)
     write_json(VALIDATION_REPORT, report)
     return report
 
