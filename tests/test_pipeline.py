@@ -106,7 +106,7 @@ def test_a_comment_in_the_train_stage_trains_nothing(done: Project) -> None:
 def test_a_changed_parameter_runs_its_stages_and_a_reverted_one_restores_their_outputs(done: Project) -> None:
     before = (done.path / "models" / "model.json").read_bytes()
     done.set("train.n_epochs", 1)
-    assert done.repro() == ["train", "tuned", "evaluate", "report"]
+    assert done.repro() == ["validate", "train", "tuned", "evaluate", "report"]
     assert len(done.jobs()) == 2
     assert "models/model.json" in done.run("dvc", "metrics", "diff").stdout
     done.run("git", "checkout", "-q", "params.yaml")
@@ -170,6 +170,10 @@ def test_a_clone_without_model_key_and_engine_scores_again(
     clone.run("dvc", "checkout")
     report = clone.path / "reports" / "evaluation.json"
     before = json.loads(report.read_text(encoding="utf-8"))
+    # What does not decide the job runs neither upload nor train.
+    clone.set("provider.warn_days", 5)
+    clone.set("train.budget", {"usd": 100.0})
+    assert clone.repro() == ["validate"]
     for change in (
         {"evaluate.require": {"tuned.accuracy": "> 2"}},
         {"evaluate.beta": 2.0},
@@ -186,6 +190,11 @@ def test_a_clone_without_model_key_and_engine_scores_again(
         assert now["tuned"]["accuracy"] == before["tuned"]["accuracy"]
         assert {**now["lift"], "f_beta": 0} == {**before["lift"], "f_beta": 0}
     assert now["gates_met"] == 0
+    # To ask less, the answers of the last commit are enough.
+    clone.set("evaluate.also", {})
+    assert clone.repro("evaluate", "report") == ["validate", "baseline", "tuned", "evaluate", "report"]
+    less = json.loads(report.read_text(encoding="utf-8"))
+    assert (less["also"], less["tuned"]) == ({}, now["tuned"])
     # A class that is not declared is a new warning, and a price changes the estimate: neither uploads anything.
     clone.set("data.labels", sorted(TEAMS)[1:])
     with open(clone.path / "models.toml", "a", encoding="utf-8") as prices:

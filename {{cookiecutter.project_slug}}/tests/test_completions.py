@@ -2,8 +2,7 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from loopback import Answer, completion, server
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Budget, Data, Evaluate, Params, Provider
+from finetune.core.params import Data, Evaluate, Params, Provider, Train
 from finetune.core.paths import BASE_ANSWERS, PREPARED, PREPARED_REPORT
 from finetune.data.completion_format import (
     CompletionFormat,
@@ -74,9 +73,16 @@ def params(provider: Provider) -> Params:
             "target": "completion",
         }
     )
-    train = SimpleNamespace(base="babbage-002", method="supervised", n_epochs=1, budget=Budget(), seed=7)
+    train = Train(
+        base="babbage-002",
+        method="supervised",
+        n_epochs=1,
+        batch_size="auto",
+        learning_rate_multiplier="auto",
+        seed=7,
+    )
     evaluate = Evaluate(max_tokens=5, temperature=0.0, concurrency=4)
-    return cast("Params", SimpleNamespace(data=data, provider=provider, train=train, evaluate=evaluate))
+    return Params(data=data, provider=provider, train=train, evaluate=evaluate)
 
 
 def test_completions_are_refused_for_a_provider_that_trains_on_chat_only() -> None:

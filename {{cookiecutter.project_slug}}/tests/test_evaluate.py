@@ -321,6 +321,8 @@ def test_names_that_users_choose_replace_no_key_of_ours(monkeypatch: pytest.Monk
         "finetune.asking.compared_models.record_at", lambda name: {"provider": "compatible", "model": models[name]}
     )
 
+    monkeypatch.setattr("finetune.asking.compared_models.commit_of", lambda name: "0123456789ab")
+
     def model(name: str, question: str) -> dict[str, Any]:
         if name in models.values():
             return completion("?" if wrong.get(name) == question else dict(ASKED)[question])
@@ -340,6 +342,7 @@ def test_names_that_users_choose_replace_no_key_of_ours(monkeypatch: pytest.Monk
         assert metrics[key] == plain[key], key
     assert set(metrics["compared"]) == set(names)
     assert metrics["gates_failed"] == []
+    assert {one["commit"] for one in metrics["compared"].values()} == {"0123456789ab"}
     text = Path("reports/confusion_base.csv").read_text(encoding="utf-8")
     assert text.count("no,yes") == 20
     models_in_table = [
@@ -354,3 +357,26 @@ def test_a_revision_called_checkpoints_is_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("finetune.asking.compared_models.is_revision", lambda name: name == "checkpoints")
     with pytest.raises(FinetuneError, match=r"evaluate\.compare: 'checkpoints'[\s\S]*tags/checkpoints"):
         run(ASKED, half_right, compare=["checkpoints"])
+
+
+def test_a_name_that_means_another_commit_later_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "finetune.asking.compared_models.record_at", lambda name: {"provider": "compatible", "model": "m"}
+    )
+    monkeypatch.setattr("finetune.asking.compared_models.is_pinned", lambda name: name == "v1")
+    monkeypatch.setattr("finetune.asking.compared_models.commit_of", lambda name: "0123456789ab")
+    run(ASKED, half_right, compare=["v1", "main"])
+    warned = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(warned) == 1
+    assert "'main' is commit 0123456789ab now" in warned[0]
+
+
+def test_two_figures_of_one_name_are_refused() -> None:
+    with pytest.raises(FinetuneError, match=r"compared\.v1\.lift\.chrf"):
+        flatten({"compared": {"v1": {"lift": {"chrf": 1}}, "v1.lift": {"chrf": 2}}})
+
+
+def test_without_gates_nothing_is_said_of_them() -> None:
+    assert "gates_met" not in run(ASKED, half_right)

@@ -16,9 +16,11 @@ from typer.testing import CliRunner, Result
 from finetune.cli import app
 from finetune.core.disk import write_json
 from finetune.core.errors import FinetuneError
-from finetune.core.paths import MODEL, PREPARED_REPORT
+from finetune.core.params import load_params
+from finetune.core.paths import MODEL, PREPARED, PREPARED_REPORT
 from finetune.data.completion_format import CompletionFormat
 from finetune.data.prompts import fingerprint_of
+from finetune.project.job_request import fingerprint_now
 
 PROMPT = {"system": "One word.", "user": "{message}", "assistant": "{team}"}
 ROWS = [{"message": f"message {number}", "note": 'a "b", c'} for number in range(30)]
@@ -281,3 +283,20 @@ def test_the_tuned_model_is_asked_only_with_the_prompt_of_its_training(provider:
     predict("new.csv", "--model", "base")
     MODEL.unlink()
     assert "dvc repro train" in str(predict("new.csv", code=1).exception)
+
+
+def test_a_renamed_column_is_the_same_prompt_if_the_examples_are_the_same(provider: Provider) -> None:
+    """`dvc repro` trains nothing then, because the training file has the same bytes."""
+    renamed = {role: text and text.replace("{message}", "{text}") for role, text in PROMPT.items()}
+    write_params({"prompt": renamed})
+    write_rows("new.csv", [{"text": "hello"}])
+    assert "dvc repro" in str(predict("new.csv", code=1).exception)
+    (PREPARED / "train.jsonl").parent.mkdir(parents=True, exist_ok=True)
+    for split in ("train", "valid"):
+        (PREPARED / f"{split}.jsonl").write_text('{"messages": []}\n', encoding="utf-8")
+    write_json(PREPARED_REPORT, {"prompt": fingerprint_of(renamed)})
+    record = {"model": "ft", "prompt": fingerprint_of(PROMPT), "fingerprint": fingerprint_now(load_params())}
+    write_json(MODEL, record)
+    predict("new.csv")
+    (PREPARED / "train.jsonl").write_text('{"messages": [1]}\n', encoding="utf-8")
+    assert "dvc repro" in str(predict("new.csv", code=1).exception)

@@ -108,8 +108,9 @@ def test_paid_stages_do_not_depend_on_code() -> None:
         assert not [dep for dep in stages[name]["deps"] if dep.startswith("finetune/")]
 
 
-def test_stages_that_ask_depend_on_the_questions_and_on_no_parameter() -> None:
+def test_stages_that_pay_depend_on_what_validate_wrote_and_on_no_parameter() -> None:
     stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    for name in ("baseline", "tuned"):
+    decided_by = {"upload": "checked", "train": "training", "baseline": "questions", "tuned": "questions"}
+    for name, file in decided_by.items():
         assert "params" not in stages[name]
-        assert "data/prepared/questions.json" in stages[name]["deps"]
+        assert f"data/prepared/{file}.json" in stages[name]["deps"]

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from finetune.core.disk import read_note
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
+from finetune.core.paths import PREPARED_REPORT
 from finetune.core.read_records import read_model_record, read_prepare_report
 from finetune.core.records import Example
 from finetune.data.class_codes import codes_text
@@ -13,6 +15,7 @@ from finetune.data.completion_format import CompletionFormat, question_and_answe
 from finetune.data.formats import CONVERTERS, Format, parse_json_cell, reason_of
 from finetune.data.prompts import PLACEHOLDER, Template, cell_text, check_columns, fill, fingerprint_of
 from finetune.data.raw_file import Row
+from finetune.project.job_request import fingerprint_now
 
 Prompt = Sequence[dict[str, Any]] | str
 # For each format, the key by which a row is recognised, and the key of its answer, which may be missing.
@@ -55,14 +58,11 @@ def prompts_of(
     own = [has_own_format(row, template, marks) for row in rows]
     if prompt and not any(own):
         check_columns(template, {column for row in rows for column in row} | shared.keys(), str(file))
-    if prompt and tuned and not all(own):
-        record = read_model_record()
-        known = record.get("prompt")
-        if known and known != fingerprint_of(prompt.model_dump()):
-            raise FinetuneError(
-                "data.prompt in params.yaml is not the prompt that this model was trained with.",
-                "Restore it (git diff params.yaml), or train with the new one: dvc repro",
-            )
+    if prompt and tuned and not all(own) and not is_prompt_of_training(params):
+        raise FinetuneError(
+            "data.prompt in params.yaml is not the prompt that this model was trained with.",
+            "Restore it (git diff params.yaml), or train with the new one: dvc repro",
+        )
     found: list[Prompt | ValueError] = []
     for row in rows:
         try:
@@ -70,6 +70,19 @@ def prompts_of(
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             found.append(ValueError(reason_of(error)))
     return found
+
+
+def is_prompt_of_training(params: Params) -> bool:
+    """Return whether data.prompt is the prompt that the model of the record was trained with.
+
+    A renamed column changes the prompt and not the examples: then the pipeline is up to date, and the data and
+    parameters still give the fingerprint of the model's job.
+    """
+    record, prompt = read_model_record(), params.data.prompt
+    known, now = record.get("prompt"), fingerprint_of(prompt.model_dump() if prompt else None)
+    if not known or known == now:
+        return True
+    return read_note(PREPARED_REPORT).get("prompt") == now and fingerprint_now(params) == record["fingerprint"]
 
 
 def prompt_of(row: Row, template: Template, shared: Mapping[str, str], marks: CompletionFormat | None) -> Prompt:

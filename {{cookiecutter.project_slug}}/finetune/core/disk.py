@@ -86,6 +86,11 @@ def read_json(path: Path, made_by: str) -> Any:
         ) from error
 
 
+def parse_jsonl(text: str) -> list[Any]:
+    """Return the rows of JSON Lines. Only a line feed ends a row: a text may hold other separators of lines."""
+    return [json.loads(line) for line in text.split("\n") if line.strip()]
+
+
 def read_note(path: Path) -> dict[str, Any]:
     """Read a JSON object that may be missing or cut off; {} then."""
     try:

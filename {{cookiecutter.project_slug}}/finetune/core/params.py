@@ -178,7 +178,7 @@ class Evaluate(Section):
     answer_schema: Annotated[str | None, Field(alias="schema")] = None
     beta: Annotated[float, Field(gt=0)] | None = None
     few_shot: Annotated[int, Field(ge=0, le=100)] = 0
-    compare: list[str] = []
+    compare: list[Annotated[str, Field(min_length=1)]] = []
     also: dict[str, Also] = {}
     graders: dict[str, dict[str, Any]] = {}
     judge: Judge | None = None
@@ -239,4 +239,6 @@ def explain(problem: Any) -> str:
         " (or 'auto')" if any("constrained" in str(part) or part in ("int", "float") for part in problem["loc"]) else ""
     )
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "string_type" and isinstance(problem["input"], int | float):
+        message += " (put it in quotes)"
     return f"{key!r}: {message[0].lower()}{message[1:]}{auto}, not {problem['input']!r}"

@@ -9,6 +9,7 @@ PREPARED = Path("data/prepared")
 GROUPS = PREPARED / "groups.jsonl"  # for each test row, its cell in the column data.by
 CHECKED = PREPARED / "checked.json"  # what validate found without mistakes
 QUESTIONS = PREPARED / "questions.json"  # what is asked beside the splits
+TRAINING_SETTINGS = PREPARED / "training.json"  # what decides the job beside the splits
 
 FILES = Path("models/files.json")
 MODEL = Path("models/model.json")

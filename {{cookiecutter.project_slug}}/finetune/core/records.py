@@ -41,15 +41,42 @@ class PrepareReport(TypedDict):
     completion: CompletionMarks | None  # with data.target completion
 
 
-class CheckedSplits(TypedDict):
-    """data/prepared/checked.json: the splits that have no mistakes.
+class ServerAddress(TypedDict):
+    """What identifies the server: `provider.name` and `provider.base_url`."""
 
-    `upload` depends on this file and not on the report of `validate`, so that another price or a new warning uploads
-    nothing.
+    name: str
+    base_url: str | None
+
+
+class CheckedSplits(TypedDict):
+    """data/prepared/checked.json: the splits that have no mistakes, and where they are uploaded.
+
+    `upload` depends on this file, and not on parameters or on the report of `validate`. So another price, a new warning
+    or a budget uploads nothing.
     """
 
     method: str
     examples: dict[str, int]  # by split
+    server: ServerAddress
+
+
+class TrainingSettings(TypedDict):
+    """data/prepared/training.json: everything that decides the job and the choice of its checkpoint, beside the data.
+
+    `train` depends on this file and not on parameters.
+    """
+
+    server: ServerAddress
+    base: str
+    continue_from: str | None  # train.from
+    method: str
+    hyperparameters: dict[str, Any]  # as asked, `auto` included
+    seed: int
+    suffix: str | None
+    training_type: str | None
+    integrations: list[dict[str, Any]]
+    choose: str
+    metric: dict[str, Any] | None  # with choose best_metric: what decides that metric
 
 
 class RegressionSet(TypedDict):
@@ -69,7 +96,6 @@ class Questions(TypedDict):
     provider: dict[str, str | None]  # name, base_url, base_deployment
     base: str
     seed: int
-    task: str
     max_tokens: int
     temperature: float
     top_logprobs: int
@@ -262,6 +288,7 @@ class NamedPrediction(Prediction):
     """One row of predictions/compared.jsonl."""
 
     model: str  # `checkpoints.<step>` or `compared.<name>`
+    commit: NotRequired[str]  # of `compared.<name>` when its model was asked, in 12 digits
 
 
 class RegressionPrediction(Prediction):
@@ -403,5 +430,5 @@ class Evaluation(TypedDict):
     judge: NotRequired[JudgeResult]
     also: dict[str, RegressionResult]
     saved_prompt_tokens: NotRequired[float]  # of a call, against few_shot
-    gates_met: int
-    gates_failed: list[str]
+    gates_met: NotRequired[int]  # with evaluate.require
+    gates_failed: NotRequired[list[str]]

@@ -41,10 +41,17 @@ def cell_text(value: object) -> str:
 
 
 def check_columns(template: Template, columns: Set[str], source: str) -> None:
-    """Raise FinetuneError for a column that the template names and the data do not have."""
+    """Raise FinetuneError for a column that the template names and the data do not have, or names without one brace."""
     for role, text in template.items():
         for column in PLACEHOLDER.findall(text or ""):
             check_column(f"data.prompt.{role}", column, columns, source)
+        rest = PLACEHOLDER.sub("", text or "")
+        for column in sorted(columns):
+            if f"{{{column}" in rest or f"{column}}}" in rest:
+                raise FinetuneError(
+                    f"data.prompt.{role} in params.yaml has a brace beside {column!r} without its partner.",
+                    f"Write {{{column}}}.",
+                )
 
 
 def check_column(key: str, column: str, columns: Set[str], source: str) -> None:

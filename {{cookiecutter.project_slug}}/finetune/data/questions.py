@@ -41,7 +41,6 @@ def questions_of(params: Params) -> Questions:
         },
         "base": params.train.base,
         "seed": params.train.seed,
-        "task": settings.task,
         "max_tokens": settings.max_tokens,
         "temperature": settings.temperature,
         "top_logprobs": settings.top_logprobs if settings.task == "classify" else 0,

@@ -1,16 +1,14 @@
 """Compare two fine-tunes of this project's history on the rows that both answered. No model is asked."""
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
-from finetune.core.disk import read_jsonl
+from finetune.core.disk import parse_jsonl, read_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import TUNED_ANSWERS
 from finetune.core.read_records import read_model_record, read_prepare_report
 from finetune.core.records import CommitComparison, ModelRecord, Prediction
-from finetune.project.history import record_at
+from finetune.project.history import output_at, record_at
 from finetune.scoring.paired_comparison import paired_difference, verdict
 from finetune.scoring.prediction_scores import score_predictions
 
@@ -59,19 +57,4 @@ def at(revision: str | None) -> tuple[ModelRecord, Sequence[Prediction]]:
     """Return the record and the tuned model's predictions of a commit, or those of the current folder."""
     if revision is None:
         return read_model_record(), read_jsonl(TUNED_ANSWERS, "tuned")
-    return record_at(revision), [json.loads(line) for line in predictions_at(revision).splitlines()]
-
-
-def predictions_at(revision: str) -> str:
-    """Return the predictions file of a commit from DVC's cache. Raises FinetuneError if it is not there."""
-    import dvc.api
-    from dvc.exceptions import DvcException
-    from scmrepo.exceptions import SCMError
-
-    try:
-        return str(dvc.api.read(TUNED_ANSWERS.as_posix(), repo=str(Path.cwd()), rev=revision, encoding="utf-8"))
-    except (DvcException, SCMError, OSError) as error:
-        raise FinetuneError(
-            f"The predictions of {revision} are not in this machine's cache: {error}",
-            f"Fetch them with: dvc fetch --all-commits. Or create them again: git checkout {revision}, then dvc repro",
-        ) from error
+    return record_at(revision), parse_jsonl(output_at(revision, TUNED_ANSWERS))

@@ -26,15 +26,27 @@ def is_revision(name: str) -> bool:
     return bool(git("rev-parse", "--quiet", "--verify", f"{name}^{{commit}}"))
 
 
+def commit_of(name: str) -> str:
+    """Return the hash of the commit that a revision names, in 12 digits; "" for none."""
+    return git("rev-parse", "--short=12", "--verify", f"{name}^{{commit}}").strip()
+
+
 def is_pinned(name: str) -> bool:
     """Return whether a name always means the same commit: a tag, or the beginning of a hash."""
-    is_tag = bool(name) and git("tag", "--list", name).strip() == name
+    tag = name.removeprefix("refs/").removeprefix("tags/")
+    is_tag = bool(tag) and git("tag", "--list", tag).strip() == tag
     return is_tag or git("rev-parse", "--verify", f"{name}^{{commit}}").startswith(name or "none")
 
 
 def record_at(revision: str) -> ModelRecord:
     """Return the model's record in a revision. Raises FinetuneError if the revision has none."""
     text = git("show", f"{revision}:./{MODEL.as_posix()}")
+    if not is_revision(revision):
+        raise FinetuneError(
+            f"Git finds no commit, branch or tag {revision!r} here.",
+            "Check its spelling, or fetch it with: git fetch --tags. A workspace of `dvc exp run --temp` has no tags:"
+            " name the commit's full hash there.",
+        )
     if not text:
         raise FinetuneError(
             f"{revision!r} has no fine-tune: Git finds no {MODEL} there.",
@@ -42,6 +54,21 @@ def record_at(revision: str) -> ModelRecord:
         )
     record: ModelRecord = json.loads(text)
     return record
+
+
+def output_at(revision: str, path: Path) -> str:
+    """Return the content of a file of a commit, from DVC's cache or remote. Raises FinetuneError if it is not there."""
+    import dvc.api
+    from dvc.exceptions import DvcException
+    from scmrepo.exceptions import SCMError
+
+    try:
+        return str(dvc.api.read(path.as_posix(), repo=str(Path.cwd()), rev=revision, encoding="utf-8"))
+    except (DvcException, SCMError, OSError) as error:
+        raise FinetuneError(
+            f"{path} of {revision} is not in this machine's cache: {error}",
+            f"Fetch it with: dvc fetch --all-commits. Or create it again: git checkout {revision}, then dvc repro",
+        ) from error
 
 
 def committed_models() -> list[ModelRecord]:

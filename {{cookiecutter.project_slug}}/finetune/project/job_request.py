@@ -3,10 +3,15 @@
 from typing import Any, TypedDict
 
 from finetune.core.params import Params
+from finetune.core.paths import PREPARED
+from finetune.core.profiles import PROFILES
 from finetune.core.records import FilesRecord
 from finetune.project.history import project_id
+from finetune.project.training_settings import hyperparameters
+from finetune.project.training_start import start_of
 from finetune.provider.connect import Connection
-from finetune.provider.remote_jobs import FINGERPRINT, PROJECT
+from finetune.provider.remote_files import sha256_of, uploaded_form
+from finetune.provider.remote_jobs import FINGERPRINT, PROJECT, job_fingerprint
 
 
 class JobSettings(TypedDict):
@@ -21,14 +26,25 @@ class JobSettings(TypedDict):
 
 def job_settings(params: Params, start: str) -> JobSettings:
     """Return the settings of a job that trains from the model `start`."""
-    names = ("n_epochs", "batch_size", "learning_rate_multiplier")
     return {
         "model": start,
         "method": params.train.method,
-        "hyperparameters": {name: getattr(params.train, name) for name in names} | params.train.hyperparameters,
+        "hyperparameters": hyperparameters(params),
         "seed": params.train.seed,
         "suffix": params.train.suffix,
     }
+
+
+def fingerprint_now(params: Params) -> str | None:
+    """Return the fingerprint of the job of the prepared data and the parameters; None if the data are not here."""
+    hashes = []
+    for path in (PREPARED / "train.jsonl", PREPARED / "valid.jsonl"):
+        if not path.is_file():
+            return None
+        with uploaded_form(path, PROFILES[params.provider.name]) as uploaded:
+            hashes.append(sha256_of(uploaded) if path.stat().st_size else None)
+    train, valid = hashes
+    return train and job_fingerprint(train, valid, job_settings(params, start_of(params)[0]))
 
 
 def job_request(

@@ -1,8 +1,12 @@
 """Files at the provider, found by their content: the same bytes are uploaded once."""
 
+import codecs
 import hashlib
+import shutil
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -11,6 +15,7 @@ from finetune.core.callbacks import Progress, Say
 from finetune.core.disk import read_note, write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import NOTES
+from finetune.core.profiles import Profile
 from finetune.core.records import UploadNote
 from finetune.provider.connect import Connection
 from finetune.provider.create_once import create_once
@@ -32,6 +37,20 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+@contextmanager
+def uploaded_form(path: Path, profile: Profile) -> Iterator[Path]:
+    """Give the file as it is uploaded: a copy with a byte-order mark before it, for servers that require one."""
+    if not profile.byte_order_mark:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        marked = Path(folder) / path.name
+        with open(path, "rb") as source, open(marked, "wb") as target:
+            target.write(codecs.BOM_UTF8)
+            shutil.copyfileobj(source, target)
+        yield marked
 
 
 def ensure_file(

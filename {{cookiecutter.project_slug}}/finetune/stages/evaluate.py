@@ -37,11 +37,15 @@ from finetune.scoring.usage import saved_prompt_tokens, usage
 def run(params: Params) -> Evaluation:
     """Write the metrics of all models, and the tables for the plots and the report."""
     prepared = read_prepare_report()
-    answers = read_answers()
+    compared: list[NamedPrediction] = read_jsonl(COMPARED_ANSWERS, "tuned")
+    answers = read_answers(compared)
     scored = {model: score_predictions(params, prepared, rows) for model, rows in answers.items()}
     metrics: dict[str, Any] = {"task": params.evaluate.task, **compare_models(scored)}
     for model, rows in answers.items():
         get_model(metrics, model).update(usage(params, rows, tuned=model not in ("base", "few_shot")))
+    for row in compared:
+        if "commit" in row:
+            get_model(metrics, row["model"])["commit"] = row["commit"]
     if params.evaluate.graders:
         replies = read_jsonl(GRADER_REPLIES, "tuned")
         metrics["graders"] = grades_of_all(params.evaluate.graders, answers, replies)
@@ -52,7 +56,9 @@ def run(params: Params) -> Evaluation:
         params.evaluate.also, read_jsonl(BASE_ALSO_ANSWERS, "baseline"), read_jsonl(TUNED_ALSO_ANSWERS, "tuned")
     )
     failed = unmet(params.evaluate.require, metrics)
-    metrics |= saved_prompt_tokens(metrics) | {"gates_met": int(not failed), "gates_failed": failed}
+    metrics |= saved_prompt_tokens(metrics)
+    if params.evaluate.require:
+        metrics |= {"gates_met": int(not failed), "gates_failed": failed}
     expected = expected_of(answers["tuned"], class_of_code(prepared))
     write_tables(answers["tuned"], expected, scored, [str(group) for group in read_jsonl(GROUPS, "prepare")])
     write_json(LATENCY, read_json(BASE_LATENCY, "baseline") | read_json(TUNED_LATENCY, "tuned"))
@@ -61,12 +67,11 @@ def run(params: Params) -> Evaluation:
     return evaluation
 
 
-def read_answers() -> dict[str, list[Prediction]]:
-    """Read the answers of all models: base first, tuned last. Raises FinetuneError if they answered different rows."""
+def read_answers(compared: Sequence[NamedPrediction]) -> dict[str, list[Prediction]]:
+    """Read the answers of all models: base first, tuned last. Raises FinetuneError if their rows differ."""
     answers: dict[str, list[Prediction]] = {"base": read_jsonl(BASE_ANSWERS, "baseline")}
     if few_shot := read_jsonl(FEW_SHOT_ANSWERS, "baseline"):
         answers["few_shot"] = few_shot
-    compared: list[NamedPrediction] = read_jsonl(COMPARED_ANSWERS, "tuned")
     for row in compared:
         answers.setdefault(row["model"], []).append(row)
     answers["tuned"] = read_jsonl(TUNED_ANSWERS, "tuned")

@@ -3,7 +3,11 @@
 Answers are data: with the files that this stage writes, `evaluate` can score this commit without a model.
 """
 
-from finetune.asking.compared_models import compared_models
+from pathlib import Path
+from typing import Any
+
+from finetune.asking.committed_answers import committed_answers
+from finetune.asking.compared_models import commit_compared, compared_models, is_compared
 from finetune.asking.graders_and_judge import ask_graders, ask_judge
 from finetune.asking.model_names import name_of_tuned
 from finetune.asking.split_answers import ask_regression_sets, ask_split, without_seconds
@@ -20,10 +24,13 @@ from finetune.core.paths import (
     TUNED_LATENCY,
 )
 from finetune.core.read_records import read_model_record
-from finetune.core.records import NamedPrediction, Prediction
+from finetune.core.records import Prediction, Questions
 from finetune.data.questions import load_questions
 from finetune.provider.connect import connect
 from finetune.scoring.usage import latency
+from finetune.terminal.progress import say
+
+WRITTEN = (COMPARED_ANSWERS, TUNED_ALSO_ANSWERS, GRADER_REPLIES, JUDGE_REPLIES, TUNED_LATENCY, TUNED_ANSWERS)
 
 
 def run(params: Params) -> int:
@@ -32,12 +39,15 @@ def run(params: Params) -> int:
     Returns the number of test rows.
     """
     questions = load_questions(params)
+    if before := committed_answers("tuned", questions, WRITTEN):
+        say("The last commit has these answers; no model is asked.")
+        return keep(before, questions)
     record = read_model_record()
     answers: dict[str, list[Prediction]] = {"base": read_jsonl(BASE_ANSWERS, "baseline")}
     if few_shot := read_jsonl(FEW_SHOT_ANSWERS, "baseline"):
         answers["few_shot"] = few_shot
     tuned = name_of_tuned(params)
-    others = compared_models(params, questions["compare"], record)
+    others = compared_models(params, questions["compare"], record, say)
     with connect(params.provider) as connection:
         for name, model in others.items():
             answers[name] = ask_split(connection, params, questions, model)
@@ -45,8 +55,8 @@ def run(params: Params) -> int:
         regression = ask_regression_sets(connection, params, questions, tuned)
         grader_replies = ask_graders(connection, params, questions, answers)
         judge_replies = ask_judge(connection, params, questions, answers["base"], answers["tuned"])
-    compared: list[NamedPrediction] = [
-        {"model": name, **row} for name in others for row in without_seconds(answers[name])
+    compared = [
+        {"model": name, **commit_compared(name), **row} for name in others for row in without_seconds(answers[name])
     ]
     write_jsonl(COMPARED_ANSWERS, compared)
     write_jsonl(TUNED_ALSO_ANSWERS, regression)
@@ -55,3 +65,17 @@ def run(params: Params) -> int:
     write_json(TUNED_LATENCY, {name: latency(answers[name]) for name in [*others, "tuned"]})
     write_jsonl(TUNED_ANSWERS, without_seconds(answers["tuned"]))
     return len(answers["tuned"])
+
+
+def keep(before: dict[Path, Any], questions: Questions) -> int:
+    """Write those of earlier answers that the questions still ask for. Returns the number of test rows."""
+    compared = [name for name in before[TUNED_LATENCY] if is_compared(name, questions["compare"])]
+    models = {"base", "tuned", *compared} | ({"few_shot"} if questions["few_shot"] else set())
+    write_jsonl(COMPARED_ANSWERS, [row for row in before[COMPARED_ANSWERS] if row["model"] in compared])
+    write_jsonl(TUNED_ALSO_ANSWERS, [row for row in before[TUNED_ALSO_ANSWERS] if row["set"] in questions["also"]])
+    replies = [row for row in before[GRADER_REPLIES] if row["grader"] in questions["graders"]]
+    write_jsonl(GRADER_REPLIES, [row for row in replies if row["model"] in models])
+    write_jsonl(JUDGE_REPLIES, before[JUDGE_REPLIES] if questions["judge"] else [])
+    write_json(TUNED_LATENCY, {name: before[TUNED_LATENCY][name] for name in [*compared, "tuned"]})
+    write_jsonl(TUNED_ANSWERS, before[TUNED_ANSWERS])
+    return len(before[TUNED_ANSWERS])

@@ -1,10 +1,6 @@
 """upload: send the training and validation files to the provider, each content once."""
 
-import codecs
 import datetime
-import shutil
-import tempfile
-from pathlib import Path
 
 from finetune.core.disk import read_note, write_json
 from finetune.core.errors import FinetuneError
@@ -15,7 +11,7 @@ from finetune.project.budget import refuse_over_budget, refuse_over_total
 from finetune.project.cleanup import UPLOADED
 from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsupported, shutdown_warning
 from finetune.provider.connect import connect
-from finetune.provider.remote_files import ensure_file, sha256_of
+from finetune.provider.remote_files import ensure_file, sha256_of, uploaded_form
 from finetune.terminal.progress import progress_bar, say
 
 
@@ -40,21 +36,10 @@ def run(params: Params) -> FilesRecord:
         for split, path in paths.items():
             if path.stat().st_size == 0:
                 continue
-            with tempfile.TemporaryDirectory() as folder:
-                if connection.profile.byte_order_mark:
-                    path = with_byte_order_mark(path, Path(folder))
-                file_id, is_new = ensure_file(connection, path, may_create, progress, say)
-                record[split] = {"id": file_id, "sha256": sha256_of(path)}
+            with uploaded_form(path, connection.profile) as uploaded:
+                file_id, is_new = ensure_file(connection, uploaded, may_create, progress, say)
+                record[split] = {"id": file_id, "sha256": sha256_of(uploaded)}
                 if is_new:
                     write_json(UPLOADED, read_note(UPLOADED) | {file_id: record[split]["sha256"]})
     write_json(FILES, record)
     return record
-
-
-def with_byte_order_mark(path: Path, folder: Path) -> Path:
-    """Copy a file and put a byte-order mark before it, for servers that require one."""
-    marked = folder / path.name
-    with open(path, "rb") as source, open(marked, "wb") as target:
-        target.write(codecs.BOM_UTF8)
-        shutil.copyfileobj(source, target)
-    return marked

@@ -12,7 +12,7 @@ from finetune.core.callbacks import Progress, Say, say_nothing
 from finetune.core.disk import write_csv, write_json, write_text
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import CHECKED, PREPARED, QUESTIONS, VALIDATION_REPORT
+from finetune.core.paths import CHECKED, PREPARED, QUESTIONS, TRAINING_SETTINGS, VALIDATION_REPORT
 from finetune.core.read_records import read_prepare_report
 from finetune.core.records import CheckedSplits, Usd, ValidationReport
 from finetune.data.checks.across_files import check_languages, check_leaks, check_missing_classes
@@ -24,6 +24,7 @@ from finetune.data.checks.whole_file import CheckedFile, check_labels
 from finetune.data.questions import questions_of
 from finetune.pricing.catalogue import Base, look_up
 from finetune.pricing.cost import auto_epochs, break_even, dollars, estimate, price_of_calls
+from finetune.project.training_settings import server_address, training_settings
 from finetune.report.data_page import ClassCount, LengthCount, ReviewedExample, make_data_page
 from finetune.scoring.answer_schema import load_schema
 from finetune.scoring.gates import parse_condition
@@ -41,7 +42,7 @@ LONG_WORK = 64 * 1024**2  # bytes from which progress is shown
 
 
 def run(params: Params, progress: Progress | None = None, say: Say = say_nothing) -> ValidationReport:
-    """Write the report, the page, the tables of lengths and classes, and the questions beside the splits.
+    """Write the report, the page, the tables of lengths and classes, and what the later stages depend on.
 
     Raises FinetuneError naming the file and line of every mistake, and for invalid settings of the evaluation. Warnings
     are counted in the report by their codes; `finetune check` lists them.
@@ -59,8 +60,14 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
     write_csv(TOKENS, ["split", "tokens", "examples"], lengths)
     write_csv(BALANCE, ["class", "split", "examples"], balance)
     write_text(PAGE, make_data_page(report, balance, lengths, to_review(checked)))
-    write_json(QUESTIONS, questions_of(params))
-    splits: CheckedSplits = {"method": params.train.method, "examples": report["examples"]}
+    questions = questions_of(params)
+    splits: CheckedSplits = {
+        "method": params.train.method,
+        "examples": report["examples"],
+        "server": server_address(params),
+    }
+    write_json(QUESTIONS, questions)
+    write_json(TRAINING_SETTINGS, training_settings(params, questions))
     write_json(CHECKED, splits)
     write_json(VALIDATION_REPORT, report)
     return report

@@ -18,7 +18,7 @@ def print_scores(report: Evaluation) -> None:
         print(f"also.{name}: tuned against base: {found['verdict']}")
     if "judge" in report:
         print(f"judge: tuned: {report['judge']['verdict']}")
-    for failed in report["gates_failed"]:
+    for failed in report.get("gates_failed", []):
         print(f"gate not met: {failed}")
 
 

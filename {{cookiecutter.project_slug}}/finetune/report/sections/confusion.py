@@ -65,9 +65,12 @@ def matrix(title: str, pairs: Pairs, shown: Sequence[str], classes: Sequence[str
     rows = [(actual, predicted) for actual, predicted in pairs if actual in shown]
     no_class = Counter(predicted for _, predicted in rows if predicted not in classes)
     columns = [*shown, *(name for name, _ in no_class.most_common(NO_CLASS_SHOWN))]
-    counts = Counter((actual, predicted if predicted in columns else OTHERS) for actual, predicted in rows)
-    if any(predicted == OTHERS for _, predicted in counts):
-        columns.append(OTHERS)
+    others = OTHERS
+    while others in columns:  # a class may have this name
+        others += "*"
+    counts = Counter((actual, predicted if predicted in columns else others) for actual, predicted in rows)
+    if any(predicted == others for _, predicted in counts):
+        columns.append(others)
     lines = []
     for label in shown:
         total = sum(counts[label, column] for column in columns) or 1

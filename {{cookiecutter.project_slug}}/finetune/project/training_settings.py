@@ -1,0 +1,53 @@
+"""Collect everything that decides the job and the choice of its checkpoint, beside the data.
+
+`validate` writes it to data/prepared/training.json, and `train` depends on that file, not on parameters. So a change of
+`train.budget` or `provider.warn_days` does not run `train`, which would train again where the job is not found.
+"""
+
+from typing import Any
+
+from finetune.core.params import Params
+from finetune.core.records import Questions, ServerAddress, TrainingSettings
+from finetune.scoring.answer_schema import load_schema
+
+NUMBERS = ("n_epochs", "batch_size", "learning_rate_multiplier")
+
+
+def training_settings(params: Params, questions: Questions) -> TrainingSettings:
+    """Collect the settings of a project's job."""
+    train = params.train
+    return {
+        "server": server_address(params),
+        "base": train.base,
+        "continue_from": train.continue_from,
+        "method": train.method,
+        "hyperparameters": hyperparameters(params),
+        "seed": train.seed,
+        "suffix": train.suffix,
+        "training_type": train.training_type,
+        "integrations": train.integrations,
+        "choose": train.choose,
+        "metric": metric_settings(params, questions) if train.choose == "best_metric" else None,
+    }
+
+
+def server_address(params: Params) -> ServerAddress:
+    """Return what identifies the server."""
+    return {"name": params.provider.name, "base_url": params.provider.base_url}
+
+
+def hyperparameters(params: Params) -> dict[str, Any]:
+    """Return the hyperparameters as asked, `auto` included."""
+    return {name: getattr(params.train, name) for name in NUMBERS} | params.train.hyperparameters
+
+
+def metric_settings(params: Params, questions: Questions) -> dict[str, Any]:
+    """Return what decides the metric by which `best_metric` chooses a checkpoint."""
+    schema = params.evaluate.answer_schema
+    return {
+        "task": params.evaluate.task,
+        **{key: questions[key] for key in ("max_tokens", "temperature", "completion")},
+        "labels": sorted(params.data.labels),
+        "abstain": params.data.abstain.answer if params.data.abstain else None,
+        "schema": load_schema(schema) if schema else None,
+    }
