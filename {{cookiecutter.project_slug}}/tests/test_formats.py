@@ -31,7 +31,7 @@ def chat(*texts: str, system: str | None = None) -> dict[str, Any]:
         ({**chat("荷物は?", "配送"), "id": 7, "tools": None}, "messages", chat("荷物は?", "配送")),
         ({**chat("a", "b"), "tools": TOOLS}, "messages", {**chat("a", "b"), "tools": TOOLS}),
         ({"messages": json.dumps(chat("a", "b")["messages"]), "tools": ""}, "messages", chat("a", "b")),
-        ({"prompt": "환불은? ->", "completion": " 결제"}, "completion", chat("환불은? ->", "결제")),
+        ({"prompt": " 환불은? ", "completion": " 결제"}, "completion", chat("환불은?", " 결제")),
         ({"instruction": "Translate", "input": "水", "output": "water"}, "alpaca", chat("Translate\n\n水", "water")),
         ({"instruction": "Add", "input": "", "output": 4}, "alpaca", chat("Add", "4")),
         ({"instruction": "a", "output": "b", "system": "c"}, "alpaca", chat("a", "b", system="c")),

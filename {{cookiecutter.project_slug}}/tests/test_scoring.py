@@ -50,7 +50,10 @@ def test_a_class_may_be_part_of_another_class() -> None:
     assert label_of("return policy", labels) == "return policy"
     assert label_of("It is about the return.", labels) == "return"
     assert label_of("It is the return policy.", labels) is None
-    assert label_of("sale", labels) is None
+    assert label_of("sale", labels) == "sale"
+    assert label_of("Sale.", labels) == "Sale"
+    assert label_of("SALE", labels) is None
+    assert label_of("a sale or a Sale", labels) is None
 
 
 def test_classes_are_found_in_verbose_answers_among_five_hundred() -> None:

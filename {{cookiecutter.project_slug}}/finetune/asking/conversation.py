@@ -14,6 +14,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import PREPARED
 from finetune.core.read_records import read_prepare_report
+from finetune.data.completion_format import prompt_of_question
 from finetune.data.examples import turn_texts
 from finetune.data.prompts import PLACEHOLDER, fill
 from finetune.provider.answer_parser import Answer
@@ -82,7 +83,7 @@ def send(
     before: Turns = [{"role": "system", "content": conversation.system}] if conversation.system else []
 
     def answer(name: str, model: str) -> Answer:
-        prompt = asked + marks.separator if marks else [*before, *conversation.turns.get(name, []), turn]
+        prompt = prompt_of_question(asked, marks) if marks else [*before, *conversation.turns.get(name, []), turn]
         request = completion_request(connection, model, prompt, settings, params.train.seed, stop)
         return ask(connection, request, limiter)
 

@@ -57,7 +57,7 @@ def predict(params: Params, file: Path, choice: str) -> Predicted:
     with connect(params.provider) as connection, progress_bar(f"ask {model}") as progress:
         answered = iter(answer_all(connection, model, prompts, settings, seed, progress, say, stop, top_logprobs))
     answers = [Answer("", error=str(one)) if isinstance(one, ValueError) else next(answered) for one in asked]
-    added = [columns_of(answer, classes) for answer in answers]
+    added = [columns_of(answer, classes, params.data.codes) for answer in answers]
     names = ["answer", "confidence", "error"] if any("confidence" in one for one in added) else ["answer", "error"]
     taken = {column for row in rows for column in row}
     called = {name: free_name(name, taken) for name in names}
@@ -90,15 +90,15 @@ def classes_of(params: Params) -> dict[str, str]:
     return {label: label for label in labels}
 
 
-def columns_of(answer: Answer, classes: Mapping[str, str]) -> Row:
+def columns_of(answer: Answer, classes: Mapping[str, str], codes: bool) -> Row:
     """Return an answer as columns: the class that it names, if there are classes and it names one; else its text."""
     text = answer.text.strip()
     if answer.error:
         return {"answer": "", "error": answer.error}
     written = list(classes)
-    named = label_of(text, written) if classes else None
+    named = label_of(text, written, codes) if classes else None
     found = {"answer": text if named is None else classes[named], "error": ""}
-    masses = class_probabilities(as_text(answer.logprobs), written)
+    masses = class_probabilities(as_text(answer.logprobs), written, codes)
     if not masses or isnan(masses[0]):
         return found
     return found | {"confidence": confidences([named or ""], [masses], written)[0]}

@@ -11,7 +11,8 @@ from finetune.core.paths import PREPARED_REPORT
 from finetune.core.read_records import read_model_record, read_prepare_report
 from finetune.core.records import Example
 from finetune.data.class_codes import codes_text
-from finetune.data.completion_format import CompletionFormat, question_and_answer
+from finetune.data.completion_format import CompletionFormat, prompt_of_question, question_and_answer
+from finetune.data.existing_marks import NO_MARKS, without_ending
 from finetune.data.formats import CONVERTERS, Format, parse_json_cell, reason_of
 from finetune.data.prompts import PLACEHOLDER, Template, cell_text, check_columns, fill, fingerprint_of
 from finetune.data.raw_file import Row
@@ -55,6 +56,7 @@ def prompts_of(
     prompt = params.data.prompt
     template: Template = prompt.model_dump(include={"system", "user"}) if prompt else {}
     shared = shared_columns(params)
+    separator = (read_note(PREPARED_REPORT).get("found_marks") or NO_MARKS)["separator"]
     own = [has_own_format(row, template, marks) for row in rows]
     if prompt and not any(own):
         check_columns(template, {column for row in rows for column in row} | shared.keys(), str(file))
@@ -66,7 +68,7 @@ def prompts_of(
     found: list[Prompt | ValueError] = []
     for row in rows:
         try:
-            found.append(prompt_of(row, template, shared, marks))
+            found.append(prompt_of(row, template, shared, marks, separator))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             found.append(ValueError(reason_of(error)))
     return found
@@ -85,10 +87,16 @@ def is_prompt_of_training(params: Params) -> bool:
     return read_note(PREPARED_REPORT).get("prompt") == now and fingerprint_now(params) == record["fingerprint"]
 
 
-def prompt_of(row: Row, template: Template, shared: Mapping[str, str], marks: CompletionFormat | None) -> Prompt:
-    """Return the prompt of one row. Raises ValueError, or what a malformed row leads to, if there is no question."""
-    if is_marked_prompt(row, marks):
-        return cell_text(row["prompt"])
+def prompt_of(
+    row: Row, template: Template, shared: Mapping[str, str], marks: CompletionFormat | None, separator: str | None
+) -> Prompt:
+    """Return the prompt of one row. Raises ValueError, or what a malformed row leads to, if there is no question.
+
+    `separator` is the one that raw prompts have already. Then a cell may end with it, and the template is filled.
+    """
+    is_raw = bool(template and separator) and not has_own_format(row, template, marks)
+    if marks and is_marked_prompt(row, marks) and not is_raw:
+        return prompt_of_question(cell_text(row["prompt"]), marks)
     if template and not has_own_format(row, template, marks):
         try:
             messages: Sequence[dict[str, Any]] = fill(template, {**shared, **row})
@@ -96,9 +104,10 @@ def prompt_of(row: Row, template: Template, shared: Mapping[str, str], marks: Co
             named = columns_in(template)
             raise ValueError(f"no question: {', '.join(named)} {'are' if len(named) > 1 else 'is'} empty") from None
     else:
-        messages = messages_before_answer(row)
+        messages = messages_before_answer(row, separator)
     if marks:
-        return question_and_answer({"messages": [*messages, {"role": "assistant", "content": ""}]})[0] + marks.separator
+        asked, _ = question_and_answer({"messages": [*messages, {"role": "assistant", "content": ""}]})
+        return prompt_of_question(asked, marks)
     return messages
 
 
@@ -115,16 +124,18 @@ def has_own_format(row: Row, template: Template, marks: CompletionFormat | None)
 
 def is_marked_prompt(row: Row, marks: CompletionFormat | None) -> bool:
     """Return whether a row has a prompt that ends with the separator, as `prepare` writes it."""
-    return marks is not None and cell_text(row.get("prompt")).endswith(marks.separator)
+    return marks is not None and cell_text(row.get("prompt")).rstrip().endswith(marks.separator.rstrip())
 
 
-def messages_before_answer(row: Row) -> list[dict[str, Any]]:
-    """Return the messages of a row in any of the known formats, up to its last question."""
+def messages_before_answer(row: Row, separator: str | None) -> list[dict[str, Any]]:
+    """Return the messages of a row in any of the known formats, up to its last question, without its separator."""
     form = next((form for form, (key, _) in QUESTION_AND_ANSWER.items() if key in row), None)
     if form is None:
         raise ValueError(f"no `messages`, but {', '.join(sorted(row)) or 'no column at all'}")
     answer = QUESTION_AND_ANSWER[form][1]
     given = {key: parse_json_cell(value) for key, value in row.items()} | ({answer: "-"} if answer else {})
+    if form == "completion" and isinstance(given["prompt"], str):
+        given["prompt"] = without_ending(given["prompt"], separator)
     example: Example = CONVERTERS[form](given)
     if not all(isinstance(message, dict) for message in example["messages"]):
         raise ValueError("messages has an entry that is not an object")

@@ -23,6 +23,14 @@ class CompletionMarks(TypedDict):
     stop: str  # at the end of each completion
 
 
+class FoundMarks(TypedDict):
+    """The marks that the raw prompts and completions have already; None for a mark that they do not have."""
+
+    separator: str | None
+    lead: str | None
+    stop: str | None
+
+
 class PrepareReport(TypedDict):
     """reports/prepare.json: how the raw data became three splits. All counts are rows."""
 
@@ -39,6 +47,7 @@ class PrepareReport(TypedDict):
     codes: dict[str, str]  # with data.codes: class → code
     abstain: str | None  # data.abstain.answer
     completion: CompletionMarks | None  # with data.target completion
+    found_marks: NotRequired[FoundMarks]  # of raw prompts and completions: taken off for chat, kept for completions
 
 
 class ServerAddress(TypedDict):

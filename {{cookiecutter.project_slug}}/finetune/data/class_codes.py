@@ -34,20 +34,28 @@ def codes_for(labels: Sequence[str], encode: Callable[[str], list[int]]) -> dict
 
 
 def one_token_codes(encode: Callable[[str], list[int]]) -> Iterator[str]:
-    """Yield the candidates that are one token, no two the same token."""
-    taken: set[int] = set()
+    """Yield the candidates that are one token, no two the same token, and no two that differ only in case.
+
+    Answers are read without regard to case, so `A` and `a` could not be told apart.
+    """
+    tokens_taken: set[int] = set()
+    texts_taken: set[str] = set()
     for candidate in candidates():
+        if candidate.casefold() in texts_taken:
+            continue
         tokens = encode(candidate)
-        if len(tokens) == 1 and tokens[0] not in taken:
-            taken.add(tokens[0])
+        if len(tokens) == 1 and tokens[0] not in tokens_taken:
+            tokens_taken.add(tokens[0])
+            texts_taken.add(candidate.casefold())
             yield candidate
 
 
 def candidates() -> Iterator[str]:
+    """Yield numbers, letters, and pairs of letters, each first in capitals."""
     yield from map(str, range(MOST_CLASSES))
-    yield from ascii_uppercase + ascii_lowercase
-    for letters in (ascii_uppercase, ascii_lowercase):
-        yield from map("".join, product(letters, repeat=2))
+    for length in (1, 2):
+        for letters in (ascii_uppercase, ascii_lowercase):
+            yield from map("".join, product(letters, repeat=length))
 
 
 def codes_text(codes: dict[str, str]) -> str:

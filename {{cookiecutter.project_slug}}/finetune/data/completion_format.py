@@ -1,7 +1,8 @@
 """Prompts and completions in place of chat: one text to the model, so marks show where each part ends.
 
-The best marks depend on the tokenizer: a separator may be merged with the word before it, and a completion may need a
-space before it. So they are chosen with the base's own tokenizer, from the data.
+Marks that the data have already are kept. The best others depend on the tokenizer: a separator may be merged with the
+word before it, and a completion may need a space before it. So they are chosen with the base's own tokenizer, from the
+data.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -9,8 +10,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 from finetune.core.errors import FinetuneError
-from finetune.core.records import Example
+from finetune.core.records import Example, FoundMarks
 from finetune.data.examples import text_of
+from finetune.data.existing_marks import NO_MARKS, find_marks, shared_cue, without_ending, without_marks
 
 SEPARATORS = ("\n\n###\n\n", " ->", "\n\n===\n\n", "\n\n---\n\n", "\n\n===>\n\n", "\n\n### =>\n\n")
 STOPS = ("\n", " END", "###", "***", " [END]")
@@ -18,6 +20,7 @@ LEADS = ("", " ")
 SAMPLE = 50  # texts that the tokenizer is tried on
 
 Encode = Callable[[str], list[int]]
+Pairs = Callable[[], Iterable[tuple[str, str]]]  # each call returns all questions and answers
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,12 @@ def question_and_answer(example: Example) -> tuple[str, str]:
     return text_of(turns[0].get("content")), text_of(turns[1].get("content"))
 
 
-def to_completion(example: Example, marks: CompletionFormat) -> Example:
-    """Return a chat of one turn as a prompt and a completion. Raises ValueError like `question_and_answer`."""
-    question, answer = question_and_answer(example)
+def to_completion(example: Example, marks: CompletionFormat, own: FoundMarks = NO_MARKS) -> Example:
+    """Return a chat of one turn as a prompt and a completion. Raises ValueError like `question_and_answer`.
+
+    `own` are marks that its question and its answer have already.
+    """
+    question, answer = without_marks(*question_and_answer(example), own)
     return {"prompt": question + marks.separator, "completion": marks.lead + answer + marks.stop}
 
 
@@ -52,17 +58,54 @@ def from_completion(example: Example, marks: CompletionFormat) -> tuple[str, str
     return prompt.removesuffix(marks.separator), completion.removesuffix(marks.stop).removeprefix(marks.lead)
 
 
-def choose_completion_format(pairs: Callable[[], Iterable[tuple[str, str]]], encode: Encode) -> CompletionFormat:
-    """Return marks that are in none of the texts, that the tokenizer does not merge with them, of the fewest tokens.
+def prompt_of_question(question: str, marks: CompletionFormat) -> str:
+    """Return a question with its separator, which it may have already."""
+    return without_ending(question, marks.separator) + marks.separator
 
-    Each call of `pairs` returns all questions and answers. Raises FinetuneError where every candidate is in the data.
+
+def marks_of_pairs(pairs: Pairs, found: FoundMarks) -> FoundMarks:
+    """Return the marks that questions and answers have in their texts, where `found` names none.
+
+    A template may end a question with a word such as "Sentiment:": that is a separator too.
+    """
+    own = find_marks((("", question, answer) for question, answer in pairs()), refuse=False)
+    if own["separator"]:  # a template takes off the line breaks around a question
+        own["separator"] = next((one for one in SEPARATORS if one.rstrip() == own["separator"]), own["separator"])
+    elif not found["separator"]:
+        own["separator"] = shared_cue(question for question, _ in pairs() if question)
+    return {
+        "separator": None if found["separator"] else own["separator"],
+        "lead": None if found["lead"] else own["lead"],
+        "stop": None if found["stop"] else own["stop"],
+    }
+
+
+def joined_marks(one: FoundMarks, other: FoundMarks) -> FoundMarks:
+    """Return the marks of both; `one` counts where both have a mark."""
+    return {
+        "separator": one["separator"] or other["separator"],
+        "lead": one["lead"] or other["lead"],
+        "stop": one["stop"] or other["stop"],
+    }
+
+
+def choose_completion_format(pairs: Pairs, encode: Encode, kept: FoundMarks = NO_MARKS) -> CompletionFormat:
+    """Return the marks in `kept`, and others that are in none of the texts, of the fewest tokens.
+
+    The others are, if possible, such as the tokenizer does not merge with the texts. The texts of `pairs` are without
+    marks. Raises FinetuneError where every candidate is in the data.
     """
     some = list(islice(pairs(), SAMPLE))
     questions, answers = [question for question, _ in some], [answer for _, answer in some]
-    separator = best_mark("separator", SEPARATORS, (question for question, _ in pairs()), questions, encode)
-    leads = [lead for lead in LEADS if are_not_merged([separator], [lead + answer for answer in answers], encode)]
-    lead = min(leads or LEADS, key=lambda lead: sum(len(encode(lead + answer)) for answer in answers))
-    stop = best_mark("stop", STOPS, (answer for _, answer in pairs()), [lead + answer for answer in answers], encode)
+    separator, lead, stop = kept["separator"], kept["lead"], kept["stop"]
+    if separator is None:
+        separator = best_mark("separator", SEPARATORS, (question for question, _ in pairs()), questions, encode)
+    if lead is None:
+        leads = [lead for lead in LEADS if are_not_merged([separator], [lead + answer for answer in answers], encode)]
+        lead = min(leads or LEADS, key=lambda lead: sum(len(encode(lead + answer)) for answer in answers))
+    if stop is None or "<|" in stop:  # servers refuse special tokens in a text
+        led = [lead + answer for answer in answers]
+        stop = best_mark("stop", STOPS, (answer for _, answer in pairs()), led, encode)
     return CompletionFormat(separator, lead, stop)
 
 

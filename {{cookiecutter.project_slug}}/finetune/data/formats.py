@@ -156,8 +156,10 @@ def from_messages(row: Row) -> Example:
 
 
 def from_completion(row: Row) -> Example:
-    """Return a prompt and its completion as a question and its answer."""
-    return conversation((None, nonempty_text(row["prompt"], "prompt"), nonempty_text(row["completion"], "completion")))
+    """Return a prompt and its completion as a question and its answer, which keeps the white space around it."""
+    completion, stripped = row["completion"], nonempty_text(row["completion"], "completion")
+    answer = completion if isinstance(completion, str) else stripped
+    return conversation((None, nonempty_text(row["prompt"], "prompt"), answer))
 
 
 def from_alpaca(row: Row) -> Example:

@@ -1,11 +1,14 @@
-"""Score extracted lists and objects as sets, and objects field by field."""
+"""Score extracted lists and objects as sets, and objects field by field. A list is JSON, or one item a line."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finetune.core.records import Metrics
 from finetune.scoring.answer_schema import validator_of
+
+BULLET = re.compile(r"^(?:[-*•・]|\d{1,3}[.)])\s+")  # before an item of a list
 
 
 def json_in(answer: str) -> Any:
@@ -38,29 +41,60 @@ def members_of(value: Any) -> list[str]:
     ]
 
 
+def are_lines(expected: Sequence[str]) -> bool:
+    """Return whether all expected answers are lists with one item a line, because none of them is JSON.
+
+    A text in brackets inside an answer may look like JSON. So all answers must have JSON in them if none is JSON alone.
+    """
+
+    def is_json(text: str) -> bool:
+        try:
+            return isinstance(json.loads(text), (list, dict))
+        except (ValueError, RecursionError):
+            return False
+
+    return not any(map(is_json, expected)) and not all(isinstance(json_in(text), (list, dict)) for text in expected)
+
+
+def lines_of(answer: str) -> list[str]:
+    """Return the items of an answer: those of its JSON list if it begins with one, else its lines without bullets."""
+    found = json_in(answer) if answer.lstrip()[:1] == "[" else None
+    if isinstance(found, list):
+        return members_of(found)
+    lines = (BULLET.sub("", line.strip()).strip() for line in answer.splitlines())
+    return [line for line in lines if line and not line.startswith("```")]
+
+
 def extraction(
     expected: Sequence[str], answered: Sequence[str], schema: Mapping[str, Any] | None = None
 ) -> tuple[list[float], Metrics]:
     """Compute the F1 of each row, and over all rows F1 (mean, micro, macro), precision, recall and exact match.
 
-    Source: scikit-learn, over sets of items. An answer without JSON has no items. For objects, `fields` has the F1 of
-    each field. With a JSON Schema, `fits_schema` is the share of answers that are valid under it.
+    Source: scikit-learn, over sets of items. Where the expected answer is not JSON, each line of the two answers is an
+    item; else an answer without JSON has no items. For objects, `fields` has the F1 of each field. With a JSON Schema,
+    `fits_schema` is the share of answers that are valid under it.
     """
-    truths, guesses = [json_in(text) for text in expected], [json_in(text) for text in answered]
+    only_lines = are_lines(expected)
+    as_json = [json_in(text) for text in answered]
+    truths: list[Any] = [None if only_lines else json_in(text) for text in expected]
+    by_line = [not isinstance(truth, (list, dict)) for truth in truths]
+    truths = [lines_of(text) if line else one for one, text, line in zip(truths, expected, by_line, strict=True)]
+    guesses = [lines_of(text) if line else one for one, text, line in zip(as_json, answered, by_line, strict=True)]
     rows, averages = set_scores([items_of(one) for one in truths], [items_of(one) for one in guesses])
     metrics: Metrics = dict(averages)
     exact = [items_of(a) == items_of(b) and b is not None for a, b in zip(truths, guesses, strict=True)]
     metrics["exact_match"] = share(exact)
-    metrics["valid_json"] = share([isinstance(guess, (list, dict)) for guess in guesses])
-    metrics["right_shape"] = share(
-        [
-            type(a) is type(b) and (not isinstance(a, dict) or set(a) == set(b))
-            for a, b in zip(truths, guesses, strict=True)
-        ]
-    )
+    if not only_lines:
+        metrics["valid_json"] = share([isinstance(guess, (list, dict)) for guess in as_json])
+        metrics["right_shape"] = share(
+            [
+                type(a) is type(b) and (not isinstance(a, dict) or set(a) == set(b))
+                for a, b in zip(truths, guesses, strict=True)
+            ]
+        )
     if schema is not None:
         validator = validator_of(schema)
-        metrics["fits_schema"] = share([guess is not None and validator.is_valid(guess) for guess in guesses])
+        metrics["fits_schema"] = share([guess is not None and validator.is_valid(guess) for guess in as_json])
     fields = sorted({key for truth in truths if isinstance(truth, dict) for key in truth})
     for field in fields:  # under a key of their own: a field may be called like a metric
         columns = [

@@ -4,6 +4,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypedDict
 
@@ -36,12 +37,13 @@ def as_text(tops: Sequence[TokenLogprobs]) -> list[TokenLogprobs]:
     return [[(token_text(token), logprob) for token, logprob in top] for top in tops]
 
 
-def class_probabilities(tops: Sequence[TokenLogprobs], labels: Sequence[str]) -> list[float]:
+def class_probabilities(tops: Sequence[TokenLogprobs], labels: Sequence[str], codes: bool = False) -> list[float]:
     """Return the probability of each class from the log-probabilities of one answer, in the order of `labels`.
 
     `tops` has a list for each token of the answer: first the chosen token, then the likeliest ones, which may include
     the chosen one again. A token is its text (see `token_text`) and its log-probability; one that is not finite is
-    ignored. Blanks, quotes and stars before the answer are ignored, and so is case, as in `label_of`.
+    ignored. Blanks, quotes and stars before the answer are ignored. Case decides only between classes that differ in
+    nothing else, as in `label_of`.
 
     The chosen tokens are followed one by one. At each token, the text so far is continued with every alternative. An
     alternative whose text begins exactly one class adds its mass to that class. So does the chosen token, and then
@@ -49,11 +51,14 @@ def class_probabilities(tops: Sequence[TokenLogprobs], labels: Sequence[str]) ->
     that equals the whole text. A mass that nothing decides, such as that of an alternative that begins several classes,
     is divided equally among them. A text that begins no class is outside all classes, so the sum is at most 1. All
     are NaN if there is no log-probability.
+
+    `codes` says that `labels` are codes of one token each. Then an alternative that is a whole code counts for that
+    code alone, although it begins others: a model that is about to answer 17 does not begin with the token 1.
     """
     masses = [0.0] * len(labels)
     if not any(is_finite(logprob) for top in tops for _, logprob in top):
         return [math.nan] * len(labels)
-    begins, wholes = index_of(tuple(labels))
+    known = index_of(tuple(labels))
 
     def give(classes: Sequence[int], mass: float) -> None:
         for index in classes:
@@ -68,15 +73,15 @@ def class_probabilities(tops: Sequence[TokenLogprobs], labels: Sequence[str]) ->
         chosen = top[0][0] if top else ""
         for token, share in shares.items():
             if token != chosen:
-                give(begun_by(normalized(text + token), begins, wholes), mass * share)
+                give((known.equal_to(text + token) if codes else ()) or known.begun_by(text + token), mass * share)
         text, mass = text + chosen, mass * shares.get(chosen, 0.0)
-        classes = begun_by(normalized(text), begins, wholes)
+        classes = known.begun_by(text)
         if len(classes) < 2:
             give(classes, mass)
             break
     else:
-        if whole := normalized(text):
-            give(wholes.get(whole) or begun_by(whole, begins, wholes), mass)
+        if normalized(text):
+            give(known.equal_to(text) or known.begun_by(text), mass)
     # Rounded log-probabilities may sum to slightly more than 1.
     total = max(1.0, sum(masses))
     return [mass / total for mass in masses]
@@ -88,30 +93,61 @@ def is_finite(logprob: float | None) -> bool:
 
 def normalized(text: str) -> bytes:
     """Return an answer's text in the form in which classes are compared: UTF-8, in which the parts of a letter join."""
+    return without_marks(text).casefold().encode("utf-8", "surrogateescape")
+
+
+def without_marks(text: str) -> str:
+    """Return an answer's text without marks before it, and with its parts of letters joined."""
     whole = NO_BYTES.sub("\ufffd", text).encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
-    return whole.casefold().lstrip(MARKS).encode("utf-8", "surrogateescape")
+    return whole.lstrip(MARKS)
+
+
+@dataclass(frozen=True)
+class ClassIndex:
+    """The classes by each text that begins them, and by their whole text."""
+
+    begins: ClassesByText
+    wholes: ClassesByText
+    exact: dict[int, str]  # the text of each class that differs from another one only in case
+
+    def begun_by(self, text: str) -> tuple[int, ...]:
+        """Return the classes that a text begins; else the longest class that begins the text, at the end of a word."""
+        folded = normalized(text)
+        if folded in self.begins:
+            return self.of_this_case(self.begins[folded], text)
+        for end in range(len(folded) - 1, 0, -1):
+            if folded[:end] in self.wholes and not LETTER.match(folded[end:].decode("utf-8", "surrogateescape")):
+                return self.of_this_case(self.wholes[folded[:end]], text)
+        return ()
+
+    def equal_to(self, text: str) -> tuple[int, ...]:
+        """Return the classes that equal a text."""
+        return self.of_this_case(self.wholes.get(normalized(text), ()), text)
+
+    def of_this_case(self, classes: tuple[int, ...], text: str) -> tuple[int, ...]:
+        """Return the classes without those that another one of them is nearer to, because it has the text's case."""
+        if not self.exact or len(classes) < 2:
+            return classes
+        written = without_marks(text)
+        names = {index: self.exact.get(index) for index in classes}
+        fitting = (i for i, name in names.items() if not name or name.startswith(written) or written.startswith(name))
+        return tuple(fitting) or classes
 
 
 @lru_cache(maxsize=8)
-def index_of(labels: tuple[str, ...]) -> tuple[ClassesByText, ClassesByText]:
-    """Return the classes by each text that begins them, and by their whole text."""
+def index_of(labels: tuple[str, ...]) -> ClassIndex:
+    """Return the index of the classes; computed once for all answers."""
     begins, wholes = defaultdict(list), defaultdict(list)
     for index, label in enumerate(labels):
         if whole := normalized(label):
             wholes[whole].append(index)
             for end in range(len(whole) + 1):
                 begins[whole[:end]].append(index)
-    return ({text: tuple(found) for text, found in begins.items()}, {k: tuple(found) for k, found in wholes.items()})
-
-
-def begun_by(text: bytes, begins: ClassesByText, wholes: ClassesByText) -> tuple[int, ...]:
-    """Return the classes that a text begins; else the longest class that begins the text and ends at a word's end."""
-    if text in begins:
-        return begins[text]
-    for end in range(len(text) - 1, 0, -1):
-        if text[:end] in wholes and not LETTER.match(text[end:].decode("utf-8", "surrogateescape")):
-            return wholes[text[:end]]
-    return ()
+    return ClassIndex(
+        {text: tuple(found) for text, found in begins.items()},
+        {text: tuple(found) for text, found in wholes.items()},
+        {index: without_marks(labels[index]) for found in wholes.values() if len(found) > 1 for index in found},
+    )
 
 
 def probability_metrics(

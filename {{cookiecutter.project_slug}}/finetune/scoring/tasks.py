@@ -74,13 +74,13 @@ def score_classes(
     names = [*declared, *sorted(set(expected) - set(declared))]
     codes = [*(spellings or declared), *names[len(declared) :]]
     spelled: dict[str | None, str] = {**dict(zip(codes, names, strict=True)), None: name_of_no_class(names)}
-    predicted = [spelled[label_of(answer, codes)] for answer in answered]
+    predicted = [spelled[label_of(answer, codes, bool(spellings))] for answer in answered]
     metrics: Metrics = classification(expected, predicted, names, beta)
     table: list[ClassRow] = metrics.pop("classes")
     scores = [float(a == b) for a, b in zip(expected, predicted, strict=True)]
     if not any(logprobs):
         return Scored("accuracy", scores, metrics, predicted, table)
-    masses = [class_probabilities(as_text(answer), codes) for answer in logprobs]
+    masses = [class_probabilities(as_text(answer), codes, bool(spellings)) for answer in logprobs]
     metrics |= probability_metrics(expected, masses, names)
     if not metrics["no_logprobs"]:
         del metrics["no_logprobs"]

@@ -22,11 +22,15 @@ from finetune.core.records import PrepareReport
 from finetune.data.class_codes import codes_for
 from finetune.data.completion_format import (
     CompletionFormat,
+    Pairs,
     choose_completion_format,
+    joined_marks,
+    marks_of_pairs,
     question_and_answer,
     to_completion,
 )
 from finetune.data.example_spool import SpooledExamples, SpoolRows, spool_examples
+from finetune.data.existing_marks import without_marks
 from finetune.data.prompts import cell_text, fingerprint_of
 from finetune.data.raw_examples import ReadingNotes, question_template, raw_examples
 from finetune.data.split import SPLITS, assign_splits, leaks, without_duplicates
@@ -54,9 +58,7 @@ def run(
     notes = ReadingNotes()
     with spool_file() as spool:
         gathered = spool_examples(raw_examples(data, template, codes, notes), spool, progress)
-        marks = completion_format(params, gathered)
-        if marks:
-            gathered = replace(gathered, convert=partial(to_completion, marks=marks))
+        gathered, marks = as_completions(params, gathered, notes)
         rows = split_rows(gathered, data, notes.counts, workers, progress)
         if data.abstain and data.abstain.share is not None:
             before = len(rows)
@@ -72,6 +74,8 @@ def run(
         "abstain": data.abstain.answer if data.abstain else None,
         "completion": asdict(marks) if marks else None,
     }
+    if any(notes.found_marks.values()):
+        report["found_marks"] = notes.found_marks
     write_json(PREPARED_REPORT, report)
     return cast("PrepareReport", report)
 
@@ -104,12 +108,26 @@ def codes_of(params: Params) -> dict[str, str]:
     return codes
 
 
-def completion_format(params: Params, gathered: SpooledExamples) -> CompletionFormat | None:
-    """Compute what separates prompts from completions; None if the target is chat."""
+def as_completions(
+    params: Params, gathered: SpooledExamples, notes: ReadingNotes
+) -> tuple[SpooledExamples, CompletionFormat | None]:
+    """Return the examples as prompts and completions, and their marks; if the target is chat, as they are, and None.
+
+    Marks that the texts have already are kept, and noted.
+    """
     if params.data.target != "completion":
-        return None
+        return gathered, None
+    abstain = params.data.abstain
+    pairs = partial(pairs_of, gathered, abstain)
+    own = marks_of_pairs(partial(answered_pairs, pairs, abstain), notes.found_marks)
+    notes.found_marks = joined_marks(notes.found_marks, own)
+
+    def unmarked() -> Iterator[tuple[str, str]]:
+        return (without_marks(*pair, own) for pair in pairs())
+
     with tokenizer(params, encoder) as encode:
-        return choose_completion_format(partial(pairs_of, gathered, params.data.abstain), encode)
+        marks = choose_completion_format(unmarked, encode, notes.found_marks)
+    return replace(gathered, convert=partial(to_completion, marks=marks, own=own)), marks
 
 
 def pairs_of(gathered: SpooledExamples, abstain: Abstain | None) -> Iterator[tuple[str, str]]:
@@ -127,6 +145,11 @@ def pairs_of(gathered: SpooledExamples, abstain: Abstain | None) -> Iterator[tup
             ) from error
     if abstain:  # rows that are added later may have this answer
         yield "", abstain.answer
+
+
+def answered_pairs(pairs: Pairs, abstain: Abstain | None) -> Iterator[tuple[str, str]]:
+    """Yield all questions and answers without the answer to unanswerable rows, which `prepare` wrote itself."""
+    return ((question, "" if abstain and answer == abstain.answer else answer) for question, answer in pairs())
 
 
 def split_rows(

@@ -1,12 +1,11 @@
 """Check the endings of prompts and completions, which show the model where each part ends."""
 
-from collections.abc import Iterable, Iterator
-from itertools import takewhile
+from collections.abc import Iterator
 
 from finetune.data.checks.check_lines import example_at
 from finetune.data.checks.whole_file import CheckedFile
+from finetune.data.existing_marks import common_ending
 
-LONGEST = 20  # characters; a longer common ending is part of the question
 SUGGESTED = {"prompt": "\n\n###\n\n", "completion": "\n"}
 
 
@@ -40,16 +39,3 @@ def texts_of_key(checked: CheckedFile, key: str) -> Iterator[tuple[int, str]]:
         text = example_at(checked.file, row).get(key)
         if isinstance(text, str):
             yield int(row["line"]), text
-
-
-def common_ending(texts: Iterable[str]) -> str:
-    """Return the longest ending of all texts, without letters and digits at its beginning."""
-    common: str | None = None  # in reverse
-    for text in texts:
-        back = text[: -LONGEST - 1 : -1]
-        pairs = zip(back if common is None else common, back, strict=False)
-        common = "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-        if not common:
-            return ""
-    ending = (common or "")[::-1]
-    return ending[next((n for n, letter in enumerate(ending) if not letter.isalnum()), len(ending)) :]
