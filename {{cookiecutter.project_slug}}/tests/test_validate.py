@@ -12,7 +12,6 @@ from finetune.core.params import Also, Params
 from finetune.core.paths import PREPARED, PREPARED_REPORT
 from finetune.data.checks.across_files import check_languages, check_missing_classes
 from finetune.data.checks.check_file import check_file
-from finetune.data.checks.whole_file import check_labels
 from finetune.data.questions import regression_examples
 from finetune.pricing import catalogue
 from finetune.project import budget
@@ -123,18 +122,57 @@ def test_entries_of_the_project_override_the_catalogue(tmp_path: Path, monkeypat
             catalogue.look_up(MODEL, "openai")
 
 
-def test_missing_and_undeclared_classes_give_warnings(tmp_path: Path) -> None:
+def test_a_missing_class_gives_a_warning_and_an_undeclared_one_an_error(tmp_path: Path) -> None:
     answers = ["delivery", "billing", "配送"] * 5
-    train = check_file(write(tmp_path / "a.jsonl", [example(f"q{n} {n * n}", a) for n, a in enumerate(answers)]))
+    path = write(tmp_path / "a.jsonl", [example(f"q{n} {n * n}", a) for n, a in enumerate(answers)])
+    train = check_file(path, labels=TEAMS)
     test = check_file(write(tmp_path / "b.jsonl", [example(f"r{n}", TEAMS[n % 2]) for n in range(10)]), training=False)
     test.findings.clear()
     check_missing_classes(test, train)
-    check_labels(train, TEAMS)
     assert [(f.code, f.line) for f in test.findings] == [("missing_class", 0)]
     assert "配送" in test.findings[0].message
-    assert [(f.code, f.line, "5 examples" in f.message) for f in train.findings if f.code == "unknown_label"] == [
-        ("unknown_label", 3, True)
-    ]
+    [found] = [f for f in train.findings if f.code == "unknown_label"]
+    assert (found.severity, found.line) == ("error", 3)
+    assert found.message == "the answer '配送' is not in data.labels: lines 3, 6, 9, 12, 15"
+
+
+def test_answers_outside_the_labels_are_listed_by_answer_with_ten_lines_each(tmp_path: Path) -> None:
+    answers = ["Delivery", " billing "] * 15 + ["a complaint that is no class"] + ["billing"] * 100
+    path = write(tmp_path / "a.jsonl", [example(f"q{n} {n * n}", a) for n, a in enumerate(answers)])
+    found = [f for f in check_file(path, labels=TEAMS).findings if f.code == "unknown_label"]
+    assert [f.line for f in found] == [1, 31]
+    assert found[0].message.endswith("lines 1, 3, 5, 7, 9, 11, 13, 15, 17, 19 and 5 more")
+    assert found[0].fix == "Write 'delivery'."
+    assert all(f.severity == "error" for f in found)
+    every = write(tmp_path / "b.jsonl", [example(f"q{n} {n * n}", f"text {n}") for n in range(150)])
+    found = [f for f in check_file(every, labels=TEAMS).findings if f.code == "unknown_label"]
+    assert len(found) == 101
+    assert "50 more different answers" in found[-1].message
+    assert not any("text" in f.message for f in found)  # answers that are no classes are not repeated
+
+
+@pytest.mark.usefixtures("_prepared")
+def test_validate_refuses_answers_outside_the_labels_and_takes_codes_and_the_answer_to_unanswerable_rows() -> None:
+    validate.run(params())
+    path = PREPARED / "train.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for row in rows[:15]:
+        row["messages"][-1]["content"] = "unknown"
+    write(path, rows)
+    with pytest.raises(
+        FinetuneError, match=r"train\.jsonl, line 1: the answer 'unknown' is not in data\.labels: lines 1"
+    ):
+        validate.run(params())
+    write_json(PREPARED_REPORT, {"codes": {}, "completion": None, "abstain": "unknown"})
+    validate.run(params())
+    write_json(PREPARED_REPORT, {"codes": {name: name for name in [*TEAMS, "unknown"]}, "completion": None})
+    validate.run(params())
+
+
+def test_declared_classes_may_differ_in_case_and_others_are_warned_of(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [example(f"q{n} {n * n}", "Aa"[n % 2]) for n in range(20)])
+    assert "class_spelling" in {f.code for f in check_file(path).findings}
+    assert "class_spelling" not in {f.code for f in check_file(path, labels=["A", "a"]).findings}
 
 
 def test_a_language_of_only_one_split_gives_a_warning(tmp_path: Path) -> None:

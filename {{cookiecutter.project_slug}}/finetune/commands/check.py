@@ -1,12 +1,19 @@
 """`finetune check`: find mistakes in training files."""
 
+import re
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from finetune.core.params import Params
+    from finetune.data.checks.across_files import FileToCheck
 
 
 class Method(str, Enum):
@@ -20,12 +27,13 @@ class Format(str, Enum):
 
 
 def check(
-    files: Annotated[list[Path], typer.Argument(help="Training files in JSON Lines.")],
+    files: Annotated[list[Path], typer.Argument(help="Training files in JSON Lines, or folders of them.")],
     base: Annotated[
         str | None, typer.Option(help="The base model: also find examples over its training context.")
     ] = None,
     method: Annotated[
-        Method | None, typer.Option(help="The method to train with; by default, the first example decides.")
+        Method | None,
+        typer.Option(help="The method to train with; by default the project's, else the first example decides."),
     ] = None,
     against: Annotated[
         list[Path] | None, typer.Option(help="Another split, which must not have the same questions; repeatable.")
@@ -39,22 +47,32 @@ def check(
 ) -> None:
     """Find every mistake in training files, with its line and how to fix it.
 
-    The exit status is 1 if there are errors.
+    A folder stands for its files. In a project, params.yaml gives the method, the base, the labels and, for a file of
+    data/prepared, the other splits to compare with; options override it. The exit status is 1 if there are errors.
 
-    Examples: finetune check train.jsonl --against test.jsonl · finetune check *.jsonl --format github
+    Examples: finetune check train.jsonl --against test.jsonl · finetune check data/prepared --format github
     """
-    from finetune.data.checks import across_files, findings, repair
+    from finetune.data.checks import across_files, findings, project_files, repair
     from finetune.pricing.catalogue import look_up
-    from finetune.terminal.progress import progress_bar
+    from finetune.terminal.progress import progress_bar, say
 
+    files, skipped = project_files.expand(files)
+    params = project_params()
     known = look_up(base, "openai") if base else None
+    own_method = params.train.method if params else None
+    each = [across_files.FileToCheck(path, against or ()) for path in files]
+    if params:
+        known = known or look_up(params.train.base, params.provider.name)
+        each = project_files.files_to_check(params, files, against or ())
+        skipped.append(f"from params.yaml: {from_project(params, each, base, method)}.")
+    for sentence in skipped:
+        say(f"check: {sentence}")
     if fix:
-        files = [repaired(file, *repair.repair(file)) for file in files]
+        each = [replace(one, path=repaired(one.path, *repair.repair(one.path))) for one in each]
     with progress_bar("check") if sys.stderr.isatty() else nullcontext() as progress:
-        report = across_files.check(
-            files,
-            against or (),
-            method=method.value if method else None,
+        report = across_files.check_each(
+            each,
+            method=method.value if method else own_method,
             encoding=known.encoding if known and known.context else None,
             context=known.context if known else None,
             progress=progress,
@@ -72,3 +90,23 @@ def repaired(file: Path, target: Path, changes: list[tuple[int, str]]) -> Path:
         print(f"{file}{f':{line}' if line else ''}: fixed: {what}", file=sys.stderr)
     print(f"{file}: " + (f"repaired copy in {target}" if changes else "nothing to repair"), file=sys.stderr)
     return target if changes else file
+
+
+def project_params() -> "Params | None":
+    """Return the parameters of the project in the current folder; None where it holds no project of this template."""
+    from finetune.core.params import FILE, load_params
+
+    text = FILE.read_bytes() if FILE.is_file() else b""
+    if not all(re.search(rb"^%s:" % section, text, re.MULTILINE) for section in (b"data", b"provider", b"train")):
+        return None
+    return load_params()
+
+
+def from_project(params: "Params", files: Sequence["FileToCheck"], base: str | None, method: Method | None) -> str:
+    """Return what is taken from the project for these files."""
+    parts = [] if method else [f"method {params.train.method}"]
+    parts += [] if base else [f"base {params.train.base}"]
+    if any(file.labels for file in files):
+        parts.append("the classes of data.labels")
+    parts += [f"{file.path} against {' and '.join(map(str, file.against))}" for file in files if file.against]
+    return ", ".join(parts) or "nothing"

@@ -20,7 +20,8 @@ from finetune.data.checks.check_file import check_file
 from finetune.data.checks.check_lines import example_at
 from finetune.data.checks.completion_endings import check_completion_endings
 from finetune.data.checks.findings import Finding
-from finetune.data.checks.whole_file import CheckedFile, check_labels
+from finetune.data.checks.project_files import allowed_answers
+from finetune.data.checks.whole_file import CheckedFile
 from finetune.data.questions import questions_of
 from finetune.pricing.catalogue import Base, look_up
 from finetune.pricing.cost import auto_epochs, break_even, dollars, estimate, price_of_calls
@@ -91,7 +92,7 @@ def check_settings(params: Params, say: Say) -> None:
 def check_splits(params: Params, base: Base, progress: Progress | None = None) -> dict[str, CheckedFile]:
     """Check each split, then each against the others."""
     prepared = read_prepare_report()
-    codes = prepared["codes"]
+    labels = allowed_answers(params.data, prepared)
     checked: dict[str, CheckedFile] = {}
     for split in ("train", "valid", "test"):
         path = PREPARED / f"{split}.jsonl"
@@ -106,9 +107,9 @@ def check_splits(params: Params, base: Base, progress: Progress | None = None) -
             base.context,
             training=split == "train",
             progress=progress if path.stat().st_size > LONG_WORK else None,
+            labels=labels,
         )
         check_completion_endings(checked[split])
-        check_labels(checked[split], list(codes.values()) or params.data.labels)
     for one, other in combinations(checked.values(), 2):
         check_leaks(one, other)
     for one, other in permutations(checked.values(), 2):

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from finetune.core.records import CheckReport
 from finetune.data.checks.check_file import Bom, Method, check_file
 from finetune.data.checks.check_lines import ExampleRows, example_at
 from finetune.data.checks.completion_endings import check_completion_endings
-from finetune.data.checks.findings import Finding, first_names, report_of
+from finetune.data.checks.findings import first_names, report_of
 from finetune.data.checks.whole_file import CheckedFile
 from finetune.data.examples import question_of
 from finetune.data.near_duplicates import Sketches, SketchIndex, find_near_duplicates, sketch
@@ -23,6 +24,16 @@ BATCH = 2_000  # texts sketched at once
 LANGUAGE_SAMPLE = 1_000
 MIN_SAMPLE, FEW_OF_LANGUAGE = 10, 3  # examples
 SURE = 0.9  # probability of a language
+
+
+@dataclass(frozen=True)
+class FileToCheck:
+    """A file, and what it is checked for."""
+
+    path: Path
+    against: Sequence[Path] = ()  # the other splits, which must not have its questions
+    labels: Sequence[str] = ()  # the answers that it may have; () for any
+    training: bool = True
 
 
 def check(
@@ -35,28 +46,47 @@ def check(
     training: bool = True,
     progress: Progress | None = None,
 ) -> CheckReport:
+    """Return the report on some files; `against` are the other splits of each. See `check_each`."""
+    each = [FileToCheck(path, against, training=training) for path in files]
+    return check_each(each, method, encoding, context, bom, progress)
+
+
+def check_each(
+    files: Sequence[FileToCheck],
+    method: Method | None = None,
+    encoding: str | None = None,
+    context: int | None = None,
+    bom: Bom = "refused",
+    progress: Progress | None = None,
+) -> CheckReport:
     """Return the report on some files, with the findings in the order of files and lines.
 
-    `against` are other splits, which must not share a question with `files`. The other parameters are those of
-    `check_file`. Raises FinetuneError when a file cannot be read.
+    A question that two of the files share is found once. The other parameters are those of `check_file`. Raises
+    FinetuneError when a file cannot be read.
     """
 
-    def checked_file(path: Path, training: bool) -> CheckedFile:
-        return check_file(path, method, encoding, context, bom, training, progress=progress)
+    def checked_file(path: Path, training: bool, labels: Sequence[str] = ()) -> CheckedFile:
+        return check_file(path, method, encoding, context, bom, training, progress=progress, labels=labels)
 
-    others = [checked_file(path, training=False) for path in against]
-    findings: list[Finding] = []
-    examples = 0
-    for path in files:
-        checked = checked_file(path, training)
-        check_completion_endings(checked)
-        for other in others:
-            check_leaks(checked, other)
-            check_missing_classes(checked, other)
-            check_languages(checked, other)
-        examples += len(checked.rows)
-        findings += sorted(checked.findings, key=lambda finding: finding.line)
-    return report_of(examples, findings)
+    known = {file.path.resolve(): checked_file(file.path, file.training, file.labels) for file in files}
+    compared: set[frozenset[Path]] = set()
+    for file in files:
+        own = file.path.resolve()
+        check_completion_endings(known[own])
+        for path in file.against:
+            other = path.resolve()
+            if other == own:
+                continue
+            if other not in known:
+                known[other] = checked_file(path, training=False)
+            if {own, other} not in compared:
+                check_leaks(known[own], known[other])
+            compared.add(frozenset({own, other}))
+            check_missing_classes(known[own], known[other])
+            check_languages(known[own], known[other])
+    checked = [known[file.path.resolve()] for file in files]
+    findings = [finding for one in checked for finding in sorted(one.findings, key=lambda finding: finding.line)]
+    return report_of(sum(len(one.rows) for one in checked), findings)
 
 
 def check_missing_classes(checked: CheckedFile, other: CheckedFile) -> None:

@@ -7,6 +7,7 @@ of each example are kept, so a file may be larger than memory.
 
 from codecs import BOM_UTF8
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -21,7 +22,7 @@ from finetune.core.callbacks import Progress
 from finetune.core.errors import FinetuneError
 from finetune.data.checks.check_lines import MOST_CLASSES, CheckedLines, check_lines
 from finetune.data.checks.findings import counted
-from finetune.data.checks.whole_file import CheckedFile, check_classes, check_repeats, check_systems
+from finetune.data.checks.whole_file import CheckedFile, check_classes, check_labels, check_repeats, check_systems
 from finetune.data.examples import shape_of
 from finetune.data.parallel import cut_into_chunks, map_in_parallel
 from finetune.data.token_counts import counter
@@ -42,12 +43,14 @@ def check_file(
     training: bool = True,
     workers: int | None = None,
     progress: Progress | None = None,
+    labels: Sequence[str] = (),
 ) -> CheckedFile:
     """Return all findings in one JSONL file.
 
     `method` is the method that the file is for, None for that of its first example. `encoding` is the vocabulary in
     which tokens are counted, None for no count. `context` is the training context in tokens. A file that is not for
-    `training` needs only one example, and its classes may be small. Raises FinetuneError when it cannot be read.
+    `training` needs only one example, and its classes may be small. `labels` are all answers that are allowed, () for
+    any. Raises FinetuneError when it cannot be read.
     """
     checked = CheckedFile(str(path))
     try:
@@ -68,8 +71,9 @@ def check_file(
         checked.add("too_few_examples", "error", 0, what, "Add examples; gains begin at 50 to 100.")
     check_repeats(checked)
     check_systems(checked)
+    check_labels(checked, labels)
     if training:
-        check_classes(checked)
+        check_classes(checked, labels)
     return checked
 
 

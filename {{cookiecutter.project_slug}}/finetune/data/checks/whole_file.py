@@ -8,15 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune.data.checks.check_lines import EXAMPLE_DTYPE, ExampleRows, answer_hash
+from finetune.data.checks.check_lines import EXAMPLE_DTYPE, ExampleRows, answer_hash, example_at
 from finetune.data.checks.findings import Finding, first_names
 from finetune.data.checks.rule import Severity
+from finetune.data.examples import turn_texts
 from finetune.data.hashes import xxh3_64
 from finetune.data.text_normalization import normalize
 
 FEW_IN_CLASS = 100  # examples; smaller classes are reported
 IMBALANCE = 10  # how many times as large as the smallest class the largest may be
 ONE_SIDED = 0.9  # share of one answer
+UNKNOWN_LISTED = 100  # different answers outside data.labels with a finding each
+LINES_LISTED = 10
 GOLDEN_RATIO = np.uint64(0x9E3779B97F4A7C15)  # of 2**64: multiplying by it combines two hashes
 NO_QUESTION = np.uint64(xxh3_64(b""))
 
@@ -96,8 +99,8 @@ def check_systems(checked: CheckedFile) -> None:
             checked.add("system_differs", "warning", int(line), what, "Use the same system prompt.")
 
 
-def check_classes(checked: CheckedFile) -> None:
-    """Find classes that are small, or unbalanced, or written in two ways."""
+def check_classes(checked: CheckedFile, labels: Sequence[str] = ()) -> None:
+    """Find classes that are small, or unbalanced, or written in two ways; `labels` are meant as they are written."""
     classes = checked.classes
     if not classes:
         return
@@ -113,19 +116,42 @@ def check_classes(checked: CheckedFile) -> None:
         what = f"{many} of {len(checked.rows)} answers are the same"
         checked.add("one_sided", "warning", 0, what, "Add examples with other answers.")
     first_spelling: dict[str, str] = {}
+    declared = {label.strip() for label in labels}
     for name in classes:
-        if (common := first_spelling.setdefault(normalize(name), name)) != name:
+        common = first_spelling.setdefault(normalize(name), name)
+        if common != name and not {name, common} <= declared:
             line = int(checked.rows["line"][np.argmax(checked.rows["answer"] == np.uint64(answer_hash(name)))])
             what = f"the answer {name!r} is another spelling of {common!r}"
             checked.add("class_spelling", "warning", line, what, "Use one spelling for a class.")
 
 
 def check_labels(checked: CheckedFile, labels: Sequence[str]) -> None:
-    """Find answers that are not in `labels`, each at its first line; without labels none."""
-    known = np.array([answer_hash(label) for label in labels], np.uint64)
-    others = checked.rows[~np.isin(checked.rows["answer"], known)] if labels else checked.rows[:0]
-    _, first, times = np.unique(others["answer"], return_index=True, return_counts=True)
-    for index, n in sorted(zip(first.tolist(), times.tolist(), strict=True)):
-        what = f"the answer is not in data.labels ({n} examples have it)"
-        fix = "Correct it, or add it to data.labels."
-        checked.add("unknown_label", "warning", int(others["line"][index]), what, fix)
+    """Find answers that are not in `labels`, by answer, with their lines; without labels none."""
+    if not labels:
+        return
+    known = np.array([answer_hash(label.strip()) for label in labels], np.uint64)
+    others = checked.rows[~np.isin(checked.rows["answer"], known)]
+    answers, first = np.unique(others["answer"], return_index=True)
+    for index in sorted(first.tolist())[:UNKNOWN_LISTED]:
+        same = others["line"][others["answer"] == others["answer"][index]]
+        name = answer_at(checked.file, others[index])
+        shown = f"the answer {name!r}" if name in checked.classes else "the answer"
+        what = f"{shown} is not in data.labels: {lines_text(same.tolist())}"
+        spelled = next((label for label in labels if normalize(label) == normalize(name)), None)
+        fix = f"Write {spelled.strip()!r}." if spelled else "Correct it, or add it to data.labels."
+        checked.add("unknown_label", "error", int(same[0]), what, fix)
+    if len(answers) > UNKNOWN_LISTED:
+        what = f"{len(answers) - UNKNOWN_LISTED} more different answers are not in data.labels"
+        checked.add("unknown_label", "error", 0, what, "Correct them, or remove data.labels if answers are no classes.")
+
+
+def answer_at(file: str, row: Any) -> str:
+    """Return the last answer of a row's example, as it is compared with classes."""
+    texts, _ = turn_texts(example_at(file, row))
+    return texts[-1].strip() if texts else ""
+
+
+def lines_text(lines: Sequence[int]) -> str:
+    """Return the first ten lines for a message, and how many more there are."""
+    more = f" and {len(lines) - LINES_LISTED:,} more" if len(lines) > LINES_LISTED else ""
+    return f"line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines[:LINES_LISTED]))}{more}"

@@ -1,0 +1,89 @@
+"""Decide how files are checked in a project: their answers, the other splits, and which are no training files."""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+
+from finetune.core.disk import read_note
+from finetune.core.errors import FinetuneError
+from finetune.core.params import Data, Params
+from finetune.core.paths import CHECKED, GROUPS, PREPARED, PREPARED_REPORT, QUESTIONS, TRAINING_SETTINGS
+from finetune.core.records import PrepareReport
+from finetune.data.checks.across_files import FileToCheck
+from finetune.data.existing_marks import NO_MARKS
+from finetune.data.split import SPLITS
+
+OTHER_FILES = {path.name for path in (GROUPS, CHECKED, QUESTIONS, TRAINING_SETTINGS)}
+SUFFIXES = (".jsonl", ".json")
+
+
+def expand(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
+    """Return the training files among `paths`, and a sentence for each file that is none.
+
+    A folder stands for its files in JSON Lines. Beside the splits, the stages write other files into data/prepared.
+    Raises FinetuneError where nothing is left.
+    """
+    found: list[Path] = []
+    said: list[str] = []
+    for path in chain.from_iterable(files_in(path) if path.is_dir() else [path] for path in paths):
+        in_prepared = path.resolve().parent.parts[-len(PREPARED.parts) :] == PREPARED.parts
+        if in_prepared and path.name in OTHER_FILES:
+            said.append(f"{path} is no training file, and was not checked.")
+        elif in_prepared and path.name == "valid.jsonl" and path.exists() and not path.stat().st_size:
+            said.append(f"{path} has no examples, and was not checked.")
+        elif path not in found:
+            found.append(path)
+    if not found:
+        raise FinetuneError(
+            "\n".join([*said, "There is no training file to check."]), "Name a file in JSON Lines, or data/prepared."
+        )
+    return found, said
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return the files of a folder that may be training files: the splits in their order, then others by name."""
+    names = sorted(path.name for path in folder.iterdir() if path.suffix in SUFFIXES)
+    order = [f"{split}.jsonl" for split in SPLITS]
+    return [
+        folder / name for name in sorted(names, key=lambda name: order.index(name) if name in order else len(order))
+    ]
+
+
+def files_to_check(params: Params, paths: Sequence[Path], against: Sequence[Path]) -> list[FileToCheck]:
+    """Return files with what the project knows: the answers they may have, and for a split the other splits.
+
+    A regression set has other answers. A file that is not prepared may have classes in place of codes, and the marks
+    of raw completions.
+    """
+    report: PrepareReport = read_note(PREPARED_REPORT)  # type: ignore[assignment]
+    prepared, classes = allowed_answers(params.data, report), class_names(params.data, report)
+    raw = [name + ((report.get("found_marks") or NO_MARKS)["stop"] or "") for name in classes]
+    others = {Path(one.file).resolve() for one in params.evaluate.also.values()}
+    found = []
+    for path in paths:
+        if split := split_of(path):
+            rest = [PREPARED / f"{name}.jsonl" for name in SPLITS if name != split]
+            given = against or [one for one in rest if one.is_file() and one.stat().st_size]
+            found.append(FileToCheck(path, given, prepared, training=split == "train"))
+        else:
+            labels = [] if path.resolve() in others else [*prepared, *classes, *raw]
+            found.append(FileToCheck(path, against, labels))
+    return found
+
+
+def split_of(path: Path) -> str | None:
+    """Return the split that a file of data/prepared holds; None for any other file."""
+    return next((split for split in SPLITS if path.resolve() == (PREPARED / f"{split}.jsonl").resolve()), None)
+
+
+def allowed_answers(data: Data, prepared: PrepareReport) -> list[str]:
+    """Return every answer that a prepared file may have, as it is written there; [] where any is allowed."""
+    names = list(prepared.get("codes", {}).values()) or class_names(data, prepared)
+    marks = prepared.get("completion")
+    return [marks["lead"] + name + marks["stop"] for name in names] if marks else names
+
+
+def class_names(data: Data, prepared: PrepareReport) -> list[str]:
+    """Return the classes and the answer to unanswerable rows; [] where the answers are no classes."""
+    abstain = prepared.get("abstain")
+    return [*data.labels, *([abstain] if abstain else [])] if data.labels else []
