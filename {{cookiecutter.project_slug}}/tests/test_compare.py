@@ -120,6 +120,37 @@ def test_sets_are_scored_by_their_members_and_an_answer_without_json_scores_0() 
     assert metrics["recall"] == 0.6
 
 
+@pytest.mark.parametrize(
+    ("answer", "f1"),
+    [
+        ("Peru\nKenya", 1.0),
+        ("kenya \n\n Peru\n", 1.0),
+        ("- Peru\n- Kenya", 1.0),
+        ("1. Peru\n2) Kenya", 1.0),
+        ('["Peru", "Kenya"]', 1.0),
+        ("```\nPeru\nKenya\n```", 1.0),
+        ("Peru", 2 / 3),
+        ("Peru\nKenya\nMali\nOman", 2 / 3),
+        ("Japan", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_lists_of_one_item_a_line_are_scored_as_sets(answer: str, f1: float) -> None:
+    rows, metrics = extraction(["Peru\nKenya", "-5"], [answer, "-5"])
+    assert rows == [pytest.approx(f1), 1.0]
+    assert metrics["exact_match"] == (1.0 if f1 == 1 else 0.5)
+    assert "valid_json" not in metrics
+
+
+def test_an_expected_answer_that_is_no_json_is_compared_by_lines() -> None:
+    """A number and a word had no items, so any answer without a list was right."""
+    expected = ['["salt"]', "none", "42"]
+    assert extraction(expected, ['["salt"]', "None", "42"])[0] == [1.0, 1.0, 1.0]
+    assert extraction(expected, ["salt", "anything", "17"])[0] == [0.0, 0.0, 0.0]
+    assert extraction(["[1] Peru\n[2] Kenya", "Mali"], ["[2] Kenya", "Mali"])[0] == [pytest.approx(2 / 3), 1.0]
+    assert extraction(["Answer: [1, 2]", "```json\n[3]\n```"], ["[2, 1]", "[3]"])[0] == [1.0, 1.0]
+
+
 @pytest.mark.parametrize("answer", ['Sure:\n```json\n["milk"]\n```', '["milk"] Enjoy!', '\n["milk"]'])
 def test_json_is_found_in_a_verbose_answer(answer: str) -> None:
     assert extraction(['["milk"]'], [answer])[0] == [1.0]

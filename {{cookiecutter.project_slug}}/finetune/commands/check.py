@@ -62,7 +62,7 @@ def check(
     own_method = params.train.method if params else None
     each = [across_files.FileToCheck(path, against or ()) for path in files]
     if params:
-        known = known or look_up(params.train.base, params.provider.name)
+        known = look_up(base or params.train.base, params.provider.name)
         each = project_files.files_to_check(params, files, against or ())
         skipped.append(f"from params.yaml: {from_project(params, each, base, method)}.")
     for sentence in skipped:

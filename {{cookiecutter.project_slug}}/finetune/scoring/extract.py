@@ -41,28 +41,32 @@ def members_of(value: Any) -> list[str]:
     ]
 
 
+def whole_json(text: str) -> Any:
+    """Return the list or object that a whole text is as JSON; None if it is none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, (list, dict)) else None
+
+
 def are_lines(expected: Sequence[str]) -> bool:
     """Return whether all expected answers are lists with one item a line, because none of them is JSON.
 
     A text in brackets inside an answer may look like JSON. So all answers must have JSON in them if none is JSON alone.
     """
-
-    def is_json(text: str) -> bool:
-        try:
-            return isinstance(json.loads(text), (list, dict))
-        except (ValueError, RecursionError):
-            return False
-
-    return not any(map(is_json, expected)) and not all(isinstance(json_in(text), (list, dict)) for text in expected)
+    if any(whole_json(text) is not None for text in expected):
+        return False
+    return not all(isinstance(json_in(text), (list, dict)) for text in expected)
 
 
 def lines_of(answer: str) -> list[str]:
-    """Return the items of an answer: those of its JSON list if it begins with one, else its lines without bullets."""
-    found = json_in(answer) if answer.lstrip()[:1] == "[" else None
+    """Return the items of an answer: those of its JSON list if it is one, else its lines without bullets."""
+    lines = [line.strip() for line in answer.splitlines() if not line.startswith("```")]
+    found = whole_json("\n".join(lines))
     if isinstance(found, list):
         return members_of(found)
-    lines = (BULLET.sub("", line.strip()).strip() for line in answer.splitlines())
-    return [line for line in lines if line and not line.startswith("```")]
+    return [line for line in (BULLET.sub("", line).strip() for line in lines) if line]
 
 
 def extraction(

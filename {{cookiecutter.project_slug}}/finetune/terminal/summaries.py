@@ -61,6 +61,5 @@ def validate_summary(report: ValidationReport) -> str:
     ]
     if warnings := report["warnings"]:
         counts = ", ".join(f"{times} {code}" for code, times in warnings.items())
-        files = f"{PREPARED / 'train.jsonl'} --against {PREPARED / 'test.jsonl'}"
-        lines.append(f"validate: warnings: {counts}. List those of the training data with: finetune check {files}")
+        lines.append(f"validate: warnings: {counts}. List them with: finetune check {PREPARED}")
     return "\n".join(lines)

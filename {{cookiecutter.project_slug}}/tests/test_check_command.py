@@ -1,0 +1,146 @@
+"""`finetune check` in a project: it knows the labels, the splits and the base, and can read what `prepare` wrote."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner, Result
+
+from finetune.cli import app
+from finetune.core.disk import write_json
+from finetune.core.errors import FinetuneError
+from finetune.core.paths import PREPARED, PREPARED_REPORT
+
+TEAMS = ["delivery", "billing"]
+THINGS = ["lamp", "kettle", "ladder", "mirror", "candle", "bicycle", "carpet", "window", "table", "clock"]
+
+
+def example(number: int, answer: str) -> dict[str, Any]:
+    asked = f"Where is the {THINGS[number % 10]} {number * number * 7919} that I ordered in week {number}?"
+    return {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]}
+
+
+def write(path: Path, examples: list[Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(one) + "\n" for one in examples), encoding="utf-8")
+    return path
+
+
+def check(*arguments: str, code: int = 0) -> Result:
+    done = CliRunner().invoke(app, ["check", *arguments])
+    assert done.exit_code == code, (done.output, done.exception)
+    return done
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def _project() -> None:
+    """Write a project with prepared data, and the other files that stages write beside the splits."""
+    auto = dict.fromkeys(("n_epochs", "batch_size", "learning_rate_multiplier"), "auto")
+    shares = {"train": 0.7, "valid": 0.1, "test": 0.2}
+    also = {"general": {"file": "data/also/general.jsonl", "task": "classify", "margin": 0.1}}
+    values = {
+        "data": {"file": "raw.csv", "split": shares, "labels": TEAMS},
+        "provider": {"name": "openai"},
+        "train": {"base": "gpt-4.1-mini-2025-04-14", "method": "supervised", "seed": 1, **auto},
+        "evaluate": {"max_tokens": 6, "temperature": 0.0, "concurrency": 8, "also": also},
+    }
+    YAML().dump(values, Path("params.yaml"))
+    write_json(PREPARED_REPORT, {"codes": {}, "completion": None, "abstain": "nobody"})
+    for split, numbers in (("train", range(60)), ("valid", range(60, 66)), ("test", range(70, 78))):
+        write(PREPARED / f"{split}.jsonl", [example(n, TEAMS[n % 2]) for n in numbers])
+    write(PREPARED / "groups.jsonl", ["a group"] * 8)
+    for name in ("checked", "questions", "training"):
+        write_json(PREPARED / f"{name}.json", {"server": name})
+
+
+@pytest.mark.usefixtures("_project")
+@pytest.mark.parametrize("arguments", [["data/prepared"], sorted(["groups.jsonl", "train.jsonl", "test.jsonl"])])
+def test_files_beside_the_splits_are_left_out_by_name(arguments: list[str]) -> None:
+    done = check(*(one if "/" in one else f"data/prepared/{one}" for one in arguments))
+    assert "check: data/prepared/groups.jsonl is no training file, and was not checked." in done.stderr
+    assert "0 errors" in done.stdout
+    assert "not_an_object" not in done.stdout
+    assert ("74 examples" if arguments == ["data/prepared"] else "68 examples") in done.stdout
+
+
+@pytest.mark.usefixtures("_project")
+def test_only_other_files_is_an_error_that_names_them() -> None:
+    failed = check("data/prepared/groups.jsonl", code=1).exception
+    assert isinstance(failed, FinetuneError)
+    assert "groups.jsonl is no training file" in failed.what
+    Path("data/prepared/train.jsonl").unlink()
+    Path("empty").mkdir()
+    assert isinstance(check("empty", code=1).exception, FinetuneError)
+
+
+@pytest.mark.usefixtures("_project")
+def test_labels_base_method_and_splits_come_from_the_project() -> None:
+    rows = [example(n, TEAMS[n % 2]) for n in range(60)]
+    rows[3]["messages"][-1]["content"] = "sales"
+    rows[4]["messages"][-1]["content"] = "nobody"  # the answer to unanswerable rows
+    rows[5] = example(72, "billing")
+    rows[6]["messages"][0]["content"] += " word" * 70_000
+    write(PREPARED / "train.jsonl", rows)
+    done = check("data/prepared/train.jsonl", "--format", "json", code=1)
+    found = {(f["code"], f["line"]) for f in json.loads(done.stdout)["findings"] if f["severity"] == "error"}
+    assert found == {("unknown_label", 4), ("leak", 6), ("too_long", 7)}
+    said = (
+        "from params.yaml: method supervised, base gpt-4.1-mini-2025-04-14, the classes of data.labels, data/prepared/"
+    )
+    assert said in done.stderr
+    assert "train.jsonl against data/prepared/valid.jsonl and data/prepared/test.jsonl." in done.stderr
+    other = write(Path("other.jsonl"), rows[:40])  # not a split: compared with nothing
+    codes = {f["code"] for f in json.loads(check(str(other), "--format", "json", code=1).stdout)["findings"]}
+    assert "unknown_label" in codes
+    assert "leak" not in codes
+
+
+@pytest.mark.usefixtures("_project")
+def test_a_leak_between_two_of_the_files_is_found_once() -> None:
+    write(PREPARED / "train.jsonl", [example(n, TEAMS[n % 2]) for n in [*range(59), 72]])
+    found = json.loads(check("data/prepared", "--format", "json", code=1).stdout)["findings"]
+    assert [(f["file"], f["line"]) for f in found if f["code"] == "leak"] == [("data/prepared/train.jsonl", 60)]
+
+
+@pytest.mark.usefixtures("_project")
+def test_a_regression_set_has_answers_of_its_own() -> None:
+    path = write(Path("data/also/general.jsonl"), [example(n, f"answer {n}") for n in range(12)])
+    assert "unknown_label" not in check(str(path)).output
+
+
+@pytest.mark.usefixtures("_project")
+def test_codes_and_marks_of_completions_are_known() -> None:
+    marks = {"separator": " ->", "lead": " ", "stop": " END"}
+    write_json(PREPARED_REPORT, {"codes": {"delivery": "0", "billing": "1"}, "completion": marks})
+    rows = [{"prompt": f"{THINGS[n % 10]} {n * n} ->", "completion": f" {n % 2} END"} for n in range(30)]
+    write(PREPARED / "train.jsonl", rows)
+    assert "unknown_label" not in check("data/prepared/train.jsonl").output
+    rows[2]["completion"] = " 2 END"
+    write(PREPARED / "train.jsonl", rows)
+    assert "unknown_label" in check("data/prepared/train.jsonl", code=1).output
+    own = write(Path("own.jsonl"), [example(n, TEAMS[n % 2]) for n in range(12)])
+    assert "unknown_label" not in check(str(own)).output
+
+
+@pytest.mark.usefixtures("_project")
+def test_options_override_the_project_and_its_mistakes_are_named() -> None:
+    done = check("data/prepared/train.jsonl", "--against", "data/prepared/test.jsonl", "--base", "gpt-4o-2024-08-06")
+    assert "against data/prepared/test.jsonl." in done.stderr
+    assert "base" not in done.stderr
+    Path("params.yaml").write_text(Path("params.yaml").read_text(encoding="utf-8") + "nonsense: 1\n", encoding="utf-8")
+    assert "unknown key 'nonsense'" in str(check("data/prepared/train.jsonl", code=1).exception)
+
+
+def test_outside_a_project_nothing_is_known() -> None:
+    Path("params.yaml").write_text("learning_rate: 0.1\n", encoding="utf-8")  # of another tool
+    path = write(Path("train.jsonl"), [example(n, f"answer {n}") for n in range(12)])
+    done = check(str(path))
+    assert done.stderr == ""
+    assert "unknown_label" not in done.output
