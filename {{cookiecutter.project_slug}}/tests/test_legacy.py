@@ -17,6 +17,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Evaluate, Params, Provider, Train
 from finetune.core.paths import BASE_ANSWERS, MODEL, PREPARED
 from finetune.data.existing_marks import find_marks, shared_cue, without_marks
+from finetune.provider.answer_parser import Answer as ParsedAnswer
 from finetune.scoring.extract import extraction
 from finetune.stages import baseline, prepare, validate
 from finetune.terminal.summaries import prepare_summary
@@ -210,7 +211,7 @@ def test_codes_labels_and_unanswerable_rows_work_with_marks() -> None:
     rows = raw(" ->", " ", " END", ["billing", "delivery"])
     for number, row in enumerate(rows):
         row["no"] = "yes" if number % 10 == 0 else ""
-        row["completion"] = "" if row["no"] else row["completion"]
+        row["completion"] = ["", None, 7][number % 3] if row["no"] else row["completion"]
     write(rows)
     settings: dict[str, Any] = {"labels": ["billing", "delivery", "none"], "task": "classify"}
     settings |= {"abstain": {"answer": "none", "column": "no"}}
@@ -218,6 +219,8 @@ def test_codes_labels_and_unanswerable_rows_work_with_marks() -> None:
         report = prepare.run(params(target=target, **settings))
         assert report["marked_unanswerable"] == 6
         assert validate.run(params(target=target, **settings))["errors"] == 0
+        asked = {row["prompt"] if target == "completion" else row["messages"][0]["content"] for row in prepared()}
+        assert asked == {question + (" ->" if target == "completion" else "") for question in QUESTIONS}
     report = prepare.run(params(codes=True, **settings))
     assert report["codes"] == {"billing": "0", "delivery": "1", "none": "2"}
     assert {row["messages"][-1]["content"] for row in prepared()} == {"0", "1", "2"}
@@ -268,6 +271,18 @@ def test_predict_asks_as_in_training_with_or_without_the_separator(target: str, 
     assert asked == ("hello ->" if target == "completion" else "hello")
 
 
+def test_marks_are_those_of_all_files() -> None:
+    rows = raw(" ->", " ", " END")
+    for name, part in (("train", rows[:40]), ("test", rows[40:])):
+        Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
+    files: dict[str, Any] = {"file": None, "split": None, "files": {"train": "train.jsonl", "test": "test.jsonl"}}
+    assert prepare.run(params(**files))["found_marks"] == {"separator": " ->", "lead": " ", "stop": " END"}
+    assert {row["messages"][-1]["content"] for row in prepared()} == set(LISTS)
+    Path("test.jsonl").write_text(json.dumps({"prompt": "a", "completion": " b END"}) + "\n", encoding="utf-8")
+    with pytest.raises(FinetuneError, match=r"40 of 41 prompts end with ' ->'\. These do not: test\.jsonl, row 1\."):
+        prepare.run(params(**files))
+
+
 def test_chat_takes_a_question_with_its_separator() -> None:
     from finetune.asking import conversation
 
@@ -275,7 +290,7 @@ def test_chat_takes_a_question_with_its_separator() -> None:
 
     def remember(connection: Any, request: Any, limiter: Any) -> Any:
         sent.append(request["prompt"])
-        return conversation.Answer("Peru")
+        return ParsedAnswer("Peru")
 
     write(raw(" ->", " ", " END"))
     made = params(target="completion")

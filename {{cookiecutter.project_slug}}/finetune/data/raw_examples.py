@@ -2,10 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 from finetune.core.errors import FinetuneError
@@ -13,8 +11,9 @@ from finetune.core.params import Abstain, Data
 from finetune.core.records import Example, FoundMarks
 from finetune.data.class_codes import codes_text
 from finetune.data.example_spool import NewExample
-from finetune.data.existing_marks import NO_MARKS, Pair, find_marks, without_marks
-from finetune.data.formats import each_turn, examples_of, format_of
+from finetune.data.existing_marks import NO_MARKS
+from finetune.data.formats import each_turn, examples_of
+from finetune.data.marked_rows import unmarked
 from finetune.data.prompts import Template, cell_text, check_column
 from finetune.data.raw_file import Note, Row
 from finetune.data.readers import read_rows
@@ -44,14 +43,11 @@ def raw_examples(
     files = data.files.model_dump() if data.files else {"": data.file}
     abstain, columns = data.abstain, set[str]()
     kept = sorted(kept_columns(data, codes))
-    if template is None and data.format in ("auto", "completion"):
-        notes.found_marks = find_marks(legacy_pairs(data))
     for name, file in files.items():
         if file is None:
             continue
         rows, note = read_rows(Path(file), data.sheet)
-        if any(notes.found_marks.values()):
-            rows = (without_own_marks(row, notes.found_marks) for row in rows)
+        rows = unmarked(rows, data, notes.found_marks)
         fixed = {"codes": codes_text(codes)} if codes else {}
         phrase = partial(abstaining_answer, abstain, file, notes.counts) if abstain and abstain.column else None
         pairs, note["rows"] = examples_of(rows, data.format, template, file, fixed, phrase)
@@ -71,41 +67,6 @@ def raw_examples(
         columns |= own
     if abstain and abstain.column:
         check_column("data.abstain.column", abstain.column, columns, " and ".join(filter(None, files.values())))
-
-
-def legacy_pairs(data: Data) -> Iterator[Pair]:
-    """Yield the place, the prompt and the completion of each row, for files of prompts and completions only.
-
-    A completion that `data.abstain` replaces is "".
-    """
-    files = data.files.model_dump().values() if data.files else [data.file]
-    for file in filter(None, files):
-        rows = read_rows(Path(file), data.sheet)[0]
-        first = next(rows, {})
-        if data.format == "auto" and not is_completion(first):
-            continue
-        for number, row in enumerate(chain([first], rows), 1):
-            prompt, completion = (row.get(key) for key in ("prompt", "completion"))
-            place = f"{file}, row {number}" if data.files else f"row {number}"
-            if data.abstain and data.abstain.column and is_marked(row, data.abstain.column, f"{file}, row {number}"):
-                completion = ""
-            yield place, prompt if isinstance(prompt, str) else "", completion if isinstance(completion, str) else ""
-
-
-def is_completion(row: Row) -> bool:
-    """Return whether a row's keys belong to the format of prompts and completions."""
-    with suppress(FinetuneError):
-        return format_of(row, "") == "completion"
-    return False
-
-
-def without_own_marks(row: Row, marks: FoundMarks) -> Row:
-    """Return a row of a prompt and a completion without its marks; any other row as it is."""
-    prompt, completion = row.get("prompt"), row.get("completion")
-    if not isinstance(prompt, str) or not isinstance(completion, str):
-        return row
-    prompt, completion = without_marks(prompt, completion, marks)
-    return {**row, "prompt": prompt, "completion": completion}
 
 
 def kept_columns(data: Data, codes: dict[str, str]) -> set[str]:
