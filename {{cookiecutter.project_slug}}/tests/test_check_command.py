@@ -64,7 +64,8 @@ def _project() -> None:
 @pytest.mark.parametrize("arguments", [["data/prepared"], sorted(["groups.jsonl", "train.jsonl", "test.jsonl"])])
 def test_files_beside_the_splits_are_left_out_by_name(arguments: list[str]) -> None:
     done = check(*(one if "/" in one else f"data/prepared/{one}" for one in arguments))
-    assert "check: data/prepared/groups.jsonl is no training file, and was not checked." in done.stderr
+    assert "check: not checked, for no training file: " in done.stderr
+    assert "data/prepared/groups.jsonl" in done.stderr
     assert "0 errors" in done.stdout
     assert "not_an_object" not in done.stdout
     assert ("74 examples" if arguments == ["data/prepared"] else "68 examples") in done.stdout
@@ -74,7 +75,7 @@ def test_files_beside_the_splits_are_left_out_by_name(arguments: list[str]) -> N
 def test_only_other_files_is_an_error_that_names_them() -> None:
     failed = check("data/prepared/groups.jsonl", code=1).exception
     assert isinstance(failed, FinetuneError)
-    assert "groups.jsonl is no training file" in failed.what
+    assert "no training file: data/prepared/groups.jsonl." in failed.what
     Path("data/prepared/train.jsonl").unlink()
     Path("empty").mkdir()
     assert isinstance(check("empty", code=1).exception, FinetuneError)
@@ -95,11 +96,20 @@ def test_labels_base_method_and_splits_come_from_the_project() -> None:
         "from params.yaml: method supervised, base gpt-4.1-mini-2025-04-14, the classes of data.labels, data/prepared/"
     )
     assert said in done.stderr
-    assert "train.jsonl against data/prepared/valid.jsonl and data/prepared/test.jsonl." in done.stderr
+    assert "train.jsonl compared with data/prepared/valid.jsonl and data/prepared/test.jsonl." in done.stderr
     other = write(Path("other.jsonl"), rows[:40])  # not a split: compared with nothing
     codes = {f["code"] for f in json.loads(check(str(other), "--format", "json", code=1).stdout)["findings"]}
     assert "unknown_label" in codes
     assert "leak" not in codes
+
+
+@pytest.mark.usefixtures("_project")
+def test_an_empty_validation_split_is_left_out() -> None:
+    write(PREPARED / "valid.jsonl", [])
+    done = check("data/prepared")
+    assert "valid.jsonl (empty)" in done.stderr
+    assert "each split compared with the others" in done.stderr
+    assert "68 examples" in done.stdout
 
 
 @pytest.mark.usefixtures("_project")
@@ -132,7 +142,7 @@ def test_codes_and_marks_of_completions_are_known() -> None:
 @pytest.mark.usefixtures("_project")
 def test_options_override_the_project_and_its_mistakes_are_named() -> None:
     done = check("data/prepared/train.jsonl", "--against", "data/prepared/test.jsonl", "--base", "gpt-4o-2024-08-06")
-    assert "against data/prepared/test.jsonl." in done.stderr
+    assert "compared with data/prepared/test.jsonl." in done.stderr
     assert "base" not in done.stderr
     Path("params.yaml").write_text(Path("params.yaml").read_text(encoding="utf-8") + "nonsense: 1\n", encoding="utf-8")
     assert "unknown key 'nonsense'" in str(check("data/prepared/train.jsonl", code=1).exception)

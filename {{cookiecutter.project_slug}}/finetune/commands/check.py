@@ -108,5 +108,9 @@ def from_project(params: "Params", files: Sequence["FileToCheck"], base: str | N
     parts += [] if base else [f"base {params.train.base}"]
     if any(file.labels for file in files):
         parts.append("the classes of data.labels")
-    parts += [f"{file.path} against {' and '.join(map(str, file.against))}" for file in files if file.against]
+    compared = [file for file in files if file.against]
+    if len(compared) > 1:
+        parts.append("each split compared with the others")
+    elif compared:
+        parts.append(f"{compared[0].path} compared with {' and '.join(map(str, compared[0].against))}")
     return ", ".join(parts) or "nothing"

@@ -18,6 +18,7 @@ SEPARATOR = re.compile(r"(?:-+>|=+>|={3,}|-{3,}|#{3,}(?:\s*=>)?)$")
 STOP = re.compile(
     r"(?:(?<=\s)END|\[END\]|<END>|#{3,}|\*{3,}|\+{3,}|&{3,}|\${3,}|@{3,}|%{3,}|<\|[^<>|\s]{1,30}\|>|</s>|\[EOS\])$"
 )
+LAST_LETTERS = tuple(">=-#D]*+&$@%")  # of all marks: most texts end otherwise, and need no search
 LEAD = "space"  # stands for the space before a completion
 LONGEST = 40  # characters of a mark
 LONGEST_ENDING = 20  # characters; a longer common ending is part of the question
@@ -126,7 +127,7 @@ def shared_lead(leads: Endings, refuse: bool, least: float) -> str | None:
 def mark_of(text: str, mark: re.Pattern[str]) -> str:
     """Return the mark at the end of a text, with the white space around it; "" where the text has none, or no more."""
     stripped = text.rstrip()
-    found = mark.search(stripped[-LONGEST:])
+    found = mark.search(stripped[-LONGEST:]) if stripped.endswith(LAST_LETTERS) else None
     body = stripped[: len(stripped) - len(found[0])].rstrip() if found else ""
     return text[len(body) :] if body else ""
 

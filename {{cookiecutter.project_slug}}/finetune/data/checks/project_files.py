@@ -18,26 +18,26 @@ SUFFIXES = (".jsonl", ".json")
 
 
 def expand(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
-    """Return the training files among `paths`, and a sentence for each file that is none.
+    """Return the training files among `paths`, and a sentence on the files that are none.
 
     A folder stands for its files in JSON Lines. Beside the splits, the stages write other files into data/prepared.
     Raises FinetuneError where nothing is left.
     """
     found: list[Path] = []
-    said: list[str] = []
+    others: list[str] = []
     for path in chain.from_iterable(files_in(path) if path.is_dir() else [path] for path in paths):
         in_prepared = path.resolve().parent.parts[-len(PREPARED.parts) :] == PREPARED.parts
-        if in_prepared and path.name in OTHER_FILES:
-            said.append(f"{path} is no training file, and was not checked.")
-        elif in_prepared and path.name == "valid.jsonl" and path.exists() and not path.stat().st_size:
-            said.append(f"{path} has no examples, and was not checked.")
+        is_empty = in_prepared and path.name == "valid.jsonl" and path.exists() and not path.stat().st_size
+        if is_empty or (in_prepared and path.name in OTHER_FILES):
+            others.append(f"{path} (empty)" if is_empty else str(path))
         elif path not in found:
             found.append(path)
+    said = f"not checked, for no training file: {', '.join(others)}." if others else ""
     if not found:
         raise FinetuneError(
-            "\n".join([*said, "There is no training file to check."]), "Name a file in JSON Lines, or data/prepared."
+            f"There is no training file to check. {said}".strip(), "Name a file in JSON Lines, or data/prepared."
         )
-    return found, said
+    return found, [said] if said else []
 
 
 def files_in(folder: Path) -> list[Path]:
