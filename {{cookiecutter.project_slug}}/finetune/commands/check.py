@@ -44,9 +44,11 @@ def check(
     Examples: finetune check train.jsonl --against test.jsonl · finetune check *.jsonl --format github
     """
     from finetune.data.checks import across_files, findings, repair
-    from finetune.pricing.catalogue import look_up
+    from finetune.pricing.catalogue import alias_note, look_up
     from finetune.terminal.progress import progress_bar
 
+    if base and (note := alias_note(base)):
+        print(note, file=sys.stderr)
     known = look_up(base, "openai") if base else None
     if fix:
         files = [repaired(file, *repair.repair(file)) for file in files]
