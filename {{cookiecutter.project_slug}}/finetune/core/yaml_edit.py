@@ -1,12 +1,15 @@
 """Change values in the text of a YAML file. All other lines stay as they are, comments included."""
 
 import io
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from finetune.core.errors import FinetuneError
 
 WIDTH = 118
+PLAIN = re.compile(r"[^\W\d_]([\w ./-]*\w)?")  # a text that needs no quotes
+MEANT_OTHERWISE = ("true", "false", "yes", "no", "on", "off", "null", "y", "n")  # by readers of YAML 1.1 or 1.2
 Lines = list[str]
 
 
@@ -108,7 +111,7 @@ def render(key: str, value: Any, indent: int, flow: bool, comment: str | None) -
     """Return the lines of a key and its value. A list is on one line if it fits, else it has a line for each item."""
     lines = dumped({key: styled(value, flow)}, WIDTH - indent)
     if isinstance(value, list) and len(lines) > 1:
-        lines = dumped({key: value}, WIDTH - indent)
+        lines = dumped({key: [styled(item, True) for item in value]}, WIDTH - indent)
     lines = [f"# {comment}", *lines] if comment else lines
     return [" " * indent + line if line else line for line in lines]
 
@@ -130,7 +133,7 @@ def dumped(value: Mapping[str, Any], width: int) -> Lines:
 def styled(value: Any, flow: bool) -> Any:
     """Return a value as ruamel's types, which have a style: lists on one line, texts of several lines as they are."""
     from ruamel.yaml.comments import CommentedMap, CommentedSeq
-    from ruamel.yaml.scalarstring import LiteralScalarString
+    from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString
 
     if isinstance(value, Mapping):
         mapping = CommentedMap({key: styled(item, flow) for key, item in value.items()})
@@ -141,4 +144,6 @@ def styled(value: Any, flow: bool) -> Any:
         items = CommentedSeq([styled(item, True) for item in value])
         items.fa.set_flow_style()
         return items
-    return LiteralScalarString(value) if isinstance(value, str) and "\n" in value and not flow else value
+    if not isinstance(value, str) or (PLAIN.fullmatch(value) and value.lower() not in MEANT_OTHERWISE):
+        return value
+    return LiteralScalarString(value) if "\n" in value and not flow else DoubleQuotedScalarString(value)
