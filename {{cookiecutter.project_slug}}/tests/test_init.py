@@ -18,9 +18,10 @@ from finetune.cli import app
 from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
 from finetune.core.yaml_edit import edit_yaml
+from finetune.data.choose_columns import Choices
 from finetune.data.column_names import ANSWERS, GROUPS, rank
 from finetune.data.file_look import Column, look_at
-from finetune.data.propose_settings import Choices, Proposal, propose
+from finetune.data.propose_settings import Proposal, propose
 
 ROOT = Path(__file__).parents[1]
 WORDS = """parcel order invoice refund screen login password address window lamp desk chair courier payment card

@@ -14,7 +14,8 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Task
 
 if TYPE_CHECKING:
-    from finetune.data.propose_settings import Choices, Proposal
+    from finetune.data.choose_columns import Choices
+    from finetune.data.propose_settings import Proposal
 
 RAW = Path("data/raw")
 LARGE = 20 * 1024**2  # bytes of a file that is better in DVC than in Git
@@ -49,8 +50,8 @@ def init(
     """
     from finetune.core.params import FILE, checked, read_values
     from finetune.core.yaml_edit import edit_yaml
+    from finetune.data.choose_columns import Choices
     from finetune.data.new_params import COMMENTS, differences, is_file_of, new_values, with_former_choices
-    from finetune.data.propose_settings import Choices
 
     if not (yes or dry_run or is_terminal()):
         raise FinetuneError(

@@ -12,8 +12,9 @@ from finetune.terminal.progress import say
 from finetune.terminal.tables import print_table
 
 if TYPE_CHECKING:
+    from finetune.data.choose_columns import Choices
     from finetune.data.file_look import FileLook
-    from finetune.data.propose_settings import Choices, Proposal
+    from finetune.data.propose_settings import Proposal
 
 CELL, LONG = 32, 120  # letters that are shown of a cell, and of a setting
 NONE = "none"  # what to type for no group, and no system prompt

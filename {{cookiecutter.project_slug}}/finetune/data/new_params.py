@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from finetune.data.propose_settings import Choices, Proposal
+from finetune.data.choose_columns import Choices
+from finetune.data.propose_settings import Proposal
 
 Values = dict[str, Any]
 
