@@ -18,6 +18,7 @@ demo: $(DEMO)/.venv/ready
 	@echo "The report:  $(DEMO)/reports/report.html"
 	@echo "The plots:   cd $(DEMO) && .venv/bin/dvc plots show --open"
 	@echo "Next:        cd $(DEMO) && . .venv/bin/activate && git add . && git commit -m 'First fine-tune'"
+	@echo "             or start with your own data: finetune init FILE && dvc repro"
 
 $(DEMO)/.venv/ready: .venv/ready
 	test -d $(DEMO) || $(BIN)/cookiecutter . --no-input --output-dir demo

@@ -44,7 +44,8 @@ def main() -> int:
     init_git(root)
     slug = ANSWERS["project_slug"]
     print(f"\nNext:\n  cd {slug}\n  make setup")
-    print("  git add . && git commit -m 'Start'\n  . .venv/bin/activate && dvc repro\n")
+    print("  git add . && git commit -m 'Start'\n  . .venv/bin/activate && dvc repro")
+    print("Or with your own data, before dvc repro:\n  finetune init FILE\n")
     return 0
 
 

@@ -11,6 +11,7 @@ from finetune.commands.check import check
 from finetune.commands.deploy import deploy
 from finetune.commands.doctor import doctor
 from finetune.commands.estimate import estimate
+from finetune.commands.init import init
 from finetune.commands.predict import predict
 from finetune.commands.serve import serve
 from finetune.commands.track import track
@@ -27,7 +28,7 @@ PANELS = {
         pipeline.evaluate,
         pipeline.report,
     ),
-    "Data": (check, estimate),
+    "Data": (init, check, estimate),
     "Use the model": (predict, chat),
     "Compare and promote": (results.show, results.compare, results.promote, track),
     "At the provider": (doctor, deploy),
@@ -36,7 +37,7 @@ PANELS = {
 GROUPS = {"jobs": jobs.app, "files": files.app, "models": models.app}
 
 app = typer.Typer(
-    help="Fine-tune a language model with DVC. Start with: dvc repro",
+    help="Fine-tune a language model with DVC. Start with: dvc repro, or finetune init FILE for your data",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import load_params
+from finetune.core.params import Params, load_params
 
-OURS = Path(__file__).parents[1] / "params.yaml"
+ROOT = Path(__file__).parents[1]
+OURS = ROOT / "params.yaml"
+STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 
 
 def written(folder: Path, change: dict[str, Any]) -> Path:
@@ -78,3 +81,53 @@ def test_auto_and_numbers_are_accepted(tmp_path: Path, value: object) -> None:
 
 def test_a_whole_number_is_accepted_for_a_float(tmp_path: Path) -> None:
     assert load_params(written(tmp_path, {"train.learning_rate_multiplier": 2})).train.learning_rate_multiplier == 2
+
+
+def optional_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Return the dotted paths of all keys that may be left out, by the types of params.yaml."""
+    found = []
+    for name, field in model.model_fields.items():
+        path = f"{prefix}{field.alias or name}"
+        if not field.is_required():
+            found.append(path)
+        types = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        for section in (one for one in types if isinstance(one, type) and issubclass(one, BaseModel)):
+            found += optional_keys(section, f"{path}.")
+    return found
+
+
+def lookup(values: Any, dotted: str) -> bool:
+    """Return whether DVC finds a parameter in the values."""
+    for name in dotted.split("."):
+        if not isinstance(values, dict) or name not in values:
+            return False
+        values = values[name]
+    return True
+
+
+def without(values: dict[str, Any], dotted: str) -> dict[str, Any]:
+    """Return the values without a key, if they have it."""
+    name, _, rest = dotted.partition(".")
+    if not rest:
+        return {key: value for key, value in values.items() if key != name}
+    return {**values, name: without(values[name], rest)} if isinstance(values.get(name), dict) else values
+
+
+@pytest.mark.parametrize("key", optional_keys(Params))
+def test_dvc_finds_all_parameters_without_any_optional_key(key: str) -> None:
+    values = without(YAML(typ="safe").load(OURS.read_text(encoding="utf-8")), key)
+    for stage, entry in STAGES.items():
+        for parameter in entry.get("params", ()):
+            assert lookup(values, parameter), f"{stage} depends on {parameter}, which may be left out"
+
+
+def test_the_defaults_hold_without_all_optional_keys() -> None:
+    assert {"data.labels", "train.budget", "evaluate.few_shot", "provider.base_url"} <= set(optional_keys(Params))
+    values = YAML(typ="safe").load(OURS.read_text(encoding="utf-8"))
+    kept = ("data.file", "data.prompt", "data.prompt.system", "data.split")
+    for key in optional_keys(Params):
+        if not key.startswith(kept):
+            values = without(values, key)
+    params = Params.model_validate(values)
+    assert (params.data.labels, params.train.budget.usd, params.evaluate.few_shot) == ([], None, 0)
+    assert (params.provider.base_url, params.evaluate.task, params.train.choose) == (None, "classify", "last")

@@ -5,16 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from finetune.cli import app
 from finetune.core.disk import write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Also, Params
-from finetune.core.paths import PREPARED, PREPARED_REPORT
+from finetune.core.paths import PREPARED, PREPARED_REPORT, VALIDATION_REPORT
 from finetune.data.checks.across_files import check_languages, check_missing_classes
 from finetune.data.checks.check_file import check_file
 from finetune.data.questions import regression_examples
 from finetune.pricing import catalogue
 from finetune.project import budget
+from finetune.project.ledger import add_job
+from finetune.scoring.detectable_difference import detectable_difference
 from finetune.scoring.gates import parse_condition
 from finetune.stages import validate
 
@@ -71,6 +75,59 @@ def test_the_report_holds_tokens_dollars_and_break_even() -> None:
     assert report["break_even_calls"] == pytest.approx(auto["train_usd"] / saved, abs=2)
     unknown = validate.run(params("compatible", "some/model"))
     assert unknown["break_even_calls"] == unknown["auto"]["train_usd"] == "unknown"
+
+
+@pytest.mark.usefixtures("_prepared")
+def test_the_report_estimates_the_epochs_of_the_project() -> None:
+    report, auto = validate.run(params(n_epochs=7)), validate.run(params())
+    assert report["auto"] == auto["auto"] == auto["planned"]
+    assert report["planned"]["n_epochs"] == 7
+    assert report["planned"]["billed_tokens"] == 7 * report["train_tokens_per_epoch"]
+
+
+@pytest.mark.usefixtures("_prepared")
+def test_the_report_and_the_page_say_which_difference_the_test_split_can_show() -> None:
+    report = validate.run(params())
+    assert report["detectable_difference"] == detectable_difference("classify", 20)
+    assert "ith 20 test rows, a difference of 37 points can be shown" in validate.PAGE.read_text(encoding="utf-8")
+    assert json.loads(VALIDATION_REPORT.read_text(encoding="utf-8")) == report
+
+
+@pytest.mark.usefixtures("_prepared")
+def test_a_base_that_is_an_alias_is_warned_of_and_named() -> None:
+    said: list[str] = []
+    alias = validate.run(params(base="gpt-4.1-mini"), say=said.append)
+    assert len(said) == 1
+    assert "train.base: 'gpt-4.1-mini' is an alias" in said[0]
+    assert f"taken as {MODEL!r}" in said[0]
+    said.clear()
+    assert validate.run(params(), say=said.append) == alias
+    assert said == []
+
+
+@pytest.mark.usefixtures("_prepared")
+def test_the_command_prints_the_estimate_of_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetune.core.params.load_params", lambda: params("local", "some/model", 7))
+    first = CliRunner().invoke(app, ["validate"])
+    assert first.exit_code == 0, first.output
+    assert "validate: training: local, 7 epochs of some/model, " in first.output
+    assert "min" not in first.output.split("training: ")[1].split("\n")[0]
+    add_job(
+        {
+            "job": "ftjob-1",
+            "provider": "local",
+            "base": "some/model",
+            "n_epochs": 1,
+            "counted_tokens": 1_000_000,
+            "billed_tokens": 1_000_000,
+            "estimated_usd": 0.0,
+            "billed_usd": 0.0,
+            "estimated_seconds": "unknown",
+            "seconds": 40_030,
+        }
+    )
+    second = CliRunner().invoke(app, ["validate"])
+    assert "about 8 min (corrected by 1 earlier job on this base)" in second.output
 
 
 @pytest.mark.usefixtures("_prepared")

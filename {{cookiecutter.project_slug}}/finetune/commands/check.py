@@ -53,9 +53,11 @@ def check(
     Examples: finetune check train.jsonl --against test.jsonl · finetune check data/prepared --format github
     """
     from finetune.data.checks import across_files, findings, project_files, repair
-    from finetune.pricing.catalogue import look_up
+    from finetune.pricing.catalogue import alias_note, look_up
     from finetune.terminal.progress import progress_bar, say
 
+    if base and (note := alias_note(base)):
+        say(note)
     files, skipped = project_files.expand(files)
     params = project_params()
     known = look_up(base, "openai") if base else None

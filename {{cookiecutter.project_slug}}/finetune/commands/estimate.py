@@ -1,51 +1,110 @@
 """`finetune estimate`: the cost of a training file before it is sent."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from finetune.commands.options import AsJson
+from finetune.core.errors import FinetuneError
+from finetune.terminal.progress import say
 from finetune.terminal.tables import print_json, print_table
+
+PROVIDER = "openai"  # outside a project
 
 
 def estimate(
     file: Annotated[Path, typer.Argument(help="A training file in JSON Lines.")],
-    base: Annotated[str, typer.Option(help="The base model, or a model fine-tuned from it.")],
-    n_epochs: Annotated[str, typer.Option(help="The number of epochs, 1 to 50, or auto.")] = "auto",
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base",
+            "--model",
+            help="The base model, or a model fine-tuned from it; in a project, by default its base.",
+        ),
+    ] = None,
+    n_epochs: Annotated[
+        str | None, typer.Option(help="The number of epochs, 1 to 50, or auto; in a project, by default its number.")
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option(help="The provider; in a project, by default its provider, elsewhere openai.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Estimate the cost of a training file at OpenAI.
+    """Estimate the cost of a training file.
 
-    A figure that is not known is printed as "unknown". In a project, the bills of earlier jobs on this base
-    (reports/ledger.csv) correct the estimate.
+    In a project, params.yaml says what is not given here, and the bills of earlier jobs on this base
+    (reports/ledger.csv) correct the estimate. A figure that is not known is printed as "unknown".
 
-    Example: finetune estimate train.jsonl --base gpt-4.1-mini-2025-04-14 --n-epochs 2
+    Examples: finetune estimate train.jsonl · finetune estimate train.jsonl --base gpt-4.1-mini-2025-04-14 --n-epochs 2
     """
     import datetime
 
     from finetune.data.checks.check_file import check_file
-    from finetune.pricing.catalogue import look_up
+    from finetune.pricing.catalogue import alias_note, look_up
     from finetune.pricing.cost import auto_epochs
     from finetune.pricing.cost import estimate as cost_of
-    from finetune.project.ledger import learned
+    from finetune.project.ledger import learned, rows_of
 
-    if n_epochs != "auto" and not (n_epochs.isdecimal() and 1 <= int(n_epochs) <= 50):
-        raise typer.BadParameter("a number from 1 to 50, or auto", param_hint="--n-epochs")
-    known = look_up(base, "openai")
+    base, n_epochs, provider = settings(base, n_epochs, provider)
+    if note := alias_note(base):
+        say(note)
+    known = look_up(base, provider)
     checked = check_file(file, encoding=known.encoding)
     errors = sum(finding.severity == "error" for finding in checked.findings)
-    epochs = int(n_epochs) if n_epochs != "auto" else auto_epochs(len(checked.tokens))
-    ratio, seconds = learned("openai", base)
+    epochs = auto_epochs(len(checked.tokens)) if n_epochs == "auto" else int(n_epochs)
+    ratio, seconds = learned(provider, base)
     cost = cost_of(checked.tokens.tolist(), epochs, known.context, known.training, seconds or known.seconds, ratio)
     retired = known.retired(datetime.date.today())
-    report = {**cost, "retired": retired, "tokens_exact": known.tokens_exact}
+    report = {**cost, "provider": provider, "retired": retired, "tokens_exact": known.tokens_exact}
     if as_json:
         print_json(report)
     else:
         print_table(["", known.name], [[key.replace("_", " "), value] for key, value in report.items()])
+    if jobs := len(rows_of(provider, base)):
+        say(f"Corrected by the bills of earlier jobs on this base in reports/ledger.csv: {jobs}.")
     if retired:
-        print(f"{known.name} was shut down on {known.shutdown}: this is its last price.", file=sys.stderr)
+        say(f"{known.name} was shut down on {known.shutdown}: this is its last price.")
     if errors:
-        print(f"{errors} examples with mistakes are not counted. See: finetune check {file}", file=sys.stderr)
+        say(f"{errors} examples with mistakes are not counted. See: finetune check {file}")
+
+
+def settings(base: str | None, n_epochs: str | None, provider: str | None) -> tuple[str, str, str]:
+    """Return base, epochs and provider: those given, else those of the project, which is said."""
+    from finetune.core.profiles import PROFILES
+
+    if n_epochs not in (None, "auto") and not (str(n_epochs).isdecimal() and 1 <= int(str(n_epochs)) <= 50):
+        raise typer.BadParameter("a number from 1 to 50, or auto", param_hint="--n-epochs")
+    if provider not in (None, *PROFILES):
+        raise typer.BadParameter(f"one of {', '.join(PROFILES)}", param_hint="--provider")
+    given = {"base": base, "n_epochs": n_epochs, "provider": provider}
+    own = project_settings(base) if None in given.values() else {}
+    if taken := {name: value for name, value in own.items() if given[name] is None}:
+        say("From params.yaml: " + ", ".join(f"{name} {value}" for name, value in taken.items()) + ".")
+        given |= taken
+    if given["base"] is None:
+        raise typer.BadParameter("needed outside a project", param_hint="--base")
+    return given["base"], given["n_epochs"] or "auto", given["provider"] or PROVIDER
+
+
+def project_settings(base: str | None) -> dict[str, str]:
+    """Return base, epochs and provider of the project in this folder; {} outside a project.
+
+    A params.yaml that is not valid, or of another tool, is not needed where `base` is given; this is said then.
+    """
+    from finetune.core.params import FILE, load_params
+    from finetune.pricing.catalogue import look_up
+
+    if not FILE.exists():
+        return {}
+    try:
+        params = load_params()
+    except FinetuneError as error:
+        if base is None:
+            raise
+        say(f"Not used: {error.what}")
+        return {}
+    found = {"base": params.train.base, "n_epochs": str(params.train.n_epochs), "provider": params.provider.name}
+    if base and params.provider.name == "local" and look_up(base, PROVIDER).training is not None:
+        del found["provider"]  # this machine does not train that base: it is not free
+    return found

@@ -46,13 +46,16 @@ def prepare() -> None:
 def validate() -> None:
     """Check every example and every setting, and estimate the cost."""
     from finetune.core.params import load_params
+    from finetune.project import budget, ledger
     from finetune.stages import validate as stage
     from finetune.terminal.progress import progress_bar, say
     from finetune.terminal.summaries import validate_summary
 
     with with_restore_command("validate"), progress_bar("check") as progress:
-        report = stage.run(load_params(), progress=progress, say=say)
-    print(validate_summary(report))
+        params = load_params()
+        report = stage.run(params, progress=progress, say=say)
+    jobs = len(ledger.rows_of(params.provider.name, params.train.base))
+    print(validate_summary(report, params, budget.estimated(params), jobs))
 
 
 def upload() -> None:

@@ -199,6 +199,11 @@ class Params(Section):
 
 def load_params(path: Path = FILE) -> Params:
     """Load the parameters of the project in the current folder. Raises FinetuneError naming the invalid key."""
+    return checked(read_values(path), path)
+
+
+def read_values(path: Path = FILE) -> dict[str, Any]:
+    """Return the values of a params.yaml as they are. Raises FinetuneError if it has none."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -212,6 +217,11 @@ def load_params(path: Path = FILE) -> Params:
         ) from error
     if not isinstance(values, dict):
         raise FinetuneError(f"{path} has no keys.", "Restore it with: git checkout params.yaml")
+    return values
+
+
+def checked(values: dict[str, Any], path: Path = FILE) -> Params:
+    """Return values as parameters. Raises FinetuneError naming the invalid key, and the file that they are for."""
     try:
         return Params.model_validate(values)
     except ValidationError as error:

@@ -127,8 +127,8 @@ class CostEstimate(TypedDict):
     seconds: float | str
 
 
-class AutoEstimate(TypedDict):
-    """The bill for the number of epochs that `auto` gives."""
+class TrainingEstimate(TypedDict):
+    """The bill for a number of epochs."""
 
     n_epochs: int
     billed_tokens: int
@@ -146,9 +146,14 @@ class ValidationReport(TypedDict):
     train_tokens_per_epoch: int
     train_usd_per_epoch: Usd
     tokens_exact: bool  # False: the base's tokenizer is not known here, and another one counts
-    auto: AutoEstimate
+    auto: TrainingEstimate  # for the epochs that `auto` gives
+    planned: TrainingEstimate  # for train.n_epochs
     evaluate_usd_at_most: dict[str, Usd]  # base, tuned
     break_even_calls: int | str | None  # calls after which the training has paid for itself; None: never
+    # The smallest difference of the mean scores that the test split shows (two-sided test at 0.05, power 0.8). Assumed:
+    # a fifth of the answers change; for extract and generate, a standard deviation of the differences of 0.3 and 0.2.
+    # None: too few rows for any.
+    detectable_difference: float | None
 
 
 class FindingRecord(TypedDict):

@@ -28,6 +28,7 @@ class Base:
     """
 
     name: str
+    aliases: tuple[str, ...] = ()
     encoding: Literal["o200k_base", "o200k_harmony", "cl100k_base", "p50k_base", "r50k_base"] = "o200k_base"
     tokens_exact: bool = False  # False: its tokenizer is not known here; `encoding` replaces it
     context: int | None = None
@@ -50,12 +51,32 @@ def base_name(model: str) -> str:
     return model.split(":")[1] if model.startswith("ft:") and model.count(":") > 1 else model
 
 
+def dated_name(model: str) -> str:
+    """Return the dated name that an alias stands for; any other name is returned as it is."""
+    catalogues = [entries_of(OWN), entries_of(FILE)]
+    if any(model in catalogue for catalogue in catalogues):
+        return model
+    for catalogue in catalogues:
+        for name, entry in catalogue.items():
+            aliases = entry.get("aliases") if isinstance(entry, dict) else None
+            if isinstance(aliases, list) and model in aliases:
+                return name
+    return model
+
+
+def alias_note(model: str) -> str | None:
+    """Return a sentence that says which model an alias is taken for; None for any other name."""
+    dated = dated_name(model)
+    return None if dated == model else f"{model!r} is an alias, whose meaning may change; it is taken as {dated!r}."
+
+
 def look_up(model: str, provider: str) -> Base:
     """Look up a model's base at a provider, in the catalogue and in the project's entries.
 
-    For `local`, all prices are 0. Raises FinetuneError if an entry is invalid.
+    An alias is looked up by the dated name that it stands for. For `local`, all prices are 0. Raises FinetuneError if
+    an entry is invalid.
     """
-    name = base_name(model)
+    name = dated_name(base_name(model))
     known: dict[str, Any] = dict.fromkeys(PRICES, 0.0) if provider == "local" else {}
     for file in (FILE, OWN):
         entry = entry_of(file, name)
@@ -73,12 +94,17 @@ def look_up(model: str, provider: str) -> Base:
 
 def entry_of(file: Path, name: str) -> dict[str, Any]:
     """Return a model's entry in a catalogue file; {} if the file or the entry is missing."""
+    entry = entries_of(file).get(name, {})
+    if not isinstance(entry, dict):
+        raise FinetuneError(f"{file}: {name!r} must be a table.", f'Write ["{name}"] above its keys.')
+    return entry
+
+
+def entries_of(file: Path) -> dict[str, Any]:
+    """Return the entries of a catalogue file by model; {} if the file is missing."""
     try:
-        entry = tomllib.loads(file.read_text(encoding="utf-8")).get(name, {})
+        return dict(tomllib.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FinetuneError(f"{file} is not valid TOML: {error}", "Correct that line.") from error
-    if not isinstance(entry, dict):
-        raise FinetuneError(f"{file}: {name!r} must be a table.", f'Write ["{name}"] above its keys.')
-    return entry

@@ -3,6 +3,7 @@
 from finetune.core.disk import read_csv, write_csv
 from finetune.core.paths import LEDGER
 from finetune.core.records import LedgerRow
+from finetune.pricing.catalogue import dated_name
 from finetune.pricing.cost import START_SECONDS, UNKNOWN
 
 COLUMNS = list(LedgerRow.__annotations__)
@@ -20,12 +21,18 @@ def add_job(row: LedgerRow) -> None:
         write_csv(LEDGER, COLUMNS, [*kept, row])
 
 
+def rows_of(provider: str, base: str) -> list[dict[str, str]]:
+    """Return the jobs on a base. An alias and its dated name are the same base."""
+    name = dated_name(base)
+    return [row for row in rows() if row["provider"] == provider and dated_name(row["base"]) == name]
+
+
 def learned(provider: str, base: str) -> tuple[float, float | None]:
     """Return billed tokens per counted token, and seconds per million billed tokens, from earlier jobs on this base.
 
     1.0 and None if there were none.
     """
-    same = [row for row in rows() if (row["provider"], row["base"]) == (provider, base)]
+    same = rows_of(provider, base)
     counted, billed = total(same, "counted_tokens", "billed_tokens")
     tokens, seconds = total(same, "billed_tokens", "seconds")
     seconds = max(0, seconds - START_SECONDS * len(same))  # the estimate adds them again

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from typing_extensions import TypedDict
 
 from finetune.core.records import Example, ValidationReport
+from finetune.core.shown_difference import shown_difference
 from finetune.report.page_tables import Table
 from finetune.report.rendering import render
 
@@ -64,6 +65,7 @@ def make_data_page(
     return render(
         "data_page.html.jinja",
         counts=", ".join(f"{number:,} {split}" for split, number in report["examples"].items()),
+        shown=shown_difference(report),
         warnings=report["warnings"],
         lengths=bar_chart(by_length, [length_label(edge) for edge in sorted({row["tokens"] for row in lengths})]),
         classes=bar_chart(by_class, [name for name, _ in totals.most_common()]) if by_class else None,

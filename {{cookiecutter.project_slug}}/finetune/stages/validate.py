@@ -14,7 +14,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import CHECKED, PREPARED, QUESTIONS, TRAINING_SETTINGS, VALIDATION_REPORT
 from finetune.core.read_records import read_prepare_report
-from finetune.core.records import CheckedSplits, Usd, ValidationReport
+from finetune.core.records import CheckedSplits, CostEstimate, TrainingEstimate, Usd, ValidationReport
 from finetune.data.checks.across_files import check_languages, check_leaks, check_missing_classes
 from finetune.data.checks.check_file import check_file
 from finetune.data.checks.check_lines import example_at
@@ -23,11 +23,12 @@ from finetune.data.checks.findings import Finding
 from finetune.data.checks.project_files import allowed_answers
 from finetune.data.checks.whole_file import CheckedFile
 from finetune.data.questions import questions_of
-from finetune.pricing.catalogue import Base, look_up
+from finetune.pricing.catalogue import Base, alias_note, look_up
 from finetune.pricing.cost import auto_epochs, break_even, dollars, estimate, price_of_calls
 from finetune.project.training_settings import server_address, training_settings
 from finetune.report.data_page import ClassCount, LengthCount, ReviewedExample, make_data_page
 from finetune.scoring.answer_schema import load_schema
+from finetune.scoring.detectable_difference import detectable_difference
 from finetune.scoring.gates import parse_condition
 from finetune.scoring.graders.definitions import check_graders
 
@@ -75,7 +76,12 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
 
 
 def check_settings(params: Params, say: Say) -> None:
-    """Check what the evaluation will need. Raises FinetuneError for an invalid grader, condition or schema."""
+    """Check what the evaluation will need, and warn of a base that is an alias.
+
+    Raises FinetuneError for an invalid grader, condition or schema.
+    """
+    if note := alias_note(params.train.base):
+        say(f"warning: train.base: {note} Write the dated name in params.yaml.")
     settings = params.evaluate
     check_graders(settings.graders)
     for name, condition in settings.require.items():
@@ -121,11 +127,16 @@ def check_splits(params: Params, base: Base, progress: Progress | None = None) -
 def report_of(base: Base, tokens: dict[str, list[int]], params: Params) -> ValidationReport:
     """Count examples and tokens, and estimate the dollars to train and to evaluate.
 
-    `auto` is for the epochs that `auto` would take, so that the report does not depend on train.n_epochs. Break-even is
+    The ledger does not correct these estimates: it changes with each job, and `validate` would run again. Break-even is
     in calls, compared with the base model with ten examples in its prompt.
     """
-    per_epoch, n_epochs = sum(tokens["train"]), auto_epochs(len(tokens["train"]))
-    train = estimate(tokens["train"], n_epochs, base.context, base.training, base.seconds)
+    per_epoch, auto = sum(tokens["train"]), auto_epochs(len(tokens["train"]))
+    asked_epochs = params.train.n_epochs
+
+    def training(n_epochs: int) -> TrainingEstimate:
+        return bill(estimate(tokens["train"], n_epochs, base.context, base.training, base.seconds))
+
+    planned = training(auto if asked_epochs == "auto" else asked_epochs)
     asked, answered = sum(tokens["test"]), params.evaluate.max_tokens * len(tokens["test"])
     own, tuned = (base.base_input, base.base_output), (base.input, base.output)
     usual = per_epoch / max(1, len(tokens["train"]))
@@ -140,17 +151,24 @@ def report_of(base: Base, tokens: dict[str, list[int]], params: Params) -> Valid
         "train_tokens_per_epoch": per_epoch,
         "train_usd_per_epoch": dollars(per_epoch, base.training),
         "tokens_exact": base.tokens_exact,
-        "auto": {
-            "n_epochs": train["n_epochs"],
-            "billed_tokens": train["billed_tokens"],
-            "train_usd": train["train_usd"],
-            "seconds": train["seconds"],
-        },
+        "auto": training(auto),
+        "planned": planned,
         "evaluate_usd_at_most": {
             "base": price_of_calls(asked, answered, own),
             "tuned": price_of_calls(asked, answered, tuned),
         },
-        "break_even_calls": break_even(train["train_usd"], *(per_call(price, million) for price in (few_shot, call))),
+        "break_even_calls": break_even(planned["train_usd"], *(per_call(price, million) for price in (few_shot, call))),
+        "detectable_difference": detectable_difference(params.evaluate.task, len(tokens["test"])),
+    }
+
+
+def bill(cost: CostEstimate) -> TrainingEstimate:
+    """Return the figures of an estimate that depend on the number of epochs."""
+    return {
+        "n_epochs": cost["n_epochs"],
+        "billed_tokens": cost["billed_tokens"],
+        "train_usd": cost["train_usd"],
+        "seconds": cost["seconds"],
     }
 
 

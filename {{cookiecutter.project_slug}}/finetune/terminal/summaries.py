@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from finetune.core.params import Data
+from finetune.core.params import Data, Params
 from finetune.core.paths import PREPARED
-from finetune.core.records import PrepareReport, ValidationReport
+from finetune.core.records import CostEstimate, PrepareReport, Usd, ValidationReport
+from finetune.core.shown_difference import shown_difference
 
 COUNTS = {
     "rows": "rows read",
@@ -50,16 +51,37 @@ def how_read(note: dict[str, str]) -> str:
     return ", ".join([note["format"], *(f"{key} {value}" for key, value in others.items())])
 
 
-def validate_summary(report: ValidationReport) -> str:
-    """Return lines that say that the data are valid, what training costs, and what to look at."""
-    usd = report["train_usd_per_epoch"]
-    cost = "cost unknown" if isinstance(usd, str) else f"${usd:.2f}"
+def validate_summary(report: ValidationReport, params: Params, estimate: CostEstimate, jobs: int) -> str:
+    """Return lines that say that the data are valid, what training costs, and what to look at.
+
+    `estimate` is that of the project's next job, corrected by `jobs` earlier ones.
+    """
     about = "" if report["tokens_exact"] else "about "
+    counted = f"{about}{report['train_tokens_per_epoch']:,} training tokens per epoch"
     lines = [
-        f"validate: no mistakes; {about}{report['train_tokens_per_epoch']:,} training tokens per epoch, {cost}",
+        f"validate: no mistakes; {counted}, {cost_words(report['train_usd_per_epoch'])}",
+        f"validate: training: {training_words(params, estimate, jobs)}",
+        f"validate: {shown_difference(report)}",
         "validate: review the training data in reports/data.html",
     ]
     if warnings := report["warnings"]:
         counts = ", ".join(f"{times} {code}" for code, times in warnings.items())
         lines.append(f"validate: warnings: {counts}. List them with: finetune check {PREPARED}")
     return "\n".join(lines)
+
+
+def cost_words(usd: Usd) -> str:
+    return "cost unknown" if isinstance(usd, str) else f"${usd:.2f}"
+
+
+def training_words(params: Params, estimate: CostEstimate, jobs: int) -> str:
+    """Return what the next job takes, such as "local, 3 epochs of …, $0.00, about 2 minutes"."""
+    seconds, n_epochs = estimate["seconds"], estimate["n_epochs"]
+    words = [
+        f"{params.provider.name}, {n_epochs} {'epoch' if n_epochs == 1 else 'epochs'} of {params.train.base}",
+        f"{estimate['billed_tokens']:,} tokens",
+        cost_words(estimate["train_usd"]),
+    ]
+    words += [] if isinstance(seconds, str) else [f"about {max(1, round(seconds / 60))} min"]
+    earlier = f" (corrected by {jobs} earlier {'job' if jobs == 1 else 'jobs'} on this base)" if jobs else ""
+    return ", ".join(words) + earlier

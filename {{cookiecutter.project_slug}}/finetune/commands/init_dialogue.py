@@ -1,0 +1,104 @@
+"""What `finetune init` shows and asks: the file, each setting with the proposal as the default, and the settings."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, get_args
+
+import typer
+
+from finetune.core.errors import FinetuneError
+from finetune.core.params import Task
+from finetune.terminal.progress import say
+from finetune.terminal.tables import print_table
+
+if TYPE_CHECKING:
+    from finetune.data.choose_columns import Choices
+    from finetune.data.file_look import FileLook
+    from finetune.data.propose_settings import Proposal
+
+CELL, LONG = 32, 120  # letters that are shown of a cell, and of a setting
+NONE = "none"  # what to type for no group, and no system prompt
+TABLE_QUESTIONS = {
+    "answer": "The column of the answer",
+    "questions": "The columns of the question, with commas between them",
+}
+QUESTIONS = {"task": f"The task: {', '.join(get_args(Task))}"}
+LAST_QUESTIONS = {"group": f"The column whose rows stay in one split, or {NONE}"}
+
+
+def show_file(look: "FileLook") -> None:
+    """Print how a file was read, its columns with their kinds, and its first rows."""
+    from finetune.data.prompts import cell_text
+
+    how = ", ".join([look.note["format"], *(f"{key} {value}" for key, value in look.note.items() if key != "format")])
+    rows = f"{look.rows:,} rows in the format {look.format}"
+    print(f"init: read {look.path} ({how}): {rows}")
+    head = ["column", "kind", *(f"row {number}" for number in range(1, len(look.first) + 1))]
+    print_table(
+        head,
+        [
+            [shortened(name), column.kind, *(shortened(cell_text(row.get(name))) for row in look.first)]
+            for name, column in look.columns.items()
+        ],
+    )
+    print()
+    if look.turns > 1:
+        print(f"init: up to {look.turns} answers in a row. With data.turns: each, each of them is an example.\n")
+
+
+def shortened(text: str, letters: int = CELL) -> str:
+    """Return the beginning of a text, on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= letters else f"{line[: letters - 1]}…"
+
+
+def show_proposal(proposal: "Proposal") -> None:
+    """Print the settings, each with its reason."""
+    asked, split = ", ".join(proposal.questions), proposal.split
+    values: dict[str, Any] = {"question": asked, "answer": proposal.answer} if proposal.answer else {}
+    values |= {"system": shortened(proposal.system, LONG)} if proposal.system else {}
+    values |= {
+        "task": proposal.task,
+        "labels": shortened(", ".join(proposal.labels), LONG) or NONE,
+        "group": proposal.group or NONE,
+        "split": ", ".join(f"{name} {value}" for name, value in split.items()),
+        "max_tokens": proposal.max_tokens,
+    }
+    print_table(["setting", "value", "why"], [[key, value, proposal.reasons.get(key)] for key, value in values.items()])
+    print()
+
+
+def ask(look: "FileLook", choices: "Choices", propose: "Callable[[Choices], Proposal]") -> "Choices":
+    """Ask for each setting that is not chosen yet, one by one, with the proposal as the default."""
+    if look.format == "columns":
+        questions = {**TABLE_QUESTIONS, **QUESTIONS, "system": f"The system prompt, or {NONE}", **LAST_QUESTIONS}
+    else:
+        questions = {**QUESTIONS, **LAST_QUESTIONS}
+    for name, words in questions.items():
+        if getattr(choices, name) is None:
+            choices = ask_for(name, words, choices, propose)
+    return choices
+
+
+def ask_for(name: str, words: str, choices: "Choices", propose: "Callable[[Choices], Proposal]") -> "Choices":
+    """Ask for one setting until the answer fits the file. The default is no choice: it may follow later choices."""
+    proposed = getattr(propose(choices), name)
+    default = (", ".join(proposed) if name == "questions" else proposed) or NONE
+    while True:
+        text = str(typer.prompt(words, default=default)).strip()
+        if text == default:
+            return choices
+        chosen = replace(choices, **{name: value_of(name, text)})
+        try:
+            propose(chosen)
+        except FinetuneError as error:
+            say(f"  {error}")
+        else:
+            return chosen
+
+
+def value_of(name: str, text: str) -> Any:
+    """Return what was typed as the value of a choice."""
+    if name == "questions":
+        return tuple(part.strip() for part in text.split(","))
+    return "" if text == NONE and name in ("system", "group") else text

@@ -1,0 +1,197 @@
+"""Look at a file of raw data: its format, its first rows, and what the cells of each column look like."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from finetune.core.callbacks import Progress
+from finetune.core.errors import FinetuneError
+from finetune.core.records import Example
+from finetune.data.class_codes import MOST_CLASSES
+from finetune.data.column_names import GROUPS, rank
+from finetune.data.examples import text_of
+from finetune.data.formats import Format, examples_of, format_of
+from finetune.data.hashes import xxh3_64
+from finetune.data.prompts import cell_text
+from finetune.data.raw_examples import SPLIT_NAMES
+from finetune.data.raw_file import Note, Row
+from finetune.data.readers import read_rows
+
+Kind = Literal["empty", "split", "json", "date", "id", "group", "label", "number", "text"]
+SHOWN = 3  # rows
+LABEL_LETTERS = 60  # at most, in the name of a class
+COUNTED_LETTERS = 200  # at most, in a cell that is counted by its text
+MOST_DISTINCT = 100_000  # cells of a column that are told apart
+NEARLY_ALL = 0.95  # of the cells, for a kind that allows for mistakes
+EVERY = 10_000  # rows from one sign of progress to the next
+DATE = re.compile(
+    r"(\d{4}\s?[-/.年년]\s?\d{1,2}\s?[-/.月월]\s?\d{1,2}[日일]?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4})"
+    r"([T ,]+\d{1,2}:\d{2}.*)?"
+)
+NUMBER = re.compile(r"[-+]?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?(e[-+]?\d+)?%?", re.IGNORECASE)
+WITHOUT_SPACES = re.compile(r"\S{1,64}")
+
+
+@dataclass
+class Column:
+    """What the cells of a column look like. Cells without text are not counted."""
+
+    name: str
+    filled: int = 0
+    characters: int = 0
+    longest: str = ""
+    lists: int = 0  # JSON lists
+    objects: int = 0  # JSON objects
+    keys: set[str] = field(default_factory=set)  # of these objects, all of them
+    dates: int = 0
+    numbers: int = 0
+    words: int = 0  # cells without a space
+    values: Counter[str] = field(default_factory=Counter)  # up to one more than there can be classes
+    distinct: set[int] = field(default_factory=set)  # hashes of the first cells
+    compared: int = 0  # cells that these hashes are of
+
+    def add(self, cell: object) -> None:
+        """Count a cell."""
+        text = cell_text(cell)
+        stripped = text.strip()
+        if not stripped:
+            return
+        self.filled += 1
+        self.characters += len(text)
+        if len(text) > len(self.longest):
+            self.longest = text
+        if stripped[0] in "[{":
+            self.add_json(cell, stripped)
+        elif len(stripped) <= LABEL_LETTERS:
+            self.dates += DATE.fullmatch(stripped) is not None
+            self.numbers += NUMBER.fullmatch(stripped) is not None
+        self.words += WITHOUT_SPACES.fullmatch(stripped) is not None
+        if len(self.values) <= MOST_CLASSES:
+            self.values[text[: COUNTED_LETTERS + 1]] += 1
+        if len(self.distinct) < MOST_DISTINCT:
+            self.distinct.add(xxh3_64(text.encode("utf-8", "surrogatepass")))
+            self.compared += 1
+
+    def add_json(self, cell: object, text: str) -> None:
+        """Count a cell that may be a JSON list or object."""
+        value: Any = cell
+        if isinstance(cell, str):
+            with suppress(orjson.JSONDecodeError):
+                value = orjson.loads(text)
+        self.lists += isinstance(value, list)
+        if isinstance(value, dict):
+            self.keys = self.keys & set(value) if self.objects else set(value)
+            self.objects += 1
+
+    @property
+    def repeats(self) -> float:
+        """How often a cell occurs, on average."""
+        return self.compared / len(self.distinct) if self.distinct else 0.0
+
+    @property
+    def average(self) -> float:
+        """Characters of a cell, on average."""
+        return self.characters / self.filled if self.filled else 0.0
+
+    @property
+    def is_classes(self) -> bool:
+        """Whether the cells are few short texts that repeat."""
+        few = len(self.values) <= MOST_CLASSES and len(self.longest) <= LABEL_LETTERS and "\n" not in self.longest
+        return few and self.repeats >= (2 if len(self.values) <= 10 else 3)
+
+    @property
+    def kind(self) -> Kind:
+        if not self.filled:
+            return "empty"
+        if self.is_classes and {SPLIT_NAMES.get(value.strip().lower()) for value in self.values} in SPLIT_SETS:
+            return "split"
+        if self.lists + self.objects >= NEARLY_ALL * self.filled:
+            return "json"
+        if self.dates >= NEARLY_ALL * self.filled:
+            return "date"
+        are_numbers = self.numbers == self.filled and not self.longest.isdecimal()
+        if (
+            self.words == self.filled
+            and self.repeats == 1
+            and any(map(str.isdecimal, self.longest))
+            and not are_numbers
+        ):
+            return "id"
+        if self.repeats > 1 and rank(self.name, GROUPS) is not None:
+            return "group"
+        if self.is_classes and not (self.numbers == self.filled and len(self.values) > 20):
+            return "label"
+        return "number" if self.numbers >= NEARLY_ALL * self.filled else "text"
+
+
+SPLIT_SETS = ({0, 1, 2}, {0, 2})  # a column that says the split has at least train and test
+
+
+@dataclass(frozen=True)
+class FileLook:
+    """What a file looks like."""
+
+    path: Path
+    note: Note
+    format: Format  # "columns" for a table without known keys
+    rows: int
+    first: list[Row]
+    columns: dict[str, Column]
+    answers: Column  # the last answer of each row; without cells for "columns"
+    turns: int  # the most answers in one row
+
+
+def look_at(path: Path, sheet: str | None, as_columns: bool, progress: Progress | None = None) -> FileLook:
+    """Look at all rows of a file, one by one.
+
+    `as_columns`: its rows are plain columns, whatever their keys are. Raises FinetuneError where `prepare` would too.
+    """
+    rows, note = read_rows(path, sheet)
+    first = list(islice(rows, SHOWN))
+    form: Format = "columns" if as_columns else known_format(first[0])
+    columns: dict[str, Column] = {}
+    answers = Column("answer")
+    count = turns = 0
+    for row, example in examples(chain(first, rows), form, str(path)):
+        for name, cell in row.items():
+            columns.setdefault(name, Column(name)).add(cell)
+        if example:
+            found = answers_of(example)
+            turns = max(turns, len(found))
+            answers.add(found[-1] if found else None)
+        count += 1
+        if progress and count % EVERY == 0:
+            progress(count, 0, f"{count:,} rows read")
+    return FileLook(path, note, form, count, first, columns, answers, turns)
+
+
+def known_format(row: Row) -> Format:
+    """Return the format that a row's keys belong to, "columns" where they belong to none."""
+    try:
+        return format_of(row, "")
+    except FinetuneError:
+        return "columns"
+
+
+def examples(rows: Iterable[Row], form: Format, source: str) -> Iterator[tuple[Row, Example]]:
+    """Yield each row with its example; with {} where it has plain columns."""
+    if form == "columns":
+        return ((row, {}) for row in rows)
+    return examples_of(rows, form, None, source)[0]
+
+
+def answers_of(example: Example) -> list[str]:
+    """Return the answers of a conversation, or the preferred output's."""
+    messages = example.get("messages") or example.get("preferred_output") or []
+    return [
+        text_of(message.get("content"))
+        for message in messages
+        if isinstance(message, dict) and message.get("role") == "assistant"
+    ]

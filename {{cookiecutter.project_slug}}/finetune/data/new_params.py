@@ -1,0 +1,77 @@
+"""Put the proposed settings into the values of params.yaml."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from finetune.data.choose_columns import Choices
+from finetune.data.propose_settings import Proposal
+
+Values = dict[str, Any]
+
+# Keys that do not depend on the file. All other keys of `data` are for the former file, and are removed.
+KEPT = ("target", "near", "redact")
+# Keys of `evaluate` that are for the former file's answers.
+FOR_ANSWERS = ("schema", "graders")
+GATE = {"lift.p_value": "<= 0.05"}
+COMMENTS = {
+    "data.sheet": "The sheet of the workbook.",
+    "data.prompt": "How a row becomes a chat example: {column} is replaced by the row's cell. `assistant` is the"
+    " expected answer.",
+    "data.group": "Rows with the same cell in this column stay in one split.",
+}
+
+
+def is_file_of(former: Mapping[str, Any], file: str) -> bool:
+    """Return whether `file` is the data.file of params.yaml."""
+    name = (former.get("data") or {}).get("file")
+    return isinstance(name, str) and Path(name).resolve() == Path(file).resolve()
+
+
+def with_former_choices(choices: Choices, former: Mapping[str, Any], file: str) -> Choices:
+    """Return the choices, with the system prompt of params.yaml if it is for this file and no other one is chosen."""
+    prompt = (former.get("data") or {}).get("prompt")
+    if choices.system is not None or not is_file_of(former, file) or not isinstance(prompt, Mapping):
+        return choices
+    return replace(choices, system=prompt.get("system") or "")
+
+
+def new_values(former: Mapping[str, Any], proposal: Proposal, file: str, sheet: str | None) -> Values:
+    """Return the values of params.yaml for a file. Where it is the former file, settings beside the proposal stay."""
+    data, evaluate, train = (dict(former.get(name) or {}) for name in ("data", "evaluate", "train"))
+    same = is_file_of(former, file)
+    written = {
+        "file": file,
+        "sheet": sheet,
+        "prompt": proposal.prompt,
+        "group": proposal.group,
+        "labels": proposal.labels,
+        "split": proposal.split,
+    }
+    left = {key: value for key, value in data.items() if key in KEPT or (same and key not in ("files", "format"))}
+    new_data = {key: value for key, value in written.items() if value is not None}
+    new_data |= {key: value for key, value in left.items() if key not in written}
+    changed_task = evaluate.get("task", "classify") != proposal.task
+    if not same or changed_task:
+        evaluate = {key: value for key, value in evaluate.items() if key not in FOR_ANSWERS}
+        evaluate["require"] = dict(GATE)
+        # The number was for the former data. `auto` depends on the number of rows.
+        train["n_epochs"] = "auto"
+    evaluate |= {"task": proposal.task, "max_tokens": proposal.max_tokens}
+    return {**former, "data": new_data, "train": train, "evaluate": evaluate}
+
+
+def differences(former: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Return the keys of two levels, such as `data.labels`, that have another value, and those that were removed."""
+    one, other = two_levels(former), two_levels(values)
+    written = [key for key, value in other.items() if key not in one or one[key] != value]
+    return written, [key for key in one if key not in other]
+
+
+def two_levels(values: Mapping[str, Any]) -> Values:
+    return {
+        f"{name}.{key}": value
+        for name, section in values.items()
+        for key, value in (section.items() if isinstance(section, Mapping) else ())
+    }

@@ -1,0 +1,64 @@
+"""The smallest difference that a test split can show, checked by simulation."""
+
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest, ttest_1samp
+
+from finetune.core.records import ValidationReport
+from finetune.core.shown_difference import shown_difference
+from finetune.scoring.detectable_difference import CHANGED, SPREADS, detectable_difference
+
+
+def found_for(task: Any, rows: int) -> float:
+    found = detectable_difference(task, rows)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("rows", [12, 50, 169, 1000])
+def test_mcnemars_exact_test_shows_the_difference_in_four_of_five_simulated_sets(rows: int) -> None:
+    found, draw = found_for("classify", rows), np.random.default_rng(rows)
+    changed = max(CHANGED, found)
+    win, loss = (changed + found) / 2, (changed - found) / 2
+    sets = draw.multinomial(rows, [win, loss, 1 - win - loss], 4000)
+    p_values = {(w, n): binomtest(w, n).pvalue if n else 1.0 for w, n in {(int(w), int(w + o)) for w, o, _ in sets}}
+    shown = np.mean([p_values[int(w), int(w + o)] <= 0.05 for w, o, _ in sets])
+    assert shown == pytest.approx(0.8, abs=0.02)
+
+
+@pytest.mark.parametrize("task", ["extract", "generate"])
+def test_a_paired_t_test_shows_the_difference_in_four_of_five_simulated_sets(task: Any) -> None:
+    sets = np.random.default_rng(1).normal(found_for(task, 60), SPREADS[task], (4000, 60))
+    assert np.mean(ttest_1samp(sets, 0, axis=1).pvalue <= 0.05) == pytest.approx(0.8, abs=0.02)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(["classify", "extract", "generate"]), st.integers(0, 5000))
+def test_more_rows_show_a_smaller_difference(task: Any, rows: int) -> None:
+    few, more = detectable_difference(task, rows), detectable_difference(task, rows + max(5, rows // 5))
+    assert few is None or (more is not None and 0 < more < few <= 1)
+
+
+@pytest.mark.parametrize(("task", "rows"), [("classify", 0), ("classify", 5), ("extract", 1), ("generate", 2)])
+def test_too_few_rows_show_nothing(task: Any, rows: int) -> None:
+    assert detectable_difference(task, rows) is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "found", "words"),
+    [
+        (169, 0.0996, "with 169 test rows, a difference of 10 points can be shown (80 % power)."),
+        (169, 0.1001, "warning: with 169 test rows, a difference of 11 points can be shown (80 % power). For smaller"),
+        (1_000_000, 0.0013, "with 1,000,000 test rows, a difference of 1 point can be shown (80 % power)."),
+        (3, None, "warning: with 3 test rows, no difference can be shown. Add rows, or raise data.split.test."),
+    ],
+)
+def test_the_sentence_rounds_up_and_warns_of_a_small_split(rows: int, found: float | None, words: str) -> None:
+    report = {"examples": {"test": rows}, "detectable_difference": found}
+    sentence = shown_difference(cast("ValidationReport", report))
+    assert sentence.startswith(words)
+    assert sentence.startswith("warning") == (found is None or found > 0.1)
