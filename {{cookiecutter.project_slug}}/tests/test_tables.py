@@ -119,8 +119,8 @@ def test_long_integers_of_json_keep_their_digits(tmp_path: Path) -> None:
     ],
 )
 def test_the_delimiter_is_detected_and_said(tmp_path: Path, name: str, delimiter: str, said: str | None) -> None:
-    rows = [[f"Hello; it costs 1,340 | or {n}, right?", TEAMS[n % 3]] for n in range(20)]
-    rows, note = read(write(tmp_path, name, csv_text(rows, delimiter=delimiter)))  # type: ignore[assignment]
+    cells = [[f"Hello; it costs 1,340 | or {n}, right?", TEAMS[n % 3]] for n in range(20)]
+    rows, note = read(write(tmp_path, name, csv_text(cells, delimiter=delimiter)))
     assert rows[3] == {"message": "Hello; it costs 1,340 | or 3, right?", "team": "delivery"}
     assert note.get("delimiter") == said
 
@@ -305,7 +305,8 @@ def test_each_cell_of_a_table_is_reproduced_or_the_file_is_refused(data: st.Data
             return
         what = refusal(path, **options)
         assert "line " in what or "may be separated" in what
-        assert not told or "line break of another kind" in what  # Python's writer leaves such cells without quotes
+        # Python's writer leaves cells with other line breaks than its own without quotes.
+        assert not told or "of another kind" in what or "ends with CR and LF" in what or "NUL" in what
 
 
 @settings(max_examples=200, deadline=None)

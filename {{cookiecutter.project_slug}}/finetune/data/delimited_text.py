@@ -4,7 +4,7 @@ import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from finetune.core.errors import FinetuneError
 from finetune.data.raw_file import RawFile
@@ -24,6 +24,11 @@ class Dialect:
     quoted: bool
 
     @property
+    def quoting(self) -> Literal[0, 3]:
+        """The parameter of the csv module."""
+        return 0 if self.quoted else 3  # QUOTE_MINIMAL, QUOTE_NONE
+
+    @property
     def name(self) -> str:
         """The delimiter in words."""
         return NAMES.get(self.delimiter, repr(self.delimiter))
@@ -36,11 +41,12 @@ def read_records(source: RawFile, dialect: Dialect) -> Iterator[Record]:
     """
     csv.field_size_limit(LARGEST_CELL)
     lines: list[str] = []  # those of the record that is being read
-    with source.text(newline=line_end(source)) as text:
+    end = line_end(source)
+    with source.text(newline="\r" if end == "\r" else "\n") as text:
         reader = csv.reader(
             physical_lines(text, lines, source, dialect),
             delimiter=dialect.delimiter,
-            quoting=csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE,
+            quoting=dialect.quoting,
             strict=True,
         )
         before = 0
@@ -51,6 +57,8 @@ def read_records(source: RawFile, dialect: Dialect) -> Iterator[Record]:
                 return
             except csv.Error as error:
                 refuse_quotes(source, dialect, lines, before + 1, error)
+            if end == "\n" and lines[-1].endswith("\r\n"):
+                refuse_line_end(source, reader.line_num)
             if cells and not (before == 0 and len(lines) == 1 and SEPARATOR_LINE.fullmatch(lines[0])):
                 yield before + 1, reader.line_num, cells
             before = reader.line_num
@@ -58,12 +66,18 @@ def read_records(source: RawFile, dialect: Dialect) -> Iterator[Record]:
 
 
 def line_end(source: RawFile) -> str:
-    """Return what ends the lines of a text, by its first line; lines of CR and LF count as LF.
-
-    The other character may be inside quoted cells only.
-    """
+    """Return what ends the first line of a text: LF, CR or both."""
     with source.text(newline="") as text:
-        return "\r" if text.readline().endswith("\r") else "\n"
+        first = text.readline()
+    return next((end for end in ("\r\n", "\r") if first.endswith(end)), "\n")
+
+
+def refuse_line_end(source: RawFile, line: int) -> NoReturn:
+    """Raise FinetuneError for a line that ends with CR and LF where the first one ends with LF: which is the cell's?"""
+    raise FinetuneError(
+        f"{source.path}, line {line}: ends with CR and LF, but the first line with LF only.",
+        "End all lines in the same way, or quote the cell that ends with CR.",
+    )
 
 
 def physical_lines(text: Iterator[str], lines: list[str], source: RawFile, dialect: Dialect) -> Iterator[str]:

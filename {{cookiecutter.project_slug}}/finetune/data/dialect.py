@@ -34,7 +34,7 @@ def choose_delimiter(source: RawFile, usual: str) -> str:
     if found := SEPARATOR_LINE.match(sample):
         return found[1]
     quoted = source.options.quoting != "none"
-    end = line_end(source)
+    end = "\r" if line_end(source) == "\r" else "\n"
     counts = {one: cell_counts(sample, Dialect(one, quoted), end, whole) for one in NAMES}
     shares = {one: share_that_fits(found) for one, found in counts.items()}
     fitting = [one for one, share in shares.items() if share == 1]
@@ -53,9 +53,9 @@ def choose_delimiter(source: RawFile, usual: str) -> str:
 def cell_counts(sample: str, dialect: Dialect, end: str, whole: bool) -> list[int]:
     """Return the number of cells of each record that is not blank; [] if the sample cannot be read so."""
     csv.field_size_limit(LARGEST_CELL)
-    lines, quoting = (line + end for line in sample.split(end)), csv.QUOTE_MINIMAL if dialect.quoted else csv.QUOTE_NONE
+    lines = (line + end for line in sample.split(end))
     try:
-        records = list(csv.reader(lines, delimiter=dialect.delimiter, quoting=quoting))
+        records = list(csv.reader(lines, delimiter=dialect.delimiter, quoting=dialect.quoting))
     except csv.Error:  # reading the file names the line
         return []
     counts = [len(cells) for cells in records if len(cells) > 1 or (cells and cells[0].strip())]

@@ -55,6 +55,8 @@ def detect_encoding(open_file: OpenFile) -> TextEncoding:
 def utf16_without_mark(head: bytes) -> str | None:
     """Return UTF-16 in the byte order that makes the first letters ASCII; None where there are no such letters."""
     first, second = head[::2].count(0), head[1::2].count(0)  # zeros; other text has none
+    if max(first, second) * 8 <= len(head):
+        return None
     return "utf-16-le" if second > 4 * first else "utf-16-be" if first > 4 * second else None
 
 
