@@ -129,7 +129,6 @@ def test_the_first_line_may_name_the_delimiter_as_excel_does(tmp_path: Path) -> 
     path = write(tmp_path, "a.csv", "sep=;\r\nmessage;team\r\nHello, you;billing\r\n")
     rows, note = read(path)
     assert (rows, note["delimiter"]) == ([{"message": "Hello, you", "team": "billing"}], "semicolon")
-    assert read_rows(path)[0].place(1) == "row 1"
 
 
 def test_a_delimiter_in_doubt_is_asked_for(tmp_path: Path) -> None:
@@ -263,14 +262,14 @@ def test_rows_know_their_lines(tmp_path: Path) -> None:
     rows, _ = read_rows(write(tmp_path, "a.csv", 'a,b\n1,2\n"x\ny",3\n\n4,5\n6,7\n'))
     list(rows)
     assert [rows.place(n) for n in range(1, 5)] == [
-        "row 1 (line 2)",
-        "row 2 (line 3)",
-        "row 3 (line 6)",
-        "row 4 (line 7)",
+        "line 2, row 1",
+        "line 3, row 2",
+        "line 6, row 3",
+        "line 7, row 4",
     ]
     rows, _ = read_rows(write(tmp_path, "a.jsonl", '{"a": 1}\n\n{"a": 2}\n'))
     list(rows)
-    assert [rows.place(1), rows.place(2)] == ["row 1", "row 2 (line 3)"]
+    assert [rows.place(1), rows.place(2)] == ["row 1", "line 3, row 2"]
 
 
 # All tables
@@ -304,7 +303,7 @@ def test_each_cell_of_a_table_is_reproduced_or_the_file_is_refused(data: st.Data
             assert [list(row.values()) for row in found] == rows
             return
         what = refusal(path, **options)
-        assert "line " in what or "may be separated" in what
+        assert "line " in what or "may be separated" in what or "has no rows" in what
         # Python's writer leaves cells with other line breaks than its own without quotes.
         assert not told or "of another kind" in what or "ends with CR and LF" in what or "NUL" in what
 

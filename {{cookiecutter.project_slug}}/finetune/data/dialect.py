@@ -3,6 +3,7 @@
 import csv
 import re
 from collections import Counter
+from dataclasses import dataclass
 
 from finetune.core.errors import FinetuneError
 from finetune.data.delimited_text import LARGEST_CELL, NAMES, SEPARATOR_LINE, Dialect, line_end, read_records
@@ -80,16 +81,31 @@ def is_quoted(source: RawFile, delimiter: str) -> bool:
     """
     plain, quoted = Dialect(delimiter, False), Dialect(delimiter, True)
     with source.text(newline="") as text:
-        if not any('"' in line for line in text):
-            return False
-    wrong_if_plain, wrong_if_quoted = wrong_records(source, plain), wrong_records(source, quoted)
-    if wrong_if_plain or wrong_if_quoted:
-        return wrong_if_quoted < wrong_if_plain
+        first_quote = next((number for number, line in enumerate(text, 1) if '"' in line), None)
+    if first_quote is None:
+        return False
+    if_plain, if_quoted = lengths(source, plain), lengths(source, quoted)
+    if if_plain.wrong or if_quoted.wrong:
+        return if_quoted.wrong < if_plain.wrong
+    if if_plain.width == 1 and if_plain.records != if_quoted.records:
+        raise FinetuneError(
+            f"{source.path}, line {first_quote}: this quote may enclose a cell of several lines, or be plain text.",
+            "Set data.quoting in params.yaml to standard (it encloses a cell) or to none.",
+        )
     return encloses_cells(source, plain)
 
 
-def wrong_records(source: RawFile, dialect: Dialect) -> float:
-    """Return how many records are longer or shorter than the header; infinity if quotes are wrong."""
+@dataclass(frozen=True)
+class Lengths:
+    """The number of records, of cells in the header, and of records of another length; infinity if quotes are wrong."""
+
+    records: int
+    width: int
+    wrong: float
+
+
+def lengths(source: RawFile, dialect: Dialect) -> Lengths:
+    """Return the lengths of a file's records."""
     counts: Counter[int] = Counter()
     width = 0
     try:
@@ -97,8 +113,8 @@ def wrong_records(source: RawFile, dialect: Dialect) -> float:
             width = width or len(cells)
             counts[len(cells)] += 1
     except FinetuneError:
-        return float("inf")
-    return counts.total() - counts[width]
+        return Lengths(0, 0, float("inf"))
+    return Lengths(counts.total(), width, counts.total() - counts[width])
 
 
 def encloses_cells(source: RawFile, plain: Dialect) -> bool:

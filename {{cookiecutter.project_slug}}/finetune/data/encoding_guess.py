@@ -35,6 +35,7 @@ WELL_PLACED = re.compile(
     r"|(?<=[\w.!?,…])[”“»’](?=[\s,;.!?)]|$)|(?<=\s)[–—](?=\s)|[£€](?=\d)|(?<=\d)[€°£]|(?<=\w)…(?=[\s,;.)]|$)",
     re.M,
 )
+LONE = re.compile(r"(?<=[a-z] )[^\W\d_\x00-\x7f](?=\s)")  # odd if it is a capital, as in "fatura Ž incorreta"
 SCRIPTS = frozenset({"LATIN", "CYRILLIC", "GREEK", "HEBREW", "ARABIC", "THAI"})
 
 
@@ -113,8 +114,9 @@ def letters_weight(text: str) -> float:
     beyond = len(BEYOND_ASCII.findall(text))
     if not beyond:
         return 1
-    odd = len(ODD.findall(text)) + sum(odd_letters(word) for word in WORD.findall(text) if not word.isascii())
-    return float((1 - min(1, odd / beyond)) ** 2 * (1 + len(WELL_PLACED.findall(text)) / beyond / 2))
+    odd = len(ODD.findall(text)) + sum(map(str.isupper, LONE.findall(text)))
+    odd += sum(odd_letters(word) for word in WORD.findall(text) if not word.isascii())
+    return float((1 - min(1, odd / beyond)) ** 2 * (1 + len(WELL_PLACED.findall(text)) / beyond))
 
 
 def odd_letters(word: str) -> int:

@@ -57,9 +57,9 @@ class Rows(Iterator[Row]):
         return self.places.line(count) if self.places.in_sheet else count
 
     def place(self, count: int) -> str:
-        """Return the place of a row: "row 30 (line 31)"; in a sheet "row 31"."""
+        """Return the place of a row: "line 31, row 30"; in a sheet "row 31"."""
         number, line = self.number(count), self.places.line(count)
-        return f"row {number}" if line == number else f"row {number} (line {line})"
+        return f"row {number}" if line == number else f"line {line}, row {number}"
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def prepare_summary(report: PrepareReport, data: Data) -> str:
     counts = ", ".join(f"{report[key]} {words}" for key, words in COUNTS.items() if key in report)  # type: ignore[literal-required]
     lines = [f"prepare: read {file} ({how_read(note)})" for file, note in sources(report["source"], data)]
     lines += [
-        f"prepare: the encoding of {file} is a guess. If letters look wrong, set data.encoding in params.yaml."
+        f"prepare: The encoding of {file} is a guess. If letters look wrong, set data.encoding in params.yaml."
         for file, note in sources(report["source"], data)
         if "encoding_confidence" in note
     ]
