@@ -9,6 +9,7 @@ from typing import Literal, NoReturn
 from finetune.core.errors import FinetuneError
 from finetune.data.raw_file import RawFile
 
+BREAKS = ("\r", "\n")
 LARGEST_CELL = 2**31 - 1  # the csv module's default, 131,072, is less than a document may have
 NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?", re.I)  # Excel writes it above the header
@@ -57,7 +58,7 @@ def read_records(source: RawFile, dialect: Dialect) -> Iterator[Record]:
                 return
             except csv.Error as error:
                 refuse_quotes(source, dialect, lines, before + 1, error)
-            if end == "\n" and lines[-1].endswith("\r\n"):
+            if lines[-1].removesuffix(end).endswith(BREAKS) and lines[-1].endswith(end):
                 refuse_line_end(source, reader.line_num)
             if cells and not (before == 0 and len(lines) == 1 and SEPARATOR_LINE.fullmatch(lines[0])):
                 yield before + 1, reader.line_num, cells
@@ -73,10 +74,10 @@ def line_end(source: RawFile) -> str:
 
 
 def refuse_line_end(source: RawFile, line: int) -> NoReturn:
-    """Raise FinetuneError for a line that ends with CR and LF where the first one ends with LF: which is the cell's?"""
+    """Raise FinetuneError for a line that ends with CR and LF where the first ends with LF: CR may be the cell's."""
     raise FinetuneError(
-        f"{source.path}, line {line}: ends with CR and LF, but the first line with LF only.",
-        "End all lines in the same way, or quote the cell that ends with CR.",
+        f"{source.path}, line {line}: ends with another line break than the first line.",
+        "End all lines in the same way, or quote the cell that ends with a line break.",
     )
 
 

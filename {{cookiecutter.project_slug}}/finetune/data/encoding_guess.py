@@ -24,10 +24,10 @@ BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
 WORD = re.compile(r"[^\W\d_]{2,}")
 CELL_WORD = re.compile(r"[^\s,;\t\"]+")
 SIGNS = "«»‘’“”–—…·。、，！？：；（）「」"  # that stand beside letters
-# Signs inside or beside words, as in "мо€" and "Ma–ana", and control characters.
+# Signs inside or beside words, as in "мо€" and "Ma–ana", control characters and frames.
 ODD = re.compile(
     rf"(?<=[^\W\d_])[^\w\s\x00-\x7f{SIGNS}]|[^\w\s\x00-\x7f{SIGNS}¿¡](?=[^\W\d_])|(?<=\s)…(?=\s)"
-    r"|(?<=[^\W\d_])[–—](?=[^\W\d_])|[\x80-\x9f\ue000-\uf8ff]"
+    r"|(?<=[^\W\d_])[–—](?=[^\W\d_])|[\x80-\x9f\u2500-\u259f\ue000-\uf8ff]"
 )
 # Signs where they belong: I’m, l’adresse, “word”, a – b, £5, 5€, 20°.
 WELL_PLACED = re.compile(

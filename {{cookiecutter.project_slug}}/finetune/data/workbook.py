@@ -14,6 +14,9 @@ from finetune.data.raw_file import Note, RawFile, Row
 
 NAMED = 10  # cells in an error
 SHEET_FILE = re.compile(r"xl/worksheets/[^/]+\.xml", re.I)
+CELL_STYLES = re.compile(rb"<cellXfs.*?</cellXfs>", re.S)
+FORMAT = re.compile(rb'numFmtId="(\d+)"')
+PLAIN_FORMATS = {0, 49, *range(14, 23), 45, 46, 47}  # general, text, dates and times
 NEEDS_TYPES = re.compile(rb'<f[ >/]|<c [^>]*t="e"')  # formulas and errors, which calamine reads as ""
 Grid = list[list[Any]]  # the cells of each row, from A1 on
 Area = tuple[tuple[int, int], tuple[int, int]]  # row and column of the first and of the last cell, from 0
@@ -86,8 +89,7 @@ def refuse_unnamed(grid: Grid, header: int, unnamed: list[int], width: int, sour
 
 def write_as_shown(grid: Grid, source: RawFile, note: Note, content: BytesIO) -> None:
     """Replace each value of the grid by the text that the sheet shows."""
-    has_values = any(not isinstance(cell, str) for cells in grid for cell in cells)
-    forms = number_formats(content, source, note["sheet"]) if has_values or needs_types(content) else {}
+    forms = number_formats(content, source, note["sheet"]) if needs_types(content) else {}
     others: dict[str, str] = {}
     for number, cells in enumerate(grid):
         for column, value in enumerate(cells):
@@ -112,10 +114,14 @@ def value_text(value: Any, form: str) -> str | None:
 
 
 def needs_types(content: BytesIO) -> bool:
-    """Return whether a workbook has formulas or errors."""
+    """Return whether a workbook has formulas, errors, or numbers in a format that calamine does not apply."""
     with zipfile.ZipFile(content) as archive:
-        sheets = [name for name in archive.namelist() if SHEET_FILE.fullmatch(name)]
-        return any(NEEDS_TYPES.search(archive.read(name)) for name in sheets)
+        names = archive.namelist()
+        styles = b"".join(archive.read(name) for name in names if name.lower() == "xl/styles.xml")
+        used = CELL_STYLES.search(styles)
+        if used and {int(form) for form in FORMAT.findall(used[0])} - PLAIN_FORMATS:
+            return True
+        return any(NEEDS_TYPES.search(archive.read(name)) for name in names if SHEET_FILE.fullmatch(name))
 
 
 def number_formats(content: BytesIO, source: RawFile, sheet: str) -> dict[tuple[int, int], str]:
