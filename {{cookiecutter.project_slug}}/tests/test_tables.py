@@ -171,7 +171,7 @@ def test_two_rows_made_one_by_stray_quotes_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_first_line_names_where_the_quote_opens_inside_a_record(tmp_path: Path) -> None:
-    text = 'a,b\n"x\ny","1,2\n' + "3,4\n" * 30 + '5,6"\n' + "7,8\n" * 30
+    text = 'a,b\n"x\ny","1\n' + "3,4\n" * 30 + '5,6"\n' + "7,8\n" * 30
     assert "line 3: the quote that opens a cell here" in refusal(write(tmp_path, "a.csv", text))
 
 
@@ -216,6 +216,12 @@ def test_quoted_cells_with_line_breaks_are_read_as_they_are(tmp_path: Path, form
         rows = [[f"question {n}", cell] for n, cell in enumerate(CELLS * 3)]
     found, _ = read(write(tmp_path, "a.csv", csv_text(rows, **form)))
     assert [list(row.values()) for row in found] == rows
+
+
+def test_cells_of_one_column_may_have_many_lines(tmp_path: Path) -> None:
+    text = io.StringIO()
+    csv.writer(text).writerows([["text"], *[[LETTER]] * 9])
+    assert read(write(tmp_path, "a.csv", text.getvalue()))[0] == [{"text": LETTER}] * 9
 
 
 def test_a_cell_that_holds_csv_is_right_if_the_parameters_say_so(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ TOLERATED = 0.2  # share of lines that do not look like a row
 LINES_NEEDED = 3  # where no column has the same few values
 MOST_VALUES = 1_000  # different values of a column that are kept
 FEWEST_ROWS = 10
-MOST_SUSPECTS = 1_000
 
 Piece = tuple[int, str]  # a column, and its cell if the line is a row
 
@@ -21,14 +20,16 @@ class Suspect:
 
     line: int  # where its quote opens
     breaks: int
-    width: int
     lines: list[list[Piece]]  # without quotes, each line is a row with these cells; [] if it has another length
 
 
 def suspects_of(first: int, cells: Sequence[str], delimiter: str) -> Iterator[Suspect]:
-    """Yield the cells of a record whose lines may be rows. `first` is the record's first line."""
+    """Yield the cells of a record whose lines may be rows. `first` is the record's first line.
+
+    Of a table with one column nothing is known: each line may be a row.
+    """
     line, width = first, len(cells)
-    for column, cell in enumerate(cells):
+    for column, cell in enumerate(cells if width > 1 else ()):
         texts = cell.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         if len(texts) > 1:
             # The first line has the cells before this one, and the last line those after it.
@@ -36,8 +37,9 @@ def suspects_of(first: int, cells: Sequence[str], delimiter: str) -> Iterator[Su
             lines = [
                 pieces_of(text, delimiter, *bound) for text, bound in zip(texts, bounds, strict=True) if text.strip()
             ]
-            if lines and sum(not pieces for pieces in lines) <= TOLERATED * len(lines):
-                yield Suspect(line, len(texts) - 1, width, lines)
+            enough = sum(not pieces for pieces in lines) <= TOLERATED * len(lines)
+            if lines and lines[0] and lines[-1] and enough:
+                yield Suspect(line, len(texts) - 1, lines)
         line += len(texts) - 1
 
 
@@ -47,15 +49,15 @@ def pieces_of(text: str, delimiter: str, start: int, end: int) -> list[Piece]:
     return list(zip(range(start, end), pieces, strict=True)) if len(pieces) == end - start else []
 
 
-def first_swallowed(source: RawFile, dialect: Dialect, suspects: list[Suspect], width: int) -> Suspect | None:
+def first_swallowed(source: RawFile, dialect: Dialect, width: int) -> Suspect | None:
     """Return the first cell whose lines are rows, by what the other rows have in their columns; None if there is none.
 
-    The file is read once more, only if there are suspects.
+    This reads the file twice, so call it only for a file with suspects.
     """
-    if not suspects:
-        return None
     known, spaced = known_values(source, dialect, width)
-    return next((one for one in suspects[:MOST_SUSPECTS] if contains_rows(one, known, spaced)), None)
+    records = (record for record in read_records(source, dialect) if record[0] < record[1] and len(record[2]) == width)
+    suspects = (one for first, _, cells in records for one in suspects_of(first, cells, dialect.delimiter))
+    return next((one for one in suspects if contains_rows(one, known, spaced)), None)
 
 
 def contains_rows(suspect: Suspect, known: Sequence[set[str] | None], spaced: Sequence[bool]) -> bool:

@@ -6,7 +6,7 @@ from finetune.core.errors import FinetuneError
 from finetune.data.column_names import column_names, listed, unnamed_columns
 from finetune.data.delimited_text import PLAIN_QUOTES, Dialect, read_records
 from finetune.data.raw_file import RawFile, Row
-from finetune.data.swallowed_rows import Suspect, first_swallowed, suspects_of
+from finetune.data.swallowed_rows import first_swallowed, suspects_of
 
 NAMED = 10  # lines in an error
 
@@ -64,7 +64,7 @@ def table_rows(source: RawFile, dialect: Dialect) -> Iterator[Row]:
     names, unnamed = column_names(header, f"{source.path}, line {header_line}"), unnamed_columns(header)
     width, rows = len(names), 0
     other, in_unnamed = OtherLengths(header, header_line), list[int]()
-    suspects: list[Suspect] = []
+    suspicious = False
     for first, last, cells in records:
         if len(cells) != width:
             if len(cells) > 1 or cells[0].strip():  # a line of spaces is blank
@@ -72,8 +72,8 @@ def table_rows(source: RawFile, dialect: Dialect) -> Iterator[Row]:
             continue
         if unnamed and any(cells[index] for index in unnamed):
             in_unnamed.append(first)
-        if last > first:
-            suspects += suspects_of(first, cells, dialect.delimiter)
+        if last > first and not suspicious:
+            suspicious = any(True for _ in suspects_of(first, cells, dialect.delimiter))
         rows += 1
         if not (other.count or in_unnamed):
             source.places.add(rows, first)
@@ -82,7 +82,7 @@ def table_rows(source: RawFile, dialect: Dialect) -> Iterator[Row]:
         raise other.error(source, dialect, rows)
     if in_unnamed:
         refuse_unnamed(source, header, unnamed, in_unnamed, header_line)
-    if source.options.quoting == "auto" and (found := first_swallowed(source, dialect, suspects, width)):
+    if suspicious and source.options.quoting == "auto" and (found := first_swallowed(source, dialect, width)):
         raise FinetuneError(
             f"{source.path}, line {found.line}: the quote that opens a cell here takes in {found.breaks} more lines,"
             " which look like rows.",
