@@ -19,7 +19,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
 from finetune.core.yaml_edit import edit_yaml
 from finetune.data.choose_columns import Choices
-from finetune.data.column_names import ANSWERS, GROUPS, rank
+from finetune.data.column_words import ANSWERS, GROUPS, rank
 from finetune.data.file_look import Column, look_at
 from finetune.data.propose_settings import Proposal, propose
 

@@ -300,3 +300,27 @@ def test_a_renamed_column_is_the_same_prompt_if_the_examples_are_the_same(provid
     predict("new.csv")
     (PREPARED / "train.jsonl").write_text('{"messages": [1]}\n', encoding="utf-8")
     assert "dvc repro" in str(predict("new.csv", code=1).exception)
+
+
+def test_a_table_that_is_read_wrong_is_refused_with_its_lines(provider: Provider) -> None:
+    Path("new.csv").write_text("message,note\nHello, where is parcel 7?,x\n", encoding="utf-8")
+    assert "line 2: 3 cells, but the header has 2" in str(predict("new.csv", code=1).exception)
+    assert provider.asked == []
+
+
+def test_a_file_of_the_same_kind_is_read_as_the_parameters_say(provider: Provider) -> None:
+    write_params({"prompt": PROMPT, "quoting": "none", "delimiter": ";", "encoding": "cp1252"})
+    Path("new.csv").write_bytes('message;note\n"Hé" he said; x\n'.encode("cp1252"))
+    predict("new.csv")
+    assert question_of(provider.asked[-1]) == '"Hé" he said'
+    Path("new.csv").write_text('message;note\n"Hé"; x\n', encoding="utf-8")  # UTF-8 is known for sure
+    predict("new.csv")
+    assert question_of(provider.asked[-1]) == '"Hé"'
+    Path("new.tsv").write_text("message\tnote\n; hello ;\tx\n", encoding="utf-8")
+    predict("new.tsv")
+    assert question_of(provider.asked[-1]) == "; hello ;"
+
+
+def test_a_row_of_a_sheet_is_named_by_its_number_there(provider: Provider) -> None:
+    write_rows("new.xlsx", [{"message": "hello"}, {"message": " "}])
+    assert "The first, row 3: no question" in predict("new.xlsx").stderr

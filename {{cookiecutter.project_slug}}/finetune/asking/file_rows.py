@@ -10,13 +10,13 @@ from finetune.asking.row_prompts import completion_format, prompts_of
 from finetune.asking.split_answers import last_turn
 from finetune.core.disk import read_jsonl, write_csv, write_jsonl
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Params
+from finetune.core.params import Data, Params
 from finetune.core.paths import PREPARED
 from finetune.core.read_records import read_prepare_report
 from finetune.data.completion_format import from_completion
 from finetune.data.prompts import cell_text
-from finetune.data.raw_file import Row
-from finetune.data.readers import read_rows
+from finetune.data.raw_file import Row, Rows
+from finetune.data.readers import is_utf8, read_rows
 from finetune.provider.answer_parser import Answer
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import connect
@@ -30,11 +30,11 @@ TABLES = (".csv", ".tsv", ".xlsx", ".parquet")
 
 @dataclass(frozen=True)
 class Predicted:
-    """The rows with their answers; `failed` has the reason for each row without one, by its number."""
+    """The rows with their answers; `failed` has the reason for each row without one, by its place in the file."""
 
     model: str
     rows: list[Row]
-    failed: dict[int, str]
+    failed: dict[str, str]
 
 
 def predict(params: Params, file: Path, choice: str) -> Predicted:
@@ -44,12 +44,13 @@ def predict(params: Params, file: Path, choice: str) -> Predicted:
     called `predicted_answer`, and so on. Raises FinetuneError if no row can be asked, or if every one is refused.
     """
     model, marks, classes = name_of(params, choice), completion_format(params), classes_of(params)
-    rows = list(read_rows(file, params.data.sheet if ".xlsx" in file.name.lower() else None)[0])
+    reader = rows_of(params.data, file)
+    rows = list(reader)
     asked = prompts_of(params, rows, file, marks, tuned=choice == "tuned")
     prompts = [prompt for prompt in asked if not isinstance(prompt, ValueError)]
     if not prompts:
         raise FinetuneError(
-            f"{file}: no row has a question; row 1: {asked[0]}.",
+            f"{file}: no row has a question; {reader.place(1)}: {asked[0]}.",
             "Set data.prompt in params.yaml to the columns of this file, or give rows with `messages`.",
         )
     settings, seed, stop = params.evaluate, params.train.seed, marks.stop if marks else None
@@ -64,8 +65,23 @@ def predict(params: Params, file: Path, choice: str) -> Predicted:
     return Predicted(
         model,
         [row | {called[name]: one.get(name) for name in names} for row, one in zip(rows, added, strict=True)],
-        {number: answer.error for number, answer in enumerate(answers, 1) if answer.error},
+        {reader.place(number): answer.error for number, answer in enumerate(answers, 1) if answer.error},
     )
+
+
+def rows_of(data: Data, file: Path) -> Rows:
+    """Return the rows of a file. What params.yaml says about the raw data holds for files with the same suffix."""
+    suffix = suffix_of(file)
+    sheet = data.sheet if suffix == ".xlsx" else None
+    if suffix != suffix_of(Path(data.file or (data.files.test if data.files else ""))):
+        return read_rows(file, sheet)[0]
+    encoding = None if data.encoding is None or is_utf8(file) else data.encoding
+    return read_rows(file, sheet, encoding, data.delimiter, data.quoting)[0]
+
+
+def suffix_of(file: Path) -> str:
+    """Return the suffix of a file that decides how it is read: that before .gz, if it is compressed."""
+    return (Path(file.stem) if file.suffix.lower() == ".gz" else file).suffix.lower()
 
 
 def free_name(name: str, taken: set[str]) -> str:
@@ -107,7 +123,7 @@ def columns_of(answer: Answer, classes: Mapping[str, str], codes: bool) -> Row:
 def output_for(file: Path) -> Path:
     """Return the default output file: in this folder, CSV for tables and JSON Lines for all else."""
     stem = Path(file.stem) if file.suffix.lower() == ".gz" else file
-    return Path(f"{stem.stem}.predicted{'.csv' if stem.suffix.lower() in TABLES else '.jsonl'}")
+    return Path(f"{stem.stem}.predicted{'.csv' if suffix_of(file) in TABLES else '.jsonl'}")
 
 
 def write(output: Path, rows: Sequence[Row]) -> None:

@@ -52,5 +52,5 @@ def predict(
     else:
         file_rows.write(target, done.rows)
         print(f"predict: {len(done.rows) - len(done.failed)} answers of {done.model} in {target}")
-    for number, why in list(done.failed.items())[:1]:
-        say(f"predict: {len(done.failed)} of {len(done.rows)} rows have no answer. The first, row {number}: {why}")
+    for place, why in list(done.failed.items())[:1]:
+        say(f"predict: {len(done.failed)} of {len(done.rows)} rows have no answer. The first, {place}: {why}")

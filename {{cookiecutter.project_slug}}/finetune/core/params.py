@@ -73,6 +73,9 @@ class Data(Section):
     file: str | None = None
     files: Files | None = None
     sheet: str | None = None
+    encoding: str | None = None
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    quoting: Literal["auto", "standard", "none"] = "auto"
     format: Literal["auto", "columns", "messages", "completion", "alpaca", "sharegpt", "preference"] = "auto"
     prompt: Prompt | None = None
     turns: Literal["all", "each"] = "all"

@@ -41,6 +41,7 @@ class PrepareReport(TypedDict):
     duplicates: NotRequired[int]  # where shares decide the splits
     near_duplicates_left_out: NotRequired[int]
     marked_unanswerable: NotRequired[int]  # with data.abstain.column
+    labels_trimmed: NotRequired[int]  # white space around a class of data.labels was removed
     mismatched: NotRequired[int]  # with data.abstain.share: rows added with another row's context
     source: dict[str, Any]  # how the file was read; with data.files, one such object for each split
     prompt: str | None  # SHA-256 of data.prompt

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Task
-from finetune.data.column_names import ANSWERS, COMPANIONS, GROUPS, QUESTIONS, rank
+from finetune.data.column_words import ANSWERS, COMPANIONS, GROUPS, QUESTIONS, rank
 from finetune.data.file_look import Column, FileLook
 from finetune.data.prompts import PLACEHOLDER
 

@@ -15,7 +15,7 @@ from finetune.core.callbacks import Progress
 from finetune.core.errors import FinetuneError
 from finetune.core.records import Example
 from finetune.data.class_codes import MOST_CLASSES
-from finetune.data.column_names import GROUPS, rank
+from finetune.data.column_words import GROUPS, rank
 from finetune.data.examples import text_of
 from finetune.data.formats import Format, examples_of, format_of
 from finetune.data.hashes import xxh3_64

@@ -11,7 +11,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.records import Example
 from finetune.data.examples import KEYS, OUTPUTS, is_trained
 from finetune.data.prompts import Template, check_columns, fill, fill_with
-from finetune.data.raw_file import Row
+from finetune.data.raw_file import Row, Rows
 
 Format = Literal["columns", "messages", "completion", "alpaca", "sharegpt", "preference"]
 OtherAnswer = Callable[[Row, int], str | None]  # of a row and its number; None: the row keeps its own answer
@@ -42,6 +42,7 @@ def examples_of(
     After the last row, raises FinetuneError for rows that are not of the format, or for a column of the template that
     no row has.
     """
+    place = rows.place if isinstance(rows, Rows) else "row {}".format
     rows = iter(rows)
     first = next(rows)
     taken: Format = form if form != "auto" else "columns" if template else format_of(first, source)
@@ -54,7 +55,7 @@ def examples_of(
         raise FinetuneError(
             f"data.prompt is for plain columns, but data.format is {taken!r}.", "Remove one of the two in params.yaml."
         )
-    return convert_rows(chain([first], rows), taken, template, source, fixed or {}, other_answer), taken
+    return convert_rows(chain([first], rows), taken, template, source, fixed or {}, other_answer, place), taken
 
 
 def convert_rows(
@@ -64,8 +65,9 @@ def convert_rows(
     source: str,
     fixed: Mapping[str, str],
     other_answer: OtherAnswer | None,
+    place: Callable[[int], str],
 ) -> Iterator[tuple[Row, Example]]:
-    """Yield each row with its example. Raises FinetuneError like `examples_of`."""
+    """Yield each row with its example. Raises FinetuneError like `examples_of`, with the place of each wrong row."""
     columns: set[str] = set()
     wrong: list[str] = []
     for number, row in enumerate(rows, 1):
@@ -80,7 +82,7 @@ def convert_rows(
                 values = {key: parse_json_cell(value) for key, value in row.items()}
                 example = CONVERTERS[form](values if answer is None else with_answer(values, form, answer))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            wrong.append(f"row {number} ({reason_of(error)})")
+            wrong.append(f"{place(number)} ({reason_of(error)})")
             continue
         yield row, example
     if template is not None:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain
-from pathlib import Path
 
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data
@@ -11,7 +10,7 @@ from finetune.core.records import FoundMarks
 from finetune.data.existing_marks import Pair, find_marks, without_marks
 from finetune.data.formats import format_of
 from finetune.data.raw_file import Row
-from finetune.data.readers import read_rows
+from finetune.data.readers import read_raw_data
 from finetune.data.unanswerable import is_marked
 
 
@@ -39,14 +38,14 @@ def raw_pairs(data: Data) -> Iterator[Pair]:
     """
     files = data.files.model_dump().values() if data.files else [data.file]
     for file in filter(None, files):
-        rows = read_rows(Path(file), data.sheet)[0]
+        rows, _ = read_raw_data(data, file)
         first = next(rows, {})
         if data.format == "auto" and not is_completion(first):
             continue
         for number, row in enumerate(chain([first], rows), 1):
             prompt, completion = (row.get(key) for key in ("prompt", "completion"))
-            place = f"{file}, row {number}" if data.files else f"row {number}"
-            if data.abstain and data.abstain.column and is_marked(row, data.abstain.column, f"{file}, row {number}"):
+            place = f"{file}, {rows.place(number)}" if data.files else rows.place(number)
+            if data.abstain and data.abstain.column and is_marked(row, data.abstain.column, f"{file}, {rows.place(number)}"):
                 completion = ""
             yield place, prompt if isinstance(prompt, str) else "", completion if isinstance(completion, str) else ""
 

@@ -1,7 +1,7 @@
 """Turn raw rows into examples, each with its split, the key that decides its split, and the cells to keep."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,8 @@ from finetune.data.existing_marks import NO_MARKS
 from finetune.data.formats import each_turn, examples_of
 from finetune.data.marked_rows import unmarked
 from finetune.data.prompts import Template, cell_text, check_column
-from finetune.data.raw_file import Note, Row
-from finetune.data.readers import read_rows
+from finetune.data.raw_file import Note, Row, Rows
+from finetune.data.readers import read_raw_data
 from finetune.data.split import SPLITS, split_key
 from finetune.data.unanswerable import is_marked, question_columns
 
@@ -46,20 +46,22 @@ def raw_examples(
     for name, file in files.items():
         if file is None:
             continue
-        rows, note = read_rows(Path(file), data.sheet)
-        rows = unmarked(rows, data, notes.found_marks)
+        raw, note = read_raw_data(data, file)
+        rows = Rows(unmarked(raw, data, notes.found_marks), raw.places)
         fixed = {"codes": codes_text(codes)} if codes else {}
-        phrase = partial(abstaining_answer, abstain, file, notes.counts) if abstain and abstain.column else None
+        phrase = partial(abstaining_answer, abstain, file, rows, notes.counts) if abstain and abstain.column else None
         pairs, note["rows"] = examples_of(rows, data.format, template, file, fixed, phrase)
         notes.sources[name] = note
         own: set[str] = set()
         for number, (row, example) in enumerate(pairs, 1):
-            split = SPLITS.index(name) if name else given_split(data, row, number)
-            key = group_of(data, row, number) if data.group else split_key(example)
+            split = SPLITS.index(name) if name else given_split(data, row, rows, number)
+            key = group_of(data, row, rows, number) if data.group else split_key(example)
+            if data.labels and trim_label(example, data.labels):
+                notes.counts["labels_trimmed"] += 1
             if codes:
-                encode_answer(example, codes, f"{file}, row {number}")
+                encode_answer(example, codes, f"{file}, {rows.place(number)}")
             for turn in each_turn(example) if data.turns == "each" and "messages" in example else [example]:
-                yield number, split, key, turn, {column: row[column] for column in kept if column in row}
+                yield rows.number(number), split, key, turn, {column: row[column] for column in kept if column in row}
             notes.counts["rows"] += 1
             own.update(row)
         if data.by and name in ("", "test"):
@@ -83,11 +85,23 @@ def question_template(data: Data) -> Template:
     return texts if data.target == "chat" else {role: text for role, text in texts.items() if role != "system"}
 
 
-def abstaining_answer(abstain: Abstain, file: str, counts: Counter[str], row: Row, number: int) -> str | None:
+def abstaining_answer(
+    abstain: Abstain, file: str, rows: Rows, counts: Counter[str], row: Row, number: int
+) -> str | None:
     """Return the answer of a row that is marked as unanswerable; None for other rows."""
-    marked = is_marked(row, abstain.column or "", f"{file}, row {number}")
+    marked = is_marked(row, abstain.column or "", f"{file}, {rows.place(number)}")
     counts["marked_unanswerable"] += marked
     return abstain.answer if marked else None
+
+
+def trim_label(example: Example, labels: Sequence[str]) -> bool:
+    """Remove white space around the answer if the rest is a class, and return whether there was any."""
+    answer = example["messages"][-1] if example.get("messages") else {}
+    text = answer.get("content")
+    if not isinstance(text, str) or text in labels or text.strip() not in labels:
+        return False
+    answer["content"] = text.strip()
+    return True
 
 
 def encode_answer(example: Example, codes: dict[str, str], place: str) -> None:
@@ -100,7 +114,7 @@ def encode_answer(example: Example, codes: dict[str, str], place: str) -> None:
     answer["content"] = codes[answer["content"]]
 
 
-def given_split(data: Data, row: Row, number: int) -> int:
+def given_split(data: Data, row: Row, rows: Rows, number: int) -> int:
     """Return the split that a row's own column names; the first split if shares decide later."""
     column = data.split.column if data.split else None
     if column is None:
@@ -108,18 +122,18 @@ def given_split(data: Data, row: Row, number: int) -> int:
     name = cell_text(row.get(column)).strip().lower()
     if name not in SPLIT_NAMES:
         raise FinetuneError(
-            f"{data.file}, row {number}: the column {column!r} of data.split.column has {name!r}.",
+            f"{data.file}, {rows.place(number)}: the column {column!r} of data.split.column has {name!r}.",
             "Write train, valid or test there.",
         )
     return SPLIT_NAMES[name]
 
 
-def group_of(data: Data, row: Row, number: int) -> str:
+def group_of(data: Data, row: Row, rows: Rows, number: int) -> str:
     """Return a row's cell in the column `data.group`. Raises FinetuneError if it is missing or empty."""
     key = cell_text(row.get(data.group or "")).strip()
     if not key:
         raise FinetuneError(
-            f"{data.file}, row {number}: the column {data.group!r} of data.group is empty.",
+            f"{data.file}, {rows.place(number)}: the column {data.group!r} of data.group is empty.",
             f"Fill that column, or name another of: {', '.join(sorted(row))}.",
         )
     return key

@@ -1,28 +1,45 @@
 """Read raw data of any common format as rows. The suffix decides the format."""
 
+import codecs
 import gzip
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from finetune.core.errors import FinetuneError
+from finetune.core.params import Data
 from finetune.data.json_readers import read_json
-from finetune.data.raw_file import Note, RawFile, Row
-from finetune.data.table_readers import read_csv, read_parquet, read_tsv, read_workbook
-from finetune.data.text_encoding import detect_encoding
+from finetune.data.raw_file import Note, Quoting, RawFile, ReadOptions, Row, Rows
+from finetune.data.table_readers import read_csv, read_parquet, read_tsv
+from finetune.data.text_encoding import TextEncoding, decoding_error, detect_encoding
+from finetune.data.workbook import read_workbook
 
 Reader = Callable[[RawFile, Note], Iterable[Row]]
 
 
-def read_rows(path: Path, sheet: str | None = None) -> tuple[Iterator[Row], Note]:
+def read_raw_data(data: Data, file: str) -> tuple[Rows, Note]:
+    """Return the rows of a file of `data` in params.yaml, and a note of how they are read, as `read_rows` does."""
+    return read_rows(Path(file), data.sheet, data.encoding, data.delimiter, data.quoting)
+
+
+def read_rows(
+    path: Path,
+    sheet: str | None = None,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    quoting: Quoting = "auto",
+) -> tuple[Rows, Note]:
     """Return the rows of a file in their order, and a note of how they are read.
 
-    Cells of tables are strings, "" where empty. `sheet` is the name of a workbook's sheet, None for the first. CSV,
-    TSV, TXT and JSON Lines are read row by row, so they may be of any size; workbooks, Parquet and JSON as a whole.
-    Raises FinetuneError with the file, and with the line where one line is wrong.
+    Cells of tables are strings, "" where empty. CSV, TSV, TXT and JSON Lines are read row by row, so they may be of any
+    size; workbooks, Parquet and JSON as a whole. `sheet` is the name of a workbook's sheet, None for the first; the
+    parameters after it are those of `data` in params.yaml, and what is None or "auto" is detected.
+    Raises FinetuneError with the file, and with the line where one line is wrong; of some mistakes after the last row.
     """
     note: Note = {}
+    options = ReadOptions(sheet, encoding, delimiter, quoting)
     suffix = path.suffix.lower()
     gzipped = suffix == ".gz"
     if gzipped:
@@ -33,12 +50,15 @@ def read_rows(path: Path, sheet: str | None = None) -> tuple[Iterator[Row], Note
         raise FinetuneError(f"{path}: unknown file type.", f"Convert the file to one of {known}, or .gz of these.")
     if sheet is not None and suffix != ".xlsx":
         raise FinetuneError(f"{path} has no sheets, but data.sheet names {sheet!r}.", "Remove data.sheet.")
-    source = RawFile(path, gzipped, sheet)
+    source = RawFile(path, gzipped, options)
     try:
         if suffix not in (".xlsx", ".parquet"):
-            note["encoding"] = encoding_of(source)
-            source = replace(source, encoding=note["encoding"])
-        return at_least_one(READERS[suffix](source, note), path), note
+            found = encoding_of(source)
+            note["encoding"] = found.name
+            if found.confidence is not None:
+                note["encoding_confidence"] = f"{found.confidence:.2f}"
+            source = replace(source, encoding=found.name)
+        return Rows(at_least_one(READERS[suffix](source, note), path), source.places), note
     except FileNotFoundError:
         raise FinetuneError(
             f"There is no file {path}.", "Put your data there, or change data.file in params.yaml."
@@ -49,12 +69,33 @@ def read_rows(path: Path, sheet: str | None = None) -> tuple[Iterator[Row], Note
         raise FinetuneError(f"Cannot read {path}: {error.strerror or error}.", "Check data.file.") from error
 
 
-def encoding_of(source: RawFile) -> str:
-    """Return the encoding of a source's text. Raises FinetuneError where it cannot be detected."""
+def is_utf8(path: Path) -> bool:
+    """Return whether a file has letters beyond ASCII in UTF-8."""
+    with suppress(OSError, EOFError, zlib.error, UnicodeDecodeError):
+        return not RawFile(path, path.suffix.lower() == ".gz").bytes().read().decode("utf-8").isascii()
+    return False
+
+
+def encoding_of(source: RawFile) -> TextEncoding:
+    """Return the encoding of a source's text: data.encoding, or the detected one.
+
+    Raises FinetuneError where it cannot be detected, and where the text is not in data.encoding.
+    """
+    wished = source.options.encoding
     try:
-        return detect_encoding(source.open)
+        if wished is None:
+            return detect_encoding(source.open)
+        codecs.getincrementaldecoder(wished)
+        "".encode(wished)  # raises LookupError for codecs that are not of text
+    except LookupError as error:
+        raise FinetuneError(f"data.encoding in params.yaml: {error}.", "Write a name such as cp1252.") from error
     except ValueError as error:
-        raise FinetuneError(f"{source.path} is {error}.", "Save the file as UTF-8.") from error
+        raise FinetuneError(
+            f"{source.path} is {error}.", "Save the file as UTF-8, or set data.encoding in params.yaml."
+        ) from error
+    if wrong := decoding_error(source.open, wished):
+        raise FinetuneError(f"{source.path} is {wrong}.", "Correct data.encoding in params.yaml, or remove it.")
+    return TextEncoding(wished)
 
 
 def at_least_one(rows: Iterable[Row], path: Path) -> Iterator[Row]:
@@ -69,7 +110,9 @@ def at_least_one(rows: Iterable[Row], path: Path) -> Iterator[Row]:
 
 def read_lines(source: RawFile, note: Note) -> Iterator[Row]:
     note["format"] = "TXT"
-    return ({"text": line.rstrip("\n")} for line in source.lines(newline=None))
+    for row, (number, line) in enumerate(source.lines(newline=None), 1):
+        source.places.add(row, number)
+        yield {"text": line.removesuffix("\n")}
 
 
 READERS: dict[str, Reader] = {

@@ -15,6 +15,7 @@ COUNTS = {
     "duplicates": "duplicates left out",
     "near_duplicates_left_out": "near duplicates left out",
     "marked_unanswerable": "marked unanswerable",
+    "labels_trimmed": "answers without the white space around them",
     "mismatched": "added with another row's context",
 }
 
@@ -23,6 +24,11 @@ def prepare_summary(report: PrepareReport, data: Data) -> str:
     """Return lines that say what was read, and how many rows each split has."""
     counts = ", ".join(f"{report[key]} {words}" for key, words in COUNTS.items() if key in report)  # type: ignore[literal-required]
     lines = [f"prepare: read {file} ({how_read(note)})" for file, note in sources(report["source"], data)]
+    lines += [
+        f"prepare: The encoding of {file} is a guess. If letters look wrong, set data.encoding in params.yaml."
+        for file, note in sources(report["source"], data)
+        if "encoding_confidence" in note
+    ]
     lines.append(f"prepare: {counts}")
     if marks := report["completion"]:
         lines.append("prepare: marks of completions: " + ", ".join(f"{key} {text!r}" for key, text in marks.items()))
@@ -48,7 +54,7 @@ def how_read(note: dict[str, str]) -> str:
     others = {key: value for key, value in note.items() if key != "format"}
     if "rows" in others:
         others["rows"] = f"in the format {others['rows']}"
-    return ", ".join([note["format"], *(f"{key} {value}" for key, value in others.items())])
+    return ", ".join([note["format"], *(f"{key.replace('_', ' ')} {value}" for key, value in others.items())])
 
 
 def validate_summary(report: ValidationReport, params: Params, estimate: CostEstimate, jobs: int) -> str:

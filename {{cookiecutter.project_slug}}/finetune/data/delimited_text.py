@@ -1,0 +1,140 @@
+"""Read the records of delimited text (CSV, TSV and the like) with the line where each begins."""
+
+import csv
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, NoReturn
+
+from finetune.core.errors import FinetuneError
+from finetune.data.raw_file import RawFile
+
+BREAKS = ("\r", "\n")
+LARGEST_CELL = 2**31 - 1  # the csv module's default, 131,072, is less than a document may have
+NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
+SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?", re.I)  # Excel writes it above the header
+PLAIN_QUOTES = "If quotes are plain characters in this file, set data.quoting in params.yaml to none."
+Record = tuple[int, int, list[str]]  # its first line, its last line, its cells
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What separates cells, and whether a quote at a cell's beginning encloses it."""
+
+    delimiter: str
+    quoted: bool
+
+    @property
+    def quoting(self) -> Literal[0, 3]:
+        """The parameter of the csv module."""
+        return 0 if self.quoted else 3  # QUOTE_MINIMAL, QUOTE_NONE
+
+    @property
+    def name(self) -> str:
+        """The delimiter in words."""
+        return NAMES.get(self.delimiter, repr(self.delimiter))
+
+
+def read_records(source: RawFile, dialect: Dialect) -> Iterator[Record]:
+    """Yield the records that are not blank lines; cells are exactly as they are written.
+
+    Raises FinetuneError with the line of a quote that is not closed, of text after a closing quote, and of a NUL.
+    """
+    csv.field_size_limit(LARGEST_CELL)
+    lines: list[str] = []  # those of the record that is being read
+    end = line_end(source)
+    with source.text(newline="\r" if end == "\r" else "\n") as text:
+        reader = csv.reader(
+            physical_lines(text, lines, source, dialect),
+            delimiter=dialect.delimiter,
+            quoting=dialect.quoting,
+            strict=True,
+        )
+        before = 0
+        while True:
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                refuse_quotes(source, dialect, lines, before + 1, error)
+            if lines[-1].removesuffix(end).endswith(BREAKS) and lines[-1].endswith(end):
+                refuse_line_end(source, reader.line_num)
+            if cells and not (before == 0 and len(lines) == 1 and SEPARATOR_LINE.fullmatch(lines[0])):
+                yield before + 1, reader.line_num, cells
+            before = reader.line_num
+            lines.clear()
+
+
+def line_end(source: RawFile) -> str:
+    """Return what ends the first line of a text: LF, CR or both."""
+    with source.text(newline="") as text:
+        first = text.readline()
+    return next((end for end in ("\r\n", "\r") if first.endswith(end)), "\n")
+
+
+def refuse_line_end(source: RawFile, line: int) -> NoReturn:
+    """Raise FinetuneError for a line that ends with CR and LF where the first ends with LF: CR may be the cell's."""
+    raise FinetuneError(
+        f"{source.path}, line {line}: ends with another line break than the first line.",
+        "End all lines in the same way, or quote the cell that ends with a line break.",
+    )
+
+
+def physical_lines(text: Iterator[str], lines: list[str], source: RawFile, dialect: Dialect) -> Iterator[str]:
+    """Yield the lines of a text, and add each to `lines`. Raises FinetuneError for a NUL and a space before a quote."""
+    delimiter = re.escape(dialect.delimiter)
+    # Inside a quoted cell a single quote is followed by a delimiter or the line's end, so it never looks like this.
+    space_before_quote = re.compile(rf'(?:^|{delimiter})[ \t]+"[^"{delimiter}\r\n]')
+    if dialect.delimiter == "\t":
+        space_before_quote = re.compile(r'(?:^|\t) +"[^"\t\r\n]')
+    for number, line in enumerate(text, 1):
+        if "\0" in line:
+            raise FinetuneError(
+                f"{source.path}, line {number}: contains a NUL character.",
+                "Save the file as text in UTF-8. If it is UTF-16, set data.encoding in params.yaml to utf-16.",
+            )
+        if dialect.quoted and '"' in line and space_before_quote.search(line):
+            raise FinetuneError(
+                f"{source.path}, line {number}: a space stands before the quote of a cell.",
+                f"Remove the spaces after each {dialect.name}. {PLAIN_QUOTES}",
+            )
+        lines.append(line)
+        yield line
+
+
+def refuse_quotes(source: RawFile, dialect: Dialect, lines: list[str], first: int, error: csv.Error) -> NoReturn:
+    """Raise FinetuneError for a record with wrong quotes, with the line where the quote of its last cell opens."""
+    opened, last = first + line_of_last_quote(lines, dialect.delimiter), first + len(lines) - 1
+    if "end of data" in str(error):
+        what, remedy = "a quote opens a cell here, and no quote closes it", 'Close it. Write a quote in a cell as "".'
+    elif "after" in str(error):
+        what = "text follows the quote that closes a cell"
+        if opened < last:
+            what = f"a quote opens a cell here, which ends in line {last}, where text follows the closing quote"
+        remedy = 'Write a quote inside a quoted cell as "".'
+        if '\\"' in "".join(lines):
+            remedy = 'Write a quote inside a quoted cell as "", not as \\".'
+    elif "new-line" in str(error):
+        opened, what = last, "a line break of another kind stands in a cell without quotes"
+        remedy = "Quote the cell, or end all lines in the same way."
+    else:
+        what, remedy = str(error), "Correct that line."
+    raise FinetuneError(f"{source.path}, line {opened}: {what}.", f"{remedy} {PLAIN_QUOTES}") from error
+
+
+def line_of_last_quote(lines: list[str], delimiter: str) -> int:
+    """Return the index of the line where the last quoted cell of a record opens."""
+    opened = 0
+    inside, closed, at_start = False, False, True
+    for index, line in enumerate(lines):
+        for letter in line:
+            if letter == '"' and (closed or (at_start and not inside)):
+                opened = opened if closed else index
+                inside, closed = True, False
+            elif inside:
+                inside, closed = letter != '"', letter == '"'
+            else:
+                closed = False
+            at_start = not inside and not closed and letter in (delimiter, "\r", "\n")
+    return opened
