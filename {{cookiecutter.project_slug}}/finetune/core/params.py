@@ -69,16 +69,21 @@ class Abstain(Section):
         return self
 
 
+Auto = Literal["auto"]
+Renames = dict[str | int | float | bool, str]  # the new text of a value
+
+
 class Data(Section):
     file: str | None = None
     files: Files | None = None
     sheet: str | None = None
     format: Literal["auto", "columns", "messages", "completion", "alpaca", "sharegpt", "preference"] = "auto"
     prompt: Prompt | None = None
+    map: dict[str, Renames | Literal["lettered"]] = {}
     turns: Literal["all", "each"] = "all"
     group: str | None = None
     by: str | None = None
-    labels: list[str] = []
+    labels: list[str] | Auto = []
     codes: bool = False
     target: Literal["chat", "completion"] = "chat"
     split: Split | None = None
@@ -122,7 +127,6 @@ class Provider(Section):
         return name
 
 
-Auto = Literal["auto"]
 Method = Literal["supervised"]  # what `finetune check --method` offers too
 
 
@@ -195,6 +199,12 @@ class Params(Section):
     provider: Provider
     train: Train
     evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def has_classes_only_to_classify(self) -> "Params":
+        if self.data.labels == "auto" and self.evaluate.task != "classify":
+            raise ValueError("give data.labels auto only with evaluate.task classify")
+        return self
 
 
 def load_params(path: Path = FILE) -> Params:

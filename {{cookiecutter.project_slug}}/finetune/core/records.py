@@ -34,8 +34,12 @@ class PrepareReport(TypedDict):
     near_duplicates_left_out: NotRequired[int]
     marked_unanswerable: NotRequired[int]  # with data.abstain.column
     mismatched: NotRequired[int]  # with data.abstain.share: rows added with another row's context
+    white_space_kept: NotRequired[int]  # rows with an answer that begins or ends with white space
+    unused: dict[str, int]  # rows in which a key has a value that is not used, by the key
+    unused_others: NotRequired[int]  # values of further unused keys, which are too many to list
     source: dict[str, Any]  # how the file was read; with data.files, one such object for each split
     prompt: str | None  # SHA-256 of data.prompt
+    labels: NotRequired[list[str]]  # with data.labels auto: the classes of the data
     codes: dict[str, str]  # with data.codes: class → code
     abstain: str | None  # data.abstain.answer
     completion: CompletionMarks | None  # with data.target completion

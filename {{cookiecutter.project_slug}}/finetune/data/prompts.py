@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Set
 
 from finetune.core.errors import FinetuneError
+from finetune.data.cell_paths import cell_of
 from finetune.data.raw_file import Row
 
 Message = dict[str, str]
@@ -19,18 +20,36 @@ def fill(template: Template, row: Row) -> list[Message]:
     Raises ValueError where a message would be empty.
     """
     messages = [
-        {"role": role, "content": PLACEHOLDER.sub(lambda match: cell_text(row.get(match[1])), text).strip()}
-        for role, text in template.items()
-        if text is not None
+        {"role": role, "content": fill_text(text, row)} for role, text in template.items() if text is not None
     ]
-    if not all(message["content"] for message in messages):
+    if not all(message["content"].strip() for message in messages):
         raise ValueError("the question or the answer is empty")
     return messages
+
+
+def fill_text(text: str, row: Row) -> str:
+    """Return a text of the template with a row's cells. White space at its ends stays where it is a cell's own."""
+    filled = PLACEHOLDER.sub(lambda match: cell_text(cell_of(row, match[1])), text)
+    if filled == filled.strip():
+        return filled
+    # Every second part is a column. What is left of the template around empty cells is not wanted.
+    parts = [cell_text(cell_of(row, part)) if n % 2 else part for n, part in enumerate(PLACEHOLDER.split(text))]
+    for order, strip in ((range(len(parts)), str.lstrip), (reversed(range(len(parts))), str.rstrip)):
+        for n in order:
+            parts[n] = parts[n] if n % 2 else strip(parts[n])
+            if parts[n]:
+                break
+    return "".join(parts)
 
 
 def fill_with(template: Template, row: Row, answer: str) -> list[Message]:
     """Return the messages of one row with `answer` as its answer. Raises ValueError for an empty message."""
     return [*fill({**template, "assistant": None}, row), {"role": "assistant", "content": answer}]
+
+
+def columns_in(template: Template) -> list[str]:
+    """Return the columns that a template names, each once."""
+    return list(dict.fromkeys(name for text in template.values() for name in PLACEHOLDER.findall(text or "")))
 
 
 def cell_text(value: object) -> str:
@@ -63,6 +82,9 @@ def check_column(key: str, column: str, columns: Set[str], source: str) -> None:
         )
 
 
-def fingerprint_of(template: Template | None) -> str | None:
-    """Return the SHA-256 of a template, by which a model is asked only with the prompt that it was trained with."""
-    return hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest() if template else None
+def fingerprint_of(template: Template | None, cell_map: Mapping[str, object] | None = None) -> str | None:
+    """Return the SHA-256 of a template and data.map, by which a model is asked only with the prompt of its training."""
+    if not template:
+        return None
+    decides = [template, cell_map] if cell_map else template
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()

@@ -1,7 +1,7 @@
 """Turn raw rows into examples, each with its split, the key that decides its split, and the cells to keep."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -9,24 +9,30 @@ from pathlib import Path
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Abstain, Data
 from finetune.core.records import Example
+from finetune.data.cell_map import cell_map_of
+from finetune.data.cell_paths import cell_of, root_of
 from finetune.data.class_codes import codes_text
+from finetune.data.converters.keys import CONVERTED, Format, unused_keys
 from finetune.data.example_spool import NewExample
+from finetune.data.examples import is_trained, messages_of
 from finetune.data.formats import each_turn, examples_of
-from finetune.data.prompts import Template, cell_text, check_column
+from finetune.data.prompts import Template, cell_text, check_column, columns_in
 from finetune.data.raw_file import Note, Row
 from finetune.data.readers import read_rows
 from finetune.data.split import SPLITS, split_key
 from finetune.data.unanswerable import is_marked, question_columns
+from finetune.data.unused_keys import UnusedKeys
 
 SPLIT_NAMES = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2}
 
 
 @dataclass
 class ReadingNotes:
-    """What was seen while reading: how each file was read, by its split, and counts of rows."""
+    """What was seen while reading: how each file was read, by its split, counts of rows, and keys without a use."""
 
     sources: dict[str, Note] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
+    unused: UnusedKeys = field(default_factory=UnusedKeys)
 
 
 def raw_examples(
@@ -39,30 +45,78 @@ def raw_examples(
     """
     files = data.files.model_dump() if data.files else {"": data.file}
     abstain, columns = data.abstain, set[str]()
-    kept = sorted(kept_columns(data, codes))
+    kept, cell_map, declared = sorted(kept_columns(data, codes)), cell_map_of(data.map), declared_columns(data)
     for name, file in files.items():
         if file is None:
             continue
         rows, note = read_rows(Path(file), data.sheet)
         fixed = {"codes": codes_text(codes)} if codes else {}
         phrase = partial(abstaining_answer, abstain, file, notes.counts) if abstain and abstain.column else None
-        pairs, note["rows"] = examples_of(rows, data.format, template, file, fixed, phrase)
-        notes.sources[name] = note
+        pairs, form = examples_of(rows, data.format, template, file, fixed, phrase, cell_map, declared)
+        refuse_preference(form, file)
+        note["rows"], notes.sources[name] = form, note
+        used = used_columns(data, form)
         own: set[str] = set()
         for number, (row, example) in enumerate(pairs, 1):
             split = SPLITS.index(name) if name else given_split(data, row, number)
             key = group_of(data, row, number) if data.group else split_key(example)
+            spell_as_class(example, data.labels)
+            notes.counts.update(["white_space_kept"] if has_white_space_at_ends(example) else [])
             if codes:
                 encode_answer(example, codes, f"{file}, row {number}")
             for turn in each_turn(example) if data.turns == "each" and "messages" in example else [example]:
-                yield number, split, key, turn, {column: row[column] for column in kept if column in row}
+                yield number, split, key, turn, cells_of(row, kept)
             notes.counts["rows"] += 1
-            own.update(row)
+            notes.unused.add(unused_keys(row, used, form))
+            own.update(row, (column for column in declared if cell_of(row, column) is not None))
         if data.by and name in ("", "test"):
             check_column("data.by", data.by, own, file)
         columns |= own
     if abstain and abstain.column:
         check_column("data.abstain.column", abstain.column, columns, " and ".join(filter(None, files.values())))
+
+
+def refuse_preference(form: Format, file: str) -> None:
+    """Raise FinetuneError for rows with a better and a worse answer, which no method of training takes yet."""
+    if form == "preference":
+        raise FinetuneError(
+            f"{file}: the rows are preferences, with a better and a worse answer, and train.method takes only one answer.",
+            "Keep the better answer only, as `messages` or as `prompt` and `completion`, or name it in data.prompt.",
+        )
+
+
+def declared_columns(data: Data) -> set[str]:
+    """Return the columns that parameters other than the prompt use."""
+    columns = {data.group, data.by, data.split.column if data.split else None}
+    if data.abstain:
+        columns |= {data.abstain.column, data.abstain.context}
+    return {column for column in columns if column}
+
+
+def used_columns(data: Data, form: Format) -> set[str]:
+    """Return all columns that are used of rows of a format; of a path, the column that it begins with too."""
+    named = set(columns_in(data.prompt.model_dump())) if data.prompt else CONVERTED[form]
+    columns = {*named, *declared_columns(data)}
+    return columns | {root_of(column) for column in columns}
+
+
+def cells_of(row: Row, columns: list[str]) -> Row:
+    """Return the cells of some columns or paths, of those that the row has."""
+    return {column: cell_of(row, column) for column in columns if column in row or root_of(column) in row}
+
+
+def spell_as_class(example: Example, labels: Collection[str]) -> None:
+    """Remove white space around an answer that is a class without it: cells of tables often have a space too many."""
+    answer = example["messages"][-1] if example.get("messages") else {}
+    text = answer.get("content")
+    if labels and isinstance(text, str) and text not in labels and text.strip() in labels:
+        answer["content"] = text.strip()
+
+
+def has_white_space_at_ends(example: Example) -> bool:
+    """Return whether an answer begins or ends with white space, which is then part of what the model learns."""
+    texts = (message.get("content") for _, message in messages_of(example) if is_trained(message))
+    return any(isinstance(text, str) and text != text.strip() for text in texts)
 
 
 def kept_columns(data: Data, codes: dict[str, str]) -> set[str]:
@@ -101,7 +155,7 @@ def given_split(data: Data, row: Row, number: int) -> int:
     column = data.split.column if data.split else None
     if column is None:
         return 0
-    name = cell_text(row.get(column)).strip().lower()
+    name = cell_text(cell_of(row, column)).strip().lower()
     if name not in SPLIT_NAMES:
         raise FinetuneError(
             f"{data.file}, row {number}: the column {column!r} of data.split.column has {name!r}.",
@@ -112,7 +166,7 @@ def given_split(data: Data, row: Row, number: int) -> int:
 
 def group_of(data: Data, row: Row, number: int) -> str:
     """Return a row's cell in the column `data.group`. Raises FinetuneError if it is missing or empty."""
-    key = cell_text(row.get(data.group or "")).strip()
+    key = cell_text(cell_of(row, data.group or "")).strip()
     if not key:
         raise FinetuneError(
             f"{data.file}, row {number}: the column {data.group!r} of data.group is empty.",

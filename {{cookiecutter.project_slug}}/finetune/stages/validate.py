@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from finetune.core.callbacks import Progress, Say, say_nothing
+from finetune.core.class_labels import labels_of
 from finetune.core.disk import write_csv, write_json, write_text
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
@@ -108,7 +109,7 @@ def check_splits(params: Params, base: Base, progress: Progress | None = None) -
             progress=progress if path.stat().st_size > LONG_WORK else None,
         )
         check_completion_endings(checked[split])
-        check_labels(checked[split], list(codes.values()) or params.data.labels)
+        check_labels(checked[split], list(codes.values()) or labels_of(params.data, prepared))
     for one, other in combinations(checked.values(), 2):
         check_leaks(one, other)
     for one, other in permutations(checked.values(), 2):

@@ -23,6 +23,14 @@ def prepare_summary(report: PrepareReport, data: Data) -> str:
     counts = ", ".join(f"{report[key]} {words}" for key, words in COUNTS.items() if key in report)  # type: ignore[literal-required]
     lines = [f"prepare: read {file} ({how_read(note)})" for file, note in sources(report["source"], data)]
     lines.append(f"prepare: {counts}")
+    if unused := report["unused"]:
+        names = [f"{name} ({rows:,} rows)" for name, rows in sorted(unused.items())]
+        others = report.get("unused_others", 0)
+        lines.append("prepare: not used: " + ", ".join(names) + (f" and {others:,} values of other keys" if others else ""))
+    if kept := report.get("white_space_kept"):
+        lines.append(f"prepare: {kept:,} rows have an answer that begins or ends with white space, which is kept")
+    if labels := report.get("labels"):
+        lines.append(f"prepare: {len(labels)} classes found: {', '.join(labels)}")
     if marks := report["completion"]:
         lines.append("prepare: marks of completions: " + ", ".join(f"{key} {text!r}" for key, text in marks.items()))
     if codes := report["codes"]:

@@ -1,0 +1,18 @@
+"""The classes of a project: those of params.yaml, or those that `prepare` found."""
+
+from finetune.core.errors import FinetuneError
+from finetune.core.params import Data
+from finetune.core.paths import PREPARED_REPORT
+from finetune.core.records import PrepareReport
+
+
+def labels_of(data: Data, prepared: PrepareReport) -> list[str]:
+    """Return the classes in the order of tables; [] where params.yaml lists none."""
+    if data.labels != "auto":
+        return data.labels
+    if "labels" not in prepared:
+        raise FinetuneError(
+            f"data.labels is auto, but {PREPARED_REPORT} has no labels: params.yaml changed after it was written.",
+            "Run: dvc repro prepare",
+        )
+    return prepared["labels"]
