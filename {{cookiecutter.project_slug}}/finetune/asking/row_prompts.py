@@ -87,7 +87,9 @@ def question_map(params: Params) -> CellMap:
     prompt = params.data.prompt
     asked = columns_in(prompt.model_dump(include={"system", "user"})) if prompt else sorted(params.data.map)
     answers = () if prompt else [answer for _, answer in QUESTION_AND_ANSWER.values()]
-    return {name: change for name, change in cell_map_of(params.data.map).items() if name in asked and name not in answers}
+    return {
+        name: change for name, change in cell_map_of(params.data.map).items() if name in asked and name not in answers
+    }
 
 
 def is_prompt_of_training(params: Params) -> bool:
@@ -97,7 +99,10 @@ def is_prompt_of_training(params: Params) -> bool:
     parameters still give the fingerprint of the model's job.
     """
     record, prompt = read_model_record(), params.data.prompt
-    known, now = record.get("prompt"), fingerprint_of(prompt.model_dump() if prompt else None, cell_map_of(params.data.map))
+    known, now = (
+        record.get("prompt"),
+        fingerprint_of(prompt.model_dump() if prompt else None, cell_map_of(params.data.map)),
+    )
     if not known or known == now:
         return True
     return read_note(PREPARED_REPORT).get("prompt") == now and fingerprint_now(params) == record["fingerprint"]
@@ -122,7 +127,9 @@ def prompt_of(row: Row, template: Template, shared: Mapping[str, str], marks: Co
 
 def has_own_format(row: Row, template: Template, marks: CompletionFormat | None) -> bool:
     """Return whether a row lacks columns of the template, and has messages or a marked prompt instead."""
-    lacks_columns = not row.keys() >= {root_of(name) if name not in row else name for name in columns_in(template)} - {"codes"}
+    lacks_columns = not row.keys() >= {root_of(name) if name not in row else name for name in columns_in(template)} - {
+        "codes"
+    }
     return lacks_columns and ("messages" in row or is_marked_prompt(row, marks))
 
 

@@ -71,25 +71,19 @@ def examples_of(
             f"data.prompt is for plain columns, but data.format is {taken!r}.", "Remove one of the two in params.yaml."
         )
 
-    def convert(row: Row, answer: str | None) -> Example:
-        if template is not None:
-            cells = {**fixed, **row} if fixed else row
-            return {"messages": fill(template, cells) if answer is None else fill_with(template, cells, answer)}
-        refuse_keys(row, taken, declared)
-        return CONVERTERS[taken](row) if answer is None else with_answer(row, taken, answer)
-
-    return convert_rows(chain([first], rows), taken, convert, template, source, fixed or {}, other_answer, cell_map or {}), taken
+    chained = chain([first], rows)
+    return convert_rows(chained, taken, template, source, fixed or {}, other_answer, cell_map or {}, declared), taken
 
 
 def convert_rows(
     rows: Iterable[Row],
     form: Format,
-    convert: Callable[[Row, str | None], Example],
     template: Template | None,
     source: str,
     fixed: Mapping[str, str],
     other_answer: OtherAnswer | None,
     cell_map: CellMap,
+    declared: Collection[str],
 ) -> Iterator[tuple[Row, Example]]:
     """Yield each row with its example. Raises FinetuneError like `examples_of`."""
     named = {*columns_in(template or {}), *cell_map} - fixed.keys()
@@ -101,7 +95,13 @@ def convert_rows(
         answer = other_answer(row, number) if other_answer else None
         try:
             mapped = map_cells(row, cell_map)
-            example = convert(mapped, answer)
+            if template is not None:
+                cells = {**fixed, **mapped}
+                messages = fill(template, cells) if answer is None else fill_with(template, cells, answer)
+                example: Example = {"messages": messages}
+            else:
+                refuse_keys(mapped, form, declared)
+                example = CONVERTERS[form](mapped) if answer is None else with_answer(mapped, form, answer)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             wrong.add(number, reason_of(error))
             continue

@@ -19,9 +19,7 @@ def fill(template: Template, row: Row) -> list[Message]:
 
     Raises ValueError where a message would be empty.
     """
-    messages = [
-        {"role": role, "content": fill_text(text, row)} for role, text in template.items() if text is not None
-    ]
+    messages = [{"role": role, "content": fill_text(text, row)} for role, text in template.items() if text is not None]
     if not all(message["content"].strip() for message in messages):
         raise ValueError("the question or the answer is empty")
     return messages

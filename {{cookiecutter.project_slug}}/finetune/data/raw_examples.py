@@ -80,8 +80,8 @@ def refuse_preference(form: Format, file: str) -> None:
     """Raise FinetuneError for rows with a better and a worse answer, which no method of training takes yet."""
     if form == "preference":
         raise FinetuneError(
-            f"{file}: the rows are preferences, with a better and a worse answer, and train.method takes only one answer.",
-            "Keep the better answer only, as `messages` or as `prompt` and `completion`, or name it in data.prompt.",
+            f"{file}: the rows are preferences, each with two answers, and train.method supervised takes one answer.",
+            "Keep only the better answer, as `messages` or as `prompt` and `completion`.",
         )
 
 

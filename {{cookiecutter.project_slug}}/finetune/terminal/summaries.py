@@ -24,9 +24,10 @@ def prepare_summary(report: PrepareReport, data: Data) -> str:
     lines = [f"prepare: read {file} ({how_read(note)})" for file, note in sources(report["source"], data)]
     lines.append(f"prepare: {counts}")
     if unused := report["unused"]:
-        names = [f"{name} ({rows:,} rows)" for name, rows in sorted(unused.items())]
-        others = report.get("unused_others", 0)
-        lines.append("prepare: not used: " + ", ".join(names) + (f" and {others:,} values of other keys" if others else ""))
+        names = [f"{name} ({rows:,} row{'s' if rows != 1 else ''})" for name, rows in sorted(unused.items())]
+        if others := report.get("unused_others"):
+            names.append(f"further keys ({others:,} values)")
+        lines.append("prepare: not used: " + ", ".join(names))
     if kept := report.get("white_space_kept"):
         lines.append(f"prepare: {kept:,} rows have an answer that begins or ends with white space, which is kept")
     if labels := report.get("labels"):

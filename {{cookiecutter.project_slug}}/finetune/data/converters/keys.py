@@ -28,7 +28,9 @@ OF_THE_QUESTION = {
         ("images", "image"), "put each image into the content of its message, as a part of the type image_url"
     ),
     **dict.fromkeys(("audios", "audio", "videos", "video"), "training takes texts and images only"),
-    **dict.fromkeys(("tool_choice", "function_call", "response_format"), "a training example cannot hold it"),
+    **dict.fromkeys(
+        ("tool_choice", "function_call", "response_format"), "a training example cannot hold it; remove it"
+    ),
     "history": "write the earlier turns as messages",
 }
 OF_THE_ANSWER = dict.fromkeys(
@@ -57,9 +59,10 @@ def refuse_keys(row: Row, form: Format, declared: Collection[str] = (), question
 
 
 def unused_keys(row: Row, used: Collection[str], form: Format) -> Iterator[str]:
-    """Yield each key of a row that has a value and no use; keys of ShareGPT's turns as `conversations.<key>`."""
+    """Yield each key of a row that has a value and no use; of ShareGPT's turns, names such as `conversations.id`."""
     for key, value in row.items():
         if key not in used and has_value(value):
             yield key
-    if form == "sharegpt":
-        yield from unused_turn_keys(row["conversations"])
+    if form in ("messages", "sharegpt"):
+        turns = "messages" if form == "messages" else "conversations"
+        yield from unused_turn_keys(row[turns], turns)

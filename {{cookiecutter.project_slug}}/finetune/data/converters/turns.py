@@ -72,7 +72,7 @@ def messages_of_turns(turns: list[Any], name: str) -> list[Message]:
     for turn in turns:
         if not isinstance(turn, dict):
             raise ValueError(f"{name} has an entry that is not an object")
-        if "from" in turn and not turn.get("role"):
+        if is_of_speaker(turn):
             messages.append(from_speaker(turn, numbers, waiting))
         else:
             messages.append(without_nulls(turn))
@@ -88,23 +88,14 @@ def without_nulls(message: Message) -> Message:
 
 
 def from_speaker(turn: Message, numbers: "count[int]", waiting: list[str]) -> Message:
-    """Return a turn of ShareGPT as a message. Adds the IDs of its calls to `waiting`, and removes that of its result."""
+    """Return a turn of ShareGPT as a message. `waiting` has the IDs of the calls before it that have no result."""
     speaker = turn["from"]
     if not isinstance(speaker, str) or speaker not in SPEAKERS:
         raise ValueError(f"a turn's 'from' is not one of {', '.join(SPEAKERS)}")
     for key in REFUSED_IN_TURNS:
         if has_value(turn.get(key)):
             raise ValueError(f"a turn has the key {key!r}: write such rows as `messages`, with parts of the content")
-    role, value = SPEAKERS[speaker], turn["value"]
-    if role == "call":
-        message: Message = {"role": "assistant", "tool_calls": calls_in(value, numbers)}
-        waiting += [call["id"] for call in message["tool_calls"]]
-    elif role == "tool":
-        if not waiting:
-            raise ValueError(f"a turn of {speaker!r} is the result of no function_call before it")
-        message = {"role": "tool", "tool_call_id": waiting.pop(0), "content": cell_text(value)}
-    else:
-        message = {"role": role, "content": nonempty_text(value, "a turn")}
+    message = message_of(SPEAKERS[speaker], turn["value"], numbers, waiting)
     if has_value(turn.get("weight")):
         message["weight"] = turn["weight"]
     elif turn.get("loss") is False or turn.get("train") is False:
@@ -112,7 +103,20 @@ def from_speaker(turn: Message, numbers: "count[int]", waiting: list[str]) -> Me
     return message
 
 
-def calls_in(value: object, numbers: "count[int]") -> list[dict[str, Any]]:
+def message_of(role: str, value: Any, numbers: "count[int]", waiting: list[str]) -> Message:
+    """Return the message of a turn with this role and value."""
+    if role == "call":
+        calls = calls_in(value, numbers)
+        waiting += [call["id"] for call in calls]
+        return {"role": "assistant", "tool_calls": calls}
+    if role == "tool":
+        if not waiting:
+            raise ValueError("a turn is the result of a function, but no function_call is before it")
+        return {"role": "tool", "tool_call_id": waiting.pop(0), "content": cell_text(value)}
+    return {"role": role, "content": nonempty_text(value, "a turn")}
+
+
+def calls_in(value: Any, numbers: "count[int]") -> list[dict[str, Any]]:
     """Return the tool calls of a turn: one call or a list, each with a name and arguments, also as JSON text."""
     try:
         found = orjson.loads(value) if isinstance(value, str) else value
@@ -131,13 +135,18 @@ def calls_in(value: object, numbers: "count[int]") -> list[dict[str, Any]]:
     ]
 
 
-def unused_turn_keys(turns: object) -> Iterator[str]:
-    """Yield each key of ShareGPT's turns that is not converted, once."""
+def unused_turn_keys(turns: object, name: str) -> Iterator[str]:
+    """Yield each key of ShareGPT's turns that is not converted, once. Other messages are kept with all keys."""
     found = {
         key
-        for turn in as_list(turns, "conversations")
-        if "from" in turn and not turn.get("role")
+        for turn in as_list(turns, name)
+        if is_of_speaker(turn)
         for key, value in turn.items()
         if key not in TURN_KEYS and has_value(value)
     }
-    yield from sorted(f"conversations.{key}" for key in found)
+    yield from sorted(f"{name}.{key}" for key in found)
+
+
+def is_of_speaker(turn: Message) -> bool:
+    """Return whether a turn is one of ShareGPT, which names its speaker and not a role."""
+    return "from" in turn and not turn.get("role")
