@@ -89,6 +89,14 @@ class Data(Section):
     split: Split | None = None
     abstain: Abstain | None = None
 
+    @field_validator("map", mode="before")
+    @classmethod
+    def renames_or_letters(cls, changes: Any) -> Any:
+        for change in changes.values() if isinstance(changes, dict) else ():
+            if change != "lettered" and not is_renames(change):
+                raise ValueError('give for each column lettered, or new texts by its values, such as {0: "A", 1: "B"}')
+        return changes
+
     @model_validator(mode="after")
     def has_one_source_and_one_split(self) -> "Data":
         if (self.file is None) == (self.files is None):
@@ -98,6 +106,12 @@ class Data(Section):
         if self.group and (self.split is None or self.split.column):
             raise ValueError("give group only with a split by shares")
         return self
+
+
+def is_renames(change: object) -> bool:
+    return isinstance(change, dict) and all(
+        isinstance(old, str | int | float) and isinstance(new, str) for old, new in change.items()
+    )
 
 
 class Deploy(Section):
@@ -200,12 +214,6 @@ class Params(Section):
     train: Train
     evaluate: Evaluate
 
-    @model_validator(mode="after")
-    def has_classes_only_to_classify(self) -> "Params":
-        if self.data.labels == "auto" and self.evaluate.task != "classify":
-            raise ValueError("give data.labels auto only with evaluate.task classify")
-        return self
-
 
 def load_params(path: Path = FILE) -> Params:
     """Load the parameters of the project in the current folder. Raises FinetuneError naming the invalid key."""
@@ -223,10 +231,16 @@ def load_params(path: Path = FILE) -> Params:
     if not isinstance(values, dict):
         raise FinetuneError(f"{path} has no keys.", "Restore it with: git checkout params.yaml")
     try:
-        return Params.model_validate(values)
+        params = Params.model_validate(values)
     except ValidationError as error:
         problems = "; ".join(explain(problem) for problem in relevant(error))
         raise FinetuneError(f"{path}: {problems}.", "Correct it. README.md describes the keys.") from error
+    if params.data.labels == "auto" and params.evaluate.task != "classify":
+        raise FinetuneError(
+            f"{path}: data.labels is auto, but evaluate.task is {params.evaluate.task}, whose answers are not classes.",
+            "Set data.labels to [], or evaluate.task to classify.",
+        )
+    return params
 
 
 def relevant(error: ValidationError) -> list[Any]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from string import ascii_uppercase
 from typing import Any, Literal
 
+from finetune.core.errors import FinetuneError
 from finetune.data.cell_paths import cell_of
 from finetune.data.converters.values import as_list, has_value
 from finetune.data.prompts import cell_text
@@ -16,11 +17,22 @@ WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+")
 
 
 def cell_map_of(changes: Mapping[str, Mapping[Any, str] | Literal["lettered"]]) -> CellMap:
-    """Return data.map with the text of each value, so that 0 in YAML is also the cell "0" of a table."""
-    return {
-        name: change if isinstance(change, str) else {value_text(old): new for old, new in change.items()}
-        for name, change in changes.items()
-    }
+    """Return data.map with the text of each value, so that 0 in YAML is also the cell "0" of a table.
+
+    Raises FinetuneError for a value that is listed twice.
+    """
+    return {name: change if isinstance(change, str) else renames_of(name, change) for name, change in changes.items()}
+
+
+def renames_of(name: str, change: Mapping[Any, str]) -> Renames:
+    """Return the new names by the text of their values."""
+    renames: dict[str, str] = {}
+    for value, new in change.items():
+        if renames.setdefault(value_text(value), new) != new:
+            raise FinetuneError(
+                f"data.map.{name} in params.yaml lists the value {value_text(value)!r} twice.", "Remove one of them."
+            )
+    return renames
 
 
 def map_cells(row: Row, cell_map: CellMap) -> Row:
