@@ -85,7 +85,7 @@ def classes_of(params: Params) -> dict[str, str]:
         return class_of_code(prepared)
     if params.evaluate.task != "classify":
         return {}
-    labels = list(labels_of(params.data, read_prepare_report())) if params.data.labels else []
+    labels = list(labels_of(params.data, read_note(PREPARED_REPORT)))
     if not labels:
         marks = completion_format(params)
         examples = read_jsonl(PREPARED / "train.jsonl", "prepare")
