@@ -91,12 +91,13 @@ def convert_rows(
     wrong = WrongRows()
     for number, row in enumerate(rows, 1):
         columns.update(row)
-        columns.update(name for name in named - columns if cell_of(row, name) is not None)
+        if missing := named - columns:
+            columns.update(name for name in missing if cell_of(row, name) is not None)
         answer = other_answer(row, number) if other_answer else None
         try:
             mapped = map_cells(row, cell_map)
             if template is not None:
-                cells = {**fixed, **mapped}
+                cells = {**fixed, **mapped} if fixed else mapped
                 messages = fill(template, cells) if answer is None else fill_with(template, cells, answer)
                 example: Example = {"messages": messages}
             else:

@@ -14,7 +14,7 @@ from finetune.data.cell_paths import cell_of, root_of
 from finetune.data.class_codes import codes_text
 from finetune.data.converters.keys import CONVERTED, Format, unused_keys
 from finetune.data.example_spool import NewExample
-from finetune.data.examples import is_trained, messages_of
+from finetune.data.examples import is_trained
 from finetune.data.formats import each_turn, examples_of
 from finetune.data.prompts import Template, cell_text, check_column, columns_in
 from finetune.data.raw_file import Note, Row
@@ -46,6 +46,7 @@ def raw_examples(
     files = data.files.model_dump() if data.files else {"": data.file}
     abstain, columns = data.abstain, set[str]()
     kept, cell_map, declared = sorted(kept_columns(data, codes)), cell_map_of(data.map), declared_columns(data)
+    paths = [column for column in declared if root_of(column) != column]
     for name, file in files.items():
         if file is None:
             continue
@@ -61,14 +62,16 @@ def raw_examples(
             split = SPLITS.index(name) if name else given_split(data, row, number)
             key = group_of(data, row, number) if data.group else split_key(example)
             spell_as_class(example, data.labels)
-            notes.counts.update(["white_space_kept"] if has_white_space_at_ends(example) else [])
+            if has_white_space_at_ends(example):
+                notes.counts["white_space_kept"] += 1
             if codes:
                 encode_answer(example, codes, f"{file}, row {number}")
             for turn in each_turn(example) if data.turns == "each" and "messages" in example else [example]:
                 yield number, split, key, turn, cells_of(row, kept)
             notes.counts["rows"] += 1
             notes.unused.add(unused_keys(row, used, form))
-            own.update(row, (column for column in declared if cell_of(row, column) is not None))
+            own.update(row)
+            own.update(path for path in paths if cell_of(row, path) is not None)
         if data.by and name in ("", "test"):
             check_column("data.by", data.by, own, file)
         columns |= own
@@ -115,8 +118,11 @@ def spell_as_class(example: Example, labels: Collection[str]) -> None:
 
 def has_white_space_at_ends(example: Example) -> bool:
     """Return whether an answer begins or ends with white space, which is then part of what the model learns."""
-    texts = (message.get("content") for _, message in messages_of(example) if is_trained(message))
-    return any(isinstance(text, str) and text != text.strip() for text in texts)
+    for message in example.get("messages", ()):
+        text = message.get("content")
+        if isinstance(text, str) and text != text.strip() and is_trained(message):
+            return True
+    return False
 
 
 def kept_columns(data: Data, codes: dict[str, str]) -> set[str]:

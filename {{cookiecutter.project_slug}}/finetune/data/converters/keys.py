@@ -37,6 +37,7 @@ OF_THE_ANSWER = dict.fromkeys(
     ("chosen", "rejected", "rejected_response", "rejected_messages", *OUTPUTS),
     "training takes one answer; keep the better one",
 )
+OF_BOTH = OF_THE_QUESTION | OF_THE_ANSWER
 LABELS = ("label", "kto_tag")
 FALSE = ("false", "0", "0.0")
 
@@ -46,12 +47,12 @@ def refuse_keys(row: Row, form: Format, declared: Collection[str] = (), question
 
     `declared` are the columns that params.yaml gives another use.
     """
-    reasons = OF_THE_QUESTION if question_only else OF_THE_QUESTION | OF_THE_ANSWER
-    for key in row.keys() & reasons.keys() - CONVERTED[form]:
-        if has_value(row[key]) and key not in declared:
+    reasons = OF_THE_QUESTION if question_only else OF_BOTH
+    for key in row:
+        if key in reasons and key not in CONVERTED[form] and key not in declared and has_value(row[key]):
             raise ValueError(f"the key {key!r}: {reasons[key]}")
-    for key in LABELS:
-        if not question_only and key in row and key not in declared and cell_text(row[key]).lower() in FALSE:
+    for key in () if question_only else LABELS:
+        if key in row and key not in declared and cell_text(row[key]).lower() in FALSE:
             raise ValueError(
                 f"{key!r} is {cell_text(row[key])}, which marks an answer not to learn: remove such rows, "
                 "or rename the key if it means something else"

@@ -33,18 +33,18 @@ def chat_example(row: Row, messages: list[Message]) -> Example:
     """Return a chat example of messages and a row's system prompt, tools and the like."""
     found: Example = {"messages": with_system(row, messages)}
     for key in SETTINGS:
-        value = row.get(key)
-        if has_value(value) and (value := as_functions(value, key) if key != "parallel_tool_calls" else value) != []:
-            found[key] = value
+        if key in row and has_value(row[key]):
+            value = row[key] if key == "parallel_tool_calls" else as_functions(row[key], key)
+            found |= {key: value} if has_value(value) else {}
     return found
 
 
 def with_system(row: Row, messages: list[Message]) -> list[Message]:
     """Return messages after the row's own system prompt, if it has one. Raises ValueError for two different ones."""
-    prompts = [row[key] for key in ("system", "system_prompt") if has_value(row.get(key))]
-    prompts = [nonempty_text(prompt, "system") for prompt in prompts]
+    prompts = [row[key] for key in ("system", "system_prompt") if key in row and has_value(row[key])]
     if not prompts:
         return messages
+    prompts = [nonempty_text(prompt, "system") for prompt in prompts]
     if messages and messages[0].get("role") in ("system", "developer"):
         prompts.append(messages[0].get("content"))
         messages = messages[1:]
@@ -137,13 +137,8 @@ def calls_in(value: Any, numbers: "count[int]") -> list[dict[str, Any]]:
 
 def unused_turn_keys(turns: object, name: str) -> Iterator[str]:
     """Yield each key of ShareGPT's turns that is not converted, once. Other messages are kept with all keys."""
-    found = {
-        key
-        for turn in as_list(turns, name)
-        if is_of_speaker(turn)
-        for key, value in turn.items()
-        if key not in TURN_KEYS and has_value(value)
-    }
+    spoken = [turn for turn in as_list(turns, name) if is_of_speaker(turn)]
+    found = {key for turn in spoken for key in turn.keys() - TURN_KEYS if has_value(turn[key])}
     yield from sorted(f"{name}.{key}" for key in found)
 
 
