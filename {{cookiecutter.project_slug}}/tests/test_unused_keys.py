@@ -77,6 +77,7 @@ def test_white_space_at_the_ends_of_answers_is_kept_and_counted() -> None:
     assert {line["messages"][-1]["content"] for line in lines} == set(answers)
     report, _ = prepared(rows, prompt=PROMPT, labels=["y = x + 14", "done", "x"])
     assert "white_space_kept" not in report
+    assert report["labels_trimmed"] == 20
 
 
 def test_many_keys_are_summed_up() -> None:

@@ -33,6 +33,7 @@ class PrepareReport(TypedDict):
     duplicates: NotRequired[int]  # where shares decide the splits
     near_duplicates_left_out: NotRequired[int]
     marked_unanswerable: NotRequired[int]  # with data.abstain.column
+    labels_trimmed: NotRequired[int]  # white space around a class of data.labels was removed
     mismatched: NotRequired[int]  # with data.abstain.share: rows added with another row's context
     white_space_kept: NotRequired[int]  # rows with an answer that begins or ends with white space
     unused: dict[str, int]  # rows in which a key has a value that is not used, by the key

@@ -58,6 +58,7 @@ def examples_of(
     After the last row, raises FinetuneError for rows that cannot be converted, or for a column of the template that no
     row has.
     """
+    place = "row {}".format
     rows = iter(rows)
     first = next(rows)
     taken: Format = form if form != "auto" else "columns" if template else format_of(first, source)
@@ -72,7 +73,9 @@ def examples_of(
         )
 
     chained = chain([first], rows)
-    return convert_rows(chained, taken, template, source, fixed or {}, other_answer, cell_map or {}, declared), taken
+    return convert_rows(
+        chained, taken, template, source, fixed or {}, other_answer, cell_map or {}, declared, place
+    ), taken
 
 
 def convert_rows(
@@ -84,8 +87,9 @@ def convert_rows(
     other_answer: OtherAnswer | None,
     cell_map: CellMap,
     declared: Collection[str],
+    place: Callable[[int], str],
 ) -> Iterator[tuple[Row, Example]]:
-    """Yield each row with its example. Raises FinetuneError like `examples_of`."""
+    """Yield each row with its example. Raises FinetuneError like `examples_of`, with the place of each wrong row."""
     named = {*columns_in(template or {}), *cell_map} - fixed.keys()
     columns: set[str] = set()  # those of the rows, and the paths that lead to a cell in some row
     wrong = WrongRows()
@@ -104,7 +108,7 @@ def convert_rows(
                 refuse_keys(mapped, form, declared)
                 example = CONVERTERS[form](mapped) if answer is None else with_answer(mapped, form, answer)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            wrong.add(number, reason_of(error))
+            wrong.add(place(number), reason_of(error))
             continue
         yield mapped, example
     for column in cell_map:
@@ -122,24 +126,23 @@ class WrongRows:
     """The rows that cannot be converted, by the reason. The first rows and reasons are named, and all are counted."""
 
     def __init__(self) -> None:
-        self.reasons: dict[str, list[int]] = {}
+        self.reasons: dict[str, list[str]] = {}
         self.counts: Counter[str] = Counter()
 
-    def add(self, number: int, reason: str) -> None:
+    def add(self, place: str, reason: str) -> None:
         if reason not in self.reasons and len(self.reasons) == REASONS_NAMED:
             self.counts[""] += 1
             return
-        rows = self.reasons.setdefault(reason, [])
+        places = self.reasons.setdefault(reason, [])
         self.counts[reason] += 1
-        if len(rows) < ROWS_NAMED:
-            rows.append(number)
+        if len(places) < ROWS_NAMED:
+            places.append(place)
 
     def __str__(self) -> str:
         texts = []
-        for reason, rows in self.reasons.items():
-            more = self.counts[reason] - len(rows)
-            numbers = ", ".join(map(str, rows)) + (f" and {more} more" if more else "")
-            texts.append(f"{'row' if len(rows) == 1 else 'rows'} {numbers} ({reason})")
+        for reason, places in self.reasons.items():
+            more = self.counts[reason] - len(places)
+            texts.append(f"{', '.join(places)}{f' and {more} more' if more else ''} ({reason})")
         return ", ".join(texts) + (f" and {self.counts['']} more" if self.counts[""] else "")
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Set
+from functools import lru_cache
 
 from finetune.core.errors import FinetuneError
 from finetune.data.cell_paths import cell_of
@@ -15,29 +16,33 @@ PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
 def fill(template: Template, row: Row) -> list[Message]:
-    """Return the messages of one row. Braces inside a cell are not placeholders.
+    """Return the messages of one row. Braces inside a cell are not placeholders, and white space in a cell is kept.
 
     Raises ValueError where a message would be empty.
     """
-    messages = [{"role": role, "content": fill_text(text, row)} for role, text in template.items() if text is not None]
+    messages = [{"role": role, "content": filled(text, row)} for role, text in template.items() if text is not None]
     if not all(message["content"].strip() for message in messages):
         raise ValueError("the question or the answer is empty")
     return messages
 
 
-def fill_text(text: str, row: Row) -> str:
-    """Return a text of the template with a row's cells. White space at its ends stays where it is a cell's own."""
-    filled = PLACEHOLDER.sub(lambda match: cell_text(cell_of(row, match[1])), text)
-    if filled == filled.strip():
-        return filled
-    # Every second part is a column. What is left of the template around empty cells is not wanted.
-    parts = [cell_text(cell_of(row, part)) if n % 2 else part for n, part in enumerate(PLACEHOLDER.split(text))]
+def filled(text: str, row: Row) -> str:
+    """Return a text of the template with the cells of a row, without the template's own white space at its ends."""
+    parts = [cell_text(cell_of(row, part)) if is_cell else part for is_cell, part in parts_of(text)]
+    own = [not is_cell for is_cell, _ in parts_of(text)]
     for order, strip in ((range(len(parts)), str.lstrip), (reversed(range(len(parts))), str.rstrip)):
-        for n in order:
-            parts[n] = parts[n] if n % 2 else strip(parts[n])
-            if parts[n]:
+        for index in order:
+            if own[index]:
+                parts[index] = strip(parts[index])
+            if parts[index]:
                 break
     return "".join(parts)
+
+
+@lru_cache(maxsize=64)
+def parts_of(text: str) -> list[tuple[bool, str]]:
+    """Split a text of the template into columns (True) and the texts between them (False)."""
+    return [(bool(index % 2), part) for index, part in enumerate(PLACEHOLDER.split(text))]
 
 
 def fill_with(template: Template, row: Row, answer: str) -> list[Message]:

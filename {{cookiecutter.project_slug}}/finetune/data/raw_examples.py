@@ -56,12 +56,13 @@ def raw_examples(
         pairs, form = examples_of(rows, data.format, template, file, fixed, phrase, cell_map, declared)
         refuse_preference(form, file)
         note["rows"], notes.sources[name] = form, note
-        used = used_columns(data, form)
+        used = used_columns(data, template, form)
         own: set[str] = set()
         for number, (row, example) in enumerate(pairs, 1):
             split = SPLITS.index(name) if name else given_split(data, row, number)
             key = group_of(data, row, number) if data.group else split_key(example)
-            spell_as_class(example, data.labels)
+            if data.labels and trim_label(example, data.labels):
+                notes.counts["labels_trimmed"] += 1
             if has_white_space_at_ends(example):
                 notes.counts["white_space_kept"] += 1
             if codes:
@@ -96,9 +97,9 @@ def declared_columns(data: Data) -> set[str]:
     return {column for column in columns if column}
 
 
-def used_columns(data: Data, form: Format) -> set[str]:
+def used_columns(data: Data, template: Template | None, form: Format) -> set[str]:
     """Return all columns that are used of rows of a format; of a path, the column that it begins with too."""
-    named = set(columns_in(data.prompt.model_dump())) if data.prompt else CONVERTED[form]
+    named = columns_in(template) if template else CONVERTED[form]
     columns = {*named, *declared_columns(data)}
     return columns | {root_of(column) for column in columns}
 
@@ -108,12 +109,14 @@ def cells_of(row: Row, columns: list[str]) -> Row:
     return {column: cell_of(row, column) for column in columns if column in row or root_of(column) in row}
 
 
-def spell_as_class(example: Example, labels: Collection[str]) -> None:
-    """Remove white space around an answer that is a class without it: cells of tables often have a space too many."""
+def trim_label(example: Example, labels: Collection[str]) -> bool:
+    """Remove white space around the answer if the rest is a class, and return whether there was any."""
     answer = example["messages"][-1] if example.get("messages") else {}
     text = answer.get("content")
-    if labels and isinstance(text, str) and text not in labels and text.strip() in labels:
-        answer["content"] = text.strip()
+    if not isinstance(text, str) or text in labels or text.strip() not in labels:
+        return False
+    answer["content"] = text.strip()
+    return True
 
 
 def has_white_space_at_ends(example: Example) -> bool:

@@ -14,6 +14,7 @@ COUNTS = {
     "duplicates": "duplicates left out",
     "near_duplicates_left_out": "near duplicates left out",
     "marked_unanswerable": "marked unanswerable",
+    "labels_trimmed": "answers without the white space around them",
     "mismatched": "added with another row's context",
 }
 
