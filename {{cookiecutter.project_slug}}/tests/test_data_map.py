@@ -12,7 +12,7 @@ from test_params import written
 
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params, load_params
-from finetune.core.paths import PREPARED
+from finetune.core.paths import GROUPS, PREPARED
 from finetune.data.cell_map import cell_map_of, map_cells
 from finetune.data.cell_paths import cell_of, root_of
 from finetune.data.prompts import fingerprint_of
@@ -138,6 +138,25 @@ def test_contexts_by_path_get_unanswerable_copies() -> None:
     prompt = {"user": "{doc.text}\n{q}", "assistant": "{answer}"}
     found = prepared("a.jsonl", jsonl(*rows), prompt=prompt, abstain=abstain)
     assert len({asked for asked, answer in found if answer == "No idea."}) > 20
+
+
+def test_other_parameters_take_paths_too() -> None:
+    rows = [
+        {"q": f"{n**5:x} {n**7:x}?", "a": "yes", "meta": {"team": f"t{n % 3}", "of": f"c{n % 9}", "mark": n < 5}}
+        for n in range(60)
+    ]
+    prompt = {"user": "{q}", "assistant": "{a}"}
+    abstain = {"answer": "No idea.", "column": "meta.mark"}
+    found = prepared("a.jsonl", jsonl(*rows), prompt=prompt, by="meta.team", group="meta.of", abstain=abstain)
+    assert sum(answer == "No idea." for _, answer in found) == 5
+    groups = [json.loads(line) for line in GROUPS.read_text(encoding="utf-8").splitlines()]
+    assert set(groups) <= {"t0", "t1", "t2"}
+    names = ["train"] * 40 + ["valid"] * 10 + ["test"] * 10
+    rows = [{**row, "meta": {"part": name}} for row, name in zip(rows, names, strict=True)]
+    prepared("a.jsonl", jsonl(*rows), prompt=prompt, split={"column": "meta.part"})
+    assert len((PREPARED / "test.jsonl").read_bytes().splitlines()) == 10
+    with pytest.raises(FinetuneError, match=r"data\.by .*'meta\.teem', which a\.jsonl lacks"):
+        prepared("a.jsonl", jsonl(*rows), prompt=prompt, by="meta.teem")
 
 
 @pytest.mark.parametrize(
