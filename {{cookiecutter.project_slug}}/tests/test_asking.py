@@ -6,11 +6,13 @@ import threading
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from loopback import completion, refusal, server
 
+from finetune.asking import split_answers
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Evaluate, Provider
 from finetune.provider.answer_cache import cache_key, open_answer_cache
@@ -186,3 +188,24 @@ def test_answers_that_earlier_versions_kept_are_found(tmp_path: Path) -> None:
         cache.put("another", answer)
     with closing(sqlite3.connect(tmp_path / "answers.db")) as db:
         assert db.execute("SELECT answer FROM completions WHERE key = 'another'").fetchone() == (json.dumps(kept),)
+
+
+@pytest.mark.parametrize(
+    ("expected", "marks", "kept"),
+    [
+        ("yes", None, "return x"),
+        ("    yes", None, "    return x\n"),
+        ("    yes", {"separator": " ->", "lead": " ", "stop": "###"}, "   return x\n"),
+    ],
+)
+def test_answers_keep_their_white_space_where_expected_ones_have_some(
+    monkeypatch: pytest.MonkeyPatch, expected: str, marks: dict[str, str] | None, kept: str
+) -> None:
+    monkeypatch.setattr(split_answers, "answer_all", lambda *arguments: [Answer("    return x\n")])
+    chat = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": expected}]}
+    example = {"prompt": "a ->", "completion": f" {expected}###"} if marks else chat
+    settings = Evaluate(max_tokens=5, temperature=0.0, concurrency=1)
+    same = {"max_tokens": 5, "temperature": 0.0, "seed": 1, "top_logprobs": 0}
+    params, questions = SimpleNamespace(evaluate=settings), {**same, "completion": marks}
+    (row,) = split_answers.ask_examples(cast("Any", None), cast("Any", params), cast("Any", questions), "m", [example])
+    assert (row["expected"], row["answer"]) == (expected, kept)

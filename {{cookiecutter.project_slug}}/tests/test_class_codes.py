@@ -86,7 +86,7 @@ def test_right_answers_score_1_and_probabilities_are_of_the_right_class(number: 
         assert masses[place] == pytest.approx(0.6)
         assert masses[place - 1] == pytest.approx(0.25)
         answer = Answer(f"{written[place]} ", logprobs=row["logprobs"])
-        found = columns_of(answer, class_of_code(prepared), codes=True)
+        found = columns_of(answer, answer.text.strip(), class_of_code(prepared), codes=True)
         assert found == {"answer": labels[place], "error": "", "confidence": pytest.approx(0.6 / 0.95, abs=1e-4)}
 
 

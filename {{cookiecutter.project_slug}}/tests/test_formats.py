@@ -25,16 +25,79 @@ def chat(*texts: str, system: str | None = None) -> dict[str, Any]:
     return {"messages": [{"role": "system", "content": system}, *turns] if system else turns}
 
 
+def call(number: str, name: str, arguments: str) -> dict[str, Any]:
+    return {"id": number, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+TALK = chat("a", "b", "c", "d")["messages"]
+CALLING = {"role": "assistant", "tool_calls": [call("call_1", "weather", "{}")], "content": ""}
+RESULT = {"role": "tool", "tool_call_id": "call_1", "content": "3"}
+DONE = {"role": "assistant", "content": "cold"}
+
+
 @pytest.mark.parametrize(
     ("row", "form", "example"),
     [
         ({**chat("荷物は?", "配送"), "id": 7, "tools": None}, "messages", chat("荷物は?", "配送")),
         ({**chat("a", "b"), "tools": TOOLS}, "messages", {**chat("a", "b"), "tools": TOOLS}),
         ({"messages": json.dumps(chat("a", "b")["messages"]), "tools": ""}, "messages", chat("a", "b")),
-        ({"prompt": " 환불은? ", "completion": " 결제"}, "completion", chat("환불은?", " 결제")),
+        ({"prompt": "환불은? ->", "completion": " 결제"}, "completion", chat("환불은? ->", " 결제")),
+        ({"prompt": chat("a")["messages"], "completion": "b"}, "completion", chat("a", "b")),
+        (
+            {"prompt": chat("a", "b", "c")["messages"], "completion": [{"role": "assistant", "content": "d"}]},
+            "completion",
+            {"messages": [turn | ({"weight": 0} if n == 1 else {}) for n, turn in enumerate(TALK)]},
+        ),
         ({"instruction": "Translate", "input": "水", "output": "water"}, "alpaca", chat("Translate\n\n水", "water")),
         ({"instruction": "Add", "input": "", "output": 4}, "alpaca", chat("Add", "4")),
         ({"instruction": "a", "output": "b", "system": "c"}, "alpaca", chat("a", "b", system="c")),
+        (
+            {"instruction": "c", "output": "d", "history": [["a", "b"]], "system_prompt": "s", "input": None},
+            "alpaca",
+            chat("a", "b", "c", "d", system="s"),
+        ),
+        ({"instruction": "c", "output": "d", "history": '[["a", "b"]]'}, "alpaca", chat("a", "b", "c", "d")),
+        ({**chat("a", "b"), "system": "s", "completion": None, "prompt": ""}, "messages", chat("a", "b", system="s")),
+        ({**chat("a", "b", system="s"), "system": "s"}, "messages", chat("a", "b", system="s")),
+        ({"messages": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}, "messages", chat("a", "b")),
+        ({"conversations": chat("a", "b")["messages"]}, "sharegpt", chat("a", "b")),
+        (
+            {
+                "messages": [{**turn, "name": None, "tool_calls": []} for turn in TALK],
+                "tool_choice": None,
+                "images": [],
+            },
+            "messages",
+            {"messages": TALK},
+        ),
+        (
+            {
+                "conversations": [
+                    {"from": "human", "value": "날씨?"},
+                    {"from": "function_call", "value": '{"name": "weather", "arguments": {"city": "서울"}}'},
+                    {"from": "observation", "value": '{"t": 3}'},
+                    {"from": "gpt", "value": "춥다", "weight": 1},
+                ],
+                "tools": '[{"name": "weather", "parameters": {"type": "object"}}]',
+            },
+            "sharegpt",
+            {
+                "messages": [
+                    {"role": "user", "content": "날씨?"},
+                    {"role": "assistant", "tool_calls": [call("call_1", "weather", '{"city": "서울"}')]},
+                    {"role": "tool", "tool_call_id": "call_1", "content": '{"t": 3}'},
+                    {"role": "assistant", "content": "춥다", "weight": 1},
+                ],
+                "tools": [
+                    {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}},
+                ],
+            },
+        ),
+        (
+            {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b", "loss": False}]},
+            "sharegpt",
+            {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]},
+        ),
         (
             {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}], "system": "c"},
             "sharegpt",
@@ -62,6 +125,32 @@ def chat(*texts: str, system: str | None = None) -> dict[str, Any]:
                 "non_preferred_output": [{"role": "assistant", "content": "c"}],
             },
         ),
+        *(
+            (
+                row,
+                "preference",
+                {
+                    "input": chat("a", system="s"),
+                    "preferred_output": [{"role": "assistant", "content": "b"}],
+                    "non_preferred_output": [{"role": "assistant", "content": "c"}],
+                },
+            )
+            for row in (
+                {
+                    "conversations": [{"from": "human", "value": "a"}],
+                    "chosen": {"from": "gpt", "value": "b"},
+                    "rejected": {"from": "gpt", "value": "c"},
+                    "system": "s",
+                },
+                {"chosen": chat("a", "b", system="s")["messages"], "rejected": chat("a", "c", system="s")["messages"]},
+                {"prompt": "a", "chosen": {"role": "assistant", "content": "b"}, "rejected": "c", "system": "s"},
+            )
+        ),
+        (
+            {"prompt": "a", "chosen": [CALLING, RESULT, DONE], "rejected": [DONE]},
+            "preference",
+            {"input": chat("a"), "preferred_output": [CALLING, RESULT, DONE], "non_preferred_output": [DONE]},
+        ),
     ],
 )
 def test_a_format_is_detected_by_its_keys(row: dict[str, Any], form: str, example: dict[str, Any]) -> None:
@@ -78,6 +167,87 @@ def test_with_a_template_rows_are_plain_columns() -> None:
 
 
 TEMPLATE = {"system": None, "user": "{question}", "assistant": "{answer}"}
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        ({**chat("a", "b"), "label": False}, "'label' is false, which marks an answer not to learn"),
+        ({**chat("a", "b"), "label": "False"}, "'label' is False"),
+        ({"prompt": "a", "completion": "b", "label": 0}, "'label' is 0"),
+        ({"instruction": "a", "output": "b", "kto_tag": False}, "'kto_tag' is false"),
+        ({**chat("a", "b"), "images": ["a.png"]}, "the key 'images'"),
+        ({"instruction": "a", "output": "b", "image": "a.png"}, "the key 'image'"),
+        ({"prompt": "a", "completion": "b", "videos": ["a.mp4"]}, "the key 'videos'"),
+        ({**chat("a", "b"), "tool_choice": "required"}, "the key 'tool_choice'"),
+        ({**chat("a", "b"), "function_call": {"name": "f"}}, "the key 'function_call'"),
+        ({**chat("a", "b"), "response_format": {"type": "json_object"}}, "the key 'response_format'"),
+        ({**chat("a", "b"), "rejected_response": "c"}, "the key 'rejected_response'"),
+        ({**chat("a", "b"), "rejected": "c"}, "the key 'rejected'"),
+        ({"prompt": "a", "completion": "b", "history": [["c", "d"]]}, "the key 'history'"),
+        ({**chat("a", "b", system="c"), "system": "d"}, "two different system prompts"),
+        ({"instruction": "a", "output": ["best", "worst"]}, "output is a list"),
+        ({"instruction": "a", "output": "b", "history": ["c", "d"]}, "history is not a list of pairs"),
+        ({"prompt": "a", "completion": ["b", "c"]}, "completion is a list"),
+        ({"prompt": ["a", "b"], "completion": "c"}, "prompt is a list"),
+        ({"prompt": json.dumps(TALK[:1]), "completion": "b"}, "prompt is text that holds a list of messages"),
+        ({"prompt": "a", "completion": str(TALK[1:2])}, "completion is text that holds a list of messages"),
+        ({**chat("a", "b"), "tools": "weather"}, "tools is not a list"),
+        (
+            {"conversations": [{"from": "human", "value": "a", "images": ["b.png"]}]},
+            "a turn has the key 'images'",
+        ),
+        ({"conversations": [{"from": "observation", "value": "3"}]}, "no function_call is before it"),
+        ({"conversations": [{"from": "function_call", "value": "weather()"}]}, "function_call is not JSON"),
+    ],
+)
+def test_a_key_with_a_meaning_is_refused_by_its_name(row: dict[str, Any], named: str) -> None:
+    with pytest.raises(FinetuneError, match=r"raw: .*row 1 ") as caught:
+        examples([row], "auto", None, "raw")
+    assert named in str(caught.value)
+
+
+def test_a_column_that_a_parameter_uses_is_not_refused() -> None:
+    pairs, _ = examples_of([{**chat("a", "b"), "label": 0}], "auto", None, "raw", declared={"label"})
+    assert len(list(pairs)) == 1
+
+
+def test_rows_with_the_same_fault_are_named_together() -> None:
+    rows = [chat("a", "b"), *[{**chat("a", "b"), "label": False}] * 12, {"messages": []}]
+    with pytest.raises(FinetuneError, match=r"row 2, row 3, .*row 11 and 2 more \('label'.*, row 14 \("):
+        examples(rows, "auto", None, "raw")
+    rows = [{"messages": [{"role": "user", "content": "a"}, "b"]}, *[{f"m{n}": n, "messages": ""} for n in range(3)]]
+    with pytest.raises(
+        FinetuneError, match=r"row 1 \(messages has an entry.*, row 2, row 3, row 4 \(messages is empty\)"
+    ):
+        examples(rows, "auto", None, "raw")
+
+
+JSON_TEXT = st.sampled_from(['{"paid": true}', "[1, 2]", '["a"]', "{}", "null", "007", "1.0", "true"])
+ANY_TEXT = (st.text(max_size=20) | JSON_TEXT).filter(str.strip)
+EDGES = st.sampled_from(["", " ", "    ", "\n", "\t", "\u3000"])
+
+
+@settings(max_examples=200, deadline=None)
+@given(ANY_TEXT, ANY_TEXT, EDGES, EDGES)
+def test_texts_arrive_as_they_are_in_every_format(question: str, answer: str, before: str, after: str) -> None:
+    question, answer = before + question + after, after + answer + before
+    expected = chat(question, answer)
+    rows = {
+        "messages": expected,
+        "completion": {"prompt": question, "completion": answer},
+        "alpaca": {"instruction": question, "output": answer},
+        "sharegpt": {"conversations": [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]},
+    }
+    for form, row in rows.items():
+        assert examples([row], "auto", None, "raw") == ([expected], form)
+    assert examples([{"question": question, "answer": answer}], "auto", TEMPLATE, "raw")[0] == [expected]
+
+
+def test_white_space_of_the_template_around_an_empty_cell_is_not_kept() -> None:
+    template = {"system": None, "user": "\n{context}\n\n{question}\n\n{hint}\n", "assistant": " {answer}\n"}
+    row = {"context": "", "question": " a ", "hint": None, "answer": "  b\n"}
+    assert examples([row], "auto", template, "raw")[0] == [chat(" a ", "  b\n")]
 
 
 def test_braces_in_a_cell_are_not_placeholders() -> None:
@@ -120,10 +290,15 @@ def test_each_turn_is_an_example_with_the_turns_before_it() -> None:
 
 
 VALUE = st.recursive(
-    st.none() | st.integers() | st.text(max_size=5) | st.sampled_from(["human", "gpt", "[", "{}", "[1]"]),
+    st.none()
+    | st.integers()
+    | st.text(max_size=5)
+    | st.sampled_from(["human", "gpt", "function_call", "tool", "[", "{}", "[1]"]),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["from", "value", "role", "content", "messages"]), inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["from", "value", "role", "content", "messages", "name", "arguments"]), inner, max_size=3
+        )
     ),
     max_leaves=8,
 )
@@ -132,7 +307,7 @@ VALUE = st.recursive(
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(sorted(CONVERTERS)), st.data())
 def test_no_row_causes_a_traceback(form: Any, data: st.DataObject) -> None:
-    keys = "messages conversations prompt completion instruction input output system chosen rejected tools"
+    keys = "messages conversations prompt completion instruction input output system chosen rejected tools history"
     names = st.sampled_from([*keys.split(), "preferred_output", "non_preferred_output"])
     rows = data.draw(st.lists(st.dictionaries(names, VALUE, max_size=6), min_size=1, max_size=3))
     with suppress(FinetuneError):

@@ -18,6 +18,7 @@ from finetune.core.disk import write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
 from finetune.core.paths import MODEL, PREPARED, PREPARED_REPORT
+from finetune.data.cell_map import cell_map_of
 from finetune.data.completion_format import CompletionFormat
 from finetune.data.prompts import fingerprint_of
 from finetune.project.job_request import fingerprint_now
@@ -227,6 +228,59 @@ def test_a_table_may_have_messages_in_its_cells(provider: Provider) -> None:
     first, *others = read_rows("new.predicted.csv")
     assert first == {"messages": given, "answer": "hi!", "error": ""}
     assert all(row["error"] and not row["answer"] for row in others)
+
+
+def test_cells_are_mapped_as_for_the_training(provider: Provider) -> None:
+    prompt = {"user": "{question.text}\n{choices}\n{lang}", "assistant": "{answer}"}
+    cell_map: dict[str, Any] = {"choices": "lettered", "lang": {"ko": "Korean"}, "answer": {0: "A", 1: "B"}}
+    write_params({"prompt": prompt, "map": cell_map})
+    write_json(MODEL, {"model": "ft", "prompt": fingerprint_of(prompt | {"system": None}, cell_map_of(cell_map))})
+    rows: list[dict[str, Any]] = [
+        {"question": {"text": "치즈?"}, "choices": ["브리", "oak"], "lang": "ko"},
+        {"question": {"text": "치즈?"}, "choices": ["브리", "oak"], "lang": "en", "answer": 7},
+        {"question": {"text": "치즈?"}, "choices": "브리", "lang": "ko"},
+    ]
+    write_rows("new.jsonl", rows)
+    predict("new.jsonl")
+    assert [question_of(body) for body in provider.asked] == ["치즈?\nA. 브리\nB. oak\nKorean"]
+    found = read_rows("new.predicted.jsonl")
+    assert [row["error"] for row in found] == [
+        "",
+        "data.map.lang does not list the value 'en'",
+        "choices is not a list, nor JSON of one",
+    ]
+    assert [row["choices"] for row in found] == [row["choices"] for row in rows]
+    write_params({"prompt": prompt, "map": {**cell_map, "lang": {"ko": "한국어"}}})
+    assert "not the prompt that this model was trained with" in str(predict("new.jsonl", code=1).exception)
+
+
+def test_a_row_that_cannot_be_asked_exactly_has_the_reason(provider: Provider) -> None:
+    write_params({})
+    turn = {"messages": [{"role": "user", "content": "hi"}]}
+    write_rows("new.jsonl", [{**turn, "images": ["a.png"]}, {**turn, "label": False}, {**turn, "tool_choice": "none"}])
+    predict("new.jsonl")
+    errors = [row["error"] for row in read_rows("new.predicted.jsonl")]
+    assert ["images" in errors[0], errors[1], "tool_choice" in errors[2]] == [True, "", True]
+
+
+def test_answers_keep_their_white_space_if_those_of_the_training_have_some(provider: Provider) -> None:
+    provider.reply = lambda body: "    return x\n"
+    write_rows("new.jsonl", ROWS[:1])
+    for report, answer in (({}, "return x"), ({"white_space_kept": 3}, "    return x\n")):
+        write_json(PREPARED_REPORT, report)
+        predict("new.jsonl")
+        assert read_rows("new.predicted.jsonl")[0]["answer"] == answer
+
+
+def test_classes_found_by_prepare_are_read_from_answers(provider: Provider) -> None:
+    write_params({"prompt": PROMPT, "labels": "auto"}, task="classify")
+    write_json(PREPARED_REPORT, {"labels": ["billing", "delivery"]})
+    provider.reply = lambda body: " DELIVERY."
+    write_rows("new.jsonl", ROWS[:1])
+    predict("new.jsonl")
+    assert read_rows("new.predicted.jsonl")[0]["answer"] == "delivery"
+    write_json(PREPARED_REPORT, {})
+    assert "dvc repro prepare" in str(predict("new.jsonl", code=1).exception)
 
 
 def with_logprobs(text: str, shares: dict[str, float]) -> tuple[int, Body]:

@@ -132,11 +132,11 @@ def test_the_same_rows_give_the_same_bytes_in_any_order(rows: list[tuple[str, st
     assert contents() == first
 
 
-def test_other_shapes_than_chat_have_no_turns_to_separate() -> None:
-    rows = [{"prompt": distinct_question(n), "chosen": "yes", "rejected": "no"} for n in range(20)]
-    done = split(rows, turns="each")
-    assert sum(len(done[name]) for name in SHARES) == 20
-    assert set(done["train"][0]) == {"input", "preferred_output", "non_preferred_output"}
+@pytest.mark.parametrize("keys", [("prompt", "chosen", "rejected"), ("chosen", "rejected")])
+@pytest.mark.parametrize("form", ["auto", "preference"])
+def test_preferences_are_refused_until_a_method_takes_them(form: str, keys: tuple[str, ...]) -> None:
+    with pytest.raises(FinetuneError, match=r"raw\.jsonl: the rows are preferences, .* train\.method supervised"):
+        split([dict.fromkeys(keys, "yes")] * 20, format=form)
 
 
 def test_the_number_of_workers_changes_no_byte() -> None:

@@ -264,7 +264,7 @@ MARK = {"answer": PHRASE, "column": "mark"}
         ({"abstain": MISMATCH, "prompt": None, "format": "alpaca"}, r"data\.abstain\.share needs data\.prompt"),
         (
             {"abstain": MARK, "prompt": None, "rows": [{"prompt": "a", "chosen": "b", "rejected": "c", "mark": 1}]},
-            r"row 1 \(a preference",
+            "the rows are preferences",
         ),
         ({"abstain": MARK, "labels": ["yes", "no"], "codes": True}, r"answer is not in data\.labels"),
     ],

@@ -9,14 +9,14 @@ from typing import Any
 import orjson
 
 from finetune.asking.model_names import name_of
-from finetune.asking.row_prompts import columns_in, completion_format, shared_columns
+from finetune.asking.row_prompts import completion_format, shared_columns
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import PREPARED
 from finetune.core.read_records import read_prepare_report
 from finetune.data.completion_format import prompt_of_question
 from finetune.data.examples import turn_texts
-from finetune.data.prompts import PLACEHOLDER, fill
+from finetune.data.prompts import PLACEHOLDER, columns_in, fill
 from finetune.provider.answer_parser import Answer
 from finetune.provider.completion_request import CompletionRequest, completion_request
 from finetune.provider.connect import Connection

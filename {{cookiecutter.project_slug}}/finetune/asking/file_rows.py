@@ -7,11 +7,12 @@ from pathlib import Path
 
 from finetune.asking.model_names import name_of
 from finetune.asking.row_prompts import completion_format, prompts_of
-from finetune.asking.split_answers import last_turn
-from finetune.core.disk import read_jsonl, write_csv, write_jsonl
+from finetune.asking.split_answers import last_turn, text_without_lead
+from finetune.core.class_labels import labels_of
+from finetune.core.disk import read_jsonl, read_note, write_csv, write_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params
-from finetune.core.paths import PREPARED
+from finetune.core.paths import PREPARED, PREPARED_REPORT
 from finetune.core.read_records import read_prepare_report
 from finetune.data.completion_format import from_completion
 from finetune.data.prompts import cell_text
@@ -58,7 +59,12 @@ def predict(params: Params, file: Path, choice: str) -> Predicted:
     with connect(params.provider) as connection, progress_bar(f"ask {model}") as progress:
         answered = iter(answer_all(connection, model, prompts, settings, seed, progress, say, stop, top_logprobs))
     answers = [Answer("", error=str(one)) if isinstance(one, ValueError) else next(answered) for one in asked]
-    added = [columns_of(answer, classes, params.data.codes) for answer in answers]
+    if keeps_white_space(params):
+        texts = [text_without_lead(answer.text, marks) for answer in answers]
+    else:
+        texts = [answer.text.strip() for answer in answers]
+    codes = params.data.codes
+    added = [columns_of(answer, text, classes, codes) for answer, text in zip(answers, texts, strict=True)]
     names = ["answer", "confidence", "error"] if any("confidence" in one for one in added) else ["answer", "error"]
     taken = {column for row in rows for column in row}
     called = {name: free_name(name, taken) for name in names}
@@ -96,19 +102,23 @@ def classes_of(params: Params) -> dict[str, str]:
         return class_of_code(prepared)
     if params.evaluate.task != "classify":
         return {}
-    labels = list(params.data.labels)
+    labels = list(labels_of(params.data, read_note(PREPARED_REPORT)))
     if not labels:
         marks = completion_format(params)
         examples = read_jsonl(PREPARED / "train.jsonl", "prepare")
-        labels = sorted({(from_completion(one, marks) if marks else last_turn(one))[1] for one in examples})
+        labels = sorted({(from_completion(one, marks) if marks else last_turn(one))[1].strip() for one in examples})
     if params.data.abstain:
         labels.append(params.data.abstain.answer)
     return {label: label for label in labels}
 
 
-def columns_of(answer: Answer, classes: Mapping[str, str], codes: bool) -> Row:
+def keeps_white_space(params: Params) -> bool:
+    """Return whether white space at the ends of answers counts: some training answers have it, and are no classes."""
+    return params.evaluate.task != "classify" and bool(read_note(PREPARED_REPORT).get("white_space_kept"))
+
+
+def columns_of(answer: Answer, text: str, classes: Mapping[str, str], codes: bool) -> Row:
     """Return an answer as columns: the class that it names, if there are classes and it names one; else its text."""
-    text = answer.text.strip()
     if answer.error:
         return {"answer": "", "error": answer.error}
     written = list(classes)

@@ -4,17 +4,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from finetune.core.class_labels import labels_of
 from finetune.core.disk import read_note
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import PREPARED_REPORT
 from finetune.core.read_records import read_model_record, read_prepare_report
 from finetune.core.records import Example
+from finetune.data.cell_map import CellMap, cell_map_of, map_cells
+from finetune.data.cell_paths import cell_of, root_of
 from finetune.data.class_codes import codes_text
 from finetune.data.completion_format import CompletionFormat, prompt_of_question, question_and_answer
+from finetune.data.converters.keys import Format, refuse_keys
+from finetune.data.converters.values import has_value
 from finetune.data.existing_marks import NO_MARKS, without_ending
-from finetune.data.formats import CONVERTERS, Format, parse_json_cell, reason_of
-from finetune.data.prompts import PLACEHOLDER, Template, cell_text, check_columns, fill, fingerprint_of
+from finetune.data.formats import CONVERTERS, reason_of
+from finetune.data.prompts import Template, cell_text, check_columns, columns_in, fill, fingerprint_of
 from finetune.data.raw_file import Row
 from finetune.project.job_request import fingerprint_now
 
@@ -41,8 +46,9 @@ def shared_columns(params: Params) -> dict[str, str]:
     """Return the columns that are the same for all rows: `codes`, the table of codes in the order of the training."""
     if not params.data.codes:
         return {}
-    code_of = read_prepare_report()["codes"]
-    return {"codes": codes_text({label: code_of[label] for label in params.data.labels if label in code_of})}
+    prepared = read_prepare_report()
+    code_of, labels = prepared["codes"], labels_of(params.data, prepared)
+    return {"codes": codes_text({label: code_of[label] for label in labels if label in code_of})}
 
 
 def prompts_of(
@@ -59,19 +65,33 @@ def prompts_of(
     separator = (read_note(PREPARED_REPORT).get("found_marks") or NO_MARKS)["separator"]
     own = [has_own_format(row, template, marks) for row in rows]
     if prompt and not any(own):
-        check_columns(template, {column for row in rows for column in row} | shared.keys(), str(file))
+        columns = {column for row in rows for column in row}
+        paths = {name for name in columns_in(template) if any(cell_of(row, name) is not None for row in rows)}
+        check_columns(template, columns | paths | shared.keys(), str(file))
+    cell_map = question_map(params)
     if prompt and tuned and not all(own) and not is_prompt_of_training(params):
         raise FinetuneError(
             "data.prompt in params.yaml is not the prompt that this model was trained with.",
             "Restore it (git diff params.yaml), or train with the new one: dvc repro",
         )
     found: list[Prompt | ValueError] = []
-    for row in rows:
+    for row, one in zip(rows, own, strict=True):
         try:
-            found.append(prompt_of(row, template, shared, marks, separator))
+            mapped = map_cells(row, cell_map) if not one else row
+            found.append(prompt_of(mapped, template, shared, marks, separator))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             found.append(ValueError(reason_of(error)))
     return found
+
+
+def question_map(params: Params) -> CellMap:
+    """Return data.map for the columns of questions. Rows to predict may lack the others."""
+    prompt = params.data.prompt
+    asked = columns_in(prompt.model_dump(include={"system", "user"})) if prompt else sorted(params.data.map)
+    answers = () if prompt else [answer for _, answer in QUESTION_AND_ANSWER.values()]
+    return {
+        name: change for name, change in cell_map_of(params.data.map).items() if name in asked and name not in answers
+    }
 
 
 def is_prompt_of_training(params: Params) -> bool:
@@ -81,7 +101,10 @@ def is_prompt_of_training(params: Params) -> bool:
     parameters still give the fingerprint of the model's job.
     """
     record, prompt = read_model_record(), params.data.prompt
-    known, now = record.get("prompt"), fingerprint_of(prompt.model_dump() if prompt else None)
+    known, now = (
+        record.get("prompt"),
+        fingerprint_of(prompt.model_dump() if prompt else None, cell_map_of(params.data.map)),
+    )
     if not known or known == now:
         return True
     return read_note(PREPARED_REPORT).get("prompt") == now and fingerprint_now(params) == record["fingerprint"]
@@ -111,14 +134,11 @@ def prompt_of(
     return messages
 
 
-def columns_in(template: Template) -> list[str]:
-    """Return the columns that a template names, each once."""
-    return list(dict.fromkeys(name for text in template.values() for name in PLACEHOLDER.findall(text or "")))
-
-
 def has_own_format(row: Row, template: Template, marks: CompletionFormat | None) -> bool:
     """Return whether a row lacks columns of the template, and has messages or a marked prompt instead."""
-    lacks_columns = not row.keys() >= set(columns_in(template)) - {"codes"}
+    lacks_columns = not row.keys() >= {root_of(name) if name not in row else name for name in columns_in(template)} - {
+        "codes"
+    }
     return lacks_columns and ("messages" in row or is_marked_prompt(row, marks))
 
 
@@ -129,16 +149,14 @@ def is_marked_prompt(row: Row, marks: CompletionFormat | None) -> bool:
 
 def messages_before_answer(row: Row, separator: str | None) -> list[dict[str, Any]]:
     """Return the messages of a row in any of the known formats, up to its last question, without its separator."""
-    form = next((form for form, (key, _) in QUESTION_AND_ANSWER.items() if key in row), None)
+    form = next((form for form, (key, _) in QUESTION_AND_ANSWER.items() if has_value(row.get(key))), None)
     if form is None:
         raise ValueError(f"no `messages`, but {', '.join(sorted(row)) or 'no column at all'}")
+    refuse_keys(row, form, question_only=True)
     answer = QUESTION_AND_ANSWER[form][1]
-    given = {key: parse_json_cell(value) for key, value in row.items()} | ({answer: "-"} if answer else {})
-    if form == "completion" and isinstance(given["prompt"], str):
-        given["prompt"] = without_ending(given["prompt"], separator)
-    example: Example = CONVERTERS[form](given)
-    if not all(isinstance(message, dict) for message in example["messages"]):
-        raise ValueError("messages has an entry that is not an object")
+    if form == "completion" and isinstance(row["prompt"], str):
+        row = {**row, "prompt": without_ending(row["prompt"], separator)}
+    example: Example = CONVERTERS[form](row | ({answer: "-"} if answer else {}))
     messages = [{key: value for key, value in message.items() if key != "weight"} for message in example["messages"]]
     if messages[-1]["role"] == "assistant":
         messages.pop()

@@ -54,12 +54,13 @@ def ask_examples(
     with progress_bar(f"ask {model}") as progress:
         answers = answer_all(connection, model, prompts, settings, seed, progress, say, stop, top_logprobs)
     pairs = [from_completion(example, marks) if marks else last_turn(example) for example in examples]
+    keeps_white_space = any(expected != expected.strip() for _, expected in pairs)
     rows: list[Prediction] = []
     for (asked, expected), answer in zip(pairs, answers, strict=True):
         row: Prediction = {
             "asked": asked,
             "expected": expected,
-            "answer": answer.text.strip(),
+            "answer": text_without_lead(answer.text, marks) if keeps_white_space else answer.text.strip(),
             "prompt_tokens": answer.prompt_tokens,
             "completion_tokens": answer.completion_tokens,
         }
@@ -71,6 +72,11 @@ def ask_examples(
             row["error"] = answer.error
         rows.append(row)
     return rows
+
+
+def text_without_lead(text: str, marks: CompletionFormat | None) -> str:
+    """Return an answer with its white space, but without the mark before a completion."""
+    return text.removeprefix(marks.lead) if marks else text
 
 
 def ask_regression_sets(

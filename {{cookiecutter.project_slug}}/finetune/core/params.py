@@ -69,6 +69,10 @@ class Abstain(Section):
         return self
 
 
+Auto = Literal["auto"]
+Renames = dict[str | int | float | bool, str]  # the new text of a value
+
+
 class Data(Section):
     file: str | None = None
     files: Files | None = None
@@ -78,14 +82,23 @@ class Data(Section):
     quoting: Literal["auto", "standard", "none"] = "auto"
     format: Literal["auto", "columns", "messages", "completion", "alpaca", "sharegpt", "preference"] = "auto"
     prompt: Prompt | None = None
+    map: dict[str, Renames | Literal["lettered"]] = {}
     turns: Literal["all", "each"] = "all"
     group: str | None = None
     by: str | None = None
-    labels: list[str] = []
+    labels: list[str] | Auto = []
     codes: bool = False
     target: Literal["chat", "completion"] = "chat"
     split: Split | None = None
     abstain: Abstain | None = None
+
+    @field_validator("map", mode="before")
+    @classmethod
+    def renames_or_letters(cls, changes: Any) -> Any:
+        for change in changes.values() if isinstance(changes, dict) else ():
+            if change != "lettered" and not is_renames(change):
+                raise ValueError('give for each column lettered, or new texts by its values, such as {0: "A", 1: "B"}')
+        return changes
 
     @model_validator(mode="after")
     def has_one_source_and_one_split(self) -> "Data":
@@ -96,6 +109,12 @@ class Data(Section):
         if self.group and (self.split is None or self.split.column):
             raise ValueError("give group only with a split by shares")
         return self
+
+
+def is_renames(change: object) -> bool:
+    return isinstance(change, dict) and all(
+        isinstance(old, str | int | float) and isinstance(new, str) for old, new in change.items()
+    )
 
 
 class Deploy(Section):
@@ -125,7 +144,6 @@ class Provider(Section):
         return name
 
 
-Auto = Literal["auto"]
 Method = Literal["supervised"]  # what `finetune check --method` offers too
 
 
@@ -226,10 +244,16 @@ def read_values(path: Path = FILE) -> dict[str, Any]:
 def checked(values: dict[str, Any], path: Path = FILE) -> Params:
     """Return values as parameters. Raises FinetuneError naming the invalid key, and the file that they are for."""
     try:
-        return Params.model_validate(values)
+        params = Params.model_validate(values)
     except ValidationError as error:
         problems = "; ".join(explain(problem) for problem in relevant(error))
         raise FinetuneError(f"{path}: {problems}.", "Correct it. README.md describes the keys.") from error
+    if params.data.labels == "auto" and params.evaluate.task != "classify":
+        raise FinetuneError(
+            f"{path}: data.labels is auto, but evaluate.task is {params.evaluate.task}, whose answers are not classes.",
+            "Set data.labels to [], or evaluate.task to classify.",
+        )
+    return params
 
 
 def relevant(error: ValidationError) -> list[Any]:

@@ -43,8 +43,12 @@ class PrepareReport(TypedDict):
     marked_unanswerable: NotRequired[int]  # with data.abstain.column
     labels_trimmed: NotRequired[int]  # white space around a class of data.labels was removed
     mismatched: NotRequired[int]  # with data.abstain.share: rows added with another row's context
+    white_space_kept: NotRequired[int]  # rows with an answer that begins or ends with white space
+    unused: NotRequired[dict[str, int]]  # rows in which a key has a value that is not used, by the key
+    unused_others: NotRequired[int]  # values of further unused keys, which are too many to list
     source: dict[str, Any]  # how the file was read; with data.files, one such object for each split
     prompt: str | None  # SHA-256 of data.prompt
+    labels: NotRequired[list[str]]  # with data.labels auto: the classes of the data
     codes: dict[str, str]  # with data.codes: class → code
     abstain: str | None  # data.abstain.answer
     completion: CompletionMarks | None  # with data.target completion

@@ -16,8 +16,9 @@ from finetune.core.errors import FinetuneError
 from finetune.core.records import Example
 from finetune.data.class_codes import MOST_CLASSES
 from finetune.data.column_words import GROUPS, rank
+from finetune.data.converters.keys import Format
 from finetune.data.examples import text_of
-from finetune.data.formats import Format, examples_of, format_of
+from finetune.data.formats import examples_of, format_of
 from finetune.data.hashes import xxh3_64
 from finetune.data.prompts import cell_text
 from finetune.data.raw_examples import SPLIT_NAMES

@@ -45,7 +45,11 @@ def raw_pairs(data: Data) -> Iterator[Pair]:
         for number, row in enumerate(chain([first], rows), 1):
             prompt, completion = (row.get(key) for key in ("prompt", "completion"))
             place = f"{file}, {rows.place(number)}" if data.files else rows.place(number)
-            if data.abstain and data.abstain.column and is_marked(row, data.abstain.column, f"{file}, {rows.place(number)}"):
+            if (
+                data.abstain
+                and data.abstain.column
+                and is_marked(row, data.abstain.column, f"{file}, {rows.place(number)}")
+            ):
                 completion = ""
             yield place, prompt if isinstance(prompt, str) else "", completion if isinstance(completion, str) else ""
 

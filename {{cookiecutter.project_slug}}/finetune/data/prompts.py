@@ -7,6 +7,7 @@ from collections.abc import Mapping, Set
 from functools import lru_cache
 
 from finetune.core.errors import FinetuneError
+from finetune.data.cell_paths import cell_of
 from finetune.data.raw_file import Row
 
 Message = dict[str, str]
@@ -27,7 +28,7 @@ def fill(template: Template, row: Row) -> list[Message]:
 
 def filled(text: str, row: Row) -> str:
     """Return a text of the template with the cells of a row, without the template's own white space at its ends."""
-    parts = [cell_text(row.get(part)) if is_cell else part for is_cell, part in parts_of(text)]
+    parts = [cell_text(cell_of(row, part)) if is_cell else part for is_cell, part in parts_of(text)]
     own = [not is_cell for is_cell, _ in parts_of(text)]
     for order, strip in ((range(len(parts)), str.lstrip), (reversed(range(len(parts))), str.rstrip)):
         for index in order:
@@ -47,6 +48,11 @@ def parts_of(text: str) -> list[tuple[bool, str]]:
 def fill_with(template: Template, row: Row, answer: str) -> list[Message]:
     """Return the messages of one row with `answer` as its answer. Raises ValueError for an empty message."""
     return [*fill({**template, "assistant": None}, row), {"role": "assistant", "content": answer}]
+
+
+def columns_in(template: Template) -> list[str]:
+    """Return the columns that a template names, each once."""
+    return list(dict.fromkeys(name for text in template.values() for name in PLACEHOLDER.findall(text or "")))
 
 
 def cell_text(value: object) -> str:
@@ -79,6 +85,9 @@ def check_column(key: str, column: str, columns: Set[str], source: str) -> None:
         )
 
 
-def fingerprint_of(template: Template | None) -> str | None:
-    """Return the SHA-256 of a template, by which a model is asked only with the prompt that it was trained with."""
-    return hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest() if template else None
+def fingerprint_of(template: Template | None, cell_map: Mapping[str, object] | None = None) -> str | None:
+    """Return the SHA-256 of a template and data.map, by which a model is asked only with the prompt of its training."""
+    if not template:
+        return None
+    decides = [template, cell_map] if cell_map else template
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()

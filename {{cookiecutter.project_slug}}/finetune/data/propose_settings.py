@@ -8,8 +8,8 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Task
 from finetune.data.choose_columns import Choices, answer_column, group_column, question_columns
 from finetune.data.class_codes import MOST_CLASSES
+from finetune.data.converters.keys import Format
 from finetune.data.file_look import COUNTED_LETTERS, Column, FileLook
-from finetune.data.formats import Format
 from finetune.data.prompts import fill
 
 LONGEST_LIST = 1_000  # letters of the classes in a prompt; without them it costs less, and the model learns them

@@ -4,32 +4,37 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Abstain, Data
 from finetune.core.records import Example, FoundMarks
+from finetune.data.cell_map import cell_map_of
+from finetune.data.cell_paths import cell_of, root_of
 from finetune.data.class_codes import codes_text
+from finetune.data.converters.keys import CONVERTED, Format, unused_keys
 from finetune.data.example_spool import NewExample
+from finetune.data.examples import is_trained
 from finetune.data.existing_marks import NO_MARKS
 from finetune.data.formats import each_turn, examples_of
 from finetune.data.marked_rows import unmarked
-from finetune.data.prompts import Template, cell_text, check_column
+from finetune.data.prompts import Template, cell_text, check_column, columns_in
 from finetune.data.raw_file import Note, Row, Rows
 from finetune.data.readers import read_raw_data
 from finetune.data.split import SPLITS, split_key
 from finetune.data.unanswerable import is_marked, question_columns
+from finetune.data.unused_keys import UnusedKeys
 
 SPLIT_NAMES = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2}
 
 
 @dataclass
 class ReadingNotes:
-    """What was seen while reading: how each file was read, by its split, counts of rows, and marks that rows have."""
+    """What was seen while reading: how each file was read, by its split, counts of rows, marks, and unused keys."""
 
     sources: dict[str, Note] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     found_marks: FoundMarks = field(default_factory=lambda: NO_MARKS.copy())
+    unused: UnusedKeys = field(default_factory=UnusedKeys)
 
 
 def raw_examples(
@@ -42,7 +47,8 @@ def raw_examples(
     """
     files = data.files.model_dump() if data.files else {"": data.file}
     abstain, columns = data.abstain, set[str]()
-    kept = sorted(kept_columns(data, codes))
+    kept, cell_map, declared = sorted(kept_columns(data, codes)), cell_map_of(data.map), declared_columns(data)
+    paths = [column for column in declared if root_of(column) != column]
     for name, file in files.items():
         if file is None:
             continue
@@ -50,25 +56,69 @@ def raw_examples(
         rows = Rows(unmarked(raw, data, notes.found_marks), raw.places)
         fixed = {"codes": codes_text(codes)} if codes else {}
         phrase = partial(abstaining_answer, abstain, file, rows, notes.counts) if abstain and abstain.column else None
-        pairs, note["rows"] = examples_of(rows, data.format, template, file, fixed, phrase)
-        notes.sources[name] = note
+        pairs, form = examples_of(rows, data.format, template, file, fixed, phrase, cell_map, declared)
+        refuse_preference(form, file)
+        note["rows"], notes.sources[name] = form, note
+        used = used_columns(data, template, form)
         own: set[str] = set()
         for number, (row, example) in enumerate(pairs, 1):
             split = SPLITS.index(name) if name else given_split(data, row, rows, number)
             key = group_of(data, row, rows, number) if data.group else split_key(example)
             if data.labels and trim_label(example, data.labels):
                 notes.counts["labels_trimmed"] += 1
+            if has_white_space_at_ends(example):
+                notes.counts["white_space_kept"] += 1
             if codes:
                 encode_answer(example, codes, f"{file}, {rows.place(number)}")
             for turn in each_turn(example) if data.turns == "each" and "messages" in example else [example]:
-                yield rows.number(number), split, key, turn, {column: row[column] for column in kept if column in row}
+                yield rows.number(number), split, key, turn, cells_of(row, kept)
             notes.counts["rows"] += 1
+            notes.unused.add(unused_keys(row, used, form))
             own.update(row)
+            own.update(path for path in paths if cell_of(row, path) is not None)
         if data.by and name in ("", "test"):
             check_column("data.by", data.by, own, file)
         columns |= own
     if abstain and abstain.column:
         check_column("data.abstain.column", abstain.column, columns, " and ".join(filter(None, files.values())))
+
+
+def refuse_preference(form: Format, file: str) -> None:
+    """Raise FinetuneError for rows with a better and a worse answer, which no method of training takes yet."""
+    if form == "preference":
+        raise FinetuneError(
+            f"{file}: the rows are preferences, each with two answers, and train.method supervised takes one answer.",
+            "Keep only the better answer, as `messages` or as `prompt` and `completion`.",
+        )
+
+
+def declared_columns(data: Data) -> set[str]:
+    """Return the columns that parameters other than the prompt use."""
+    columns = {data.group, data.by, data.split.column if data.split else None}
+    if data.abstain:
+        columns |= {data.abstain.column, data.abstain.context}
+    return {column for column in columns if column}
+
+
+def used_columns(data: Data, template: Template | None, form: Format) -> set[str]:
+    """Return all columns that are used of rows of a format; of a path, the column that it begins with too."""
+    named = columns_in(template) if template else CONVERTED[form]
+    columns = {*named, *declared_columns(data)}
+    return columns | {root_of(column) for column in columns}
+
+
+def cells_of(row: Row, columns: list[str]) -> Row:
+    """Return the cells of some columns or paths, of those that the row has."""
+    return {column: cell_of(row, column) for column in columns if column in row or root_of(column) in row}
+
+
+def has_white_space_at_ends(example: Example) -> bool:
+    """Return whether an answer begins or ends with white space, which is then part of what the model learns."""
+    for message in example.get("messages", ()):
+        text = message.get("content")
+        if isinstance(text, str) and text != text.strip() and is_trained(message):
+            return True
+    return False
 
 
 def kept_columns(data: Data, codes: dict[str, str]) -> set[str]:
@@ -119,7 +169,7 @@ def given_split(data: Data, row: Row, rows: Rows, number: int) -> int:
     column = data.split.column if data.split else None
     if column is None:
         return 0
-    name = cell_text(row.get(column)).strip().lower()
+    name = cell_text(cell_of(row, column)).strip().lower()
     if name not in SPLIT_NAMES:
         raise FinetuneError(
             f"{data.file}, {rows.place(number)}: the column {column!r} of data.split.column has {name!r}.",
@@ -130,7 +180,7 @@ def given_split(data: Data, row: Row, rows: Rows, number: int) -> int:
 
 def group_of(data: Data, row: Row, rows: Rows, number: int) -> str:
     """Return a row's cell in the column `data.group`. Raises FinetuneError if it is missing or empty."""
-    key = cell_text(row.get(data.group or "")).strip()
+    key = cell_text(cell_of(row, data.group or "")).strip()
     if not key:
         raise FinetuneError(
             f"{data.file}, {rows.place(number)}: the column {data.group!r} of data.group is empty.",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from finetune.core.callbacks import Progress
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Abstain
+from finetune.data.cell_paths import cell_of
 from finetune.data.class_codes import codes_text
 from finetune.data.example_spool import NewExample, SpooledExamples, SpoolRows, spool_examples
 from finetune.data.hashes import mix_bits, sha256_64
@@ -31,10 +32,10 @@ ContextRows = NDArray[Any]  # of CONTEXT_DTYPE
 
 def is_marked(row: Row, column: str, place: str) -> bool:
     """Return whether a row's cell marks it as unanswerable. Raises FinetuneError for a cell of neither yes nor no."""
-    cell = normalize(cell_text(row.get(column)))
+    cell = normalize(cell_text(cell_of(row, column)))
     if cell not in YES | NO:
         raise FinetuneError(
-            f"{place}: the column {column!r} of data.abstain.column says {cell_text(row[column])!r}.",
+            f"{place}: the column {column!r} of data.abstain.column says {cell_text(cell_of(row, column))!r}.",
             "Write true, yes, 1 or x for a row that cannot be answered; false, no, 0 or nothing for other rows.",
         )
     return cell in YES

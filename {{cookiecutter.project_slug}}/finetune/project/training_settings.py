@@ -6,7 +6,10 @@
 
 from typing import Any
 
+from finetune.core.class_labels import labels_of
+from finetune.core.disk import read_note
 from finetune.core.params import Params
+from finetune.core.paths import PREPARED_REPORT
 from finetune.core.records import Questions, ServerAddress, TrainingSettings
 from finetune.scoring.answer_schema import load_schema
 
@@ -47,7 +50,7 @@ def metric_settings(params: Params, questions: Questions) -> dict[str, Any]:
     return {
         "task": params.evaluate.task,
         **{key: questions[key] for key in ("max_tokens", "temperature", "completion")},
-        "labels": sorted(params.data.labels),
+        "labels": sorted(labels_of(params.data, read_note(PREPARED_REPORT))),
         "abstain": params.data.abstain.answer if params.data.abstain else None,
         "schema": load_schema(schema) if schema else None,
     }

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from finetune.core.params import Params
+from finetune.core.class_labels import labels_of
+from finetune.core.params import Params, Task
 from finetune.core.records import Prediction, PrepareReport
 from finetune.scoring.abstention import abstention
 from finetune.scoring.answer_schema import load_schema
@@ -16,14 +17,14 @@ def score_predictions(params: Params, prepared: PrepareReport, rows: Sequence[Pr
     Raises FinetuneError if evaluate.schema is no JSON Schema.
     """
     classes = class_of_code(prepared)
-    expected, answered = expected_of(rows, classes), [row["answer"] for row in rows]
     settings = params.evaluate
+    expected, answered = expected_of(rows, classes, settings.task), [row["answer"] for row in rows]
     schema: dict[str, Any] | None = load_schema(settings.answer_schema) if settings.answer_schema else None
     scored = score(
         settings.task,
         expected,
         answered,
-        labels=list(classes.values()) or params.data.labels or sorted(set(expected)),
+        labels=list(classes.values()) or labels_of(params.data, prepared) or sorted(set(expected)),
         spellings=list(classes),
         logprobs=[row.get("logprobs", []) for row in rows],
         beta=settings.beta,
@@ -40,6 +41,7 @@ def class_of_code(prepared: PrepareReport) -> dict[str, str]:
     return {code: label for label, code in sorted(known.items(), key=lambda item: (len(item[1]), item[1]))}
 
 
-def expected_of(rows: Sequence[Prediction], classes: dict[str, str]) -> list[str]:
-    """Return the expected answer of each row; a code is replaced by its class."""
-    return [classes.get(row["expected"], str(row["expected"])) for row in rows]
+def expected_of(rows: Sequence[Prediction], classes: dict[str, str], task: Task) -> list[str]:
+    """Return the expected answer of each row; a code is replaced by its class. A class has no white space around it."""
+    expected = [classes.get(row["expected"], str(row["expected"])) for row in rows]
+    return [name.strip() for name in expected] if task == "classify" else expected

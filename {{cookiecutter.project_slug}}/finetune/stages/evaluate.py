@@ -59,7 +59,7 @@ def run(params: Params) -> Evaluation:
     metrics |= saved_prompt_tokens(metrics)
     if params.evaluate.require:
         metrics |= {"gates_met": int(not failed), "gates_failed": failed}
-    expected = expected_of(answers["tuned"], class_of_code(prepared))
+    expected = expected_of(answers["tuned"], class_of_code(prepared), params.evaluate.task)
     write_tables(answers["tuned"], expected, scored, [str(group) for group in read_jsonl(GROUPS, "prepare")])
     write_json(LATENCY, read_json(BASE_LATENCY, "baseline") | read_json(TUNED_LATENCY, "tuned"))
     write_json(EVALUATION, metrics)

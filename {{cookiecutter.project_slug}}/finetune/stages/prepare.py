@@ -19,7 +19,9 @@ from finetune.core.params import Abstain, Data, Params
 from finetune.core.paths import GROUPS, PREPARED, PREPARED_REPORT
 from finetune.core.profiles import PROFILES
 from finetune.core.records import PrepareReport
+from finetune.data.cell_map import cell_map_of
 from finetune.data.class_codes import codes_for
+from finetune.data.collect_labels import collect_labels
 from finetune.data.completion_format import (
     CompletionFormat,
     Pairs,
@@ -54,7 +56,9 @@ def run(
     refuse_unknown_target(params)
     warn_of_untracked(data, say)
     template = data.prompt.model_dump() if data.prompt else None
-    codes = codes_of(params)
+    labels = collect_labels(data, template) if data.labels == "auto" else data.labels
+    data = data.model_copy(update={"labels": labels})
+    codes = codes_of(params, labels)
     notes = ReadingNotes()
     with spool_file() as spool:
         gathered = spool_examples(raw_examples(data, template, codes, notes), spool, progress)
@@ -68,8 +72,11 @@ def run(
         write_splits(gathered, rows, data, notes.counts)
     report: dict[str, Any] = {
         **notes.counts,
+        "unused": dict(notes.unused.rows),
+        **({"unused_others": notes.unused.others} if notes.unused.others else {}),
+        **({"labels": labels} if params.data.labels == "auto" else {}),
         "source": notes.sources if data.files else next(iter(notes.sources.values())),
-        "prompt": fingerprint_of(template),
+        "prompt": fingerprint_of(template, cell_map_of(data.map)),
         "codes": codes,
         "abstain": data.abstain.answer if data.abstain else None,
         "completion": asdict(marks) if marks else None,
@@ -96,13 +103,13 @@ def warn_of_untracked(data: Data, say: Say) -> None:
             say(f"warning: {file} is outside {RAW}, so DVC does not see its changes. Move it there.")
 
 
-def codes_of(params: Params) -> dict[str, str]:
+def codes_of(params: Params, labels: list[str]) -> dict[str, str]:
     """Return a code for each class; {} without data.codes."""
     data = params.data
     if not data.codes:
         return {}
     with tokenizer(params, encoder) as encode:
-        codes = codes_for(data.labels, encode)
+        codes = codes_for(labels, encode)
     if data.abstain and data.abstain.answer not in codes:
         raise FinetuneError("data.abstain.answer is not in data.labels, so it has no code.", "Add it to data.labels.")
     return codes

@@ -30,6 +30,15 @@ def prepare_summary(report: PrepareReport, data: Data) -> str:
         if "encoding_confidence" in note
     ]
     lines.append(f"prepare: {counts}")
+    if unused := report["unused"]:
+        names = [f"{name} ({rows:,} row{'s' if rows != 1 else ''})" for name, rows in sorted(unused.items())]
+        if others := report.get("unused_others"):
+            names.append(f"further keys ({others:,} values)")
+        lines.append("prepare: not used: " + ", ".join(names))
+    if kept := report.get("white_space_kept"):
+        lines.append(f"prepare: {kept:,} rows have an answer that begins or ends with white space, which is kept")
+    if labels := report.get("labels"):
+        lines.append(f"prepare: {len(labels)} classes found: {', '.join(labels)}")
     if marks := report["completion"]:
         lines.append("prepare: marks of completions: " + ", ".join(f"{key} {text!r}" for key, text in marks.items()))
     if found := {key: text for key, text in report.get("found_marks", {}).items() if text}:

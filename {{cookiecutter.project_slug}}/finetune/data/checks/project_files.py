@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
+from finetune.core.class_labels import labels_of
 from finetune.core.disk import read_note
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params
@@ -66,7 +67,8 @@ def files_to_check(params: Params, paths: Sequence[Path], against: Sequence[Path
             given = against or [one for one in rest if one.is_file() and one.stat().st_size]
             found.append(FileToCheck(path, given, prepared, training=split == "train"))
         else:
-            labels = [] if path.resolve() in others else [*prepared, *classes, *raw]
+            # data.map gives raw answers other texts.
+            labels = [] if path.resolve() in others or params.data.map else [*prepared, *classes, *raw]
             found.append(FileToCheck(path, against, labels))
     return found
 
@@ -85,5 +87,7 @@ def allowed_answers(data: Data, prepared: PrepareReport) -> list[str]:
 
 def class_names(data: Data, prepared: PrepareReport) -> list[str]:
     """Return the classes and the answer to unanswerable rows; [] where the answers are no classes."""
-    abstain = prepared.get("abstain")
-    return [*data.labels, *([abstain] if abstain else [])] if data.labels else []
+    if data.labels == "auto" and "labels" not in prepared:  # not prepared yet
+        return []
+    labels, abstain = labels_of(data, prepared), prepared.get("abstain")
+    return [*labels, *([abstain] if abstain and abstain not in labels else [])] if labels else []
