@@ -30,7 +30,7 @@ def prepare_summary(report: PrepareReport, data: Data) -> str:
         if "encoding_confidence" in note
     ]
     lines.append(f"prepare: {counts}")
-    if unused := report["unused"]:
+    if unused := report.get("unused"):
         names = [f"{name} ({rows:,} row{'s' if rows != 1 else ''})" for name, rows in sorted(unused.items())]
         if others := report.get("unused_others"):
             names.append(f"further keys ({others:,} values)")
