@@ -21,6 +21,7 @@ from finetune.core.callbacks import Progress
 from finetune.core.errors import FinetuneError
 from finetune.data.checks.check_lines import MOST_CLASSES, CheckedLines, check_lines
 from finetune.data.checks.findings import counted
+from finetune.data.checks.layout import Values, values_of
 from finetune.data.checks.whole_file import CheckedFile, check_classes, check_repeats, check_systems
 from finetune.data.examples import shape_of
 from finetune.data.parallel import cut_into_chunks, map_in_parallel
@@ -57,6 +58,7 @@ def check_file(
         if start is not None:
             method = method or method_of(path, start)
             check_all_lines(checked, path, start, method, encoding, context, workers, progress)
+            join_line_findings(checked, path, start)
     except OSError as error:
         raise FinetuneError(f"Cannot read {path}: {error.strerror or error}.", "Check the file's name.") from error
     if not len(checked.rows) and not checked.findings:
@@ -127,23 +129,64 @@ def check_opening(checked: CheckedFile, first: bytes, bom: Bom) -> int | None:
     elif first and not has_mark and bom == "required":
         what = "the file has no byte-order mark, which this provider requires"
         checked.add("bom", "error", 1, what, "Save it as UTF-8 with a byte-order mark.")
-    if is_json_document(first.removeprefix(BOM_UTF8), checked.file):
-        what = "the file is one JSON document, not one example per line"
-        checked.add("json_not_jsonl", "error", 0, what, "Write each example on its own line (--fix does it).")
+    if fault := layout_fault(first.removeprefix(BOM_UTF8), checked.file):
+        checked.add("json_not_jsonl", "error", 0, *fault)
         return None
     return len(BOM_UTF8) if has_mark else 0
 
 
-def is_json_document(first: bytes, file: str) -> bool:
-    """Return whether a file is one JSON value over several lines, or a list of examples."""
-    if first.strip()[:1] not in (b"[", b"{"):
-        return False
+def layout_fault(first: bytes, file: str) -> tuple[str, str] | None:
+    """Return what is wrong and how to fix it where a file's JSON is not one example per line; None where it is.
+
+    Only a file whose first line is not a JSON object is read. A file larger than LARGEST_DOCUMENT is not.
+    """
+    begin = first.strip()
+    if begin[:1] not in (b"", b"[", b"{"):
+        return None
     with suppress(orjson.JSONDecodeError):
-        return isinstance(orjson.loads(first), list)
-    if Path(file).stat().st_size < LARGEST_DOCUMENT:
-        with suppress(orjson.JSONDecodeError):
-            return isinstance(orjson.loads(Path(file).read_bytes().removeprefix(BOM_UTF8)), (list, dict))
-    return False
+        if isinstance(orjson.loads(begin), dict):
+            return None
+    if Path(file).stat().st_size >= LARGEST_DOCUMENT:
+        return None
+    values = values_of(Path(file).read_bytes().removeprefix(BOM_UTF8))
+    if values is None:
+        return None
+    over_lines = values.over_lines or (values.broken_line is not None and begin in (b"{", b"[", b"[{"))
+    with_commas = len(values.texts) > 1 and begin.endswith(b",")
+    return not_one_per_line(values) if values.is_list or over_lines or with_commas else None
+
+
+def not_one_per_line(values: Values) -> tuple[str, str]:
+    """Return the fault of a file with these values."""
+    count = len(values.texts)
+    if values.is_list:
+        what = "the file is a JSON list"
+    elif values.over_lines or not count:
+        what = "the file is one JSON object" if count == 1 and not values.broken_line else "the file has JSON objects"
+        what += " over several lines"
+    else:
+        what = f"the file has {count} JSON objects with commas between them"
+    what += ", not one example per line"
+    if values.broken_line:
+        what += f"; and it is not valid JSON at line {values.broken_line}"
+        return what, f"Correct line {values.broken_line}. Then --fix writes each example on its own line."
+    return what, "Write each example on its own line (--fix does it)."
+
+
+def join_line_findings(checked: CheckedFile, path: Path, start: int) -> None:
+    """Replace the findings of lines that are parts of objects over several lines by one, which names the cause."""
+    if not any(finding.code == "invalid_json" for finding in checked.findings):
+        return
+    if path.stat().st_size >= LARGEST_DOCUMENT:
+        return
+    values = values_of(path.read_bytes()[start:])
+    if values is None or values.broken_line or not values.over_lines:
+        return
+    parts = {"invalid_json", "not_an_object", "blank_line", "wrong_shape"}
+    first = next(finding.line for finding in checked.findings if finding.code == "invalid_json")
+    checked.findings = [finding for finding in checked.findings if finding.code not in parts]
+    what = "an example over several lines begins here"
+    checked.add("json_not_jsonl", "error", first, what, "Write each example on its own line (--fix does it).")
 
 
 def method_of(path: Path, start: int) -> Method:

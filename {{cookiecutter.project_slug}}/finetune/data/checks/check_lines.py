@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from finetune.core.records import Example
 from finetune.data.checks.findings import Finding
+from finetune.data.checks.layout import values_of
 from finetune.data.checks.line_block import LineBlock
 from finetune.data.checks.prefilter import may_break, rules_to_ask, simple_chat_texts
 from finetune.data.checks.rule import Rule, Severity
@@ -123,6 +124,12 @@ def json_fault(line: bytes, error: orjson.JSONDecodeError) -> Fault:
         line.decode("utf-8")
     except UnicodeDecodeError as fault:
         return "not_utf8", "error", f"byte {fault.start + 1} of the line is not UTF-8", "Save the file as UTF-8."
+    values = values_of(line)
+    if values and not values.broken_line and values.texts and not values.is_list:
+        if len(values.texts) > 1:
+            what = f"{len(values.texts)} JSON objects on one line"
+            return "invalid_json", "error", what, "Write each on its own line (--fix does it)."
+        return "invalid_json", "error", "a comma beside the JSON object", "Remove the comma (--fix does it)."
     what = f"not valid JSON: {orjson_message(error)} (column {error.colno})"
     return "invalid_json", "error", what, "Correct the line."
 

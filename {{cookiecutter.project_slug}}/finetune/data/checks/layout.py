@@ -1,0 +1,58 @@
+"""Read the examples of a file that is JSON, but not JSON Lines: a list, or objects over several lines."""
+
+import json
+import re
+from dataclasses import dataclass
+
+BETWEEN = re.compile(r"[\s,]*")
+DECODER = json.JSONDecoder()
+
+
+@dataclass(frozen=True)
+class Values:
+    """The JSON values that follow each other in a text, with spaces, line ends or commas between them."""
+
+    texts: list[str]
+    is_list: bool  # they are in brackets
+    broken_line: int | None  # the line, from 1, that could not be read; None if everything was read
+
+    @property
+    def over_lines(self) -> bool:
+        return any("\n" in text for text in self.texts)
+
+
+def values_of(content: bytes) -> Values | None:
+    """Read the values of a text: objects, or the items of one list. None if it is not UTF-8."""
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    texts: list[str] = []
+    place = after_spaces(text, 0)
+    is_list = text.startswith("[", place)
+    if is_list:
+        place = after_spaces(text, place + 1)
+    while place < len(text):
+        if is_list and text[place] == "]":
+            place = after_spaces(text, place + 1)
+            break
+        try:
+            end = DECODER.raw_decode(text, place)[1] if is_list or text[place] == "{" else place
+        except (ValueError, RecursionError) as error:
+            place = error.pos if isinstance(error, json.JSONDecodeError) else place
+            break
+        if end == place:
+            break
+        texts.append(text[place:end])
+        place = after_spaces(text, end)
+    return Values(texts, is_list, text.count("\n", 0, place) + 1 if place < len(text) else None)
+
+
+def after_spaces(text: str, place: int) -> int:
+    found = BETWEEN.match(text, place)
+    return found.end() if found else place
+
+
+def on_one_line(text: str) -> bytes:
+    """Return a JSON value without line ends. JSON has none in its strings, so no string changes."""
+    return b" ".join(part.strip() for part in text.encode().splitlines())
