@@ -136,7 +136,8 @@ class ValidationReport(TypedDict):
     longest_example_tokens: int
     train_tokens_per_epoch: int
     train_usd_per_epoch: Usd
-    tokens_exact: bool  # False: the base's tokenizer is not known here, and another one counts
+    tokens_exact: bool  # False: the base's tokenizer is not known here, and another one counts; or tokens_at_least
+    tokens_at_least: bool  # True: the training data have more, in images whose size or price is not known
     auto: AutoEstimate
     evaluate_usd_at_most: dict[str, Usd]  # base, tuned
     break_even_calls: int | str | None  # calls after which the training has paid for itself; None: never

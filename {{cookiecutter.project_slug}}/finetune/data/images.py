@@ -3,7 +3,6 @@
 import base64
 import binascii
 import re
-from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import combinations, permutations
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from finetune.data.checks.findings import Finding
 from finetune.data.checks.whole_file import CheckedFile, check_labels
 from finetune.data.questions import questions_of
 from finetune.pricing.catalogue import Base, look_up
-from finetune.pricing.cost import auto_epochs, break_even, dollars, estimate, price_of_calls
+from finetune.pricing.cost import UNKNOWN, auto_epochs, break_even, dollars, estimate, price_of_calls
 from finetune.project.training_settings import server_address, training_settings
 from finetune.report.data_page import ClassCount, LengthCount, ReviewedExample, make_data_page
 from finetune.scoring.answer_schema import load_schema
@@ -54,7 +54,8 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         raise refusal(errors)
-    report = report_of(base, {split: found.tokens.tolist() for split, found in checked.items()}, params)
+    unclear = {split for split, found in checked.items() if found.tokens_at_least}
+    report = report_of(base, {split: found.tokens.tolist() for split, found in checked.items()}, params, unclear)
     report["warnings"] = dict(Counter(finding.code for finding in findings))
     lengths, balance = histogram(checked), balance_of(checked)
     write_csv(TOKENS, ["split", "tokens", "examples"], lengths)
@@ -106,6 +107,7 @@ def check_splits(params: Params, base: Base, progress: Progress | None = None) -
             base.context,
             training=split == "train",
             progress=progress if path.stat().st_size > LONG_WORK else None,
+            image_prices=base.image_tokens,
         )
         check_completion_endings(checked[split])
         check_labels(checked[split], list(codes.values()) or params.data.labels)
@@ -117,9 +119,12 @@ def check_splits(params: Params, base: Base, progress: Progress | None = None) -
     return checked
 
 
-def report_of(base: Base, tokens: dict[str, list[int]], params: Params) -> ValidationReport:
+def report_of(
+    base: Base, tokens: dict[str, list[int]], params: Params, unclear: Collection[str] = ()
+) -> ValidationReport:
     """Count examples and tokens, and estimate the dollars to train and to evaluate.
 
+    Splits that are `unclear` have more tokens than were counted; upper limits of their costs are then unknown.
     `auto` is for the epochs that `auto` would take, so that the report does not depend on train.n_epochs. Break-even is
     in calls, compared with the base model with ten examples in its prompt.
     """
@@ -137,8 +142,9 @@ def report_of(base: Base, tokens: dict[str, list[int]], params: Params) -> Valid
         "errors": 0,
         "longest_example_tokens": max(max(lengths, default=0) for lengths in tokens.values()),
         "train_tokens_per_epoch": per_epoch,
-        "train_usd_per_epoch": dollars(per_epoch, base.training),
-        "tokens_exact": base.tokens_exact,
+        "train_usd_per_epoch": dollars(per_epoch, base.training if tokens["train"] else None),
+        "tokens_exact": base.tokens_exact and not unclear,
+        "tokens_at_least": "train" in unclear,
         "auto": {
             "n_epochs": train["n_epochs"],
             "billed_tokens": train["billed_tokens"],
@@ -146,10 +152,12 @@ def report_of(base: Base, tokens: dict[str, list[int]], params: Params) -> Valid
             "seconds": train["seconds"],
         },
         "evaluate_usd_at_most": {
-            "base": price_of_calls(asked, answered, own),
-            "tuned": price_of_calls(asked, answered, tuned),
+            "base": UNKNOWN if "test" in unclear else price_of_calls(asked, answered, own),
+            "tuned": UNKNOWN if "test" in unclear else price_of_calls(asked, answered, tuned),
         },
-        "break_even_calls": break_even(train["train_usd"], *(per_call(price, million) for price in (few_shot, call))),
+        "break_even_calls": UNKNOWN
+        if "train" in unclear
+        else break_even(train["train_usd"], *(per_call(price, million) for price in (few_shot, call))),
     }
 
 

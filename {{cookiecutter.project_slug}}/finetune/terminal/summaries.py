@@ -50,8 +50,8 @@ def how_read(note: dict[str, str]) -> str:
 def validate_summary(report: ValidationReport) -> str:
     """Return lines that say that the data are valid, what training costs, and what to look at."""
     usd = report["train_usd_per_epoch"]
-    cost = "cost unknown" if isinstance(usd, str) else f"${usd:.2f}"
-    about = "" if report["tokens_exact"] else "about "
+    about = "at least " if report["tokens_at_least"] else "" if report["tokens_exact"] else "about "
+    cost = "cost unknown" if isinstance(usd, str) else f"{about if report['tokens_at_least'] else ''}${usd:.2f}"
     lines = [
         f"validate: no mistakes; {about}{report['train_tokens_per_epoch']:,} training tokens per epoch, {cost}",
         "validate: review the training data in reports/data.html",

@@ -18,6 +18,7 @@ from finetune.data.checks.whole_file import CheckedFile
 from finetune.data.examples import question_of
 from finetune.data.near_duplicates import Sketches, SketchIndex, find_near_duplicates, sketch
 from finetune.data.parallel import map_in_parallel
+from finetune.data.token_counts import IMAGE_PRICES, ImagePrices
 
 BATCH = 2_000  # texts sketched at once
 LANGUAGE_SAMPLE = 1_000
@@ -34,6 +35,7 @@ def check(
     bom: Bom = "refused",
     training: bool = True,
     progress: Progress | None = None,
+    image_prices: ImagePrices | None = IMAGE_PRICES,
 ) -> CheckReport:
     """Return the report on some files, with the findings in the order of files and lines.
 
@@ -42,7 +44,7 @@ def check(
     """
 
     def checked_file(path: Path, training: bool) -> CheckedFile:
-        return check_file(path, method, encoding, context, bom, training, progress=progress)
+        return check_file(path, method, encoding, context, bom, training, None, progress, image_prices)
 
     others = [checked_file(path, training=False) for path in against]
     findings: list[Finding] = []

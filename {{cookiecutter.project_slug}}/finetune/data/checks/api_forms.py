@@ -1,13 +1,14 @@
 """The forms of messages, parts, tools and calls that the API accepts, taken from the types of the package `openai`.
 
-Those types are written for type checkers: they allow other keys, and have no limits on names, lists and texts. Here each
-of them becomes a type that pydantic checks strictly, with the limits of OpenAI's API reference. The audio, files and
-custom tools of requests are left out: OpenAI's specification says that training takes none of them.
+Those types are written for type checkers: they allow other keys, and have no limits on names, lists and texts. Here
+each of them becomes a type that pydantic checks strictly, with the limits of OpenAI's API reference. The audio, files
+and custom tools of requests are left out: OpenAI's specification says that training takes none of them.
 """
 
 import re
 from collections.abc import Iterable
 from functools import cache
+from types import NoneType
 from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origin
 
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
@@ -93,7 +94,8 @@ def is_within(loc: tuple[int | str, ...], other: tuple[int | str, ...]) -> bool:
 
 def strict(form: Any, key: str) -> Any:
     """Return a type of the package as one without other keys and without conversions, and with the limits of `key`."""
-    origin, inner = get_origin(form), get_args(form)
+    origin: Any = get_origin(form)
+    inner = get_args(form)
     if is_typeddict(form):
         return strict_object(form)
     if origin is Required:
@@ -120,13 +122,13 @@ def strict_object(form: Any) -> Any:
 
 def strict_union(members: tuple[Any, ...], key: str) -> Any:
     """Return a union in which the value decides the member, so that its faults are those of one member."""
-    taken = [member for member in members if member is not type(None) and tag_of_form(member) not in NOT_TRAINED]
+    taken = [member for member in members if member is not NoneType and tag_of_form(member) not in NOT_TRAINED]
     if len(taken) == 1:
         union = strict(taken[0], key)
     else:
         tagged = tuple(Annotated[strict(member, key), Tag(f"({tag_of_form(member)})")] for member in taken)
         union = Annotated[Union[tagged], Discriminator(tag_of_value)]  # noqa: UP007
-    return Optional[union] if type(None) in members else union  # noqa: UP045
+    return Optional[union] if NoneType in members else union  # noqa: UP045
 
 
 def tag_of_form(form: Any) -> str:

@@ -7,6 +7,7 @@ of each example are kept, so a file may be larger than memory.
 
 from codecs import BOM_UTF8
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -25,7 +26,7 @@ from finetune.data.checks.layout import Values, values_of
 from finetune.data.checks.whole_file import CheckedFile, check_classes, check_repeats, check_systems
 from finetune.data.examples import shape_of
 from finetune.data.parallel import cut_into_chunks, map_in_parallel
-from finetune.data.token_counts import counter
+from finetune.data.token_counts import IMAGE_PRICES, ImagePrices, counter
 
 MIN_EXAMPLES = 10
 LARGEST_DOCUMENT = 64 * 1024**2  # bytes; a larger file is not read whole to see whether it is one JSON document
@@ -43,12 +44,14 @@ def check_file(
     training: bool = True,
     workers: int | None = None,
     progress: Progress | None = None,
+    image_prices: ImagePrices | None = IMAGE_PRICES,
 ) -> CheckedFile:
     """Return all findings in one JSONL file.
 
     `method` is the method that the file is for, None for that of its first example. `encoding` is the vocabulary in
     which tokens are counted, None for no count. `context` is the training context in tokens. A file that is not for
-    `training` needs only one example, and its classes may be small. Raises FinetuneError when it cannot be read.
+    `training` needs only one example, and its classes may be small. `image_prices` are the tokens of images, None where
+    the model's are not known. Raises FinetuneError when it cannot be read.
     """
     checked = CheckedFile(str(path))
     try:
@@ -57,7 +60,10 @@ def check_file(
         start = check_opening(checked, first, bom)
         if start is not None:
             method = method or method_of(path, start)
-            check_all_lines(checked, path, start, method, encoding, context, workers, progress)
+            if encoding:
+                counter(encoding, image_prices or IMAGE_PRICES)  # loaded once, before processes are forked
+            check = partial(check_lines, method=method, encoding=encoding, context=context, image_prices=image_prices)
+            check_all_lines(checked, path, start, check, workers, progress)
             join_line_findings(checked, path, start)
     except OSError as error:
         raise FinetuneError(f"Cannot read {path}: {error.strerror or error}.", "Check the file's name.") from error
@@ -79,19 +85,14 @@ def check_all_lines(
     checked: CheckedFile,
     path: Path,
     start: int,
-    method: Method,
-    encoding: str | None,
-    context: int | None,
+    check: Callable[..., CheckedLines],
     workers: int | None,
     progress: Progress | None,
 ) -> None:
     """Check the lines from the byte `start` on, chunk by chunk, and add the results to `checked`."""
     chunks = cut_into_chunks(path, start)
-    work = partial(check_lines, file=checked.file, method=method, encoding=encoding, context=context)
-    if encoding:
-        counter(encoding)  # loaded once, before processes are forked
     parts = []
-    for part in map_in_parallel(work, chunks, path.stat().st_size, workers, may_fork=True):
+    for part in map_in_parallel(partial(check, file=checked.file), chunks, path.stat().st_size, workers, may_fork=True):
         parts.append(part)
         if progress:
             progress(len(parts), len(chunks), path.name)
@@ -106,6 +107,7 @@ def join_parts(checked: CheckedFile, parts: list[CheckedLines]) -> None:
         checked.findings += [replace(finding, line=finding.line + before) for finding in part.findings]
         part.rows["line"] += before
         before += part.count
+        checked.unknown_images += part.unknown_images
         if checked.answers is not None:
             checked.answers = checked.answers + part.answers if part.answers is not None else None
             if checked.answers is not None and len(checked.answers) > MOST_CLASSES:

@@ -2,7 +2,10 @@
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+
+import orjson
 
 BETWEEN = re.compile(r"[\s,]*")
 DECODER = json.JSONDecoder()
@@ -36,12 +39,16 @@ def values_of(content: bytes) -> Values | None:
         if is_list and text[place] == "]":
             place = after_spaces(text, place + 1)
             break
-        try:
-            end = DECODER.raw_decode(text, place)[1] if is_list or text[place] == "{" else place
-        except (ValueError, RecursionError) as error:
-            place = error.pos if isinstance(error, json.JSONDecodeError) else place
+        if not is_list and text[place] != "{":
             break
-        if end == place:
+        try:
+            end = DECODER.raw_decode(text, place)[1]
+        except json.JSONDecodeError as error:
+            place = error.pos
+            break
+        except RecursionError:
+            break
+        if not is_json(text[place:end]):
             break
         texts.append(text[place:end])
         place = after_spaces(text, end)
@@ -51,6 +58,14 @@ def values_of(content: bytes) -> Values | None:
 def after_spaces(text: str, place: int) -> int:
     found = BETWEEN.match(text, place)
     return found.end() if found else place
+
+
+def is_json(text: str) -> bool:
+    """Return whether a text is JSON for a server too: Python reads NaN and halves of surrogate pairs."""
+    with suppress(orjson.JSONDecodeError):
+        orjson.loads(text)
+        return True
+    return False
 
 
 def on_one_line(text: str) -> bytes:

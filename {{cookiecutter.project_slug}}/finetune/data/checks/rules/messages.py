@@ -24,9 +24,8 @@ def role_of(message: Example) -> str | None:
 def value_faults(example: Example, *keys: str) -> Found:
     """Yield what is wrong with the values that messages have under these keys."""
     for path, message in messages_of(example):
-        role = role_of(message)
         for key in keys:
-            if role and key in message and key in keys_of_role(role):
+            if key in message and (role := role_of(message)) and key in keys_of_role(role):
                 yield from form_faults(role, key, message[key], f"{path}.{key}")
 
 

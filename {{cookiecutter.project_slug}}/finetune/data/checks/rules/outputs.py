@@ -1,5 +1,7 @@
 """Rules on the two outputs of a preference. Sources: OpenAI's and Azure's guides to preference training."""
 
+from itertools import pairwise
+
 from finetune.core.records import Example
 from finetune.data.checks.rule import Found, rule
 from finetune.data.examples import OUTPUTS
@@ -13,7 +15,7 @@ def outputs_are_answers(example: Example) -> Found:
         if not isinstance(messages, list) or not messages:
             continue
         roles = [message.get("role") for message in messages if isinstance(message, dict)]
-        repeats = any(pair == ("assistant", "assistant") for pair in zip(roles, roles[1:], strict=False))
+        repeats = any(pair == ("assistant", "assistant") for pair in pairwise(roles))
         if "assistant" not in roles or repeats or any(role not in ("assistant", "tool") for role in roles):
             what = f"{key} is not one answer of the assistant, with the results of its tool calls if it has any"
             yield what, "Keep only the final answer, and move other turns to input."

@@ -44,7 +44,8 @@ def tools_are_valid(example: Example) -> Found:
         if holder.get("tools") and holder.get("functions"):
             yield f"{before}tools and {before}functions are both given", "Move the functions to 'tools'."
     for key in ("tools", "functions"):
-        for name, times in Counter(declared(example, key)).items():
+        names = declared(example, key)
+        for name, times in Counter(names).items() if len(set(names)) < len(names) else ():
             if times > 1:
                 yield f"{key} declares {times} functions with the name {name[:64]!r}", "Keep or rename one of them."
 
