@@ -51,10 +51,19 @@ def text_of(content: Any) -> str:
     return "\n".join(text for text in texts if isinstance(text, str))
 
 
+def refusals_of(message: dict[str, Any]) -> list[str]:
+    """Return the texts of a message that are refusals: under its own key, and in parts."""
+    content = message.get("content")
+    holders = [message, *content] if isinstance(content, list) else [message]
+    texts = (holder["refusal"] for holder in holders if isinstance(holder, dict) and "refusal" in holder)
+    return [text for text in texts if isinstance(text, str)]
+
+
 def texts_of(example: Example) -> Iterator[tuple[str, str]]:
     """Yield the path and the value of each text."""
     for path, message in messages_of(example):
         yield f"{path}.content", text_of(message.get("content"))
+        yield from ((f"{path}.refusal", text) for text in refusals_of(message))
     yield from ((key, example[key]) for key in ("prompt", "completion") if isinstance(example.get(key), str))
 
 

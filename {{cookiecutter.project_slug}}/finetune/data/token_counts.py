@@ -14,7 +14,7 @@ import orjson
 import platformdirs
 
 from finetune.core.records import Example
-from finetune.data.examples import OUTPUTS, messages_of, text_of
+from finetune.data.examples import OUTPUTS, messages_of, refusals_of, text_of
 from finetune.data.images import image_bytes, images_of, size_of
 from finetune.data.tool_tokens import function_tokens, functions_of
 
@@ -95,14 +95,6 @@ def counter(encoding: str, image_prices: ImagePrices = IMAGE_PRICES) -> Callable
         return length(example["prompt"]) + length(example["completion"])
 
     return count
-
-
-def refusals_of(message: Example) -> list[str]:
-    """Return the texts of a message that are refusals."""
-    content = message.get("content")
-    parts = content if isinstance(content, list) else []
-    texts = [message.get("refusal"), *(part.get("refusal") for part in parts if isinstance(part, dict))]
-    return [text for text in texts if isinstance(text, str)]
 
 
 def as_sent(value: Any) -> str:

@@ -94,11 +94,10 @@ def is_within(loc: tuple[int | str, ...], other: tuple[int | str, ...]) -> bool:
 
 def strict(form: Any, key: str) -> Any:
     """Return a type of the package as one without other keys and without conversions, and with the limits of `key`."""
-    origin: Any = get_origin(form)
-    inner = get_args(form)
+    origin, inner = get_origin(form), get_args(form)
     if is_typeddict(form):
         return strict_object(form)
-    if origin is Required:
+    if is_required(form):
         return strict(inner[0], key)
     if origin is Union:
         return strict_union(inner, key)
@@ -111,7 +110,7 @@ def strict(form: Any, key: str) -> Any:
 def strict_object(form: Any) -> Any:
     make: Any = TypedDict
     keys = {
-        key: Required[strict(kind, key)] if get_origin(kind) is Required else strict(kind, key)
+        key: Required[strict(kind, key)] if is_required(kind) else strict(kind, key)
         for key, kind in get_type_hints(form, include_extras=True).items()
         if key not in NOT_TRAINED_KEYS
     }
@@ -150,7 +149,12 @@ def tag_of_value(value: Any) -> str | None:
 
 def literals(form: Any) -> tuple[Any, ...]:
     """Return the values of `Literal[…]` or `Required[Literal[…]]`."""
-    return get_args(get_args(form)[0] if get_origin(form) is Required else form)
+    return get_args(get_args(form)[0] if is_required(form) else form)
+
+
+def is_required(form: Any) -> bool:
+    origin: Any = get_origin(form)
+    return origin is Required
 
 
 def explain(problem: ErrorDetails, value: Any, path: str) -> tuple[str, str]:
@@ -166,31 +170,34 @@ def explain(problem: ErrorDetails, value: Any, path: str) -> tuple[str, str]:
     key = place.rpartition(".")[2]
     if kind == INVALID:
         return f"{place} {problem['msg']}", str(context["fix"])
-    if kind in ("union_tag_not_found", "union_tag_invalid", "literal_error"):
-        return explain_choice(place, found, str(context.get("expected_tags") or context.get("expected", "")))
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        return explain_type(place, found, str(context.get("expected_tags", "")))
+    if kind == "literal_error":
+        return none_of_allowed(place, found, str(context["expected"]))
     if kind == "too_short":
         return f"{place} is an empty list", "Remove it, or add what is missing."
     if kind == "too_long":
         return f"{place} has more than {context['max_length']} items", "Remove some."
     if kind == "string_pattern_mismatch":
-        what = f"{place} is empty, too long, or has characters that the API does not allow"
-        return what, "Use 1 to 64 letters of a-z, digits, _ and -."
+        fault = "has other characters than letters of a-z, digits, _ and -" if found else "is empty"
+        return f"{place} {fault if len(found) <= 64 else 'is too long'}", "Use 1 to 64 letters of a-z, digits, _ and -."
     wanted = WANTED.get(kind, "a valid value")
     return f"{place} is {describe(found)}, not {wanted}", FIXES.get(key, f"Write {wanted}.")
 
 
-def explain_choice(place: str, found: Any, allowed: str) -> tuple[str, str]:
-    """Return what is wrong with a value that is none of the allowed ones, or whose `type` is none of them."""
-    allowed = allowed.replace("(", "").replace(")", "").replace(" or ", ", ")
-    if not place.endswith((".type", ".detail")):  # a union, which its `type` decides
-        if not isinstance(found, dict):
-            return f"{place} is {describe(found)}, not an object", f'Write an object whose "type" is one of {allowed}.'
-        place, found = f"{place}.type", found.get("type")
-    if found is None:
-        return f"{place} is missing", f"Use one of {allowed}." if allowed else "Add it."
+def explain_type(place: str, found: Any, allowed: str) -> tuple[str, str]:
+    """Return what is wrong with a value that is no object, or whose `type` is missing or none of the allowed ones."""
+    if not isinstance(found, dict):
+        return f"{place} is {describe(found)}, not an object", "Write an object."
+    if "type" not in found:
+        return f"{place}.type is missing", "Add it."
+    return none_of_allowed(f"{place}.type", found["type"], allowed.replace("(", "").replace(")", ""))
+
+
+def none_of_allowed(place: str, found: Any, allowed: str) -> tuple[str, str]:
     given = f"'{found}'" if isinstance(found, str) and SHORT_WORD.fullmatch(found) else describe(found)
     why = ", which training does not take" if isinstance(found, str) and found in NOT_TRAINED else ""
-    return f"{place} is {given}{why}", f"Use {allowed}."
+    return f"{place} is {given}{why}", f"Use {allowed.replace(' or ', ', ')}."
 
 
 def locate(loc: tuple[int | str, ...], value: Any, path: str) -> tuple[str, Any]:

@@ -22,6 +22,7 @@ from finetune.data.checks.rules.texts import CONTROL
 from finetune.data.examples import KEYS, messages_of, shape_of
 from finetune.data.text_encoding import BYTE_ORDER_MARKS
 
+MAY_BE_NULL = {"content", "refusal", "function_call"}
 Change = tuple[int, str]  # the line, 0 for the whole file, and what was changed
 
 
@@ -127,6 +128,18 @@ def remove_unknown_keys(example: Example) -> Iterator[str]:
             yield f"{path}: the key {key!r} removed"
 
 
+def remove_null_keys(example: Example) -> Iterator[str]:
+    """Remove keys that are null where the API wants another value: tables write a missing value as null."""
+    for path, message in messages_of(example):
+        content = message.get("content")
+        parts = [(f"{path}.content[{n}]", part) for n, part in enumerate(content if isinstance(content, list) else [])]
+        for place, holder in [(path, message), *parts]:
+            for key in sorted(holder.keys() - MAY_BE_NULL) if isinstance(holder, dict) else ():
+                if holder[key] is None:
+                    del holder[key]
+                    yield f"{place}: the key {key!r} removed, which was null"
+
+
 def repair_weights(example: Example) -> Iterator[str]:
     for path, message in messages_of(example):
         if "weight" in message and message.get("role") != "assistant":
@@ -158,4 +171,9 @@ def change(holder: dict[str, Any], key: str, path: str, repair_text: Callable[[s
         yield f"{path}: text normalized to NFC, without control characters and white space at its end"
 
 
-STEPS: tuple[Callable[[Example], Iterator[str]], ...] = (remove_unknown_keys, repair_weights, clean_texts)
+STEPS: tuple[Callable[[Example], Iterator[str]], ...] = (
+    remove_unknown_keys,
+    remove_null_keys,
+    repair_weights,
+    clean_texts,
+)

@@ -22,7 +22,7 @@ def images_can_be_read(example: Example) -> Found:
     for path, message in messages_of(example):
         for number, image in enumerate(images_of(message), 1):
             content = image_bytes(image.get("url"))
-            if content is None:
+            if not content:
                 continue
             if len(content) > MOST_MEGABYTES * 1024**2:
                 yield f"{path}: image {number} has more than {MOST_MEGABYTES} MB", "Make it smaller."

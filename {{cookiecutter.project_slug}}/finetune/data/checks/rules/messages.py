@@ -72,8 +72,9 @@ def roles_are_known(example: Example) -> Found:
         if role is None:
             yield f"{path} has no role", f"Use one of {', '.join(roles())}."
         elif role_of(message) is None:
-            what = f"{role!r}" if isinstance(role, str) and len(role) < 30 else describe(role)
-            yield f"{path} has the role {what}", f"Use one of {', '.join(roles())}."
+            is_short = isinstance(role, str) and len(role) < 30
+            what = f"has the role {role!r}" if is_short else f"has {describe(role)} as role"
+            yield f"{path} {what}", f"Use one of {', '.join(roles())}."
 
 
 @rule("bad_name", simple_chat_passes=True)
