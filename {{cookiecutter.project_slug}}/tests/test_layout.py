@@ -30,7 +30,6 @@ FILES = {
     "list": "[" + ", ".join(LINES) + "]",
     "list, pretty-printed": json.dumps(EXAMPLES, indent=1),
     "list, comma after the last": "[\n" + "".join(line + ",\n" for line in LINES) + "]\n",
-    "list without its end": "[\n" + "".join(line + ",\n" for line in LINES),
     "commas between lines": ",\n".join(LINES),
 }
 
@@ -83,6 +82,16 @@ def test_broken_json_over_several_lines_is_one_finding_with_its_line(tmp_path: P
     assert found["code"] == "json_not_jsonl"
     assert f"at line {line}" in found["message"]
     assert repair(path)[0].exists() is False
+
+
+def test_a_list_without_its_end_may_be_cut_off_and_stays_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text("[\n" + "".join(line + ",\n" for line in LINES), encoding="utf-8")
+    [found] = check([path])["findings"]
+    assert found["code"] == "json_not_jsonl"
+    assert "not valid JSON at line 13" in found["message"]
+    left = [one for one in check([repair(path)[0]])["findings"] if one["severity"] == "error"]
+    assert [(one["code"], one["line"]) for one in left] == [("json_not_jsonl", 0)]
 
 
 def test_a_repair_does_not_rewrite_numbers(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from finetune.data.token_counts import counter, encoder, tiles
 from finetune.pricing.catalogue import look_up
 
 USER, ANSWER = {"role": "user", "content": "荷物はどこですか"}, {"role": "assistant", "content": "配送"}
-CHAT = {"messages": [USER, ANSWER]}
+CHAT: dict[str, Any] = {"messages": [USER, ANSWER]}
 PARCEL = {
     "name": "find_parcel",
     "description": "Find a parcel.",
@@ -127,7 +127,7 @@ def test_names_and_refusals_count() -> None:
 
 def test_tools_of_a_preference_count_with_each_output() -> None:
     asked = {"messages": [USER]}
-    one = {"input": asked, "preferred_output": [ANSWER], "non_preferred_output": [ANSWER]}
+    one: dict[str, Any] = {"input": asked, "preferred_output": [ANSWER], "non_preferred_output": [ANSWER]}
     two = {**one, "input": {**asked, "tools": with_tools(PARCEL)["tools"]}}
     assert counter("o200k_base")(two) - counter("o200k_base")(one) == 2 * cost_of(with_tools(PARCEL))
 

@@ -117,11 +117,11 @@ def test_images_of_unknown_size_make_totals_at_least_and_limits_unknown() -> Non
     clear: Any = validate.run(params())
     assert (clear["tokens_exact"], clear["tokens_at_least"]) == (True, False)
     assert "at least" not in validate_summary(clear)
-    for split in ("train", "test"):
+    for split, asked in (("train", "Is this what you have ordered?"), ("test", "Wem gehört das hier?")):
         path = PREPARED / f"{split}.jsonl"
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         picture = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
-        rows[0]["messages"][0]["content"] = [{"type": "text", "text": "Is this yours?"}, picture]
+        rows[0]["messages"][0]["content"] = [{"type": "text", "text": asked}, picture]
         write(path, rows)
     report: Any = validate.run(params())
     assert (report["tokens_exact"], report["tokens_at_least"]) == (False, True)
@@ -132,9 +132,10 @@ def test_images_of_unknown_size_make_totals_at_least_and_limits_unknown() -> Non
         report
     )
     budget.refuse_over_budget(params())
-    for refuse, limit in ((budget.refuse_over_budget, "usd"), (budget.refuse_over_total, "total_usd")):
-        with pytest.raises(FinetuneError, match=rf"train\.budget\.{limit} is 100, but .* at least"):
-            refuse(params(**{limit: 100}))
+    with pytest.raises(FinetuneError, match=r"train\.budget\.usd is 100, but .* at least"):
+        budget.refuse_over_budget(params(usd=100))
+    with pytest.raises(FinetuneError, match=r"train\.budget\.total_usd is 100, but .* at least"):
+        budget.refuse_over_total(params(total_usd=100))
 
 
 def test_without_a_training_example_the_cost_is_unknown() -> None:

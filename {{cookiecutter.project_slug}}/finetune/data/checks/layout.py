@@ -32,12 +32,12 @@ def values_of(content: bytes) -> Values | None:
         return None
     texts: list[str] = []
     place = after_spaces(text, 0)
-    is_list = text.startswith("[", place)
+    is_list = is_open = text.startswith("[", place)
     if is_list:
         place = after_spaces(text, place + 1)
     while place < len(text):
-        if is_list and text[place] == "]":
-            place = after_spaces(text, place + 1)
+        if is_open and text[place] == "]":
+            is_open, place = False, after_spaces(text, place + 1)
             break
         if not is_list and text[place] != "{":
             break
@@ -52,7 +52,10 @@ def values_of(content: bytes) -> Values | None:
             break
         texts.append(text[place:end])
         place = after_spaces(text, end)
-    return Values(texts, is_list, text.count("\n", 0, place) + 1 if place < len(text) else None)
+    if place < len(text):
+        return Values(texts, is_list, text.count("\n", 0, place) + 1)
+    # A list without its end may be cut off.
+    return Values(texts, is_list, text.rstrip().count("\n") + 1 if is_open else None)
 
 
 def after_spaces(text: str, place: int) -> int:
