@@ -21,6 +21,7 @@ from finetune.project.ledger import add_job
 from finetune.scoring.detectable_difference import detectable_difference
 from finetune.scoring.gates import parse_condition
 from finetune.stages import validate
+from finetune.terminal.summaries import validate_summary
 
 MODEL = "gpt-4.1-mini-2025-04-14"
 TEAMS = ["delivery", "billing"]
@@ -165,6 +166,38 @@ def test_a_budget_stops_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch)
     Path("models.toml").write_text('["some/model"]\nseconds = 1e6\n["some/model".compatible]\ntraining = 1\n')
     with pytest.raises(FinetuneError, match=r"minutes; train\.budget\.minutes is 1"):
         budget.refuse_over_budget(params("compatible", "some/model", usd=1, minutes=1))
+
+
+@pytest.mark.usefixtures("_prepared")
+def test_images_of_unknown_size_make_totals_at_least_and_limits_unknown() -> None:
+    clear: Any = validate.run(params())
+    assert (clear["tokens_exact"], clear["tokens_at_least"]) == (True, False)
+    assert "at least" not in validate_summary(clear, params(), budget.estimated(params()), 0)
+    for split, asked in (("train", "Is this what you have ordered?"), ("test", "Wem gehört das hier?")):
+        path = PREPARED / f"{split}.jsonl"
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        picture = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+        rows[0]["messages"][0]["content"] = [{"type": "text", "text": asked}, picture]
+        write(path, rows)
+    report: Any = validate.run(params())
+    assert (report["tokens_exact"], report["tokens_at_least"]) == (False, True)
+    assert report["train_tokens_per_epoch"] > 0
+    assert report["evaluate_usd_at_most"] == {"base": "unknown", "tuned": "unknown"}
+    assert report["break_even_calls"] == "unknown"
+    said = validate_summary(report, params(), budget.estimated(params()), 0)
+    assert f"at least {report['train_tokens_per_epoch']:,} training tokens per epoch, at least $" in said
+    assert " tokens, at least $" in said.splitlines()[1]
+    budget.refuse_over_budget(params())
+    with pytest.raises(FinetuneError, match=r"train\.budget\.usd is 100, but .* at least"):
+        budget.refuse_over_budget(params(usd=100))
+    with pytest.raises(FinetuneError, match=r"train\.budget\.total_usd is 100, but .* at least"):
+        budget.refuse_over_total(params(total_usd=100))
+
+
+def test_without_a_training_example_the_cost_is_unknown() -> None:
+    base = catalogue.look_up(MODEL, "openai")
+    report = validate.report_of(base, {"train": [], "test": [10]}, params())
+    assert report["train_usd_per_epoch"] == report["auto"]["train_usd"] == report["break_even_calls"] == "unknown"
 
 
 def test_entries_of_the_project_override_the_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

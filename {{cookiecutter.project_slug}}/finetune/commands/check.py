@@ -77,6 +77,7 @@ def check(
             method=method.value if method else own_method,
             encoding=known.encoding if known and known.context else None,
             context=known.context if known else None,
+            image_prices=known.image_tokens if known else None,
             progress=progress,
         )
     forms = {Format.text: findings.as_text, Format.json: findings.as_json, Format.github: findings.as_github}

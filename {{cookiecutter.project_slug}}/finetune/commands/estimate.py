@@ -1,7 +1,8 @@
 """`finetune estimate`: the cost of a training file before it is sent."""
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +12,7 @@ from finetune.terminal.progress import say
 from finetune.terminal.tables import print_json, print_table
 
 PROVIDER = "openai"  # outside a project
+TOTALS = ("tokens", "billed_tokens", "train_usd", "seconds")  # the figures that grow with the tokens
 
 
 def estimate(
@@ -41,8 +43,9 @@ def estimate(
     import datetime
 
     from finetune.data.checks.check_file import check_file
+    from finetune.data.checks.findings import counted
     from finetune.pricing.catalogue import alias_note, look_up
-    from finetune.pricing.cost import auto_epochs
+    from finetune.pricing.cost import UNKNOWN, auto_epochs
     from finetune.pricing.cost import estimate as cost_of
     from finetune.project.ledger import learned, rows_of
 
@@ -50,23 +53,40 @@ def estimate(
     if note := alias_note(base):
         say(note)
     known = look_up(base, provider)
-    checked = check_file(file, encoding=known.encoding)
-    errors = sum(finding.severity == "error" for finding in checked.findings)
+    checked = check_file(file, encoding=known.encoding, image_prices=known.image_tokens)
     epochs = auto_epochs(len(checked.tokens)) if n_epochs == "auto" else int(n_epochs)
     ratio, seconds = learned(provider, base)
     cost = cost_of(checked.tokens.tolist(), epochs, known.context, known.training, seconds or known.seconds, ratio)
     retired = known.retired(datetime.date.today())
-    report = {**cost, "provider": provider, "retired": retired, "tokens_exact": known.tokens_exact}
+    report = {
+        **cost,
+        "provider": provider,
+        "retired": retired,
+        "tokens_exact": known.tokens_exact and len(checked.tokens) > 0 and not checked.tokens_at_least,
+        "tokens_at_least": checked.tokens_at_least,
+    }
+    if not len(checked.tokens):
+        report |= dict.fromkeys(("tokens", "billed_tokens"), UNKNOWN)
     if as_json:
         print_json(report)
     else:
-        print_table(["", known.name], [[key.replace("_", " "), value] for key, value in report.items()])
+        totals = TOTALS if checked.tokens_at_least else ()
+        print_table(["", known.name], [[key.replace("_", " "), shown(key, report[key], totals)] for key in report])
     if jobs := len(rows_of(provider, base)):
         say(f"Corrected by the bills of earlier jobs on this base in reports/ledger.csv: {jobs}.")
     if retired:
         say(f"{known.name} was shut down on {known.shutdown}: this is its last price.")
-    if errors:
-        say(f"{errors} examples with mistakes are not counted. See: finetune check {file}")
+    if checked.refused_lines or not len(checked.tokens):
+        lines = counted(checked.refused_lines, "line") if checked.refused_lines else "All lines"
+        say(f"Not counted, because of mistakes: {lines}. See: finetune check {file}")
+    if checked.unknown_images:
+        what = counted(checked.unknown_images, "example")
+        say(f"{what} with images whose tokens are not known: they count as low detail.")
+
+
+def shown(key: str, value: Any, totals: Collection[str]) -> Any:
+    """Return a figure for people: "at least" before those of `totals` that are known."""
+    return value if key not in totals or isinstance(value, str) else f"at least {value:,}"
 
 
 def settings(base: str | None, n_epochs: str | None, provider: str | None) -> tuple[str, str, str]:

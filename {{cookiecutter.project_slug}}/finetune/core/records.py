@@ -150,7 +150,8 @@ class ValidationReport(TypedDict):
     longest_example_tokens: int
     train_tokens_per_epoch: int
     train_usd_per_epoch: Usd
-    tokens_exact: bool  # False: the base's tokenizer is not known here, and another one counts
+    tokens_exact: bool  # False: the base's tokenizer is not known here, and another one counts; or tokens_at_least
+    tokens_at_least: bool  # True: the training data have more, in images whose size or price is not known
     auto: TrainingEstimate  # for the epochs that `auto` gives
     planned: TrainingEstimate  # for train.n_epochs
     evaluate_usd_at_most: dict[str, Usd]  # base, tuned

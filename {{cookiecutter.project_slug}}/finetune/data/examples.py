@@ -39,7 +39,9 @@ def messages_of(example: Example) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the path and the value of each message that is an object."""
     for path, messages in message_lists(example):
         if isinstance(messages, list):
-            yield from ((f"{path}[{n}]", m) for n, m in enumerate(messages) if isinstance(m, dict))
+            for number, message in enumerate(messages):  # a loop: rules call this often, and a generator is slower
+                if isinstance(message, dict):
+                    yield f"{path}[{number}]", message
 
 
 def text_of(content: Any) -> str:
@@ -51,10 +53,19 @@ def text_of(content: Any) -> str:
     return "\n".join(text for text in texts if isinstance(text, str))
 
 
+def refusals_of(message: dict[str, Any]) -> list[str]:
+    """Return the texts of a message that are refusals: under its own key, and in parts."""
+    content = message.get("content")
+    holders = [message, *content] if isinstance(content, list) else [message]
+    texts = (holder["refusal"] for holder in holders if isinstance(holder, dict) and "refusal" in holder)
+    return [text for text in texts if isinstance(text, str)]
+
+
 def texts_of(example: Example) -> Iterator[tuple[str, str]]:
     """Yield the path and the value of each text."""
     for path, message in messages_of(example):
         yield f"{path}.content", text_of(message.get("content"))
+        yield from ((f"{path}.refusal", text) for text in refusals_of(message))
     yield from ((key, example[key]) for key in ("prompt", "completion") if isinstance(example.get(key), str))
 
 

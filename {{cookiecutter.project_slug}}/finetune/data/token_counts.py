@@ -2,7 +2,7 @@
 
 import gzip
 import hashlib
-import json
+import math
 import os
 from collections.abc import Callable
 from functools import cache, lru_cache
@@ -10,12 +10,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
+import orjson
 import platformdirs
 
 from finetune.core.records import Example
-from finetune.data.examples import OUTPUTS, text_of
+from finetune.data.examples import OUTPUTS, messages_of, refusals_of, text_of
+from finetune.data.images import image_bytes, images_of, size_of
+from finetune.data.tool_tokens import function_tokens, functions_of
 
-IMAGE = 85  # tokens, at low detail
+ImagePrices = tuple[int, int]  # tokens of an image at low detail, and of each tile at high detail
+IMAGE_PRICES: ImagePrices = (85, 170)  # of gpt-4o
+TILE = 512  # pixels
 PROBES = (
     "The parcel's not here, isn't it? 12345.67 USD",
     '\n\n  \t{"a": [1, 2]}\r\n<|endoftext|> ',
@@ -53,35 +58,77 @@ def length_in(encoding: str) -> Callable[[str], int]:
 
 
 @cache
-def counter(encoding: str) -> Callable[[Example], int]:
+def counter(encoding: str, image_prices: ImagePrices = IMAGE_PRICES) -> Callable[[Example], int]:
     """Return a function from an example to its billed tokens in one epoch.
 
-    An example has 1 token, and each message 3, those of its role and those of its text: the people who found this
-    formula checked it against two bills of OpenAI, to the token. Not checked: tools, which count as their JSON, and
-    images, 85 each. A preference counts its question with each of the two outputs.
+    An example has 1 token, and each message 3, those of its role and those of its texts: the people who found this
+    formula checked it against two bills of OpenAI, to the token. Not checked: names, which count 1 more; declared
+    functions (see tool_tokens.py); calls, which count as their JSON; images (see `image_tokens`). A preference counts
+    its question with each of the two outputs.
     """
     length = lru_cache(10_000)(length_in(encoding))  # most examples share roles, system prompt and classes
+
+    @lru_cache(1_000)  # most examples declare the same functions
+    def declared(functions: bytes) -> int:
+        return sum(function_tokens(function, encoding, length) for function in orjson.loads(functions))
 
     def message_tokens(message: Example) -> int:
         content = message.get("content")
         if len(message) == 2 and isinstance(content, str):  # the common case
             return 3 + length(message["role"]) + length(content)
-        images = sum(part.get("type") == "image_url" for part in content) if isinstance(content, list) else 0
-        calls = [json.dumps(message[key]) for key in ("tool_calls", "function_call") if message.get(key)]
-        return 3 + length(message["role"]) + length(text_of(content)) + IMAGE * images + sum(map(length, calls))
+        texts = [message["role"], text_of(content), *refusals_of(message)]
+        texts += [as_sent(message[key]) for key in ("tool_calls", "function_call") if message.get(key)]
+        name = 1 + length(message["name"]) if message.get("name") else 0
+        images = sum(image_tokens(image, image_prices) for image in images_of(message))
+        return 3 + sum(map(length, texts)) + name + images
 
-    def chat_tokens(messages: list[Example], tools: Any) -> int:
-        return 1 + sum(map(message_tokens, messages)) + (length(json.dumps(tools)) if tools else 0)
+    def chat_tokens(messages: list[Example], asked: Example) -> int:
+        functions = functions_of(asked) if len(asked) > 1 else None
+        return 1 + sum(map(message_tokens, messages)) + (declared(orjson.dumps(functions)) if functions else 0)
 
     def count(example: Example) -> int:
         if "messages" in example:
-            return chat_tokens(example["messages"], example.get("tools"))
+            return chat_tokens(example["messages"], example)
         if "input" in example:
-            asked, tools = example["input"]["messages"], example["input"].get("tools")
-            return sum(chat_tokens([*asked, *example[output]], tools) for output in OUTPUTS)
+            asked = example["input"]
+            return sum(chat_tokens([*asked["messages"], *example[output]], asked) for output in OUTPUTS)
         return length(example["prompt"]) + length(example["completion"])
 
     return count
+
+
+def as_sent(value: Any) -> str:
+    """Return the JSON of a value as it is sent: without spaces and without escapes of letters."""
+    return orjson.dumps(value).decode()
+
+
+def image_tokens(image: Example, prices: ImagePrices) -> int:
+    """Return the tokens of an image: those of low detail, and for high detail those of each tile of 512 pixels.
+
+    An image of an unknown size counts as one of low detail, the least that it can have.
+    """
+    low, tile = prices
+    size = None if image.get("detail") == "low" else size_of(image_bytes(image["url"]))
+    return low + tile * tiles(*size) if size else low
+
+
+def tiles(width: int, height: int) -> int:
+    """Return the tiles of an image, which is first made to fit into 2,048 pixels, and then its short side into 768."""
+    scale = min(1, 2048 / max(width, height))
+    scale = min(scale, 768 / min(width, height))
+    across, down = (max(1, math.ceil(int(side * scale) / TILE)) for side in (width, height))
+    return across * down
+
+
+def has_unknown_image(example: Example, prices: ImagePrices | None) -> bool:
+    """Return whether an example has an image whose tokens are not known: by its size, its detail or its `prices`."""
+    return any(
+        prices is None
+        or image.get("detail") == "original"
+        or (image.get("detail") != "low" and size_of(image_bytes(image["url"])) is None)
+        for _, message in messages_of(example)
+        for image in images_of(message)
+    )
 
 
 def fill_cache(encoding: str) -> None:

@@ -32,6 +32,7 @@ class Base:
     encoding: Literal["o200k_base", "o200k_harmony", "cl100k_base", "p50k_base", "r50k_base"] = "o200k_base"
     tokens_exact: bool = False  # False: its tokenizer is not known here; `encoding` replaces it
     context: int | None = None
+    image_tokens: tuple[int, int] | None = None  # of an image at low detail, and of each tile at high detail
     methods: tuple[str, ...] | None = None
     training: float | None = None
     input: float | None = None

@@ -53,8 +53,10 @@ def estimate(
 
     `lengths` are the tokens of its examples; at most `context` tokens of each are trained on. `price` is in dollars and
     `seconds` in seconds per million billed tokens. `ratio` is billed tokens per counted token. The tokens of each epoch
-    are billed; validation is not.
+    are billed; validation is not. A file without a counted example costs UNKNOWN.
     """
+    if not lengths:
+        price = seconds = None
     tokens = sum(min(length, context) if context else length for length in lengths)
     billed = round(tokens * n_epochs * ratio)
     return {

@@ -40,6 +40,7 @@ def refuse_over_budget(params: Params) -> None:
             continue
         if isinstance(takes, str):
             raise unknown(params, name, limit)
+        refuse_unclear_tokens(name, limit)
         if takes > limit:
             raise FinetuneError(
                 f"{bill['billed_tokens']:,} tokens in {bill['n_epochs']} epochs would take {takes:g} {name};"
@@ -57,12 +58,25 @@ def refuse_over_total(params: Params) -> None:
     bills = [row["billed_usd"] for row in ledger.rows()]
     if isinstance(takes, str) or UNKNOWN in bills:
         raise unknown(params, "total_usd", limit)
+    refuse_unclear_tokens("total_usd", limit)
     spent = sum(map(float, bills))
     if spent + takes > limit:
         raise FinetuneError(
             f"{len(bills)} jobs have cost {spent:g} dollars ({LEDGER}) and this one would cost {takes:g};"
             f" train.budget.total_usd is {limit:g}. Nothing was sent.",
             "Raise the budget, lower train.n_epochs, or train on fewer examples.",
+        )
+
+
+def refuse_unclear_tokens(name: str, limit: float) -> None:
+    """Raise FinetuneError if the training data have more tokens than were counted."""
+    report: ValidationReport = read_json(VALIDATION_REPORT, "validate")
+    if report.get("tokens_at_least"):
+        raise FinetuneError(
+            f"train.budget.{name} is {limit:g}, but the training data have at least"
+            f" {report['train_tokens_per_epoch']:,} tokens: the size or price of some images is unknown. Nothing was"
+            " sent.",
+            'Give these images as data URLs or with "detail": "low", or remove the budget.',
         )
 
 

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import combinations, permutations
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from finetune.data.checks.project_files import allowed_answers
 from finetune.data.checks.whole_file import CheckedFile
 from finetune.data.questions import questions_of
 from finetune.pricing.catalogue import Base, alias_note, look_up
-from finetune.pricing.cost import auto_epochs, break_even, dollars, estimate, price_of_calls
+from finetune.pricing.cost import UNKNOWN, auto_epochs, break_even, dollars, estimate, price_of_calls
 from finetune.project.training_settings import server_address, training_settings
 from finetune.report.data_page import ClassCount, LengthCount, ReviewedExample, make_data_page
 from finetune.scoring.answer_schema import load_schema
@@ -56,7 +56,8 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         raise refusal(errors)
-    report = report_of(base, {split: found.tokens.tolist() for split, found in checked.items()}, params)
+    unclear = {split for split, found in checked.items() if found.tokens_at_least}
+    report = report_of(base, {split: found.tokens.tolist() for split, found in checked.items()}, params, unclear)
     report["warnings"] = dict(Counter(finding.code for finding in findings))
     lengths, balance = histogram(checked), balance_of(checked)
     write_csv(TOKENS, ["split", "tokens", "examples"], lengths)
@@ -113,6 +114,7 @@ def check_splits(params: Params, base: Base, progress: Progress | None = None) -
             base.context,
             training=split == "train",
             progress=progress if path.stat().st_size > LONG_WORK else None,
+            image_prices=base.image_tokens,
             labels=labels,
         )
         check_completion_endings(checked[split])
@@ -124,11 +126,14 @@ def check_splits(params: Params, base: Base, progress: Progress | None = None) -
     return checked
 
 
-def report_of(base: Base, tokens: dict[str, list[int]], params: Params) -> ValidationReport:
+def report_of(
+    base: Base, tokens: dict[str, list[int]], params: Params, unclear: Collection[str] = ()
+) -> ValidationReport:
     """Count examples and tokens, and estimate the dollars to train and to evaluate.
 
-    The ledger does not correct these estimates: it changes with each job, and `validate` would run again. Break-even is
-    in calls, compared with the base model with ten examples in its prompt.
+    The ledger does not correct these estimates: it changes with each job, and `validate` would run again. Splits that
+    are `unclear` have more tokens than were counted; upper limits of their costs are then unknown. Break-even is in
+    calls, compared with the base model with ten examples in its prompt.
     """
     per_epoch, auto = sum(tokens["train"]), auto_epochs(len(tokens["train"]))
     asked_epochs = params.train.n_epochs
@@ -149,15 +154,18 @@ def report_of(base: Base, tokens: dict[str, list[int]], params: Params) -> Valid
         "errors": 0,
         "longest_example_tokens": max(max(lengths, default=0) for lengths in tokens.values()),
         "train_tokens_per_epoch": per_epoch,
-        "train_usd_per_epoch": dollars(per_epoch, base.training),
-        "tokens_exact": base.tokens_exact,
+        "train_usd_per_epoch": dollars(per_epoch, base.training if tokens["train"] else None),
+        "tokens_exact": base.tokens_exact and not unclear,
+        "tokens_at_least": "train" in unclear,
         "auto": training(auto),
         "planned": planned,
         "evaluate_usd_at_most": {
-            "base": price_of_calls(asked, answered, own),
-            "tuned": price_of_calls(asked, answered, tuned),
+            "base": UNKNOWN if "test" in unclear else price_of_calls(asked, answered, own),
+            "tuned": UNKNOWN if "test" in unclear else price_of_calls(asked, answered, tuned),
         },
-        "break_even_calls": break_even(planned["train_usd"], *(per_call(price, million) for price in (few_shot, call))),
+        "break_even_calls": UNKNOWN
+        if "train" in unclear
+        else break_even(planned["train_usd"], *(per_call(price, million) for price in (few_shot, call))),
         "detectable_difference": detectable_difference(params.evaluate.task, len(tokens["test"])),
     }
 

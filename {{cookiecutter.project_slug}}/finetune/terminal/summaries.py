@@ -71,11 +71,12 @@ def validate_summary(report: ValidationReport, params: Params, estimate: CostEst
 
     `estimate` is that of the project's next job, corrected by `jobs` earlier ones.
     """
-    about = "" if report["tokens_exact"] else "about "
+    at_least = "at least " if report["tokens_at_least"] else ""
+    about = at_least or ("" if report["tokens_exact"] else "about ")
     counted = f"{about}{report['train_tokens_per_epoch']:,} training tokens per epoch"
     lines = [
-        f"validate: no mistakes; {counted}, {cost_words(report['train_usd_per_epoch'])}",
-        f"validate: training: {training_words(params, estimate, jobs)}",
+        f"validate: no mistakes; {counted}, {cost_words(report['train_usd_per_epoch'], at_least)}",
+        f"validate: training: {training_words(params, estimate, jobs, at_least)}",
         f"validate: {shown_difference(report)}",
         "validate: review the training data in reports/data.html",
     ]
@@ -85,17 +86,20 @@ def validate_summary(report: ValidationReport, params: Params, estimate: CostEst
     return "\n".join(lines)
 
 
-def cost_words(usd: Usd) -> str:
-    return "cost unknown" if isinstance(usd, str) else f"${usd:.2f}"
+def cost_words(usd: Usd, at_least: str) -> str:
+    return "cost unknown" if isinstance(usd, str) else f"{at_least}${usd:.2f}"
 
 
-def training_words(params: Params, estimate: CostEstimate, jobs: int) -> str:
-    """Return what the next job takes, such as "local, 3 epochs of …, $0.00, about 2 minutes"."""
+def training_words(params: Params, estimate: CostEstimate, jobs: int, at_least: str) -> str:
+    """Return what the next job takes, such as "local, 3 epochs of …, $0.00, about 2 minutes".
+
+    `at_least` is put before figures that may be higher.
+    """
     seconds, n_epochs = estimate["seconds"], estimate["n_epochs"]
     words = [
         f"{params.provider.name}, {n_epochs} {'epoch' if n_epochs == 1 else 'epochs'} of {params.train.base}",
-        f"{estimate['billed_tokens']:,} tokens",
-        cost_words(estimate["train_usd"]),
+        f"{at_least}{estimate['billed_tokens']:,} tokens",
+        cost_words(estimate["train_usd"], at_least),
     ]
     words += [] if isinstance(seconds, str) else [f"about {max(1, round(seconds / 60))} min"]
     earlier = f" (corrected by {jobs} earlier {'job' if jobs == 1 else 'jobs'} on this base)" if jobs else ""

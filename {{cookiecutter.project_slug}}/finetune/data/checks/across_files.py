@@ -19,6 +19,7 @@ from finetune.data.checks.whole_file import CheckedFile
 from finetune.data.examples import question_of
 from finetune.data.near_duplicates import Sketches, SketchIndex, find_near_duplicates, sketch
 from finetune.data.parallel import map_in_parallel
+from finetune.data.token_counts import IMAGE_PRICES, ImagePrices
 
 BATCH = 2_000  # texts sketched at once
 LANGUAGE_SAMPLE = 1_000
@@ -45,10 +46,11 @@ def check(
     bom: Bom = "refused",
     training: bool = True,
     progress: Progress | None = None,
+    image_prices: ImagePrices | None = IMAGE_PRICES,
 ) -> CheckReport:
     """Return the report on some files; `against` are the other splits of each. See `check_each`."""
     each = [FileToCheck(path, against, training=training) for path in files]
-    return check_each(each, method, encoding, context, bom, progress)
+    return check_each(each, method, encoding, context, bom, progress, image_prices)
 
 
 def check_each(
@@ -58,6 +60,7 @@ def check_each(
     context: int | None = None,
     bom: Bom = "refused",
     progress: Progress | None = None,
+    image_prices: ImagePrices | None = IMAGE_PRICES,
 ) -> CheckReport:
     """Return the report on some files, with the findings in the order of files and lines.
 
@@ -66,7 +69,7 @@ def check_each(
     """
 
     def checked_file(path: Path, training: bool, labels: Sequence[str] = ()) -> CheckedFile:
-        return check_file(path, method, encoding, context, bom, training, progress=progress, labels=labels)
+        return check_file(path, method, encoding, context, bom, training, None, progress, image_prices, labels)
 
     known = {file.path.resolve(): checked_file(file.path, file.training, file.labels) for file in files}
     compared: set[frozenset[Path]] = set()

@@ -7,7 +7,7 @@ of each example are kept, so a file may be larger than memory.
 
 from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -22,10 +22,11 @@ from finetune.core.callbacks import Progress
 from finetune.core.errors import FinetuneError
 from finetune.data.checks.check_lines import MOST_CLASSES, CheckedLines, check_lines
 from finetune.data.checks.findings import counted
+from finetune.data.checks.layout import Values, values_of
 from finetune.data.checks.whole_file import CheckedFile, check_classes, check_labels, check_repeats, check_systems
 from finetune.data.examples import shape_of
 from finetune.data.parallel import cut_into_chunks, map_in_parallel
-from finetune.data.token_counts import counter
+from finetune.data.token_counts import IMAGE_PRICES, ImagePrices, counter
 
 MIN_EXAMPLES = 10
 LARGEST_DOCUMENT = 64 * 1024**2  # bytes; a larger file is not read whole to see whether it is one JSON document
@@ -43,14 +44,16 @@ def check_file(
     training: bool = True,
     workers: int | None = None,
     progress: Progress | None = None,
+    image_prices: ImagePrices | None = IMAGE_PRICES,
     labels: Sequence[str] = (),
 ) -> CheckedFile:
     """Return all findings in one JSONL file.
 
     `method` is the method that the file is for, None for that of its first example. `encoding` is the vocabulary in
     which tokens are counted, None for no count. `context` is the training context in tokens. A file that is not for
-    `training` needs only one example, and its classes may be small. `labels` are all answers that are allowed, () for
-    any. Raises FinetuneError when it cannot be read.
+    `training` needs only one example, and its classes may be small. `image_prices` are the tokens of images, None where
+    the model's are not known. `labels` are all answers that are allowed, () for any. Raises FinetuneError when it
+    cannot be read.
     """
     checked = CheckedFile(str(path))
     try:
@@ -59,7 +62,11 @@ def check_file(
         start = check_opening(checked, first, bom)
         if start is not None:
             method = method or method_of(path, start)
-            check_all_lines(checked, path, start, method, encoding, context, workers, progress)
+            if encoding:
+                counter(encoding, image_prices or IMAGE_PRICES)  # loaded once, before processes are forked
+            check = partial(check_lines, method=method, encoding=encoding, context=context, image_prices=image_prices)
+            check_all_lines(checked, path, start, check, workers, progress)
+            join_line_findings(checked, path, start)
     except OSError as error:
         raise FinetuneError(f"Cannot read {path}: {error.strerror or error}.", "Check the file's name.") from error
     if not len(checked.rows) and not checked.findings:
@@ -81,19 +88,14 @@ def check_all_lines(
     checked: CheckedFile,
     path: Path,
     start: int,
-    method: Method,
-    encoding: str | None,
-    context: int | None,
+    check: Callable[..., CheckedLines],
     workers: int | None,
     progress: Progress | None,
 ) -> None:
     """Check the lines from the byte `start` on, chunk by chunk, and add the results to `checked`."""
     chunks = cut_into_chunks(path, start)
-    work = partial(check_lines, file=checked.file, method=method, encoding=encoding, context=context)
-    if encoding:
-        counter(encoding)  # loaded once, before processes are forked
     parts = []
-    for part in map_in_parallel(work, chunks, path.stat().st_size, workers, may_fork=True):
+    for part in map_in_parallel(partial(check, file=checked.file), chunks, path.stat().st_size, workers, may_fork=True):
         parts.append(part)
         if progress:
             progress(len(parts), len(chunks), path.name)
@@ -108,6 +110,7 @@ def join_parts(checked: CheckedFile, parts: list[CheckedLines]) -> None:
         checked.findings += [replace(finding, line=finding.line + before) for finding in part.findings]
         part.rows["line"] += before
         before += part.count
+        checked.unknown_images += part.unknown_images
         if checked.answers is not None:
             checked.answers = checked.answers + part.answers if part.answers is not None else None
             if checked.answers is not None and len(checked.answers) > MOST_CLASSES:
@@ -131,23 +134,64 @@ def check_opening(checked: CheckedFile, first: bytes, bom: Bom) -> int | None:
     elif first and not has_mark and bom == "required":
         what = "the file has no byte-order mark, which this provider requires"
         checked.add("bom", "error", 1, what, "Save it as UTF-8 with a byte-order mark.")
-    if is_json_document(first.removeprefix(BOM_UTF8), checked.file):
-        what = "the file is one JSON document, not one example per line"
-        checked.add("json_not_jsonl", "error", 0, what, "Write each example on its own line (--fix does it).")
+    if fault := layout_fault(first.removeprefix(BOM_UTF8), checked.file):
+        checked.add("json_not_jsonl", "error", 0, *fault)
         return None
     return len(BOM_UTF8) if has_mark else 0
 
 
-def is_json_document(first: bytes, file: str) -> bool:
-    """Return whether a file is one JSON value over several lines, or a list of examples."""
-    if first.strip()[:1] not in (b"[", b"{"):
-        return False
+def layout_fault(first: bytes, file: str) -> tuple[str, str] | None:
+    """Return what is wrong and how to fix it where a file's JSON is not one example per line; None where it is.
+
+    Only a file whose first line is not a JSON object is read. A file larger than LARGEST_DOCUMENT is not.
+    """
+    begin = first.strip()
+    if begin[:1] not in (b"", b"[", b"{"):
+        return None
     with suppress(orjson.JSONDecodeError):
-        return isinstance(orjson.loads(first), list)
-    if Path(file).stat().st_size < LARGEST_DOCUMENT:
-        with suppress(orjson.JSONDecodeError):
-            return isinstance(orjson.loads(Path(file).read_bytes().removeprefix(BOM_UTF8)), (list, dict))
-    return False
+        if isinstance(orjson.loads(begin), dict):
+            return None
+    if Path(file).stat().st_size >= LARGEST_DOCUMENT:
+        return None
+    values = values_of(Path(file).read_bytes().removeprefix(BOM_UTF8))
+    if values is None:
+        return None
+    over_lines = values.over_lines or (values.broken_line is not None and begin in (b"{", b"[", b"[{"))
+    with_commas = len(values.texts) > 1 and begin.endswith(b",")
+    return not_one_per_line(values) if values.is_list or over_lines or with_commas else None
+
+
+def not_one_per_line(values: Values) -> tuple[str, str]:
+    """Return the fault of a file with these values."""
+    count = len(values.texts)
+    if values.is_list:
+        what = "the file is a JSON list"
+    elif values.over_lines or not count:
+        what = "the file is one JSON object" if count == 1 and not values.broken_line else "the file has JSON objects"
+        what += " over several lines"
+    else:
+        what = f"the file has {count} JSON objects with commas between them"
+    what += ", not one example per line"
+    if values.broken_line:
+        what += f"; and it is not valid JSON at line {values.broken_line}"
+        return what, f"Correct line {values.broken_line}. Then --fix writes each example on its own line."
+    return what, "Write each example on its own line (--fix does it)."
+
+
+def join_line_findings(checked: CheckedFile, path: Path, start: int) -> None:
+    """Replace the findings of lines that are parts of objects over several lines by one, which names the cause."""
+    if not any(finding.code == "invalid_json" for finding in checked.findings):
+        return
+    if path.stat().st_size >= LARGEST_DOCUMENT:
+        return
+    values = values_of(path.read_bytes()[start:])
+    if values is None or values.broken_line or not values.over_lines:
+        return
+    parts = {"invalid_json", "not_an_object", "blank_line", "wrong_shape"}
+    first = next(finding.line for finding in checked.findings if finding.code == "invalid_json")
+    checked.findings = [finding for finding in checked.findings if finding.code not in parts]
+    what = "an example over several lines begins here"
+    checked.add("json_not_jsonl", "error", first, what, "Write each example on its own line (--fix does it).")
 
 
 def method_of(path: Path, start: int) -> Method:

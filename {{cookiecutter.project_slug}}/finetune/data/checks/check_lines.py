@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 
 from finetune.core.records import Example
 from finetune.data.checks.findings import Finding
+from finetune.data.checks.layout import values_of
 from finetune.data.checks.line_block import LineBlock
 from finetune.data.checks.prefilter import may_break, rules_to_ask, simple_chat_texts
-from finetune.data.checks.rule import Rule, Severity
+from finetune.data.checks.rule import Rule, Severity, found_in
 from finetune.data.checks.rules import RULES
-from finetune.data.examples import Shape, TurnTexts, join_question, shape_of, turn_texts
+from finetune.data.examples import Shape, TurnTexts, join_question, shape_of, texts_of, turn_texts
 from finetune.data.hashes import xxh3_64
 from finetune.data.json_readers import orjson_message
 from finetune.data.parallel import Chunk
 from finetune.data.text_normalization import comparison_key, normalize
-from finetune.data.token_counts import counter
+from finetune.data.token_counts import IMAGE_PRICES, ImagePrices, counter, has_unknown_image
 
 SHAPES: dict[str, tuple[Shape, ...]] = {
     "supervised": ("chat", "completion"),
@@ -55,24 +56,34 @@ class CheckedLines:
     findings: list[Finding]  # lines count from 1
     rows: ExampleRows
     answers: Counter[str] | None  # how often each answer occurs, where answers may be classes
+    unknown_images: int  # counted examples with an image whose tokens are not known
 
 
-def check_lines(chunk: Chunk, file: str, method: str, encoding: str | None, context: int | None) -> CheckedLines:
+def check_lines(
+    chunk: Chunk,
+    file: str,
+    method: str,
+    encoding: str | None,
+    context: int | None,
+    image_prices: ImagePrices | None = IMAGE_PRICES,
+) -> CheckedLines:
     """Check each line of a chunk, and return a row for each line with an example of a shape that `method` trains on."""
     start, end = chunk
     with open(file, "rb") as content:
         content.seek(start)
         block = LineBlock(content.read(end - start).removesuffix(b"\n"))
-    count = counter(encoding) if encoding else None
+    count = counter(encoding, image_prices or IMAGE_PRICES) if encoding else None
     findings: list[Finding] = []
     rows: list[tuple[int, ...]] = []
     answers: Counter[str] | None = Counter()
+    unknown_images = 0
     for number, (line, rules) in enumerate(zip(block.lines, rules_to_ask(block), strict=True), 1):
         place, start = start, start + len(line) + 1
         example, known_texts, faults = read_line(line, method, rules)
         tokens = -1
         if example is not None and count and not any(severity == "error" for _, severity, _, _ in faults):
             tokens = count(example)
+            unknown_images += known_texts is None and has_unknown_image(example, image_prices)
             if context is not None and tokens > context:
                 what = f"{tokens:,} tokens, more than the training context of {context:,}; the server cuts off the end"
                 faults.append(("too_long", "error", what, "Shorten the example: the answer is at its end."))
@@ -87,7 +98,7 @@ def check_lines(chunk: Chunk, file: str, method: str, encoding: str | None, cont
             answers[answer] += 1
             if len(answers) > MOST_CLASSES or len(answer) > LONGEST_CLASS or "\n" in answer:
                 answers = None
-    return CheckedLines(len(block.lines), findings, np.array(rows, EXAMPLE_DTYPE), answers)
+    return CheckedLines(len(block.lines), findings, np.array(rows, EXAMPLE_DTYPE), answers, unknown_images)
 
 
 def read_line(
@@ -111,8 +122,13 @@ def read_line(
     if shape is None or shape not in SHAPES[method]:
         return None, None, [shape_fault(example, shape, method)]
     left_out = RULES_LEFT_OUT.get(method, ())
-    rules = [rule for rule in RULES if shape in rule.shapes and rule.code not in left_out]
-    return example, None, [(rule.code, rule.severity, what, fix) for rule in rules for what, fix in rule.find(example)]
+    texts_with_paths = list(texts_of(example))  # once for all rules on texts
+    faults: list[Fault] = []
+    for rule in RULES:
+        if shape in rule.shapes and rule.code not in left_out:
+            found = found_in(texts_with_paths, rule.find_in) if rule.find_in else rule.find(example)
+            faults += [(rule.code, rule.severity, what, fix) for what, fix in found]
+    return example, None, faults
 
 
 def json_fault(line: bytes, error: orjson.JSONDecodeError) -> Fault:
@@ -123,6 +139,12 @@ def json_fault(line: bytes, error: orjson.JSONDecodeError) -> Fault:
         line.decode("utf-8")
     except UnicodeDecodeError as fault:
         return "not_utf8", "error", f"byte {fault.start + 1} of the line is not UTF-8", "Save the file as UTF-8."
+    values = values_of(line)
+    if values and not values.broken_line and values.texts and not values.is_list:
+        if len(values.texts) > 1:
+            what = f"{len(values.texts)} JSON objects on one line"
+            return "invalid_json", "error", what, "Write each on its own line (--fix does it)."
+        return "invalid_json", "error", "a comma beside the JSON object", "Remove the comma (--fix does it)."
     what = f"not valid JSON: {orjson_message(error)} (column {error.colno})"
     return "invalid_json", "error", what, "Correct the line."
 

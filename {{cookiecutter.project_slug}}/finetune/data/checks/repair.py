@@ -7,6 +7,7 @@ check` reports them.
 import json
 import unicodedata
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ import orjson
 from finetune.core.disk import write_bytes
 from finetune.core.errors import FinetuneError
 from finetune.core.records import Example
-from finetune.data.checks.rules.messages import MESSAGE_KEYS
+from finetune.data.checks.layout import on_one_line, values_of
+from finetune.data.checks.rules.messages import allowed_keys
 from finetune.data.checks.rules.texts import CONTROL
 from finetune.data.examples import KEYS, messages_of, shape_of
 from finetune.data.text_encoding import BYTE_ORDER_MARKS
 
+MAY_BE_NULL = {"content", "refusal", "function_call"}
 Change = tuple[int, str]  # the line, 0 for the whole file, and what was changed
 
 
@@ -63,18 +66,22 @@ def as_utf8(content: bytes, changes: list[Change]) -> bytes:
 
 
 def split_lines(content: bytes, changes: list[Change]) -> list[bytes]:
-    """Return the lines of a file; of one that is a single JSON document, a line for each example."""
-    try:
-        whole = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        return content.removesuffix(b"\n").split(b"\n")
-    if isinstance(whole, list):
-        changes.append((0, f"{len(whole)} examples of a JSON list written one per line"))
-        return [orjson.dumps(example) for example in whole]
-    line = orjson.dumps(whole)
-    if b"\n" in content.strip():
-        changes.append((0, "one example written on one line"))
-    return [line if b"\n" in content.strip() else content.strip()]
+    """Return the lines of a file; of JSON that is not one example per line, a line for each example."""
+    lines = content.removesuffix(b"\n").split(b"\n")
+    values = None if all(map(is_object, lines)) else values_of(content)
+    if values is None or values.broken_line or not (values.is_list or values.over_lines):
+        return lines
+    count = len(values.texts)
+    whole = "one example" if count == 1 and not values.is_list else f"{count} examples"
+    where = " of a JSON list written one per line" if values.is_list else " written on one line each"
+    changes.append((0, whole + (" written on one line" if whole == "one example" else where)))
+    return [on_one_line(text) for text in values.texts]
+
+
+def is_object(line: bytes) -> bool:
+    with suppress(orjson.JSONDecodeError):
+        return isinstance(orjson.loads(line), dict)
+    return False
 
 
 def repaired_lines(lines: list[bytes], changes: list[Change]) -> Iterator[bytes]:
@@ -84,21 +91,30 @@ def repaired_lines(lines: list[bytes], changes: list[Change]) -> Iterator[bytes]
         if not line.strip():
             changes.append((number, "blank line removed"))
             continue
-        try:
-            example = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            yield line
-            continue
-        if isinstance(example, dict) and shape_of(example):
+        for text in objects_on(line, number, changes):
+            example = orjson.loads(text) if is_object(text) else None
+            if example is None or not shape_of(example):
+                yield text
+                continue
             done = [what for step in STEPS for what in step(example)]
             if done:
                 changes += [(number, what) for what in done]
-                line = json.dumps(example, ensure_ascii=False).encode()
+                text = json.dumps(example, ensure_ascii=False).encode()
             first = seen.setdefault(orjson.dumps(example, option=orjson.OPT_SORT_KEYS), number)
             if first != number:
                 changes.append((number, f"removed: the same example as line {first}"))
-                continue
-        yield line
+            else:
+                yield text
+
+
+def objects_on(line: bytes, number: int, changes: list[Change]) -> list[bytes]:
+    """Return the JSON objects of a line that has several or commas beside them; any other line as it is."""
+    values = None if is_object(line) else values_of(line)
+    if values is None or values.broken_line or values.is_list or not values.texts:
+        return [line]
+    what = f"{len(values.texts)} examples written one per line" if len(values.texts) > 1 else "comma removed"
+    changes.append((number, what))
+    return [text.encode() for text in values.texts]
 
 
 def remove_unknown_keys(example: Example) -> Iterator[str]:
@@ -107,9 +123,21 @@ def remove_unknown_keys(example: Example) -> Iterator[str]:
         del example[key]
         yield f"the key {key!r} removed"
     for path, message in messages_of(example):
-        for key in sorted(set(message) - MESSAGE_KEYS):
+        for key in sorted(set(message) - allowed_keys(message)):
             del message[key]
             yield f"{path}: the key {key!r} removed"
+
+
+def remove_null_keys(example: Example) -> Iterator[str]:
+    """Remove keys that are null where the API wants another value: tables write a missing value as null."""
+    for path, message in messages_of(example):
+        content = message.get("content")
+        parts = [(f"{path}.content[{n}]", part) for n, part in enumerate(content if isinstance(content, list) else [])]
+        for place, holder in [(path, message), *parts]:
+            for key in sorted(holder.keys() - MAY_BE_NULL) if isinstance(holder, dict) else ():
+                if holder[key] is None:
+                    del holder[key]
+                    yield f"{place}: the key {key!r} removed, which was null"
 
 
 def repair_weights(example: Example) -> Iterator[str]:
@@ -143,4 +171,9 @@ def change(holder: dict[str, Any], key: str, path: str, repair_text: Callable[[s
         yield f"{path}: text normalized to NFC, without control characters and white space at its end"
 
 
-STEPS: tuple[Callable[[Example], Iterator[str]], ...] = (remove_unknown_keys, repair_weights, clean_texts)
+STEPS: tuple[Callable[[Example], Iterator[str]], ...] = (
+    remove_unknown_keys,
+    remove_null_keys,
+    repair_weights,
+    clean_texts,
+)

@@ -5,7 +5,7 @@ without such a declaration is always asked.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -69,14 +69,19 @@ def text_rule(
 
     def register(find_in: Callable[[str], Found]) -> Callable[[str], Found]:
         def find(example: Example) -> Found:
-            for path, text in texts_of(example):
-                for what, fix in find_in(text):
-                    yield f"{path} {what}", fix
+            return found_in(texts_of(example), find_in)
 
         RULES.append(Rule(code, severity, shapes, find, find_in, simple_chat_passes, lines_to_ask))
         return find_in
 
     return register
+
+
+def found_in(texts: Iterable[tuple[str, str]], find_in: Callable[[str], Found]) -> Found:
+    """Yield what the check of one text finds in texts, which come with their paths."""
+    for path, text in texts:
+        for what, fix in find_in(text):
+            yield f"{path} {what}", fix
 
 
 def describe(value: Any) -> str:

@@ -32,6 +32,7 @@ class CheckedFile:
     findings: list[Finding] = field(default_factory=list)
     rows: ExampleRows = field(default_factory=lambda: np.empty(0, EXAMPLE_DTYPE))
     answers: Counter[str] | None = None  # how often each answer occurs, where answers may be classes
+    unknown_images: int = 0  # counted examples with an image whose tokens are not known
 
     def add(self, code: str, severity: Severity, line: int, message: str, fix: str) -> None:
         self.findings.append(Finding(code, severity, self.file, line, message, fix))
@@ -40,6 +41,17 @@ class CheckedFile:
     def tokens(self) -> NDArray[Any]:
         """The tokens of each example without an error; empty where tokens are not counted."""
         return self.rows["tokens"][self.rows["tokens"] >= 0]
+
+    @property
+    def refused_lines(self) -> int:
+        """The number of lines whose tokens are not counted, because of an error."""
+        counted = set(self.rows["line"][self.rows["tokens"] >= 0].tolist())
+        return len({f.line for f in self.findings if f.severity == "error" and f.line} - counted)
+
+    @property
+    def tokens_at_least(self) -> bool:
+        """Whether the file has more tokens than were counted: in images, or in lines with an error."""
+        return bool(self.unknown_images or self.refused_lines)
 
     @property
     def classes(self) -> Counter[str]:

@@ -10,7 +10,7 @@ from finetune.data.checks.rule import RULES
 
 __all__ = ["RULES"]
 
-ORDER = ("keys", "messages", "outputs", "tools", "texts")
+ORDER = ("keys", "messages", "images", "outputs", "tools", "texts")
 
 for name in dict.fromkeys([*ORDER, *sorted(module.name for module in iter_modules(__path__))]):
     import_module(f"{__name__}.{name}")

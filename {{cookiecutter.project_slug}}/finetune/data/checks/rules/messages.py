@@ -1,14 +1,32 @@
-"""Rules on messages: their type, role, content and weight, and an answer to train on.
+"""Rules on messages: their type, role, content, name and weight, and an answer to train on.
 
-Sources: OpenAI's guide and API reference, and the errors that its server gives for `Example N` of a file.
+Sources: the types of the package `openai` (see api_forms.py), OpenAI's guide and API reference, and the errors that its
+server gives for `Example N` of a file.
 """
 
-from finetune.core.records import Example
-from finetune.data.checks.rule import Found, describe, rule
-from finetune.data.examples import has_call, is_trained, message_lists, messages_of, text_of
+from functools import cache
+from typing import Any
 
-ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-MESSAGE_KEYS = {"role", "content", "name", "weight", "tool_calls", "tool_call_id", "function_call", "refusal"}
+from finetune.core.records import Example
+from finetune.data.checks.api_forms import form_faults, keys_of_role, roles
+from finetune.data.checks.rule import Found, describe, rule
+from finetune.data.examples import has_call, is_trained, message_lists, messages_of
+
+ANSWERS_ONLY = {"weight", "tool_calls", "function_call"}  # other roles must not have them; bad_weight, bad_tool_call
+
+
+def role_of(message: Example) -> str | None:
+    """Return a message's role, None for one that the API does not know."""
+    role = message.get("role")
+    return role if isinstance(role, str) and role in roles() else None
+
+
+def value_faults(example: Example, *keys: str) -> Found:
+    """Yield what is wrong with the values that messages have under these keys."""
+    for path, message in messages_of(example):
+        for key in keys:
+            if key in message and (role := role_of(message)) and key in keys_of_role(role):
+                yield from form_faults(role, key, message[key], f"{path}.{key}")
 
 
 @rule("missing_messages", simple_chat_passes=True)
@@ -25,13 +43,26 @@ def messages_are_objects(example: Example) -> Found:
         for index, message in enumerate(messages if isinstance(messages, list) else []):
             if not isinstance(message, dict):
                 yield f"{path}[{index}] is {describe(message)}, not an object", 'Write {"role": "…", "content": "…"}.'
+    yield from value_faults(example, "refusal", "tool_call_id")
 
 
 @rule("unknown_message_key", simple_chat_passes=True)
 def messages_have_known_keys(example: Example) -> Found:
     for path, message in messages_of(example):
-        for key in sorted(set(message) - MESSAGE_KEYS):
-            yield f"{path}: the key {key!r} is not allowed", "Remove it."
+        for key in sorted(set(message) - allowed_keys(message)):
+            where = f" in a message with the role {message['role']!r}" if key in known_keys() else ""
+            yield f"{path}: the key {key!r} is not allowed{where}", "Remove it."
+
+
+def allowed_keys(message: Example) -> frozenset[str]:
+    """Return the keys that a message may have by its role; those with rules of their own are among them."""
+    role = role_of(message)
+    return keys_of_role(role) | ANSWERS_ONLY if role else known_keys()
+
+
+@cache
+def known_keys() -> frozenset[str]:
+    return frozenset[str]().union(*map(keys_of_role, roles()))
 
 
 @rule("unknown_role", simple_chat_passes=True)
@@ -39,36 +70,50 @@ def roles_are_known(example: Example) -> Found:
     for path, message in messages_of(example):
         role = message.get("role")
         if role is None:
-            yield f"{path} has no role", f"Use one of {', '.join(ROLES)}."
-        elif role not in ROLES:
-            what = f"{role!r}" if isinstance(role, str) and len(role) < 30 else describe(role)
-            yield f"{path} has the role {what}", f"Use one of {', '.join(ROLES)}."
+            yield f"{path} has no role", f"Use one of {', '.join(roles())}."
+        elif role_of(message) is None:
+            is_short = isinstance(role, str) and len(role) < 30
+            what = f"has the role {role!r}" if is_short else f"has {describe(role)} as role"
+            yield f"{path} {what}", f"Use one of {', '.join(roles())}."
+
+
+@rule("bad_name", simple_chat_passes=True)
+def names_are_valid(example: Example) -> Found:
+    yield from value_faults(example, "name")
+    for path, message in messages_of(example):
+        if message.get("role") == "function" and "name" not in message:
+            yield f"{path} has no name", "Add the name of the function whose result it is."
 
 
 @rule("missing_content", simple_chat_passes=True)
 def messages_have_content(example: Example) -> Found:
     for path, message in messages_of(example):
-        content = message.get("content")
-        needs_none = message.get("role") == "assistant" and (has_call(message) or message.get("refusal"))
-        if content is None and not needs_none:
+        content, role = message.get("content"), message.get("role")
+        is_answer = role == "assistant" and not has_call(message) and not message.get("refusal")
+        may_be_null = role == "assistant" or (role == "function" and "content" in message)
+        if content is None and (is_answer or not may_be_null):
             yield f"{path} has no content", "Add a text. Only an assistant message with a tool call needs none."
+        elif content == []:
+            yield f"{path}: the content is an empty list", "Write a text."
         elif content is not None and not isinstance(content, (str, list)):
             yield f"{path}: the content is {describe(content)}", "Write a text."
-        elif message.get("role") == "assistant" and not needs_none and not text_of(content).strip():
+        elif is_answer and not answer_of(content).strip():
             yield f"{path}: the assistant's answer is empty", "Write the answer, or remove the example."
 
 
+def answer_of(content: Any) -> str:
+    """Return all texts of a content, also those of refusals and of parts without a type."""
+    parts = content if isinstance(content, list) else [content]
+    texts = (part.get("refusal") or part.get("text") if isinstance(part, dict) else part for part in parts)
+    return "".join(text for text in texts if isinstance(text, str))
+
+
 @rule("content_parts", simple_chat_passes=True)
-def content_parts_are_texts_or_images(example: Example) -> Found:
+def content_parts_are_valid(example: Example) -> Found:
     for path, message in messages_of(example):
-        content = message.get("content")
-        for index, part in enumerate(content if isinstance(content, list) else []):
-            kind = part.get("type") if isinstance(part, dict) else None
-            if kind not in ("text", "image_url", "refusal"):
-                yield f"{path}.content[{index}] is a part of an unknown type", "Use text or image_url."
-            elif kind == "image_url" and message.get("role") != "user":
-                what = f"{path}.content[{index}] is an image in a message with the role {message.get('role')!r}"
-                yield what, "Move it to a user message, or remove it."
+        content, role = message.get("content"), role_of(message)
+        if isinstance(content, list) and content and role:
+            yield from form_faults(role, "content", content, f"{path}.content")
 
 
 @rule("bad_weight", simple_chat_passes=True)

@@ -1,4 +1,6 @@
-"""Rules on the two outputs of a preference. Source: OpenAI's guide to preference training."""
+"""Rules on the two outputs of a preference. Sources: OpenAI's and Azure's guides to preference training."""
+
+from itertools import pairwise
 
 from finetune.core.records import Example
 from finetune.data.checks.rule import Found, rule
@@ -6,16 +8,17 @@ from finetune.data.examples import OUTPUTS
 
 
 @rule("bad_output", shapes=("preference",))
-def outputs_are_one_message_each(example: Example) -> Found:
+def outputs_are_answers(example: Example) -> Found:
+    """Find outputs that are not one answer: an assistant message, or its calls, their results and a final message."""
     for key in OUTPUTS:
         messages = example.get(key)
-        if isinstance(messages, list) and messages:
-            roles = [message.get("role") for message in messages if isinstance(message, dict)]
-            if len(messages) != 1 or roles != ["assistant"]:
-                yield (
-                    f"{key} is not one assistant message",
-                    "Keep only the final answer, and move other turns to input.",
-                )
+        if not isinstance(messages, list) or not messages:
+            continue
+        roles = [message.get("role") for message in messages if isinstance(message, dict)]
+        repeats = any(pair == ("assistant", "assistant") for pair in pairwise(roles))
+        if "assistant" not in roles or repeats or any(role not in ("assistant", "tool") for role in roles):
+            what = f"{key} is not one answer of the assistant, with the results of its tool calls if it has any"
+            yield what, "Keep only the final answer, and move other turns to input."
 
 
 @rule("same_outputs", shapes=("preference",))

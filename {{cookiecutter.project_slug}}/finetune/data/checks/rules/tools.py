@@ -1,90 +1,117 @@
-"""Rules on tools, tool calls and their results. Source: OpenAI's API reference."""
+"""Rules on tools, tool calls and their results.
 
-import json
+Sources: the types of the package `openai` (see api_forms.py), and OpenAI's API reference.
+"""
+
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from finetune.core.records import Example
-from finetune.data.checks.rule import Found, describe, rule
-from finetune.data.examples import calls_of, messages_of
+from finetune.data.checks.api_forms import EXAMPLE, form_faults
+from finetune.data.checks.rule import Found, rule
+from finetune.data.examples import OUTPUTS, calls_of, messages_of, shape_of
+
+KEYS_OF_TOOLS = ("tools", "functions", "parallel_tool_calls")
+CALLS = ("tool_calls", "function_call")
+Messages = list[tuple[str, dict[str, Any]]]  # each with its path
 
 
-def tools_of(example: Example) -> Iterator[tuple[str, Any]]:
-    """Yield the path and the value of each list of tools; the value may be of any type."""
-    if "tools" in example:
-        yield "tools", example["tools"]
-    if isinstance(example.get("input"), dict) and "tools" in example["input"]:
-        yield "input.tools", example["input"]["tools"]
+def holders_of_tools(example: Example) -> Iterator[tuple[str, Example]]:
+    """Yield what may declare tools, the example and the input of a preference, with the beginning of its paths."""
+    yield "", example
+    if isinstance(example.get("input"), dict):
+        yield "input.", example["input"]
 
 
-def declared_functions(example: Example) -> list[Any]:
-    """Return the names of the functions that the tools declare."""
-    return [
-        tool["function"].get("name")
-        for _, tools in tools_of(example)
-        for tool in (tools if isinstance(tools, list) else [])
-        if isinstance(tool, dict) and isinstance(tool.get("function"), dict)
-    ]
+def declared(example: Example, key: str) -> list[str]:
+    """Return the names of the functions that `tools` or `functions` declares."""
+    names = []
+    for _, holder in holders_of_tools(example):
+        for tool in holder[key] if isinstance(holder.get(key), list) else []:
+            function = tool.get("function") if key == "tools" and isinstance(tool, dict) else tool
+            if isinstance(function, dict) and isinstance(function.get("name"), str):
+                names.append(function["name"])
+    return names
 
 
 @rule("bad_tools", simple_chat_passes=True)
-def tools_are_functions(example: Example) -> Found:
-    for path, tools in tools_of(example):
-        if not isinstance(tools, list):
-            yield f"{path} is {describe(tools)}, not a list", "Write a list of functions."
-            continue
-        for index, tool in enumerate(tools):
-            function = tool.get("function") if isinstance(tool, dict) else None
-            if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-                fix = 'Write {"type": "function", "function": {"name": "…"}}.'
-                yield f"{path}[{index}] has no function with a name", fix
+def tools_are_valid(example: Example) -> Found:
+    for before, holder in holders_of_tools(example):
+        for key in KEYS_OF_TOOLS:
+            if key in holder:
+                yield from form_faults(EXAMPLE, key, holder[key], before + key)
+        if holder.get("tools") and holder.get("functions"):
+            yield f"{before}tools and {before}functions are both given", "Move the functions to 'tools'."
+    for key in ("tools", "functions"):
+        names = declared(example, key)
+        for name, times in Counter(names).items() if len(set(names)) < len(names) else ():
+            if times > 1:
+                yield f"{key} declares {times} functions with the name {name[:64]!r}", "Keep or rename one of them."
 
 
 @rule("bad_tool_call", simple_chat_passes=True)
 def calls_are_valid(example: Example) -> Found:
-    declared = declared_functions(example)
+    tools, functions = declared(example, "tools"), declared(example, "functions")
     for path, message in messages_of(example):
-        calls = message.get("tool_calls")
-        if calls is not None and message.get("role") != "assistant":
-            what = f"{path}: a message with the role {message.get('role')!r} has tool_calls"
-            yield what, "Remove them: only assistant messages call tools."
-        if calls is not None and (not isinstance(calls, list) or len(calls_of(message)) != len(calls) or not calls):
-            yield f"{path}.tool_calls is not a list of calls", "Write a list of objects, or remove the key."
+        for key in CALLS:
+            if key not in message:
+                continue
+            if message.get("role") != "assistant":
+                what = f"{path}: a message with the role {message.get('role')!r} has {key}"
+                yield what, "Remove them: only assistant messages call tools."
+            else:
+                yield from form_faults("assistant", key, message[key], f"{path}.{key}")
         for index, call in enumerate(calls_of(message)):
-            yield from faults_of_call(f"{path}.tool_calls[{index}]", call, declared)
+            yield from undeclared(f"{path}.tool_calls[{index}]", call.get("function"), "tools", tools)
+        yield from undeclared(f"{path}.function_call", message.get("function_call"), "functions", functions)
 
 
-def faults_of_call(path: str, call: dict[str, Any], declared: list[Any]) -> Found:
-    """Yield what is wrong with one tool call; `declared` are the names of the declared functions."""
-    given = call.get("function")
-    function = given if isinstance(given, dict) else {}
-    if call.get("type") != "function" or not isinstance(call.get("id"), str):
-        yield f"{path} has no id, or its type is not 'function'", "Add the id, and set the type to 'function'."
-    if not isinstance(function.get("name"), str):
-        yield f"{path} has no function name", "Add the name."
-    elif function["name"] not in declared:
-        yield f"{path} calls a function that 'tools' does not declare", "Declare it in this line's 'tools'."
-    if not is_json_text(function.get("arguments")):
-        yield f"{path}: the arguments are not a string of JSON", 'Write them as a string, such as "{\\"a\\": 1}".'
+def undeclared(path: str, function: Any, key: str, names: list[str]) -> Found:
+    """Yield a fault if a call names a function that the example does not declare."""
+    name = function.get("name") if isinstance(function, dict) else None
+    if isinstance(name, str) and name not in names:
+        yield f"{path} calls a function that {key!r} does not declare", f"Declare it in this line's {key!r}."
 
 
-def is_json_text(value: Any) -> bool:
-    try:
-        json.loads(value)
-    except (TypeError, ValueError, RecursionError):
-        return False
-    return isinstance(value, str)
+def conversations(example: Example) -> Iterator[Messages]:
+    """Yield the messages of an example; of a preference, the input with each of the two outputs."""
+    messages = list(messages_of(example))
+    if shape_of(example) != "preference":
+        yield messages
+        return
+    for output in OUTPUTS:
+        yield [(path, message) for path, message in messages if path.startswith(("input", output))]
 
 
 @rule("unmatched_tool", simple_chat_passes=True)
 def calls_have_results(example: Example) -> Found:
+    faults = [fault for messages in conversations(example) for fault in faults_of_results(messages)]
+    yield from dict.fromkeys(faults)  # both conversations of a preference have the faults of its input
+
+
+def faults_of_results(messages: Messages) -> Found:
+    """Yield calls without a result, and results without a call.
+
+    A conversation may end with calls, which are then what is trained. It may not go on without their results.
+    """
     waiting: dict[str, str] = {}  # path of each call without a result, by its ID
-    for path, message in messages_of(example):
+    for path, message in messages:
         if message.get("role") == "tool":
-            if waiting.pop(str(message.get("tool_call_id")), None) is None:
+            if not isinstance(message.get("tool_call_id"), str):
+                yield f"{path} has no tool_call_id", "Set it to the id of an earlier call."
+            elif waiting.pop(message["tool_call_id"], None) is None:
                 yield f"{path} is the result of no earlier call", "Set its tool_call_id to the id of an earlier call."
         elif waiting:
-            # A conversation may end with a call, which is then what is trained. It may not go on without the result.
-            yield f"{next(iter(waiting.values()))} has no result", "Add the tool's message right after the call."
+            yield no_result(waiting)
             waiting = {}
-        waiting |= {str(call.get("id")): f"{path}.tool_calls[{n}]" for n, call in enumerate(calls_of(message))}
+        for index, call in enumerate(calls_of(message)):
+            if str(call.get("id")) in waiting:
+                yield f"{path}.tool_calls[{index}] has the id of another call", "Give each call its own id."
+            waiting[str(call.get("id"))] = f"{path}.tool_calls[{index}]"
+    if waiting and messages[-1][1].get("role") == "tool":
+        yield no_result(waiting)
+
+
+def no_result(waiting: dict[str, str]) -> tuple[str, str]:
+    return f"{next(iter(waiting.values()))} has no result", "Add the tool's message right after the call."
