@@ -15,6 +15,7 @@ from finetune.data.completion_format import CompletionFormat, question_and_answe
 from finetune.data.formats import CONVERTERS, Format, parse_json_cell, reason_of
 from finetune.data.prompts import PLACEHOLDER, Template, cell_text, check_columns, fill, fingerprint_of
 from finetune.data.raw_file import Row
+from finetune.data.redaction import redact
 from finetune.project.job_request import fingerprint_now
 
 Prompt = Sequence[dict[str, Any]] | str
@@ -44,6 +45,17 @@ def shared_columns(params: Params) -> dict[str, str]:
     return {"codes": codes_text({label: code_of[label] for label in params.data.labels if label in code_of})}
 
 
+def redacted_kinds(params: Params) -> Sequence[str]:
+    """Return the kinds of data.redact. Raises FinetuneError if the model was trained with others."""
+    kinds = params.data.redact
+    if set(kinds) != read_note(PREPARED_REPORT).get("redacted", {}).keys():
+        raise FinetuneError(
+            "data.redact in params.yaml is not that of the prepared data, so the model knows other placeholders.",
+            "Restore it (git diff params.yaml), or train with the new one: dvc repro",
+        )
+    return kinds
+
+
 def prompts_of(
     params: Params, rows: Sequence[Row], file: Path, marks: CompletionFormat | None, tuned: bool
 ) -> list[Prompt | ValueError]:
@@ -54,7 +66,7 @@ def prompts_of(
     """
     prompt = params.data.prompt
     template: Template = prompt.model_dump(include={"system", "user"}) if prompt else {}
-    shared = shared_columns(params)
+    shared, kinds = shared_columns(params), redacted_kinds(params)
     own = [has_own_format(row, template, marks) for row in rows]
     if prompt and not any(own):
         check_columns(template, {column for row in rows for column in row} | shared.keys(), str(file))
@@ -66,7 +78,7 @@ def prompts_of(
     found: list[Prompt | ValueError] = []
     for row in rows:
         try:
-            found.append(prompt_of(row, template, shared, marks))
+            found.append(prompt_of(row, template, shared, marks, kinds))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             found.append(ValueError(reason_of(error)))
     return found
@@ -85,10 +97,15 @@ def is_prompt_of_training(params: Params) -> bool:
     return read_note(PREPARED_REPORT).get("prompt") == now and fingerprint_now(params) == record["fingerprint"]
 
 
-def prompt_of(row: Row, template: Template, shared: Mapping[str, str], marks: CompletionFormat | None) -> Prompt:
-    """Return the prompt of one row. Raises ValueError, or what a malformed row leads to, if there is no question."""
+def prompt_of(
+    row: Row, template: Template, shared: Mapping[str, str], marks: CompletionFormat | None, kinds: Sequence[str]
+) -> Prompt:
+    """Return the prompt of one row without data of the `kinds` of data.redact.
+
+    Raises ValueError, or what a malformed row leads to, if there is no question.
+    """
     if is_marked_prompt(row, marks):
-        return cell_text(row["prompt"])
+        return redact(cell_text(row["prompt"]), kinds)
     if template and not has_own_format(row, template, marks):
         try:
             messages: Sequence[dict[str, Any]] = fill(template, {**shared, **row})
@@ -97,6 +114,7 @@ def prompt_of(row: Row, template: Template, shared: Mapping[str, str], marks: Co
             raise ValueError(f"no question: {', '.join(named)} {'are' if len(named) > 1 else 'is'} empty") from None
     else:
         messages = messages_before_answer(row)
+    messages = redact(messages, kinds)
     if marks:
         return question_and_answer({"messages": [*messages, {"role": "assistant", "content": ""}]})[0] + marks.separator
     return messages

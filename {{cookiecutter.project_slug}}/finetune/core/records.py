@@ -34,6 +34,7 @@ class PrepareReport(TypedDict):
     near_duplicates_left_out: NotRequired[int]
     marked_unanswerable: NotRequired[int]  # with data.abstain.column
     mismatched: NotRequired[int]  # with data.abstain.share: rows added with another row's context
+    redacted: NotRequired[dict[str, int]]  # with data.redact: values replaced in the rows read, by kind
     source: dict[str, Any]  # how the file was read; with data.files, one such object for each split
     prompt: str | None  # SHA-256 of data.prompt
     codes: dict[str, str]  # with data.codes: class → code

@@ -15,6 +15,7 @@ from finetune.data.formats import each_turn, examples_of
 from finetune.data.prompts import Template, cell_text, check_column
 from finetune.data.raw_file import Note, Row
 from finetune.data.readers import read_rows
+from finetune.data.redaction import redact
 from finetune.data.split import SPLITS, split_key
 from finetune.data.unanswerable import is_marked, question_columns
 
@@ -23,10 +24,11 @@ SPLIT_NAMES = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1,
 
 @dataclass
 class ReadingNotes:
-    """What was seen while reading: how each file was read, by its split, and counts of rows."""
+    """What was seen while reading: how each file was read, by its split, counts of rows, and of redacted values."""
 
     sources: dict[str, Note] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
+    redacted: Counter[str] = field(default_factory=Counter)  # by kind
 
 
 def raw_examples(
@@ -49,7 +51,8 @@ def raw_examples(
         pairs, note["rows"] = examples_of(rows, data.format, template, file, fixed, phrase)
         notes.sources[name] = note
         own: set[str] = set()
-        for number, (row, example) in enumerate(pairs, 1):
+        for number, (row, given) in enumerate(pairs, 1):
+            example = redact(given, data.redact, notes.redacted)
             split = SPLITS.index(name) if name else given_split(data, row, number)
             key = group_of(data, row, number) if data.group else split_key(example)
             if codes:

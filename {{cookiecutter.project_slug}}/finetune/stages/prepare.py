@@ -29,6 +29,7 @@ from finetune.data.completion_format import (
 from finetune.data.example_spool import SpooledExamples, SpoolRows, spool_examples
 from finetune.data.prompts import cell_text, fingerprint_of
 from finetune.data.raw_examples import ReadingNotes, question_template, raw_examples
+from finetune.data.redaction import redact, refuse_redacted_answers
 from finetune.data.split import SPLITS, assign_splits, leaks, without_duplicates
 from finetune.data.token_counts import encoder
 from finetune.data.unanswerable import with_mismatched
@@ -48,6 +49,7 @@ def run(
     """
     data = params.data
     refuse_unknown_target(params)
+    refuse_redacted_answers(data)
     warn_of_untracked(data, say)
     template = data.prompt.model_dump() if data.prompt else None
     codes = codes_of(params)
@@ -61,7 +63,7 @@ def run(
         if data.abstain and data.abstain.share is not None:
             before = len(rows)
             question = question_template(data)
-            rows = with_mismatched(gathered, rows, data.abstain, question, codes, workers, progress)
+            rows = with_mismatched(gathered, rows, data.abstain, question, codes, workers, progress, data.redact)
             notes.counts["mismatched"] = len(rows) - before
         write_splits(gathered, rows, data, notes.counts)
     report: dict[str, Any] = {
@@ -72,6 +74,8 @@ def run(
         "abstain": data.abstain.answer if data.abstain else None,
         "completion": asdict(marks) if marks else None,
     }
+    if data.redact:
+        report["redacted"] = {kind: notes.redacted[kind] for kind in data.redact}
     write_json(PREPARED_REPORT, report)
     return cast("PrepareReport", report)
 
@@ -152,7 +156,7 @@ def write_splits(gathered: SpooledExamples, rows: SpoolRows, data: Data, counts:
         counts[name] = len(part)
         write_lines(PREPARED / f"{name}.jsonl", map(gathered.written, part))
     tested = rows[rows["split"] == SPLITS.index("test")] if data.by else ()
-    groups = [group_line(gathered.cells(row).get(data.by or "")) for row in tested]
+    groups = [group_line(redact(gathered.cells(row).get(data.by or ""), data.redact)) for row in tested]
     write_lines(GROUPS, groups or [b"\n"])  # DVC warns of empty files
 
 
