@@ -10,6 +10,7 @@ from finetune.commands.chat import chat
 from finetune.commands.check import check
 from finetune.commands.deploy import deploy
 from finetune.commands.doctor import doctor
+from finetune.commands.doubtful import doubtful
 from finetune.commands.estimate import estimate
 from finetune.commands.predict import predict
 from finetune.commands.serve import serve
@@ -27,7 +28,7 @@ PANELS = {
         pipeline.evaluate,
         pipeline.report,
     ),
-    "Data": (check, estimate),
+    "Data": (check, doubtful, estimate),
     "Use the model": (predict, chat),
     "Compare and promote": (results.show, results.compare, results.promote, track),
     "At the provider": (doctor, deploy),

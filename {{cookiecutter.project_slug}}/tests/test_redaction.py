@@ -1,4 +1,4 @@
-"""data.redact: personal data and secrets become placeholders, in all places of an example, and when a model is asked."""
+"""data.redact: personal data and secrets become placeholders, in an example's texts and when a model is asked."""
 
 import json
 from collections import Counter

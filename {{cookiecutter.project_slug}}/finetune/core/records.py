@@ -163,6 +163,17 @@ class CheckReport(TypedDict):
     findings: list[FindingRecord]
 
 
+class DoubtfulRow(TypedDict):
+    """One row of reports/doubtful.csv: a row whose answer is probably wrong."""
+
+    file: str
+    line: int  # from 1
+    answer: str
+    suggested: str  # the class that the other rows predict; "" where answers are no classes
+    score: float  # classes: the probability of the answer by the other rows; else how well it fits its question
+    question: str
+
+
 # What the provider holds
 
 

@@ -1,6 +1,6 @@
 """Detectors of sensitive data in texts. Only kinds and places are reported, never the text.
 
-Most texts contain no sensitive data, and a cheap test shows it: see Clue. A detector without a clue searches every text.
+Most texts contain no sensitive data, and a cheap test shows it: see Clue. Without a clue, every text is searched.
 """
 
 import re
