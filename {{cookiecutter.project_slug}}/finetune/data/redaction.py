@@ -89,11 +89,14 @@ def redact_text(text: str, placeholders: Placeholders) -> str:
     placeholders.taken.update(PLACEHOLDER.findall(text))
     if is_json(text):
         text = JSON_VALUE.sub(lambda match: redact_json_value(match[0], placeholders), text)
-    parts, end = [], 0
-    for found in places(text, placeholders.kinds):
-        parts += [text[end : found.start], placeholders.of(found.kind, text[found.start : found.end])]
-        end = found.end
-    return "".join([*parts, text[end:]]) if parts else text
+    # A number is sometimes found only when the one beside it is gone.
+    while found := list(places(text, placeholders.kinds)):
+        parts, end = [], 0
+        for one in found:
+            parts += [text[end : one.start], placeholders.of(one.kind, text[one.start : one.end])]
+            end = one.end
+        text = "".join([*parts, text[end:]])
+    return text
 
 
 def is_json(text: str) -> bool:

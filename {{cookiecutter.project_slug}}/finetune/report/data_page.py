@@ -7,7 +7,7 @@ from typing import NamedTuple
 from typing_extensions import TypedDict
 
 from finetune.core.records import DoubtfulRow, Example, ValidationReport
-from finetune.report.page_tables import Table
+from finetune.report.page_tables import Cell, Table
 from finetune.report.rendering import render
 
 LONGEST_TEXT = 300  # characters of a doubtful row
@@ -106,7 +106,7 @@ def example_table(examples: Sequence[ReviewedExample]) -> Table:
 
 def doubtful_table(rows: Sequence[DoubtfulRow]) -> Table:
     """Return the rows that may have a wrong answer, with their texts cut."""
-    cells = []
+    cells: list[list[Cell]] = []
     for row in rows:
         answer, suggested, question = (shortened(text) for text in (row["answer"], row["suggested"], row["question"]))
         cells.append([f"{row['file']}:{row['line']}", answer, suggested, row["score"], question])
