@@ -31,6 +31,7 @@ FEWEST = 50  # rows
 MOST = 50_000  # rows: one process, in memory
 LISTED_OF_TEXTS = 0.1  # share of the rows: for answers that are no classes, nothing says how many are wrong
 ROWS_AT_ONCE = 500
+MOST_COMPARED = 2_000  # answers that a question is compared with
 MOST_NGRAMS = 100_000
 MOST_WEIGHTS = 2_000_000  # of the regression, in n-grams times classes: half a gigabyte while it is fitted
 CLEAR = 1.0  # standard deviations by which an answer must usually fit its question better than other answers
@@ -125,6 +126,7 @@ def predict_from_other_rows(
     """Return the probability of each class for each row, by a model that has not seen the row's question."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold
+    from threadpoolctl import threadpool_limits
 
     classes = int(given.max()) + 1
     texts = vectors([row.question for row in rows], MOST_WEIGHTS // classes)
@@ -133,7 +135,8 @@ def predict_from_other_rows(
     probabilities = np.zeros((len(rows), classes))
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0).split(texts, given, groups)
     for fold, (known, asked) in enumerate(folds, 1):
-        model = LogisticRegression(C=10, tol=0.001, max_iter=500).fit(texts[known], given[known])
+        with threadpool_limits(1):  # several threads take nine times as long on small data, and may round differently
+            model = LogisticRegression(C=10, tol=0.001, max_iter=500).fit(texts[known], given[known])
         probabilities[np.ix_(asked, model.classes_)] = model.predict_proba(texts[asked])
         if progress:
             progress(fold, FOLDS, "predictions from the other rows")
@@ -144,11 +147,12 @@ def doubtful_texts(rows: Sequence[Answered]) -> list[DoubtfulRow]:
     """Return the tenth of the rows whose answer fits its question least, compared with the other answers."""
     both = vectors([*(row.question for row in rows), *(row.answer for row in rows)])
     questions, answers = both[: len(rows)], both[len(rows) :]
-    scores = np.empty(len(rows))
+    some = answers[:: -(-len(rows) // MOST_COMPARED)]
+    scores = np.asarray(questions.multiply(answers).sum(axis=1)).ravel()
     for start in range(0, len(rows), ROWS_AT_ONCE):
-        fits = (questions[start : start + ROWS_AT_ONCE] @ answers.T).toarray()
-        own = fits[np.arange(len(fits)), start + np.arange(len(fits))]
-        scores[start : start + len(fits)] = (own - fits.mean(axis=1)) / (fits.std(axis=1) + 1e-9)
+        others = (questions[start : start + ROWS_AT_ONCE] @ some.T).toarray()
+        own = scores[start : start + len(others)]
+        own[:] = (own - others.mean(axis=1)) / (others.std(axis=1) + 1e-9)
     if np.median(scores) < CLEAR:
         raise FinetuneError(
             "The answers are not classes, and share no wording with their questions by which they could be judged.",
