@@ -10,6 +10,7 @@ from finetune.commands.chat import chat
 from finetune.commands.check import check
 from finetune.commands.deploy import deploy
 from finetune.commands.doctor import doctor
+from finetune.commands.doubtful import doubtful
 from finetune.commands.estimate import estimate
 from finetune.commands.init import init
 from finetune.commands.predict import predict
@@ -28,7 +29,7 @@ PANELS = {
         pipeline.evaluate,
         pipeline.report,
     ),
-    "Data": (init, check, estimate),
+    "Data": (init, check, doubtful, estimate),
     "Use the model": (predict, chat),
     "Compare and promote": (results.show, results.compare, results.promote, track),
     "At the provider": (doctor, deploy),

@@ -15,10 +15,12 @@ from finetune.core.records import Example
 from finetune.data.checks import rules
 from finetune.data.checks.check_file import check_file
 from finetune.data.checks.check_lines import read_line
+from finetune.data.checks.detector import Detector
+from finetune.data.checks.detector import Found as FoundData
 from finetune.data.checks.line_block import LineBlock
 from finetune.data.checks.prefilter import rules_to_ask, simple_chat_texts
 from finetune.data.checks.rule import RULES, Found, Rule, rule, text_rule
-from finetune.data.checks.sensitive_data import PERSONAL_DATA, SECRETS, Detector, has_key, secret_patterns
+from finetune.data.checks.sensitive_data import PERSONAL_DATA, SECRETS, has_key, secret_patterns
 from finetune.data.examples import turn_texts
 
 PARTS = [
@@ -87,9 +89,9 @@ def test_a_new_rule_on_texts_finds_its_rows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("code", "detectors"), [("secret", SECRETS), ("personal_data", PERSONAL_DATA)])
 def test_a_new_kind_of_sensitive_data_is_found(tmp_path: Path, code: str, detectors: list[Detector]) -> None:
-    def find_parcel(text: str) -> Iterator[str]:
-        if "parcel" in text:
-            yield "a parcel"
+    def find_parcel(text: str) -> Iterator[FoundData]:
+        if (start := text.find("parcel")) >= 0:
+            yield FoundData("parcel", "a parcel", start, start + len("parcel"))
 
     detectors.append(Detector(find_parcel))
     try:

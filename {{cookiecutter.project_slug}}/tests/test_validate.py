@@ -151,6 +151,22 @@ def test_the_page_shows_counts_classes_and_examples() -> None:
 
 
 @pytest.mark.usefixtures("_prepared")
+def test_the_page_shows_answers_that_may_be_wrong() -> None:
+    about = {"delivery": "the parcel of the courier, box", "billing": "the invoice of a refund, sum"}
+    examples = [example(f"{about[TEAMS[n % 2]]} {n * 37}", TEAMS[n % 2]) for n in range(60)]
+    examples[11] = example(f"{about['billing']} <b>{'y' * 400}", "delivery")
+    write(PREPARED / "train.jsonl", examples)
+    validate.run(params())
+    section = validate.PAGE.read_text(encoding="utf-8").split("Answers that may be wrong")[1].split("</section>")[0]
+    assert "data/prepared/train.jsonl:12</td><td>delivery</td><td>billing</td>" in section
+    assert "&lt;b&gt;yyy" in section
+    assert "y" * 300 not in section
+    write(PREPARED / "train.jsonl", examples[:15])
+    validate.run(params())
+    assert "looked for in 50 to 2,000 rows, and there are 45" in validate.PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("_prepared")
 def test_a_budget_stops_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     report: Any = validate.run(params())
     usd = report["auto"]["train_usd"]

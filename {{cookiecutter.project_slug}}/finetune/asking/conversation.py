@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from finetune.asking.model_names import name_of
-from finetune.asking.row_prompts import completion_format, shared_columns
+from finetune.asking.row_prompts import completion_format, redacted_kinds, shared_columns
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import PREPARED
@@ -17,6 +17,7 @@ from finetune.core.read_records import read_prepare_report
 from finetune.data.completion_format import prompt_of_question
 from finetune.data.examples import turn_texts
 from finetune.data.prompts import PLACEHOLDER, columns_in, fill
+from finetune.data.redaction import redact
 from finetune.provider.answer_parser import Answer
 from finetune.provider.completion_request import CompletionRequest, completion_request
 from finetune.provider.connect import Connection
@@ -78,13 +79,13 @@ def send(
     """
     settings = params.evaluate.model_copy(update={"max_tokens": max_tokens or params.evaluate.max_tokens})
     marks, asked = completion_format(params), question(params, typed)
-    stop = marks.stop if marks else None
+    stop, kinds = marks.stop if marks else None, redacted_kinds(params)
     turn = {"role": "user", "content": asked}
     before: Turns = [{"role": "system", "content": conversation.system}] if conversation.system else []
 
     def answer(name: str, model: str) -> Answer:
         prompt = prompt_of_question(asked, marks) if marks else [*before, *conversation.turns.get(name, []), turn]
-        request = completion_request(connection, model, prompt, settings, params.train.seed, stop)
+        request = completion_request(connection, model, redact(prompt, kinds), settings, params.train.seed, stop)
         return ask(connection, request, limiter)
 
     limiter = RateLimiter(len(conversation.models))

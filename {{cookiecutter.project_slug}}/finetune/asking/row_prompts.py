@@ -21,6 +21,7 @@ from finetune.data.existing_marks import NO_MARKS, without_ending
 from finetune.data.formats import CONVERTERS, reason_of
 from finetune.data.prompts import Template, cell_text, check_columns, columns_in, fill, fingerprint_of
 from finetune.data.raw_file import Row
+from finetune.data.redaction import redact
 from finetune.project.job_request import fingerprint_now
 
 Prompt = Sequence[dict[str, Any]] | str
@@ -51,6 +52,17 @@ def shared_columns(params: Params) -> dict[str, str]:
     return {"codes": codes_text({label: code_of[label] for label in labels if label in code_of})}
 
 
+def redacted_kinds(params: Params) -> Sequence[str]:
+    """Return the kinds of data.redact. Raises FinetuneError if the model was trained with others."""
+    kinds = params.data.redact
+    if set(kinds) != read_note(PREPARED_REPORT).get("redacted", {}).keys():
+        raise FinetuneError(
+            "data.redact in params.yaml is not that of the prepared data, so the model knows other placeholders.",
+            "Restore it (git diff params.yaml), or train with the new one: dvc repro",
+        )
+    return kinds
+
+
 def prompts_of(
     params: Params, rows: Sequence[Row], file: Path, marks: CompletionFormat | None, tuned: bool
 ) -> list[Prompt | ValueError]:
@@ -61,7 +73,7 @@ def prompts_of(
     """
     prompt = params.data.prompt
     template: Template = prompt.model_dump(include={"system", "user"}) if prompt else {}
-    shared = shared_columns(params)
+    shared, kinds = shared_columns(params), redacted_kinds(params)
     separator = (read_note(PREPARED_REPORT).get("found_marks") or NO_MARKS)["separator"]
     own = [has_own_format(row, template, marks) for row in rows]
     if prompt and not any(own):
@@ -78,7 +90,7 @@ def prompts_of(
     for row, one in zip(rows, own, strict=True):
         try:
             mapped = map_cells(row, cell_map) if not one else row
-            found.append(prompt_of(mapped, template, shared, marks, separator))
+            found.append(redact(prompt_of(mapped, template, shared, marks, separator), kinds))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             found.append(ValueError(reason_of(error)))
     return found

@@ -1,7 +1,7 @@
 """Load `params.yaml` as typed values. An unknown key or a value of the wrong type is refused by its name."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
@@ -71,6 +71,7 @@ class Abstain(Section):
 
 Auto = Literal["auto"]
 Renames = dict[str | int | float | bool, str]  # the new text of a value
+SensitiveKind = Literal["email", "phone", "iban", "card", "us_ssn", "kr_rrn", "secret"]
 
 
 class Data(Section):
@@ -91,6 +92,12 @@ class Data(Section):
     target: Literal["chat", "completion"] = "chat"
     split: Split | None = None
     abstain: Abstain | None = None
+    redact: list[SensitiveKind] = []
+
+    @field_validator("redact", mode="before")
+    @classmethod
+    def is_all_or_none(cls, value: Any) -> Any:
+        return (list(get_args(SensitiveKind)) if value else []) if isinstance(value, bool) else value
 
     @field_validator("map", mode="before")
     @classmethod

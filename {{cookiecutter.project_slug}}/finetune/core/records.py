@@ -46,6 +46,7 @@ class PrepareReport(TypedDict):
     white_space_kept: NotRequired[int]  # rows with an answer that begins or ends with white space
     unused: NotRequired[dict[str, int]]  # rows in which a key has a value that is not used, by the key
     unused_others: NotRequired[int]  # values of further unused keys, which are too many to list
+    redacted: NotRequired[dict[str, int]]  # with data.redact: values replaced in the rows read, by kind
     source: dict[str, Any]  # how the file was read; with data.files, one such object for each split
     prompt: str | None  # SHA-256 of data.prompt
     labels: NotRequired[list[str]]  # with data.labels auto: the classes of the data
@@ -180,6 +181,17 @@ class CheckReport(TypedDict):
     errors: int
     warnings: int
     findings: list[FindingRecord]
+
+
+class DoubtfulRow(TypedDict):
+    """One row of reports/doubtful.csv: a row whose answer is probably wrong."""
+
+    file: str
+    line: int  # from 1
+    answer: str
+    suggested: str  # the class that the other rows predict; "" where answers are no classes
+    score: float  # classes: the probability of the answer by the other rows; else how well it fits its question
+    question: str
 
 
 # What the provider holds

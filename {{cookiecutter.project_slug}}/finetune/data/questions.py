@@ -17,6 +17,7 @@ from finetune.core.read_records import read_prepare_report
 from finetune.core.records import Example, Questions
 from finetune.data.examples import text_of
 from finetune.data.readers import read_rows
+from finetune.data.redaction import redact
 
 ASKS_A_MODEL = "score_model"  # the type of grader
 
@@ -48,7 +49,7 @@ def questions_of(params: Params) -> Questions:
         "completion": prepared["completion"],
         "compare": settings.compare,
         "also": {
-            name: {"max_tokens": one.max_tokens, "examples": regression_examples(name, one)}
+            name: {"max_tokens": one.max_tokens, "examples": redact_each(regression_examples(name, one), params)}
             for name, one in settings.also.items()
         },
         "graders": {
@@ -90,6 +91,11 @@ def regression_examples(name: str, settings: Also) -> list[Example]:
                 "Write one chat example per line, as a JSON object. Each message has a role and a content.",
             )
     return examples
+
+
+def redact_each(examples: Sequence[Example], params: Params) -> list[Example]:
+    """Return examples as the model was trained on them: without the kinds of data.redact."""
+    return [redact(example, params.data.redact) for example in examples]
 
 
 def is_question_with_answer(turns: Any) -> bool:

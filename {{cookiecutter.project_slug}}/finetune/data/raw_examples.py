@@ -20,6 +20,7 @@ from finetune.data.marked_rows import unmarked
 from finetune.data.prompts import Template, cell_text, check_column, columns_in
 from finetune.data.raw_file import Note, Row, Rows
 from finetune.data.readers import read_raw_data
+from finetune.data.redaction import redact
 from finetune.data.split import SPLITS, split_key
 from finetune.data.unanswerable import is_marked, question_columns
 from finetune.data.unused_keys import UnusedKeys
@@ -29,12 +30,13 @@ SPLIT_NAMES = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1,
 
 @dataclass
 class ReadingNotes:
-    """What was seen while reading: how each file was read, by its split, counts of rows, marks, and unused keys."""
+    """What was seen while reading: how each file was read, by its split, and what was found, changed and not used."""
 
     sources: dict[str, Note] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     found_marks: FoundMarks = field(default_factory=lambda: NO_MARKS.copy())
     unused: UnusedKeys = field(default_factory=UnusedKeys)
+    redacted: Counter[str] = field(default_factory=Counter)  # by kind
 
 
 def raw_examples(
@@ -61,7 +63,8 @@ def raw_examples(
         note["rows"], notes.sources[name] = form, note
         used = used_columns(data, template, form)
         own: set[str] = set()
-        for number, (row, example) in enumerate(pairs, 1):
+        for number, (row, given) in enumerate(pairs, 1):
+            example = redact(given, data.redact, notes.redacted)
             split = SPLITS.index(name) if name else given_split(data, row, rows, number)
             key = group_of(data, row, rows, number) if data.group else split_key(example)
             if data.labels and trim_label(example, data.labels):

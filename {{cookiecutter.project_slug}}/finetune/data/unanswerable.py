@@ -17,6 +17,7 @@ from finetune.data.example_spool import NewExample, SpooledExamples, SpoolRows, 
 from finetune.data.hashes import mix_bits, sha256_64
 from finetune.data.prompts import PLACEHOLDER, Template, cell_text, fill_with
 from finetune.data.raw_file import Row
+from finetune.data.redaction import redact
 from finetune.data.split import SPLITS, leaks
 from finetune.data.text_normalization import comparison_key, normalize
 
@@ -122,10 +123,12 @@ def with_mismatched(
     codes: dict[str, str],
     workers: int | None = None,
     progress: Progress | None = None,
+    redacted: Sequence[str] = (),
 ) -> SpoolRows:
     """Return the rows, a share of them followed by a copy, in the same split, with another row's context.
 
-    A copy that would be near to a row of another split is left out; no original row is. Raises FinetuneError where all
+    A copy that would be near to a row of another split is left out; no original row is. `redacted` are the kinds of
+    data.redact. Raises FinetuneError where all
     rows have the same context.
     """
     context, share = abstain.context or "", abstain.share or 0.0
@@ -140,7 +143,8 @@ def with_mismatched(
     sources = choose_contexts(rows, contexts, share)
     originals = np.flatnonzero(sources >= 0)
     pairs = zip(rows[originals], rows[sources[originals]], strict=True)
-    copies = spool_examples(mismatched(spooled, pairs, context, template, fixed, answer), spooled.file).rows
+    made = mismatched(spooled, pairs, context, template, fixed, answer, redacted)
+    copies = spool_examples(made, spooled.file).rows
     copies["key"] = rows["key"][originals]
     once = np.sort(np.unique(copies["digest"], return_index=True)[1])
     copies, places = copies[once], np.concatenate([np.arange(len(rows)), originals[once]])
@@ -158,13 +162,15 @@ def mismatched(
     template: Template,
     fixed: dict[str, str],
     answer: str,
+    redacted: Sequence[str],
 ) -> Iterator[NewExample]:
     """Yield for each pair of rows the question of the first with the context of the second."""
     for row, other in pairs:
         cells = spooled.cells(row)
         asked = {**fixed, **cells, context: spooled.cells(other)[context]}
         spooled.file.seek(0, SEEK_END)  # where spool_examples writes the next one
-        yield int(row["row"]), int(row["split"]), "", {"messages": fill_with(template, asked, answer)}, cells
+        example = redact({"messages": fill_with(template, asked, answer)}, redacted)
+        yield int(row["row"]), int(row["split"]), "", example, cells
 
 
 def leaky_copies(

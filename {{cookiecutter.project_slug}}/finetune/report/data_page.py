@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 from typing_extensions import TypedDict
 
-from finetune.core.records import Example, ValidationReport
+from finetune.core.records import DoubtfulRow, Example, ValidationReport
 from finetune.core.shown_difference import shown_difference
-from finetune.report.page_tables import Table
+from finetune.report.page_tables import Cell, Table
 from finetune.report.rendering import render
+
+LONGEST_TEXT = 300  # characters of a doubtful row
 
 
 class LengthCount(TypedDict):
@@ -55,8 +57,13 @@ def make_data_page(
     balance: Sequence[ClassCount],
     lengths: Sequence[LengthCount],
     reviewed: Mapping[str, Sequence[ReviewedExample]],
+    doubtful: Sequence[DoubtfulRow],
+    doubtful_note: str,
 ) -> str:
-    """Return the page as text. `reviewed` has examples by their heading."""
+    """Return the page as text. `reviewed` has examples by their heading.
+
+    `doubtful_note` says why no doubtful answers were looked for; "" if they were.
+    """
     by_class = [Count(row["class"], row["split"], row["examples"]) for row in balance]
     by_length = [Count(length_label(row["tokens"]), row["split"], row["examples"]) for row in lengths]
     totals = Counter[str]()
@@ -69,6 +76,8 @@ def make_data_page(
         warnings=report["warnings"],
         lengths=bar_chart(by_length, [length_label(edge) for edge in sorted({row["tokens"] for row in lengths})]),
         classes=bar_chart(by_class, [name for name, _ in totals.most_common()]) if by_class else None,
+        doubtful=doubtful_table(doubtful),
+        doubtful_note=doubtful_note,
         reviewed={title: example_table(examples) for title, examples in reviewed.items()},
     )
 
@@ -95,6 +104,19 @@ def example_table(examples: Sequence[ReviewedExample]) -> Table:
     """Return examples with one line for each turn."""
     rows = [[line, "" if tokens is None else tokens, turns(example)] for line, tokens, example in examples]
     return Table(["line", "tokens", "example"], rows)
+
+
+def doubtful_table(rows: Sequence[DoubtfulRow]) -> Table:
+    """Return the rows that may have a wrong answer, with their texts cut."""
+    cells: list[list[Cell]] = []
+    for row in rows:
+        answer, suggested, question = (shortened(text) for text in (row["answer"], row["suggested"], row["question"]))
+        cells.append([f"{row['file']}:{row['line']}", answer, suggested, row["score"], question])
+    return Table(["row", "answer", "the other rows say", "score", "question"], cells)
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + "…"
 
 
 def turns(example: Example) -> str:

@@ -35,6 +35,7 @@ from finetune.data.example_spool import SpooledExamples, SpoolRows, spool_exampl
 from finetune.data.existing_marks import without_marks
 from finetune.data.prompts import cell_text, fingerprint_of
 from finetune.data.raw_examples import ReadingNotes, question_template, raw_examples
+from finetune.data.redaction import redact, refuse_redacted_answers
 from finetune.data.split import SPLITS, assign_splits, leaks, without_duplicates
 from finetune.data.token_counts import encoder
 from finetune.data.unanswerable import with_mismatched
@@ -58,6 +59,7 @@ def run(
     template = data.prompt.model_dump() if data.prompt else None
     labels = collect_labels(data, template) if data.labels == "auto" else data.labels
     data = data.model_copy(update={"labels": labels})
+    refuse_redacted_answers(data)
     codes = codes_of(params, labels)
     notes = ReadingNotes()
     with spool_file() as spool:
@@ -67,7 +69,7 @@ def run(
         if data.abstain and data.abstain.share is not None:
             before = len(rows)
             question = question_template(data)
-            rows = with_mismatched(gathered, rows, data.abstain, question, codes, workers, progress)
+            rows = with_mismatched(gathered, rows, data.abstain, question, codes, workers, progress, data.redact)
             notes.counts["mismatched"] = len(rows) - before
         write_splits(gathered, rows, data, notes.counts)
     report: dict[str, Any] = {
@@ -83,6 +85,8 @@ def run(
     }
     if any(notes.found_marks.values()):
         report["found_marks"] = notes.found_marks
+    if data.redact:
+        report["redacted"] = {kind: notes.redacted[kind] for kind in data.redact}
     write_json(PREPARED_REPORT, report)
     return cast("PrepareReport", report)
 
@@ -182,7 +186,7 @@ def write_splits(gathered: SpooledExamples, rows: SpoolRows, data: Data, counts:
         counts[name] = len(part)
         write_lines(PREPARED / f"{name}.jsonl", map(gathered.written, part))
     tested = rows[rows["split"] == SPLITS.index("test")] if data.by else ()
-    groups = [group_line(gathered.cells(row).get(data.by or "")) for row in tested]
+    groups = [group_line(redact(gathered.cells(row).get(data.by or ""), data.redact)) for row in tested]
     write_lines(GROUPS, groups or [b"\n"])  # DVC warns of empty files
 
 

@@ -14,7 +14,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import CHECKED, PREPARED, QUESTIONS, TRAINING_SETTINGS, VALIDATION_REPORT
 from finetune.core.read_records import read_prepare_report
-from finetune.core.records import CheckedSplits, CostEstimate, TrainingEstimate, Usd, ValidationReport
+from finetune.core.records import CheckedSplits, CostEstimate, DoubtfulRow, TrainingEstimate, Usd, ValidationReport
 from finetune.data.checks.across_files import check_languages, check_leaks, check_missing_classes
 from finetune.data.checks.check_file import check_file
 from finetune.data.checks.check_lines import example_at
@@ -22,6 +22,7 @@ from finetune.data.checks.completion_endings import check_completion_endings
 from finetune.data.checks.findings import Finding
 from finetune.data.checks.project_files import allowed_answers
 from finetune.data.checks.whole_file import CheckedFile
+from finetune.data.doubtful import find_doubtful, read_answered
 from finetune.data.questions import questions_of
 from finetune.pricing.catalogue import Base, alias_note, look_up
 from finetune.pricing.cost import UNKNOWN, auto_epochs, break_even, dollars, estimate, price_of_calls
@@ -40,6 +41,7 @@ LISTED = 20  # mistakes spelled out in an error
 BINS = 20
 REVIEWED, OUTLIERS = 20, 8  # examples on the page
 FEW_SHOT = 10  # examples that a prompt would hold without fine-tuning
+MOST_JUDGED = 2_000  # rows in which doubtful answers are looked for: about two seconds
 LONG_WORK = 64 * 1024**2  # bytes from which progress is shown
 
 
@@ -62,7 +64,7 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
     lengths, balance = histogram(checked), balance_of(checked)
     write_csv(TOKENS, ["split", "tokens", "examples"], lengths)
     write_csv(BALANCE, ["class", "split", "examples"], balance)
-    write_text(PAGE, make_data_page(report, balance, lengths, to_review(checked)))
+    write_text(PAGE, make_data_page(report, balance, lengths, to_review(checked), *doubtful_rows(checked)))
     questions = questions_of(params)
     splits: CheckedSplits = {
         "method": params.train.method,
@@ -226,6 +228,15 @@ def to_review(checked: dict[str, CheckedFile]) -> dict[str, list[ReviewedExample
             ("The shortest", order[:OUTLIERS]),
         )
     }
+
+
+def doubtful_rows(checked: dict[str, CheckedFile]) -> tuple[list[DoubtfulRow], str]:
+    """Return the rows of all splits whose answer is probably wrong; and why none were looked for, "" otherwise."""
+    try:
+        rows = read_answered([Path(found.file) for found in checked.values()], read_prepare_report(), MOST_JUDGED)
+        return find_doubtful(rows), ""
+    except FinetuneError as error:
+        return [], str(error)
 
 
 def refusal(errors: Sequence[Finding]) -> FinetuneError:

@@ -46,6 +46,9 @@ def prepare_summary(report: PrepareReport, data: Data) -> str:
         lines.append("prepare: marks in the data, " + done + ": " + ", ".join(f"{k} {t!r}" for k, t in found.items()))
     if codes := report["codes"]:
         lines.append("prepare: answers are codes: " + ", ".join(f"{code} = {name}" for name, code in codes.items()))
+    if "redacted" in report:
+        replaced = ", ".join(f"{number} {kind}" for kind, number in report["redacted"].items() if number)
+        lines.append(f"prepare: replaced by placeholders: {replaced or 'nothing'}")
     if report["abstain"]:
         lines.append(f"prepare: the answer to unanswerable rows: {report['abstain']!r}")
     return "\n".join(lines)

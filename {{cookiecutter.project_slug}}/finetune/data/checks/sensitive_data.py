@@ -1,32 +1,42 @@
-"""Find secrets and personal data in texts, by offline rules. Only the name of a kind is reported, never the text.
-
-Most texts contain neither, and a cheap test shows it: see Clue. A detector without a clue searches every text.
-"""
+"""The detectors of secrets and personal data in texts, by offline rules, and their clues."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import cache
-from itertools import chain
 
 import numpy as np
 
+from finetune.data.checks.detector import PLACEHOLDER, Clue, Detector, Found
 from finetune.data.checks.line_block import LineBlock, lines_with
 
 # Patterns of detect-secrets that do not match secrets: public addresses, and prefixes that words share.
 NO_SECRETS = {"Public IP (ipv4)", "Artifactory Credentials"}
-EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}")
+KEY_BLOCK = re.compile(
+    r"-*BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-*"
+    r"(?:.*?END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-*|(?:(?:\s|\\[nr])*[A-Za-z0-9+/=]{16,})*)"
+    r"|PuTTY-User-Key-File-[0-9].*?Private-MAC: *[0-9a-f]+",
+    re.DOTALL,
+)
+REST_OF_KEY = re.compile(r"[\w+/=-]*(?:\.[\w+/=-]+)*", re.ASCII)  # some patterns match only the beginning of a secret
+EMAIL = re.compile(r"(?<![\w.+-])([\w.+-]+)@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}")
+# In a text without spaces between words, other letters before an address are no part of it.
+LATIN_END = re.compile(r"[A-Za-z0-9\u00c0-\u024f_.+-]+$")
 # Addresses that belong to nobody.
 RESERVED_DOMAIN = re.compile(r"@(?:[\w-]+\.)*example\.(?:com|org|net)$|\.(?:example|invalid|test)$", re.IGNORECASE)
 WIDE = "０１２３４５６７８９"
 WIDE_DIGITS = str.maketrans(WIDE, "0123456789")
 DIGITS = re.compile(r"[0-9](?:[ \-.()/]{0,2}[0-9]){6,}")  # as in the number of a phone, a card or a person
-CARD = re.compile(r"(?<![\d.-])[3-6]\d{3}(?:[ -]?\d{2,6}){2,4}(?![\d.-])")
+CARD = re.compile(r"(?<![\d-])(?<!\d\.)[3-6]\d{3}(?:[ -]?\d{2,6}){2,4}(?![\d-]|\.\d)")
 CARD_DIGITS = 13  # at least
-IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
+IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![A-Za-z0-9])")
 US_NUMBER = re.compile(r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])")
 KOREAN_NUMBER = re.compile(r"(?<![\d-])\d{6}-\d{7}(?![\d-])")
-KANA, HANGUL = re.compile(r"[\u3040-\u30ff]"), re.compile(r"[\uac00-\ud7a3]")
+US_PHONE = re.compile(r"(?<![\w+.-])(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[-. ])[2-9]\d{2}[-.]\d{4}(?![\w-]|\.\d)")
+# The country whose national phone numbers are looked for in a text with such letters: the first that fits.
+COUNTRIES = [
+    (country, re.compile(letters))
+    for country, letters in (("JP", r"[\u3040-\u30ff]"), ("KR", r"[\uac00-\ud7a3]"), ("CN", r"[\u4e00-\u9fff]"))
+]
 
 SECRET_WORDS = ("://", "PRIVATE KEY")
 KEY_LETTERS = bytes.maketrans(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz/+=_-\\", b"k" * 68)
@@ -35,41 +45,6 @@ AS_DIGIT = bytes.maketrans(b"123456789", b"0" * 9)
 AS_MASK = bytes.maketrans(b"123456789BCDEFGHIJKLMNOPQRSTUVWXYZ", b"0" * 9 + b"A" * 25)
 SEPARATORS, SEVEN_DIGITS = b" -.()/", b"0" * 7
 SEVEN_DIGITS_BYTES = 6 * 3  # most bytes from the first to the last of seven digits, each with two separators after it
-
-
-@dataclass(frozen=True)
-class Clue:
-    """What a text must contain for a detector to find anything in it, as a test of many lines and of one text."""
-
-    lines: Callable[[LineBlock], Iterable[int]]
-    is_in: Callable[[str], bool]
-
-
-@dataclass(frozen=True)
-class Detector:
-    """A search for some kinds of sensitive data."""
-
-    find: Callable[[str], Iterator[str]]  # yields the names of the kinds that a text contains, each once
-    clue: Clue | None = None  # None: search every text
-
-
-def kinds_in(text: str, detectors: Sequence[Detector]) -> Iterator[str]:
-    """Yield the kinds of data that the detectors find in a text."""
-    has: dict[Clue, bool] = {}
-    for detector in detectors:
-        clue = detector.clue
-        if clue is not None and clue not in has:
-            has[clue] = clue.is_in(text)
-        if clue is None or has[clue]:
-            yield from detector.find(text)
-
-
-def lines_to_search(block: LineBlock, detectors: Sequence[Detector]) -> Iterable[int]:
-    """Return the numbers of the lines in which the detectors may find something."""
-    clues = dict.fromkeys(detector.clue for detector in detectors)
-    if None in clues:
-        return range(len(block.lines))
-    return chain.from_iterable(clue.lines(block) for clue in clues if clue is not None)
 
 
 def lines_with_key(block: LineBlock) -> Iterator[int]:
@@ -130,26 +105,56 @@ def secret_patterns() -> list[tuple[str, re.Pattern[str]]]:
     ]
 
 
-def find_secrets(text: str) -> Iterator[str]:
-    yield from dict.fromkeys(name for name, pattern in secret_patterns() if pattern.search(text))
+def find_secrets(text: str) -> Iterator[Found]:
+    for name, pattern in secret_patterns():
+        for match in pattern.finditer(text):
+            start, end = secret_in(match)
+            if not PLACEHOLDER.fullmatch(text, start, end):  # as the password in an address
+                yield Found("secret", name, start, end)
+    if "PRIVATE KEY" in text or "PuTTY-User-Key" in text:
+        for match in KEY_BLOCK.finditer(text):
+            yield Found("secret", "Private Key", *match.span())
 
 
-def find_email(text: str) -> Iterator[str]:
-    if any(not RESERVED_DOMAIN.search(address) for address in EMAIL.findall(text)):
-        yield "an e-mail address"
+def secret_in(match: re.Match[str]) -> tuple[int, int]:
+    """Return the place of the secret in a match: a group at its end, without the key's name before it, else all."""
+    start, end = match.span()
+    for group in range(1, (match.re.groups or 0) + 1):
+        if match.end(group) >= end - 1:  # before a quotation mark or @
+            start, end = match.span(group)
+            break
+    rest = REST_OF_KEY.match(match.string, end)
+    return start, rest.end() if rest else end
 
 
-def find_numbers(text: str) -> Iterator[str]:
-    """Yield the kinds of the numbers in a text: those with valid check digits, and phone numbers."""
+def find_email(text: str) -> Iterator[Found]:
+    for match in EMAIL.finditer(text):
+        if not RESERVED_DOMAIN.search(match[0]):
+            latin = LATIN_END.search(match[1])
+            yield Found("email", "an e-mail address", match.start() + (latin.start() if latin else 0), match.end())
+
+
+def find_numbers(text: str) -> Iterator[Found]:
+    """Yield the numbers in a text that have valid check digits, and phone numbers."""
     text = with_ascii_digits(text)
     masked = text.encode("utf-8", "replace").translate(AS_MASK)
-    for kind, mask, pattern, is_valid in NUMBERS:
-        if mask in masked and any(map(is_valid, pattern.findall(text))):
-            yield kind
-    if masked.count(b"0") >= CARD_DIGITS and any(map(is_card, CARD.findall(text))):
-        yield "a payment card's number"
-    if has_phone(text):
-        yield "a phone number"
+    for kind, name, mask, pattern, is_valid in NUMBERS:
+        if mask in masked:
+            for match in pattern.finditer(text):
+                if end := valid_end(match, is_valid):
+                    yield Found(kind, name, match.start(), end)
+    if masked.count(b"0") >= CARD_DIGITS:
+        for match in CARD.finditer(text):
+            if is_card(match[0]):
+                yield Found("card", "a payment card's number", *match.span())
+    yield from find_phones(text)
+
+
+def valid_end(match: re.Match[str], is_valid: Callable[[str], bool]) -> int:
+    """Return where the longest valid number of whole words in a match ends, which words may follow; 0 for none."""
+    words = match[0].split(" ")
+    texts = (" ".join(words[:count]) for count in range(len(words), 0, -1))
+    return next((match.start() + len(text) for text in texts if is_valid(text)), 0)
 
 
 def is_card(number: str) -> bool:
@@ -177,24 +182,33 @@ def is_korean_number(text: str) -> bool:
     return bool(rrn.is_valid(text))
 
 
-# The kind; what a text must contain once its capitals are A and its digits 0 (b"": nothing), which is faster to look
-# for than the pattern; the pattern; the check of its digits.
-NUMBERS: list[tuple[str, bytes, re.Pattern[str], Callable[[str], bool]]] = [
-    ("a bank account (IBAN)", b"AA00", IBAN, is_iban),
-    ("a US social security number", b"000-00-0000", US_NUMBER, is_us_number),
-    ("a Korean resident number", b"000000-0000000", KOREAN_NUMBER, is_korean_number),
+# The kind and its name; what a text must contain once its capitals are A and its digits 0, which is faster to look for
+# than the pattern; the pattern; the check of its digits.
+NUMBERS: list[tuple[str, str, bytes, re.Pattern[str], Callable[[str], bool]]] = [
+    ("iban", "a bank account (IBAN)", b"AA00", IBAN, is_iban),
+    ("us_ssn", "a US social security number", b"000-00-0000", US_NUMBER, is_us_number),
+    ("kr_rrn", "a Korean resident number", b"000000-0000000", KOREAN_NUMBER, is_korean_number),
 ]
 
 
-def has_phone(text: str) -> bool:
-    """Return whether a text has a phone number: with its country code, or in the national form of Japan or Korea where
-    the text is in kana or Hangul."""
-    region = "JP" if KANA.search(text) else "KR" if HANGUL.search(text) else None
-    if region is None and "+" not in text:
-        return False
-    from phonenumbers import Leniency, PhoneNumberMatcher
+def find_phones(text: str) -> Iterator[Found]:
+    """Yield phone numbers: with their country code, in the usual form of the US and Canada, or in the national form of
+    the country that the text's letters point to."""
+    region = next((country for country, letters in COUNTRIES if letters.search(text)), None)
+    if region is not None or "+" in text or "＋" in text:
+        from phonenumbers import Leniency, PhoneNumberMatcher
 
-    return PhoneNumberMatcher(text, region, leniency=Leniency.VALID).has_next()
+        for match in PhoneNumberMatcher(text, region, leniency=Leniency.VALID):
+            yield Found("phone", "a phone number", match.start, match.end)
+    for found in US_PHONE.finditer(text):
+        if is_us_phone(found[0]):
+            yield Found("phone", "a phone number", *found.span())
+
+
+def is_us_phone(text: str) -> bool:
+    from phonenumbers import is_valid_number, parse
+
+    return bool(is_valid_number(parse(text, "US")))
 
 
 # tests/test_prefilter.py proves the clue KEY for every pattern of the detect-secrets that constraints.txt pins.

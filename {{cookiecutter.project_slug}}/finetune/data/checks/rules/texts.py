@@ -10,9 +10,10 @@ from collections.abc import Iterable
 import numpy as np
 
 from finetune.core.records import Example
+from finetune.data.checks.detector import kinds_in, lines_to_search
 from finetune.data.checks.line_block import LineBlock
 from finetune.data.checks.rule import Found, rule, text_rule
-from finetune.data.checks.sensitive_data import PERSONAL_DATA, SECRETS, kinds_in, lines_to_search
+from finetune.data.checks.sensitive_data import PERSONAL_DATA, SECRETS
 from finetune.data.examples import messages_of
 
 # Tokens that end or divide a text. Servers refuse them inside a text, or read them as the token.

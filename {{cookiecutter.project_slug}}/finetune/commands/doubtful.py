@@ -1,0 +1,68 @@
+"""`finetune doubtful`: rows whose answer is probably wrong."""
+
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from finetune.commands.options import AsJson
+from finetune.core.records import DoubtfulRow
+
+OUTPUT = Path("reports/doubtful.csv")
+SHOWN, LONGEST = 50, 60  # rows, and characters of a text in a row, on the screen
+
+
+def doubtful(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Training files in JSON Lines. Default: the project's three splits.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="A CSV file for the list with whole texts.")] = OUTPUT,
+    as_json: AsJson = False,
+) -> None:
+    """List the rows whose answer is probably wrong, the most doubtful first.
+
+    Classes: those that the other rows contradict; `score` is the probability of the answer by the other rows. Other
+    answers: the tenth that fits its question least; `score` is how many standard deviations it fits the question
+    better than the other answers do. No model is asked. Correct the raw data, then run: dvc repro
+
+    Examples: finetune doubtful · finetune doubtful data/prepared/train.jsonl --json
+    """
+    from finetune.core.disk import write_csv
+    from finetune.core.paths import PREPARED
+    from finetune.core.read_records import read_prepare_report
+    from finetune.data.doubtful import COLUMNS, find_doubtful, read_answered
+    from finetune.data.split import SPLITS
+    from finetune.terminal.progress import progress_bar
+    from finetune.terminal.tables import print_json, print_table
+
+    splits = [PREPARED / f"{split}.jsonl" for split in SPLITS]
+    chosen = files or splits
+    prepared = {path.resolve() for path in splits} >= {path.resolve() for path in chosen}
+    rows = read_answered(chosen, read_prepare_report() if prepared else None)
+    with progress_bar("doubtful") if sys.stderr.isatty() else nullcontext() as progress:
+        found = find_doubtful(rows, progress)
+    write_csv(output, COLUMNS, found)
+    if as_json:
+        print_json(found)
+        return
+    if found:
+        print_table(
+            ["row", "answer", "the other rows say", "score", "question"],
+            [
+                [place_of(row), cut(row["answer"]), cut(row["suggested"]), row["score"], cut(row["question"])]
+                for row in found[:SHOWN]
+            ],
+        )
+    print(f"doubtful: {len(found)} of {len(rows):,} rows to review; all of them in {output}")
+
+
+def place_of(row: DoubtfulRow) -> str:
+    return f"{row['file']}:{row['line']}"
+
+
+def cut(text: str) -> str:
+    """Return a text on one line, cut."""
+    line = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())  # no control of the terminal
+    return line if len(line) <= LONGEST else line[:LONGEST] + "…"

@@ -1,0 +1,199 @@
+"""`finetune doubtful`: planted wrong answers are found, in every kind of task, and good data have no false alarms."""
+
+import csv
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from finetune.cli import app
+from finetune.core.disk import parse_csv, write_json, write_jsonl
+from finetune.core.errors import FinetuneError
+from finetune.core.paths import PREPARED, PREPARED_REPORT
+from finetune.data.doubtful import Answered, find_doubtful, predict_from_other_rows, read_answered
+
+STARTERS = Path(__file__).parents[1] / "starters"
+DATA = Path(__file__).parents[1] / "data/raw"
+REVIEWED = 50  # rows that a person reads
+
+
+def raw_file(starter: str, name: str) -> Path:
+    """Return a starter's raw file, which a generated project has only of its own starter."""
+    path = next((path for path in (DATA / name, STARTERS / starter / "data" / name) if path.exists()), None)
+    return path or pytest.skip(f"this project has not the starter {starter}")
+
+
+def rows_of(name: str, question: str, answer: str, starter: str) -> list[Answered]:
+    with open(raw_file(starter, name), encoding="utf-8", newline="") as lines:
+        return [Answered(name, n, row[question], row[answer]) for n, row in enumerate(csv.DictReader(lines), 1)]
+
+
+def conversations() -> list[Answered]:
+    rows = []
+    with open(raw_file("generate", "conversations.jsonl"), encoding="utf-8") as lines:
+        for line in lines:
+            texts = [message["content"] for message in json.loads(line)["messages"]]
+            rows += [Answered("x", 0, "\n".join(texts[:end]), texts[end]) for end in range(1, len(texts), 2)]
+    return [row._replace(line=n) for n, row in enumerate(rows, 1)]
+
+
+def figures(order: Sequence[int], planted: set[int]) -> tuple[float, float]:
+    """Return the precision of the first fifty, and the share of the planted rows that are among them."""
+    hits = sum(line in planted for line in order[:REVIEWED])
+    return hits / min(REVIEWED, len(order)), hits / len(planted)
+
+
+def test_planted_wrong_classes_are_found() -> None:
+    true = rows_of("messages.csv", "message", "team", "classify")
+    draw = random.Random(1)
+    teams = sorted({row.answer for row in true})
+    planted = set(draw.sample(range(1, len(true) + 1), len(true) // 20))
+    rows = [
+        row._replace(answer=draw.choice([team for team in teams if team != row.answer])) if row.line in planted else row
+        for row in true
+    ]
+    found = find_doubtful(rows)
+    precision, recall = figures([row["line"] for row in found], planted)
+    all_recall = sum(row["line"] in planted for row in found) / len(planted)
+    # The rival without cleanlab: all rows by the probability of their answer, without saying where to stop.
+    given = np.array([teams.index(row.answer) for row in rows])
+    certainty = predict_from_other_rows(rows, given)[np.arange(len(rows)), given]
+    rival = figures((np.argsort(certainty, kind="stable") + 1).tolist(), planted)
+    print(
+        f"{len(planted)} of {len(rows)} classes are wrong: {len(found)} listed, which have {all_recall:.2f} of them; "
+    )
+    print(f"precision at 50 {precision:.2f}, recall at 50 {recall:.2f}; sorted without cleanlab: {rival}")
+    assert precision >= 0.5
+    assert recall >= 0.6
+    assert all_recall >= 0.65
+    assert len(found) <= len(rows) / 8
+    right = {row.line: row.answer for row in true}
+    repaired = [row["suggested"] == right[row["line"]] for row in found if row["line"] in planted]
+    assert sum(repaired) >= 0.75 * len(repaired)
+    assert found == find_doubtful(rows)
+
+
+@pytest.mark.parametrize("starter", ["extract", "generate"])
+def test_answers_of_other_questions_are_found(starter: str) -> None:
+    true = conversations() if starter == "generate" else rows_of("recipes.csv", "recipe", "ingredients", "extract")
+    planted = random.Random(0).sample(range(len(true)), len(true) // 20)
+    rows = list(true)
+    for place, source in zip(planted, [*planted[1:], planted[0]], strict=True):
+        rows[place] = true[place]._replace(answer=true[source].answer)
+    lines = {number + 1 for number in planted if rows[number].answer != true[number].answer}
+    found = find_doubtful(rows)
+    recall = sum(row["line"] in lines for row in found) / len(lines)
+    print(
+        f"{starter}: {len(lines)} of {len(rows)} answers are another row's; the listed tenth has {recall:.2f} of them"
+    )
+    assert len(found) == round(len(rows) / 10)
+    assert recall >= 0.75
+    assert {row["suggested"] for row in found} == {""}
+
+
+LETTERS = {
+    "japanese": ("荷物がまだ届きません、{n}日待っています", "請求書の金額が違います、{n}円多いです"),
+    "korean": ("택배가 아직 도착하지 않았어요 {n}일째예요", "청구서 금액이 {n}원 잘못됐어요"),
+    "chinese": ("包裹还没有到，已经等了{n}天", "发票金额不对，多收了{n}元"),
+}
+
+
+@pytest.mark.parametrize("script", LETTERS)
+def test_scripts_without_spaces_are_judged(script: str) -> None:
+    rows = [
+        Answered("a", n, LETTERS[script][n % 2].format(n=n * 37), ["delivery", "billing"][n % 2]) for n in range(80)
+    ]
+    rows[10] = rows[10]._replace(answer="billing")
+    [found] = find_doubtful(rows)
+    assert (found["line"], found["answer"], found["suggested"]) == (10, "billing", "delivery")
+    assert found["score"] < 0.2
+
+
+def test_good_data_have_no_doubtful_rows_and_copies_do_not_prove_each_other() -> None:
+    rows = [Answered("a", n, LETTERS["korean"][n % 2].format(n=n * 37), str(n % 2)) for n in range(80)]
+    assert find_doubtful(rows) == []
+    wrong = [rows[4]._replace(answer="1", line=line, question=rows[4].question.upper()) for line in range(100, 108)]
+    assert {row["line"] for row in find_doubtful([*rows, *wrong])} >= set(range(100, 108))
+
+
+def test_small_classes_are_left_out() -> None:
+    rows = [Answered("a", n, LETTERS["korean"][n % 2].format(n=n * 37), str(n % 2)) for n in range(80)]
+    rare = [Answered("a", 90 + n, LETTERS["korean"][0].format(n=n), "rare") for n in range(4)]
+    assert find_doubtful([*rows, *rare]) == []
+    assert find_doubtful([row._replace(answer="one") for row in rows]) == []
+
+
+def test_answers_without_the_words_of_their_questions_are_refused() -> None:
+    draw = random.Random(0)
+    rows = [
+        Answered("a", n, "".join(draw.choices("abcdefg ", k=60)), "".join(draw.choices("nopqrst ", k=60)))
+        for n in range(60)
+    ]
+    with pytest.raises(FinetuneError, match="share no wording with their questions"):
+        find_doubtful(rows)
+
+
+# The command
+
+
+def example(question: str, answer: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+@pytest.fixture
+def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    teams = "01"
+    examples = [example(LETTERS["japanese"][n % 2].format(n=n * 37), teams[n % 2]) for n in range(90)]
+    examples[7] = example(f'\x1b[31m{LETTERS["japanese"][1].format(n=9)}, "{"x" * 99}"', "0")
+    for split, part in (("train", examples[:60]), ("valid", examples[60:70]), ("test", examples[70:])):
+        write_jsonl(PREPARED / f"{split}.jsonl", part)
+    write_json(PREPARED_REPORT, {"codes": {"delivery": "0", "billing": "1"}, "completion": None})
+
+
+def run(*arguments: str) -> str:
+    done = CliRunner().invoke(app, ["doubtful", *arguments])
+    assert done.exit_code == 0, (done.output, done.exception)
+    return done.stdout
+
+
+@pytest.mark.usefixtures("_project")
+def test_the_list_is_on_the_screen_in_csv_and_in_json() -> None:
+    output = run()
+    assert "data/prepared/train.jsonl:8" in output
+    assert "1 of 90 rows to review; all of them in reports/doubtful.csv" in output
+    assert "\x1b[31m" not in output
+    assert "x" * 99 not in output
+    [row] = parse_csv(Path("reports/doubtful.csv").read_text(encoding="utf-8"))
+    assert list(row) == ["file", "line", "answer", "suggested", "score", "question"]
+    assert (row["line"], row["answer"], row["suggested"]) == ("8", "delivery", "billing")
+    assert row["question"].endswith(f'"{"x" * 99}"')
+    [found] = json.loads(run("--json", "--output", "other.csv"))
+    assert Path("other.csv").read_bytes() == Path("reports/doubtful.csv").read_bytes()
+    assert found["suggested"] == "billing"
+
+
+@pytest.mark.usefixtures("_project")
+def test_a_file_of_the_user_is_read_as_it_is() -> None:
+    write_jsonl(Path("own.jsonl"), [json.loads(line) for line in (PREPARED / "train.jsonl").read_bytes().splitlines()])
+    [found] = json.loads(run("own.jsonl", "--json"))
+    assert (found["file"], found["line"], found["answer"], found["suggested"]) == ("own.jsonl", 8, "0", "1")
+
+
+def test_completions_are_read_without_their_marks(tmp_path: Path) -> None:
+    marks = {"separator": " ->", "lead": " ", "stop": " END"}
+    write_jsonl(tmp_path / "a.jsonl", [{"prompt": f"question {n} ->", "completion": " 0 END"} for n in range(60)])
+    prepared: Any = {"codes": {"billing": "0"}, "completion": marks}
+    assert read_answered([tmp_path / "a.jsonl"], prepared)[3][2:] == ("question 3", "billing")
+
+
+@pytest.mark.parametrize(("count", "most", "message"), [(49, 100, "Add rows"), (120, 100, "Give one split")])
+def test_too_few_or_too_many_rows_are_refused(tmp_path: Path, count: int, most: int, message: str) -> None:
+    write_jsonl(tmp_path / "a.jsonl", [example(f"question {n}", "a") for n in range(count)])
+    with pytest.raises(FinetuneError, match=f"{count}.*\n?.*{message}"):
+        read_answered([tmp_path / "a.jsonl"], most=most)
