@@ -188,9 +188,8 @@ def everything() -> str:
         lambda q, a: {"prompt": q, "completion": a},
         lambda q, a: {"instruction": q, "output": a},
         lambda q, a: {"conversations": [{"from": "human", "value": q}, {"from": "gpt", "value": a}]},
-        lambda q, a: {"prompt": q, "chosen": a, "rejected": "no"},
     ],
-    ids=["messages", "completion", "alpaca", "sharegpt", "preference"],
+    ids=["messages", "completion", "alpaca", "sharegpt"],
 )
 def test_every_format_is_redacted_before_it_is_split(row_of: Any) -> None:
     # Two rows that differ only in what is replaced are the same example.
