@@ -150,7 +150,8 @@ def prepare_and_validate() -> None:
         pipeline.prepare()
         pipeline.validate()
     except FinetuneError as error:
+        then = "params.yaml is written. After a correction, run: dvc repro validate"
         raise FinetuneError(
             error.what,
-            f"{error.remedy}\n  → params.yaml is written. After a correction, run: dvc repro validate".lstrip(),
+            "\n  → ".join(filter(None, [error.remedy, then])),
         ) from error
