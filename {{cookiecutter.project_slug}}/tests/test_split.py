@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params
 from finetune.core.paths import PREPARED, PREPARED_REPORT
-from finetune.data.examples import question_of
+from finetune.data.identity import question_of
 from finetune.data.near_duplicates import near_duplicates_of
 from finetune.stages import prepare
 
@@ -74,7 +74,7 @@ def test_near_duplicates_of_test_rows_are_left_out_of_training() -> None:
     near = [example(row["messages"][0]["content"].replace("nobody", "no one")) for row in rows]
     done = split([*rows, *near])
     assert done["report"]["near_duplicates_left_out"] == 80 - sum(len(done[name]) for name in SHARES) > 0
-    asked = {name: [question_of(row) for row in done[name]] for name in SHARES}
+    asked = {name: [question_of(row).asked for row in done[name]] for name in SHARES}
     assert near_duplicates_of(asked["train"], asked["valid"] + asked["test"]) == {}
     assert near_duplicates_of(asked["valid"], asked["test"]) == {}
 
@@ -93,7 +93,7 @@ def test_a_question_of_two_groups_is_in_one_split_with_any_spaces() -> None:
     texts = [text for n in range(60) for text in (f"is {n} it", f"is{n}IT")]
     rows = [{**example(text, "yes"), "customer": f"c{n}"} for n, text in enumerate(texts)]
     done = split(rows, group="customer")
-    asked = [{"".join(question_of(row).casefold().split()) for row in done[name]} for name in SHARES]
+    asked = [{"".join(question_of(row).asked.casefold().split()) for row in done[name]} for name in SHARES]
     assert done["test"]
     assert all(not one & other for one, other in combinations(asked, 2))
 

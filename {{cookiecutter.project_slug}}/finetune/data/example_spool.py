@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import SEEK_END
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import orjson
@@ -12,16 +12,26 @@ from numpy.typing import NDArray
 
 from finetune.core.callbacks import Progress
 from finetune.core.records import Example
-from finetune.data.examples import question_of
 from finetune.data.hashes import sha256_64
+from finetune.data.identity import Question, question_of
 from finetune.data.raw_file import Row
 
-# For each example: the number of its raw row, its split, its place in the file, and hashes of its split key, of itself,
-# and of the cells of its raw row that are kept after it (0: none).
-SPOOL_DTYPE = np.dtype("i4, u1, i8, i4, u8, u8, u8")
-SPOOL_DTYPE.names = ("row", "split", "start", "size", "key", "digest", "cells")
+# For each example: the number of its raw row, its split, its place in the file, its keys, and hashes of itself and of
+# the cells of its raw row that are kept after it (0: none).
+SPOOL_DTYPE = np.dtype("i4, u1, i8, i4, u8, u8, u8, u8, u8")
+SPOOL_DTYPE.names = ("row", "split", "start", "size", "key", "whole", "question", "digest", "cells")
 SpoolRows = NDArray[Any]  # of SPOOL_DTYPE
-NewExample = tuple[int, int, str, Example, Row]  # the raw row's number, the split, its key, the example, cells to keep
+
+
+class Keys(NamedTuple):
+    """Hashes of an example: two of its raw row, of which one decides the split, and that of its question."""
+
+    key: int  # of the user messages, or of the group
+    whole: int  # of the whole question, or of the group
+    question: int
+
+
+NewExample = tuple[int, int, Keys, Example, Row]  # the raw row's number, the split, keys, the example, cells to keep
 
 ROWS_AT_ONCE = 50_000  # examples that are collected before they are put into an array
 
@@ -54,10 +64,10 @@ class SpooledExamples:
         self.file.seek(int(row["start"]) + int(row["size"]))
         return dict(orjson.loads(self.file.readline()))
 
-    def question(self, row: Any) -> str:
+    def question(self, row: Any) -> Question:
         return question_of(self.example(row))
 
-    def questions(self, rows: SpoolRows) -> Callable[[int], str]:
+    def questions(self, rows: SpoolRows) -> Callable[[int], Question]:
         """Return a function from an index in `rows` to the question of that row."""
         return lambda number: self.question(rows[number])
 
@@ -65,13 +75,12 @@ class SpooledExamples:
 def spool_examples(examples: Iterable[NewExample], file: BinaryIO, progress: Progress | None = None) -> SpooledExamples:
     """Append examples to a file."""
     rows: list[SpoolRows] = []
-    batch: list[tuple[int, int, int, int, int, int, int]] = []
+    batch: list[tuple[int, ...]] = []
     start = file.seek(0, SEEK_END)
-    for row, split, key, example, cells in examples:
+    for row, split, keys, example, cells in examples:
         line, kept = as_line(example), as_line(cells) if cells else b""
         file.write(line + kept)
-        hashes = sha256_64(key.encode()), sha256_64(line), sha256_64(kept) if kept else 0
-        batch.append((row, split, start, len(line), *hashes))
+        batch.append((row, split, start, len(line), *keys, sha256_64(line), sha256_64(kept) if kept else 0))
         start += len(line) + len(kept)
         if len(batch) == ROWS_AT_ONCE:
             rows.append(np.array(batch, SPOOL_DTYPE))

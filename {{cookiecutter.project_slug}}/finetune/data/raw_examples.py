@@ -12,10 +12,12 @@ from finetune.core.records import Example
 from finetune.data.class_codes import codes_text
 from finetune.data.example_spool import NewExample
 from finetune.data.formats import each_turn, examples_of
+from finetune.data.hashes import sha256_64
+from finetune.data.identity import question_hash, question_of
 from finetune.data.prompts import Template, cell_text, check_column
 from finetune.data.raw_file import Note, Row
 from finetune.data.readers import read_rows
-from finetune.data.split import SPLITS, split_key
+from finetune.data.split import SPLITS, split_keys
 from finetune.data.unanswerable import is_marked, question_columns
 
 SPLIT_NAMES = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2}
@@ -51,11 +53,15 @@ def raw_examples(
         own: set[str] = set()
         for number, (row, example) in enumerate(pairs, 1):
             split = SPLITS.index(name) if name else given_split(data, row, number)
-            key = group_of(data, row, number) if data.group else split_key(example)
+            keys = split_keys(example)
+            if data.group:
+                group = sha256_64(group_of(data, row, number).encode())
+                keys = keys._replace(key=group, whole=group)
             if codes:
                 encode_answer(example, codes, f"{file}, row {number}")
             for turn in each_turn(example) if data.turns == "each" and "messages" in example else [example]:
-                yield number, split, key, turn, {column: row[column] for column in kept if column in row}
+                own_keys = keys if turn is example else keys._replace(question=question_hash(question_of(turn)))
+                yield number, split, own_keys, turn, {column: row[column] for column in kept if column in row}
             notes.counts["rows"] += 1
             own.update(row)
         if data.by and name in ("", "test"):
