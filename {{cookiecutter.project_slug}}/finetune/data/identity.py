@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from finetune.core.records import Example
-from finetune.data.examples import OUTPUTS, calls_of, has_call, text_of
+from finetune.data.examples import OUTPUTS, calls_of, text_of
 from finetune.data.hashes import xxh3_64
 from finetune.data.text_normalization import comparison_key
 
@@ -37,32 +37,37 @@ def question_of(example: Example) -> Question:
     """
     if "prompt" in example or "completion" in example:
         return Question(str(example.get("prompt", "")))
-    asked, context, media, roles = [], [], list[str](), []
+    given = given_of(example)
+    asked, context, media, roles = [], [], list[str](), ""
     for message in messages_before_answer(example):
         role, content = message.get("role"), message.get("content")
+        text = content if type(content) is str else text_of(content)
         if role == "user" or role == "assistant":
-            asked.append(text_of(content))
-            roles.append(f"{role[0]}{message.get('name', '')}")
+            asked.append(text)
+            roles += role[0]
         else:
-            context.append(text_of(content))
-        if has_call(message):
+            context.append(text)
+        if len(message) > 2:  # keys beside role and content
+            roles += str(message.get("name") or "")
             context.append(calls_text(message))
-        if isinstance(content, list):
+        if type(content) is list:
             media += media_of(content)
+    context += [canonical_json(given[key]) for key in DEFINITIONS if given.get(key)]
+    take_turns = ("au" * len(asked)).endswith(roles)
+    return Question("\n".join(asked), "\n".join(filter(None, context)), " ".join(media), "" if take_turns else roles)
+
+
+def given_of(example: Example) -> dict[str, Any]:
+    """Return the object that has the messages and tools of an example's question."""
     given = example.get("input") if "input" in example else example
-    context += [canonical_json(given[key]) for key in DEFINITIONS if given.get(key)] if isinstance(given, dict) else []
-    pattern = "".join(roles)
-    known = ("au" * len(roles)).endswith(pattern)
-    return Question("\n".join(asked), "\n".join(filter(None, context)), " ".join(media), "" if known else pattern)
+    return given if isinstance(given, dict) else {}
 
 
 def messages_before_answer(example: Example) -> list[dict[str, Any]]:
     """Return the messages of an example's question that are objects."""
-    given = example.get("input") if "input" in example else example
-    messages = given.get("messages") if isinstance(given, dict) else None
+    messages = given_of(example).get("messages")
     found = [message for message in messages if isinstance(message, dict)] if isinstance(messages, list) else []
-    ends_with_answer = "input" not in example and bool(found) and found[-1].get("role") == "assistant"
-    return found[:-1] if ends_with_answer else found
+    return found[:-1] if found and found[-1].get("role") == "assistant" and "input" not in example else found
 
 
 def answer_of(example: Example) -> str:
@@ -76,13 +81,13 @@ def answer_of(example: Example) -> str:
     last = messages[-1] if isinstance(messages, list) and messages else None
     if not isinstance(last, dict) or last.get("role") != "assistant":
         return ""
-    calls = calls_text(last) if has_call(last) else ""
     refusal = last.get("refusal")
-    return "\n".join(filter(None, [text_of(last.get("content")), refusal if isinstance(refusal, str) else "", calls]))
+    parts = [text_of(last.get("content")), refusal if isinstance(refusal, str) else "", calls_text(last)]
+    return "\n".join(filter(None, parts))
 
 
 def calls_text(message: dict[str, Any]) -> str:
-    """Return the tool calls of a message as text, without their IDs, which say nothing."""
+    """Return the tool calls of a message as text, without their IDs, which say nothing; "" if it has none."""
     calls: list[Any] = [call.get("function", call) for call in calls_of(message)]
     if message.get("function_call"):
         calls.append(message["function_call"])
@@ -118,9 +123,12 @@ def media_bytes(part: dict[str, Any]) -> bytes:
     return data.encode()
 
 
-def asked_hash(question: Question) -> int:
-    """Return the hash of a question without its context: its texts without case, width and spaces, media and roles."""
-    key = comparison_key(question.asked)
+def asked_hash(question: Question, key: bytes | None = None) -> int:
+    """Return the hash of a question without its context: its texts without case, width and spaces, media and roles.
+
+    `key` is the comparison key of its texts where it is known.
+    """
+    key = comparison_key(question.asked) if key is None else key
     if question.media or question.roles:
         key += f"\0{question.media}\0{question.roles}".encode()
     return xxh3_64(key)
@@ -133,6 +141,6 @@ def context_hash(context: str) -> int:
     return xxh3_64(key) if key else 0
 
 
-def question_hash(question: Question) -> int:
-    """Return the hash by which two questions are the same."""
-    return (asked_hash(question) * GOLDEN_RATIO + context_hash(question.context)) & BITS
+def question_hash(question: Question, key: bytes | None = None) -> int:
+    """Return the hash by which two questions are the same; `key` as in `asked_hash`."""
+    return (asked_hash(question, key) * GOLDEN_RATIO + context_hash(question.context)) & BITS

@@ -4,6 +4,7 @@ Questions are compared by what varies: pieces that stand in a large share of all
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ SIGNS = 64
 UNCERTAIN = 4 * 0.05
 # Limits where very many texts are alike: texts looked at in one band, and texts compared with one text.
 MOST_IN_BAND, MOST_COMPARED = 100, 50
+SAME_CONTEXTS = 100  # contexts that recur, such as system prompts, whose trigrams are kept
 
 Sketches = NDArray[Any]  # bytes, of shape (questions, SIGNS + 4 * BANDS)
 
@@ -47,13 +49,21 @@ def comparable(text: str) -> str:
     return comparison_key(text).decode().ljust(TRIGRAM, "\0")
 
 
-def trigrams_of(question: Question, common: CommonPieces) -> Trigrams:
-    """Return the trigrams of a question that count: those that vary, or all where nothing varies."""
-    asked = trigrams(question.asked, common.asked)
-    context = trigrams(question.context, common.context) if question.context else set[int]()
-    if not asked and not context and not question.media:
-        asked = trigrams(question.asked)
-    return Trigrams(asked, asked | context, question.media)
+def trigram_reader(common: CommonPieces) -> Callable[[Question], Trigrams]:
+    """Return a function that returns the trigrams of a question that count: that vary, or all where nothing varies."""
+
+    @lru_cache(SAME_CONTEXTS)
+    def of_context(text: str) -> set[int]:
+        return trigrams(text, common.context)
+
+    def trigrams_of(question: Question) -> Trigrams:
+        asked = trigrams(question.asked, common.asked)
+        context = of_context(question.context) if question.context else None
+        if not asked and not context and not question.media:
+            asked = trigrams(question.asked)
+        return Trigrams(asked, asked | context if context else asked, question.media)
+
+    return trigrams_of
 
 
 def similarity_of(one: Trigrams, other: Trigrams) -> float:
@@ -65,7 +75,8 @@ def similarity_of(one: Trigrams, other: Trigrams) -> float:
     if one.media != other.media:
         return 0.0
     alike = jaccard(one.asked, other.asked)
-    return alike if one.all == one.asked and other.all == other.asked else min(alike, jaccard(one.all, other.all))
+    has_context = one.all is not one.asked or other.all is not other.asked
+    return min(alike, jaccard(one.all, other.all)) if has_context else alike
 
 
 def jaccard(one: set[int], other: set[int]) -> float:
@@ -167,10 +178,13 @@ def find_near_duplicates(
     every pair returned is near.
     """
     found: dict[int, tuple[int, float]] = {}
+    trigrams_of = trigram_reader(common)
     for number, others in index.candidates(sketches, threshold).items():
-        own = trigrams_of(question_at(number), common)
+        if not others:
+            continue
+        own = trigrams_of(question_at(number))
         for other in others:
-            similarity = similarity_of(own, trigrams_of(indexed_question_at(other), common))
+            similarity = similarity_of(own, trigrams_of(indexed_question_at(other)))
             if similarity >= threshold:
                 found[number] = (other, similarity)
                 break

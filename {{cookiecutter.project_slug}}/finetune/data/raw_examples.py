@@ -53,15 +53,14 @@ def raw_examples(
         own: set[str] = set()
         for number, (row, example) in enumerate(pairs, 1):
             split = SPLITS.index(name) if name else given_split(data, row, number)
-            keys = split_keys(example)
+            key, question = split_keys(example)
             if data.group:
-                group = sha256_64(group_of(data, row, number).encode())
-                keys = keys._replace(key=group, whole=group)
+                key = sha256_64(group_of(data, row, number).encode())
             if codes:
                 encode_answer(example, codes, f"{file}, row {number}")
             for turn in each_turn(example) if data.turns == "each" and "messages" in example else [example]:
-                own_keys = keys if turn is example else keys._replace(question=question_hash(question_of(turn)))
-                yield number, split, own_keys, turn, {column: row[column] for column in kept if column in row}
+                asked = question if turn is example else question_hash(question_of(turn))
+                yield number, split, key, asked, turn, {column: row[column] for column in kept if column in row}
             notes.counts["rows"] += 1
             own.update(row)
         if data.by and name in ("", "test"):

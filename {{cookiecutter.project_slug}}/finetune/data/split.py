@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from finetune.core.callbacks import Progress
 from finetune.core.records import Example
 from finetune.data.common_pieces import CommonPieces
-from finetune.data.example_spool import Keys, SpooledExamples, SpoolRows
-from finetune.data.examples import messages_of, text_of
+from finetune.data.example_spool import SpooledExamples, SpoolRows
+from finetune.data.examples import text_of
 from finetune.data.hashes import mix_bits, sha256_64
-from finetune.data.identity import media_of, question_hash, question_of
+from finetune.data.identity import media_of, messages_before_answer, question_hash, question_of
 from finetune.data.near_duplicates import NEAR, Sketches, SketchIndex, find_near_duplicates, sketch
 from finetune.data.parallel import map_in_parallel
 from finetune.data.text_normalization import comparison_key
@@ -25,37 +25,40 @@ BATCH = 2_000  # questions sketched at once
 LONG_WORK = 50_000  # examples from which progress is shown
 
 
-def split_keys(example: Example) -> Keys:
-    """Return the hashes of which one decides an example's split: of its user messages, and of its whole question.
+def split_keys(example: Example) -> tuple[int, int]:
+    """Return the hashes of which one decides an example's split: of its user messages, and of its question.
 
     The user messages count without case, width and spaces, with their images, audio and files.
     """
-    texts, media = [], list[str]()
-    for _, message in messages_of(example):
-        if message.get("role") == "user":
-            content = message.get("content")
-            texts.append(text_of(content))
-            if isinstance(content, list):
-                media += media_of(content)
-    key = comparison_key("\n".join(texts)) + (b"\0" + " ".join(media).encode() if media else b"")
-    question = question_hash(question_of(example))
-    return Keys(sha256_64(key), question, question)
+    question = question_of(example)
+    asked = [message.get("content") for message in messages_before_answer(example) if message.get("role") == "user"]
+    texts = "\n".join(map(text_of, asked))
+    key = texts_key = comparison_key(texts)
+    if question.media:
+        media = [one for content in asked if isinstance(content, list) for one in media_of(content)]
+        key += f"\0{' '.join(media)}".encode() if media else b""
+    return sha256_64(key), question_hash(question, texts_key if texts == question.asked else None)
 
 
-def deciding_keys(rows: SpoolRows) -> NDArray[np.uint64]:
-    """Return for each row the hash that decides its split.
+def deciding_keys(spooled: SpooledExamples, by_group: bool = False) -> NDArray[np.uint64]:
+    """Return for each example the hash that decides its split.
 
-    It is that of the user messages, so a system prompt, the definitions of tools and the answers of a conversation may
-    change without moving an example. But user messages that come with ten or more different contexts, such as one
-    question on many documents, do not tell questions apart, so the whole question decides there: otherwise all these
-    rows would be in one split. The price: when the tenth context of the same user messages is added, their rows move
-    once. A rule that always counts the context would never move a row, but a reworded system prompt would move all.
+    It is that of the user messages, or of the group. So a system prompt, the definitions of tools and the answers of a
+    conversation may change without moving an example. But user messages that come with ten or more different contexts,
+    such as one question on many documents, do not tell questions apart. There the whole question decides; otherwise all
+    these rows would be in one split. The price: when the tenth context of the same user messages is added, their rows
+    move once. A rule that always counts the context would never move them, but a reworded system prompt would move all.
     """
-    keys: NDArray[np.uint64] = rows["key"]
-    _, first = np.unique(rows["whole"], return_index=True)
-    of_questions, contexts = np.unique(keys[first], return_counts=True)
-    many = of_questions[contexts >= MANY_CONTEXTS]
-    return np.where(np.isin(keys, many), rows["whole"], keys) if len(many) else keys
+    rows, keys = spooled.rows, spooled.keys
+    if by_group or not len(rows):
+        return keys
+    ends = np.append((np.diff(rows["row"]) != 0) | (np.diff(rows["split"]) != 0), True)
+    place = np.cumsum(ends) - ends  # of each example's raw row
+    whole = rows["question"][ends][place]  # the last example of a conversation has all its questions
+    _, first = np.unique(whole, return_index=True)
+    of_messages, contexts = np.unique(keys[first], return_counts=True)
+    many = of_messages[contexts >= MANY_CONTEXTS]
+    return np.where(np.isin(keys, many), whole, keys) if len(many) else keys
 
 
 def split_of_keys(keys: NDArray[np.uint64], shares: Sequence[float], seed: int) -> NDArray[np.int64]:
@@ -65,13 +68,13 @@ def split_of_keys(keys: NDArray[np.uint64], shares: Sequence[float], seed: int) 
     return np.minimum(np.searchsorted(np.cumsum(shares), points, "right"), len(shares) - 1)
 
 
-def assign_splits(rows: SpoolRows, shares: Sequence[float], seed: int = 0) -> None:
+def assign_splits(spooled: SpooledExamples, shares: Sequence[float], seed: int = 0, by_group: bool = False) -> None:
     """Set the split of each row by the hash that decides it.
 
     So an example stays in its split when others are added or removed, and two with the same key share a split. Another
     seed gives other splits.
     """
-    rows["split"] = split_of_keys(deciding_keys(rows), shares, seed)
+    spooled.rows["split"] = split_of_keys(deciding_keys(spooled, by_group), shares, seed)
 
 
 def without_duplicates(rows: SpoolRows) -> SpoolRows:
@@ -104,20 +107,21 @@ class Leak:
         return bool(self.row["question"] == self.other["question"])
 
 
-@dataclass(frozen=True)
 class KeptRows:
-    """The rows of a split that are no leaks, and their index by the hash of the question and by sketch."""
+    """The rows of a split that are no leaks, with their indexes by question and by sketch."""
 
-    rows: SpoolRows
-    index: SketchIndex | None
+    def __init__(self, rows: SpoolRows, sketches: Sketches | None) -> None:
+        self.rows = rows
+        self.questions, self.first = np.unique(rows["question"], return_index=True)
+        self.index = None if sketches is None else SketchIndex(sketches)
 
-    def same_as(self, rows: SpoolRows) -> Iterator[tuple[int, int]]:
-        """Yield the number of each row with the question of a kept row, and the number of that one."""
-        hashes, first = np.unique(self.rows["question"], return_index=True)
-        place = np.minimum(np.searchsorted(hashes, rows["question"]), max(0, len(hashes) - 1))
-        if len(hashes):
-            for number in np.flatnonzero(hashes[place] == rows["question"]).tolist():
-                yield number, int(first[place[number]])
+    def same_as(self, rows: SpoolRows) -> dict[int, int]:
+        """Return for each row with the question of a kept row: its number → the number of that one."""
+        if not len(self.rows):
+            return {}
+        place = np.minimum(np.searchsorted(self.questions, rows["question"]), len(self.questions) - 1)
+        found = np.flatnonzero(self.questions[place] == rows["question"])
+        return dict(zip(found.tolist(), self.first[place[found]].tolist(), strict=True))
 
 
 def leaks(
@@ -151,17 +155,18 @@ def leaks(
             if split > 0:  # no split is compared with the first
                 clean = ~np.isin(np.arange(len(batch)), list(leaky))
                 kept_rows.append(batch[clean])
-                kept_sketches.append(sketches[clean] if near.threshold else sketches)
-        index = SketchIndex(np.concatenate(kept_sketches)) if near.threshold else None
-        later.append(KeptRows(np.concatenate(kept_rows), index))
+                if sketches is not None:
+                    kept_sketches.append(sketches[clean])
+        if split > 0:
+            later.append(KeptRows(np.concatenate(kept_rows), np.concatenate(kept_sketches) if near.threshold else None))
 
 
 def sketches_of(
     spooled: SpooledExamples, batches: Sequence[SpoolRows], near: Nearness, workers: int | None
-) -> Iterator[Sketches]:
-    """Yield the sketches of each batch; without rows where only the same questions are sought."""
+) -> Iterator[Sketches | None]:
+    """Yield the sketches of each batch; None where only the same questions are sought."""
     if near.threshold is None:
-        yield from (sketch([]) for _ in batches)
+        yield from (None for _ in batches)
         return
     questions = ([spooled.question(row) for row in batch] for batch in batches)
     size = int(sum(batch["size"].sum() for batch in batches))
@@ -169,11 +174,11 @@ def sketches_of(
 
 
 def leaks_of_batch(
-    spooled: SpooledExamples, batch: SpoolRows, sketches: Sketches, kept: KeptRows, near: Nearness
+    spooled: SpooledExamples, batch: SpoolRows, sketches: Sketches | None, kept: KeptRows, near: Nearness
 ) -> dict[int, tuple[Any, float]]:
     """Return for each leak of a batch into the kept rows of a split: its number → the other row and the similarity."""
-    found = {number: (kept.rows[other], 1.0) for number, other in kept.same_as(batch)}
-    if near.threshold is not None and kept.index is not None:
+    found = {number: (kept.rows[other], 1.0) for number, other in kept.same_as(batch).items()}
+    if near.threshold is not None and sketches is not None and kept.index is not None:
         rest = np.flatnonzero(~np.isin(np.arange(len(batch)), list(found)))
         pairs = find_near_duplicates(
             kept.index,

@@ -13,7 +13,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Abstain
 from finetune.core.records import Example
 from finetune.data.class_codes import codes_text
-from finetune.data.example_spool import Keys, NewExample, SpooledExamples, SpoolRows, spool_examples
+from finetune.data.example_spool import NewExample, SpooledExamples, SpoolRows, spool_examples
 from finetune.data.hashes import mix_bits, sha256_64
 from finetune.data.identity import question_hash, question_of
 from finetune.data.prompts import PLACEHOLDER, Template, cell_text, fill_with
@@ -143,8 +143,6 @@ def with_mismatched(
     originals = np.flatnonzero(sources >= 0)
     pairs = zip(rows[originals], rows[sources[originals]], strict=True)
     copies = spool_examples(mismatched(spooled, pairs, context, template, fixed, answer), spooled.file).rows
-    for name in ("key", "whole"):
-        copies[name] = rows[name][originals]
     once = np.sort(np.unique(copies["digest"], return_index=True)[1])
     copies, places = copies[once], np.concatenate([np.arange(len(rows)), originals[once]])
     rows = np.concatenate([rows, copies])[np.argsort(places, kind="stable")]
@@ -168,8 +166,7 @@ def mismatched(
         asked = {**fixed, **cells, context: spooled.cells(other)[context]}
         spooled.file.seek(0, SEEK_END)  # where spool_examples writes the next one
         example: Example = {"messages": fill_with(template, asked, answer)}
-        keys = Keys(0, 0, question_hash(question_of(example)))
-        yield int(row["row"]), int(row["split"]), keys, example, cells
+        yield int(row["row"]), int(row["split"]), 0, question_hash(question_of(example)), example, cells
 
 
 def leaky_copies(

@@ -78,9 +78,10 @@ def run(
         written = write_splits(gathered, rows, data)
     counts = list(written.values())
     account = account_of(notes.counts["rows"], gathered.rows, originals, left_out, written, len(rows) - len(originals))
-    for warning in warnings_of_shares(gathered.rows, counts, data.split.shares if data.split else []):
+    shares = data.split.shares if data.split else []
+    for warning in warnings_of_shares(gathered, counts, shares, by_group=data.group is not None):
         say(f"warning: {warning}")
-    if data.split and data.split.shares:
+    if shares:
         left = len(left_out) - account["duplicate"]
         notes.counts.update(duplicates=account["duplicate"], near_duplicates_left_out=left)
     report: dict[str, Any] = {
@@ -173,7 +174,7 @@ def split_rows(
         refuse_leaks(gathered, data, near, workers)
         write_lines(LEFT_OUT, left_out_lines(NONE_LEFT_OUT))
         return rows, NONE_LEFT_OUT
-    assign_splits(rows, data.split.shares, data.split.seed)
+    assign_splits(gathered, data.split.shares, data.split.seed, by_group=data.group is not None)
     distinct = without_duplicates(rows)
     leaky = left_out_leaks(leaks(gathered, distinct, near, workers, progress))
     left_out = np.concatenate([left_out_copies(rows, distinct), leaky])

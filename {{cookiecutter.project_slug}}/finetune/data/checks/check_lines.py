@@ -40,7 +40,7 @@ SHAPE_FIXES: dict[Shape, str] = {
 MOST_CLASSES, LONGEST_CLASS = 500, 50  # answers are classes only if they are few and short
 
 # For each example: the number, place and size of its line; hashes of what is asked and of its context (identity.py), of
-# its answer, of its system prompt, and of the letters and digits of the system prompt (0: none); and its tokens (-1: not
+# its answer, of its system prompt, and of the letters and digits of the system prompt (0: none); its tokens (-1: not
 # counted).
 EXAMPLE_DTYPE = np.dtype("i8, i8, i8, u8, u8, u8, u8, u8, i4")
 EXAMPLE_DTYPE.names = ("line", "start", "size", "asked", "context", "answer", "system", "system_letters", "tokens")
@@ -87,8 +87,8 @@ def check_lines(chunk: Chunk, file: str, method: str, encoding: str | None, cont
             question, answer = Question(join_question(texts), system or ""), texts[-1].strip()
         else:
             question, system, answer = question_of(example), turn_texts(example)[1], answer_of(example).strip()
-        asked, context = asked_hash(question), context_hash(question.context)
-        rows.append((number, place, len(line), asked, context, answer_hash(answer), *system_hashes(system), tokens))
+        hashes = asked_hash(question), context_hash(question.context), answer_hash(answer), *system_hashes(system)
+        rows.append((number, place, len(line), *hashes, tokens))
         if answers is not None and answer:
             answers[answer] += 1
             if len(answers) > MOST_CLASSES or len(answer) > LONGEST_CLASS or "\n" in answer:
