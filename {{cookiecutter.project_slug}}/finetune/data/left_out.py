@@ -28,7 +28,9 @@ LISTED = 10  # rows named in an error
 def left_out_copies(rows: SpoolRows, distinct: SpoolRows) -> LeftOut:
     """Return the rows that are copies of one of the distinct rows, which are in the order of their digests."""
     copies = rows[~np.isin(rows["start"], distinct["start"])]
-    others = distinct[np.searchsorted(distinct["digest"], copies["digest"])]
+    others = distinct[np.minimum(np.searchsorted(distinct["digest"], copies["digest"]), len(distinct) - 1)]
+    is_copy = others["digest"] == copies["digest"]  # always, unless this program has a bug
+    copies, others = copies[is_copy], others[is_copy]
     found = np.zeros(len(copies), LEFT_OUT_DTYPE)
     for name in ("start", "row", "split"):
         found[name] = copies[name]

@@ -86,28 +86,21 @@ def jaccard(one: set[int], other: set[int]) -> float:
 def sketch(questions: Sequence[Question], common: CommonPieces = CommonPieces()) -> Sketches:  # noqa: B008
     """Return the MinHash bands of each question. Similar questions share a band with a high probability.
 
-    The hashes of a question with a context are those of its turns, each combined with that of turns and context
-    together. So an equal share is the product of both similarities.
+    Each hash of its turns is combined with that of turns and context together. So the share of equal hashes is about
+    the product of both similarities.
     """
     if not questions:
         return np.empty((0, SIGNS + 4 * BANDS), np.uint8)
     texts = [comparable(question.asked) for question in questions]
     tokens, counts = varying_trigrams(texts, common.asked)
     rows = min_hashes(tokens, counts)
-    has_context = np.zeros(len(questions), bool)
-    numbers = [number for number, question in enumerate(questions) if question.context]
-    if numbers:
-        distinct = {text: place for place, text in enumerate(dict.fromkeys(questions[n].context for n in numbers))}
-        tokens, context_counts = varying_trigrams([comparable(text) for text in distinct], common.context)
-        contexts = min_hashes(tokens, context_counts)
-        place = np.array([distinct[questions[n].context] for n in numbers])
-        varies = context_counts[place] > 0
-        own, place = np.array(numbers)[varies], place[varies]
-        has_context[own] = True
-        rows[own] = mix_bits(rows[own] * np.uint64(3) + np.minimum(rows[own], contexts[place]))
-    whole = [n for n in np.flatnonzero((counts == 0) & ~has_context).tolist() if not questions[n].media]
+    places, contexts, context_counts = contexts_of(questions, common.context)
+    whole = [
+        n for n in np.flatnonzero((counts == 0) & (context_counts[places] == 0)).tolist() if not questions[n].media
+    ]
     if whole:
         rows[whole] = min_hashes(*varying_trigrams([texts[n] for n in whole], NOTHING))
+    rows = rows * np.uint64(2) + np.minimum(rows, contexts[places])
     for number, question in enumerate(questions):
         if question.media:
             rows[number] = mix_bits(rows[number] ^ np.uint64(xxh3_64(question.media.encode())))
@@ -115,6 +108,20 @@ def sketch(questions: Sequence[Question], common: CommonPieces = CommonPieces())
     bands = (rows.reshape(len(questions), BANDS, -1) * weights).sum(axis=2)
     keys = (mix_bits(bands) >> np.uint64(32)).astype("<u4")
     return np.concatenate([rows[:, :SIGNS].astype(np.uint8), keys.view(np.uint8)], axis=1)
+
+
+def contexts_of(
+    questions: Sequence[Question], common: Hashes
+) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64]]:
+    """Return for each question the place of its context, and of each context the MinHashes and the number of trigrams.
+
+    The first context is the empty one.
+    """
+    places = {"": 0} | {question.context: 0 for question in questions if question.context}
+    places = {text: place for place, text in enumerate(places)}
+    tokens, counts = varying_trigrams([comparable(text) for text in places], common)
+    tokens, counts[0] = tokens[counts[0] :], 0
+    return np.array([places[question.context] for question in questions]), min_hashes(tokens, counts), counts
 
 
 def min_hashes(tokens: Hashes, counts: NDArray[np.int64]) -> NDArray[np.uint64]:
