@@ -16,7 +16,8 @@ from finetune.core.records import Example
 from finetune.data.checks.across_files import check
 from finetune.data.checks.check_file import Method
 from finetune.data.checks.check_lines import read_line
-from finetune.data.identity import Question, answer_of, question_hash, question_of
+from finetune.data.identity import answer_of, question_hash, question_of
+from finetune.data.question import Question
 from finetune.stages import prepare
 
 SHARES = {"train": 0.6, "valid": 0.15, "test": 0.25}

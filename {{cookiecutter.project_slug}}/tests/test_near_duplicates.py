@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.data.common_pieces import NOTHING, CommonPieces, common_pieces_from, find_common_pieces, varying_trigrams
-from finetune.data.identity import Question, question_hash
+from finetune.data.identity import question_hash
 from finetune.data.near_duplicates import SketchIndex, find_near_duplicates, sketch
+from finetune.data.question import Question
 
 INSTRUCTION = (
     "You are the dispatcher of a shop that sells lamps and small furniture in Europe and Asia. Read the message of a"

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from finetune.core.disk import read_csv
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params, Split
-from finetune.core.paths import LEFT_OUT, PREPARED, PREPARED_REPORT
-from finetune.data.checks.across_files import check
+from finetune.core.paths import COMMON_PIECES, LEFT_OUT, PREPARED, PREPARED_REPORT
+from finetune.data.checks.across_files import check, check_leaks
+from finetune.data.checks.check_file import check_file
+from finetune.data.common_pieces import common_pieces_from
 from finetune.data.identity import question_of
 from finetune.data.near_duplicates import near_duplicates_of
 from finetune.stages import prepare
@@ -321,3 +323,26 @@ def test_an_instruction_before_every_message_leaves_out_no_row() -> None:
     assert sum(len(done[name]) for name in SHARES) == 200
     findings = check([PREPARED / "train.jsonl"], [PREPARED / "test.jsonl"])["findings"]
     assert not [found for found in findings if "leak" in found["code"]]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_validate_finds_no_leak_in_what_prepare_wrote(seed: int) -> None:
+    """Pieces are common in prepare and not in what it kept, or the other way around: both must compare alike."""
+    rows = [
+        example(f"{distinct_question(-1 - n % 7) if n % 3 else ''} {distinct_question(n)[: 20 + n % 40]}")
+        for n in range(seed * 1000, seed * 1000 + 400)
+    ]
+    near = [example(row["messages"][0]["content"][:-1] + "z") for row in rows[:25]]
+    split([*rows, *near])
+    common = common_pieces_from(json.loads(COMMON_PIECES.read_text(encoding="utf-8")))
+    files = {name: check_file(PREPARED / f"{name}.jsonl", training=False) for name in SHARES}
+    for one, other in combinations(files.values(), 2):
+        check_leaks(one, other, 0.8, common)
+        assert not [found for found in one.findings if "leak" in found.code]
+
+
+def test_conversations_without_any_answer_leave_empty_splits() -> None:
+    rows = [{"messages": [{"role": "user", "content": distinct_question(n)}]} for n in range(12)]
+    done = split(rows, turns="each")
+    assert done["report"]["account"]["without_answer"] == 12
+    assert done["report"]["account"]["examples"] == 0

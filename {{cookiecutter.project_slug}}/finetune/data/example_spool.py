@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from finetune.core.callbacks import Progress
 from finetune.core.records import Example
 from finetune.data.hashes import sha256_64
-from finetune.data.identity import Question, question_of
+from finetune.data.identity import question_of
+from finetune.data.question import Question
 from finetune.data.raw_file import Row
 
 # For each example: the number of its raw row, its split, its place in the file, and hashes of its question, of itself,
@@ -84,7 +85,7 @@ def spool_examples(examples: Iterable[NewExample], file: BinaryIO, progress: Pro
             if progress:
                 progress(ROWS_AT_ONCE * len(rows), 0, f"{ROWS_AT_ONCE * len(rows):,} examples read")
     rows.append(np.array(batch, SPOOL_DTYPE))
-    return SpooledExamples(file, np.concatenate(rows), np.array(keys, np.uint64))
+    return SpooledExamples(file, np.concatenate(rows), np.frombuffer(keys, np.uint64))
 
 
 def as_line(value: Any) -> bytes:

@@ -5,28 +5,20 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from finetune.core.records import Example
 from finetune.data.examples import OUTPUTS, calls_of, text_of
 from finetune.data.hashes import xxh3_64
+from finetune.data.question import Question
 from finetune.data.text_normalization import comparison_key
 
 DEFINITIONS = ("tools", "functions")  # keys of an example that the model is given beside the messages
 DATA_KEYS = ("url", "data", "file_data", "file_id")  # where a part has an image, audio or a file
 GOLDEN_RATIO = 0x9E3779B97F4A7C15  # of 2**64: multiplying by it combines two hashes
 BITS = 2**64 - 1
-
-
-class Question(NamedTuple):
-    """Everything that a model is given before its answer."""
-
-    asked: str  # the texts of the turns of user and assistant
-    context: str = ""  # system prompts, tool calls, the results and definitions of tools
-    media: str = ""  # hashes of images, audio and files
-    roles: str = ""  # of the turns, where user and assistant do not take turns
 
 
 def question_of(example: Example) -> Question:

@@ -74,8 +74,8 @@ def refuse_many_near(left_out: LeftOut, train: int, near: float | None) -> None:
     what = f"{share} are near duplicates of validation or test rows, and would be left out:"
     raise FinetuneError(
         "\n".join([what, *named, *more]),
-        f"Compare these rows. If they ask different questions, set data.near in params.yaml to more than {near}, such"
-        " as 0.9, or to off. If they ask the same, keep one of them, or name a column that they share in data.group.",
+        "Compare these rows. If they ask different questions, set data.near in params.yaml to a larger number than"
+        f" {near}, or to off. If they ask the same, keep one of them, or name a column that they share in data.group.",
     )
 
 
@@ -92,11 +92,11 @@ def account_of(
             f"prepare lost rows: {len(rows)} examples were read, {len(left_out)} left out and {written} written,"
             f" {added} of them added. This is a bug: please report it."
         )
-    begins = (np.diff(rows["row"]) != 0) | (np.diff(rows["split"]) != 0)  # the next example is of another row
+    with_example = sum(np.count_nonzero(np.bincount(rows["row"][rows["split"] == n])) for n in range(len(SPLITS)))
     reasons = np.bincount(left_out["reason"], minlength=len(REASONS)).tolist()
     return {
         "rows": read,
-        "without_answer": read - int(begins.sum()) - min(1, len(rows)),
+        "without_answer": read - int(with_example),
         "examples": len(rows),
         "added": added,
         "train": written["train"],

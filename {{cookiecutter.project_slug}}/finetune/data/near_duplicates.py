@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from finetune.data.common_pieces import NOTHING, TRIGRAM, CommonPieces, Hashes, varying_trigrams
 from finetune.data.hashes import mix_bits, xxh3_64
-from finetune.data.identity import Question
+from finetune.data.question import Question
 from finetune.data.text_normalization import comparison_key
 
 # Two questions are near duplicates from this Jaccard similarity of their sets of trigrams (three letters in a row). One
@@ -92,15 +92,17 @@ def sketch(questions: Sequence[Question], common: CommonPieces = CommonPieces())
     if not questions:
         return np.empty((0, SIGNS + 4 * BANDS), np.uint8)
     texts = [comparable(question.asked) for question in questions]
-    tokens, counts = varying_trigrams(texts, common.asked)
-    rows = min_hashes(tokens, counts)
+    rows, counts = min_hashes(*varying_trigrams(texts, common.asked))
     places, contexts, context_counts = contexts_of(questions, common.context)
     whole = [
         n for n in np.flatnonzero((counts == 0) & (context_counts[places] == 0)).tolist() if not questions[n].media
     ]
     if whole:
-        rows[whole] = min_hashes(*varying_trigrams([texts[n] for n in whole], NOTHING))
-    rows = rows * np.uint64(2) + np.minimum(rows, contexts[places])
+        rows[whole] = min_hashes(*varying_trigrams([texts[n] for n in whole], NOTHING))[0]
+    together = contexts[places]
+    np.minimum(rows, together, out=together)
+    rows *= np.uint64(2)
+    rows += together
     for number, question in enumerate(questions):
         if question.media:
             rows[number] = mix_bits(rows[number] ^ np.uint64(xxh3_64(question.media.encode())))
@@ -121,16 +123,16 @@ def contexts_of(
     places = {text: place for place, text in enumerate(places)}
     tokens, counts = varying_trigrams([comparable(text) for text in places], common)
     tokens, counts[0] = tokens[counts[0] :], 0
-    return np.array([places[question.context] for question in questions]), min_hashes(tokens, counts), counts
+    return np.array([places[question.context] for question in questions]), *min_hashes(tokens, counts)
 
 
-def min_hashes(tokens: Hashes, counts: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Return the MinHashes of each text from the tokens of all (by rensa)."""
+def min_hashes(tokens: Hashes, counts: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the MinHashes of each text from the tokens of all (by rensa), and the number of its tokens."""
     import rensa
 
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.uint64)
     matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(tokens, offsets, HASHES, 42)
-    return np.array(matrix.to_rows(), np.uint64)
+    return np.array(matrix.to_rows(), np.uint64), counts
 
 
 def band_of(sketches: Sketches, band: int) -> NDArray[Any]:

@@ -20,7 +20,7 @@ from finetune.data.parallel import map_in_parallel
 from finetune.data.text_normalization import comparison_key
 
 SPLITS = ("train", "valid", "test")  # an example of two splits stays in the later one
-MANY_CONTEXTS = 10
+MANY_CONTEXTS = 10  # of the same user messages
 BATCH = 2_000  # questions sketched at once
 LONG_WORK = 50_000  # examples from which progress is shown
 
@@ -40,25 +40,26 @@ def split_keys(example: Example) -> tuple[int, int]:
     return sha256_64(key), question_hash(question, texts_key if texts == question.asked else None)
 
 
-def deciding_keys(spooled: SpooledExamples, by_group: bool = False) -> NDArray[np.uint64]:
-    """Return for each example the hash that decides its split.
+def settle_keys(spooled: SpooledExamples) -> None:
+    """Replace the key of each example by the hash of its whole question where the user messages tell too little.
 
-    It is that of the user messages, or of the group. So a system prompt, the definitions of tools and the answers of a
-    conversation may change without moving an example. But user messages that come with ten or more different contexts,
-    such as one question on many documents, do not tell questions apart. There the whole question decides; otherwise all
-    these rows would be in one split. The price: when the tenth context of the same user messages is added, their rows
-    move once. A rule that always counts the context would never move them, but a reworded system prompt would move all.
+    The user messages alone decide the split in general. So a system prompt, the definitions of tools and the answers of
+    a conversation may change without moving an example. But user messages that come with ten or more different
+    contexts, such as one question on many documents, do not tell questions apart, and would all be in one split. The
+    price: when the tenth context of the same user messages is added, their rows move once. A rule that always counts
+    the context would never move them, but a reworded system prompt would move all rows.
     """
     rows, keys = spooled.rows, spooled.keys
-    if by_group or not len(rows):
-        return keys
+    ordered = np.sort(keys)
+    if not (ordered[MANY_CONTEXTS - 1 :] == ordered[: 1 - MANY_CONTEXTS]).any():
+        return  # the common case: no key is that of ten examples
     ends = np.append((np.diff(rows["row"]) != 0) | (np.diff(rows["split"]) != 0), True)
     place = np.cumsum(ends) - ends  # of each example's raw row
     whole = rows["question"][ends][place]  # the last example of a conversation has all its questions
     _, first = np.unique(whole, return_index=True)
     of_messages, contexts = np.unique(keys[first], return_counts=True)
     many = of_messages[contexts >= MANY_CONTEXTS]
-    return np.where(np.isin(keys, many), whole, keys) if len(many) else keys
+    keys[:] = np.where(np.isin(keys, many), whole, keys)
 
 
 def split_of_keys(keys: NDArray[np.uint64], shares: Sequence[float], seed: int) -> NDArray[np.int64]:
@@ -68,23 +69,29 @@ def split_of_keys(keys: NDArray[np.uint64], shares: Sequence[float], seed: int) 
     return np.minimum(np.searchsorted(np.cumsum(shares), points, "right"), len(shares) - 1)
 
 
-def assign_splits(spooled: SpooledExamples, shares: Sequence[float], seed: int = 0, by_group: bool = False) -> None:
-    """Set the split of each row by the hash that decides it.
+def assign_splits(spooled: SpooledExamples, shares: Sequence[float], seed: int = 0) -> None:
+    """Set the split of each row by its key.
 
     So an example stays in its split when others are added or removed, and two with the same key share a split. Another
     seed gives other splits.
     """
-    spooled.rows["split"] = split_of_keys(deciding_keys(spooled, by_group), shares, seed)
+    spooled.rows["split"] = split_of_keys(spooled.keys, shares, seed)
+
+
+def sort_by_digest(spooled: SpooledExamples) -> None:
+    """Sort the rows by their hashes, and copies by their splits, the latest first.
+
+    Then neither the order nor the cells that are kept depend on the order of the raw rows.
+    """
+    rows = spooled.rows
+    order = np.lexsort((rows["cells"], -rows["split"].astype(np.int8), rows["digest"]))
+    rows[:], spooled.keys[:] = rows[order], spooled.keys[order]
 
 
 def without_duplicates(rows: SpoolRows) -> SpoolRows:
-    """Return the rows in the order of their hashes, each example once, in the latest split that has it.
-
-    Neither the order nor the cells that are kept depend on the order of the raw rows.
-    """
-    rows = rows[np.lexsort((rows["cells"], -rows["split"].astype(int), rows["digest"]))]
-    first: SpoolRows = rows[np.concatenate([[True], rows["digest"][1:] != rows["digest"][:-1]])]
-    return first
+    """Return each example of sorted rows once, in the latest split that has it."""
+    first = np.concatenate([[True], rows["digest"][1:] != rows["digest"][:-1]])
+    return rows if first.all() else rows[first]  # a copy would double the memory of large data
 
 
 class Nearness(NamedTuple):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from finetune.data.example_spool import SpooledExamples
-from finetune.data.split import SPLITS, deciding_keys, split_of_keys
+from finetune.data.split import SPLITS, split_of_keys
 
 SEEDS = 1_000  # that are tried
 MOST_POINTS = 50_000_000  # hashes that are computed for it
@@ -27,14 +27,14 @@ class SeedChoice(NamedTuple):
     rows: list[int]
 
 
-def best_seed(spooled: SpooledExamples, shares: Sequence[float], by_group: bool = False) -> SeedChoice:
-    """Return the seed, of the first 1,000, whose splits of some rows come closest to the shares.
+def best_seed(spooled: SpooledExamples, shares: Sequence[float]) -> SeedChoice:
+    """Return the seed, of the first 1,000, whose splits of some examples come closest to the shares.
 
-    An example that occurs twice counts once. Fewer seeds are tried where very many keys decide: then every seed comes
-    close.
+    The keys must be settled, if they are not those of groups. An example that occurs twice counts once. Fewer seeds are
+    tried where very many keys decide: then every seed comes close.
     """
     _, first = np.unique(spooled.rows["digest"], return_index=True)
-    keys, sizes = np.unique(deciding_keys(spooled, by_group)[first], return_counts=True)
+    keys, sizes = np.unique(spooled.keys[first], return_counts=True)
     wanted = np.array(shares) * len(first)
     best, least = SeedChoice(0, []), np.inf
     for seed in range(min(SEEDS, 1 + MOST_POINTS // len(keys)) if len(keys) else 0):
@@ -55,9 +55,7 @@ def farthest_share(counts: Sequence[int], shares: Sequence[float]) -> float:
     return max(abs(one - other) for one, other in zip(share_of(counts), shares, strict=True))
 
 
-def warnings_of_shares(
-    spooled: SpooledExamples, counts: Sequence[int], shares: Sequence[float], by_group: bool
-) -> Iterator[str]:
+def warnings_of_shares(spooled: SpooledExamples, counts: Sequence[int], shares: Sequence[float]) -> Iterator[str]:
     """Yield warnings of splits with few rows, or with other shares than asked for, and the seed that comes closest.
 
     `shares` are empty for given splits.
@@ -75,7 +73,7 @@ def warnings_of_shares(
         real, asked_for = (" / ".join(f"{share:.1%}" for share in part) for part in (share_of(counts), shares))
         yield f"the splits have {real} of the rows, data.split asks for {asked_for}. Equal questions stay together."
     if shares and (few or off > OFF):
-        choice = best_seed(spooled, shares, by_group)
+        choice = best_seed(spooled, shares)
         if choice.rows and farthest_share(choice.rows, shares) < off - WORTH:
             best = " / ".join(f"{count:,}" for count in choice.rows)
             yield (

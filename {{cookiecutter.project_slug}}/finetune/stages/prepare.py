@@ -39,7 +39,7 @@ from finetune.data.left_out import (
 )
 from finetune.data.prompts import cell_text, fingerprint_of
 from finetune.data.raw_examples import ReadingNotes, question_template, raw_examples
-from finetune.data.split import SPLITS, Nearness, assign_splits, leaks, without_duplicates
+from finetune.data.split import SPLITS, Nearness, assign_splits, leaks, settle_keys, sort_by_digest, without_duplicates
 from finetune.data.split_shares import share_of, warnings_of_shares
 from finetune.data.token_counts import encoder
 from finetune.data.unanswerable import with_mismatched
@@ -76,14 +76,13 @@ def run(
             rows = with_mismatched(gathered, rows, data.abstain, question, codes, near, workers, progress)
             notes.counts["mismatched"] = len(rows) - len(originals)
         written = write_splits(gathered, rows, data)
-    counts = list(written.values())
     account = account_of(notes.counts["rows"], gathered.rows, originals, left_out, written, len(rows) - len(originals))
-    shares = data.split.shares if data.split else []
-    for warning in warnings_of_shares(gathered, counts, shares, by_group=data.group is not None):
+    counts, shares = list(written.values()), data.split.shares if data.split else []
+    for warning in warnings_of_shares(gathered, counts, shares):
         say(f"warning: {warning}")
     if shares:
-        left = len(left_out) - account["duplicate"]
-        notes.counts.update(duplicates=account["duplicate"], near_duplicates_left_out=left)
+        near_duplicates = account["same_question"] + account["near_duplicate"]
+        notes.counts.update(duplicates=account["duplicate"], near_duplicates_left_out=near_duplicates)
     report: dict[str, Any] = {
         **notes.counts,
         **written,
@@ -174,7 +173,10 @@ def split_rows(
         refuse_leaks(gathered, data, near, workers)
         write_lines(LEFT_OUT, left_out_lines(NONE_LEFT_OUT))
         return rows, NONE_LEFT_OUT
-    assign_splits(gathered, data.split.shares, data.split.seed, by_group=data.group is not None)
+    if not data.group:
+        settle_keys(gathered)
+    assign_splits(gathered, data.split.shares, data.split.seed)
+    sort_by_digest(gathered)
     distinct = without_duplicates(rows)
     leaky = left_out_leaks(leaks(gathered, distinct, near, workers, progress))
     left_out = np.concatenate([left_out_copies(rows, distinct), leaky])

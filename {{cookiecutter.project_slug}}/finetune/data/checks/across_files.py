@@ -16,9 +16,10 @@ from finetune.data.checks.completion_endings import check_completion_endings
 from finetune.data.checks.findings import Finding, first_names, report_of
 from finetune.data.checks.whole_file import CheckedFile
 from finetune.data.common_pieces import CommonPieces, find_common_pieces
-from finetune.data.identity import Question, question_of
+from finetune.data.identity import question_of
 from finetune.data.near_duplicates import NEAR, Sketches, SketchIndex, find_near_duplicates, sketch
 from finetune.data.parallel import map_in_parallel
+from finetune.data.question import Question
 
 BATCH = 2_000  # texts sketched at once
 LANGUAGE_SAMPLE = 1_000

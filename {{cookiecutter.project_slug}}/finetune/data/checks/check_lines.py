@@ -18,9 +18,10 @@ from finetune.data.checks.rule import Rule, Severity
 from finetune.data.checks.rules import RULES
 from finetune.data.examples import Shape, TurnTexts, join_question, shape_of, turn_texts
 from finetune.data.hashes import xxh3_64
-from finetune.data.identity import GOLDEN_RATIO, Question, answer_of, asked_hash, context_hash, question_of
+from finetune.data.identity import GOLDEN_RATIO, answer_of, asked_hash, context_hash, question_of
 from finetune.data.json_readers import orjson_message
 from finetune.data.parallel import Chunk
+from finetune.data.question import Question
 from finetune.data.text_normalization import normalize
 from finetune.data.token_counts import counter
 
