@@ -17,9 +17,9 @@ TRIGRAM = 3  # letters
 PIECE = 12  # letters, without spaces
 # The share of the questions from which a piece is common. Measured on the 880 messages of the starter and 88 planted
 # copies (a letter, two words swapped, or a word replaced): 70 copies are found among the plain messages, and 72 or 73
-# with an instruction of 517 letters before the messages, around them, or with one of five instructions; no other message
-# is. Without this rule the instruction makes three quarters of the messages near. With a share of 0.2 only 25 copies are
-# found after one of five instructions; with 0.05, sentences of few words lose what tells them apart.
+# with an instruction of 517 letters before the messages, around them, or with one of five instructions; no other
+# message is. Without this rule the instruction makes three quarters of the messages near. With a share of 0.2 only 25
+# copies are found after one of five instructions; with 0.05, sentences of few words lose what tells them apart.
 SHARE = 0.15
 FEWEST = 10  # questions that must have a piece, so that a few copies of one question are no instruction
 SAMPLE = 1_000  # questions in which pieces are counted
