@@ -60,6 +60,6 @@ def test_white_space_around_a_class_is_removed_and_counted(tmp_path: pytest.Temp
     )
     notes = ReadingNotes()
     template = {"system": None, "user": "{message}", "assistant": "{team}"}
-    examples = [example for _, _, _, example, _ in raw_examples(data, template, {}, notes)]
+    examples = [example for _, _, _, _, example, _ in raw_examples(data, template, {}, notes)]
     assert [example["messages"][-1]["content"] for example in examples] == ["billing", "billing", " other"]
     assert notes.counts["labels_trimmed"] == 1

@@ -2,21 +2,29 @@
 
 import json
 import random
+import re
+from collections import Counter
 from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from finetune.core.disk import read_csv
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data, Params
-from finetune.core.paths import PREPARED, PREPARED_REPORT
-from finetune.data.examples import question_of
+from finetune.core.params import Data, Params, Split
+from finetune.core.paths import COMMON_PIECES, LEFT_OUT, PREPARED, PREPARED_REPORT
+from finetune.data.checks.across_files import check, check_leaks
+from finetune.data.checks.check_file import check_file
+from finetune.data.common_pieces import common_pieces_from
+from finetune.data.identity import question_of
 from finetune.data.near_duplicates import near_duplicates_of
 from finetune.stages import prepare
+from finetune.terminal.summaries import prepare_summary
 
 SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}
 
@@ -68,13 +76,11 @@ def test_two_spellings_of_a_question_share_a_split_and_only_exact_copies_are_lef
 
 
 def test_near_duplicates_of_test_rows_are_left_out_of_training() -> None:
-    rows = [
-        example(f"{n}: my order of the {n * 7}th has not come, and nobody at the depot knows why") for n in range(40)
-    ]
-    near = [example(row["messages"][0]["content"].replace("nobody", "no one")) for row in rows]
+    rows = [example(distinct_question(n)) for n in range(400)]
+    near = [example(row["messages"][0]["content"][:-1] + "z") for row in rows[:60]]
     done = split([*rows, *near])
-    assert done["report"]["near_duplicates_left_out"] == 80 - sum(len(done[name]) for name in SHARES) > 0
-    asked = {name: [question_of(row) for row in done[name]] for name in SHARES}
+    assert done["report"]["near_duplicates_left_out"] == 460 - sum(len(done[name]) for name in SHARES) > 0
+    asked = {name: [question_of(row).asked for row in done[name]] for name in SHARES}
     assert near_duplicates_of(asked["train"], asked["valid"] + asked["test"]) == {}
     assert near_duplicates_of(asked["valid"], asked["test"]) == {}
 
@@ -93,7 +99,7 @@ def test_a_question_of_two_groups_is_in_one_split_with_any_spaces() -> None:
     texts = [text for n in range(60) for text in (f"is {n} it", f"is{n}IT")]
     rows = [{**example(text, "yes"), "customer": f"c{n}"} for n, text in enumerate(texts)]
     done = split(rows, group="customer")
-    asked = [{"".join(question_of(row).casefold().split()) for row in done[name]} for name in SHARES]
+    asked = [{"".join(question_of(row).asked.casefold().split()) for row in done[name]} for name in SHARES]
     assert done["test"]
     assert all(not one & other for one, other in combinations(asked, 2))
 
@@ -140,7 +146,7 @@ def test_preferences_are_refused_until_a_method_takes_them(form: str, keys: tupl
 
 
 def test_the_number_of_workers_changes_no_byte() -> None:
-    rows = [example(distinct_question(n % 300).replace("a", "b" if n > 300 else "a", 1)) for n in range(600)]
+    rows = [example(distinct_question(n % 600).replace("a", "b" if n > 600 else "a", 1)) for n in range(680)]
     assert split(rows, workers=1) == split(rows, workers=2)
 
 
@@ -180,3 +186,163 @@ def test_a_leak_between_given_splits_names_the_rows() -> None:
 def test_parameters_that_contradict_each_other_are_refused(data: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Data.model_validate(data)
+
+
+def chats_by_turns(count: int) -> list[dict[str, Any]]:
+    """Return conversations of one to nine turns about few subjects."""
+    draw = random.Random(4)
+    turns = [range(n * 10, n * 10 + draw.choice([1, 1, 2, 9])) for n in range(count)]
+    return [{"messages": [m for k in talk for m in example(distinct_question(k))["messages"]]} for talk in turns]
+
+
+def warnings_of(rows: list[dict[str, Any]], **data: Any) -> list[str]:
+    """Return the warnings of prepare about the splits of some rows."""
+    said: list[str] = []
+    write(Path("data/raw/raw.jsonl"), rows)
+    values = {"file": "data/raw/raw.jsonl", "split": {"train": 0.6, "valid": 0.15, "test": 0.25}, **data}
+    prepare.run(cast("Params", SimpleNamespace(data=Data.model_validate(values))), say=said.append)
+    return said
+
+
+@pytest.mark.parametrize("data", [{}, {"turns": "each"}, {"group": "customer"}])
+def test_the_seed_that_prepare_names_gives_the_shares_that_it_names(data: dict[str, Any]) -> None:
+    Path("data/raw").mkdir(parents=True)
+    rows = [{**row, "customer": f"c{n * n % 17}"} for n, row in enumerate(chats_by_turns(60))]
+    for first in range(9):  # seeds that differ much from the shares
+        shares = {"train": 0.6, "valid": 0.15, "test": 0.25, "seed": first}
+        said = warnings_of(rows, split=shares, **data)
+        if any("`seed:" in one for one in said):
+            break
+    named = re.search(r"`seed: (\d+)` under data.split .* have ([\d, /]+) rows", "\n".join(said))
+    assert named
+    assert any("fewer than 50" in one for one in said)
+    after = warnings_of(rows, split={**shares, "seed": int(named[1])}, **data)
+    counts = [len((PREPARED / f"{name}.jsonl").read_bytes().splitlines()) for name in SHARES]
+    assert counts == [int(count) for count in named[2].split(" / ")]
+    assert not any("`seed:" in one for one in after)
+    assert all(abs(count / sum(counts) - share) < 0.07 for count, share in zip(counts, (0.6, 0.15, 0.25), strict=True))
+
+
+def test_large_data_are_not_warned_of_and_the_first_seed_changes_nothing() -> None:
+    Path("data/raw").mkdir(parents=True)
+    rows = [example(distinct_question(n)) for n in range(600)]
+    assert warnings_of(rows) == []
+    before = (PREPARED / "train.jsonl").read_bytes()
+    shares = {"train": 0.6, "valid": 0.15, "test": 0.25}
+    warnings_of(rows, split={**shares, "seed": 0})
+    assert (PREPARED / "train.jsonl").read_bytes() == before
+    warnings_of(rows, split={**shares, "seed": 1})
+    assert (PREPARED / "train.jsonl").read_bytes() != before
+
+
+def test_small_given_splits_are_warned_of_without_a_seed() -> None:
+    Path("data/raw").mkdir(parents=True)
+    rows = [{**example(distinct_question(n)), "part": "train" if n < 90 else "test"} for n in range(100)]
+    [said] = warnings_of(rows, split={"column": "part"})
+    assert said == "warning: only 10 test rows (fewer than 50): their scores are uncertain. Add data."
+
+
+def left_out_rows() -> list[dict[str, str]]:
+    return read_csv(LEFT_OUT)
+
+
+def test_every_row_is_accounted_for_and_what_is_left_out_is_listed() -> None:
+    rows = [example(distinct_question(n)) for n in range(300)]
+    copies = rows[:7]
+    near = [example(row["messages"][0]["content"][:-1] + "z") for row in rows[50:90]]
+    same = [{**example(rows[n]["messages"][0]["content"], "no"), "customer": f"d{n}"} for n in range(100, 130)]
+    done = split(
+        [{"customer": f"c{n}", **row} for n, row in enumerate([*rows, *copies, *near, *same])], group="customer"
+    )
+    account = done["report"]["account"]
+    assert account["rows"] == account["examples"] == 377
+    assert account["duplicate"] == done["report"]["duplicates"] == 7
+    assert account["same_question"] > 0
+    assert account["near_duplicate"] > 0
+    assert account["same_question"] + account["near_duplicate"] == done["report"]["near_duplicates_left_out"]
+    kept = sum(account[name] for name in SHARES)
+    assert kept + account["duplicate"] + account["same_question"] + account["near_duplicate"] == 377
+    assert done["report"]["shares"] == {name: round(account[name] / kept, 4) for name in SHARES}
+    listed = left_out_rows()
+    assert Counter(one["reason"] for one in listed) == {
+        reason: account[reason] for reason in ("duplicate", "same_question", "near_duplicate")
+    }
+    offsets = {"duplicate": 300, "near_duplicate": 257, "same_question": 247}
+    for one in listed:
+        assert abs(int(one["row"]) - int(one["other_row"])) == offsets[one["reason"]]
+        assert one["reason"] != "near_duplicate" or 0.8 <= float(one["similarity"]) < 1
+    summary = prepare_summary(done["report"], Data(file="raw.jsonl", split=Split.model_validate(SHARES)))
+    assert "377 rows read = " in summary
+    assert f"+ 7 duplicates + {account['same_question']} with the question of a later split" in summary
+
+
+def test_rows_without_an_answer_to_train_on_are_accounted_for() -> None:
+    rows: list[dict[str, Any]] = chats_by_turns(30)
+    for n in (3, 4, 29):
+        for message in rows[n]["messages"]:
+            message.update({"weight": 0} if message["role"] == "assistant" else {})
+    done = split(rows, turns="each")
+    account = done["report"]["account"]
+    assert account["rows"] == 30
+    assert account["without_answer"] == 3
+    assert account["examples"] == sum(account[name] for name in SHARES) == sum(len(done[name]) for name in SHARES)
+    summary = prepare_summary(done["report"], Data(file="raw.jsonl", split=Split.model_validate(SHARES)))
+    assert "30 rows read = 27 conversations + 3 rows without an answer to train on" in summary
+
+
+def test_a_lost_row_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "without_duplicates", lambda rows: rows[np.argsort(rows["digest"])][1:])
+    with pytest.raises(RuntimeError, match="prepare lost rows: 30 examples were read, 0 left out"):
+        split([example(distinct_question(n)) for n in range(30)])
+
+
+def test_many_near_duplicates_stop_prepare_and_data_near_decides() -> None:
+    rows = [example(distinct_question(n)) for n in range(100)]
+    near = [example(row["messages"][0]["content"][:-1] + "z") for row in rows[:60]]
+    with pytest.raises(FinetuneError, match=r"training rows \(\d+%\) are near duplicates") as refused:
+        split([*rows, *near])
+    assert re.search(r"row \d+ is like row \d+: 0\.[89]", refused.value.what)
+    assert "data.near" in (refused.value.remedy or "")
+    assert len(left_out_rows()) > 10
+    for near_setting in ("off", False, 1):
+        done = split([*rows, *near], near=near_setting)
+        assert sum(len(done[name]) for name in SHARES) == 160
+        assert done["report"]["near_duplicates_left_out"] == 0
+
+
+@pytest.mark.parametrize("near", ["on", True, 0.2, 1.5, None])
+def test_another_value_of_near_is_refused(near: Any) -> None:
+    with pytest.raises(ValueError, match=r"0\.7|less than or equal to 1"):
+        Data.model_validate({"file": "a", "split": SHARES, "near": near})
+
+
+def test_an_instruction_before_every_message_leaves_out_no_row() -> None:
+    instruction = " ".join(distinct_question(n) for n in range(9))
+    rows = [example(f"{instruction}\n\n{distinct_question(n)}") for n in range(100, 300)]
+    done = split(rows)
+    assert sum(len(done[name]) for name in SHARES) == 200
+    findings = check([PREPARED / "train.jsonl"], [PREPARED / "test.jsonl"])["findings"]
+    assert not [found for found in findings if "leak" in found["code"]]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_validate_finds_no_leak_in_what_prepare_wrote(seed: int) -> None:
+    """Pieces are common in prepare and not in what it kept, or the other way around: both must compare alike."""
+    rows = [
+        example(f"{distinct_question(-1 - n % 7) if n % 3 else ''} {distinct_question(n)[: 20 + n % 40]}")
+        for n in range(seed * 1000, seed * 1000 + 400)
+    ]
+    near = [example(row["messages"][0]["content"][:-1] + "z") for row in rows[:25]]
+    split([*rows, *near])
+    common = common_pieces_from(json.loads(COMMON_PIECES.read_text(encoding="utf-8")))
+    files = {name: check_file(PREPARED / f"{name}.jsonl", training=False) for name in SHARES}
+    for one, other in combinations(files.values(), 2):
+        check_leaks(one, other, 0.8, common)
+        assert not [found for found in one.findings if "leak" in found.code]
+
+
+def test_conversations_without_any_answer_leave_empty_splits() -> None:
+    rows = [{"messages": [{"role": "user", "content": distinct_question(n)}]} for n in range(12)]
+    done = split(rows, turns="each")
+    assert done["report"]["account"]["without_answer"] == 12
+    assert done["report"]["account"]["examples"] == 0

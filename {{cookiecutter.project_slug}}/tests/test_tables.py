@@ -377,7 +377,7 @@ def test_prepare_keeps_each_cell_or_names_the_line(data: st.DataObject) -> None:
         )
         template = {"user": "{message}", "assistant": "{team}"}
         try:
-            found = [example for _, _, _, example, _ in raw_examples(parameters, template, {}, ReadingNotes())]
+            found = [example for _, _, _, _, example, _ in raw_examples(parameters, template, {}, ReadingNotes())]
         except FinetuneError as error:
             what = str(error)
         else:

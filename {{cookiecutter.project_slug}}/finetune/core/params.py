@@ -24,12 +24,16 @@ class Prompt(Section):
 
 
 class Split(Section):
-    """Shares of the data, which add up to 1; or the column that names the split of each row."""
+    """Shares of the data, which add up to 1; or the column that names the split of each row.
+
+    Another `seed` gives other splits of the same shares.
+    """
 
     train: Annotated[float, Field(gt=0, lt=1)] | None = None
     valid: Annotated[float, Field(ge=0, lt=1)] | None = None
     test: Annotated[float, Field(gt=0, lt=1)] | None = None
     column: str | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     @property
     def shares(self) -> list[float]:
@@ -91,6 +95,7 @@ class Data(Section):
     codes: bool = False
     target: Literal["chat", "completion"] = "chat"
     split: Split | None = None
+    near: Annotated[float, Field(ge=0.7, le=1)] | None = 0.8  # None: `off`
     abstain: Abstain | None = None
     redact: list[SensitiveKind] = []
 
@@ -106,6 +111,14 @@ class Data(Section):
             if change != "lettered" and not is_renames(change):
                 raise ValueError('give for each column lettered, or new texts by its values, such as {0: "A", 1: "B"}')
         return changes
+
+    @field_validator("near", mode="before")
+    @classmethod
+    def may_be_off(cls, value: object) -> object:
+        """Return None for `off`, which YAML 1.1 reads as false."""
+        if value is None or value is True or (isinstance(value, str) and value != "off"):
+            raise ValueError("give off, or a similarity from 0.7 to 1")
+        return None if value is False or value == "off" else value
 
     @model_validator(mode="after")
     def has_one_source_and_one_split(self) -> "Data":

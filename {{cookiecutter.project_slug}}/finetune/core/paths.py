@@ -7,6 +7,7 @@ import platformdirs
 
 PREPARED = Path("data/prepared")
 GROUPS = PREPARED / "groups.jsonl"  # for each test row, its cell in the column data.by
+COMMON_PIECES = PREPARED / "common_pieces.json"  # what does not count when questions are compared
 CHECKED = PREPARED / "checked.json"  # what validate found without mistakes
 QUESTIONS = PREPARED / "questions.json"  # what is asked beside the splits
 TRAINING_SETTINGS = PREPARED / "training.json"  # what decides the job beside the splits
@@ -31,6 +32,7 @@ TUNED_LATENCY = PREDICTIONS / "tuned_latency.json"
 
 REPORTS = Path("reports")
 PREPARED_REPORT = REPORTS / "prepare.json"
+LEFT_OUT = REPORTS / "left_out.csv"  # the rows that prepare left out, and why
 VALIDATION_REPORT = REPORTS / "validation.json"
 CURVES = REPORTS / "training.csv"
 EVALUATION = REPORTS / "evaluation.json"

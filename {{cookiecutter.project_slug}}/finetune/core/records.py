@@ -31,6 +31,25 @@ class FoundMarks(TypedDict):
     stop: str | None
 
 
+class Account(TypedDict):
+    """Where every row that was read has gone.
+
+    A row is an example. Only with data.turns each, a row has an example for each answer, or none.
+    examples + added = train + valid + test + duplicate + same_question + near_duplicate.
+    """
+
+    rows: int
+    without_answer: int  # rows of data.turns each in which no answer is trained on
+    examples: int
+    added: int  # with data.abstain.share
+    train: int
+    valid: int
+    test: int
+    duplicate: int
+    same_question: int  # as a row of a later split
+    near_duplicate: int  # of a row of a later split
+
+
 class PrepareReport(TypedDict):
     """reports/prepare.json: how the raw data became three splits. All counts are rows."""
 
@@ -39,7 +58,9 @@ class PrepareReport(TypedDict):
     valid: int
     test: int
     duplicates: NotRequired[int]  # where shares decide the splits
-    near_duplicates_left_out: NotRequired[int]
+    near_duplicates_left_out: NotRequired[int]  # with those that ask the same as a row of a later split
+    account: NotRequired[Account]  # not in reports of earlier versions
+    shares: NotRequired[dict[str, float]]  # of the splits in the written examples
     marked_unanswerable: NotRequired[int]  # with data.abstain.column
     labels_trimmed: NotRequired[int]  # white space around a class of data.labels was removed
     mismatched: NotRequired[int]  # with data.abstain.share: rows added with another row's context

@@ -22,7 +22,7 @@ def collect_labels(data: Data, template: Template | None) -> list[str]:
     plain = data.model_copy(update={"labels": [], "codes": False})
     counts: Counter[str] = Counter()
     rows = long = 0
-    for _, _, _, example, _ in raw_examples(plain, answers_only, {}, ReadingNotes()):
+    for _, _, _, _, example, _ in raw_examples(plain, answers_only, {}, ReadingNotes()):
         messages = example.get("messages")
         answer = text_of(messages[-1].get("content")).strip() if messages else ""
         rows += 1

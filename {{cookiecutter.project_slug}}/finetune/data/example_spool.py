@@ -1,6 +1,7 @@
 """Examples in a temporary file, with an array row for each, so that more examples are split than memory holds."""
 
 import json
+from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import SEEK_END
@@ -12,26 +13,30 @@ from numpy.typing import NDArray
 
 from finetune.core.callbacks import Progress
 from finetune.core.records import Example
-from finetune.data.examples import question_of
 from finetune.data.hashes import sha256_64
+from finetune.data.identity import question_of
+from finetune.data.question import Question
 from finetune.data.raw_file import Row
 
-# For each example: the number of its raw row, its split, its place in the file, and hashes of its split key, of itself,
+# For each example: the number of its raw row, its split, its place in the file, and hashes of its question, of itself,
 # and of the cells of its raw row that are kept after it (0: none).
 SPOOL_DTYPE = np.dtype("i4, u1, i8, i4, u8, u8, u8")
-SPOOL_DTYPE.names = ("row", "split", "start", "size", "key", "digest", "cells")
+SPOOL_DTYPE.names = ("row", "split", "start", "size", "question", "digest", "cells")
 SpoolRows = NDArray[Any]  # of SPOOL_DTYPE
-NewExample = tuple[int, int, str, Example, Row]  # the raw row's number, the split, its key, the example, cells to keep
+# The raw row's number, the split, the hashes of the key that decides the split and of the question, the example, and
+# the cells to keep.
+NewExample = tuple[int, int, int, int, Example, Row]
 
 ROWS_AT_ONCE = 50_000  # examples that are collected before they are put into an array
 
 
 @dataclass(frozen=True)
 class SpooledExamples:
-    """Examples in a file, and a row of SPOOL_DTYPE for each."""
+    """Examples in a file, and a row of SPOOL_DTYPE for each, in the order of the raw rows."""
 
     file: BinaryIO
     rows: SpoolRows
+    keys: NDArray[np.uint64]  # of the rows: hashes that decide the splits
     convert: Callable[[Example], Example] | None = None  # applied when an example is read
 
     def example(self, row: Any) -> Example:
@@ -54,10 +59,10 @@ class SpooledExamples:
         self.file.seek(int(row["start"]) + int(row["size"]))
         return dict(orjson.loads(self.file.readline()))
 
-    def question(self, row: Any) -> str:
+    def question(self, row: Any) -> Question:
         return question_of(self.example(row))
 
-    def questions(self, rows: SpoolRows) -> Callable[[int], str]:
+    def questions(self, rows: SpoolRows) -> Callable[[int], Question]:
         """Return a function from an index in `rows` to the question of that row."""
         return lambda number: self.question(rows[number])
 
@@ -65,20 +70,22 @@ class SpooledExamples:
 def spool_examples(examples: Iterable[NewExample], file: BinaryIO, progress: Progress | None = None) -> SpooledExamples:
     """Append examples to a file."""
     rows: list[SpoolRows] = []
-    batch: list[tuple[int, int, int, int, int, int, int]] = []
+    keys = array("Q")
+    batch: list[tuple[int, ...]] = []
     start = file.seek(0, SEEK_END)
-    for row, split, key, example, cells in examples:
+    for row, split, key, question, example, cells in examples:
         line, kept = as_line(example), as_line(cells) if cells else b""
         file.write(line + kept)
-        hashes = sha256_64(key.encode()), sha256_64(line), sha256_64(kept) if kept else 0
-        batch.append((row, split, start, len(line), *hashes))
+        batch.append((row, split, start, len(line), question, sha256_64(line), sha256_64(kept) if kept else 0))
+        keys.append(key)
         start += len(line) + len(kept)
         if len(batch) == ROWS_AT_ONCE:
             rows.append(np.array(batch, SPOOL_DTYPE))
             batch.clear()
             if progress:
                 progress(ROWS_AT_ONCE * len(rows), 0, f"{ROWS_AT_ONCE * len(rows):,} examples read")
-    return SpooledExamples(file, np.concatenate([*rows, np.array(batch, SPOOL_DTYPE)]))
+    rows.append(np.array(batch, SPOOL_DTYPE))
+    return SpooledExamples(file, np.concatenate(rows), np.frombuffer(keys, np.uint64))
 
 
 def as_line(value: Any) -> bytes:

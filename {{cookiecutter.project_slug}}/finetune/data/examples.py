@@ -103,11 +103,6 @@ def turn_texts(example: Example) -> TurnTexts:
     return texts, system
 
 
-def question_of(example: Example) -> str:
-    """Return the texts of all turns before the last answer. Two examples with the same ask the same question."""
-    return join_question(turn_texts(example)[0])
-
-
 def join_question(texts: Sequence[str]) -> str:
     """Return the question of an example with these turn texts."""
     return "\n".join(texts[:-1])

@@ -16,12 +16,14 @@ from finetune.data.example_spool import NewExample
 from finetune.data.examples import is_trained
 from finetune.data.existing_marks import NO_MARKS
 from finetune.data.formats import each_turn, examples_of
+from finetune.data.hashes import sha256_64
+from finetune.data.identity import question_hash, question_of
 from finetune.data.marked_rows import unmarked
 from finetune.data.prompts import Template, cell_text, check_column, columns_in
 from finetune.data.raw_file import Note, Row, Rows
 from finetune.data.readers import read_raw_data
 from finetune.data.redaction import redact
-from finetune.data.split import SPLITS, split_key
+from finetune.data.split import SPLITS, split_keys
 from finetune.data.unanswerable import is_marked, question_columns
 from finetune.data.unused_keys import UnusedKeys
 
@@ -66,7 +68,9 @@ def raw_examples(
         for number, (row, given) in enumerate(pairs, 1):
             example = redact(given, data.redact, notes.redacted)
             split = SPLITS.index(name) if name else given_split(data, row, rows, number)
-            key = group_of(data, row, rows, number) if data.group else split_key(example)
+            key, question = split_keys(example)
+            if data.group:
+                key = sha256_64(group_of(data, row, rows, number).encode())
             if data.labels and trim_label(example, data.labels):
                 notes.counts["labels_trimmed"] += 1
             if has_white_space_at_ends(example):
@@ -74,7 +78,8 @@ def raw_examples(
             if codes:
                 encode_answer(example, codes, f"{file}, {rows.place(number)}")
             for turn in each_turn(example) if data.turns == "each" and "messages" in example else [example]:
-                yield rows.number(number), split, key, turn, cells_of(row, kept)
+                asked = question if turn is example else question_hash(question_of(turn))
+                yield rows.number(number), split, key, asked, turn, cells_of(row, kept)
             notes.counts["rows"] += 1
             notes.unused.add(unused_keys(row, used, form))
             own.update(row)

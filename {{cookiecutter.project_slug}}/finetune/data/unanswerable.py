@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 from finetune.core.callbacks import Progress
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Abstain
+from finetune.core.records import Example
 from finetune.data.cell_paths import cell_of
 from finetune.data.class_codes import codes_text
 from finetune.data.example_spool import NewExample, SpooledExamples, SpoolRows, spool_examples
 from finetune.data.hashes import mix_bits, sha256_64
+from finetune.data.identity import question_hash, question_of
 from finetune.data.prompts import PLACEHOLDER, Template, cell_text, fill_with
 from finetune.data.raw_file import Row
 from finetune.data.redaction import redact
-from finetune.data.split import SPLITS, leaks
+from finetune.data.split import SPLITS, Nearness, leaks
 from finetune.data.text_normalization import comparison_key, normalize
 
 YES = {"true", "yes", "1", "1.0", "x"}  # 1.0: Parquet stores whole numbers so where some cells are missing
@@ -121,6 +123,7 @@ def with_mismatched(
     abstain: Abstain,
     template: Template,
     codes: dict[str, str],
+    near: Nearness,
     workers: int | None = None,
     progress: Progress | None = None,
     redacted: Sequence[str] = (),
@@ -145,12 +148,11 @@ def with_mismatched(
     pairs = zip(rows[originals], rows[sources[originals]], strict=True)
     made = mismatched(spooled, pairs, context, template, fixed, answer, redacted)
     copies = spool_examples(made, spooled.file).rows
-    copies["key"] = rows["key"][originals]
     once = np.sort(np.unique(copies["digest"], return_index=True)[1])
     copies, places = copies[once], np.concatenate([np.arange(len(rows)), originals[once]])
     rows = np.concatenate([rows, copies])[np.argsort(places, kind="stable")]
     # Each round leaves out at least one copy. Further rounds find copies that are near to several rows.
-    while leaky := leaky_copies(copies, spooled, rows, workers, progress):
+    while leaky := leaky_copies(copies, spooled, rows, near, workers, progress):
         rows = rows[~np.isin(rows["start"], list(leaky))]
     return rows
 
@@ -169,17 +171,23 @@ def mismatched(
         cells = spooled.cells(row)
         asked = {**fixed, **cells, context: spooled.cells(other)[context]}
         spooled.file.seek(0, SEEK_END)  # where spool_examples writes the next one
-        example = redact({"messages": fill_with(template, asked, answer)}, redacted)
-        yield int(row["row"]), int(row["split"]), "", example, cells
+        example: Example = redact({"messages": fill_with(template, asked, answer)}, redacted)
+        yield int(row["row"]), int(row["split"]), 0, question_hash(question_of(example)), example, cells
 
 
 def leaky_copies(
-    copies: SpoolRows, spooled: SpooledExamples, rows: SpoolRows, workers: int | None, progress: Progress | None
+    copies: SpoolRows,
+    spooled: SpooledExamples,
+    rows: SpoolRows,
+    near: Nearness,
+    workers: int | None,
+    progress: Progress | None,
 ) -> set[int]:
     """Return the places in the file of the copies that are near to a row of another split."""
     starts = set(copies["start"].tolist())
     if not starts:
         return set()
     ordered = rows[np.lexsort((rows["cells"], rows["digest"]))]
-    found = ((int(leak.row["start"]), int(leak.other["start"])) for leak in leaks(spooled, ordered, workers, progress))
+    leaky = leaks(spooled, ordered, near, workers, progress)
+    found = ((int(leak.row["start"]), int(leak.other["start"])) for leak in leaky)
     return {one if one in starts else other for one, other in found} & starts

@@ -16,12 +16,13 @@ from finetune.core.callbacks import Progress, Say, say_nothing
 from finetune.core.disk import write_json, write_lines
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Abstain, Data, Params
-from finetune.core.paths import GROUPS, PREPARED, PREPARED_REPORT
+from finetune.core.paths import COMMON_PIECES, GROUPS, LEFT_OUT, PREPARED, PREPARED_REPORT
 from finetune.core.profiles import PROFILES
 from finetune.core.records import PrepareReport
 from finetune.data.cell_map import cell_map_of
 from finetune.data.class_codes import codes_for
 from finetune.data.collect_labels import collect_labels
+from finetune.data.common_pieces import CommonPieces, find_common_pieces
 from finetune.data.completion_format import (
     CompletionFormat,
     Pairs,
@@ -33,10 +34,20 @@ from finetune.data.completion_format import (
 )
 from finetune.data.example_spool import SpooledExamples, SpoolRows, spool_examples
 from finetune.data.existing_marks import without_marks
+from finetune.data.left_out import (
+    NONE_LEFT_OUT,
+    LeftOut,
+    account_of,
+    left_out_copies,
+    left_out_leaks,
+    left_out_lines,
+    refuse_many_near,
+)
 from finetune.data.prompts import cell_text, fingerprint_of
 from finetune.data.raw_examples import ReadingNotes, question_template, raw_examples
 from finetune.data.redaction import redact, refuse_redacted_answers
-from finetune.data.split import SPLITS, assign_splits, leaks, without_duplicates
+from finetune.data.split import SPLITS, Nearness, assign_splits, leaks, settle_keys, sort_by_digest, without_duplicates
+from finetune.data.split_shares import share_of, warnings_of_shares
 from finetune.data.token_counts import encoder
 from finetune.data.unanswerable import with_mismatched
 from finetune.provider.base_tokenizer import tokenizer
@@ -65,15 +76,26 @@ def run(
     with spool_file() as spool:
         gathered = spool_examples(raw_examples(data, template, codes, notes), spool, progress)
         gathered, marks = as_completions(params, gathered, notes)
-        rows = split_rows(gathered, data, notes.counts, workers, progress)
+        near = nearness(gathered, data)
+        rows, left_out = split_rows(gathered, data, near, workers, progress)
+        originals = rows
         if data.abstain and data.abstain.share is not None:
-            before = len(rows)
             question = question_template(data)
-            rows = with_mismatched(gathered, rows, data.abstain, question, codes, workers, progress, data.redact)
-            notes.counts["mismatched"] = len(rows) - before
-        write_splits(gathered, rows, data, notes.counts)
+            rows = with_mismatched(gathered, rows, data.abstain, question, codes, near, workers, progress, data.redact)
+            notes.counts["mismatched"] = len(rows) - len(originals)
+        written = write_splits(gathered, rows, data)
+    account = account_of(notes.counts["rows"], gathered.rows, originals, left_out, written, len(rows) - len(originals))
+    counts, shares = list(written.values()), data.split.shares if data.split else []
+    for warning in warnings_of_shares(gathered, counts, shares):
+        say(f"warning: {warning}")
+    if shares:
+        near_duplicates = account["same_question"] + account["near_duplicate"]
+        notes.counts.update(duplicates=account["duplicate"], near_duplicates_left_out=near_duplicates)
     report: dict[str, Any] = {
         **notes.counts,
+        **written,
+        "account": account,
+        "shares": {name: round(share, 4) for name, share in zip(SPLITS, share_of(counts), strict=True)},
         "unused": dict(notes.unused.rows),
         **({"unused_others": notes.unused.others} if notes.unused.others else {}),
         **({"labels": labels} if params.data.labels == "auto" else {}),
@@ -163,31 +185,56 @@ def answered_pairs(pairs: Pairs, abstain: Abstain | None) -> Iterator[tuple[str,
     return ((question, "" if abstain and answer == abstain.answer else answer) for question, answer in pairs())
 
 
+def nearness(gathered: SpooledExamples, data: Data) -> Nearness:
+    """Return how questions are compared, and write what `validate` needs to compare them alike."""
+    rows = gathered.rows
+    compared = data.near is not None
+    common = find_common_pieces(rows["question"], gathered.questions(rows)) if compared else CommonPieces()
+    write_json(COMMON_PIECES, common.record())
+    return Nearness(data.near, common)
+
+
 def split_rows(
-    gathered: SpooledExamples, data: Data, counts: Counter[str], workers: int | None, progress: Progress | None
-) -> SpoolRows:
-    """Assign splits by shares, without duplicates and near duplicates; or check the given splits."""
+    gathered: SpooledExamples, data: Data, near: Nearness, workers: int | None, progress: Progress | None
+) -> tuple[SpoolRows, LeftOut]:
+    """Assign splits by shares, and return the rows without duplicates and near duplicates, and the rows left out.
+
+    Given splits are checked, and keep all rows. Raises FinetuneError if they share a question, or if a large share of
+    the training rows would be left out.
+    """
     rows = gathered.rows
     if not (data.split and data.split.shares):
-        refuse_leaks(gathered, data, workers)
-        return rows
-    assign_splits(rows, data.split.shares)
+        refuse_leaks(gathered, data, near, workers)
+        write_lines(LEFT_OUT, left_out_lines(NONE_LEFT_OUT))
+        return rows, NONE_LEFT_OUT
+    if not data.group:
+        settle_keys(gathered)
+    assign_splits(gathered, data.split.shares, data.split.seed)
+    sort_by_digest(gathered)
     distinct = without_duplicates(rows)
-    near = {int(leak.row["start"]) for leak in leaks(gathered, distinct, workers, progress)}
-    counts.update(duplicates=len(rows) - len(distinct), near_duplicates_left_out=len(near))
-    kept: SpoolRows = distinct[~np.isin(distinct["start"], list(near))]
-    return kept
+    leaky = left_out_leaks(leaks(gathered, distinct, near, workers, progress))
+    left_out = np.concatenate([left_out_copies(rows, distinct), leaky])
+    write_lines(LEFT_OUT, left_out_lines(left_out))
+    refuse_many_near(leaky, int((distinct["split"] == SPLITS.index("train")).sum()), near.threshold)
+    kept: SpoolRows = distinct[~np.isin(distinct["start"], leaky["start"])]
+    return kept, left_out
 
 
-def write_splits(gathered: SpooledExamples, rows: SpoolRows, data: Data, counts: Counter[str]) -> None:
-    """Write the three splits, and the group of each test row."""
+def write_splits(gathered: SpooledExamples, rows: SpoolRows, data: Data) -> dict[str, int]:
+    """Write the three splits, and the group of each test row. Return the number of lines written to each split."""
+    written = Counter[str]()
+
+    def lines(name: str, part: SpoolRows) -> Iterator[bytes]:
+        for row in part:
+            yield gathered.written(row)
+            written[name] += 1
+
     for split, name in enumerate(SPLITS):
-        part = rows[rows["split"] == split]
-        counts[name] = len(part)
-        write_lines(PREPARED / f"{name}.jsonl", map(gathered.written, part))
+        write_lines(PREPARED / f"{name}.jsonl", lines(name, rows[rows["split"] == split]))
     tested = rows[rows["split"] == SPLITS.index("test")] if data.by else ()
     groups = [group_line(redact(gathered.cells(row).get(data.by or ""), data.redact)) for row in tested]
     write_lines(GROUPS, groups or [b"\n"])  # DVC warns of empty files
+    return {name: written[name] for name in SPLITS}
 
 
 def group_line(cell: object) -> bytes:
@@ -209,14 +256,14 @@ def spool_file() -> Iterator[BinaryIO]:
         ) from error
 
 
-def refuse_leaks(gathered: SpooledExamples, data: Data, workers: int | None) -> None:
+def refuse_leaks(gathered: SpooledExamples, data: Data, near: Nearness, workers: int | None) -> None:
     """Raise FinetuneError naming the rows of given splits that ask the same, or nearly the same."""
     files = dict(enumerate((data.files.train, data.files.valid, data.files.test))) if data.files else {}
 
     def place(row: Any) -> str:
         return f"{files.get(int(row['split']), data.file)}, row {row['row']} ({SPLITS[row['split']]})"
 
-    found = list(leaks(gathered, gathered.rows, workers))
+    found = list(leaks(gathered, gathered.rows, near, workers))
     if found:
         named = [f"{place(leak.row)} is like {place(leak.other)}: {leak.similarity:.2f}" for leak in found[:LISTED]]
         more = [f"... and {len(found) - LISTED} more"] if len(found) > LISTED else []
@@ -224,5 +271,6 @@ def refuse_leaks(gathered: SpooledExamples, data: Data, workers: int | None) -> 
         pairs = ", ".join(f"{n} of {one} in {other}" for (one, other), n in sorted(counts.items()))
         raise FinetuneError(
             "\n".join([f"The given splits share questions: {pairs}.", *named, *more]),
-            "Keep similar rows in one split, or let data.split divide one file.",
+            "Keep similar rows in one split, or let data.split divide one file. If they ask different questions, set"
+            " data.near in params.yaml to a larger number, or to off.",
         )

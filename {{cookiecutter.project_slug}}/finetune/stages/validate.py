@@ -9,19 +9,25 @@ from pathlib import Path
 import numpy as np
 
 from finetune.core.callbacks import Progress, Say, say_nothing
-from finetune.core.disk import write_csv, write_json, write_text
+from finetune.core.disk import read_json, write_csv, write_json, write_text
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import CHECKED, PREPARED, QUESTIONS, TRAINING_SETTINGS, VALIDATION_REPORT
+from finetune.core.paths import CHECKED, COMMON_PIECES, PREPARED, QUESTIONS, TRAINING_SETTINGS, VALIDATION_REPORT
 from finetune.core.read_records import read_prepare_report
 from finetune.core.records import CheckedSplits, CostEstimate, DoubtfulRow, TrainingEstimate, Usd, ValidationReport
-from finetune.data.checks.across_files import check_languages, check_leaks, check_missing_classes
+from finetune.data.checks.across_files import (
+    check_languages,
+    check_leaks,
+    check_missing_classes,
+    common_pieces_of,
+)
 from finetune.data.checks.check_file import check_file
 from finetune.data.checks.check_lines import example_at
 from finetune.data.checks.completion_endings import check_completion_endings
 from finetune.data.checks.findings import Finding
 from finetune.data.checks.project_files import allowed_answers
 from finetune.data.checks.whole_file import CheckedFile
+from finetune.data.common_pieces import common_pieces_from
 from finetune.data.doubtful import find_doubtful, read_answered
 from finetune.data.questions import questions_of
 from finetune.pricing.catalogue import Base, alias_note, look_up
@@ -120,8 +126,11 @@ def check_splits(params: Params, base: Base, progress: Progress | None = None) -
             labels=labels,
         )
         check_completion_endings(checked[split])
+    # prepare saw the rows that it left out too. With its pieces, both compare alike.
+    known = COMMON_PIECES.exists()
+    common = common_pieces_from(read_json(COMMON_PIECES, "prepare")) if known else common_pieces_of(*checked.values())
     for one, other in combinations(checked.values(), 2):
-        check_leaks(one, other)
+        check_leaks(one, other, params.data.near, common)
     for one, other in permutations(checked.values(), 2):
         check_missing_classes(one, other)
         check_languages(one, other)

@@ -3,33 +3,30 @@
 from typing import Any
 
 from finetune.core.params import Data, Params
-from finetune.core.paths import PREPARED
-from finetune.core.records import CostEstimate, PrepareReport, Usd, ValidationReport
+from finetune.core.paths import LEFT_OUT, PREPARED
+from finetune.core.records import Account, CostEstimate, PrepareReport, Usd, ValidationReport
 from finetune.core.shown_difference import shown_difference
 
-COUNTS = {
-    "rows": "rows read",
-    "train": "train",
-    "valid": "valid",
-    "test": "test",
-    "duplicates": "duplicates left out",
-    "near_duplicates_left_out": "near duplicates left out",
-    "marked_unanswerable": "marked unanswerable",
-    "labels_trimmed": "answers without the white space around them",
-    "mismatched": "added with another row's context",
+LEFT_OUT_WORDS = {
+    "duplicate": "duplicates",
+    "same_question": "with the question of a later split",
+    "near_duplicate": "near duplicates",
 }
 
 
 def prepare_summary(report: PrepareReport, data: Data) -> str:
     """Return lines that say what was read, and how many rows each split has."""
-    counts = ", ".join(f"{report[key]} {words}" for key, words in COUNTS.items() if key in report)  # type: ignore[literal-required]
     lines = [f"prepare: read {file} ({how_read(note)})" for file, note in sources(report["source"], data)]
     lines += [
         f"prepare: The encoding of {file} is a guess. If letters look wrong, set data.encoding in params.yaml."
         for file, note in sources(report["source"], data)
         if "encoding_confidence" in note
     ]
-    lines.append(f"prepare: {counts}")
+    lines += [f"prepare: {line}" for line in account_lines(report["account"], report["shares"])]
+    if "marked_unanswerable" in report:
+        lines.append(f"prepare: {report['marked_unanswerable']} rows are marked unanswerable")
+    if trimmed := report.get("labels_trimmed"):
+        lines.append(f"prepare: {trimmed:,} answers had white space around their class, which is removed")
     if unused := report.get("unused"):
         names = [f"{name} ({rows:,} row{'s' if rows != 1 else ''})" for name, rows in sorted(unused.items())]
         if others := report.get("unused_others"):
@@ -52,6 +49,22 @@ def prepare_summary(report: PrepareReport, data: Data) -> str:
     if report["abstain"]:
         lines.append(f"prepare: the answer to unanswerable rows: {report['abstain']!r}")
     return "\n".join(lines)
+
+
+def account_lines(account: Account, shares: dict[str, float]) -> list[str]:
+    """Return lines that say where every row has gone: "880 rows read = 631 train (71.7%) + … + 2 duplicates"."""
+    read, unanswered, examples = account["rows"], account["without_answer"], account["examples"]
+    parts = [f"{account[split]:,} {split} ({share:.1%})" for split, share in shares.items()]  # type: ignore[literal-required]
+    left_out = [f"{account[reason]:,} {words}" for reason, words in LEFT_OUT_WORDS.items() if account[reason]]  # type: ignore[literal-required]
+    added = f" + {account['added']:,} added with another row's context" if account["added"] else ""
+    equal = f"{added} = {' + '.join(parts + left_out)}"
+    lines = [f"{read:,} rows read{equal}"]
+    if examples != read:
+        without = f" + {unanswered:,} rows without an answer to train on" if unanswered else ""
+        lines = [f"{read:,} rows read = {read - unanswered:,} conversations{without}", f"{examples:,} examples{equal}"]
+    if left_out:
+        lines.append(f"{sum(account[reason] for reason in LEFT_OUT_WORDS):,} left out, listed in {LEFT_OUT}")  # type: ignore[literal-required]
+    return lines
 
 
 def sources(source: dict[str, Any], data: Data) -> list[tuple[str, dict[str, str]]]:

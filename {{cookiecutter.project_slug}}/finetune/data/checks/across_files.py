@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,15 @@ import numpy as np
 from finetune.core.callbacks import Progress
 from finetune.core.records import CheckReport
 from finetune.data.checks.check_file import Bom, Method, check_file
-from finetune.data.checks.check_lines import ExampleRows, example_at
+from finetune.data.checks.check_lines import ExampleRows, example_at, question_hashes
 from finetune.data.checks.completion_endings import check_completion_endings
 from finetune.data.checks.findings import first_names, report_of
 from finetune.data.checks.whole_file import CheckedFile
-from finetune.data.examples import question_of
-from finetune.data.near_duplicates import Sketches, SketchIndex, find_near_duplicates, sketch
+from finetune.data.common_pieces import CommonPieces, find_common_pieces
+from finetune.data.identity import question_of
+from finetune.data.near_duplicates import NEAR, Sketches, SketchIndex, find_near_duplicates, sketch
 from finetune.data.parallel import map_in_parallel
+from finetune.data.question import Question
 from finetune.data.token_counts import IMAGE_PRICES, ImagePrices
 
 BATCH = 2_000  # texts sketched at once
@@ -115,7 +117,7 @@ def check_languages(checked: CheckedFile, other: CheckedFile) -> None:
 def languages_of(checked: CheckedFile) -> Counter[str]:
     """Return how often each language occurs in a thousand questions, by its ISO 639 code, where it is clear."""
     rows = checked.rows[:: max(1, len(checked.rows) // LANGUAGE_SAMPLE)]
-    guesses = (language_model().classify(question_at(checked.file, row)) for row in rows)
+    guesses = (language_model().classify(question_at(checked.file, row).asked) for row in rows)
     return Counter(language for language, sure in guesses if sure > SURE)
 
 
@@ -126,33 +128,61 @@ def language_model() -> Any:
     return langid.LanguageIdentifier.from_model_file(langid.MODEL_FILE, norm_probs=True)
 
 
-def check_leaks(checked: CheckedFile, other: CheckedFile, workers: int | None = None) -> None:
-    """Find the questions that another split has too, or that are near to one of its questions."""
+def check_leaks(
+    checked: CheckedFile,
+    other: CheckedFile,
+    near: float | None = NEAR,
+    common: CommonPieces | None = None,
+    workers: int | None = None,
+) -> None:
+    """Find the questions that another split has too, or that are near to one of its questions.
+
+    `near` is the similarity from which questions are near, None if only the same question counts. `common` are the
+    pieces that do not count, by default those that stand in a large share of the questions of both files.
+    """
     own, others = checked.rows, other.rows
-    questions, first = np.unique(others["question"], return_index=True)
-    place = np.searchsorted(questions, own["question"])
-    is_leak = np.isin(own["question"], questions)
+    asked = question_hashes(own)
+    questions, first = np.unique(question_hashes(others), return_index=True)
+    place = np.searchsorted(questions, asked)
+    is_leak = np.isin(asked, questions)
     for row, n in zip(own[is_leak], place[is_leak], strict=True):
         what = f"the same question as {other.file}:{others['line'][first[n]]}"
         checked.add("leak", "error", int(row["line"]), what, "Keep it in one of the splits.")
+    if near is None:
+        return
+    common = common_pieces_of(checked, other) if common is None else common
     rest = own[~is_leak]
-    near = find_near_duplicates(
-        SketchIndex(sketches_of(other.file, others, workers)),
-        sketches_of(checked.file, rest, workers),
+    found = find_near_duplicates(
+        SketchIndex(sketches_of(other.file, others, common, workers)),
+        sketches_of(checked.file, rest, common, workers),
         lambda n: question_at(checked.file, rest[n]),
         lambda n: question_at(other.file, others[n]),
+        near,
+        common,
     )
-    for n, (other_n, similarity) in near.items():
+    for n, (other_n, similarity) in found.items():
         what = f"nearly the same question as {other.file}:{others['line'][other_n]} (similarity {similarity:.2f})"
         checked.add("near_leak", "error", int(rest["line"][n]), what, "Keep both in one split.")
 
 
-def sketches_of(file: str, rows: ExampleRows, workers: int | None = None) -> Sketches:
+def common_pieces_of(*files: CheckedFile) -> CommonPieces:
+    """Return the pieces that stand in a large share of the questions of some files."""
+    hashes = np.concatenate([question_hashes(checked.rows) for checked in files])
+    ends = np.cumsum([len(checked.rows) for checked in files])
+
+    def question(number: int) -> Question:
+        which = int(np.searchsorted(ends, number, "right"))
+        return question_at(files[which].file, files[which].rows[number - int(ends[which])])  # counts from the end
+
+    return find_common_pieces(hashes, question)
+
+
+def sketches_of(file: str, rows: ExampleRows, common: CommonPieces, workers: int | None = None) -> Sketches:
     """Return the sketches of the questions of some rows of a file."""
     batches = ([question_at(file, row) for row in rows[start : start + BATCH]] for start in range(0, len(rows), BATCH))
-    done = list(map_in_parallel(sketch, batches, int(rows["size"].sum()), workers))
+    done = list(map_in_parallel(partial(sketch, common=common), batches, int(rows["size"].sum()), workers))
     return np.concatenate(done) if done else sketch([])
 
 
-def question_at(file: str, row: Any) -> str:
+def question_at(file: str, row: Any) -> Question:
     return question_of(example_at(file, row))

@@ -19,9 +19,11 @@ from finetune.data.checks.rule import Rule, Severity, found_in
 from finetune.data.checks.rules import RULES
 from finetune.data.examples import Shape, TurnTexts, join_question, shape_of, texts_of, turn_texts
 from finetune.data.hashes import xxh3_64
+from finetune.data.identity import GOLDEN_RATIO, answer_of, asked_hash, context_hash, question_of
 from finetune.data.json_readers import orjson_message
 from finetune.data.parallel import Chunk
-from finetune.data.text_normalization import comparison_key, normalize
+from finetune.data.question import Question
+from finetune.data.text_normalization import normalize
 from finetune.data.token_counts import IMAGE_PRICES, ImagePrices, counter, has_unknown_image
 
 SHAPES: dict[str, tuple[Shape, ...]] = {
@@ -39,10 +41,11 @@ SHAPE_FIXES: dict[Shape, str] = {
 }
 MOST_CLASSES, LONGEST_CLASS = 500, 50  # answers are classes only if they are few and short
 
-# For each example: the number, place and size of its line; hashes of its question (its comparison key), of its answer,
-# of its system prompt, and of the letters and digits of the system prompt (0: none); and its tokens (-1: not counted).
-EXAMPLE_DTYPE = np.dtype("i8, i8, i8, u8, u8, u8, u8, i4")
-EXAMPLE_DTYPE.names = ("line", "start", "size", "question", "answer", "system", "system_letters", "tokens")
+# For each example: the number, place and size of its line; hashes of what is asked and of its context (identity.py), of
+# its answer, of its system prompt, and of the letters and digits of the system prompt (0: none); its tokens (-1: not
+# counted).
+EXAMPLE_DTYPE = np.dtype("i8, i8, i8, u8, u8, u8, u8, u8, i4")
+EXAMPLE_DTYPE.names = ("line", "start", "size", "asked", "context", "answer", "system", "system_letters", "tokens")
 ExampleRows = NDArray[Any]  # of EXAMPLE_DTYPE
 
 Fault = tuple[str, Severity, str, str]  # a finding without its place: code, severity, what is wrong, how to fix it
@@ -91,10 +94,14 @@ def check_lines(
             findings += [Finding(code, severity, file, number, what, fix) for code, severity, what, fix in faults]
         if example is None:
             continue
-        texts, system = known_texts or turn_texts(example)
-        question, answer = comparison_key(join_question(texts)), texts[-1].strip() if texts else ""
-        rows.append((number, place, len(line), xxh3_64(question), answer_hash(answer), *system_hashes(system), tokens))
-        if answers is not None:
+        if known_texts:
+            texts, system = known_texts
+            question, answer = Question(join_question(texts), system or ""), texts[-1].strip()
+        else:
+            question, system, answer = question_of(example), turn_texts(example)[1], answer_of(example).strip()
+        hashes = asked_hash(question), context_hash(question.context), answer_hash(answer), *system_hashes(system)
+        rows.append((number, place, len(line), *hashes, tokens))
+        if answers is not None and answer:
             answers[answer] += 1
             if len(answers) > MOST_CLASSES or len(answer) > LONGEST_CLASS or "\n" in answer:
                 answers = None
@@ -159,6 +166,12 @@ def shape_fault(example: Example, shape: Shape | None, method: str) -> Fault:
 def keys_of(example: Example) -> str:
     names = [key[:30] for key in sorted(example)[:6]]
     return ", ".join(names) + (", …" if len(example) > 6 else "") if names else "none"
+
+
+def question_hashes(rows: ExampleRows) -> NDArray[Any]:
+    """Return for each row the hash by which two questions are the same."""
+    hashes: NDArray[Any] = rows["asked"] * np.uint64(GOLDEN_RATIO) + rows["context"]
+    return hashes
 
 
 @lru_cache(1024)  # answers recur where they are classes

@@ -2,9 +2,11 @@
 
 Only a rule that declares that it may be skipped is skipped (see rule.py). Rules are skipped only for simple chat:
 messages of system, user and assistant with nothing but a role, a text without white space at its end, and a weight of 0
-or 1, of which the last is the assistant's and at least one is trained on. tests/test_prefilter.py proves that the
-findings are the same with the prefilter and without.
+or 1, in which user and assistant take turns, the last message is the assistant's, and at least one is trained on.
+tests/test_prefilter.py proves that the findings are the same with the prefilter and without.
 """
+
+from typing import Any
 
 from finetune.core.records import Example
 from finetune.data.checks.line_block import LineBlock
@@ -19,14 +21,17 @@ def simple_chat_texts(example: Example) -> TurnTexts | None:
     if len(example) != 1 or type(messages) is not list:
         return None
     texts: list[str] = []
-    trained, role, system = False, None, None
+    trained, system, role = False, None, None
     for message in messages:
         if type(message) is not dict:
             return None
+        before: Any = role
         role, content = message.get("role"), message.get("content")
         if type(content) is not str or not content or content[-1].isspace():
             return None
         if role == "user" or role == "assistant":
+            if role == before:
+                return None
             texts.append(content)
         elif (role == "system" or role == "developer") and system is None:
             system = content

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune.data.checks.check_lines import EXAMPLE_DTYPE, ExampleRows, answer_hash, example_at
+from finetune.data.checks.check_lines import EXAMPLE_DTYPE, ExampleRows, answer_hash, example_at, question_hashes
 from finetune.data.checks.findings import Finding, first_names
 from finetune.data.checks.rule import Severity
 from finetune.data.examples import turn_texts
 from finetune.data.hashes import xxh3_64
+from finetune.data.identity import GOLDEN_RATIO
 from finetune.data.text_normalization import normalize
 
 FEW_IN_CLASS = 100  # examples; smaller classes are reported
@@ -20,8 +21,7 @@ IMBALANCE = 10  # how many times as large as the smallest class the largest may 
 ONE_SIDED = 0.9  # share of one answer
 UNKNOWN_LISTED = 100  # different answers outside data.labels with a finding each
 LINES_LISTED = 10
-GOLDEN_RATIO = np.uint64(0x9E3779B97F4A7C15)  # of 2**64: multiplying by it combines two hashes
-NO_QUESTION = np.uint64(xxh3_64(b""))
+NOTHING_ASKED = np.uint64(xxh3_64(b""))
 
 
 @dataclass
@@ -66,14 +66,14 @@ class CheckedFile:
 def check_repeats(checked: CheckedFile) -> None:
     """Find examples that occur twice, and questions with two different answers."""
     rows = checked.rows
-    asked = rows["question"] * GOLDEN_RATIO + rows["system"]
-    first = first_of(asked * GOLDEN_RATIO + rows["answer"])
+    questions = question_hashes(rows)
+    first = first_of(questions * np.uint64(GOLDEN_RATIO) + rows["answer"])
     is_copy = first != np.arange(len(rows))
     for index in np.flatnonzero(is_copy):
         what = f"the same example as line {rows['line'][first[index]]}"
         checked.add("duplicate", "warning", int(rows["line"][index]), what, "Keep one of them.")
-    first = first_of(asked)
-    conflicts = ~is_copy & (first != np.arange(len(rows))) & (rows["question"] != NO_QUESTION)
+    first = first_of(questions)
+    conflicts = ~is_copy & (first != np.arange(len(rows))) & (rows["asked"] != NOTHING_ASKED)
     for index in np.flatnonzero(conflicts):
         what = f"line {rows['line'][first[index]]} has another answer to the same question"
         checked.add("conflicting_answers", "warning", int(rows["line"][index]), what, "Keep the right answer.")

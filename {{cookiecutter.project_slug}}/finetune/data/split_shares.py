@@ -1,0 +1,82 @@
+"""The shares that the splits really have, and the seed whose splits come closest to the shares that are asked for.
+
+An example decides its split alone, so that it never moves when data grow. The price: the splits of small data, or of
+few large groups, may differ much from the shares. Another seed gives other splits.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from finetune.data.example_spool import SpooledExamples
+from finetune.data.split import SPLITS, split_of_keys
+
+SEEDS = 1_000  # that are tried
+MOST_POINTS = 50_000_000  # hashes that are computed for it
+FEW = {"valid": 20, "test": 50}  # rows, below which a warning is given
+OFF = 0.03  # difference of a share, from which a warning is given
+WORTH = 0.005  # how much closer the shares of another seed must be
+NAMES = {"train": "training", "valid": "validation", "test": "test"}
+
+
+class SeedChoice(NamedTuple):
+    """A seed, and how many rows it puts into each split."""
+
+    seed: int
+    rows: list[int]
+
+
+def best_seed(spooled: SpooledExamples, shares: Sequence[float]) -> SeedChoice:
+    """Return the seed, of the first 1,000, whose splits of some examples come closest to the shares.
+
+    The keys must be settled, if they are not those of groups. An example that occurs twice counts once. Fewer seeds are
+    tried where very many keys decide: then every seed comes close.
+    """
+    _, first = np.unique(spooled.rows["digest"], return_index=True)
+    keys, sizes = np.unique(spooled.keys[first], return_counts=True)
+    wanted = np.array(shares) * len(first)
+    best, least = SeedChoice(0, []), np.inf
+    for seed in range(min(SEEDS, 1 + MOST_POINTS // len(keys)) if len(keys) else 0):
+        counts = np.bincount(split_of_keys(keys, shares, seed), sizes, len(shares))
+        farthest = float(np.abs(counts - wanted).max())
+        if farthest < least:
+            best, least = SeedChoice(seed, counts.astype(int).tolist()), farthest
+    return best
+
+
+def share_of(counts: Sequence[int]) -> list[float]:
+    """Return the share of each count in all."""
+    return [count / max(1, sum(counts)) for count in counts]
+
+
+def farthest_share(counts: Sequence[int], shares: Sequence[float]) -> float:
+    """Return the largest difference of a realised share to the one that is asked for."""
+    return max(abs(one - other) for one, other in zip(share_of(counts), shares, strict=True))
+
+
+def warnings_of_shares(spooled: SpooledExamples, counts: Sequence[int], shares: Sequence[float]) -> Iterator[str]:
+    """Yield warnings of splits with few rows, or with other shares than asked for, and the seed that comes closest.
+
+    `shares` are empty for given splits.
+    """
+    few = [
+        f"{count} {NAMES[name]} rows (fewer than {FEW[name]})"
+        for name, count, asked in zip(SPLITS, counts, shares or counts, strict=True)
+        if asked and count < FEW.get(name, 0)
+    ]
+    if few:
+        more = ", or raise their shares" if shares else ""
+        yield f"only {' and '.join(few)}: their scores are uncertain. Add data{more}."
+    off = farthest_share(counts, shares) if shares else 0.0
+    if off > OFF:
+        real, asked_for = (" / ".join(f"{share:.1%}" for share in part) for part in (share_of(counts), shares))
+        yield f"the splits have {real} of the rows, data.split asks for {asked_for}. Equal questions stay together."
+    if shares and (few or off > OFF):
+        choice = best_seed(spooled, shares)
+        if choice.rows and farthest_share(choice.rows, shares) < off - WORTH:
+            best = " / ".join(f"{count:,}" for count in choice.rows)
+            yield (
+                f"with `seed: {choice.seed}` under data.split in params.yaml, the splits have {best} rows."
+                " It moves rows between the splits, so set it before you train."
+            )
