@@ -169,6 +169,16 @@ def test_a_second_run_for_the_same_file_keeps_what_was_set_since(project: Path, 
     assert Path("params.yaml").read_text(encoding="utf-8") == text
 
 
+def test_for_few_large_groups_the_seed_of_the_closest_splits_is_proposed(project: Path, tmp_path: Path) -> None:
+    rows = [{**row, "customer": f"c{number % 9}"} for number, row in enumerate(messages(90))]
+    said = done(table(tmp_path / "m.csv", rows), "--group", "customer", "--yes")
+    split = values()["data"]["split"]
+    assert f"data.split.seed {split['seed']}, whose splits" in said
+    report = json.loads(Path("reports/prepare.json").read_text(encoding="utf-8"))
+    asked = {name: split[name] for name in ("train", "valid", "test")}
+    assert all(abs(report["shares"][name] - asked[name]) < 0.12 for name in asked)
+
+
 def test_the_users_file_is_never_overwritten(project: Path, tmp_path: Path) -> None:
     file = table(tmp_path / "mine.csv", messages())
     done(file)

@@ -52,6 +52,7 @@ def init(
     from finetune.core.yaml_edit import edit_yaml
     from finetune.data.choose_columns import Choices
     from finetune.data.new_params import COMMENTS, differences, is_file_of, new_values, with_former_choices
+    from finetune.data.propose_seed import propose_seed
 
     if not (yes or dry_run or is_terminal()):
         raise FinetuneError(
@@ -66,7 +67,11 @@ def init(
         sheet = former["data"].get("sheet")
     proposal = proposal_for(file, sheet, given, former, interactive=not (yes or dry_run))
     values = new_values(former, proposal, target.as_posix(), sheet)
-    checked(values)
+    params = checked(values)
+    if seed := propose_seed(params.data.model_copy(update={"file": str(file)}), file.stat().st_size):
+        values["data"]["split"]["seed"] = seed.seed
+        rows = " / ".join(f"{count:,}" for count in seed.rows)
+        print(f"init: data.split.seed {seed.seed}, whose splits of so few rows come closest to the shares: {rows}")
     text = edit_yaml(FILE.read_text(encoding="utf-8"), values, COMMENTS)
     if dry_run:
         return

@@ -45,6 +45,13 @@ def best_seed(spooled: SpooledExamples, shares: Sequence[float]) -> SeedChoice:
     return best
 
 
+def rows_by_split(spooled: SpooledExamples, shares: Sequence[float], seed: int) -> list[int]:
+    """Return how many rows a seed puts into each split; an example that occurs twice counts once."""
+    _, first = np.unique(spooled.rows["digest"], return_index=True)
+    found: list[int] = np.bincount(split_of_keys(spooled.keys[first], shares, seed), minlength=len(shares)).tolist()
+    return found
+
+
 def share_of(counts: Sequence[int]) -> list[float]:
     """Return the share of each count in all."""
     return [count / max(1, sum(counts)) for count in counts]
