@@ -44,9 +44,13 @@ def is_unchanged(entry: dict[str, Any], questions: Questions) -> bool:
 
 
 def asks_less(now: Questions, before: Questions) -> bool:
-    """Return whether all that is asked now was asked before, in the same way."""
+    """Return whether less is asked now than before, and all of it in the same way.
+
+    The same questions again are a wish to ask again, such as the rows that were refused.
+    """
     return (
-        all(now.get(key) == before.get(key) for key in SAME)
+        now != before
+        and all(now.get(key) == before.get(key) for key in SAME)
         and now["few_shot"] in ([], before["few_shot"])
         and set(now["compare"]) <= set(before["compare"])
         and now["also"].items() <= before["also"].items()
