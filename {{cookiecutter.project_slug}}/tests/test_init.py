@@ -101,7 +101,8 @@ def test_a_csv_is_ready_for_dvc_repro_in_one_command(project: Path, tmp_path: Pa
         "assistant": "{team}",
     }
     assert data["labels"] == ["sales", "billing"]
-    assert (evaluate["task"], evaluate["max_tokens"]) == ("classify", 3)
+    assert evaluate["task"] == "classify"
+    assert evaluate["max_tokens"] in (2, 3)  # with the tokenizer of a hosted base, and of the engine's base
     assert load_params().data.file == "data/raw/mine.csv"
     report = json.loads(Path("reports/validation.json").read_text(encoding="utf-8"))
     assert report["errors"] == 0

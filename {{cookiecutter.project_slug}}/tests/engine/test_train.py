@@ -160,7 +160,7 @@ def test_a_tag_is_a_start(client: openai.OpenAI) -> None:
 
 
 def test_a_revision_without_a_record_or_of_another_base_is_refused(client: openai.OpenAI) -> None:
-    with pytest.raises(FinetuneError, match=r"Git finds no models/model\.json there"):
+    with pytest.raises(FinetuneError, match="Git finds no commit, branch or tag 'no-such-tag'"):
         trained(client, **{"from": "no-such-tag"})
     record = json.loads(MODEL.read_text(encoding="utf-8"))
     write_json(MODEL, {**record, "base": "another"})
