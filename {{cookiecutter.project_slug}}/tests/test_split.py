@@ -18,6 +18,7 @@ from finetune.core.disk import read_csv
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params, Split
 from finetune.core.paths import COMMON_PIECES, LEFT_OUT, PREPARED, PREPARED_REPORT
+from finetune.data import split_examples
 from finetune.data.checks.across_files import check, check_leaks
 from finetune.data.checks.check_file import check_file
 from finetune.data.common_pieces import common_pieces_from
@@ -291,7 +292,7 @@ def test_rows_without_an_answer_to_train_on_are_accounted_for() -> None:
 
 
 def test_a_lost_row_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare, "without_duplicates", lambda rows: rows[np.argsort(rows["digest"])][1:])
+    monkeypatch.setattr(split_examples, "without_duplicates", lambda rows: rows[np.argsort(rows["digest"])][1:])
     with pytest.raises(RuntimeError, match="prepare lost rows: 30 examples were read, 0 left out"):
         split([example(distinct_question(n)) for n in range(30)])
 
