@@ -82,9 +82,10 @@ def main() -> None:
         folder = Path(name)
         large, small = folder / "large.jsonl", folder / "small.jsonl"
         write_rows(large, ROWS)
-        write_params(folder, large)
         size = large.stat().st_size / 1e6
         for command in (["check", str(large)], ["prepare"]):
+            if command == ["prepare"]:
+                write_params(folder, large)  # in a project, `check` would count tokens too
             seconds, memory = measure([sys.executable, "-m", "finetune", *command], folder)
             print(
                 f"- `finetune {command[0]}` of {ROWS:,} rows ({size:.0f} MB):"
