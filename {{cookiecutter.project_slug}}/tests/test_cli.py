@@ -58,7 +58,7 @@ def test_help_imports_nothing_heavy() -> None:
         "import sys, runpy; sys.argv = ['finetune', '--help']\n"
         "try: runpy.run_module('finetune', run_name='__main__')\n"
         "except SystemExit as end: assert not end.code\n"
-        "print([m for m in ('torch', 'pandas', 'transformers', 'openai', 'sklearn') if m in sys.modules])"
+        "print([m for m in ('torch', 'pandas', 'pydantic', 'transformers', 'openai', 'sklearn') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

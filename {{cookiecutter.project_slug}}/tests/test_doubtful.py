@@ -23,9 +23,9 @@ REVIEWED = 50  # rows that a person reads
 
 
 def raw_file(starter: str, name: str) -> Path:
-    """Return a starter's raw file, which a generated project has only of its own starter."""
+    """Return a starter's raw file; skip the test in a project generated from another starter."""
     path = next((path for path in (DATA / name, STARTERS / starter / "data" / name) if path.exists()), None)
-    return path or pytest.skip(f"this project has not the starter {starter}")
+    return path or pytest.skip(f"this project has no files of the starter {starter}")
 
 
 def rows_of(name: str, question: str, answer: str, starter: str) -> list[Answered]:

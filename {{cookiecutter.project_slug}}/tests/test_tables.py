@@ -325,8 +325,8 @@ def test_each_cell_of_a_table_is_reproduced_or_the_file_is_refused(data: st.Data
         suffix = data.draw(st.sampled_from([".csv", ".tsv"])) if width > 1 else ".tsv" if delimiter == "\t" else ".csv"
         path = Path(folder) / f"a{suffix}"
         path.write_bytes(text.getvalue().encode(data.draw(ENCODINGS)))
-        told = data.draw(st.booleans())
-        options = {"delimiter": delimiter, "quoting": "standard"} if told else {}
+        are_given = data.draw(st.booleans())
+        options = {"delimiter": delimiter, "quoting": "standard"} if are_given else {}
         with suppress(FinetuneError):
             found, _ = read(path, **options)
             assert [list(row.values()) for row in found] == rows
@@ -334,7 +334,7 @@ def test_each_cell_of_a_table_is_reproduced_or_the_file_is_refused(data: st.Data
         what = refusal(path, **options)
         assert "line " in what or "may be separated" in what or "has no rows" in what
         # Python's writer leaves cells with other line breaks than its own without quotes.
-        assert not told or "of another kind" in what or "another line break" in what or "NUL" in what
+        assert not are_given or "of another kind" in what or "another line break" in what or "NUL" in what
 
 
 @settings(max_examples=200, deadline=None)

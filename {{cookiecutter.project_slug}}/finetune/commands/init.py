@@ -11,7 +11,7 @@ import typer
 from finetune.commands import pipeline
 from finetune.commands.init_dialogue import ask, show_file, show_proposal
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Task
+from finetune.core.task import Task
 
 if TYPE_CHECKING:
     from finetune.data.choose_columns import Choices

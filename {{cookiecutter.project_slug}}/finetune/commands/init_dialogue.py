@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import typer
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Task
+from finetune.core.task import Task
 from finetune.terminal.progress import say
 from finetune.terminal.tables import print_table
 

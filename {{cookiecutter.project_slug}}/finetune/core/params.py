@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from finetune.core.errors import FinetuneError
 from finetune.core.profiles import PROFILES
+from finetune.core.task import Task
 
 FILE = Path("params.yaml")
 
@@ -191,9 +192,6 @@ class Train(Section):
     integrations: list[dict[str, Any]] = []
     choose: Literal["last", "best_valid_loss", "best_metric"] = "last"
     budget: Budget = Budget()
-
-
-Task = Literal["classify", "extract", "generate"]
 
 
 class Also(Section):

@@ -14,7 +14,7 @@ Lines = list[str]
 
 
 def edit_yaml(text: str, values: Mapping[str, Any], comments: Mapping[str, str] | None = None) -> str:
-    """Return the text with `values` in place of its own.
+    """Return a YAML text whose values are replaced by `values`; its comments stay.
 
     A key that is removed takes the comment above it along. A new key is put after the one before it in `values`, with
     the comment that `comments` has for its path, such as `data.group`. Raises FinetuneError if the result would be

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Task
+from finetune.core.task import Task
 from finetune.data.column_words import ANSWERS, COMPANIONS, GROUPS, QUESTIONS, rank
 from finetune.data.file_look import Column, FileLook
 from finetune.data.prompts import PLACEHOLDER

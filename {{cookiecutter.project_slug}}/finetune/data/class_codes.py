@@ -36,7 +36,7 @@ def codes_for(labels: Sequence[str], encode: Callable[[str], list[int]]) -> dict
 def one_token_codes(encode: Callable[[str], list[int]]) -> Iterator[str]:
     """Yield the candidates that are one token, no two the same token, and no two that differ only in case.
 
-    Answers are read without regard to case, so `A` and `a` could not be told apart.
+    Answers are compared without regard to case, so `A` and `a` would be the same answer.
     """
     tokens_taken: set[int] = set()
     texts_taken: set[str] = set()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Task
+from finetune.core.task import Task
 from finetune.data.choose_columns import Choices, answer_column, group_column, question_columns
 from finetune.data.class_codes import MOST_CLASSES
 from finetune.data.converters.keys import Format

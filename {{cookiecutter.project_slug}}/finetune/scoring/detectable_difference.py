@@ -2,7 +2,7 @@
 
 import math
 
-from finetune.core.params import Task
+from finetune.core.task import Task
 from finetune.scoring.paired_comparison import ALPHA, POWER
 
 # Assumed before the training, when nobody knows them. Larger values would make the difference larger.

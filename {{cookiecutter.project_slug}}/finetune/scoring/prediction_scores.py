@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from finetune.core.class_labels import labels_of
-from finetune.core.params import Params, Task
+from finetune.core.params import Params
 from finetune.core.records import Prediction, PrepareReport
+from finetune.core.task import Task
 from finetune.scoring.abstention import abstention
 from finetune.scoring.answer_schema import load_schema
 from finetune.scoring.tasks import Scored, score

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
-from finetune.core.params import Task
 from finetune.core.records import Alternatives, Metrics
+from finetune.core.task import Task
 from finetune.scoring.classify import classification, label_of, name_of_no_class
 from finetune.scoring.extract import extraction
 from finetune.scoring.generate import generation
