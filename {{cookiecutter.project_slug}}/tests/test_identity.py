@@ -16,7 +16,7 @@ from finetune.core.records import Example
 from finetune.data.checks.across_files import check
 from finetune.data.checks.check_file import Method
 from finetune.data.checks.check_lines import read_line
-from finetune.data.identity import answer_of, question_hash, question_of
+from finetune.data.identity import answer_of, asked_hash, question_hash, question_of, text_hash
 from finetune.data.question import Question
 from finetune.stages import prepare
 
@@ -205,3 +205,4 @@ def test_simple_chat_has_the_same_question_by_the_short_way(system: str | None) 
     assert texts
     given = Question("\n".join(texts[0][:-1]), texts[1] or "")
     assert given == question_of(example)
+    assert text_hash(given.asked) == asked_hash(given)

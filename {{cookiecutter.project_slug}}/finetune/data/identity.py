@@ -115,6 +115,11 @@ def media_bytes(part: dict[str, Any]) -> bytes:
     return data.encode()
 
 
+def text_hash(text: str) -> int:
+    """Return the hash of a text without case, width and spaces."""
+    return xxh3_64(comparison_key(text))
+
+
 def asked_hash(question: Question, key: bytes | None = None) -> int:
     """Return the hash of a question without its context: its texts without case, width and spaces, media and roles.
 

@@ -1,7 +1,7 @@
 """Check the lines of one chunk of a training file, each on its own."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -19,10 +19,9 @@ from finetune.data.checks.rule import Rule, Severity, found_in
 from finetune.data.checks.rules import RULES
 from finetune.data.examples import Shape, TurnTexts, join_question, shape_of, texts_of, turn_texts
 from finetune.data.hashes import xxh3_64
-from finetune.data.identity import GOLDEN_RATIO, answer_of, asked_hash, context_hash, question_of
+from finetune.data.identity import GOLDEN_RATIO, answer_of, asked_hash, context_hash, question_of, text_hash
 from finetune.data.json_readers import orjson_message
 from finetune.data.parallel import Chunk
-from finetune.data.question import Question
 from finetune.data.text_normalization import normalize
 from finetune.data.token_counts import IMAGE_PRICES, ImagePrices, counter, has_unknown_image
 
@@ -96,10 +95,11 @@ def check_lines(
             continue
         if known_texts:
             texts, system = known_texts
-            question, answer = Question(join_question(texts), system or ""), texts[-1].strip()
+            asked, context_text, answer = text_hash(join_question(texts)), system or "", texts[-1].strip()
         else:
             question, system, answer = question_of(example), turn_texts(example)[1], answer_of(example).strip()
-        hashes = asked_hash(question), context_hash(question.context), answer_hash(answer), *system_hashes(system)
+            asked, context_text = asked_hash(question), question.context
+        hashes = asked, context_hash(context_text), answer_hash(answer), *system_hashes(system)
         rows.append((number, place, len(line), *hashes, tokens))
         if answers is not None and answer:
             answers[answer] += 1
@@ -109,12 +109,12 @@ def check_lines(
 
 
 def read_line(
-    line: bytes, method: str, simple_chat_rules: Sequence[Rule] = RULES
+    line: bytes, method: str, simple_chat_rules: Sequence[Rule] | None = None
 ) -> tuple[Example | None, TurnTexts | None, list[Fault]]:
-    """Return the example of a line, its turn texts if it is simple chat without a fault, and the line's faults.
+    """Return the example of a line, its turn texts if it is simple chat, and the line's faults.
 
-    The example is None where the line has none of a shape that `method` trains on. Simple chat (see prefilter.py) is
-    checked by all rules only where one of `simple_chat_rules` finds something.
+    The example is None where the line has none of a shape that `method` trains on. `simple_chat_rules` are the rules
+    that the example may break if it is simple chat (see prefilter.py); None: every rule is asked, of every example.
     """
     try:
         example = orjson.loads(line)
@@ -122,20 +122,24 @@ def read_line(
         return None, None, [json_fault(line, error)]
     if type(example) is not dict:
         return None, None, [("not_an_object", "error", "the line is not a JSON object", SHAPE_FIXES["chat"])]
-    texts = simple_chat_texts(example) if method in CHAT_METHODS else None
-    if texts and not any(may_break(rule, example, texts) for rule in simple_chat_rules):
+    texts = simple_chat_texts(example) if simple_chat_rules is not None and method in CHAT_METHODS else None
+    if texts and not any(may_break(rule, example, texts) for rule in simple_chat_rules or ()):
         return example, texts, []
     shape = shape_of(example)
     if shape is None or shape not in SHAPES[method]:
         return None, None, [shape_fault(example, shape, method)]
     left_out = RULES_LEFT_OUT.get(method, ())
+    rules = [rule for rule in RULES if shape in rule.shapes and rule.code not in left_out]
+    if texts:
+        rules = [rule for rule in rules if not rule.simple_chat_passes]
+    return example, texts, list(faults_of(example, rules))
+
+
+def faults_of(example: Example, rules: Iterable[Rule]) -> Iterator[Fault]:
     texts_with_paths = list(texts_of(example))  # once for all rules on texts
-    faults: list[Fault] = []
-    for rule in RULES:
-        if shape in rule.shapes and rule.code not in left_out:
-            found = found_in(texts_with_paths, rule.find_in) if rule.find_in else rule.find(example)
-            faults += [(rule.code, rule.severity, what, fix) for what, fix in found]
-    return example, None, faults
+    for rule in rules:
+        found = found_in(texts_with_paths, rule.find_in) if rule.find_in else rule.find(example)
+        yield from ((rule.code, rule.severity, what, fix) for what, fix in found)
 
 
 def json_fault(line: bytes, error: orjson.JSONDecodeError) -> Fault:
