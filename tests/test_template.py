@@ -4,6 +4,7 @@ import ast
 import csv
 import filecmp
 import json
+import os
 import re
 import subprocess
 import sys
@@ -84,25 +85,19 @@ def test_the_template_folder_passes_the_linter(binaries: Path) -> None:
 
 @pytest.mark.parametrize("answers", ONE_AT_A_TIME, ids=lambda answers: "-".join(answers.values()) or "default")
 def test_lint_types_and_tests_pass(bake: Bake, binaries: Path, answers: dict[str, str]) -> None:
+    """Other tests read only code, which has the same bytes for all answers: the next test runs them, once."""
     project, default = bake(**answers), bake()
-    # The code has the same bytes for all answers, so types, and tests that read only code, are checked once.
     same, ours = (
         {name for name in files_of(folder) if not name.startswith("data/raw/")} for folder in (default, project)
     )
     assert same == ours
     code = [name for name in same if name.endswith((".py", ".csv", ".yml", "dvc.yaml"))]
     assert filecmp.cmpfiles(project, default, code, shallow=False)[0] == code
-    tests = sorted((project / "tests").glob("test_*.py"))
-    if answers:
-        tests = [path for path in tests if path.name in TESTS_OF_ANSWERS]
-        assert len(tests) == len(TESTS_OF_ANSWERS)
-    files = [str(path.relative_to(project)) for path in tests]
     pytest_quietly = ["python", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     commands = [
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
-        [*pytest_quietly, *files[::2]],
-        [*pytest_quietly, *files[1::2]],
+        [*pytest_quietly, *(f"tests/{name}" for name in TESTS_OF_ANSWERS)],
     ]
     if not answers:
         engine = [str(path.relative_to(project)) for path in sorted((project / "tests" / "engine").glob("test_*.py"))]
@@ -110,12 +105,16 @@ def test_lint_types_and_tests_pass(bake: Bake, binaries: Path, answers: dict[str
         engine.remove(faults)
         commands += [["mypy"], [*pytest_quietly, *engine[::2]], [*pytest_quietly, *engine[1::2]]]
         commands += [[*pytest_quietly, faults, "-k", part] for part in ("every_fault", "not every_fault")]
-    # At the same time, because each uses only one core.
+    run_together(project, binaries, commands)
+
+
+def run_together(project: Path, binaries: Path, commands: list[list[str]]) -> None:
+    """Run commands in a project at the same time, because each uses only one core. Every one must succeed."""
     running = [
         subprocess.Popen(
-            [binaries / command[0], *command[1:]],
+            command,
             cwd=project,
-            env=clean_environment(),
+            env=clean_environment(PATH=f"{binaries}{os.pathsep}{os.environ['PATH']}"),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -127,16 +126,19 @@ def test_lint_types_and_tests_pass(bake: Bake, binaries: Path, answers: dict[str
         assert process.returncode == 0, output
 
 
-def test_a_project_without_the_engine_has_neither_its_code_nor_torch(set_up: dict[str, Path]) -> None:
-    project = set_up["without"]
+def test_a_project_without_the_engine_has_neither_its_code_nor_torch(bake: Bake, set_up: dict[str, Path]) -> None:
+    project, default = set_up["without"], bake()
     assert not [name for name in files_of(project) if "engine" in name]
     for name in (name for name in files_of(project) if not name.startswith(("tests/", "data/"))):
         assert "torch" not in (project / name).read_text(encoding="utf-8"), name
+    code = [name for name in files_of(project) if name.endswith(".py")]
+    assert filecmp.cmpfiles(project, default, code, shallow=False)[0] == code
     python = project / ".venv" / "bin" / "python"
     assert subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode == 1
-    both = ["make", "-j2", "lint", "test"]
-    done = subprocess.run(both, cwd=project, env=clean_environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    # All tests of code that works without the engine; the default project does not run them again.
+    tests = [str(path.relative_to(project)) for path in sorted((project / "tests").glob("test_*.py"))]
+    halves = [["python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *half] for half in (tests[::2], tests[1::2])]
+    run_together(project, python.parent, [["make", "lint"], *halves])
     shown = subprocess.run(
         [python, "-m", "finetune", "--help"], cwd=project, capture_output=True, text=True, check=True
     )
