@@ -13,7 +13,7 @@ from finetune.core.params import Data
 from finetune.data.json_readers import read_json
 from finetune.data.raw_file import Note, Quoting, RawFile, ReadOptions, Row, Rows
 from finetune.data.table_readers import read_csv, read_parquet, read_tsv
-from finetune.data.text_encoding import TextEncoding, decoding_error, detect_encoding
+from finetune.data.text_encoding import TextEncoding, decoding_error, detect_encoding, marked_encoding
 from finetune.data.workbook import read_workbook
 
 Reader = Callable[[RawFile, Note], Iterable[Row]]
@@ -87,15 +87,33 @@ def encoding_of(source: RawFile) -> TextEncoding:
             return detect_encoding(source.open)
         codecs.getincrementaldecoder(wished)
         "".encode(wished)  # raises LookupError for codecs that are not of text
+        wished = with_mark(source, wished)
     except LookupError as error:
         raise FinetuneError(f"data.encoding in params.yaml: {error}.", "Write a name such as cp1252.") from error
     except ValueError as error:
+        what, *remedy = error.args
         raise FinetuneError(
-            f"{source.path} is {error}.", "Save the file as UTF-8, or set data.encoding in params.yaml."
+            f"{source.path} is {what}.", *(remedy or ["Save the file as UTF-8, or set data.encoding in params.yaml."])
         ) from error
     if wrong := decoding_error(source.open, wished):
         raise FinetuneError(f"{source.path} is {wrong}.", "Correct data.encoding in params.yaml, or remove it.")
     return TextEncoding(wished)
+
+
+def with_mark(source: RawFile, wished: str) -> str:
+    """Return the name of an encoding for a text with its byte-order mark, if the text has one.
+
+    Raises FinetuneError if the text has the mark of another encoding.
+    """
+    with source.open() as content:
+        marked = marked_encoding(content.read(4))
+    if marked is None or codecs.lookup(wished).name.startswith(marked.removesuffix("-sig")):
+        return marked or wished
+    raise FinetuneError(
+        f"{source.path} begins with the byte-order mark of {marked.removesuffix('-sig').upper()}, but data.encoding in"
+        f" params.yaml is {wished}.",
+        "Correct data.encoding, or remove it.",
+    )
 
 
 def at_least_one(rows: Iterable[Row], path: Path) -> Iterator[Row]:

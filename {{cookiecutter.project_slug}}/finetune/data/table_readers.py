@@ -29,7 +29,7 @@ def rows_of_text(source: RawFile, note: Note, usual: str) -> Iterator[Row]:
     if dialect.delimiter != usual:
         note["delimiter"] = dialect.name
     if dialect != Dialect(dialect.delimiter, dialect.delimiter != "\t"):
-        note["quoting"] = "standard" if dialect.quoted else "none"
+        note["quoting"] = dialect.quote_style
     return table_rows(source, dialect)
 
 
