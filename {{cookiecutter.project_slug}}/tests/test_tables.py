@@ -244,7 +244,7 @@ def test_escapes_that_can_be_read_in_two_ways_are_refused(tmp_path: Path, cell: 
 def test_a_backslash_before_a_quote_of_plain_text_stays(tmp_path: Path) -> None:
     text = 'code\tv\nprint(\\"hi\\")\tx\n"a \\"b\\" c"\tx\n'
     assert [row["code"] for row in read(write(tmp_path, "a.tsv", text))[0]] == ['print(\\"hi\\")', '"a \\"b\\" c"']
-    text = 'a,b\n' + '"{""k"": ""say \\""hi\\""""}",x\n' * 9
+    text = "a,b\n" + '"{""k"": ""say \\""hi\\""""}",x\n' * 9
     assert read(write(tmp_path, "a.csv", text))[0][8] == {"a": '{"k": "say \\"hi\\""}', "b": "x"}
 
 

@@ -12,7 +12,7 @@ RULE = re.compile(r"[-=:+]{3,}")  # what some programs write below the names of 
 
 
 def column_names(header: Sequence[str], place: str) -> list[str]:
-    """Return the names without spaces and invisible letters at their ends; "column 3" for the third column if it has none.
+    """Return the names without spaces and invisible letters at their ends; "column 3" for the third if it has none.
 
     Raises FinetuneError for two columns of one name, and where no column has a name.
     """
@@ -39,8 +39,9 @@ def unnamed_columns(header: Sequence[str]) -> list[int]:
 
 def is_header(cells: Sequence[str], header: Sequence[str]) -> bool:
     """Return whether a row below a header of several columns is the same header, as in joined files."""
-    # The second file of a joined one may begin with a byte-order mark, which makes the quotes of its first cell letters.
-    return len(header) > 1 and cells[1:] == header[1:] and cells[0].strip("\ufeff\"") == header[0].strip("\ufeff\"")
+    # The second of two joined files may begin with a byte-order mark, which makes the quotes of its first cell letters.
+    mark = '\ufeff"'
+    return len(header) > 1 and cells[1:] == header[1:] and cells[0].strip(mark) == header[0].strip(mark)
 
 
 def is_rule(cells: Sequence[str]) -> bool:

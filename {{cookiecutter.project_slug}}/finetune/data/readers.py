@@ -10,6 +10,7 @@ from pathlib import Path
 
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data
+from finetune.data.file_content import refuse_other_content
 from finetune.data.json_readers import read_json
 from finetune.data.raw_file import Note, Quoting, RawFile, ReadOptions, Row, Rows
 from finetune.data.table_readers import read_csv, read_parquet, read_tsv
@@ -47,18 +48,20 @@ def read_rows(
         note["compression"] = "gzip"
     if suffix not in READERS:
         known = ", ".join(READERS)
-        raise FinetuneError(f"{path}: unknown file type.", f"Convert the file to one of {known}, or .gz of these.")
+        remedy = OTHER_SUFFIXES.get(suffix, f"Convert the file to one of {known}, or .gz of these.")
+        raise FinetuneError(f"{path}: unknown file type.", remedy)
     if sheet is not None and suffix != ".xlsx":
         raise FinetuneError(f"{path} has no sheets, but data.sheet names {sheet!r}.", "Remove data.sheet.")
     source = RawFile(path, gzipped, options)
     try:
+        refuse_other_content(source, suffix)
         if suffix not in (".xlsx", ".parquet"):
             found = encoding_of(source)
             note["encoding"] = found.name
             if found.confidence is not None:
                 note["encoding_confidence"] = f"{found.confidence:.2f}"
             source = replace(source, encoding=found.name)
-        return Rows(at_least_one(READERS[suffix](source, note), path), source.places), note
+        return Rows(at_least_one(READERS[suffix](source, note), path, note), source.places), note
     except FileNotFoundError:
         raise FinetuneError(
             f"There is no file {path}.", "Put your data there, or change data.file in params.yaml."
@@ -116,12 +119,17 @@ def with_mark(source: RawFile, wished: str) -> str:
     )
 
 
-def at_least_one(rows: Iterable[Row], path: Path) -> Iterator[Row]:
+def at_least_one(rows: Iterable[Row], path: Path, note: Note) -> Iterator[Row]:
     """Yield the rows. Raises FinetuneError when there are none."""
     empty = True
     for row in rows:
         empty = False
         yield row
+    if empty and "other sheets" in note:
+        raise FinetuneError(
+            f"{path}: the sheet {note['sheet']!r} has no rows.",
+            f"Set data.sheet in params.yaml, or --sheet of finetune init, to another one: {note['other sheets']}.",
+        )
     if empty:
         raise FinetuneError(f"{path} has no rows.", "Put data in it, or change data.file in params.yaml.")
 
@@ -141,4 +149,10 @@ READERS: dict[str, Reader] = {
     ".jsonl": read_json,
     ".parquet": read_parquet,
     ".txt": read_lines,
+}
+OTHER_SUFFIXES = {
+    **dict.fromkeys((".xls", ".xlsb", ".xlsm", ".ods", ".numbers"), "Save it as .xlsx in a spreadsheet."),
+    **dict.fromkeys((".tab", ".psv"), "If it is a table as text, rename it to .tsv or .csv."),
+    **dict.fromkeys((".ndjson", ".jsonlines"), "If each line is a JSON object, rename it to .jsonl."),
+    **dict.fromkeys((".zip", ".zst", ".bz2", ".xz", ".7z", ".rar", ".tar"), "Unpack it, and name a file in it."),
 }

@@ -62,9 +62,9 @@ class OtherLengths:
 def table_rows(source: RawFile, dialect: Dialect) -> Iterator[Row]:
     """Yield the rows of delimited text; cells are strings.
 
-    Raises FinetuneError with the line of a row that repeats the header; after the last row, with the lines of records of
-    another length than the header, of cells in columns without a name, and of cells that contain whole records, which a
-    stray quote causes.
+    Raises FinetuneError with the line of a row that repeats the header; after the last row, with the lines of records
+    of another length than the header, of cells in columns without a name, and of cells that contain whole records,
+    which a stray quote causes.
     """
     records = read_records(source, dialect)
     header_line, _, header = next(records, (1, 1, [""]))

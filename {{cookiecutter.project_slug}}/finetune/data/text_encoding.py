@@ -48,7 +48,9 @@ def detect_encoding(open_file: OpenFile) -> TextEncoding:
         raise ValueError(error)
     right, wrong_lines = lines_beyond_ascii(open_file)
     if fault := mixed_encodings(right, wrong_lines):
-        raise ValueError(fault, "Save the file as UTF-8. If parts of it are from several files, convert each of them first.")
+        raise ValueError(
+            fault, "Save the file as UTF-8. If parts of it are from several files, convert each of them first."
+        )
     guess = guess_encoding(b"\n".join([*right, *wrong_lines]))
     if guess is None:
         raise ValueError(error)
