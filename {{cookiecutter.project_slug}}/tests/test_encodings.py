@@ -348,3 +348,10 @@ def test_a_byte_order_mark_is_no_letter_where_the_encoding_is_given(tmp_path: Pa
     assert texts_of(tmp_path, ["one", "two"], encoding, encoding=told) == ["one", "two"]
     with pytest.raises(FinetuneError, match="begins with the byte-order mark of UTF"):
         texts_of(tmp_path, ["one"], encoding, encoding="cp1252")
+
+
+def test_capitals_of_windows_are_not_the_small_letters_of_a_mac() -> None:
+    texts = ("Я жду уже неделю", "Как изменить адрес доставки?", "Не могу войти в личный кабинет", "Спасибо за быстрый ответ")
+    guess = guess_encoding(table(texts).encode("cp1251"))
+    assert guess
+    assert guess.encoding == "cp1251" or guess.confidence < SURE

@@ -20,7 +20,7 @@ NAMED = 10  # keys in an error
 KEY_END = re.compile(r'(?<!\\)"\s*:')
 NO_NUMBER = re.compile(r"[:\[,]\s*(NaN|-?Infinity)\b")
 SINGLE_QUOTES = re.compile(r"\s*\{\s*'")
-LONG_NUMBER = re.compile(r"(?<![\w.])-?\d{19,}(?![\w.])")  # may have more than 64 bits
+LONG_NUMBER = re.compile(r"[0-9](?<=[0-9]{19})")  # may have more than 64 bits; quicker than [0-9]{19}
 
 
 def read_json(source: RawFile, note: Note) -> Iterable[Row]:
@@ -54,7 +54,7 @@ def read_json(source: RawFile, note: Note) -> Iterable[Row]:
         ]
         whole = lists[0] if len(lists) == 1 else whole  # the object has the list of rows under one of its keys
     rows = whole if isinstance(whole, list) else [whole]
-    if has_repeated_keys(text, document):
+    if has_repeated_keys(text, [document]):
         refuse_repeated_keys(source, text)
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
@@ -104,16 +104,18 @@ def parse(text: str) -> Any:
 def has_repeated_keys(text: str, value: Any) -> bool:
     """Return whether an object in a value may have a key twice in its JSON text, by the number of keys in both."""
     # A quote and a colon also stand in strings, with a backslash before the quote.
-    spaced = any(sign in text for sign in (" :", "\t:", "\n:"))
-    written = len(KEY_END.findall(text)) if spaced else text.count('":') - text.count('\\":')
-    return written != keys_in(value)
+    if " :" in text or "\t:" in text or "\n:" in text:
+        return len(KEY_END.findall(text)) != keys_in(value)
+    return text.count('":') - text.count('\\":') != keys_in(value)
 
 
 def keys_in(value: Any) -> int:
-    """Return how many keys a value's objects have."""
-    if isinstance(value, dict):
-        return len(value) + sum(keys_in(one) for one in value.values() if isinstance(one, (dict, list)))
-    return sum(keys_in(one) for one in value if isinstance(one, (dict, list))) if isinstance(value, list) else 0
+    """Return how many keys the objects of a list or an object have, at all depths."""
+    count = len(value) if isinstance(value, dict) else 0
+    for one in value.values() if isinstance(value, dict) else value:  # a loop: this is asked for each row
+        if isinstance(one, (dict, list)):
+            count += keys_in(one)
+    return count
 
 
 def refuse_repeated_keys(source: RawFile, text: str, line: int = 0) -> None:
