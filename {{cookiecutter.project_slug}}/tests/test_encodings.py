@@ -351,7 +351,20 @@ def test_a_byte_order_mark_is_no_letter_where_the_encoding_is_given(tmp_path: Pa
 
 
 def test_capitals_of_windows_are_not_the_small_letters_of_a_mac() -> None:
-    texts = ("Я жду уже неделю", "Как изменить адрес доставки?", "Не могу войти в личный кабинет", "Спасибо за быстрый ответ")
+    texts = (
+        "Я жду уже неделю",
+        "Как изменить адрес доставки?",
+        "Не могу войти в личный кабинет",
+        "Спасибо за быстрый ответ",
+    )
     guess = guess_encoding(table(texts).encode("cp1251"))
     assert guess
     assert guess.encoding == "cp1251" or guess.confidence < SURE
+
+
+def test_a_given_encoding_is_doubted_where_the_text_is_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Grüße an Frau Müller\n", encoding="utf-8")
+    assert read_rows(tmp_path / "a.txt", encoding="cp1252")[1]["text is also valid as"] == "utf-8"
+    assert "text is also valid as" not in read_rows(tmp_path / "a.txt", encoding="utf-8")[1]
+    (tmp_path / "a.txt").write_text("Grüße an Frau Müller\n", encoding="cp1252")
+    assert "text is also valid as" not in read_rows(tmp_path / "a.txt", encoding="cp1252")[1]

@@ -141,3 +141,8 @@ def test_content_of_another_kind_than_the_name_says_is_refused(
 def test_lines_of_html_and_cells_with_braces_are_text(tmp_path: Path) -> None:
     assert list(read_rows(write(tmp_path, "a.txt", "<html>\n<p>\n"))[0]) == [{"text": "<html>"}, {"text": "<p>"}]
     assert list(read_rows(write(tmp_path, "a.csv", "{a},[b]\n1,2\n"))[0]) == [{"{a}": "1", "[b]": "2"}]
+
+
+def test_deep_values_are_read(tmp_path: Path) -> None:
+    text = '{"a":' * 900 + "1" + "}" * 900
+    assert len(list(read_rows(write(tmp_path, "a.jsonl", f"{text}\n{text}\n"))[0])) == 2

@@ -63,6 +63,7 @@ def test_an_unquoted_comma_is_refused_with_its_lines(tmp_path: Path) -> None:
         ("a,b\n1,2\n1,2,3\n1,2\n", ["line 3: 3 cells, but the header has 2"]),
         ("a,b\n1,2\n1\n", ["line 3: 1 cells, but the header has 2"]),
         ("a,b\n1,2,\n3,4,\n", ["line 2 (3 cells), line 3 (3 cells)", "Remove the comma at the end of each line"]),
+        ("a,b,\n1,2\n3,4\n", ["the header has 3 cells", "Remove the comma at the end of the header"]),
         ("a,b\n\n\n1,2\n1,2,3\n", ["line 5: 3 cells"]),
         ('a,b\n"1\n2",2\n1,2,3\n', ["line 4: 3 cells"]),
         ("Messages of May\na,b\n1,2\n3,4\n", ["the header has 1 cell,", "line 1 is a title"]),

@@ -54,7 +54,7 @@ def read_json(source: RawFile, note: Note) -> Iterable[Row]:
         ]
         whole = lists[0] if len(lists) == 1 else whole  # the object has the list of rows under one of its keys
     rows = whole if isinstance(whole, list) else [whole]
-    if has_repeated_keys(text, [document]):
+    if has_repeated_keys(text, document):
         refuse_repeated_keys(source, text)
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
@@ -110,11 +110,15 @@ def has_repeated_keys(text: str, value: Any) -> bool:
 
 
 def keys_in(value: Any) -> int:
-    """Return how many keys the objects of a list or an object have, at all depths."""
-    count = len(value) if isinstance(value, dict) else 0
-    for one in value.values() if isinstance(value, dict) else value:  # a loop: this is asked for each row
-        if isinstance(one, (dict, list)):
-            count += keys_in(one)
+    """Return how many keys the objects of a value have, at all depths."""
+    count, inside = 0, [value]  # no recursion: this is asked for each row, and a value may be deep
+    while inside:
+        one = inside.pop()
+        if isinstance(one, dict):
+            count += len(one)
+            inside.extend(one.values())
+        elif isinstance(one, list):
+            inside.extend(one)
     return count
 
 

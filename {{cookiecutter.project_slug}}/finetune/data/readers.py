@@ -60,6 +60,8 @@ def read_rows(
             note["encoding"] = found.name
             if found.confidence is not None:
                 note["encoding_confidence"] = f"{found.confidence:.2f}"
+            if encoding is not None and is_unlike_utf8(found.name) and is_utf8(path):
+                note["text is also valid as"] = "utf-8"
             source = replace(source, encoding=found.name)
         return Rows(at_least_one(READERS[suffix](source, note), path, note), source.places), note
     except FileNotFoundError:
@@ -73,10 +75,16 @@ def read_rows(
 
 
 def is_utf8(path: Path) -> bool:
-    """Return whether a file has letters beyond ASCII in UTF-8."""
-    with suppress(OSError, EOFError, zlib.error, UnicodeDecodeError):
-        return not RawFile(path, path.suffix.lower() == ".gz").bytes().read().decode("utf-8").isascii()
+    """Return whether a file has letters beyond ASCII, and all of it is UTF-8."""
+    source = RawFile(path, path.suffix.lower() == ".gz")
+    with suppress(OSError, EOFError, zlib.error):
+        return decoding_error(source.open, "ascii") is not None and decoding_error(source.open, "utf-8") is None
     return False
+
+
+def is_unlike_utf8(encoding: str) -> bool:
+    """Return whether an encoding reads other letters from UTF-8 than are written."""
+    return not codecs.lookup(encoding).name.startswith("utf")
 
 
 def encoding_of(source: RawFile) -> TextEncoding:

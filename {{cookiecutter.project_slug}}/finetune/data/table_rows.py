@@ -54,6 +54,8 @@ class OtherLengths:
             remedy = f"Remove {dialect.name}s inside cells. If quotes enclose cells, set data.quoting to standard."
         if not rows and self.ends_empty:
             remedy = f"Remove the {dialect.name} at the end of each line, or add one to the header."
+        elif not rows and self.lengths == {width - 1} and not self.header[-1].strip():
+            remedy = f"Remove the {dialect.name} at the end of the header."
         elif not rows and len(self.lengths) == 1 and width < min(self.lengths):
             remedy = f"{remedy} If line {self.header_line} is a title, remove it: the names of the columns come first."
         return FinetuneError(what, remedy)
