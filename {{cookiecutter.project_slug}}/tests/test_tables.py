@@ -327,6 +327,9 @@ def test_the_parameters_decide_about_quotes(tmp_path: Path) -> None:
         ("a,b\r1\n1,2\r", 2),
         ("a,b\r1,2\n\r", 2),
         ("a,b\r\n1,2\r\r\n", 2),
+        ("a\r\n1\r", 2),
+        ("a,b\n1,2\r", 2),
+        ("a,b\r1,2\n", 2),
     ],
 )
 def test_line_breaks_of_another_kind_need_quotes(tmp_path: Path, text: str, line: int) -> None:

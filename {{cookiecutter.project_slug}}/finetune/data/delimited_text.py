@@ -60,6 +60,7 @@ def read_records(source: RawFile, dialect: Dialect) -> Iterator[Record]:
     form = escaped_form(dialect.delimiter) if dialect.escaping else None
     lines: list[str] = []  # those of the record that is being read
     end = line_end(source)
+    other_end = "\n" if end == "\r" else "\r"  # only the last line can end with it
     with source.text(newline="\r" if end == "\r" else "\n") as text:
         reader = csv.reader(
             physical_lines(text, lines, source, dialect),
@@ -76,7 +77,7 @@ def read_records(source: RawFile, dialect: Dialect) -> Iterator[Record]:
                 return
             except csv.Error as error:
                 refuse_quotes(source, dialect, lines, before + 1, error)
-            if lines[-1].removesuffix(end).endswith(BREAKS) and lines[-1].endswith(end):
+            if lines[-1].removesuffix(end).endswith(BREAKS) and lines[-1].endswith((end, other_end)):
                 refuse_line_end(source, reader.line_num)
             if form and not form.fullmatch("".join(lines)):
                 refuse_escapes(source, before + 1)
