@@ -12,6 +12,7 @@ from finetune.cli import app
 from finetune.core.disk import write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import PREPARED, PREPARED_REPORT
+from finetune.data.checks.project_files import expand
 
 TEAMS = ["delivery", "billing"]
 THINGS = ["lamp", "kettle", "ladder", "mirror", "candle", "bicycle", "carpet", "window", "table", "clock"]
@@ -154,3 +155,10 @@ def test_outside_a_project_nothing_is_known() -> None:
     done = check(str(path))
     assert done.stderr == ""
     assert "unknown_label" not in done.output
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.xlsx", "a.jsonl.gz"])
+def test_a_table_is_no_training_file(name: str) -> None:
+    with pytest.raises(FinetuneError, match=r"is no training file, which is JSON Lines\.") as caught:
+        expand([Path(name)])
+    assert f"finetune init {name}" in str(caught.value)

@@ -12,6 +12,7 @@ from finetune.core.params import Data
 from finetune.core.records import PrepareReport
 from finetune.data.encoding_guess import SURE, guess_encoding
 from finetune.data.readers import read_rows
+from finetune.data.text_encoding import is_utf8
 from finetune.terminal.summaries import prepare_summary
 
 MESSAGES = {
@@ -292,3 +293,78 @@ def test_a_guess_is_printed() -> None:
     assert "CSV, encoding mac-roman, encoding confidence 0.93" in printed
     assert "The encoding of data/raw/a.csv is a guess" in printed
     assert "data.encoding" in printed
+
+
+GREETINGS = [f"Grüße an Frau Müller, Straße {n}" for n in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("parts", "lines"),
+    [
+        ([(GREETINGS, "utf-8"), (["Gruß aus Köln"], "cp1252")], "line 1 is UTF-8, and line 31 is not"),
+        ([(GREETINGS, "cp1252"), (["Gruß"], "utf-8")], "line 31 is UTF-8, and line 1 is not"),
+        ([(["Größe übrig"] * 30, "utf-8"), (["x\xff"], "latin-1")], "line 1 is UTF-8, and line 31 is not"),
+        ([(["请问我的包裹到哪里了"], "utf-8"), (["请问我的包裹到哪里"], "gbk")], "line 1 is UTF-8, and line 2 is not"),
+    ],
+)
+def test_a_file_in_two_encodings_is_refused_with_its_lines(
+    tmp_path: Path, parts: list[tuple[list[str], str]], lines: str
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"".join("".join(f"{one}\n" for one in texts).encode(code) for texts, code in parts))
+    with pytest.raises(FinetuneError, match=f"in two encodings: {lines}") as caught:
+        read_rows(path)
+    assert "data.encoding" not in str(caught.value)
+
+
+def test_a_line_that_is_utf_8_by_chance_leaves_the_encoding(tmp_path: Path) -> None:
+    texts = [*(f"请问我的包裹到哪里了, 第{n}号" for n in range(9)), "a 模", "l 联"]
+    assert is_utf8("a 模".encode("gbk"))
+    assert texts_of(tmp_path, texts, "gbk") == texts
+    texts = [*(f"Où est le colis {n} ? Il n’est pas arrivé à côté" for n in range(9)), "l’équipe"]
+    assert texts_of(tmp_path, texts, "mac-roman") == texts
+
+
+def texts_of(folder: Path, texts: list[str], written: str, **options: str) -> list[str]:
+    path = folder / "b.txt"
+    path.write_bytes("".join(f"{text}\n" for text in texts).encode(written))
+    return [row["text"] for row in read_rows(path, **options)[0]]  # type: ignore[arg-type]
+
+
+def test_halves_of_letters_are_refused_and_not_guessed(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"one\nhello \xed\xa0\xbd\xed\xb8\x80\n")
+    with pytest.raises(FinetuneError, match=r"halves of letters \(surrogates\) in line 2"):
+        read_rows(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("encoding", ["iso2022_jp", "iso2022_kr"])
+def test_letters_of_two_bytes_may_be_ascii_byte_by_byte(tmp_path: Path, encoding: str) -> None:
+    texts = ["荷物はどこですか", "hello"] if encoding == "iso2022_jp" else ["배송은 언제 되나요", "hello"]
+    assert texts_of(tmp_path, texts, encoding) == texts
+
+
+@pytest.mark.parametrize(("encoding", "told"), [("utf-8-sig", "utf-8"), ("utf-8-sig", "UTF8"), ("utf-16", "utf-16-le")])
+def test_a_byte_order_mark_is_no_letter_where_the_encoding_is_given(tmp_path: Path, encoding: str, told: str) -> None:
+    assert texts_of(tmp_path, ["one", "two"], encoding, encoding=told) == ["one", "two"]
+    with pytest.raises(FinetuneError, match="begins with the byte-order mark of UTF"):
+        texts_of(tmp_path, ["one"], encoding, encoding="cp1252")
+
+
+def test_capitals_of_windows_are_not_the_small_letters_of_a_mac() -> None:
+    texts = (
+        "Я жду уже неделю",
+        "Как изменить адрес доставки?",
+        "Не могу войти в личный кабинет",
+        "Спасибо за быстрый ответ",
+    )
+    guess = guess_encoding(table(texts).encode("cp1251"))
+    assert guess
+    assert guess.encoding == "cp1251" or guess.confidence < SURE
+
+
+def test_a_given_encoding_is_doubted_where_the_text_is_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Grüße an Frau Müller\n", encoding="utf-8")
+    assert read_rows(tmp_path / "a.txt", encoding="cp1252")[1]["text is also valid as"] == "utf-8"
+    assert "text is also valid as" not in read_rows(tmp_path / "a.txt", encoding="utf-8")[1]
+    (tmp_path / "a.txt").write_text("Grüße an Frau Müller\n", encoding="cp1252")
+    assert "text is also valid as" not in read_rows(tmp_path / "a.txt", encoding="cp1252")[1]

@@ -63,6 +63,7 @@ def test_an_unquoted_comma_is_refused_with_its_lines(tmp_path: Path) -> None:
         ("a,b\n1,2\n1,2,3\n1,2\n", ["line 3: 3 cells, but the header has 2"]),
         ("a,b\n1,2\n1\n", ["line 3: 1 cells, but the header has 2"]),
         ("a,b\n1,2,\n3,4,\n", ["line 2 (3 cells), line 3 (3 cells)", "Remove the comma at the end of each line"]),
+        ("a,b,\n1,2\n3,4\n", ["the header has 3 cells", "Remove the comma at the end of the header"]),
         ("a,b\n\n\n1,2\n1,2,3\n", ["line 5: 3 cells"]),
         ('a,b\n"1\n2",2\n1,2,3\n', ["line 4: 3 cells"]),
         ("Messages of May\na,b\n1,2\n3,4\n", ["the header has 1 cell,", "line 1 is a title"]),
@@ -104,6 +105,25 @@ def test_long_integers_of_json_keep_their_digits(tmp_path: Path) -> None:
     number = "123456789012345678901234567890"
     assert read(write(tmp_path, "a.jsonl", f'{{"a": {number}}}\n'))[0] == [{"a": int(number)}]
     assert read(write(tmp_path, "a.json", f'[{{"a": {number}}}]'))[0] == [{"a": int(number)}]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_the_header_of_a_joined_file_is_refused_with_its_line(tmp_path: Path, mark: str, quoting: Any) -> None:
+    part = mark + csv_text([[f"Where is parcel {n}?", TEAMS[n % 3]] for n in range(9)], quoting=quoting)
+    what = refusal(write(tmp_path, "a.csv", part + part))
+    assert "line 11: has the same cells as the header" in what
+    assert read(write(tmp_path, "b.csv", "text\ntext\n"))[0] == [{"text": "text"}]
+
+
+@pytest.mark.parametrize("text", ["a,b\n---,----\n1,2\n", "| a | b |\n|---|:-:|\n| 1 | 2 |\n"])
+def test_a_line_of_dashes_below_the_header_is_refused(tmp_path: Path, text: str) -> None:
+    assert "line 2: is a line of dashes" in refusal(write(tmp_path, "a.csv", text))
+    assert len(read(write(tmp_path, "b.csv", "a,b\n1,2\n---,---\n"))[0]) == 2
+
+
+def test_invisible_letters_are_no_part_of_a_name(tmp_path: Path) -> None:
+    assert read(write(tmp_path, "a.csv", "\ufeff\ufeffa,\u200bb\n1,2\n"))[0] == [{"a": "1", "b": "2"}]
 
 
 # Delimiters
@@ -180,13 +200,53 @@ def test_the_first_line_names_where_the_quote_opens_inside_a_record(tmp_path: Pa
     [
         ('a,b\n1,2\n3,"4\n5,6\n', "line 3: a quote opens a cell here, and no quote closes it"),
         ('a,b\n1,2\n"3" x,4\n', "line 3: text follows the quote"),
-        ('a,b\n1,2\n"say \\"hi\\", ok",4\n', 'as "", not as \\".'),
+        ('a,b\n"5"" pipe",2\n"say \\"hi\\", ok",4\n', 'as "", not as \\".'),
         ('a,b\n1, "x, y"\n', "line 2: a space stands before the quote"),
         ("a,b\n1,\0\n", "line 2: contains a NUL"),
     ],
 )
 def test_wrong_quotes_are_refused_with_their_line(tmp_path: Path, text: str, part: str) -> None:
     assert part in refusal(write(tmp_path, "a.csv", text))
+
+
+@pytest.mark.parametrize(
+    ("name", "delimiter"), [("a.csv", ","), ("a.csv", ";"), ("a.csv", "\t"), ("a.tsv", "\t"), ("a.csv", "|")]
+)
+@pytest.mark.parametrize("doubles_backslashes", [True, False])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_quotes_escaped_by_a_backslash_are_read(
+    tmp_path: Path, name: str, delimiter: str, doubles_backslashes: bool, encoding: str
+) -> None:
+    cells = [[f'He said "hi {n}", ok;\nand | "bye"\tfrom C:\\dir', '"x"'] for n in range(9)] + [["plain", "y"]]
+
+    def written(cell: str) -> str:
+        text = cell.replace("\\", "\\\\") if doubles_backslashes else cell
+        return '"' + text.replace('"', '\\"') + '"'
+
+    lines = [delimiter.join(map(written, row)) for row in [["message", "team"], *cells]]
+    rows, note = read(write(tmp_path, name, "\n".join(lines) + "\n", encoding))
+    assert [list(row.values()) for row in rows] == cells
+    assert note["quoting"] == "backslash"
+
+
+@pytest.mark.parametrize(
+    ("cell", "part"),
+    [
+        ("C:\\\\x and C:\\y", "a backslash here may be text, or escape what follows"),
+        ("make \\\n all", "a backslash here may be text, or escape what follows"),
+        ('say ""yes""', "text follows the quote"),
+    ],
+)
+def test_escapes_that_can_be_read_in_two_ways_are_refused(tmp_path: Path, cell: str, part: str) -> None:
+    text = 'a,b\n"say \\"hi\\", ok",1\n' + f'"{cell}",2\n'
+    assert part in refusal(write(tmp_path, "a.csv", text))
+
+
+def test_a_backslash_before_a_quote_of_plain_text_stays(tmp_path: Path) -> None:
+    text = 'code\tv\nprint(\\"hi\\")\tx\n"a \\"b\\" c"\tx\n'
+    assert [row["code"] for row in read(write(tmp_path, "a.tsv", text))[0]] == ['print(\\"hi\\")', '"a \\"b\\" c"']
+    text = "a,b\n" + '"{""k"": ""say \\""hi\\""""}",x\n' * 9
+    assert read(write(tmp_path, "a.csv", text))[0][8] == {"a": '{"k": "say \\"hi\\""}', "b": "x"}
 
 
 LETTER = "Hi Anna,\nthank you for your message, we are on it.\n\nBest regards, Tom\nSupport, Lumen & Oak"
@@ -267,6 +327,9 @@ def test_the_parameters_decide_about_quotes(tmp_path: Path) -> None:
         ("a,b\r1\n1,2\r", 2),
         ("a,b\r1,2\n\r", 2),
         ("a,b\r\n1,2\r\r\n", 2),
+        ("a\r\n1\r", 2),
+        ("a,b\n1,2\r", 2),
+        ("a,b\r1,2\n", 2),
     ],
 )
 def test_line_breaks_of_another_kind_need_quotes(tmp_path: Path, text: str, line: int) -> None:

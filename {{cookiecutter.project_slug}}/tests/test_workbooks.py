@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openpyxl import Workbook
+from openpyxl import Workbook, load_workbook
 
 from finetune.core.errors import FinetuneError
 from finetune.data.cell_texts import number_text, time_text
@@ -133,3 +133,80 @@ def test_columns_of_one_name_and_cells_without_a_name_are_refused(tmp_path: Path
     what = refusal(sheet_file(tmp_path, [[*HEADER, "id"], ["a", "b", "1", "lost"], ["a", "b"]]))
     assert "column D has no name in row 1" in what
     assert "D2" in what
+
+
+def test_the_header_of_a_joined_sheet_is_refused_with_its_row(tmp_path: Path) -> None:
+    what = refusal(sheet_file(tmp_path, [HEADER, ["a", "x"], [], HEADER, ["b", "y"]]))
+    assert "row 4: has the same cells as the header" in what
+
+
+def test_hidden_rows_are_said(tmp_path: Path) -> None:
+    path = sheet_file(tmp_path, [HEADER, *[["a", "x"]] * 30])
+    book = load_workbook(path)
+    first = book["Sheet"]
+    first.title = "A & B"
+    book.create_sheet("other").append(HEADER)
+    for number in (3, 9):
+        first.row_dimensions[number].hidden = True
+    book.save(path)
+    rows, note = read(path)
+    assert (len(rows), note["hidden rows read"]) == (30, "2 (rows 3, 9)")
+    for number in range(2, 20):
+        first.row_dimensions[number].hidden = True
+    book.save(path)
+    assert read(path)[1]["hidden rows read"] == "18 (rows 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 8 more)"
+
+
+def test_the_first_sheet_that_is_not_hidden_is_read(tmp_path: Path) -> None:
+    path = sheet_file(tmp_path, [HEADER, ["a", "x"]])
+    book = load_workbook(path)
+    book["Sheet"].sheet_state = "hidden"
+    book.create_sheet("data").append(HEADER)
+    book["data"].append(["b", "y"])
+    book.active = 1
+    book.save(path)
+    rows, note = read(path)
+    assert rows == [{"message": "b", "team": "y"}]
+    assert (note["sheet"], note["other sheets"]) == ("data", "Sheet")
+    assert list(read_rows(path, "Sheet")[0]) == [{"message": "a", "team": "x"}]
+
+
+def test_a_sheet_without_rows_names_the_others(tmp_path: Path) -> None:
+    path = sheet_file(tmp_path, [HEADER, ["a", "x"]])
+    book = load_workbook(path)
+    book.create_sheet("notes", 0)
+    book.save(path)
+    what = refusal(path)
+    assert "the sheet 'notes' has no rows" in what
+    assert "another one: Sheet." in what
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "shown"),
+    [
+        (2.5, "0", "3"),
+        (-2.5, "0", "-3"),
+        (0.125, "0.00", "0.13"),
+        (1.005, "0.00", "1.01"),
+        (0.125, "0%", "13%"),
+        (2.5, "000", "003"),
+        (1234.565, "#,##0.00", "1,234.57"),
+        (1e15, "0", "1000000000000000"),
+    ],
+)
+def test_a_half_is_rounded_as_a_spreadsheet_does(value: float, form: str, shown: str) -> None:
+    assert number_text(value, form) == shown
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600), "an old workbook (XLS), or one with a password"),
+        (b"<html><table><tr><td>a</td></tr></table></html>", "an HTML page"),
+        (b"message,team\na,x\n", "is not a workbook"),
+        (b"", "is not a workbook"),
+    ],
+)
+def test_a_file_that_is_named_as_a_workbook_is_refused(tmp_path: Path, content: bytes, part: str) -> None:
+    (tmp_path / "a.xlsx").write_bytes(content)
+    assert part in refusal(tmp_path / "a.xlsx")

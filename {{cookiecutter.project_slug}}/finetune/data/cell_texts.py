@@ -2,6 +2,7 @@
 
 import re
 from datetime import date, datetime, time, timedelta
+from decimal import ROUND_HALF_UP, Decimal
 
 GENERAL = ("", "General", "@", "GENERAL")
 ZEROS = re.compile(r"0+")
@@ -13,9 +14,9 @@ def time_text(value: date | datetime | time | timedelta) -> str:
     if isinstance(value, datetime):
         return value.date().isoformat() if value.time() == time() else value.isoformat(" ")
     if isinstance(value, timedelta):
-        seconds = round(value.total_seconds())
-        sign, seconds = "-" if seconds < 0 else "", abs(seconds)
-        return f"{sign}{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+        sign, value = ("-", -value) if value < timedelta() else ("", value)
+        seconds, part = value.days * 86400 + value.seconds, value.microseconds
+        return f"{sign}{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}" + (f".{part:06}" if part else "")
     return value.isoformat()
 
 
@@ -24,11 +25,17 @@ def number_text(value: float, form: str) -> str | None:
     if form in GENERAL:
         return plain_number(value)
     if ZEROS.fullmatch(form):
-        return f"{value:0{len(form) + (value < 0)}.0f}"
+        return f"{rounded(value, 0):0{len(form) + (value < 0)}}"
     if found := DECIMALS.fullmatch(form):
-        comma = "," if found["thousands"] else ""
-        return f"{value:{comma}.{len(found['decimals'] or '')}{'%' if found['percent'] else 'f'}}"
+        sign = "%" if found["percent"] else ""
+        number = rounded(value, len(found["decimals"] or ""), 100 if sign else 1)
+        return f"{number:{',' if found['thousands'] else ''}f}{sign}"
     return None
+
+
+def rounded(value: float, decimals: int, times: int = 1) -> Decimal:
+    """Return a number as a spreadsheet rounds it: of its 15 digits, a half goes up."""
+    return (Decimal(f"{value:.15g}") * times).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP)
 
 
 def plain_number(value: float) -> str:

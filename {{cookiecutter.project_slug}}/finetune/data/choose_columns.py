@@ -39,7 +39,9 @@ def answer_column(look: FileLook, choices: Choices) -> tuple[str, str]:
     if len(usable) + len(chosen) < 2:
         raise FinetuneError(
             f"{look.path} has no question and answer: its columns are {listed(look)}.",
-            "Add a column with the answers, or name the columns: --question NAME --answer NAME.",
+            "If it is a table, rename it to .csv or .tsv; if its lines are JSON, to .jsonl."
+            if look.note["format"] == "TXT"
+            else "Add a column with the answers, or name the columns: --question NAME --answer NAME.",
         )
     named = best_named(usable, ANSWERS)
     if named:

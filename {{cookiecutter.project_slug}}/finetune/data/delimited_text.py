@@ -4,7 +4,7 @@ import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 from finetune.core.errors import FinetuneError
 from finetune.data.raw_file import RawFile
@@ -14,20 +14,36 @@ LARGEST_CELL = 2**31 - 1  # the csv module's default, 131,072, is less than a do
 NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?", re.I)  # Excel writes it above the header
 PLAIN_QUOTES = "If quotes are plain characters in this file, set data.quoting in params.yaml to none."
+LONE_BACKSLASH = re.compile(r'\\(?!")')
 Record = tuple[int, int, list[str]]  # its first line, its last line, its cells
+Escapes = Literal["none", "quotes", "both"]  # what a backslash escapes; both: quotes and backslashes
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """What separates cells, and whether a quote at a cell's beginning encloses it."""
+    """What separates cells, whether a quote at a cell's beginning encloses it, and how a quote inside is written.
+
+    With `escapes`, quotes only enclose cells or follow a backslash; else a quote inside a quoted cell is doubled.
+    """
 
     delimiter: str
     quoted: bool
+    escapes: Escapes = "none"
 
     @property
     def quoting(self) -> Literal[0, 3]:
         """The parameter of the csv module."""
         return 0 if self.quoted else 3  # QUOTE_MINIMAL, QUOTE_NONE
+
+    @property
+    def escaping(self) -> dict[str, Any]:
+        """Further parameters of the csv module."""
+        return {} if self.escapes == "none" else {"doublequote": False, "escapechar": "\\"}
+
+    @property
+    def quote_style(self) -> str:
+        """How quotes are read, in a word."""
+        return "backslash" if self.escaping else "standard" if self.quoted else "none"
 
     @property
     def name(self) -> str:
@@ -41,14 +57,17 @@ def read_records(source: RawFile, dialect: Dialect) -> Iterator[Record]:
     Raises FinetuneError with the line of a quote that is not closed, of text after a closing quote, and of a NUL.
     """
     csv.field_size_limit(LARGEST_CELL)
+    form = escaped_form(dialect.delimiter) if dialect.escaping else None
     lines: list[str] = []  # those of the record that is being read
     end = line_end(source)
+    other_end = "\n" if end == "\r" else "\r"  # only the last line can end with it
     with source.text(newline="\r" if end == "\r" else "\n") as text:
         reader = csv.reader(
             physical_lines(text, lines, source, dialect),
             delimiter=dialect.delimiter,
             quoting=dialect.quoting,
             strict=True,
+            **dialect.escaping,
         )
         before = 0
         while True:
@@ -58,12 +77,28 @@ def read_records(source: RawFile, dialect: Dialect) -> Iterator[Record]:
                 return
             except csv.Error as error:
                 refuse_quotes(source, dialect, lines, before + 1, error)
-            if lines[-1].removesuffix(end).endswith(BREAKS) and lines[-1].endswith(end):
+            if lines[-1].removesuffix(end).endswith(BREAKS) and lines[-1].endswith((end, other_end)):
                 refuse_line_end(source, reader.line_num)
+            if form and not form.fullmatch("".join(lines)):
+                refuse_escapes(source, before + 1)
             if cells and not (before == 0 and len(lines) == 1 and SEPARATOR_LINE.fullmatch(lines[0])):
                 yield before + 1, reader.line_num, cells
             before = reader.line_num
             lines.clear()
+
+
+def escaped_form(delimiter: str) -> re.Pattern[str]:
+    """Return the form of a record where each quote encloses a cell or follows a backslash inside such a cell."""
+    cell = rf'(?:"[^"\\]*(?:\\.[^"\\]*)*"|[^"\r\n{re.escape(delimiter)}]*)'
+    return re.compile(rf"{cell}(?:{re.escape(delimiter)}{cell})*[\r\n]*", re.S)
+
+
+def refuse_escapes(source: RawFile, line: int) -> NoReturn:
+    """Raise FinetuneError for a record with a quote that neither encloses a cell nor follows a backslash in one."""
+    raise FinetuneError(
+        f'{source.path}, line {line}: a quote stands in a cell without quotes, and other cells write it as \\".',
+        'Quote that cell, and write each quote inside cells as "".',
+    )
 
 
 def line_end(source: RawFile) -> str:
@@ -100,7 +135,7 @@ def physical_lines(text: Iterator[str], lines: list[str], source: RawFile, diale
                 f"Remove the spaces after each {dialect.name}. {PLAIN_QUOTES}",
             )
         lines.append(line)
-        yield line
+        yield LONE_BACKSLASH.sub(r"\\\\", line) if dialect.escapes == "quotes" else line
 
 
 def refuse_quotes(source: RawFile, dialect: Dialect, lines: list[str], first: int, error: csv.Error) -> NoReturn:

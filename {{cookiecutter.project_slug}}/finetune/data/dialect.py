@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from finetune.core.errors import FinetuneError
 from finetune.data.delimited_text import LARGEST_CELL, NAMES, SEPARATOR_LINE, Dialect, line_end, read_records
+from finetune.data.escaped_quotes import escapes_of, has_escaped_quotes
 from finetune.data.raw_file import RawFile
 
 SAMPLE = 200_000  # letters that decide the delimiter
@@ -20,9 +21,19 @@ def choose_dialect(source: RawFile, usual: str) -> Dialect:
     Raises FinetuneError where two delimiters are as likely.
     """
     delimiter, quoting = source.options.delimiter or choose_delimiter(source, usual), source.options.quoting
+    if quoting == "auto" and (escaped := escaped_dialect(source, delimiter)):
+        return escaped
     if quoting == "auto" and delimiter == "\t":
         return Dialect(delimiter, is_quoted(source, delimiter))
     return Dialect(delimiter, quoting != "none")
+
+
+def escaped_dialect(source: RawFile, delimiter: str) -> Dialect | None:
+    """Return the dialect with escaped quotes if the file is right in it, and wrong where quotes are doubled."""
+    if not has_escaped_quotes(source):
+        return None
+    is_right = [not lengths(source, Dialect(delimiter, True, escapes)).wrong for escapes in ("none", "both")]
+    return Dialect(delimiter, True, escapes_of(source)) if is_right == [False, True] else None
 
 
 def choose_delimiter(source: RawFile, usual: str) -> str:
@@ -38,6 +49,9 @@ def choose_delimiter(source: RawFile, usual: str) -> str:
     end = "\r" if line_end(source) == "\r" else "\n"
     counts = {one: cell_counts(sample, Dialect(one, quoted), end, whole) for one in NAMES}
     shares = {one: share_that_fits(found) for one, found in counts.items()}
+    if quoted and '\\"' in sample and 1 not in shares.values():
+        escaped = {one: cell_counts(sample, Dialect(one, True, "both"), end, whole) for one in NAMES}
+        shares |= {one: 1.0 for one, found in escaped.items() if share_that_fits(found) == 1}
     fitting = [one for one, share in shares.items() if share == 1]
     if len(fitting) > 1:
         names = " or ".join(NAMES[one] for one in sorted(fitting))
@@ -56,7 +70,7 @@ def cell_counts(sample: str, dialect: Dialect, end: str, whole: bool) -> list[in
     csv.field_size_limit(LARGEST_CELL)
     lines = (line + end for line in sample.split(end))
     try:
-        records = list(csv.reader(lines, delimiter=dialect.delimiter, quoting=dialect.quoting))
+        records = list(csv.reader(lines, delimiter=dialect.delimiter, quoting=dialect.quoting, **dialect.escaping))
     except csv.Error:  # reading the file names the line
         return []
     counts = [len(cells) for cells in records if len(cells) > 1 or (cells and cells[0].strip())]

@@ -14,7 +14,7 @@ CANDIDATES = (
     *("iso8859-7", "iso8859-9", "iso8859-15", "koi8-r", "koi8-u", "cp866", "cp850", "cp852", "mac-roman"),
     *("mac-cyrillic", "gb18030", "big5", "cp932", "euc-jp", "cp949", "cp874"),
 )
-COMMON = {"cp1252": 1.1, "iso8859-15": 1.1}  # decides for short texts that others explain as well
+COMMON = {"cp1252": 1.1, "iso8859-15": 1.1, "cp1251": 1.04}  # decides for short texts that others explain as well
 SURE = 0.55  # from this confidence on, a guess is taken
 RIVALS = 5  # candidates that are compared with the best one
 LARGEST = 100_000  # bytes that are judged

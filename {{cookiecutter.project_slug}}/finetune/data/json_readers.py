@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -11,10 +11,16 @@ from typing import Any
 import orjson
 
 from finetune.core.errors import FinetuneError
+from finetune.data.checks.layout import Values, values_in
+from finetune.data.column_names import listed
 from finetune.data.examples import shape_of
 from finetune.data.raw_file import Note, RawFile, Row
 
-LONG_NUMBER = re.compile(r"(?<![\w.])-?\d{19,}(?![\w.])")  # may have more than 64 bits
+NAMED = 10  # keys in an error
+KEY_END = re.compile(r'(?<!\\)"\s*:')
+NO_NUMBER = re.compile(r"[:\[,]\s*(NaN|-?Infinity)\b")
+SINGLE_QUOTES = re.compile(r"\s*\{\s*'")
+LONG_NUMBER = re.compile(r"[0-9](?<=[0-9]{19})")  # may have more than 64 bits; quicker than [0-9]{19}
 
 
 def read_json(source: RawFile, note: Note) -> Iterable[Row]:
@@ -27,20 +33,28 @@ def read_json(source: RawFile, note: Note) -> Iterable[Row]:
     with source.text(newline=None) as content:
         text = content.read().lstrip("\ufeff")
     try:
-        whole = parse(text)
+        whole = document = parse(text)
     except orjson.JSONDecodeError as error:
+        values = values_in(text)
+        if values.texts and values.broken_line is None:
+            note["format"] = "JSON with a comma too many" if values.is_list else "JSON objects one after another"
+            return separate_rows(source, values)
+        line = values.broken_line or error.lineno
+        if line != error.lineno and values.over_lines:  # error is of the first line that JSON Lines cannot have
+            raise FinetuneError(f"{source.path}, line {line}: not valid JSON.", "Correct that line.") from error
         if named == "JSON" and not is_object(first[0] if first else ""):
-            raise FinetuneError(
-                f"{source.path}, line {error.lineno}: not valid JSON: {orjson_message(error)}", "Correct that line."
-            ) from error
+            raise invalid_json(source, error.lineno, error, text.split("\n")[error.lineno - 1]) from error
         note["format"] = "JSON Lines"
         return read_json_lines(source)
     note["format"] = "JSON" if named == "JSON" else "JSON, named as JSON Lines"
-    if isinstance(whole, dict) and shape_of(whole) is None:
-        lists = [value for value in whole.values() if isinstance(value, list)]
+    if isinstance(whole, dict) and shape_of(whole) is None and "conversations" not in whole:
+        refuse_columns(source, whole)
+        lists = [
+            value for value in whole.values() if isinstance(value, list) and all(isinstance(v, dict) for v in value)
+        ]
         whole = lists[0] if len(lists) == 1 else whole  # the object has the list of rows under one of its keys
     rows = whole if isinstance(whole, list) else [whole]
-    if has_repeated_keys(text, rows):
+    if has_repeated_keys(text, document):
         refuse_repeated_keys(source, text)
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
@@ -48,6 +62,31 @@ def read_json(source: RawFile, note: Note) -> Iterable[Row]:
                 f"{source.path}: item {number} is not an object.", 'Write each row as {"column": "cell"}.'
             )
     return rows
+
+
+def separate_rows(source: RawFile, values: Values) -> Iterator[Row]:
+    """Yield the rows of objects that follow each other without being JSON Lines or a list."""
+    for number, (text, line) in enumerate(zip(values.texts, values.lines, strict=True), 1):
+        row = parse(text)
+        if not isinstance(row, dict):
+            raise FinetuneError(
+                f"{source.path}, line {line}: not a JSON object.", 'Write each row as {"column": "cell"}.'
+            )
+        if has_repeated_keys(text, row):
+            refuse_repeated_keys(source, text, line)
+        source.places.add(number, line)
+        yield row
+
+
+def refuse_columns(source: RawFile, whole: dict[str, Any]) -> None:
+    """Raise FinetuneError for an object that is no row: each of its values, two or more, is a list or an object."""
+    if len(whole) > 1 and all(isinstance(value, (list, dict)) for value in whole.values()):
+        keys = listed([repr(key) for key in [*whole][:NAMED]], len(whole))
+        raise FinetuneError(
+            f"{source.path}: one object, whose keys hold lists or objects, is no row: {keys}.",
+            'Write a list of rows, [{"column": "cell"}, …], as pandas does with to_json(orient="records"). If the keys'
+            " are splits, write a file for each, and name them in data.files.",
+        )
 
 
 def is_object(line: str) -> bool:
@@ -62,10 +101,25 @@ def parse(text: str) -> Any:
     return json.loads(text) if LONG_NUMBER.search(text) else value
 
 
-def has_repeated_keys(text: str, rows: Sequence[Any]) -> bool:
-    """Return whether an object may have a key twice, by how often the text has the keys of its rows."""
-    keys = Counter(key for row in rows if isinstance(row, dict) for key in row)
-    return any(text.count(f'"{key}"') > times for key, times in keys.items())
+def has_repeated_keys(text: str, value: Any) -> bool:
+    """Return whether an object in a value may have a key twice in its JSON text, by the number of keys in both."""
+    # A quote and a colon also stand in strings, with a backslash before the quote.
+    if " :" in text or "\t:" in text or "\n:" in text:
+        return len(KEY_END.findall(text)) != keys_in(value)
+    return text.count('":') - text.count('\\":') != keys_in(value)
+
+
+def keys_in(value: Any) -> int:
+    """Return how many keys the objects of a value have, at all depths."""
+    count, inside = 0, [value]  # no recursion: this is asked for each row, and a value may be deep
+    while inside:
+        one = inside.pop()
+        if isinstance(one, dict):
+            count += len(one)
+            inside.extend(one.values())
+        elif isinstance(one, list):
+            inside.extend(one)
+    return count
 
 
 def refuse_repeated_keys(source: RawFile, text: str, line: int = 0) -> None:
@@ -89,18 +143,33 @@ def read_json_lines(source: RawFile) -> Iterator[Row]:
             try:
                 row = parse(line.removeprefix("\ufeff") if number == 1 else line)
             except orjson.JSONDecodeError as error:
-                raise FinetuneError(
-                    f"{source.path}, line {number}: not valid JSON: {orjson_message(error)}", "Correct that line."
-                ) from error
+                raise invalid_json(source, number, error, line) from error
             if not isinstance(row, dict):
                 raise FinetuneError(
                     f"{source.path}, line {number}: not a JSON object.", 'Write each row as {"column": "cell"}.'
                 )
-            if has_repeated_keys(line, [row]):
+            if has_repeated_keys(line, row):
                 refuse_repeated_keys(source, line, number)
             rows += 1
             source.places.add(rows, number)
             yield row
+
+
+def invalid_json(source: RawFile, number: int, error: orjson.JSONDecodeError, line: str = "") -> FinetuneError:
+    """Return the error for a line that is not JSON, with the cause where it is a common one."""
+    what, remedy = f"not valid JSON: {orjson_message(error)}", "Correct that line."
+    values = values_in(line)
+    if values.texts and values.broken_line is None:
+        count = len(values.texts)
+        what = f"{count} JSON objects on one line" if count > 1 else "a comma stands after the object"
+        remedy = "Write each on its own line, without commas between them."
+    elif found := NO_NUMBER.search(line):
+        what, remedy = f"not valid JSON: {found[1]} is no number of JSON", "Write null, or a text in quotes."
+    elif SINGLE_QUOTES.match(line):
+        what, remedy = "not valid JSON: texts are in single quotes, as Python prints them", "Write it with json.dumps."
+    elif line.startswith("\ufeff"):
+        what, remedy = "a byte-order mark stands before the object, as in joined files", "Remove it."
+    return FinetuneError(f"{source.path}, line {number}: {what}", remedy)
 
 
 def orjson_message(error: orjson.JSONDecodeError) -> str:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data
+from finetune.data.file_content import refuse_other_content
 from finetune.data.json_readers import read_json
 from finetune.data.raw_file import Note, Quoting, RawFile, ReadOptions, Row, Rows
 from finetune.data.table_readers import read_csv, read_parquet, read_tsv
-from finetune.data.text_encoding import TextEncoding, decoding_error, detect_encoding
+from finetune.data.text_encoding import TextEncoding, decoding_error, detect_encoding, marked_encoding
 from finetune.data.workbook import read_workbook
 
 Reader = Callable[[RawFile, Note], Iterable[Row]]
@@ -47,18 +48,22 @@ def read_rows(
         note["compression"] = "gzip"
     if suffix not in READERS:
         known = ", ".join(READERS)
-        raise FinetuneError(f"{path}: unknown file type.", f"Convert the file to one of {known}, or .gz of these.")
+        remedy = OTHER_SUFFIXES.get(suffix, f"Convert the file to one of {known}, or .gz of these.")
+        raise FinetuneError(f"{path}: unknown file type.", remedy)
     if sheet is not None and suffix != ".xlsx":
         raise FinetuneError(f"{path} has no sheets, but data.sheet names {sheet!r}.", "Remove data.sheet.")
     source = RawFile(path, gzipped, options)
     try:
+        refuse_other_content(source, suffix)
         if suffix not in (".xlsx", ".parquet"):
             found = encoding_of(source)
             note["encoding"] = found.name
             if found.confidence is not None:
                 note["encoding_confidence"] = f"{found.confidence:.2f}"
+            if encoding is not None and is_unlike_utf8(found.name) and is_utf8(path):
+                note["text is also valid as"] = "utf-8"
             source = replace(source, encoding=found.name)
-        return Rows(at_least_one(READERS[suffix](source, note), path), source.places), note
+        return Rows(at_least_one(READERS[suffix](source, note), path, note), source.places), note
     except FileNotFoundError:
         raise FinetuneError(
             f"There is no file {path}.", "Put your data there, or change data.file in params.yaml."
@@ -70,10 +75,16 @@ def read_rows(
 
 
 def is_utf8(path: Path) -> bool:
-    """Return whether a file has letters beyond ASCII in UTF-8."""
-    with suppress(OSError, EOFError, zlib.error, UnicodeDecodeError):
-        return not RawFile(path, path.suffix.lower() == ".gz").bytes().read().decode("utf-8").isascii()
+    """Return whether a file has letters beyond ASCII, and all of it is UTF-8."""
+    source = RawFile(path, path.suffix.lower() == ".gz")
+    with suppress(OSError, EOFError, zlib.error):
+        return decoding_error(source.open, "ascii") is not None and decoding_error(source.open, "utf-8") is None
     return False
+
+
+def is_unlike_utf8(encoding: str) -> bool:
+    """Return whether an encoding reads other letters from UTF-8 than are written."""
+    return not codecs.lookup(encoding).name.startswith("utf")
 
 
 def encoding_of(source: RawFile) -> TextEncoding:
@@ -87,23 +98,46 @@ def encoding_of(source: RawFile) -> TextEncoding:
             return detect_encoding(source.open)
         codecs.getincrementaldecoder(wished)
         "".encode(wished)  # raises LookupError for codecs that are not of text
+        wished = with_mark(source, wished)
     except LookupError as error:
         raise FinetuneError(f"data.encoding in params.yaml: {error}.", "Write a name such as cp1252.") from error
     except ValueError as error:
+        what, *remedy = error.args
         raise FinetuneError(
-            f"{source.path} is {error}.", "Save the file as UTF-8, or set data.encoding in params.yaml."
+            f"{source.path} is {what}.", *(remedy or ["Save the file as UTF-8, or set data.encoding in params.yaml."])
         ) from error
     if wrong := decoding_error(source.open, wished):
         raise FinetuneError(f"{source.path} is {wrong}.", "Correct data.encoding in params.yaml, or remove it.")
     return TextEncoding(wished)
 
 
-def at_least_one(rows: Iterable[Row], path: Path) -> Iterator[Row]:
+def with_mark(source: RawFile, wished: str) -> str:
+    """Return the name of an encoding for a text with its byte-order mark, if the text has one.
+
+    Raises FinetuneError if the text has the mark of another encoding.
+    """
+    with source.open() as content:
+        marked = marked_encoding(content.read(4))
+    if marked is None or codecs.lookup(wished).name.startswith(marked.removesuffix("-sig")):
+        return marked or wished
+    raise FinetuneError(
+        f"{source.path} begins with the byte-order mark of {marked.removesuffix('-sig').upper()}, but data.encoding in"
+        f" params.yaml is {wished}.",
+        "Correct data.encoding, or remove it.",
+    )
+
+
+def at_least_one(rows: Iterable[Row], path: Path, note: Note) -> Iterator[Row]:
     """Yield the rows. Raises FinetuneError when there are none."""
     empty = True
     for row in rows:
         empty = False
         yield row
+    if empty and "other sheets" in note:
+        raise FinetuneError(
+            f"{path}: the sheet {note['sheet']!r} has no rows.",
+            f"Set data.sheet in params.yaml, or --sheet of finetune init, to another one: {note['other sheets']}.",
+        )
     if empty:
         raise FinetuneError(f"{path} has no rows.", "Put data in it, or change data.file in params.yaml.")
 
@@ -123,4 +157,10 @@ READERS: dict[str, Reader] = {
     ".jsonl": read_json,
     ".parquet": read_parquet,
     ".txt": read_lines,
+}
+OTHER_SUFFIXES = {
+    **dict.fromkeys((".xls", ".xlsb", ".xlsm", ".ods", ".numbers"), "Save it as .xlsx in a spreadsheet."),
+    **dict.fromkeys((".tab", ".psv"), "If it is a table as text, rename it to .tsv or .csv."),
+    **dict.fromkeys((".ndjson", ".jsonlines"), "If each line is a JSON object, rename it to .jsonl."),
+    **dict.fromkeys((".zip", ".zst", ".bz2", ".xz", ".7z", ".rar", ".tar"), "Unpack it, and name a file in it."),
 }

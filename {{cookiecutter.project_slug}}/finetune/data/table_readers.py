@@ -1,6 +1,7 @@
 """Read tables: CSV, TSV and Parquet. `workbook` reads XLSX."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
@@ -29,7 +30,7 @@ def rows_of_text(source: RawFile, note: Note, usual: str) -> Iterator[Row]:
     if dialect.delimiter != usual:
         note["delimiter"] = dialect.name
     if dialect != Dialect(dialect.delimiter, dialect.delimiter != "\t"):
-        note["quoting"] = "standard" if dialect.quoted else "none"
+        note["quoting"] = dialect.quote_style
     return table_rows(source, dialect)
 
 
@@ -54,11 +55,20 @@ def parquet_rows(source: RawFile, table: Any, names: list[str]) -> Iterator[Row]
     """Yield the rows of a Parquet file."""
     try:
         for batch in table.iter_batches():
-            columns = [column.to_pylist() for column in batch.columns]
+            columns = [values_of_column(column) for column in batch.columns]
             for cells in zip(*columns, strict=True):
                 yield dict(zip(names, map(json_value, cells), strict=True))
     except (ValueError, OSError) as error:
         raise FinetuneError(f"{source.path} cannot be read: {error}", "Save it as Parquet again.") from error
+
+
+def values_of_column(column: Any) -> list[Any]:
+    """Return the values of a column of Parquet."""
+    from pyarrow import string, types
+
+    if types.is_float32(column.type):  # Python would print 0.1 of 32 bits as 0.10000000149011612
+        return [None if text is None else float(text) for text in column.cast(string()).to_pylist()]
+    return list(column.to_pylist())
 
 
 def json_value(value: Any) -> Any:
@@ -69,5 +79,14 @@ def json_value(value: Any) -> Any:
         return {str(key): json_value(item) for key, item in value.items()}
     if isinstance(value, (date, datetime, time, timedelta)):
         return time_text(value)
+    if isinstance(value, bytes):
+        return text_of_bytes(value)
     missing = value is None or (isinstance(value, float) and value != value)
     return None if missing else value if isinstance(value, (str, bool, int, float)) else str(value)
+
+
+def text_of_bytes(value: bytes) -> str:
+    """Return the text of bytes, which some programs write for texts; of other bytes, such as images, only the size."""
+    with suppress(UnicodeDecodeError):
+        return value.decode()
+    return f"<{len(value):,} bytes that are no text>"

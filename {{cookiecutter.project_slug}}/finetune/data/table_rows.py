@@ -3,7 +3,15 @@
 from collections.abc import Iterator
 
 from finetune.core.errors import FinetuneError
-from finetune.data.column_names import column_names, listed, unnamed_columns
+from finetune.data.column_names import (
+    column_names,
+    is_header,
+    is_rule,
+    listed,
+    refuse_repeated_header,
+    refuse_rule,
+    unnamed_columns,
+)
 from finetune.data.delimited_text import PLAIN_QUOTES, Dialect, read_records
 from finetune.data.raw_file import RawFile, Row
 from finetune.data.swallowed_rows import first_swallowed, suspects_of
@@ -46,6 +54,8 @@ class OtherLengths:
             remedy = f"Remove {dialect.name}s inside cells. If quotes enclose cells, set data.quoting to standard."
         if not rows and self.ends_empty:
             remedy = f"Remove the {dialect.name} at the end of each line, or add one to the header."
+        elif not rows and self.lengths == {width - 1} and not self.header[-1].strip():
+            remedy = f"Remove the {dialect.name} at the end of the header."
         elif not rows and len(self.lengths) == 1 and width < min(self.lengths):
             remedy = f"{remedy} If line {self.header_line} is a title, remove it: the names of the columns come first."
         return FinetuneError(what, remedy)
@@ -54,8 +64,9 @@ class OtherLengths:
 def table_rows(source: RawFile, dialect: Dialect) -> Iterator[Row]:
     """Yield the rows of delimited text; cells are strings.
 
-    After the last row, raises FinetuneError with the lines of records of another length than the header, of cells in
-    columns without a name, and of cells that contain whole records, which a stray quote causes.
+    Raises FinetuneError with the line of a row that repeats the header; after the last row, with the lines of records
+    of another length than the header, of cells in columns without a name, and of cells that contain whole records,
+    which a stray quote causes.
     """
     records = read_records(source, dialect)
     header_line, _, header = next(records, (1, 1, [""]))
@@ -72,6 +83,10 @@ def table_rows(source: RawFile, dialect: Dialect) -> Iterator[Row]:
             continue
         if unnamed and any(cells[index] for index in unnamed):
             in_unnamed.append(first)
+        if is_header(cells, header):
+            refuse_repeated_header(f"{source.path}, line {first}")
+        if not rows and is_rule(cells):
+            refuse_rule(f"{source.path}, line {first}")
         if last > first and not suspicious:
             suspicious = any(True for _ in suspects_of(first, cells, dialect.delimiter))
         rows += 1

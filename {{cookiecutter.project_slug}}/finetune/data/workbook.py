@@ -3,13 +3,14 @@
 import re
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import date, time, timedelta
 from io import BytesIO
 from typing import Any
 
 from finetune.core.errors import FinetuneError
 from finetune.data.cell_texts import number_text, plain_number, time_text
-from finetune.data.column_names import column_names, listed, unnamed_columns
+from finetune.data.column_names import column_names, is_header, listed, refuse_repeated_header, unnamed_columns
 from finetune.data.raw_file import Note, RawFile, Row
 
 NAMED = 10  # cells in an error
@@ -18,35 +19,43 @@ CELL_STYLES = re.compile(rb"<cellXfs.*?</cellXfs>", re.S)
 FORMAT = re.compile(rb'numFmtId="(\d+)"')
 PLAIN_FORMATS = {0, 49, *range(14, 23), 45, 46, 47}  # general, text, dates and times
 NEEDS_TYPES = re.compile(rb'<f[ >/]|<c [^>]*t="e"')  # formulas and errors, which calamine reads as ""
+HIDDEN = re.compile(rb'<(?:\w+:)?row\b[^>]*\shidden="(?:1|true)"[^>]*>')
+ROW_NUMBER = re.compile(rb'\sr="(\d+)"')
 Grid = list[list[Any]]  # the cells of each row, from A1 on
 Area = tuple[tuple[int, int], tuple[int, int]]  # row and column of the first and of the last cell, from 0
 
 
 def read_workbook(source: RawFile, note: Note) -> Iterator[Row]:
-    """Return the rows of a sheet, and note the sheet's name, merged cells that were filled, and formats left out.
+    """Return the rows of a sheet, by default the first one that is not hidden.
 
-    Raises FinetuneError naming cells with errors and formulas without a value, merged cells over several columns, and
-    cells of columns without a name.
+    Notes the sheet's name, hidden rows, merged cells that were filled, and formats left out.
+
+    Raises FinetuneError naming cells with errors and formulas without a value, merged cells over several columns,
+    cells of columns without a name, and a row that repeats the header.
     """
-    from python_calamine import CalamineError, CalamineWorkbook
+    from python_calamine import CalamineError, CalamineWorkbook, SheetVisibleEnum
 
     note["format"] = "XLSX"
     content = source.bytes()
     try:
         book = CalamineWorkbook.from_filelike(content)
         names = book.sheet_names
+        shown = [one.name for one in book.sheets_metadata if one.visible == SheetVisibleEnum.Visible]
         sheet = source.options.sheet
         if sheet is not None and sheet not in names:
             raise FinetuneError(f"{source.path} has no sheet {sheet!r}.", f"Its sheets are: {', '.join(names)}.")
-        note["sheet"] = sheet or names[0]
+        note["sheet"] = sheet or next(iter(shown), names[0])
         if sheet is None and len(names) > 1:
-            note["other sheets"] = ", ".join(names[1:])
+            note["other sheets"] = ", ".join(name for name in names if name != note["sheet"])
         table = book.get_sheet_by_name(note["sheet"])
         grid: Grid = table.to_python(skip_empty_area=False)
         merged: list[Area] = list(table.merged_cell_ranges or [])
     except (CalamineError, zipfile.BadZipFile, ValueError, OSError, IndexError) as error:
         raise FinetuneError(f"{source.path} is not a workbook: {error}", "Save it as .xlsx again.") from error
     write_as_shown(grid, source, note, content)
+    if hidden := hidden_rows(content, note["sheet"]):
+        word = "rows" if len(hidden) > 1 else "row"
+        note["hidden rows read"] = f"{len(hidden)} ({word} {listed(hidden[:NAMED], len(hidden))})"
     header = next((number for number, cells in enumerate(grid) if any(map(str.strip, cells))), None)
     if header is None:
         return iter(())
@@ -59,15 +68,18 @@ def sheet_rows(grid: Grid, header: int, source: RawFile) -> Iterator[Row]:
     """Yield the rows below the header that are not blank."""
     width = max(number for number, cell in enumerate(grid[header], 1) if cell.strip())
     width = max([width, *(number for cells in grid for number, cell in enumerate(cells, 1) if cell.strip())])
-    names = column_names([*grid[header], *[""] * width][:width], f"{source.path}, row {header + 1}")
-    unnamed = unnamed_columns([*grid[header], *[""] * width][:width])
+    first = [*grid[header], *[""] * width][:width]
+    names, unnamed = column_names(first, f"{source.path}, row {header + 1}"), unnamed_columns(first)
     refuse_unnamed(grid, header, unnamed, width, source)
     rows = 0
     for number, cells in enumerate(grid[header + 1 :], header + 2):
         if any(cells):
+            filled = [*cells, *[""] * width][:width]
+            if is_header(filled, first):
+                refuse_repeated_header(f"{source.path}, row {number}")
             rows += 1
             source.places.add(rows, number)
-            yield dict(zip(names, [*cells, *[""] * width], strict=False))
+            yield dict(zip(names, filled, strict=True))
 
 
 def refuse_unnamed(grid: Grid, header: int, unnamed: list[int], width: int, source: RawFile) -> None:
@@ -111,6 +123,22 @@ def value_text(value: Any, form: str) -> str | None:
     if isinstance(value, (date, time, timedelta)):
         return time_text(value)
     return number_text(value, form)
+
+
+def hidden_rows(content: BytesIO, sheet: str) -> list[str]:
+    """Return the numbers of a sheet's hidden rows below the first one: those that a filter or a person hid."""
+    from xml.etree import ElementTree
+
+    with zipfile.ZipFile(content) as archive, suppress(KeyError, ElementTree.ParseError):
+        sheets = ElementTree.fromstring(archive.read("xl/workbook.xml")).findall(".//{*}sheet")
+        found = next((one for one in sheets if one.get("name") == sheet), None)
+        target = None if found is None else next((value for key, value in found.items() if key.endswith("}id")), None)
+        for relation in ElementTree.fromstring(archive.read("xl/_rels/workbook.xml.rels")):
+            if relation.get("Id") == target:
+                path = relation.get("Target", "")
+                text = archive.read(path.lstrip("/") if path.startswith("/") else f"xl/{path}")
+                return [number.decode() for row in HIDDEN.findall(text) for number in ROW_NUMBER.findall(row)]
+    return []
 
 
 def needs_types(content: BytesIO) -> bool:

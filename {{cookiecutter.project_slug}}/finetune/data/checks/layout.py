@@ -16,6 +16,7 @@ class Values:
     """The JSON values that follow each other in a text, with spaces, line ends or commas between them."""
 
     texts: list[str]
+    lines: list[int]  # where each begins, from 1
     is_list: bool  # they are in brackets
     broken_line: int | None  # the line, from 1, that could not be read; None if everything was read
 
@@ -27,10 +28,15 @@ class Values:
 def values_of(content: bytes) -> Values | None:
     """Read the values of a text: objects, or the items of one list. None if it is not UTF-8."""
     try:
-        text = content.decode("utf-8")
+        return values_in(content.decode("utf-8"))
     except UnicodeDecodeError:
         return None
+
+
+def values_in(text: str) -> Values:
+    """Read the values of a text: objects, or the items of one list."""
     texts: list[str] = []
+    lines, line, counted = list[int](), 1, 0  # `line` is that of the place `counted`
     place = after_spaces(text, 0)
     is_list = is_open = text.startswith("[", place)
     if is_list:
@@ -50,12 +56,14 @@ def values_of(content: bytes) -> Values | None:
             break
         if not is_json(text[place:end]):
             break
+        line, counted = line + text.count("\n", counted, place), place
+        lines.append(line)
         texts.append(text[place:end])
         place = after_spaces(text, end)
     if place < len(text):
-        return Values(texts, is_list, text.count("\n", 0, place) + 1)
+        return Values(texts, lines, is_list, text.count("\n", 0, place) + 1)
     # A list without its end may be cut off.
-    return Values(texts, is_list, text.rstrip().count("\n") + 1 if is_open else None)
+    return Values(texts, lines, is_list, text.rstrip().count("\n") + 1 if is_open else None)
 
 
 def after_spaces(text: str, place: int) -> int:

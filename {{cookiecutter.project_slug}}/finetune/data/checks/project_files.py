@@ -16,17 +16,23 @@ from finetune.data.split import SPLITS
 
 OTHER_FILES = {path.name for path in (GROUPS, CHECKED, QUESTIONS, TRAINING_SETTINGS)}
 SUFFIXES = (".jsonl", ".json")
+RAW_SUFFIXES = (".csv", ".tsv", ".xlsx", ".parquet", ".gz")
 
 
 def expand(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
     """Return the training files among `paths`, and a sentence on the files that are none.
 
     A folder stands for its files in JSON Lines. Beside the splits, the stages write other files into data/prepared.
-    Raises FinetuneError where nothing is left.
+    Raises FinetuneError for tables and compressed files, and where nothing is left.
     """
     found: list[Path] = []
     others: list[str] = []
     for path in chain.from_iterable(files_in(path) if path.is_dir() else [path] for path in paths):
+        if path.suffix.lower() in RAW_SUFFIXES:
+            raise FinetuneError(
+                f"{path} is no training file, which is JSON Lines.",
+                f"Turn it into training files with: finetune init {path}",
+            )
         in_prepared = path.resolve().parent.parts[-len(PREPARED.parts) :] == PREPARED.parts
         is_empty = in_prepared and path.name == "valid.jsonl" and path.exists() and not path.stat().st_size
         if is_empty or (in_prepared and path.name in OTHER_FILES):
