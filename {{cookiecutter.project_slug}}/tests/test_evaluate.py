@@ -14,7 +14,7 @@ from finetune.core.disk import read_jsonl, write_json, write_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.flatten import flatten
 from finetune.core.params import Also, Params
-from finetune.core.paths import GROUPS, LATENCY, MODEL, PREPARED, PREPARED_REPORT, QUESTIONS, TUNED_ANSWERS
+from finetune.core.paths import LATENCY, MODEL, PREPARED, PREPARED_REPORT, QUESTIONS, TEST_ROWS, TUNED_ANSWERS
 from finetune.data.questions import questions_of
 from finetune.scoring.answer_schema import load_schema, validator_of
 from finetune.scoring.regression_sets import score_regression_sets
@@ -54,8 +54,8 @@ def run(
     """Run the three stages on these test rows with the answers of `model`, and return the metrics."""
     write_jsonl(PREPARED / "test.jsonl", [example(*pair) for pair in pairs])
     write_jsonl(PREPARED / "train.jsonl", [example("early", "yes"), example("late", "no")])
-    if not GROUPS.exists():
-        write_jsonl(GROUPS, [])
+    if not TEST_ROWS.exists() or len(read_jsonl(TEST_ROWS, "prepare")) != len(pairs):
+        write_jsonl(TEST_ROWS, [{"question": str(number), "group": number} for number in range(len(pairs))])
     write_json(PREPARED_REPORT, {"codes": {}, "completion": None, "abstain": None} | (prepared or {}))
     checkpoints = [{"step": 5, "model": f"{MODEL_ID}:5"}, {"step": 9, "model": MODEL_ID}]
     write_json(MODEL, {"model": MODEL_ID, "provider": "compatible", "checkpoints": checkpoints})
@@ -99,8 +99,7 @@ def half_right(model: str, question: str) -> dict[str, Any]:
 
 def test_all_metrics_and_tables_of_a_task_with_two_classes() -> None:
     write_jsonl(Path("general.jsonl"), [example("question 1", "yes"), example("question 2", "no")])
-    GROUPS.parent.mkdir(parents=True)
-    GROUPS.write_text("".join(json.dumps("de" if n < 25 else "ja") + "\n" for n in range(40)), encoding="utf-8")
+    write_jsonl(TEST_ROWS, [{"question": str(n), "group": n, "by": "de" if n < 25 else "ja"} for n in range(40)])
     metrics = run(
         ASKED,
         half_right,
@@ -338,8 +337,10 @@ def test_names_that_users_choose_replace_no_key_of_ours(monkeypatch: pytest.Monk
         graders={"accuracy": grader, "base": grader},
         require={"compared.base.accuracy": "== 1", "compared.v1.0.accuracy": "== 1", "graders.base.tuned.score": "< 1"},
     )
-    for key in ("base", "tuned", "lift", "metric", "task", "n"):
+    for key in ("base", "tuned", "metric", "task", "n"):
         assert metrics[key] == plain[key], key
+    assert metrics["lift"].keys() - plain["lift"].keys() == {"p_holm"}
+    assert all(metrics["lift"][key] == value for key, value in plain["lift"].items() if key != "verdict")
     assert set(metrics["compared"]) == set(names)
     assert metrics["gates_failed"] == []
     assert {one["commit"] for one in metrics["compared"].values()} == {"0123456789ab"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import platformdirs
 
 PREPARED = Path("data/prepared")
-GROUPS = PREPARED / "groups.jsonl"  # for each test row, its cell in the column data.by
+TEST_ROWS = PREPARED / "test_rows.jsonl"  # what is known of each test row beside its example
 COMMON_PIECES = PREPARED / "common_pieces.json"  # what does not count when questions are compared
 CHECKED = PREPARED / "checked.json"  # what validate found without mistakes
 QUESTIONS = PREPARED / "questions.json"  # what is asked beside the splits

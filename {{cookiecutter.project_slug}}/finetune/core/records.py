@@ -77,6 +77,14 @@ class PrepareReport(TypedDict):
     found_marks: NotRequired[FoundMarks]  # of raw prompts and completions: taken off for chat, kept for completions
 
 
+class TestRow(TypedDict):
+    """One row of data/prepared/test_rows.jsonl: what is known of a test row beside its example."""
+
+    question: str  # the hash by which two questions are the same
+    group: int  # from 0; rows of one data.group, of one conversation, or with the same user messages are a group
+    by: NotRequired[str]  # its cell in the column data.by
+
+
 class ServerAddress(TypedDict):
     """What identifies the server: `provider.name` and `provider.base_url`."""
 
@@ -382,7 +390,8 @@ class PairedDifference(TypedDict):
     test: str
     wins: int
     losses: int
-    more_rows: int | None
+    groups: int  # of rows, that are independent of each other; the number of rows where each is
+    fresh_rows: int | None  # another test set of this size would show the difference in 4 of 5 cases
 
 
 class PairRow(TypedDict):
@@ -395,6 +404,7 @@ class PairRow(TypedDict):
     low: float
     high: float
     p_value: float
+    p_holm: float  # corrected for the number of pairs in the table, by Holm's method
     test: str
     verdict: str
 
@@ -472,6 +482,7 @@ class Evaluation(TypedDict):
     task: str
     metric: str  # the name of the first metric
     n: int  # test rows
+    groups: NotRequired[int]  # of test rows, that are independent of each other; absent where each row is
     base: Metrics
     few_shot: NotRequired[Metrics]
     tuned: Metrics

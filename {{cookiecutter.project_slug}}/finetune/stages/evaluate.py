@@ -15,15 +15,15 @@ from finetune.core.paths import (
     EVALUATION,
     FEW_SHOT_ANSWERS,
     GRADER_REPLIES,
-    GROUPS,
     JUDGE_REPLIES,
     LATENCY,
+    TEST_ROWS,
     TUNED_ALSO_ANSWERS,
     TUNED_ANSWERS,
     TUNED_LATENCY,
 )
 from finetune.core.read_records import read_prepare_report
-from finetune.core.records import Evaluation, JudgeReply, NamedPrediction, Prediction
+from finetune.core.records import Evaluation, JudgeReply, NamedPrediction, Prediction, TestRow
 from finetune.scoring.evaluation import compare_models
 from finetune.scoring.gates import unmet
 from finetune.scoring.graders.summary import grades_of_all
@@ -39,8 +39,12 @@ def run(params: Params) -> Evaluation:
     prepared = read_prepare_report()
     compared: list[NamedPrediction] = read_jsonl(COMPARED_ANSWERS, "tuned")
     answers = read_answers(compared)
+    rows_of_test: list[TestRow] = read_jsonl(TEST_ROWS, "prepare")
+    if len(rows_of_test) != len(answers["tuned"]):
+        raise different_rows("tuned", "the test split")
+    groups = [row["group"] for row in rows_of_test]
     scored = {model: score_predictions(params, prepared, rows) for model, rows in answers.items()}
-    metrics: dict[str, Any] = {"task": params.evaluate.task, **compare_models(scored)}
+    metrics: dict[str, Any] = {"task": params.evaluate.task, **compare_models(scored, groups)}
     for model, rows in answers.items():
         get_model(metrics, model).update(usage(params, rows, tuned=model not in ("base", "few_shot")))
     for row in compared:
@@ -48,7 +52,7 @@ def run(params: Params) -> Evaluation:
             get_model(metrics, row["model"])["commit"] = row["commit"]
     if params.evaluate.graders:
         replies = read_jsonl(GRADER_REPLIES, "tuned")
-        metrics["graders"] = grades_of_all(params.evaluate.graders, answers, replies)
+        metrics["graders"] = grades_of_all(params.evaluate.graders, answers, replies, groups)
     judge_replies: list[JudgeReply] = read_jsonl(JUDGE_REPLIES, "tuned")
     if params.evaluate.judge and judge_replies:
         metrics["judge"] = judge_result([row["reply"] for row in judge_replies])
@@ -60,7 +64,8 @@ def run(params: Params) -> Evaluation:
     if params.evaluate.require:
         metrics |= {"gates_met": int(not failed), "gates_failed": failed}
     expected = expected_of(answers["tuned"], class_of_code(prepared), params.evaluate.task)
-    write_tables(answers["tuned"], expected, scored, [str(group) for group in read_jsonl(GROUPS, "prepare")])
+    cells = [row["by"] for row in rows_of_test if "by" in row]
+    write_tables(answers["tuned"], expected, scored, groups, cells)
     write_json(LATENCY, read_json(BASE_LATENCY, "baseline") | read_json(TUNED_LATENCY, "tuned"))
     write_json(EVALUATION, metrics)
     evaluation: Evaluation = metrics  # type: ignore[assignment]
@@ -84,7 +89,11 @@ def refuse_different_rows(answers: Mapping[str, Sequence[Prediction]]) -> None:
     asked = [row["asked"] for row in answers["tuned"]]
     for model, rows in answers.items():
         if [row["asked"] for row in rows] != asked:
-            raise FinetuneError(
-                f"The predictions of {model} and of tuned are for different test rows.",
-                "Ask again with: dvc repro baseline tuned",
-            )
+            raise different_rows(model, "of tuned")
+
+
+def different_rows(model: str, other: str) -> FinetuneError:
+    return FinetuneError(
+        f"The predictions of {model} and {other} are for different test rows.",
+        "Ask again with: dvc repro baseline tuned",
+    )
