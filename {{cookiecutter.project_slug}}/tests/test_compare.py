@@ -10,11 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.core.errors import FinetuneError
 from finetune.core.flatten import flatten
 from finetune.scoring.evaluation import compare_models, pairs
 from finetune.scoring.extract import extraction
-from finetune.scoring.gates import unmet
 from finetune.scoring.generate import WordTokenizer, generation
 from finetune.scoring.mean_interval import interval
 from finetune.scoring.paired_comparison import ALPHA, holm, paired_difference, verdict
@@ -331,18 +329,3 @@ def test_few_rows_and_one_class_have_defined_figures(expected: list[str]) -> Non
     assert found["tuned"]["accuracy"] == 0.0
     assert found["lift"]["accuracy"] == 0.0
     assert found["lift"]["p_value"] == 1.0
-
-
-METRICS: dict[str, Any] = {"tuned": {"accuracy": 0.8}, "lift": {"p_value": 1e-9, "test": "x"}, "n": 50}
-
-
-def test_unmet_gates_are_named() -> None:
-    assert unmet({"tuned.accuracy": ">= 0.8", "lift.p_value": "<= 0.05", "n": "> 49"}, METRICS) == []
-    assert unmet({"tuned.accuracy": "> 0.8", "lift.p_value": "<= 1e-12"}, METRICS) == [
-        "tuned.accuracy is 0.8, not > 0.8",
-        "lift.p_value is 1e-09, not <= 1e-12",
-    ]
-    with pytest.raises(FinetuneError, match=r"no metric 'tuned\.acuracy'[\s\S]*tuned\.accuracy"):
-        unmet({"tuned.acuracy": ">= 0.8"}, METRICS)
-    with pytest.raises(FinetuneError, match="not a valid condition"):
-        unmet({"tuned.accuracy": "at least 0.8"}, METRICS)

@@ -58,7 +58,7 @@ def run(
         write_jsonl(TEST_ROWS, [{"question": str(number), "group": number} for number in range(len(pairs))])
     write_json(PREPARED_REPORT, {"codes": {}, "completion": None, "abstain": None} | (prepared or {}))
     checkpoints = [{"step": 5, "model": f"{MODEL_ID}:5"}, {"step": 9, "model": MODEL_ID}]
-    write_json(MODEL, {"model": MODEL_ID, "provider": "compatible", "checkpoints": checkpoints})
+    write_json(MODEL, {"model": MODEL_ID, "fingerprint": "f", "provider": "compatible", "checkpoints": checkpoints})
 
     def answer(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
         found = model(body["model"], body["messages"][-1]["content"])

@@ -29,6 +29,7 @@ COMPARED_ANSWERS = PREDICTIONS / "compared.jsonl"
 GRADER_REPLIES = PREDICTIONS / "grader_replies.jsonl"
 JUDGE_REPLIES = PREDICTIONS / "judge_replies.jsonl"
 TUNED_LATENCY = PREDICTIONS / "tuned_latency.json"
+ANSWERED_BY = PREDICTIONS / "answered_by.json"  # the model and the test rows of these answers
 
 REPORTS = Path("reports")
 PREPARED_REPORT = REPORTS / "prepare.json"

@@ -372,6 +372,14 @@ class JudgeReply(TypedDict):
     reply: str | None
 
 
+class AnsweredBy(TypedDict):
+    """predictions/answered_by.json: what the answers of the tuned model belong to."""
+
+    model: str
+    fingerprint: str  # of models/model.json
+    test_rows: str  # SHA-256 of data/prepared/test.jsonl
+
+
 class Latency(TypedDict, total=False):
     median_ms: float
     p95_ms: float
@@ -480,6 +488,7 @@ class Evaluation(TypedDict):
     """reports/evaluation.json. Names that users choose are keys of `compared`, `also` and `graders` only."""
 
     task: str
+    evaluated: NotRequired[AnsweredBy]  # not in evaluations of earlier versions
     metric: str  # the name of the first metric
     n: int  # test rows
     groups: NotRequired[int]  # of test rows, that are independent of each other; absent where each row is

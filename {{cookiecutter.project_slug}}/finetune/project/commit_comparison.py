@@ -1,13 +1,14 @@
 """Compare two fine-tunes of this project's history on the rows that both answered. No model is asked."""
 
+import json
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from finetune.core.disk import parse_jsonl, read_jsonl
+from finetune.core.disk import parse_jsonl, read_json, read_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import TEST_ROWS, TUNED_ANSWERS
+from finetune.core.paths import ANSWERED_BY, TEST_ROWS, TUNED_ANSWERS
 from finetune.core.read_records import read_model_record, read_prepare_report
 from finetune.core.records import CommitComparison, ModelRecord, Prediction, TestRow
 from finetune.project.history import output_at, record_at
@@ -62,17 +63,21 @@ def compare_commits(params: Params, before: str, after: str | None) -> CommitCom
 def at(revision: str | None) -> Side:
     """Return the fine-tune of a commit, or that of the current folder."""
     if revision is None:
-        answers = read_jsonl(TUNED_ANSWERS, "tuned")
-        return side(read_model_record(), answers, read_jsonl(TEST_ROWS, "prepare"))
-    answers = parse_jsonl(output_at(revision, TUNED_ANSWERS))
-    try:
-        rows = parse_jsonl(output_at(revision, TEST_ROWS))
-    except FinetuneError:  # a commit of an earlier version
-        rows = []
-    return side(record_at(revision), answers, rows)
-
-
-def side(record: ModelRecord, answers: Sequence[Prediction], rows: Sequence[TestRow]) -> Side:
+        record, answers = read_model_record(), read_jsonl(TUNED_ANSWERS, "tuned")
+        rows, answered_by = read_jsonl(TEST_ROWS, "prepare"), read_json(ANSWERED_BY, "tuned")
+    else:
+        record, answers = record_at(revision), parse_jsonl(output_at(revision, TUNED_ANSWERS))
+        try:
+            rows = parse_jsonl(output_at(revision, TEST_ROWS))
+            answered_by = json.loads(output_at(revision, ANSWERED_BY))
+        except FinetuneError:  # a commit of an earlier version
+            return Side(record, answers, [])
+    if answered_by["model"] != record["model"]:
+        raise FinetuneError(
+            f"The predictions of {revision or 'the current folder'} are those of {answered_by['model']}, and its record"
+            f" is of {record['model']}.",
+            "Ask this model with: dvc repro tuned",
+        )
     return Side(record, answers, rows if len(rows) == len(answers) else [])
 
 

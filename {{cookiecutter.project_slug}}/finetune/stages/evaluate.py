@@ -8,6 +8,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.evaluated_models import get_model
 from finetune.core.params import Params
 from finetune.core.paths import (
+    ANSWERED_BY,
     BASE_ALSO_ANSWERS,
     BASE_ANSWERS,
     BASE_LATENCY,
@@ -25,7 +26,7 @@ from finetune.core.paths import (
 from finetune.core.read_records import read_prepare_report
 from finetune.core.records import Evaluation, JudgeReply, NamedPrediction, Prediction, TestRow
 from finetune.scoring.evaluation import compare_models
-from finetune.scoring.gates import unmet
+from finetune.scoring.gates import results_of
 from finetune.scoring.graders.summary import grades_of_all
 from finetune.scoring.judge import judge_result
 from finetune.scoring.plot_tables import write_tables
@@ -44,7 +45,8 @@ def run(params: Params) -> Evaluation:
         raise different_rows("tuned", "the test split")
     groups = [row["group"] for row in rows_of_test]
     scored = {model: score_predictions(params, prepared, rows) for model, rows in answers.items()}
-    metrics: dict[str, Any] = {"task": params.evaluate.task, **compare_models(scored, groups)}
+    metrics: dict[str, Any] = {"task": params.evaluate.task, "evaluated": read_json(ANSWERED_BY, "tuned")}
+    metrics |= compare_models(scored, groups)
     for model, rows in answers.items():
         get_model(metrics, model).update(usage(params, rows, tuned=model not in ("base", "few_shot")))
     for row in compared:
@@ -59,8 +61,8 @@ def run(params: Params) -> Evaluation:
     metrics["also"] = score_regression_sets(
         params.evaluate.also, read_jsonl(BASE_ALSO_ANSWERS, "baseline"), read_jsonl(TUNED_ALSO_ANSWERS, "tuned")
     )
-    failed = unmet(params.evaluate.require, metrics)
     metrics |= saved_prompt_tokens(metrics)
+    _, failed = results_of(params.evaluate.require, metrics)
     if params.evaluate.require:
         metrics |= {"gates_met": int(not failed), "gates_failed": failed}
     expected = expected_of(answers["tuned"], class_of_code(prepared), params.evaluate.task)
