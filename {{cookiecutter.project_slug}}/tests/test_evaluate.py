@@ -379,5 +379,23 @@ def test_two_figures_of_one_name_are_refused() -> None:
         flatten({"compared": {"v1": {"lift": {"chrf": 1}}, "v1.lift": {"chrf": 2}}})
 
 
+def test_answers_that_were_cut_are_counted_and_the_length_to_set_is_named() -> None:
+    said: list[str] = []
+
+    def model(name: str, question: str) -> dict[str, Any]:
+        text = "a very long" if name != "base" and question in ("q1", "q2") else "short"
+        found = completion(text)
+        found["choices"][0]["finish_reason"] = "length" if text != "short" else "stop"
+        return found | {"usage": {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}}
+
+    pairs = [(f"q{n}", "a very long answer of many words") for n in range(8)]
+    metrics = run(pairs, model, "generate")
+    assert (metrics["base"]["cut"], metrics["tuned"]["cut"]) == (0, 2)
+    evaluate.run(params_of("http://127.0.0.1:9/v1", "generate", {}), said.append)
+    # 32 letters, at 5 tokens for 11 letters, and a fifth more
+    assert "2 of 8 answers of the tuned model were cut at evaluate.max_tokens, 5" in said[0]
+    assert "Set it to 18." in said[0]
+
+
 def test_without_gates_nothing_is_said_of_them() -> None:
     assert "gates_met" not in run(ASKED, half_right)

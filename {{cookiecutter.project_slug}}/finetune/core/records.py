@@ -342,6 +342,7 @@ class Prediction(TypedDict):
     completion_tokens: int | None
     seconds: NotRequired[float]  # in memory only: a file with it would differ each time
     logprobs: NotRequired[list[Alternatives]]  # by token of the answer
+    cut: NotRequired[bool]  # the answer ended at evaluate.max_tokens
     error: NotRequired[str]  # why there is no answer
 
 

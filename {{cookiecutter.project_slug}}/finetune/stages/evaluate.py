@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from finetune.core.callbacks import Say, say_nothing
 from finetune.core.disk import read_json, read_jsonl, write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.evaluated_models import get_model
@@ -32,10 +33,10 @@ from finetune.scoring.judge import judge_result
 from finetune.scoring.plot_tables import write_tables
 from finetune.scoring.prediction_scores import class_of_code, expected_of, score_predictions
 from finetune.scoring.regression_sets import score_regression_sets
-from finetune.scoring.usage import saved_prompt_tokens, usage
+from finetune.scoring.usage import cut_warning, saved_prompt_tokens, usage
 
 
-def run(params: Params) -> Evaluation:
+def run(params: Params, say: Say = say_nothing) -> Evaluation:
     """Write the metrics of all models, and the tables for the plots and the report."""
     prepared = read_prepare_report()
     compared: list[NamedPrediction] = read_jsonl(COMPARED_ANSWERS, "tuned")
@@ -70,6 +71,8 @@ def run(params: Params) -> Evaluation:
     write_tables(answers["tuned"], expected, scored, groups, cells)
     write_json(LATENCY, read_json(BASE_LATENCY, "baseline") | read_json(TUNED_LATENCY, "tuned"))
     write_json(EVALUATION, metrics)
+    if warning := cut_warning(answers["tuned"], params.evaluate.max_tokens):
+        say(f"warning: {warning}")
     evaluation: Evaluation = metrics  # type: ignore[assignment]
     return evaluation
 

@@ -26,7 +26,7 @@ from finetune.data.checks.check_lines import example_at
 from finetune.data.checks.completion_endings import check_completion_endings
 from finetune.data.checks.findings import Finding
 from finetune.data.checks.project_files import allowed_answers
-from finetune.data.checks.whole_file import CheckedFile
+from finetune.data.checks.whole_file import CheckedFile, lines_text
 from finetune.data.common_pieces import common_pieces_from
 from finetune.data.completion_format import CompletionFormat, from_completion
 from finetune.data.doubtful import find_doubtful, read_answered
@@ -38,6 +38,7 @@ from finetune.project.training_settings import server_address, training_settings
 from finetune.report.data_page import ClassCount, LengthCount, ReviewedExample, make_data_page
 from finetune.scoring.answer_schema import load_schema
 from finetune.scoring.detectable_difference import detectable_difference
+from finetune.scoring.extract import unreadable
 from finetune.scoring.gates import check_gates
 from finetune.scoring.graders.definitions import check_graders
 from finetune.scoring.metric_names import metric_names
@@ -68,6 +69,7 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         raise refusal(errors)
+    check_expected(params)
     check_require(params, say)
     unclear = {split for split, found in checked.items() if found.tokens_at_least}
     report = report_of(base, {split: found.tokens.tolist() for split, found in checked.items()}, params, unclear)
@@ -107,15 +109,32 @@ def check_settings(params: Params, say: Say) -> None:
             say(f"warning: {key}: {file} is outside {ALSO}, so DVC does not see its changes. Move it there.")
 
 
+def expected_answers(limit: int | None = None) -> list[str]:
+    """Return the right answers of the test split, or the first ones."""
+    completion = read_prepare_report()["completion"]
+    marks = CompletionFormat(**completion) if completion else None
+    examples = read_jsonl(PREPARED / "test.jsonl", "prepare")[:limit]
+    return [from_completion(one, marks)[1] if marks else answer_of(one) for one in examples]
+
+
+def check_expected(params: Params) -> None:
+    """Raise FinetuneError naming the test rows whose right answer `extract` cannot read."""
+    if params.evaluate.task != "extract":
+        return
+    if found := unreadable(expected_answers()):
+        raise FinetuneError(
+            f"{PREPARED / 'test.jsonl'}, {lines_text([place + 1 for place in found])}: the answer is neither a JSON"
+            " list nor an object, and others are, so `extract` cannot score it.",
+            "Write it as JSON, such as [] for an empty list; or each item on its own line in all answers.",
+        )
+
+
 def check_require(params: Params, say: Say) -> None:
     """Warn of gates that say less than they seem to. Raises FinetuneError for an invalid one."""
     if not params.evaluate.require:
         return
-    prepared = read_prepare_report()
-    marks = CompletionFormat(**prepared["completion"]) if prepared["completion"] else None
-    examples = read_jsonl(PREPARED / "test.jsonl", "prepare")[:NAMED_BY]
-    expected = [from_completion(one, marks)[1] if marks else answer_of(one) for one in examples]
-    for warning in check_gates(params.evaluate.require, metric_names(params, prepared, expected or [""])):
+    names = metric_names(params, read_prepare_report(), expected_answers(NAMED_BY) or [""])
+    for warning in check_gates(params.evaluate.require, names):
         say(f"warning: {warning}")
 
 
