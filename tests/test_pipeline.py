@@ -70,7 +70,7 @@ def test_the_first_run_writes_metrics_plots_and_a_report(done: Project) -> None:
     assert len(done.jobs()) == 1
     shown = json.loads(done.run("dvc", "metrics", "show", "--json", "reports/evaluation.json").stdout)
     report = shown[""]["data"]["reports/evaluation.json"]["data"]
-    assert set(report) == {"base", "tuned", "lift", "n", "task", "metric", "gates_met", "also"}
+    assert set(report) == {"base", "tuned", "lift", "n", "task", "metric", "gates_met", "also", "evaluated"}
     assert report["tuned"]["accuracy_low"] <= report["tuned"]["accuracy"] <= report["tuned"]["accuracy_high"]
     assert 0 <= report["lift"]["p_value"] <= 1
     with open(done.path / "reports" / "classes.csv", encoding="utf-8") as table:
@@ -146,6 +146,7 @@ def test_a_model_is_promoted_only_if_it_meets_the_gates_and_is_committed(done: P
     done.repro()
     assert "a tag belongs to a commit" in done.stage("promote", code=1).stderr
     done.commit()
+    assert "met: tuned.accuracy is " in done.stage("promote", "--stage", "trial").stdout
     promoted = json.loads(done.stage("promote", "--stage", "staging", "--json").stdout)
     assert promoted["version"] == "v0.0.1"
     assert "tuned-model@v0.0.1" in done.run("git", "tag").stdout
@@ -380,7 +381,7 @@ def test_the_provider_is_changed_by_one_line_in_params(done: Project, tmp_path: 
         assert changed["model"]["old"] != changed["model"]["new"]
         # It is the same fine-tune on another server: neither the fingerprint nor a figure has changed.
         assert "fingerprint" not in changed
-        assert "reports/evaluation.json" not in diff
+        assert diff["reports/evaluation.json"].keys() == {"evaluated.model"}
     finally:
         for running in servers:
             os.killpg(running.pid, signal.SIGINT)

@@ -5,8 +5,9 @@ from typing import Any
 
 from finished import record
 
-from finetune.core.disk import read_json, read_jsonl, write_csv, write_json, write_jsonl
+from finetune.core.disk import read_json, read_jsonl, sha256_of, write_csv, write_json, write_jsonl
 from finetune.core.paths import (
+    ANSWERED_BY,
     BASE_ALSO_ANSWERS,
     BASE_ANSWERS,
     BASE_LATENCY,
@@ -56,6 +57,8 @@ def write_answers(folder: Path) -> None:
     write_jsonl(folder / JUDGE_REPLIES, [])
     write_json(folder / BASE_LATENCY, {"base": {"median_ms": 5.0, "p95_ms": 9.0}, "few_shot": {}})
     write_json(folder / TUNED_LATENCY, {"tuned": {"median_ms": 5.0, "p95_ms": 9.0}, "compared.base": {}})
+    answered_by = {"model": record()["model"], "fingerprint": record()["fingerprint"]}
+    write_json(folder / ANSWERED_BY, answered_by | {"test_rows": sha256_of(folder / PREPARED / "test.jsonl")})
     write_json(folder / MODEL, record())
     write_json(folder / FILES, {"train": {"id": "file-1", "sha256": "0" * 64}})
     write_csv(folder / CURVES, ["step", "train_loss", "valid_loss"], [{"step": n, "train_loss": 1 / n} for n in (1, 2)])

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from finetune.scoring.classify import classification
-from finetune.scoring.paired_comparison import interval, paired_difference, verdict
+from finetune.scoring.mean_interval import interval
+from finetune.scoring.paired_comparison import paired_difference, verdict
 
 TEAMS = ["delivery", "billing", "technical", "returns", "account", "sales", "privacy", "careers"]
 ASKED = [
@@ -38,6 +39,7 @@ def write_finished(folder: Path, n: int = 169, teams: Sequence[str] = TEAMS) -> 
     }
     rights = {name: [float(a == b) for a, b in zip(truth, found, strict=True)] for name, found in answers.items()}
     evaluation: dict[str, Any] = {"task": "classify", "metric": "accuracy", "n": n, "gates_met": 1, "gates_failed": []}
+    evaluation["evaluated"] = {key: record()[key] for key in ("model", "fingerprint")} | {"test_rows": "0" * 64}
     grades: dict[str, Any] = {}
     classes, pairs, groups, bins = [], [], [], []
     for name, found in answers.items():
@@ -53,9 +55,10 @@ def write_finished(folder: Path, n: int = 169, teams: Sequence[str] = TEAMS) -> 
             by = paired_difference(rights[name], rights["tuned"])
             words = verdict("accuracy", by, n)
             ends = {"accuracy": by["lift"], "accuracy_low": by["low"], "accuracy_high": by["high"]}
-            rest = {key: by[key] for key in ("p_value", "test", "wins", "losses", "more_rows")}
+            rest = {key: by[key] for key in ("p_value", "test", "wins", "losses", "fresh_rows")}
             enter_lift(evaluation, name, {**ends, **rest, "verdict": words})
             pair = {"model": "tuned", "against": name, "n": n, "difference": by["lift"], "verdict": words}
+            pair |= {"p_holm": by["p_value"]}
             pairs.append(pair | {key: by[key] for key in ("low", "high", "p_value", "test")})
         for group, part in (("en", rights[name][: n // 2]), ("ja", rights[name][n // 2 :])):
             low, high = interval(part)

@@ -5,6 +5,7 @@ import sqlite3
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -186,6 +187,8 @@ def test_answers_that_earlier_versions_kept_are_found(tmp_path: Path) -> None:
         answer = cache.get(key)
         assert answer == Answer("kept", 7, 1, 0.5, [[("kept", -0.1), ("other", None)]])
         cache.put("another", answer)
+        cache.put("cut", replace(answer, cut=True))
+        assert cache.get("cut") == replace(answer, cut=True)
     with closing(sqlite3.connect(tmp_path / "answers.db")) as db:
         assert db.execute("SELECT answer FROM completions WHERE key = 'another'").fetchone() == (json.dumps(kept),)
 

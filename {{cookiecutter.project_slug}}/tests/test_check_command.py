@@ -56,17 +56,17 @@ def _project() -> None:
     write_json(PREPARED_REPORT, {"codes": {}, "completion": None, "abstain": "nobody"})
     for split, numbers in (("train", range(60)), ("valid", range(60, 66)), ("test", range(70, 78))):
         write(PREPARED / f"{split}.jsonl", [example(n, TEAMS[n % 2]) for n in numbers])
-    write(PREPARED / "groups.jsonl", ["a group"] * 8)
+    write(PREPARED / "test_rows.jsonl", [{"group": n} for n in range(8)])
     for name in ("checked", "questions", "training"):
         write_json(PREPARED / f"{name}.json", {"server": name})
 
 
 @pytest.mark.usefixtures("_project")
-@pytest.mark.parametrize("arguments", [["data/prepared"], sorted(["groups.jsonl", "train.jsonl", "test.jsonl"])])
+@pytest.mark.parametrize("arguments", [["data/prepared"], sorted(["test_rows.jsonl", "train.jsonl", "test.jsonl"])])
 def test_files_beside_the_splits_are_left_out_by_name(arguments: list[str]) -> None:
     done = check(*(one if "/" in one else f"data/prepared/{one}" for one in arguments))
     assert "check: not checked, for no training file: " in done.stderr
-    assert "data/prepared/groups.jsonl" in done.stderr
+    assert "data/prepared/test_rows.jsonl" in done.stderr
     assert "0 errors" in done.stdout
     assert "not_an_object" not in done.stdout
     assert ("74 examples" if arguments == ["data/prepared"] else "68 examples") in done.stdout
@@ -74,9 +74,9 @@ def test_files_beside_the_splits_are_left_out_by_name(arguments: list[str]) -> N
 
 @pytest.mark.usefixtures("_project")
 def test_only_other_files_is_an_error_that_names_them() -> None:
-    failed = check("data/prepared/groups.jsonl", code=1).exception
+    failed = check("data/prepared/test_rows.jsonl", code=1).exception
     assert isinstance(failed, FinetuneError)
-    assert "no training file: data/prepared/groups.jsonl." in failed.what
+    assert "no training file: data/prepared/test_rows.jsonl." in failed.what
     Path("data/prepared/train.jsonl").unlink()
     Path("empty").mkdir()
     assert isinstance(check("empty", code=1).exception, FinetuneError)

@@ -12,7 +12,7 @@ from test_params import written
 
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params, load_params
-from finetune.core.paths import GROUPS, PREPARED
+from finetune.core.paths import PREPARED, TEST_ROWS
 from finetune.data.cell_map import cell_map_of, map_cells
 from finetune.data.cell_paths import cell_of, root_of
 from finetune.data.prompts import fingerprint_of
@@ -149,8 +149,8 @@ def test_other_parameters_take_paths_too() -> None:
     abstain = {"answer": "No idea.", "column": "meta.mark"}
     found = prepared("a.jsonl", jsonl(*rows), prompt=prompt, by="meta.team", group="meta.of", abstain=abstain)
     assert sum(answer == "No idea." for _, answer in found) == 5
-    groups = [json.loads(line) for line in GROUPS.read_text(encoding="utf-8").splitlines()]
-    assert set(groups) <= {"t0", "t1", "t2"}
+    tested = [json.loads(line) for line in TEST_ROWS.read_text(encoding="utf-8").splitlines()]
+    assert {row["by"] for row in tested} <= {"t0", "t1", "t2"}
     names = ["train"] * 40 + ["valid"] * 10 + ["test"] * 10
     rows = [{**row, "meta": {"part": name}} for row, name in zip(rows, names, strict=True)]
     prepared("a.jsonl", jsonl(*rows), prompt=prompt, split={"column": "meta.part"})

@@ -14,7 +14,7 @@ from finetune.core.disk import read_jsonl, write_json, write_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.flatten import flatten
 from finetune.core.params import Also, Params
-from finetune.core.paths import GROUPS, LATENCY, MODEL, PREPARED, PREPARED_REPORT, QUESTIONS, TUNED_ANSWERS
+from finetune.core.paths import LATENCY, MODEL, PREPARED, PREPARED_REPORT, QUESTIONS, TEST_ROWS, TUNED_ANSWERS
 from finetune.data.questions import questions_of
 from finetune.scoring.answer_schema import load_schema, validator_of
 from finetune.scoring.regression_sets import score_regression_sets
@@ -54,11 +54,11 @@ def run(
     """Run the three stages on these test rows with the answers of `model`, and return the metrics."""
     write_jsonl(PREPARED / "test.jsonl", [example(*pair) for pair in pairs])
     write_jsonl(PREPARED / "train.jsonl", [example("early", "yes"), example("late", "no")])
-    if not GROUPS.exists():
-        write_jsonl(GROUPS, [])
+    if not TEST_ROWS.exists() or len(read_jsonl(TEST_ROWS, "prepare")) != len(pairs):
+        write_jsonl(TEST_ROWS, [{"question": str(number), "group": number} for number in range(len(pairs))])
     write_json(PREPARED_REPORT, {"codes": {}, "completion": None, "abstain": None} | (prepared or {}))
     checkpoints = [{"step": 5, "model": f"{MODEL_ID}:5"}, {"step": 9, "model": MODEL_ID}]
-    write_json(MODEL, {"model": MODEL_ID, "provider": "compatible", "checkpoints": checkpoints})
+    write_json(MODEL, {"model": MODEL_ID, "fingerprint": "f", "provider": "compatible", "checkpoints": checkpoints})
 
     def answer(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
         found = model(body["model"], body["messages"][-1]["content"])
@@ -99,8 +99,7 @@ def half_right(model: str, question: str) -> dict[str, Any]:
 
 def test_all_metrics_and_tables_of_a_task_with_two_classes() -> None:
     write_jsonl(Path("general.jsonl"), [example("question 1", "yes"), example("question 2", "no")])
-    GROUPS.parent.mkdir(parents=True)
-    GROUPS.write_text("".join(json.dumps("de" if n < 25 else "ja") + "\n" for n in range(40)), encoding="utf-8")
+    write_jsonl(TEST_ROWS, [{"question": str(n), "group": n, "by": "de" if n < 25 else "ja"} for n in range(40)])
     metrics = run(
         ASKED,
         half_right,
@@ -338,8 +337,10 @@ def test_names_that_users_choose_replace_no_key_of_ours(monkeypatch: pytest.Monk
         graders={"accuracy": grader, "base": grader},
         require={"compared.base.accuracy": "== 1", "compared.v1.0.accuracy": "== 1", "graders.base.tuned.score": "< 1"},
     )
-    for key in ("base", "tuned", "lift", "metric", "task", "n"):
+    for key in ("base", "tuned", "metric", "task", "n"):
         assert metrics[key] == plain[key], key
+    assert metrics["lift"].keys() - plain["lift"].keys() == {"p_holm"}
+    assert all(metrics["lift"][key] == value for key, value in plain["lift"].items() if key != "verdict")
     assert set(metrics["compared"]) == set(names)
     assert metrics["gates_failed"] == []
     assert {one["commit"] for one in metrics["compared"].values()} == {"0123456789ab"}
@@ -376,6 +377,24 @@ def test_a_name_that_means_another_commit_later_is_warned_of(
 def test_two_figures_of_one_name_are_refused() -> None:
     with pytest.raises(FinetuneError, match=r"compared\.v1\.lift\.chrf"):
         flatten({"compared": {"v1": {"lift": {"chrf": 1}}, "v1.lift": {"chrf": 2}}})
+
+
+def test_answers_that_were_cut_are_counted_and_the_length_to_set_is_named() -> None:
+    said: list[str] = []
+
+    def model(name: str, question: str) -> dict[str, Any]:
+        text = "a very long" if name != "base" and question in ("q1", "q2") else "short"
+        found = completion(text)
+        found["choices"][0]["finish_reason"] = "length" if text != "short" else "stop"
+        return found | {"usage": {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}}
+
+    pairs = [(f"q{n}", "a very long answer of many words") for n in range(8)]
+    metrics = run(pairs, model, "generate")
+    assert (metrics["base"]["cut"], metrics["tuned"]["cut"]) == (0, 2)
+    evaluate.run(params_of("http://127.0.0.1:9/v1", "generate", {}), said.append)
+    # 32 letters, at 5 tokens for 11 letters, and a fifth more
+    assert "2 of 8 answers of the tuned model were cut at evaluate.max_tokens, 5" in said[0]
+    assert "Set it to 18." in said[0]
 
 
 def test_without_gates_nothing_is_said_of_them() -> None:

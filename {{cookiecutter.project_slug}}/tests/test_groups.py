@@ -7,9 +7,10 @@ from typing import Any, cast
 
 import pytest
 
+from finetune.core.disk import read_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params
-from finetune.core.paths import GROUPS, PREPARED
+from finetune.core.paths import PREPARED, TEST_ROWS
 from finetune.stages import prepare
 
 SHARES = {"train": 0.6, "valid": 0.1, "test": 0.3}
@@ -34,8 +35,12 @@ def groups_of(**data: Any) -> list[tuple[str, str]]:
     """Run prepare, and return the last question and the group of each test row."""
     run(**data)
     lines = [json.loads(line) for line in (PREPARED / "test.jsonl").read_bytes().splitlines()]
-    groups = [json.loads(line) for line in GROUPS.read_bytes().splitlines()]
-    return list(zip([line["messages"][-2]["content"] for line in lines], groups, strict=True))
+    return list(zip([line["messages"][-2]["content"] for line in lines], column_of_test_rows("by"), strict=True))
+
+
+def column_of_test_rows(key: str) -> list[Any]:
+    """Return a value of each test row."""
+    return [row[key] for row in read_jsonl(TEST_ROWS, "prepare")]
 
 
 def talk(number: int, turns: int = 1) -> dict[str, Any]:
@@ -74,9 +79,33 @@ def test_groups_of_given_files_are_those_of_the_test_file() -> None:
         groups_of(files=files, by="group")
 
 
-def test_without_groups_the_file_is_empty() -> None:
+def test_without_groups_each_row_is_its_own() -> None:
     run(file=write("raw.jsonl", [talk(n) for n in range(20)]), split=SHARES)
-    assert GROUPS.read_bytes() == b"\n"
+    assert column_of_test_rows("group") == list(range(len(column_of_test_rows("group"))))
+    assert all(row.keys() == {"question", "group"} for row in read_jsonl(TEST_ROWS, "prepare"))
+
+
+def test_the_turns_of_a_conversation_are_a_group() -> None:
+    asked = groups_of(file=write("raw.jsonl", [talk(n, 4) for n in range(40)]), split=SHARES, turns="each", by="team")
+    pairs = {(number, team) for number, (_, team) in zip(column_of_test_rows("group"), asked, strict=True)}
+    assert len(asked) == 4 * len(pairs) > 20
+
+
+def test_the_rows_of_one_cell_and_those_that_ask_the_same_are_a_group() -> None:
+    rows = [{**talk(n), "team": f"team {n % 9}"} for n in range(90)]
+    found = groups_of(file=write("raw.jsonl", rows), split=SHARES, group="team", by="team")
+    pairs = {(number, team) for number, (_, team) in zip(column_of_test_rows("group"), found, strict=True)}
+    assert len(found) == 10 * len(pairs)
+    same = [{"passage": "p", "question": f"q{n // 5} {(n // 5) ** 7:x}", "answer": f"a{n}"} for n in range(100)]
+    run(file=write("raw.jsonl", same), split=SHARES, prompt=PROMPT)
+    assert len(column_of_test_rows("group")) == 5 * len(set(column_of_test_rows("group"))) > 5
+    # An added row belongs to its original.
+    rows = [{"passage": f"p{n * n}", "question": f"q{n} {n**4:x}", "answer": "a", "team": f" {n}"} for n in range(90)]
+    abstain = {"answer": "No idea.", "context": "passage", "share": 1.0}
+    found = groups_of(file=write("raw.jsonl", rows), split=SHARES, prompt=PROMPT, by="team", abstain=abstain)
+    pairs = {(number, team) for number, (_, team) in zip(column_of_test_rows("group"), found, strict=True)}
+    assert len(found) > 1.5 * len(pairs)
+    assert len(pairs) == len(set(column_of_test_rows("group")))
 
 
 def test_a_row_of_two_groups_keeps_its_group_in_any_order() -> None:

@@ -16,10 +16,10 @@ from test_predict import PROMPT, Provider, predict, write_params
 from typer.testing import CliRunner
 
 from finetune.cli import app
-from finetune.core.disk import write_json, write_jsonl
+from finetune.core.disk import read_jsonl, write_json, write_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params, SensitiveKind, load_params
-from finetune.core.paths import GROUPS, MODEL, PREPARED, PREPARED_REPORT
+from finetune.core.paths import MODEL, PREPARED, PREPARED_REPORT, TEST_ROWS
 from finetune.data.checks.detector import find_all
 from finetune.data.checks.sensitive_data import PERSONAL_DATA, SECRETS
 from finetune.data.prompts import fingerprint_of
@@ -220,7 +220,7 @@ def test_added_rows_and_groups_are_redacted_too() -> None:
     assert report["mismatched"] > 10
     assert report["redacted"]["email"] == 80
     assert "web.de" not in everything()
-    assert set(GROUPS.read_text(encoding="utf-8").split()) == {'"<EMAIL_1>"'}
+    assert {row["by"] for row in read_jsonl(TEST_ROWS, "prepare")} == {"<EMAIL_1>"}
 
 
 @pytest.mark.usefixtures("_in_an_empty_folder")

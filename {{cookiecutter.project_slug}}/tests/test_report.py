@@ -6,13 +6,17 @@ import re
 import subprocess
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from finished import write_finished, write_json, write_table
+from typer.testing import CliRunner
 
+from finetune.cli import app
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import EVALUATION, FILES, LATENCY, PREPARED_REPORT, VALIDATION_REPORT
+from finetune.project.promotion import promote
 from finetune.report.axes import ticks
 from finetune.report.markdown import LONGEST
 from finetune.stages import report
@@ -131,6 +135,7 @@ def test_texts_of_users_are_escaped() -> None:
     write_table(Path("reports/pairs.csv"), [row | {"against": f"compared.{HOSTILE}"} for row in rows_of("pairs")])
     record = change("models/model.json", suffix=HOSTILE, verdict_words=HOSTILE, hyperparameters={HOSTILE: HOSTILE})
     change("models/model.json", chosen=record["chosen"] | {"why": HOSTILE}, model=HOSTILE)
+    change("reports/evaluation.json", evaluated=found["evaluated"] | {"model": HOSTILE})
     page, markdown = made()
     assert page.count("&lt;script&gt;") > 20
     assert "<script" not in page
@@ -328,6 +333,39 @@ def test_a_report_that_is_too_long_for_a_comment_is_cut() -> None:
     _, markdown = made()
     assert len(markdown) <= LONGEST
     assert markdown.endswith("the rest is in reports/report.html.\n")
+
+
+@pytest.mark.parametrize("other", [{"model": "ft:other"}, {"fingerprint": "0" * 64}])
+def test_figures_of_another_model_are_refused(other: dict[str, str]) -> None:
+    change("models/model.json", **other)
+    with pytest.raises(FinetuneError, match="has the figures of ft:gpt"):
+        report.run()
+    done = CliRunner().invoke(app, ["show"])
+    assert isinstance(done.exception, FinetuneError)
+    params: Any = SimpleNamespace(evaluate=SimpleNamespace(require={}))
+    with pytest.raises(FinetuneError, match="has the figures of ft:gpt"):
+        promote(params, "production")
+
+
+def test_figures_from_other_test_rows_are_refused() -> None:
+    Path("data/prepared").mkdir(parents=True)
+    Path("data/prepared/test.jsonl").write_text("{}\n", encoding="utf-8")
+    done = CliRunner().invoke(app, ["show"])
+    assert "has figures from other test rows" in str(done.exception)
+    params: Any = SimpleNamespace(evaluate=SimpleNamespace(require={}))
+    with pytest.raises(FinetuneError, match="has figures from other test rows"):
+        promote(params, "production")
+
+
+def test_figures_that_name_no_model_are_shown_and_not_promoted() -> None:
+    """As earlier versions wrote them."""
+    evaluation = change("reports/evaluation.json")
+    del evaluation["evaluated"]
+    write_json(Path("reports/evaluation.json"), evaluation)
+    report.run()
+    params: Any = SimpleNamespace(evaluate=SimpleNamespace(require={}))
+    with pytest.raises(FinetuneError, match="did not write which model"):
+        promote(params, "production")
 
 
 @pytest.mark.parametrize("name", ["models/model.json", "reports/evaluation.json"])

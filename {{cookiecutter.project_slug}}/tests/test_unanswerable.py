@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params, load_params
-from finetune.core.paths import GROUPS, PREPARED, PREPARED_REPORT
+from finetune.core.paths import PREPARED, PREPARED_REPORT, TEST_ROWS
 from finetune.data.checks.across_files import check
 from finetune.scoring.abstention import abstained, abstention
 from finetune.stages import prepare
@@ -191,7 +191,8 @@ def test_no_split_has_a_question_of_another_even_if_contexts_are_near() -> None:
 
 
 def contents() -> list[bytes]:
-    return [path.read_bytes() for path in (*(PREPARED / f"{name}.jsonl" for name in SHARES), GROUPS, PREPARED_REPORT)]
+    splits = [PREPARED / f"{name}.jsonl" for name in SHARES]
+    return [path.read_bytes() for path in (*splits, TEST_ROWS, PREPARED_REPORT)]
 
 
 CELL = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(str.strip)

@@ -18,7 +18,7 @@ from finetune.data.completion_format import from_completion
 from finetune.data.prompts import cell_text
 from finetune.data.raw_file import Row, Rows
 from finetune.data.readers import is_utf8, read_rows
-from finetune.provider.answer_parser import Answer
+from finetune.provider.answer_parser import Answer, was_cut
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import connect
 from finetune.scoring.classify import label_of
@@ -36,6 +36,7 @@ class Predicted:
     model: str
     rows: list[Row]
     failed: dict[str, str]
+    cut: int  # answers that ended at evaluate.max_tokens
 
 
 def predict(params: Params, file: Path, choice: str) -> Predicted:
@@ -72,6 +73,7 @@ def predict(params: Params, file: Path, choice: str) -> Predicted:
         model,
         [row | {called[name]: one.get(name) for name in names} for row, one in zip(rows, added, strict=True)],
         {reader.place(number): answer.error for number, answer in enumerate(answers, 1) if answer.error},
+        sum(was_cut(answer, settings.max_tokens) for answer in answers),
     )
 
 

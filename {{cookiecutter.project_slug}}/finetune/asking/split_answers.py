@@ -10,6 +10,7 @@ from finetune.core.paths import PREPARED
 from finetune.core.records import Example, Prediction, Questions, RegressionPrediction
 from finetune.data.completion_format import CompletionFormat, from_completion
 from finetune.data.examples import text_of
+from finetune.provider.answer_parser import was_cut
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import Connection
 from finetune.terminal.progress import progress_bar, say
@@ -68,6 +69,8 @@ def ask_examples(
             row["seconds"] = answer.seconds
         if answer.logprobs:
             row["logprobs"] = answer.logprobs
+        if was_cut(answer, questions["max_tokens"]):
+            row["cut"] = True
         if answer.error:
             row["error"] = answer.error
         rows.append(row)

@@ -105,10 +105,11 @@ def evaluate() -> None:
     """Score the answers on disk. No model, key or network is needed."""
     from finetune.core.params import load_params
     from finetune.stages import evaluate as stage
+    from finetune.terminal.progress import say
     from finetune.terminal.scores import print_scores
 
     with with_restore_command("evaluate"):
-        report = stage.run(load_params())
+        report = stage.run(load_params(), say)
     print_scores(report)
     print(f"evaluate: scored {report['n']} test rows. Show the plots with: dvc plots show")
 

@@ -52,5 +52,7 @@ def predict(
     else:
         file_rows.write(target, done.rows)
         print(f"predict: {len(done.rows) - len(done.failed)} answers of {done.model} in {target}")
+    if done.cut:
+        say(f"predict: warning: {done.cut} answers were cut at evaluate.max_tokens in params.yaml. Set it higher.")
     for place, why in list(done.failed.items())[:1]:
         say(f"predict: {len(done.failed)} of {len(done.rows)} rows have no answer. The first, {place}: {why}")

@@ -14,9 +14,10 @@ def show(as_json: AsJson = False) -> None:
 
     Examples: finetune show · finetune show --json
     """
-    from finetune.core.read_records import read_evaluation, read_model_record
+    from finetune.core.read_records import read_evaluated_model, refuse_other_test_rows
 
-    record, report = read_model_record(), read_evaluation()
+    record, report = read_evaluated_model()
+    refuse_other_test_rows(report)
     if as_json:
         print_json({"model": record, "evaluation": report})
         return
@@ -72,3 +73,8 @@ def promote(
         print_json(done)
     else:
         print(f"{done['model']} is now version {done['version']} in {stage}. Share the tags with: git push --tags")
+        for condition in done["met"]:
+            print(f"  met: {condition}")
+        if not done["met"]:
+            print("  evaluate.require has no condition, so none was checked.")
+        print(f"  tuned against base: {done['verdict']}")

@@ -1,6 +1,7 @@
 """Read and write files. A file is written whole or not at all, and the same content gives the same bytes."""
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -120,3 +121,12 @@ def read_jsonl(path: Path, made_by: str) -> list[Any]:
             f"Restore it with: dvc checkout {made_by}, or create it again: dvc repro -f -s {made_by}",
         ) from error
     return rows
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

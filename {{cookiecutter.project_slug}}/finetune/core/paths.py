@@ -6,7 +6,7 @@ from pathlib import Path
 import platformdirs
 
 PREPARED = Path("data/prepared")
-GROUPS = PREPARED / "groups.jsonl"  # for each test row, its cell in the column data.by
+TEST_ROWS = PREPARED / "test_rows.jsonl"  # what is known of each test row beside its example
 COMMON_PIECES = PREPARED / "common_pieces.json"  # what does not count when questions are compared
 CHECKED = PREPARED / "checked.json"  # what validate found without mistakes
 QUESTIONS = PREPARED / "questions.json"  # what is asked beside the splits
@@ -29,6 +29,7 @@ COMPARED_ANSWERS = PREDICTIONS / "compared.jsonl"
 GRADER_REPLIES = PREDICTIONS / "grader_replies.jsonl"
 JUDGE_REPLIES = PREDICTIONS / "judge_replies.jsonl"
 TUNED_LATENCY = PREDICTIONS / "tuned_latency.json"
+ANSWERED_BY = PREDICTIONS / "answered_by.json"  # the model and the test rows of these answers
 
 REPORTS = Path("reports")
 PREPARED_REPORT = REPORTS / "prepare.json"

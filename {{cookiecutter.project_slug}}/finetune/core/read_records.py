@@ -1,8 +1,9 @@
 """Read the records of this folder. FinetuneError names the stage that writes one that is missing."""
 
-from finetune.core.disk import read_json
+from finetune.core.disk import read_json, sha256_of
+from finetune.core.errors import FinetuneError
 from finetune.core.old_records import current_evaluation
-from finetune.core.paths import EVALUATION, MODEL, PREPARED_REPORT
+from finetune.core.paths import EVALUATION, MODEL, PREPARED, PREPARED_REPORT
 from finetune.core.records import Evaluation, ModelRecord, PrepareReport
 
 
@@ -21,3 +22,26 @@ def read_model_record() -> ModelRecord:
 def read_evaluation() -> Evaluation:
     """Read the evaluation, also in the form of an earlier version."""
     return current_evaluation(read_json(EVALUATION, "evaluate"))
+
+
+def read_evaluated_model() -> tuple[ModelRecord, Evaluation]:
+    """Read the record and the evaluation. Raises FinetuneError if they are of two models."""
+    record, evaluation = read_model_record(), read_evaluation()
+    of = evaluation.get("evaluated")
+    if of is None:  # an earlier version wrote it
+        return record, evaluation
+    if (of["model"], of["fingerprint"]) != (record["model"], record["fingerprint"]):
+        raise FinetuneError(
+            f"{EVALUATION} has the figures of {of['model']}, and {MODEL} is the record of {record['model']}.",
+            "Evaluate this model with: dvc repro. Or restore the files of one commit with: git checkout",
+        )
+    return record, evaluation
+
+
+def refuse_other_test_rows(evaluation: Evaluation) -> None:
+    """Raise FinetuneError if the evaluation is of other test rows than those that are prepared here."""
+    of, test = evaluation.get("evaluated"), PREPARED / "test.jsonl"
+    if of and test.exists() and sha256_of(test) != of["test_rows"]:
+        raise FinetuneError(
+            f"{EVALUATION} has figures from other test rows than those in {test}.", "Evaluate again with: dvc repro"
+        )

@@ -77,6 +77,14 @@ class PrepareReport(TypedDict):
     found_marks: NotRequired[FoundMarks]  # of raw prompts and completions: taken off for chat, kept for completions
 
 
+class TestRow(TypedDict):
+    """One row of data/prepared/test_rows.jsonl: what is known of a test row beside its example."""
+
+    question: str  # the hash by which two questions are the same
+    group: int  # from 0; rows of one data.group, of one conversation, or with the same user messages are a group
+    by: NotRequired[str]  # its cell in the column data.by
+
+
 class ServerAddress(TypedDict):
     """What identifies the server: `provider.name` and `provider.base_url`."""
 
@@ -334,6 +342,7 @@ class Prediction(TypedDict):
     completion_tokens: int | None
     seconds: NotRequired[float]  # in memory only: a file with it would differ each time
     logprobs: NotRequired[list[Alternatives]]  # by token of the answer
+    cut: NotRequired[bool]  # the answer ended at evaluate.max_tokens
     error: NotRequired[str]  # why there is no answer
 
 
@@ -364,6 +373,14 @@ class JudgeReply(TypedDict):
     reply: str | None
 
 
+class AnsweredBy(TypedDict):
+    """predictions/answered_by.json: what the answers of the tuned model belong to."""
+
+    model: str
+    fingerprint: str  # of models/model.json
+    test_rows: str  # SHA-256 of data/prepared/test.jsonl
+
+
 class Latency(TypedDict, total=False):
     median_ms: float
     p95_ms: float
@@ -382,7 +399,8 @@ class PairedDifference(TypedDict):
     test: str
     wins: int
     losses: int
-    more_rows: int | None
+    groups: int  # of rows, that are independent of each other; the number of rows where each is
+    fresh_rows: int | None  # another test set of this size would show the difference in 4 of 5 cases
 
 
 class PairRow(TypedDict):
@@ -395,6 +413,7 @@ class PairRow(TypedDict):
     low: float
     high: float
     p_value: float
+    p_holm: float  # corrected for the number of pairs in the table, by Holm's method
     test: str
     verdict: str
 
@@ -470,8 +489,10 @@ class Evaluation(TypedDict):
     """reports/evaluation.json. Names that users choose are keys of `compared`, `also` and `graders` only."""
 
     task: str
+    evaluated: NotRequired[AnsweredBy]  # not in evaluations of earlier versions
     metric: str  # the name of the first metric
     n: int  # test rows
+    groups: NotRequired[int]  # of test rows, that are independent of each other; absent where each row is
     base: Metrics
     few_shot: NotRequired[Metrics]
     tuned: Metrics

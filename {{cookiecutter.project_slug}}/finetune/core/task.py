@@ -3,3 +3,4 @@
 from typing import Literal
 
 Task = Literal["classify", "extract", "generate"]
+FIRST_METRIC: dict[Task, str] = {"classify": "accuracy", "extract": "f1", "generate": "chrf"}

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from finetune.core.task import FIRST_METRIC
 from finetune.data.choose_columns import Choices
 from finetune.data.propose_settings import Proposal
 
@@ -14,7 +15,6 @@ Values = dict[str, Any]
 KEPT = ("target", "near", "redact")
 # Keys of `evaluate` that are for the former file's answers.
 FOR_ANSWERS = ("schema", "graders")
-GATE = {"lift.p_value": "<= 0.05"}
 COMMENTS = {
     "data.sheet": "The sheet of the workbook.",
     "data.prompt": "How a row becomes a chat example: {column} is replaced by the row's cell. `assistant` is the"
@@ -55,7 +55,7 @@ def new_values(former: Mapping[str, Any], proposal: Proposal, file: str, sheet: 
     changed_task = evaluate.get("task", "classify") != proposal.task
     if not same or changed_task:
         evaluate = {key: value for key, value in evaluate.items() if key not in FOR_ANSWERS}
-        evaluate["require"] = dict(GATE)
+        evaluate["require"] = {f"lift.{FIRST_METRIC[proposal.task]}_low": "> 0"}
         # The number was for the former data. `auto` depends on the number of rows.
         train["n_epochs"] = "auto"
     evaluate |= {"task": proposal.task, "max_tokens": proposal.max_tokens}

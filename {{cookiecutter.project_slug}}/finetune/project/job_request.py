@@ -2,6 +2,7 @@
 
 from typing import Any, TypedDict
 
+from finetune.core.disk import sha256_of
 from finetune.core.params import Params
 from finetune.core.paths import PREPARED
 from finetune.core.profiles import PROFILES
@@ -10,7 +11,7 @@ from finetune.project.history import project_id
 from finetune.project.training_settings import hyperparameters
 from finetune.project.training_start import start_of
 from finetune.provider.connect import Connection
-from finetune.provider.remote_files import sha256_of, uploaded_form
+from finetune.provider.remote_files import uploaded_form
 from finetune.provider.remote_jobs import FINGERPRINT, PROJECT, job_fingerprint
 
 

@@ -4,9 +4,9 @@ from typing import TypedDict
 
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.read_records import read_evaluation, read_model_record
+from finetune.core.read_records import read_evaluated_model, refuse_other_test_rows
 from finetune.project.history import git
-from finetune.scoring.gates import unmet
+from finetune.scoring.gates import results_of
 
 ARTIFACT = "tuned-model"  # its name in dvc.yaml
 
@@ -16,19 +16,27 @@ class Promotion(TypedDict):
     stage: str
     commit: str
     model: str
+    met: list[str]  # the conditions of evaluate.require, with their values
+    verdict: str  # tuned against base
 
 
 def promote(params: Params, stage: str) -> Promotion:
     """Register the model of HEAD and assign it to a stage, as GTO's tags.
 
-    Raises FinetuneError if the model fails `evaluate.require`, or if the current files are not committed.
+    Raises FinetuneError if the model fails `evaluate.require`, if the figures are of another model or of other test
+    rows, or if the current files are not committed.
     """
     import gto.api
     from gto.exceptions import GTOException
 
-    record = read_model_record()
-    metrics = read_evaluation()
-    failed = unmet(params.evaluate.require, metrics)
+    record, metrics = read_evaluated_model()
+    refuse_other_test_rows(metrics)
+    if "evaluated" not in metrics:
+        raise FinetuneError(
+            "The evaluation is of an earlier version, which did not write which model it is of.",
+            "Evaluate again with: dvc repro",
+        )
+    met, failed = results_of(params.evaluate.require, metrics)
     if failed:
         raise FinetuneError(
             f"{record['model']} was not promoted: {'; '.join(failed)}.",
@@ -46,7 +54,14 @@ def promote(params: Params, stage: str) -> Promotion:
         gto.api.assign(".", ARTIFACT, stage=stage, version=version_of(commit))
     except GTOException as error:
         raise FinetuneError(f"GTO could not tag this commit: {error}", "List the tags with: gto show") from error
-    return {"version": version_of(commit), "stage": stage, "commit": commit, "model": record["model"]}
+    return {
+        "version": version_of(commit),
+        "stage": stage,
+        "commit": commit,
+        "model": record["model"],
+        "met": met,
+        "verdict": metrics["lift"]["verdict"],
+    }
 
 
 def version_of(commit: str) -> str | None:

@@ -29,7 +29,10 @@ def cache_path() -> Path:
 
 
 class AnswerCache:
-    """Answers by their keys in an SQLite table. Threads may share it."""
+    """Answers by their keys in SQLite tables. Threads may share it.
+
+    Whether an answer was cut is in a table of its own: earlier versions, which may share the file, do not know it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.lock = threading.Lock()
@@ -37,21 +40,27 @@ class AnswerCache:
         path.chmod(0o600)
         self.db.execute("PRAGMA journal_mode=WAL")
         self.db.execute("CREATE TABLE IF NOT EXISTS completions (key TEXT PRIMARY KEY, answer TEXT)")
+        self.db.execute("CREATE TABLE IF NOT EXISTS ends (key TEXT PRIMARY KEY, cut INTEGER)")
 
     def get(self, key: str) -> Answer | None:
         """Return the answer of this key, or None."""
         with self.lock:
-            row = self.db.execute("SELECT answer FROM completions WHERE key = ?", (key,)).fetchone()
+            row = self.db.execute(
+                "SELECT answer, cut FROM completions LEFT JOIN ends USING (key) WHERE key = ?", (key,)
+            ).fetchone()
         if row is None:
             return None
         fields = json.loads(row[0])
         fields["logprobs"] = [[(token, logprob) for token, logprob in tops] for tops in fields["logprobs"]]
-        return Answer(**fields)
+        return Answer(**fields, cut=None if row[1] is None else bool(row[1]))
 
     def put(self, key: str, answer: Answer) -> None:
         """Keep an answer under this key."""
+        fields = asdict(answer)
+        cut = fields.pop("cut")
         with self.lock:
-            self.db.execute("INSERT OR REPLACE INTO completions VALUES (?, ?)", (key, json.dumps(asdict(answer))))
+            self.db.execute("INSERT OR REPLACE INTO ends VALUES (?, ?)", (key, cut))
+            self.db.execute("INSERT OR REPLACE INTO completions VALUES (?, ?)", (key, json.dumps(fields)))
 
 
 @contextmanager

@@ -21,6 +21,12 @@ class Answer:
     seconds: float | None = None
     logprobs: list[Alternatives] = field(default_factory=list)  # by token of the answer
     error: str = ""
+    cut: bool | None = None  # at the maximum length; None: the provider does not say, or an earlier version kept it
+
+
+def was_cut(answer: Answer, max_tokens: int) -> bool:
+    """Return whether an answer ended at its maximum length."""
+    return answer.cut if answer.cut is not None else (answer.completion_tokens or 0) >= max_tokens
 
 
 def parse_answer(completion: Mapping[str, Any], seconds: float | None) -> Answer:
@@ -38,6 +44,7 @@ def parse_answer(completion: Mapping[str, Any], seconds: float | None) -> Answer
         usage.get("completion_tokens"),
         seconds,
         chat_logprobs(logprobs) if "content" in logprobs else text_logprobs(logprobs),
+        cut=choice["finish_reason"] == "length" if choice.get("finish_reason") else None,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from finetune.core.callbacks import Progress, Say
+from finetune.core.disk import sha256_of
 from finetune.core.errors import FinetuneError
 from finetune.provider import remote_files
 from finetune.provider.connect import Connection
@@ -142,7 +143,7 @@ def upload(connection: Connection, lines: dict[str, bytes], progress: Progress, 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "requests.jsonl")
         path.write_bytes(b"".join(lines.values()))
-        name, size = f"{remote_files.sha256_of(path)}.jsonl", path.stat().st_size
+        name, size = f"{sha256_of(path)}.jsonl", path.stat().st_size
         file = remote_files.find(connection, name, size, "batch") or remote_files.send(
             connection, path, name, size, progress, say, "batch"
         )

@@ -1,7 +1,6 @@
 """Files at the provider, found by their content: the same bytes are uploaded once."""
 
 import codecs
-import hashlib
 import shutil
 import tempfile
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from finetune.core.callbacks import Progress, Say
-from finetune.core.disk import read_note, write_json
+from finetune.core.disk import read_note, sha256_of, write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import NOTES
 from finetune.core.profiles import Profile
@@ -28,15 +27,6 @@ PART_BYTES = 64 * 1024 * 1024  # the largest part of an upload
 UPLOAD_TIMEOUT = 600  # seconds for one request
 
 Purpose = Literal["fine-tune", "batch"]
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's content, in hexadecimal."""
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 @contextmanager

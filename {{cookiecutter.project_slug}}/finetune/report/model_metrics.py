@@ -13,6 +13,7 @@ METRIC_NAMES = {
     "chrf": "chrF",
     "chrf_corpus": "chrF of all",
     "f1": "F1",
+    "cut": "answers cut at the maximum length",
     "failed": "rows without an answer",
     "n_unanswerable": "unanswerable rows",
     "no_logprobs": "rows without log-probabilities",
@@ -20,6 +21,7 @@ METRIC_NAMES = {
     "rouge_l": "ROUGE-L",
     "valid_json": "valid JSON",
 }
+COUNTS = ("failed", "cut")  # at the end, and only where a model has some
 LOWER_IS_BETTER = ("log_loss", "calibration_error", "outside")
 CHECKPOINTS, COMPARED, FIELDS = "checkpoints.", "compared.", "fields."  # prefixes of names that a user gave
 
@@ -44,9 +46,8 @@ def metrics(evaluation: Evaluation) -> list[str]:
     """Return the names of all metrics, the first metric first. Intervals and usage are left out."""
     found = [numbers(model) for model in models(evaluation).values()]
     names = list(dict.fromkeys(name for model in found for name in model))
-    if not any(model.get("failed") for model in found):
-        names = [name for name in names if name != "failed"]
-    return sorted(names, key=lambda name: (name != evaluation["metric"], name == "failed"))
+    names = [name for name in names if name not in COUNTS or any(model.get(name) for model in found)]
+    return sorted(names, key=lambda name: (name != evaluation["metric"], name in COUNTS))
 
 
 def metric_label(name: str) -> str:

@@ -1,79 +1,102 @@
 """Combine the scores of all models: metrics with intervals, and the tuned model compared with each of the others."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 from finetune.core.evaluated_models import set_model
 from finetune.core.records import GroupRow, Metrics, PairRow
-from finetune.scoring.paired_comparison import interval, paired_difference, verdict
+from finetune.scoring.mean_interval import interval
+from finetune.scoring.paired_comparison import holm, paired_difference, verdict
 from finetune.scoring.tasks import Scored
 
+EXPLORATORY = "; exploratory: to choose a checkpoint by these rows, confirm it with fresh ones"
+RowGroups = Sequence[int] | None  # the group of each test row; None if each row is one of its own
 
-def compare_models(models: Mapping[str, Scored]) -> dict[str, Any]:
+
+def compare_models(models: Mapping[str, Scored], groups: RowGroups = None) -> dict[str, Any]:
     """Return the metrics of each model with the interval of the first metric, and `lift` of the tuned model over each.
 
     Our names are flat, so that `dvc metrics diff` is easy to read: `tuned.accuracy`, `tuned.accuracy_low`,
-    `lift.p_value`. Names that users choose are under `compared`.
+    `lift.p_value`. Names that users choose are under `compared`. With several models, `p_holm` is the p-value corrected
+    for their number.
     """
     tuned = models["tuned"]
     report: dict[str, Any] = {"n": len(tuned.scores), "metric": tuned.metric}
+    if groups is not None and len(set(groups)) < len(groups):
+        report["groups"] = len(set(groups))
+    others = {name: scored for name, scored in models.items() if name != "tuned"}
+    lifts = dict(zip(others, lifts_over([*others.values()], tuned, groups), strict=True))
     for name, scored in models.items():
-        low, high = interval(scored.scores)
+        low, high = interval(scored.scores, groups)
         metrics = {**scored.metrics, f"{scored.metric}_low": low, f"{scored.metric}_high": high}
         set_model(report, name, metrics)
         if name == "tuned":
             continue
-        lift = lift_over(scored, tuned)
+        if name.startswith("checkpoints."):
+            lifts[name]["verdict"] += EXPLORATORY
         if name == "base":
-            report["lift"] = lift
+            report["lift"] = lifts[name]
         elif name == "few_shot":
-            report["lift_over_few_shot"] = lift
+            report["lift_over_few_shot"] = lifts[name]
         else:
-            metrics["lift"] = lift
+            metrics["lift"] = lifts[name]
     return report
 
 
-def lift_over(other: Scored, tuned: Scored) -> Metrics:
-    """Return how much better the tuned model is than another, under the name of the metric."""
-    found = paired_difference(other.scores, tuned.scores)
-    size = {tuned.metric: found["lift"], f"{tuned.metric}_low": found["low"], f"{tuned.metric}_high": found["high"]}
-    rest: Metrics = {"p_value": found["p_value"], "test": found["test"]}
-    rest |= {"wins": found["wins"], "losses": found["losses"]}
-    if found["more_rows"] is not None:
-        rest["more_rows"] = found["more_rows"]
-    return {**size, **rest, "verdict": verdict(tuned.metric, found, len(tuned.scores))}
+def lifts_over(others: Sequence[Scored], tuned: Scored, groups: RowGroups) -> list[Metrics]:
+    """Return how much better the tuned model is than each of the others, under the name of the metric."""
+    found = [paired_difference(other.scores, tuned.scores, groups) for other in others]
+    corrected = holm([one["p_value"] for one in found])
+    lifts: list[Metrics] = []
+    for one, p_holm in zip(found, corrected, strict=True):
+        size = {tuned.metric: one["lift"], f"{tuned.metric}_low": one["low"], f"{tuned.metric}_high": one["high"]}
+        rest: Metrics = {"p_value": one["p_value"], "test": one["test"]}
+        rest |= {"wins": one["wins"], "losses": one["losses"]}
+        if len(others) > 1:
+            rest["p_holm"] = p_holm
+        if one["fresh_rows"] is not None:
+            rest["fresh_rows"] = one["fresh_rows"]
+        words = verdict(tuned.metric, one, len(tuned.scores), p_holm, len(others))
+        lifts.append({**size, **rest, "verdict": words})
+    return lifts
 
 
-def pairs(models: Mapping[str, Scored]) -> list[PairRow]:
+def pairs(models: Mapping[str, Scored], groups: RowGroups = None) -> list[PairRow]:
     """Return a row for each pair of models: how much better the later one is."""
-    rows: list[PairRow] = []
-    for (against, one), (model, other) in combinations(models.items(), 2):
-        found = paired_difference(one.scores, other.scores)
-        rows.append(
-            {
-                "model": model,
-                "against": against,
-                "n": len(other.scores),
-                "difference": found["lift"],
-                "low": found["low"],
-                "high": found["high"],
-                "p_value": found["p_value"],
-                "test": found["test"],
-                "verdict": verdict(other.metric, found, len(other.scores)),
-            }
-        )
-    return rows
+    every = list(combinations(models.items(), 2))
+    found = [paired_difference(one.scores, other.scores, groups) for (_, one), (_, other) in every]
+    corrected = holm([one["p_value"] for one in found])
+    return [
+        {
+            "model": model,
+            "against": against,
+            "n": len(other.scores),
+            "difference": one["lift"],
+            "low": one["low"],
+            "high": one["high"],
+            "p_value": one["p_value"],
+            "p_holm": p_holm,
+            "test": one["test"],
+            "verdict": verdict(other.metric, one, len(other.scores), p_holm, len(every)),
+        }
+        for ((against, _), (model, other)), one, p_holm in zip(every, found, corrected, strict=True)
+    ]
 
 
-def by_group(models: Mapping[str, Scored], groups: Sequence[str]) -> list[GroupRow]:
-    """Return each model's score over the rows of each group, with its interval; the largest group first."""
-    counts = sorted(((groups.count(group), group) for group in set(groups)), key=lambda one: (-one[0], one[1]))
+def by_cell(models: Mapping[str, Scored], cells: Sequence[str], groups: RowGroups = None) -> list[GroupRow]:
+    """Return each model's score over the rows with each cell in the column data.by, the most frequent cell first.
+
+    Intervals take the rows of a cell that is one group as independent: nothing is said of other groups.
+    """
     rows: list[GroupRow] = []
-    for n, group in counts:
+    for cell, n in sorted(Counter(cells).items(), key=lambda one: (-one[1], one[0])):
+        at = [number for number, other in enumerate(cells) if other == cell]
+        within = [groups[number] for number in at] if groups is not None else []
         for model, scored in models.items():
-            values = [value for value, theirs in zip(scored.scores, groups, strict=True) if theirs == group]
-            low, high = interval(values)
+            values = [scored.scores[number] for number in at]
+            low, high = interval(values, within if len(set(within)) > 1 else None)
             score = round(sum(values) / n, 4)
-            rows.append({"group": group, "model": model, "n": n, "score": score, "low": low, "high": high})
+            rows.append({"group": cell, "model": model, "n": n, "score": score, "low": low, "high": high})
     return rows

@@ -8,6 +8,7 @@ from typing import Any
 from finetune.core.records import Metrics
 from finetune.scoring.answer_schema import validator_of
 
+UNREADABLE = "\0unreadable"  # in place of items: an answer without JSON is not an empty list
 BULLET = re.compile(r"^(?:[-*•・]|\d{1,3}[.)])\s+")  # before an item of a list
 
 
@@ -60,6 +61,13 @@ def are_lines(expected: Sequence[str]) -> bool:
     return not all(isinstance(json_in(text), (list, dict)) for text in expected)
 
 
+def unreadable(expected: Sequence[str]) -> list[int]:
+    """Return the places of expected answers that are neither a list nor an object, though others are."""
+    if are_lines(expected):
+        return []
+    return [place for place, text in enumerate(expected) if not isinstance(json_in(text), (list, dict))]
+
+
 def lines_of(answer: str) -> list[str]:
     """Return the items of an answer: those of its JSON list if it is one, else its lines without bullets."""
     lines = [line.strip() for line in answer.splitlines() if not line.startswith("```")]
@@ -75,8 +83,8 @@ def extraction(
     """Compute the F1 of each row, and over all rows F1 (mean, micro, macro), precision, recall and exact match.
 
     Source: scikit-learn, over sets of items. Where the expected answer is not JSON, each line of the two answers is an
-    item; else an answer without JSON has no items. For objects, `fields` has the F1 of each field. With a JSON Schema,
-    `fits_schema` is the share of answers that are valid under it.
+    item; else an answer without JSON is wrong, also where an empty list is expected. For objects, `fields` has the F1
+    of each field. With a JSON Schema, `fits_schema` is the share of answers that are valid under it.
     """
     only_lines = are_lines(expected)
     as_json = [json_in(text) for text in answered]
@@ -84,10 +92,14 @@ def extraction(
     by_line = [not isinstance(truth, (list, dict)) for truth in truths]
     truths = [lines_of(text) if line else one for one, text, line in zip(truths, expected, by_line, strict=True)]
     guesses = [lines_of(text) if line else one for one, text, line in zip(as_json, answered, by_line, strict=True)]
-    rows, averages = set_scores([items_of(one) for one in truths], [items_of(one) for one in guesses])
+    true_items = [items_of(one) for one in truths]
+    found_items = [
+        items_of(one) if items or isinstance(one, (list, dict)) else {UNREADABLE}
+        for one, items in zip(guesses, true_items, strict=True)
+    ]
+    rows, averages = set_scores(true_items, found_items)
     metrics: Metrics = dict(averages)
-    exact = [items_of(a) == items_of(b) and b is not None for a, b in zip(truths, guesses, strict=True)]
-    metrics["exact_match"] = share(exact)
+    metrics["exact_match"] = share([a == b for a, b in zip(true_items, found_items, strict=True)])
     if not only_lines:
         metrics["valid_json"] = share([isinstance(guess, (list, dict)) for guess in as_json])
         metrics["right_shape"] = share(

@@ -2,128 +2,120 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from finetune.core.records import PairedDifference
+from finetune.scoring.design_effect import DesignEffect, design_effect
+from finetune.scoring.mean_interval import LEVEL, rounded
 
-LEVEL = 0.95
 ALPHA = 0.05
-RESAMPLES = 2000
 POWER = 0.8  # of the test for which the needed rows are computed
+EDGE = 1e-9  # the score statistic is not defined at a difference of exactly 1
 
 
-def interval(scores: Sequence[float]) -> tuple[float, float]:
-    """Return the 95 % interval of a mean: Wilson's for scores of 0 and 1, else BCa bootstrap (seeded).
-
-    Sources: statsmodels' proportion_confint, scipy's bootstrap. With one row, or equal rows, a bootstrap has nothing to
-    draw from: the interval is then the mean itself.
-    """
-    import numpy as np
-    from statsmodels.stats.proportion import proportion_confint
-
-    if is_binary(scores):
-        low, high = proportion_confint(sum(scores), len(scores), 1 - LEVEL, method="wilson")
-    else:
-        low, high = bootstrap_interval(np.asarray(scores, float))
-    return rounded(low), rounded(high)
-
-
-def bootstrap_interval(values: Any) -> tuple[float, float]:
-    """Return the 95 % interval of a mean by BCa bootstrap (seeded); the mean twice if there is nothing to draw from."""
-    import numpy as np
-    from scipy.stats import bootstrap
-
-    if len(values) < 2 or np.ptp(values) == 0:
-        return values.mean(), values.mean()
-    seeded = np.random.default_rng(0)
-    found = bootstrap((values,), np.mean, confidence_level=LEVEL, n_resamples=RESAMPLES, rng=seeded).confidence_interval
-    return found.low, found.high
-
-
-def paired_difference(before: Sequence[float], after: Sequence[float]) -> PairedDifference:
+def paired_difference(
+    before: Sequence[float], after: Sequence[float], groups: Sequence[int] | None = None
+) -> PairedDifference:
     """Return the mean difference of `after` to `before` on the same rows, with its 95 % interval and p-value.
 
-    The interval is a paired bootstrap (BCa, seeded). The p-value is McNemar's exact test for scores of 0 and 1, else a
-    paired permutation test. `wins` and `losses` count the rows that changed. `more_rows` is the number of further rows
-    that would show a difference of this size (two-sided t test, power 0.8); None if there is no difference.
+    `groups` has the group of each row, None if rows are independent. Interval and p-value are of one method, so that
+    the interval excludes 0 exactly where the p-value is at most 0.05: Tango's score interval and test for paired
+    proportions (Tango 1998, Statistics in Medicine 17), with the counts divided by the design effect. At a difference
+    of 0 the test is McNemar's, without a correction for continuity. `wins` and `losses` count the rows that changed.
+    `fresh_rows` is the size of another test set that would show a difference of this size, if it is real, in 4 of 5
+    cases; None if there is no difference.
     """
     import numpy as np
-    from statsmodels.stats.contingency_tables import mcnemar
-    from statsmodels.stats.proportion import proportion_confint
 
-    one, other = np.asarray(before, float), np.asarray(after, float)
-    changes = other - one
-    wins, losses = int((changes > 0).sum()), int((changes < 0).sum())
-    if wins + losses == 0:
-        # No row changed. The share that would change in a larger set is bounded like an event that never occurred.
-        bound = proportion_confint(0, len(changes), 1 - LEVEL, method="beta")[1]
-        low, high = -bound, bound
-    else:
-        low, high = bootstrap_interval(changes)
-    if is_binary([*before, *after]):
-        test, p_value = "McNemar, exact", mcnemar([[0, wins], [losses, 0]], exact=True).pvalue
-    else:
-        test, p_value = "paired permutation", permutation_p_value(one, other)
+    changes = np.asarray(after, float) - np.asarray(before, float)
+    n, unit = len(changes), max(1.0, float(np.abs(changes).max()))  # scores of some graders differ by more than 1
+    shares = changes / unit
+    gained, lost = float(shares[shares > 0].sum()), float(-shares[shares < 0].sum())
+    variance = (gained + lost - (gained - lost) ** 2 / n) / n**2
+    effect = design_effect(shares, variance, groups, bool(np.isin(shares, (-1, 0, 1)).all()))
+    low, high, p_value = -1.0, 1.0, 1.0
+    if effect.groups > 1 or not effect.is_estimated:  # one group does not show how groups vary
+        counts = (gained / effect.factor, lost / effect.factor, n / effect.factor)
+        low, high = score_interval(*counts, critical=effect.critical_value(LEVEL))
+        p_value = effect.p_value(score_statistic(0.0, *counts))
     return {
         "lift": rounded(changes.mean()),
-        "low": rounded(low),
-        "high": rounded(high),
+        "low": rounded(low * unit),
+        "high": rounded(high * unit),
         "p_value": float(f"{p_value:.3g}"),
-        "test": test,
-        "wins": wins,
-        "losses": losses,
-        "more_rows": more_rows(changes),
+        "test": name_of_test(effect, n),
+        "wins": int((changes > 0).sum()),
+        "losses": int((changes < 0).sum()),
+        "groups": effect.groups,
+        "fresh_rows": fresh_rows(float(shares.mean()), variance * effect.factor * n),
     }
 
 
-def permutation_p_value(one: Any, other: Any) -> float:
-    """Return the p-value of a paired permutation test on the mean difference (scipy, seeded); 1 without a change."""
-    import numpy as np
-    from scipy.stats import permutation_test
+def score_statistic(difference: float, gained: float, lost: float, n: float) -> float:
+    """Return Tango's statistic for a difference: about normal if that is the true one.
 
-    if len(one) < 2 or not (one != other).any():
-        return 1.0
-    found = permutation_test(
-        (one, other),
-        lambda a, b, axis=-1: np.mean(b - a, axis=axis),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=9999,
-        rng=np.random.default_rng(0),
-    )
-    return float(found.pvalue)
+    `gained` and `lost` are the discordant counts of `n` pairs. The share of losses is estimated under the difference.
+    """
+    b = -gained - lost + (2 * n - gained + lost) * difference
+    c = -lost * difference * (1 - difference)
+    share_lost = (math.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)
+    variance = n * (2 * share_lost + difference * (1 - difference))
+    distance = gained - lost - n * difference
+    if variance <= 0:
+        return math.copysign(math.inf, distance) if abs(distance) > EDGE * n else 0.0
+    return distance / math.sqrt(variance)
 
 
-def more_rows(changes: Any) -> int | None:
-    """Return the number of further rows that would show a difference of this size, if it is real."""
-    from statsmodels.stats.power import TTestPower
+def score_interval(gained: float, lost: float, n: float, critical: float) -> tuple[float, float]:
+    """Return the differences whose statistic is within the critical value."""
+    from scipy.optimize import brentq
 
-    spread = float(changes.std(ddof=1)) if len(changes) > 1 else 0.0
-    size = abs(float(changes.mean()))
-    if spread == 0 or size == 0:
+    estimate = (gained - lost) / n
+    low, high = -1.0, 1.0
+    if estimate > -1 + EDGE and score_statistic(-1 + EDGE, gained, lost, n) > critical:
+        low = brentq(lambda at: score_statistic(at, gained, lost, n) - critical, -1 + EDGE, estimate)
+    if estimate < 1 - EDGE and score_statistic(1 - EDGE, gained, lost, n) < -critical:
+        high = brentq(lambda at: score_statistic(at, gained, lost, n) + critical, estimate, 1 - EDGE)
+    return low, high
+
+
+def name_of_test(effect: DesignEffect, n: int) -> str:
+    if not effect.is_estimated:
+        return "score test of paired proportions (Tango)"
+    return "score test, variance between " + ("rows" if effect.groups == n else "groups of rows")
+
+
+def fresh_rows(difference: float, variance: float) -> int | None:
+    """Return how many rows show a difference with a power of 0.8; `variance` is that of one row's difference.
+
+    The usual formula, (z(1 - alpha/2) + z(power))^2 x variance / difference^2. None for a difference that is 0 in four
+    decimals.
+    """
+    from scipy.special import ndtri
+
+    if rounded(difference) == 0:
         return None
-    effect = size / spread
-    # For tiny effects the solver fails, and the closed form is close enough.
-    needed = TTestPower().solve_power(effect, alpha=ALPHA, power=POWER) if effect > 0.02 else 7.85 / effect**2
-    return max(0, math.ceil(float(needed)) - len(changes))
+    return max(2, math.ceil(float(ndtri(1 - ALPHA / 2) + ndtri(POWER)) ** 2 * variance / difference**2))
 
 
-def verdict(name: str, found: PairedDifference, n: int) -> str:
-    """Describe a comparison of `n` rows in words that claim no more than it shows."""
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values corrected for their number by Holm's method (statsmodels)."""
+    from statsmodels.stats.multitest import multipletests
+
+    return [float(f"{value:.3g}") for value in multipletests(p_values, method="holm")[1]] if p_values else []
+
+
+def verdict(name: str, found: PairedDifference, n: int, p_holm: float | None = None, comparisons: int = 1) -> str:
+    """Describe a comparison of `n` rows in words that claim no more than it shows.
+
+    `p_holm` is the p-value corrected for a number of comparisons, which then decides.
+    """
     size = f"{abs(found['lift']):.3f} {name}" if name != "accuracy" else f"{abs(found['lift']) * 100:.1f} points"
-    sure = f"95 % interval {found['low']:+.3f} to {found['high']:+.3f}, p = {found['p_value']:g}, {n} rows"
-    if found["p_value"] <= ALPHA and found["low"] > 0:
-        return f"better by {size} ({sure})"
-    if found["p_value"] <= ALPHA and found["high"] < 0:
-        return f"worse by {size} ({sure})"
-    more = found["more_rows"]
-    hint = f"; about {more} more rows would settle a difference of this size" if more else ""
+    rows = f"{n} rows" if found["groups"] == n else f"{n} rows in {found['groups']} groups"
+    sure = f"95 % interval {found['low']:+.3f} to {found['high']:+.3f}, p = {found['p_value']:g}, {rows}"
+    if p_holm is not None and comparisons > 1:
+        sure += f"; p = {p_holm:g} corrected for {comparisons} comparisons"
+    if max(found["p_value"], p_holm or 0.0) <= ALPHA:
+        return f"{'better' if found['lift'] > 0 else 'worse'} by {size} ({sure})"
+    fresh = found["fresh_rows"]
+    hint = f"; a fresh test set of about {fresh:,} rows would show such a difference in 4 of 5 cases" if fresh else ""
     return f"no difference shown ({sure}){hint}"
-
-
-def is_binary(scores: Sequence[float]) -> bool:
-    return all(score in (0, 1) for score in scores)
-
-
-def rounded(value: Any) -> float:
-    return round(float(value), 4)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from finetune.core.disk import write_csv
 from finetune.core.paths import REPORTS
 from finetune.core.records import GroupRow, PairRow, Prediction, RowToRead
-from finetune.scoring.evaluation import by_group, pairs
+from finetune.scoring.evaluation import RowGroups, by_cell, pairs
 from finetune.scoring.tasks import Scored
 
 CONFUSION = {"base": REPORTS / "confusion_base.csv", "tuned": REPORTS / "confusion_tuned.csv"}
@@ -18,18 +18,22 @@ ROWS_PER_KIND = 50
 
 
 def write_tables(
-    tuned: Sequence[Prediction], expected: Sequence[str], scored: Mapping[str, Scored], groups: Sequence[str]
+    tuned: Sequence[Prediction],
+    expected: Sequence[str],
+    scored: Mapping[str, Scored],
+    groups: RowGroups,
+    cells: Sequence[str],
 ) -> None:
-    """Write all tables. `expected` is the right answer of each row, `groups` its group ([] without data.by)."""
+    """Write all tables. `expected` is the right answer of each row, `cells` its cell of data.by ([] without it)."""
     for name, path in CONFUSION.items():
-        cells = zip(expected, scored[name].predicted, strict=True) if scored[name].classes else ()
-        write_csv(path, ["actual", "predicted"], [{"actual": a, "predicted": p} for a, p in cells])
+        answered = zip(expected, scored[name].predicted, strict=True) if scored[name].classes else ()
+        write_csv(path, ["actual", "predicted"], [{"actual": a, "predicted": p} for a, p in answered])
     classes = [{"model": name, **row} for name, one in scored.items() for row in one.classes]
     write_csv(CLASSES, ["model", "class", "precision", "recall", "f1", "n"], classes)
     calibration = [{"model": name, **row} for name, one in scored.items() for row in one.calibration]
     write_csv(CALIBRATION, ["model", "confidence", "accuracy", "rows"], calibration)
-    write_csv(PAIRS, list(PairRow.__annotations__), pairs(scored))
-    write_csv(BY_GROUP, list(GroupRow.__annotations__), by_group(scored, groups) if groups else [])
+    write_csv(PAIRS, list(PairRow.__annotations__), pairs(scored, groups))
+    write_csv(BY_GROUP, list(GroupRow.__annotations__), by_cell(scored, cells, groups) if cells else [])
     write_csv(ROWS, list(RowToRead.__annotations__), rows_to_read(tuned, expected, scored["base"], scored["tuned"]))
 
 

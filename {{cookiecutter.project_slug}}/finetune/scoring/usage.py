@@ -1,5 +1,6 @@
 """Count what a model's answers take: tokens and dollars per call, refused rows, milliseconds."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -13,13 +14,13 @@ CALLS = 1000
 
 
 def usage(params: Params, rows: Sequence[Prediction], tuned: bool) -> Metrics:
-    """Return the mean tokens of a call, the dollars of 1,000 calls and the number of refused rows.
+    """Return the mean tokens of a call, the dollars of 1,000 calls, and the numbers of refused and of cut rows.
 
     `tuned` says whether the prices of the base's fine-tunes apply, or those of the base.
     """
     known = look_up(params.train.base, params.provider.name)
     prices = (known.input, known.output) if tuned else (known.base_input, known.base_output)
-    metrics: Metrics = {"failed": sum("error" in row for row in rows)}
+    metrics: Metrics = {"failed": sum("error" in row for row in rows), "cut": sum("cut" in row for row in rows)}
     prompt, completion = mean(rows, "prompt_tokens"), mean(rows, "completion_tokens")
     if prompt is None or completion is None:
         return metrics | {"usd_per_1000": UNKNOWN}
@@ -31,6 +32,23 @@ def usage(params: Params, rows: Sequence[Prediction], tuned: bool) -> Metrics:
         "completion_tokens": round(completion, 1),
         "usd_per_1000": usd,
     }
+
+
+def cut_warning(rows: Sequence[Prediction], max_tokens: int) -> str | None:
+    """Return a warning of answers that were cut, with the length to set; None without any.
+
+    The length is that of the longest right answer, at the letters per token of the cut answers, and a fifth more.
+    """
+    cut = [row for row in rows if "cut" in row]
+    if not cut:
+        return None
+    tokens = sum(row["completion_tokens"] or max_tokens for row in cut)
+    longest = max(len(row["expected"]) for row in rows)
+    needed = max(2 * max_tokens, math.ceil(1.2 * longest * tokens / max(1, sum(len(row["answer"]) for row in cut))))
+    return (
+        f"{len(cut)} of {len(rows)} answers of the tuned model were cut at evaluate.max_tokens, {max_tokens}, and are"
+        f" scored as they are. Set it to {needed}."
+    )
 
 
 def saved_prompt_tokens(metrics: dict[str, Any]) -> dict[str, float]:

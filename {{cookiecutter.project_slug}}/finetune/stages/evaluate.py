@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from finetune.core.callbacks import Say, say_nothing
 from finetune.core.disk import read_json, read_jsonl, write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.evaluated_models import get_model
 from finetune.core.params import Params
 from finetune.core.paths import (
+    ANSWERED_BY,
     BASE_ALSO_ANSWERS,
     BASE_ANSWERS,
     BASE_LATENCY,
@@ -15,32 +17,37 @@ from finetune.core.paths import (
     EVALUATION,
     FEW_SHOT_ANSWERS,
     GRADER_REPLIES,
-    GROUPS,
     JUDGE_REPLIES,
     LATENCY,
+    TEST_ROWS,
     TUNED_ALSO_ANSWERS,
     TUNED_ANSWERS,
     TUNED_LATENCY,
 )
 from finetune.core.read_records import read_prepare_report
-from finetune.core.records import Evaluation, JudgeReply, NamedPrediction, Prediction
+from finetune.core.records import Evaluation, JudgeReply, NamedPrediction, Prediction, TestRow
 from finetune.scoring.evaluation import compare_models
-from finetune.scoring.gates import unmet
+from finetune.scoring.gates import results_of
 from finetune.scoring.graders.summary import grades_of_all
 from finetune.scoring.judge import judge_result
 from finetune.scoring.plot_tables import write_tables
 from finetune.scoring.prediction_scores import class_of_code, expected_of, score_predictions
 from finetune.scoring.regression_sets import score_regression_sets
-from finetune.scoring.usage import saved_prompt_tokens, usage
+from finetune.scoring.usage import cut_warning, saved_prompt_tokens, usage
 
 
-def run(params: Params) -> Evaluation:
+def run(params: Params, say: Say = say_nothing) -> Evaluation:
     """Write the metrics of all models, and the tables for the plots and the report."""
     prepared = read_prepare_report()
     compared: list[NamedPrediction] = read_jsonl(COMPARED_ANSWERS, "tuned")
     answers = read_answers(compared)
+    rows_of_test: list[TestRow] = read_jsonl(TEST_ROWS, "prepare")
+    if len(rows_of_test) != len(answers["tuned"]):
+        raise different_rows("tuned", "the test split")
+    groups = [row["group"] for row in rows_of_test]
     scored = {model: score_predictions(params, prepared, rows) for model, rows in answers.items()}
-    metrics: dict[str, Any] = {"task": params.evaluate.task, **compare_models(scored)}
+    metrics: dict[str, Any] = {"task": params.evaluate.task, "evaluated": read_json(ANSWERED_BY, "tuned")}
+    metrics |= compare_models(scored, groups)
     for model, rows in answers.items():
         get_model(metrics, model).update(usage(params, rows, tuned=model not in ("base", "few_shot")))
     for row in compared:
@@ -48,21 +55,24 @@ def run(params: Params) -> Evaluation:
             get_model(metrics, row["model"])["commit"] = row["commit"]
     if params.evaluate.graders:
         replies = read_jsonl(GRADER_REPLIES, "tuned")
-        metrics["graders"] = grades_of_all(params.evaluate.graders, answers, replies)
+        metrics["graders"] = grades_of_all(params.evaluate.graders, answers, replies, groups)
     judge_replies: list[JudgeReply] = read_jsonl(JUDGE_REPLIES, "tuned")
     if params.evaluate.judge and judge_replies:
         metrics["judge"] = judge_result([row["reply"] for row in judge_replies])
     metrics["also"] = score_regression_sets(
         params.evaluate.also, read_jsonl(BASE_ALSO_ANSWERS, "baseline"), read_jsonl(TUNED_ALSO_ANSWERS, "tuned")
     )
-    failed = unmet(params.evaluate.require, metrics)
     metrics |= saved_prompt_tokens(metrics)
+    _, failed = results_of(params.evaluate.require, metrics)
     if params.evaluate.require:
         metrics |= {"gates_met": int(not failed), "gates_failed": failed}
     expected = expected_of(answers["tuned"], class_of_code(prepared), params.evaluate.task)
-    write_tables(answers["tuned"], expected, scored, [str(group) for group in read_jsonl(GROUPS, "prepare")])
+    cells = [row["by"] for row in rows_of_test if "by" in row]
+    write_tables(answers["tuned"], expected, scored, groups, cells)
     write_json(LATENCY, read_json(BASE_LATENCY, "baseline") | read_json(TUNED_LATENCY, "tuned"))
     write_json(EVALUATION, metrics)
+    if warning := cut_warning(answers["tuned"], params.evaluate.max_tokens):
+        say(f"warning: {warning}")
     evaluation: Evaluation = metrics  # type: ignore[assignment]
     return evaluation
 
@@ -84,7 +94,11 @@ def refuse_different_rows(answers: Mapping[str, Sequence[Prediction]]) -> None:
     asked = [row["asked"] for row in answers["tuned"]]
     for model, rows in answers.items():
         if [row["asked"] for row in rows] != asked:
-            raise FinetuneError(
-                f"The predictions of {model} and of tuned are for different test rows.",
-                "Ask again with: dvc repro baseline tuned",
-            )
+            raise different_rows(model, "of tuned")
+
+
+def different_rows(model: str, other: str) -> FinetuneError:
+    return FinetuneError(
+        f"The predictions of {model} and {other} are for different test rows.",
+        "Ask again with: dvc repro baseline tuned",
+    )

@@ -1,6 +1,5 @@
 """prepare: raw data → chat examples in three splits."""
 
-import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -9,11 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import numpy as np
+
 from finetune.core.callbacks import Progress, Say, say_nothing
-from finetune.core.disk import write_json, write_lines
+from finetune.core.disk import write_json, write_jsonl, write_lines
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params
-from finetune.core.paths import GROUPS, PREPARED, PREPARED_REPORT
+from finetune.core.paths import PREPARED, PREPARED_REPORT, TEST_ROWS
 from finetune.core.profiles import PROFILES
 from finetune.core.records import Account, PrepareReport
 from finetune.data.cell_map import cell_map_of
@@ -143,7 +144,7 @@ def codes_of(params: Params, labels: list[str]) -> dict[str, str]:
 
 
 def write_splits(gathered: SpooledExamples, rows: SpoolRows, data: Data) -> dict[str, int]:
-    """Write the three splits, and the group of each test row. Return the number of lines written to each split."""
+    """Write the three splits, and the file on the test rows. Return the number of lines written to each split."""
     written = Counter[str]()
 
     def lines(name: str, part: SpoolRows) -> Iterator[bytes]:
@@ -153,15 +154,35 @@ def write_splits(gathered: SpooledExamples, rows: SpoolRows, data: Data) -> dict
 
     for split, name in enumerate(SPLITS):
         write_lines(PREPARED / f"{name}.jsonl", lines(name, rows[rows["split"] == split]))
-    tested = rows[rows["split"] == SPLITS.index("test")] if data.by else ()
-    groups = [group_line(redact(gathered.cells(row).get(data.by or ""), data.redact)) for row in tested]
-    write_lines(GROUPS, groups or [b"\n"])  # DVC warns of empty files
+    tested = rows[rows["split"] == SPLITS.index("test")]
+    write_jsonl(
+        TEST_ROWS,
+        (
+            {"question": f"{row['question']:016x}", "group": group, **by_of(gathered, row, data)}
+            for row, group in zip(tested, groups_of(gathered, tested).tolist(), strict=True)
+        ),
+    )
     return {name: written[name] for name in SPLITS}
 
 
-def group_line(cell: object) -> bytes:
-    """Return a cell as a line of JSON."""
-    return json.dumps(cell_text(cell).strip(), ensure_ascii=False).encode() + b"\n"
+def groups_of(gathered: SpooledExamples, tested: SpoolRows) -> Any:
+    """Return the number of each test row's group: rows whose raw rows could not be in two splits are a group.
+
+    These are the rows of one data.group, of one conversation, and with the same user messages. A row that was added
+    with another context belongs to its original.
+    """
+    in_test = gathered.rows["split"] == SPLITS.index("test")
+    raw, first = np.unique(gathered.rows["row"][in_test], return_index=True)
+    keys = gathered.keys[in_test][first][np.searchsorted(raw, tested["row"])]
+    _, first, place = np.unique(keys, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[place]
+
+
+def by_of(gathered: SpooledExamples, row: Any, data: Data) -> dict[str, str]:
+    """Return a test row's cell in the column data.by, without what data.redact replaces; {} without data.by."""
+    if not data.by:
+        return {}
+    return {"by": cell_text(redact(gathered.cells(row).get(data.by), data.redact)).strip()}
 
 
 @contextmanager

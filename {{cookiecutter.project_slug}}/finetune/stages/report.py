@@ -8,7 +8,7 @@ from finetune.core.disk import read_csv, read_note, write_text
 from finetune.core.errors import FinetuneError
 from finetune.core.old_records import model_key
 from finetune.core.paths import CURVES, FILES, LATENCY, LEDGER, MODEL, PREPARED_REPORT, VALIDATION_REPORT
-from finetune.core.read_records import read_evaluation, read_model_record
+from finetune.core.read_records import read_evaluated_model
 from finetune.core.records import ModelRecord, PrepareReport, ValidationReport
 from finetune.project.history import git, record_at
 from finetune.report.headline import headline
@@ -31,11 +31,11 @@ MARKDOWN = Path("reports/report.md")
 
 def run() -> str:
     """Write the page and the Markdown, and return the verdict as a clause. Raises FinetuneError without a fine-tune."""
-    record = read_model_record()
+    record, evaluation = read_evaluated_model()
     commit, former_commit = commits_before(record)
     results = Results(
         record=record,
-        evaluation=read_evaluation(),
+        evaluation=evaluation,
         files=read_note(FILES),
         prepared=cast("PrepareReport | None", read_note(PREPARED_REPORT) or None),
         validation=cast("ValidationReport | None", read_note(VALIDATION_REPORT) or None),

@@ -11,26 +11,36 @@ from finetune.asking.compared_models import commit_compared, compared_models, is
 from finetune.asking.graders_and_judge import ask_graders, ask_judge
 from finetune.asking.model_names import name_of_tuned
 from finetune.asking.split_answers import ask_regression_sets, ask_split, without_seconds
-from finetune.core.disk import read_jsonl, write_json, write_jsonl
+from finetune.core.disk import read_jsonl, sha256_of, write_json, write_jsonl
 from finetune.core.params import Params
 from finetune.core.paths import (
+    ANSWERED_BY,
     BASE_ANSWERS,
     COMPARED_ANSWERS,
     FEW_SHOT_ANSWERS,
     GRADER_REPLIES,
     JUDGE_REPLIES,
+    PREPARED,
     TUNED_ALSO_ANSWERS,
     TUNED_ANSWERS,
     TUNED_LATENCY,
 )
 from finetune.core.read_records import read_model_record
-from finetune.core.records import Prediction, Questions
+from finetune.core.records import AnsweredBy, Prediction, Questions
 from finetune.data.questions import load_questions
 from finetune.provider.connect import connect
 from finetune.scoring.usage import latency
 from finetune.terminal.progress import say
 
-WRITTEN = (COMPARED_ANSWERS, TUNED_ALSO_ANSWERS, GRADER_REPLIES, JUDGE_REPLIES, TUNED_LATENCY, TUNED_ANSWERS)
+WRITTEN = (
+    COMPARED_ANSWERS,
+    TUNED_ALSO_ANSWERS,
+    GRADER_REPLIES,
+    JUDGE_REPLIES,
+    TUNED_LATENCY,
+    ANSWERED_BY,
+    TUNED_ANSWERS,
+)
 
 
 def run(params: Params) -> int:
@@ -63,6 +73,12 @@ def run(params: Params) -> int:
     write_jsonl(GRADER_REPLIES, grader_replies)
     write_jsonl(JUDGE_REPLIES, judge_replies)
     write_json(TUNED_LATENCY, {name: latency(answers[name]) for name in [*others, "tuned"]})
+    answered_by: AnsweredBy = {
+        "model": record["model"],
+        "fingerprint": record["fingerprint"],
+        "test_rows": sha256_of(PREPARED / "test.jsonl"),
+    }
+    write_json(ANSWERED_BY, answered_by)
     write_jsonl(TUNED_ANSWERS, without_seconds(answers["tuned"]))
     return len(answers["tuned"])
 
@@ -77,5 +93,6 @@ def keep(before: dict[Path, Any], questions: Questions) -> int:
     write_jsonl(GRADER_REPLIES, [row for row in replies if row["model"] in models])
     write_jsonl(JUDGE_REPLIES, before[JUDGE_REPLIES] if questions["judge"] else [])
     write_json(TUNED_LATENCY, {name: before[TUNED_LATENCY][name] for name in [*compared, "tuned"]})
+    write_json(ANSWERED_BY, before[ANSWERED_BY])
     write_jsonl(TUNED_ANSWERS, before[TUNED_ANSWERS])
     return len(before[TUNED_ANSWERS])

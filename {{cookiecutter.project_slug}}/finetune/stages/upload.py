@@ -2,7 +2,7 @@
 
 import datetime
 
-from finetune.core.disk import read_note, write_json
+from finetune.core.disk import read_note, sha256_of, write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import FILES, PREPARED
@@ -11,7 +11,7 @@ from finetune.project.budget import refuse_over_budget, refuse_over_total
 from finetune.project.cleanup import UPLOADED
 from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsupported, shutdown_warning
 from finetune.provider.connect import connect
-from finetune.provider.remote_files import ensure_file, sha256_of, uploaded_form
+from finetune.provider.remote_files import ensure_file, uploaded_form
 from finetune.terminal.progress import progress_bar, say
 
 

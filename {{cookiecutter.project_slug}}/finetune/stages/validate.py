@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from finetune.core.callbacks import Progress, Say, say_nothing
-from finetune.core.disk import read_json, write_csv, write_json, write_text
+from finetune.core.disk import read_json, read_jsonl, write_csv, write_json, write_text
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import CHECKED, COMMON_PIECES, PREPARED, QUESTIONS, TRAINING_SETTINGS, VALIDATION_REPORT
@@ -26,9 +26,11 @@ from finetune.data.checks.check_lines import example_at
 from finetune.data.checks.completion_endings import check_completion_endings
 from finetune.data.checks.findings import Finding
 from finetune.data.checks.project_files import allowed_answers
-from finetune.data.checks.whole_file import CheckedFile
+from finetune.data.checks.whole_file import CheckedFile, lines_text
 from finetune.data.common_pieces import common_pieces_from
+from finetune.data.completion_format import CompletionFormat, from_completion
 from finetune.data.doubtful import find_doubtful, read_answered
+from finetune.data.identity import answer_of
 from finetune.data.questions import questions_of
 from finetune.pricing.catalogue import Base, alias_note, look_up
 from finetune.pricing.cost import UNKNOWN, auto_epochs, break_even, dollars, estimate, price_of_calls
@@ -36,8 +38,10 @@ from finetune.project.training_settings import server_address, training_settings
 from finetune.report.data_page import ClassCount, LengthCount, ReviewedExample, make_data_page
 from finetune.scoring.answer_schema import load_schema
 from finetune.scoring.detectable_difference import detectable_difference
-from finetune.scoring.gates import parse_condition
+from finetune.scoring.extract import unreadable
+from finetune.scoring.gates import check_gates
 from finetune.scoring.graders.definitions import check_graders
+from finetune.scoring.metric_names import metric_names
 
 TOKENS = Path("reports/tokens.csv")
 BALANCE = Path("reports/labels.csv")
@@ -48,6 +52,7 @@ BINS = 20
 REVIEWED, OUTLIERS = 20, 8  # examples on the page
 FEW_SHOT = 10  # examples that a prompt would hold without fine-tuning
 MOST_JUDGED = 2_000  # rows in which doubtful answers are looked for: about two seconds
+NAMED_BY = 50  # test rows whose scores show the names of the metrics
 LONG_WORK = 64 * 1024**2  # bytes from which progress is shown
 
 
@@ -64,6 +69,8 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         raise refusal(errors)
+    check_expected(params)
+    check_require(params, say)
     unclear = {split for split, found in checked.items() if found.tokens_at_least}
     report = report_of(base, {split: found.tokens.tolist() for split, found in checked.items()}, params, unclear)
     report["warnings"] = dict(Counter(finding.code for finding in findings))
@@ -87,14 +94,12 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
 def check_settings(params: Params, say: Say) -> None:
     """Check what the evaluation will need, and warn of a base that is an alias.
 
-    Raises FinetuneError for an invalid grader, condition or schema.
+    Raises FinetuneError for an invalid grader or schema.
     """
     if note := alias_note(params.train.base):
         say(f"warning: train.base: {note} Write the dated name in params.yaml.")
     settings = params.evaluate
     check_graders(settings.graders)
-    for name, condition in settings.require.items():
-        parse_condition(name, condition)
     files = {f"evaluate.also.{name}": one.file for name, one in settings.also.items()}
     if settings.answer_schema:
         load_schema(settings.answer_schema)
@@ -102,6 +107,35 @@ def check_settings(params: Params, say: Say) -> None:
     for key, file in files.items():
         if not Path(file).resolve().is_relative_to(ALSO.resolve()):
             say(f"warning: {key}: {file} is outside {ALSO}, so DVC does not see its changes. Move it there.")
+
+
+def expected_answers(limit: int | None = None) -> list[str]:
+    """Return the right answers of the test split, or the first ones."""
+    completion = read_prepare_report()["completion"]
+    marks = CompletionFormat(**completion) if completion else None
+    examples = read_jsonl(PREPARED / "test.jsonl", "prepare")[:limit]
+    return [from_completion(one, marks)[1] if marks else answer_of(one) for one in examples]
+
+
+def check_expected(params: Params) -> None:
+    """Raise FinetuneError naming the test rows whose right answer `extract` cannot read."""
+    if params.evaluate.task != "extract":
+        return
+    if found := unreadable(expected_answers()):
+        raise FinetuneError(
+            f"{PREPARED / 'test.jsonl'}, {lines_text([place + 1 for place in found])}: the answer is neither a JSON"
+            " list nor an object, and others are, so `extract` cannot score it.",
+            "Write it as JSON, such as [] for an empty list; or each item on its own line in all answers.",
+        )
+
+
+def check_require(params: Params, say: Say) -> None:
+    """Warn of gates that say less than they seem to. Raises FinetuneError for an invalid one."""
+    if not params.evaluate.require:
+        return
+    names = metric_names(params, read_prepare_report(), expected_answers(NAMED_BY) or [""])
+    for warning in check_gates(params.evaluate.require, names):
+        say(f"warning: {warning}")
 
 
 def check_splits(params: Params, base: Base, progress: Progress | None = None) -> dict[str, CheckedFile]:

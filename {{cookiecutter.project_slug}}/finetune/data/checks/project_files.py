@@ -8,13 +8,13 @@ from finetune.core.class_labels import labels_of
 from finetune.core.disk import read_note
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params
-from finetune.core.paths import CHECKED, GROUPS, PREPARED, PREPARED_REPORT, QUESTIONS, TRAINING_SETTINGS
+from finetune.core.paths import CHECKED, PREPARED, PREPARED_REPORT, QUESTIONS, TEST_ROWS, TRAINING_SETTINGS
 from finetune.core.records import PrepareReport
 from finetune.data.checks.across_files import FileToCheck
 from finetune.data.existing_marks import NO_MARKS
 from finetune.data.split import SPLITS
 
-OTHER_FILES = {path.name for path in (GROUPS, CHECKED, QUESTIONS, TRAINING_SETTINGS)}
+OTHER_FILES = {path.name for path in (TEST_ROWS, CHECKED, QUESTIONS, TRAINING_SETTINGS)}
 SUFFIXES = (".jsonl", ".json")
 RAW_SUFFIXES = (".csv", ".tsv", ".xlsx", ".parquet", ".gz")
 

@@ -9,11 +9,15 @@ from finetune.core.records import GraderReply, Prediction
 from finetune.scoring.graders.by_model import grade_by_replies
 from finetune.scoring.graders.definitions import Grader, ScoreModel, check_graders
 from finetune.scoring.graders.local import Graded, grade
-from finetune.scoring.paired_comparison import interval, paired_difference
+from finetune.scoring.mean_interval import interval
+from finetune.scoring.paired_comparison import paired_difference
 
 
 def grades_of_all(
-    definitions: Mapping[str, Any], answers: Mapping[str, Sequence[Prediction]], replies: Sequence[GraderReply]
+    definitions: Mapping[str, Any],
+    answers: Mapping[str, Sequence[Prediction]],
+    replies: Sequence[GraderReply],
+    groups: Sequence[int] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Return by grader the mean score of each model with its interval, and `lift` of tuned over base.
 
@@ -25,10 +29,10 @@ def grades_of_all(
         grades = {model: grades_of(grader, model, rows, replies) for model, rows in answers.items()}
         found[grader.name] = {}
         for model, graded in grades.items():
-            low, high = interval(graded.scores)
+            low, high = interval(graded.scores, groups)
             score = {"score": round(sum(graded.scores) / len(graded.scores), 4), "low": low, "high": high}
             set_model(found[grader.name], model, score | ({"errors": len(graded.errors)} if graded.errors else {}))
-        by = paired_difference(grades["base"].scores, grades["tuned"].scores)
+        by = paired_difference(grades["base"].scores, grades["tuned"].scores, groups)
         lift = {"score": by["lift"], "low": by["low"], "high": by["high"], "p_value": by["p_value"]}
         found[grader.name]["lift"] = lift
     return found
