@@ -154,8 +154,9 @@ def write_splits(gathered: SpooledExamples, rows: SpoolRows, data: Data) -> dict
     for split, name in enumerate(SPLITS):
         write_lines(PREPARED / f"{name}.jsonl", lines(name, rows[rows["split"] == split]))
     tested = rows[rows["split"] == SPLITS.index("test")] if data.by else ()
-    groups = [group_line(redact(gathered.cells(row).get(data.by or ""), data.redact)) for row in tested]
-    write_lines(GROUPS, groups or [b"\n"])  # DVC warns of empty files
+    # Redacted together, so that two groups do not become one.
+    cells = redact([gathered.cells(row).get(data.by or "") for row in tested], data.redact)
+    write_lines(GROUPS, map(group_line, cells) if cells else [b"\n"])  # DVC warns of empty files
     return {name: written[name] for name in SPLITS}
 
 

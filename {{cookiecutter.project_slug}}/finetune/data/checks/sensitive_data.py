@@ -17,6 +17,16 @@ KEY_BLOCK = re.compile(
     r"|PuTTY-User-Key-File-[0-9].*?Private-MAC: *[0-9a-f]+",
     re.DOTALL,
 )
+# Keys that detect-secrets does not know: those of model providers first, which are in the data of their users.
+OTHER_KEYS = {
+    "Anthropic Key": r"\bsk-ant-[\w-]{20,}",
+    "Google API Key": r"\bAIza[\w-]{35}",
+    "Hugging Face Token": r"\bhf_[A-Za-z0-9]{30,}",
+    "Groq Key": r"\bgsk_[A-Za-z0-9]{40,}",
+    "xAI Key": r"\bxai-[A-Za-z0-9]{40,}",
+    "GitHub Fine-Grained Token": r"\bgithub_pat_\w{40,}",
+    "NPM Access Token": r"\bnpm_[A-Za-z0-9]{36}",
+}
 REST_OF_KEY = re.compile(r"[\w+/=-]*(?:\.[\w+/=-]+)*", re.ASCII)  # some patterns match only the beginning of a secret
 EMAIL = re.compile(r"(?<![\w.+-])([\w.+-]+)@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}")
 # In a text without spaces between words, other letters before an address are no part of it.
@@ -92,16 +102,19 @@ KEY = Clue(lines_with_key, has_key)
 
 @cache
 def secret_patterns() -> list[tuple[str, re.Pattern[str]]]:
-    """Return the name and pattern of every kind of secret that detect-secrets knows by its form."""
+    """Return the name and pattern of every kind of secret that is known by its form: ours, and detect-secrets'."""
     from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
 
     kinds: list[tuple[str, type]] = sorted(get_mapping_from_secret_type_to_class().items())
+    # Keys are ASCII, and so are the letters and digits of these patterns.
     return [
-        # Keys are ASCII, and so are the letters and digits of these patterns.
-        (name, re.compile(pattern.pattern, pattern.flags & ~re.UNICODE | re.ASCII))
-        for name, detector in kinds
-        if name not in NO_SECRETS
-        for pattern in getattr(detector, "denylist", ())
+        *((name, re.compile(pattern, re.ASCII)) for name, pattern in OTHER_KEYS.items()),
+        *(
+            (name, re.compile(pattern.pattern, pattern.flags & ~re.UNICODE | re.ASCII))
+            for name, detector in kinds
+            if name not in NO_SECRETS
+            for pattern in getattr(detector, "denylist", ())
+        ),
     ]
 
 
