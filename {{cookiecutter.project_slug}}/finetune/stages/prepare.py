@@ -18,7 +18,7 @@ from finetune.core.profiles import PROFILES
 from finetune.core.records import Account, PrepareReport
 from finetune.data.cell_map import cell_map_of
 from finetune.data.class_codes import codes_for
-from finetune.data.collect_labels import collect_labels
+from finetune.data.collect_labels import alike_classes, collect_labels
 from finetune.data.completion_format import CompletionFormat
 from finetune.data.example_spool import SpooledExamples, SpoolRows, spool_examples
 from finetune.data.left_out import account_of
@@ -49,6 +49,8 @@ def run(
     warn_of_untracked(data, say)
     template = data.prompt.model_dump() if data.prompt else None
     labels = collect_labels(data, template) if data.labels == "auto" else data.labels
+    for warning in alike_classes(labels) if data.labels == "auto" else ():
+        say(f"warning: {warning}")
     data = data.model_copy(update={"labels": labels})
     refuse_redacted_answers(data)
     codes = codes_of(params, labels)

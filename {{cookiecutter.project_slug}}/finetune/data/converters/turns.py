@@ -24,7 +24,9 @@ SPEAKERS = {
     "observation": "tool",
     "tool": "tool",
 }
-TURN_KEYS = {"from", "value", "weight", "loss", "train"}
+TRAINED = ("loss", "train", "training")  # each says whether a turn counts in the loss
+TURN_KEYS = {"from", "value", "weight", *TRAINED}
+FALSE = ("false", "0", "0.0")
 REFUSED_IN_TURNS = ("image", "images", "audio", "audios", "video", "videos")
 SETTINGS = sorted(KEYS["chat"] - {"messages"})
 
@@ -98,8 +100,10 @@ def from_speaker(turn: Message, numbers: "count[int]", waiting: list[str]) -> Me
     message = message_of(SPEAKERS[speaker], turn["value"], numbers, waiting)
     if has_value(turn.get("weight")):
         message["weight"] = turn["weight"]
-    elif turn.get("loss") is False or turn.get("train") is False:
+    elif any(cell_text(turn.get(key)).lower() in FALSE for key in TRAINED):
         message["weight"] = 0
+    if message["role"] != "assistant" and message.get("weight") == 0:
+        del message["weight"]  # only answers are trained
     return message
 
 
