@@ -93,7 +93,10 @@ def test_json_in_a_text_stays_json_as_it_was_written() -> None:
 @pytest.mark.parametrize(
     ("text", "redacted"),
     [
-        ('```json\n{"n": 4111111111111111, "to": "a\\nanna@web.de"}\n```', '```json\n{"n": "<CARD_1>", "to": "a\\n<EMAIL_1>"}\n```'),
+        (
+            '```json\n{"n": 4111111111111111, "to": "a\\nanna@web.de"}\n```',
+            '```json\n{"n": "<CARD_1>", "to": "a\\n<EMAIL_1>"}\n```',
+        ),
         ('Answer: [{"to": "anna\\u0040web.de"}] done', 'Answer: [{"to": "<EMAIL_1>"}] done'),
         ("see [1] and {x} of anna@web.de", "see [1] and {x} of <EMAIL_1>"),
         ("[" * 200 + " anna@web.de", "[" * 200 + " <EMAIL_1>"),
@@ -121,7 +124,9 @@ def test_an_answer_has_the_placeholder_of_its_question_in_each_form_of_a_number(
     assert redact([asked], KINDS)[0] == redact([asked, answer], KINDS)[0]
 
 
-@pytest.mark.parametrize("key", ["sk-ant-api03-" + "aB3-" * 20, "AIza" + "aB3_-" * 7, "hf_" + "aB3d" * 9, "gsk_" + "aB3d" * 13])
+@pytest.mark.parametrize(
+    "key", ["sk-ant-api03-" + "aB3-" * 20, "AIza" + "aB3_-" * 7, "hf_" + "aB3d" * 9, "gsk_" + "aB3d" * 13]
+)
 def test_keys_of_model_providers_are_secrets(key: str) -> None:
     assert redact(f"the key {key} leaks", KINDS) == "the key <SECRET_1> leaks"
     assert redact(f"the key {key[:12]} is none", KINDS) == f"the key {key[:12]} is none"

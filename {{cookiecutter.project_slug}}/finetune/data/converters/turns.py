@@ -24,7 +24,7 @@ SPEAKERS = {
     "observation": "tool",
     "tool": "tool",
 }
-TRAINED = ("loss", "train", "training")  # each says whether a turn counts in the loss
+TRAINED = frozenset({"loss", "train", "training"})  # each says whether a turn counts in the loss
 TURN_KEYS = {"from", "value", "weight", *TRAINED}
 FALSE = ("false", "0", "0.0")
 REFUSED_IN_TURNS = ("image", "images", "audio", "audios", "video", "videos")
@@ -77,7 +77,7 @@ def messages_of_turns(turns: list[Any], name: str) -> list[Message]:
         if is_of_speaker(turn):
             messages.append(from_speaker(turn, numbers, waiting))
         else:
-            messages.append(without_nulls(turn))
+            messages.append(without_nulls(turn if TRAINED.isdisjoint(turn) else with_weight(turn)))
     return messages
 
 
@@ -98,13 +98,20 @@ def from_speaker(turn: Message, numbers: "count[int]", waiting: list[str]) -> Me
         if has_value(turn.get(key)):
             raise ValueError(f"a turn has the key {key!r}: write such rows as `messages`, with parts of the content")
     message = message_of(SPEAKERS[speaker], turn["value"], numbers, waiting)
-    if has_value(turn.get("weight")):
-        message["weight"] = turn["weight"]
-    elif any(cell_text(turn.get(key)).lower() in FALSE for key in TRAINED):
-        message["weight"] = 0
-    if message["role"] != "assistant" and message.get("weight") == 0:
-        del message["weight"]  # only answers are trained
-    return message
+    return with_weight({**message, **{key: turn[key] for key in ("weight", *TRAINED) if has_value(turn.get(key))}})
+
+
+def with_weight(message: Message) -> Message:
+    """Return a message with the weight 0 where one of its keys says that it does not count in the loss.
+
+    Only answers are trained, so other messages need no weight 0.
+    """
+    weight = message.get("weight")
+    if weight is None and any(cell_text(message.get(key)).lower() in FALSE for key in TRAINED):
+        weight = 0
+    found = {key: value for key, value in message.items() if key not in TRAINED and key != "weight"}
+    is_needless = weight is None or (weight == 0 and message.get("role") != "assistant")
+    return found if is_needless else {**found, "weight": weight}
 
 
 def message_of(role: str, value: Any, numbers: "count[int]", waiting: list[str]) -> Message:
