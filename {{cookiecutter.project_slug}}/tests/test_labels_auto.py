@@ -54,6 +54,12 @@ def test_spellings_of_one_class_are_warned_of() -> None:
     assert len(pairs) == 4
     assert "warning: the classes 'Billing' and 'billing' differ only in case" in pairs[1] + pairs[2]
     said.clear()
+    prepare.run(params(["a", "b", "a;b", "b;a", "c|d"] * 6), say=said.append)
+    assert [line for line in said if "several" in line] == [
+        "warning: 'a;b', 'b;a': several classes in one answer, which a model learns as a class of their own. Keep one"
+        " class a row, or write a list and set evaluate.task to extract."
+    ]
+    said.clear()
     prepare.run(params(["Billing", "billing"] * 20, labels=["Billing", "billing"]), say=said.append)
     assert not any("learns them" in line for line in said)
 

@@ -20,11 +20,12 @@ from finetune.core.disk import write_json, write_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params, SensitiveKind, load_params
 from finetune.core.paths import GROUPS, MODEL, PREPARED, PREPARED_REPORT
+from finetune.data.cell_map import map_cells
 from finetune.data.checks.detector import find_all
 from finetune.data.checks.sensitive_data import PERSONAL_DATA, SECRETS
 from finetune.data.prompts import fingerprint_of
 from finetune.data.questions import questions_of
-from finetune.data.redaction import redact
+from finetune.data.redaction import redact, shown
 from finetune.stages import prepare
 from finetune.terminal.summaries import prepare_summary
 
@@ -201,6 +202,12 @@ def test_nothing_is_left_that_the_checks_would_warn_of(parts: list[str], as_json
         assert json.loads(found) == {"a": [once], "b": once}
     if not list(find_all(text, [*SECRETS, *PERSONAL_DATA])):
         assert found == text
+
+
+def test_messages_show_cells_without_sensitive_data() -> None:
+    with pytest.raises(ValueError, match="does not list the value '<EMAIL_1>'"):
+        map_cells({"a": "anna@web.de"}, {"a": {"x": "y"}})
+    assert shown(f"the key is {KEY} " + "x" * 60) == "'the key is <SECRET_1> xxxxxxxxxxxxxxxxxx…'"
 
 
 # prepare

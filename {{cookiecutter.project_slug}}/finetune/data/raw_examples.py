@@ -23,7 +23,7 @@ from finetune.data.marked_rows import unmarked
 from finetune.data.prompts import Template, cell_text, check_column, columns_in
 from finetune.data.raw_file import Note, Row, Rows
 from finetune.data.readers import read_raw_data
-from finetune.data.redaction import redact
+from finetune.data.redaction import redact, shown
 from finetune.data.split import SPLITS, split_keys
 from finetune.data.unanswerable import is_marked, question_columns
 from finetune.data.unused_keys import UnusedKeys
@@ -186,7 +186,7 @@ def given_split(data: Data, row: Row, rows: Rows, number: int) -> int:
     name = cell_text(cell_of(row, column)).strip().lower()
     if name not in SPLIT_NAMES:
         raise FinetuneError(
-            f"{data.file}, {rows.place(number)}: the column {column!r} of data.split.column has {name!r}.",
+            f"{data.file}, {rows.place(number)}: the column {column!r} of data.split.column has {shown(name)}.",
             "Write train, valid or test there.",
         )
     return SPLIT_NAMES[name]

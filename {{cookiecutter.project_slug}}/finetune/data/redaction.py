@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 import orjson
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data
+from finetune.core.params import Data, SensitiveKind
 from finetune.data.checks.detector import PLACEHOLDER, Found, find_all
 from finetune.data.checks.sensitive_data import PERSONAL_DATA, SECRETS
 
@@ -32,6 +32,7 @@ JSON_BEGIN = re.compile(r"[\[{]")
 MOST_JSON = 50  # beginnings that are tried in a text
 NUMBERS = ("phone", "card", "us_ssn", "kr_rrn")
 NUMBER = re.compile(r"(?<![\w.+-])[+(]{0,2}\d(?:[ \-.()/]{0,2}\d){6,}(?![\w-]|\.\d)")
+LONGEST_SHOWN = 40  # letters of a cell in a message
 PHONE_DIGITS = 9  # at the end of a phone number: the same with the country's code and without
 Value = TypeVar("Value")
 
@@ -93,6 +94,12 @@ def redact(value: Value, kinds: Sequence[str], counts: Counter[str] | None = Non
     return cast("Value", redacted)
 
 
+def shown(cell: str) -> str:
+    """Return the beginning of a cell for a message, without sensitive data."""
+    text = redact(cell, get_args(SensitiveKind))
+    return repr(text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…")
+
+
 def redact_value(value: Any, placeholders: Placeholders, kept: frozenset[str] = KEPT) -> Any:
     """Return a JSON value with its texts redacted, except those under the keys of `kept`."""
     if isinstance(value, str):
@@ -127,7 +134,7 @@ def redact_text(text: str, placeholders: Placeholders) -> str:
             end = one.end
         text = "".join([*parts, text[end:]])
     # An answer may repeat a number of its question in a form that is not found alone, such as only its digits.
-    if any(kind in NUMBERS for kind, _ in placeholders.given):
+    if not placeholders.counts.keys().isdisjoint(NUMBERS):
         text = NUMBER.sub(lambda match: placeholders.known(match[0]), text)
     return text
 
