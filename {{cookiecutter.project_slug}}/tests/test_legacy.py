@@ -183,7 +183,11 @@ def test_arrows_and_an_end_after_letters_without_spaces_are_marks(separator: str
     report = prepare.run(params(task="generate"))
     assert report["found_marks"] == {"separator": separator, "lead": None, "stop": "END"}
     assert all("END" not in json.dumps(row) and row["messages"][0]["content"][-1].isdigit() for row in prepared())
-    assert not any(find_marks([("", "q", word) for word in ("APPEND", "THE_END", "FRIEND")], refuse=True).values())
+    assert not any(
+        find_marks(
+            [("", "q", word) for word in ("APPEND", "THE_END", "FRIEND", "BACK-END", "$END")], refuse=True
+        ).values()
+    )
 
 
 def test_a_separator_with_other_white_space_before_it_leaves_none() -> None:

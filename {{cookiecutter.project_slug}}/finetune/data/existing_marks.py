@@ -16,7 +16,7 @@ from finetune.core.records import FoundMarks
 # At the end of a text, without the white space around it.
 SEPARATOR = re.compile(r"(?:-+>|=+>|[→⇒➔]|={3,}|-{3,}|#{3,}(?:\s*=>)?)$")
 STOP = re.compile(
-    r"(?:(?<![A-Za-z0-9_])END|\[END\]|<END>|#{3,}|\*{3,}|\+{3,}|&{3,}|\${3,}|@{3,}|%{3,}|<\|[^<>|\s]{1,30}\|>|</s>|\[EOS\])$"
+    r"(?:(?<![A-Za-z0-9_/$`'(-])END|\[END\]|<END>|#{3,}|\*{3,}|\+{3,}|&{3,}|\${3,}|@{3,}|%{3,}|<\|[^<>|\s]{1,30}\|>|</s>|\[EOS\])$"
 )
 LAST_LETTERS = tuple(">→⇒➔=-#D]*+&$@%")  # of all marks: most texts end otherwise, and need no search
 LEAD = "space"  # stands for the space before a completion
