@@ -28,6 +28,7 @@ KEPT |= {"data", "format"}
 ARGUMENTS = "arguments"
 SHORTEST_NUMBER = 7  # digits
 JSON_VALUE = re.compile(r'"(?:[^"\\]|\\.)*"|(?<![\w.+-])\d{7,}(?![\w.])', re.DOTALL)  # a text, or a whole number
+DECODER = json.JSONDecoder(strict=False)
 JSON_BEGIN = re.compile(r"[\[{]")
 MOST_JSON = 50  # beginnings that are tried in a text
 NUMBERS = ("phone", "card", "us_ssn", "kr_rrn")
@@ -122,10 +123,11 @@ def redact_value(value: Any, placeholders: Placeholders, kept: frozenset[str] = 
 def redact_text(text: str, placeholders: Placeholders) -> str:
     """Return a text with placeholders. In JSON, also inside a text, texts are redacted as they are without escapes."""
     placeholders.taken.update(PLACEHOLDER.findall(text))
-    text = "".join(
-        JSON_VALUE.sub(lambda match: redact_json_value(match[0], placeholders), piece) if is_json else piece
-        for is_json, piece in json_pieces(text)
-    )
+    if "{" in text or "[" in text:
+        text = "".join(
+            JSON_VALUE.sub(lambda match: redact_json_value(match[0], placeholders), piece) if is_json else piece
+            for is_json, piece in json_pieces(text)
+        )
     # A number is sometimes found only when the one beside it is gone.
     while found := list(places(text, placeholders.kinds)):
         parts, end = [], 0
@@ -144,12 +146,12 @@ def json_pieces(text: str) -> Iterator[tuple[bool, str]]:
     if is_json(text):
         yield True, text
         return
-    decoder, end = json.JSONDecoder(strict=False), 0
+    end = 0
     for begin in islice(JSON_BEGIN.finditer(text), MOST_JSON):
         if begin.start() < end:
             continue
         try:
-            stop = decoder.raw_decode(text, begin.start())[1]
+            stop = DECODER.raw_decode(text, begin.start())[1]
         except (ValueError, RecursionError):
             continue
         yield False, text[end : begin.start()]
