@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from finetune.asking.split_answers import prompt_of
+from finetune.asking.split_answers import prompt_of, turns_of_shots
 from finetune.core.disk import write_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import PREPARED
@@ -44,6 +44,11 @@ def test_examples_come_after_the_system_message_and_before_the_question() -> Non
         "assistant",
         "user",
     ]
+
+
+def test_the_system_prompts_of_examples_are_left_out_by_either_role() -> None:
+    turns = [{"role": role, "content": role} for role in ("system", "developer", "user", "assistant")]
+    assert [turn["role"] for turn in turns_of_shots([{"messages": turns}])] == ["user", "assistant"]
 
 
 def test_examples_are_for_chat_only() -> None:

@@ -155,6 +155,30 @@ def test_prepare_replaces_answers_by_codes_and_lists_them_in_the_prompt(
         prepare.run(params(labels=["billing"]))
 
 
+def test_with_each_turn_all_answers_are_trimmed_and_get_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def row(n: int, first: str) -> dict[str, Any]:
+        texts = (f"q{n} {n**5:x}", first, f"r{n} {n**7:x}", "billing ")
+        roles = ("user", "assistant", "user", "assistant")
+        return {"messages": [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]}
+
+    def write(first: str) -> None:
+        rows = [json.dumps(row(n, first)) + "\n" for n in range(20)]
+        Path("raw.jsonl").write_text("".join(rows), encoding="utf-8")
+
+    write(" delivery")
+    report = prepare.run(params(labels=["billing", "delivery"], prompt=None, turns="each"))
+    assert (report["labels_trimmed"], report["account"]["examples"]) == (20, 40)
+    assert "white_space_kept" not in report
+    lines = "".join((PREPARED / f"{name}.jsonl").read_text(encoding="utf-8") for name in SHARES).splitlines()
+    answers = [[turn["content"] for turn in json.loads(line)["messages"][1::2]] for line in lines]
+    assert sorted(answers) == [["1"]] * 20 + [["1", "0"]] * 20
+    write("hm")
+    with pytest.raises(FinetuneError, match=r"row 1: the answer is not in data\.labels"):
+        prepare.run(params(labels=["billing", "delivery"], prompt=None, turns="each"))
+
+
 def test_an_answer_that_is_not_a_string_has_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     parts = [{"type": "text", "text": "billing"}]

@@ -55,6 +55,37 @@ def test_the_conversion_to_a_completion_can_be_reversed(pairs: list[tuple[str, s
         assert from_completion(to_completion(chat(question, answer), marks), marks) == (question, answer)
 
 
+IMAGE = {"type": "image_url", "image_url": {"url": "https://a.org/1.png"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda turns: turns[0].update(content=[{"type": "text", "text": "a"}, IMAGE]), "is not only text"),
+        (lambda turns: turns[1].update(content=None, tool_calls=[{}]), "is not only text"),
+        (lambda turns: turns[1].update(weight=0), "an answer with weight 0"),
+    ],
+)
+def test_what_a_completion_cannot_hold_is_refused(change: Any, why: str) -> None:
+    example = chat("a", "b")
+    assert question_and_answer(example) == ("a", "b")
+    change(example["messages"])
+    with pytest.raises(ValueError, match=why):
+        question_and_answer(example)
+
+
+def test_different_system_prompts_are_refused_because_completions_have_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{**chat(row["question"], row["team"]), "system": f"document {n % 2}"} for n, row in enumerate(ROWS)]
+    Path("raw.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    split = {"train": 0.6, "valid": 0.2, "test": 0.2}
+    data = Data.model_validate({"file": "raw.jsonl", "target": "completion", "split": split})
+    with pytest.raises(FinetuneError, match=r"row \d+ has another system prompt than other rows"):
+        prepare.run(params(Provider(name="openai")).model_copy(update={"data": data}))
+
+
 def test_an_error_says_that_the_data_contain_every_mark() -> None:
     everything = " ->\n\n###\n\n===\n\n---\n\n===>\n\n--->\n\n### =>\n\n"
     with pytest.raises(FinetuneError, match="Every candidate for the separator"):

@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -124,8 +125,12 @@ def test_good_data_have_no_doubtful_rows_and_copies_do_not_prove_each_other() ->
 def test_small_classes_are_left_out() -> None:
     rows = [Answered("a", n, LETTERS["korean"][n % 2].format(n=n * 37), str(n % 2)) for n in range(80)]
     rare = [Answered("a", 90 + n, LETTERS["korean"][0].format(n=n), "rare") for n in range(4)]
-    assert find_doubtful([*rows, *rare]) == []
-    assert find_doubtful([row._replace(answer="one") for row in rows]) == []
+    skipped = Counter[str]()
+    assert find_doubtful([*rows, *rare], skipped=skipped) == []
+    assert skipped == {"of classes with fewer than 5 different questions": 4}
+    for others, said in (([row._replace(answer="one") for row in rows], "is one"), (rare * 20, "are none")):
+        with pytest.raises(FinetuneError, match=f"different questions each, and there {said}"):
+            find_doubtful(others)
 
 
 def test_answers_without_the_words_of_their_questions_are_refused() -> None:
@@ -183,6 +188,31 @@ def test_a_file_of_the_user_is_read_as_it_is() -> None:
     write_jsonl(Path("own.jsonl"), [json.loads(line) for line in (PREPARED / "train.jsonl").read_bytes().splitlines()])
     [found] = json.loads(run("own.jsonl", "--json"))
     assert (found["file"], found["line"], found["answer"], found["suggested"]) == ("own.jsonl", 8, "0", "1")
+
+
+def test_an_answer_is_the_last_trained_one_and_a_question_has_its_own_context(tmp_path: Path) -> None:
+    def row(n: int) -> dict[str, Any]:
+        system = {"role": "system", "content": f"document {n}"}
+        tail = [{"role": "user", "content": "thanks"}, {"role": "assistant", "content": "bye", "weight": 0}]
+        return {"messages": [system, *example("Which?", f"a{n}")["messages"], *tail]}
+
+    write_jsonl(tmp_path / "a.jsonl", [row(n) for n in range(60)])
+    assert read_answered([tmp_path / "a.jsonl"])[7][2:] == ("document 7\nWhich?", "a7")
+
+
+def test_rows_that_cannot_be_judged_are_counted_by_the_reason(tmp_path: Path) -> None:
+    image = [{"type": "image_url", "image_url": {"url": "https://a.org/1.png"}}, {"type": "text", "text": "q"}]
+    rows = [example(f"question {n}", "a") for n in range(60)]
+    rows += [example(image, "a")] * 3 + [{"messages": rows[0]["messages"][:1]}] * 2  # type: ignore[arg-type]
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "tool_calls": [call]}]
+    write_jsonl(tmp_path / "a.jsonl", [*rows, {"messages": turns}])
+    skipped = Counter[str]()
+    assert read_answered([tmp_path / "a.jsonl"], skipped=skipped)[-1][3] == '{"arguments":"{}","name":"f"}'
+    assert skipped == {"with an image, audio or a file": 3, "without a question and an answer to train on": 2}
+    write_jsonl(tmp_path / "b.jsonl", rows[60:])
+    with pytest.raises(FinetuneError, match=r"there are 0 \(not judged: 3 with an image, audio or a file, 2 without"):
+        read_answered([tmp_path / "b.jsonl"])
 
 
 def test_completions_are_read_without_their_marks(tmp_path: Path) -> None:

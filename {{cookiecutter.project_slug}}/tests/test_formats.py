@@ -98,6 +98,37 @@ DONE = {"role": "assistant", "content": "cold"}
             "sharegpt",
             {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]},
         ),
+        *(
+            (
+                {turns: [{**asked, key: value, "weight": weight}, {**answer, key: value}]},
+                form,
+                {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]},
+            )
+            for key, value, weight in (("training", False, 0), ("loss", 0, None), ("train", "False", 0))
+            for turns, form, asked, answer in (
+                ("conversations", "sharegpt", {"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}),
+                ("messages", "messages", *chat("a", "b")["messages"]),
+            )
+        ),
+        ({"messages": [TALK[0], {**TALK[1], "training": True, "loss": 1.0}]}, "messages", chat("a", "b")),
+        (
+            {"prompt": chat("a")["messages"], "completion": [CALLING, RESULT, DONE], "tools": TOOLS},
+            "completion",
+            {"messages": [*chat("a")["messages"], CALLING, RESULT, DONE], "tools": TOOLS},
+        ),
+        (
+            {
+                "prompt": chat("a")["messages"],
+                "completion": [{"role": "assistant", "tool_calls": [call("1", "weather", "{}")]}],
+            },
+            "completion",
+            {
+                "messages": [
+                    *chat("a")["messages"],
+                    {"role": "assistant", "tool_calls": [call("1", "weather", "{}")]},
+                ]
+            },
+        ),
         (
             {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}], "system": "c"},
             "sharegpt",
@@ -269,6 +300,8 @@ def test_rows_without_an_answer_are_named() -> None:
 def test_rows_of_no_format_or_another_format_are_named() -> None:
     with pytest.raises(FinetuneError, match=r"keys are answer, question(.|\n)*data\.prompt"):
         format_of({"question": "a", "answer": "b"}, "raw")
+    with pytest.raises(FinetuneError, match="in lower case, such as prompt and completion"):
+        format_of({"Prompt": "a", "Completion ": "b"}, "raw")
     rows = [chat("a", "b"), {"prompt": "a"}, {"messages": []}, {"messages": "[]x"}]
     with pytest.raises(FinetuneError, match=r"row 2 \(no 'messages'\), row 3 \(messages is empty\), row 4"):
         examples(rows, "auto", None, "raw")
@@ -276,6 +309,19 @@ def test_rows_of_no_format_or_another_format_are_named() -> None:
         examples([{"conversations": [{"from": "bot", "value": "a"}]}], "auto", None, "raw")
     with pytest.raises(FinetuneError, match="output is empty"):
         examples([{"instruction": "a", "output": " "}], "auto", None, "raw")
+
+
+@pytest.mark.parametrize("key", ["label", "kto_tag", "weight"])
+@pytest.mark.parametrize("value", [False, 0, "0", " False "])
+def test_a_row_that_is_marked_as_not_to_learn_is_refused(key: str, value: Any) -> None:
+    with pytest.raises(FinetuneError, match=rf"row 2 \('{key}' is .* marks an answer not to learn"):
+        examples([{**chat("a", "b"), key: 1}, {**chat("c", "d"), key: value}], "auto", None, "raw")
+
+
+@pytest.mark.parametrize("key", ["image", "image_url", "image_paths"])
+def test_images_beside_the_messages_are_refused_by_their_key(key: str) -> None:
+    with pytest.raises(FinetuneError, match=f"the key '{key}': put each image into the content"):
+        examples([{**chat("<image> a", "b"), key: "a.png"}], "auto", None, "raw")
 
 
 def test_each_turn_is_an_example_with_the_turns_before_it() -> None:

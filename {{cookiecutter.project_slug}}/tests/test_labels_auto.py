@@ -46,6 +46,24 @@ def test_the_classes_are_written_into_the_report_and_named() -> None:
     assert labels_of(settings.data.model_copy(update={"labels": ["a", "b"]}), report) == ["a", "b"]
 
 
+def test_spellings_of_one_class_are_warned_of() -> None:
+    said: list[str] = []
+    settings = params(["Billing", "billing", "caf\u00e9", "cafe\u0301", "a b", "a  b", 1, "1.0", "other"] * 6)
+    assert len(prepare.run(settings, say=said.append)["labels"]) == 9
+    pairs = [line for line in said if "a model learns them as two" in line]
+    assert len(pairs) == 4
+    assert "warning: the classes 'Billing' and 'billing' differ only in case" in pairs[1] + pairs[2]
+    said.clear()
+    prepare.run(params(["a", "b", "a;b", "b;a", "c|d"] * 6), say=said.append)
+    assert [line for line in said if "several" in line] == [
+        "warning: 'a;b', 'b;a': several classes in one answer, which a model learns as a class of their own. Keep one"
+        " class a row, or write a list and set evaluate.task to extract."
+    ]
+    said.clear()
+    prepare.run(params(["Billing", "billing"] * 20, labels=["Billing", "billing"]), say=said.append)
+    assert not any("learns them" in line for line in said)
+
+
 def test_a_report_without_the_classes_names_the_command_to_run() -> None:
     settings = params(["a", "b"] * 10)
     with pytest.raises(FinetuneError, match=r"dvc repro prepare"):

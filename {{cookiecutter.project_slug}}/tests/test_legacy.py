@@ -16,7 +16,8 @@ from finetune.core.disk import write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Evaluate, Params, Provider, Train
 from finetune.core.paths import BASE_ANSWERS, MODEL, PREPARED
-from finetune.data.existing_marks import find_marks, shared_cue, without_marks
+from finetune.core.records import FoundMarks
+from finetune.data.existing_marks import find_marks, shared_cue, without_ending, without_marks
 from finetune.provider.answer_parser import Answer as ParsedAnswer
 from finetune.scoring.extract import extraction
 from finetune.stages import baseline, prepare, validate
@@ -172,6 +173,27 @@ def test_a_line_break_that_ends_every_completion_and_is_inside_none_is_a_stop() 
     assert find_marks(("", "a", f"{n}\n") for n in range(9))["stop"] == "\n"
     assert find_marks(("", "a", f"{n}\n{n}\n") for n in range(9))["stop"] is None
     assert find_marks(("", "a", f"{n}\n{n}\n\n") for n in range(9))["stop"] == "\n\n"
+
+
+@pytest.mark.parametrize(
+    ("separator", "stop"), [(" →", "END"), ("⇒", "\u3002END"), (" ->", ".END"), ("\n\n###\n\n", "END")]
+)
+def test_arrows_and_an_end_after_letters_without_spaces_are_marks(separator: str, stop: str) -> None:
+    write([{"prompt": f"質問{n * n}{separator}", "completion": f"答え{n}は{stop}"} for n in range(30)])
+    report = prepare.run(params(task="generate"))
+    assert report["found_marks"] == {"separator": separator, "lead": None, "stop": "END"}
+    assert all("END" not in json.dumps(row) and row["messages"][0]["content"][-1].isdigit() for row in prepared())
+    assert not any(
+        find_marks(
+            [("", "q", word) for word in ("APPEND", "THE_END", "FRIEND", "BACK-END", "$END")], refuse=True
+        ).values()
+    )
+
+
+def test_a_separator_with_other_white_space_before_it_leaves_none() -> None:
+    marks: FoundMarks = {"separator": "\n\n###\n\n", "lead": None, "stop": None}
+    texts = ("hello\n\n###\n\n", "hello ###", "hello###", "hello\n###\n")
+    assert {without_ending(text, marks["separator"]) for text in texts} == {"hello"}
 
 
 def test_a_common_beginning_of_prompts_is_content() -> None:

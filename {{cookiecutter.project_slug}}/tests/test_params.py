@@ -131,3 +131,11 @@ def test_the_defaults_hold_without_all_optional_keys() -> None:
     params = Params.model_validate(values)
     assert (params.data.labels, params.train.budget.usd, params.evaluate.few_shot) == ([], None, 0)
     assert (params.provider.base_url, params.evaluate.task, params.train.choose) == (None, "classify", "last")
+
+
+def test_classes_are_listed_once_and_without_white_space(tmp_path: Path) -> None:
+    # A class with white space would be two classes for the scores: right answers would count as wrong.
+    assert load_params(written(tmp_path, {"data.labels": ["yes ", "no"]})).data.labels == ["yes", "no"]
+    for labels, said in ((["yes", "no", "yes "], "'yes' is listed twice"), (["yes", " "], "at least 1 character")):
+        with pytest.raises(FinetuneError, match=said):
+            load_params(written(tmp_path, {"data.labels": labels}))

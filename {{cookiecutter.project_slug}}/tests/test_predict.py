@@ -205,6 +205,7 @@ def test_a_stopped_run_continues_where_it_stopped(provider: Provider) -> None:
             ["be kind", "hi", "ho", "and?"],
         ),
         ({"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}]}, ["hi"]),
+        ({"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": ""}]}, ["hi"]),
         ({"instruction": "Translate.", "input": "chat"}, ["Translate.\n\nchat"]),
         ({"prompt": "hi"}, ["hi"]),
     ],

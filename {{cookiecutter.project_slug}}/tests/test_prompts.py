@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from finetune.core.errors import FinetuneError
 from finetune.core.params import Data
-from finetune.data.prompts import fill
+from finetune.data.prompts import check_columns, fill
 from finetune.data.raw_examples import ReadingNotes, raw_examples
 
 TEMPLATE = {"system": None, "user": "{question}", "assistant": "{answer}"}
@@ -63,3 +64,11 @@ def test_white_space_around_a_class_is_removed_and_counted(tmp_path: pytest.Temp
     examples = [example for _, _, _, _, example, _ in raw_examples(data, template, {}, notes)]
     assert [example["messages"][-1]["content"] for example in examples] == ["billing", "billing", " other"]
     assert notes.counts["labels_trimmed"] == 1
+
+
+def test_a_column_in_two_braces_is_refused() -> None:
+    with pytest.raises(
+        FinetuneError, match=r"data\.prompt\.user in params\.yaml has 'q' in two braces(.|\n)*Write {q}"
+    ):
+        check_columns({"user": "Say {{q}}", "assistant": '{"team": "{a}"}'}, {"q", "a"}, "raw.csv")
+    check_columns({"user": "{q}", "assistant": '{"team": {a}}'}, {"q"} | {"a"}, "raw.csv")

@@ -274,6 +274,12 @@ def test_validate_refuses_answers_outside_the_labels_and_takes_codes_and_the_ans
     validate.run(params())
 
 
+def test_a_class_in_another_unicode_form_is_named_as_such(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [example(f"q{n} {n * n}", "cafe\u0301") for n in range(20)])
+    [found] = [f for f in check_file(path, labels=["caf\u00e9"]).findings if f.code == "unknown_label"]
+    assert "another Unicode form" in found.fix
+
+
 def test_declared_classes_may_differ_in_case_and_others_are_warned_of(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [example(f"q{n} {n * n}", "Aa"[n % 2]) for n in range(20)])
     assert "class_spelling" in {f.code for f in check_file(path).findings}

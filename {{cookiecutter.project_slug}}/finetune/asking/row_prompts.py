@@ -18,7 +18,7 @@ from finetune.data.completion_format import CompletionFormat, prompt_of_question
 from finetune.data.converters.keys import Format, refuse_keys
 from finetune.data.converters.values import has_value
 from finetune.data.existing_marks import NO_MARKS, without_ending
-from finetune.data.formats import CONVERTERS, reason_of
+from finetune.data.formats import reason_of, with_answer
 from finetune.data.prompts import Template, cell_text, check_columns, columns_in, fill, fingerprint_of
 from finetune.data.raw_file import Row
 from finetune.data.redaction import redact
@@ -165,13 +165,8 @@ def messages_before_answer(row: Row, separator: str | None) -> list[dict[str, An
     if form is None:
         raise ValueError(f"no `messages`, but {', '.join(sorted(row)) or 'no column at all'}")
     refuse_keys(row, form, question_only=True)
-    answer = QUESTION_AND_ANSWER[form][1]
     if form == "completion" and isinstance(row["prompt"], str):
         row = {**row, "prompt": without_ending(row["prompt"], separator)}
-    example: Example = CONVERTERS[form](row | ({answer: "-"} if answer else {}))
-    messages = [{key: value for key, value in message.items() if key != "weight"} for message in example["messages"]]
-    if messages[-1]["role"] == "assistant":
-        messages.pop()
-    if not messages:
-        raise ValueError("no question")
-    return messages
+    example: Example = with_answer(row, form, "-")  # the row's own answer may be empty
+    asked = example["messages"][:-1]
+    return [{key: value for key, value in message.items() if key != "weight"} for message in asked]

@@ -16,6 +16,7 @@ from finetune.provider.connect import Connection
 from finetune.terminal.progress import progress_bar, say
 
 Messages = list[dict[str, Any]]
+SYSTEM = ("system", "developer")  # roles
 
 
 def ask_split(
@@ -48,7 +49,7 @@ def ask_examples(
     """Ask a model the questions of examples. A row has an `error` in place of an answer that the provider refused."""
     found = questions["completion"]
     marks = CompletionFormat(**found) if found else None
-    before = [turn for shot in shots for turn in shot["messages"] if turn["role"] != "system"]
+    before = turns_of_shots(shots)
     prompts = [example["prompt"] if marks else prompt_of(example["messages"][:-1], before) for example in examples]
     settings = params.evaluate.model_copy(update={key: questions[key] for key in ("max_tokens", "temperature")})
     seed, stop, top_logprobs = questions["seed"], marks.stop if marks else None, questions["top_logprobs"]
@@ -75,6 +76,11 @@ def ask_examples(
             row["error"] = answer.error
         rows.append(row)
     return rows
+
+
+def turns_of_shots(shots: Sequence[Example]) -> Messages:
+    """Return the turns of examples that are put before a question, without their system prompts."""
+    return [turn for shot in shots for turn in shot["messages"] if turn["role"] not in SYSTEM]
 
 
 def text_without_lead(text: str, marks: CompletionFormat | None) -> str:
@@ -104,7 +110,7 @@ def without_seconds(rows: Sequence[Prediction]) -> list[Prediction]:
 
 def prompt_of(messages: Messages, before: Messages) -> Messages:
     """Return a conversation with other turns before it, after its system message, and without training weights."""
-    system = [turn for turn in messages[:1] if turn["role"] in ("system", "developer")]
+    system = [turn for turn in messages[:1] if turn["role"] in SYSTEM]
     turns = [*system, *before, *messages[len(system) :]]
     return [{key: value for key, value in turn.items() if key != "weight"} for turn in turns]
 

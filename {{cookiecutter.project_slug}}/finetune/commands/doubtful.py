@@ -29,10 +29,12 @@ def doubtful(
 
     Examples: finetune doubtful · finetune doubtful data/prepared/train.jsonl --json
     """
+    from collections import Counter
+
     from finetune.core.disk import write_csv
     from finetune.core.paths import PREPARED
     from finetune.core.read_records import read_prepare_report
-    from finetune.data.doubtful import COLUMNS, find_doubtful, read_answered
+    from finetune.data.doubtful import COLUMNS, find_doubtful, read_answered, skipped_text
     from finetune.data.split import SPLITS
     from finetune.terminal.progress import progress_bar
     from finetune.terminal.tables import print_json, print_table
@@ -40,9 +42,10 @@ def doubtful(
     splits = [PREPARED / f"{split}.jsonl" for split in SPLITS]
     chosen = files or splits
     prepared = {path.resolve() for path in splits} >= {path.resolve() for path in chosen}
-    rows = read_answered(chosen, read_prepare_report() if prepared else None)
+    skipped = Counter[str]()
+    rows = read_answered(chosen, read_prepare_report() if prepared else None, skipped=skipped)
     with progress_bar("doubtful") if sys.stderr.isatty() else nullcontext() as progress:
-        found = find_doubtful(rows, progress)
+        found = find_doubtful(rows, progress, skipped)
     write_csv(output, COLUMNS, found)
     if as_json:
         print_json(found)
@@ -55,7 +58,14 @@ def doubtful(
                 for row in found[:SHOWN]
             ],
         )
+    if found and not any(row["suggested"] for row in found):
+        print(
+            "doubtful: the answers are no classes, and no model judged them. Listed is the tenth whose wording is the"
+            " least like that of the question, also where all answers are right."
+        )
     print(f"doubtful: {len(found)} of {len(rows):,} rows to review; all of them in {output}")
+    if skipped:
+        print(f"doubtful: {skipped_text(skipped)}")
 
 
 def place_of(row: DoubtfulRow) -> str:

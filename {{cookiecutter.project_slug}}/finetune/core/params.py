@@ -75,6 +75,7 @@ class Abstain(Section):
 
 
 Auto = Literal["auto"]
+Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Renames = dict[str | int | float | bool, str]  # the new text of a value
 SensitiveKind = Literal["email", "phone", "iban", "card", "us_ssn", "kr_rrn", "secret"]
 
@@ -92,7 +93,7 @@ class Data(Section):
     turns: Literal["all", "each"] = "all"
     group: str | None = None
     by: str | None = None
-    labels: list[str] | Auto = []
+    labels: list[Label] | Auto = []
     codes: bool = False
     target: Literal["chat", "completion"] = "chat"
     split: Split | None = None
@@ -112,6 +113,14 @@ class Data(Section):
             if change != "lettered" and not is_renames(change):
                 raise ValueError('give for each column lettered, or new texts by its values, such as {0: "A", 1: "B"}')
         return changes
+
+    @field_validator("labels")
+    @classmethod
+    def lists_each_once(cls, labels: Any) -> Any:
+        twice = [] if labels == "auto" else sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(map(repr, twice))} is listed twice")
+        return labels
 
     @field_validator("near", mode="before")
     @classmethod

@@ -10,6 +10,7 @@ from finetune.data.cell_paths import cell_of
 from finetune.data.converters.values import as_list, has_value
 from finetune.data.prompts import cell_text
 from finetune.data.raw_file import Row
+from finetune.data.redaction import shown
 
 Renames = Mapping[str, str]  # by the text of a value, see `value_text`
 CellMap = Mapping[str, Renames | Literal["lettered"]]  # by column or path
@@ -65,7 +66,7 @@ def renamed(cell: object, renames: Renames, name: str) -> str:
     """Return the new name of a cell."""
     value = value_text(cell)
     if value not in renames:
-        raise ValueError(f"data.map.{name} does not list the value {value[:40]!r}")
+        raise ValueError(f"data.map.{name} does not list the value {shown(value)}")
     return renames[value]
 
 

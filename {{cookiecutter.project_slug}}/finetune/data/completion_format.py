@@ -8,10 +8,11 @@ data.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from finetune.core.errors import FinetuneError
 from finetune.core.records import Example, FoundMarks
-from finetune.data.examples import text_of
+from finetune.data.examples import is_trained, text_of
 from finetune.data.existing_marks import NO_MARKS, find_marks, shared_cue, without_ending, without_marks
 
 SEPARATORS = ("\n\n###\n\n", " ->", "\n\n===\n\n", "\n\n---\n\n", "\n\n===>\n\n", "\n\n### =>\n\n")
@@ -33,14 +34,31 @@ class CompletionFormat:
 
 
 def question_and_answer(example: Example) -> tuple[str, str]:
-    """Return the question and the answer of a chat of one turn, without the system prompt, which is always the same.
+    """Return the question and the answer of a chat of one turn, without the system prompt: see `system_of`.
 
-    Raises ValueError where there are more turns, or tools.
+    Raises ValueError where there are more turns, or tools, and where a turn is not only text or is not trained.
     """
     turns = [message for message in example.get("messages", ()) if message.get("role") not in ("system", "developer")]
     if [turn.get("role") for turn in turns] != ["user", "assistant"] or len(example) > 1:
         raise ValueError("more than one question and one answer")
+    if not all(is_text(turn.get("content")) for turn in turns):
+        raise ValueError("a message that is not only text, such as an image or a tool call")
+    if not is_trained(turns[1]):
+        raise ValueError("an answer with weight 0, which a completion cannot have")
     return text_of(turns[0].get("content")), text_of(turns[1].get("content"))
+
+
+def is_text(content: object) -> bool:
+    """Return whether a message's content is only text."""
+    if isinstance(content, list):
+        return all(isinstance(part, dict) and part.get("type") == "text" for part in content)
+    return isinstance(content, str)
+
+
+def system_of(example: Example) -> list[Any]:
+    """Return the system prompts of a chat, which completions have no place for: it must be the same in all rows."""
+    messages = example.get("messages", ())
+    return [one.get("content") for one in messages if one.get("role") in ("system", "developer")]
 
 
 def to_completion(example: Example, marks: CompletionFormat, own: FoundMarks = NO_MARKS) -> Example:

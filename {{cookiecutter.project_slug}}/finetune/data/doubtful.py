@@ -23,7 +23,9 @@ from finetune.core.errors import FinetuneError
 from finetune.core.records import DoubtfulRow, Example, PrepareReport
 from finetune.data.checks.check_lines import LONGEST_CLASS, MOST_CLASSES
 from finetune.data.completion_format import CompletionFormat, from_completion
-from finetune.data.examples import OUTPUTS, join_question, turn_texts
+from finetune.data.examples import OUTPUTS, is_trained
+from finetune.data.identity import answer_of, question_of
+from finetune.data.question import Question
 from finetune.data.text_normalization import comparison_key, normalize
 
 FOLDS = 5
@@ -47,45 +49,75 @@ class Answered(NamedTuple):
     answer: str
 
 
-def read_answered(files: Sequence[Path], prepared: PrepareReport | None = None, most: int = MOST) -> list[Answered]:
+def read_answered(
+    files: Sequence[Path],
+    prepared: PrepareReport | None = None,
+    most: int = MOST,
+    skipped: Counter[str] | None = None,
+) -> list[Answered]:
     """Return the rows of training files; `prepared` has the codes and marks of those that `prepare` wrote.
 
-    Raises FinetuneError for a file that cannot be read, too few rows, or more than `most`.
+    A question has its context, such as a document in the system prompt, where that differs between rows. `skipped` gets
+    the number of rows that cannot be judged, by the reason. Raises FinetuneError for a file that cannot be read, too
+    few rows, or more than `most`.
     """
     marks = prepared["completion"] if prepared else None
     class_of = {code: name for name, code in prepared["codes"].items()} if prepared else {}
-    rows: list[Answered] = []
+    skipped = Counter() if skipped is None else skipped
+    rows, contexts = list[Answered](), list[str]()
     for file in files:
         for number, example in enumerate(read_jsonl(file, "prepare"), 1):
-            texts = texts_of_row(example) if isinstance(example, dict) else None
-            if texts and marks:
-                whole = {"prompt": texts[0], "completion": texts[1]}
+            asked = up_to_answer(example) if isinstance(example, dict) else None
+            question, answer = (question_of(asked), answer_of(asked)) if asked else (Question(""), "")
+            texts = question.asked, answer
+            if marks:
+                whole = {"prompt": question.asked, "completion": answer}
                 texts = from_completion(whole, CompletionFormat(**marks))
-            if texts and all(map(str.strip, texts)):
-                answer = texts[1].strip()
+            answer = texts[1].strip()
+            if question.media:
+                skipped["with an image, audio or a file"] += 1
+            elif answer and (texts[0].strip() or question.context):
                 rows.append(Answered(str(file), number, texts[0], class_of.get(answer, answer)))
+                contexts.append(question.context)
+            else:
+                skipped["without a question and an answer to train on"] += 1
     if not FEWEST <= len(rows) <= most:
+        why = f" ({skipped_text(skipped)})" if skipped else ""
         raise FinetuneError(
-            f"Doubtful answers are looked for in {FEWEST} to {most:,} rows, and there are {len(rows):,}.",
+            f"Doubtful answers are looked for in {FEWEST} to {most:,} rows, and there are {len(rows):,}{why}.",
             "Add rows." if len(rows) < FEWEST else "Give one split, or a part of it: finetune doubtful FILE",
         )
-    return rows
+    if len(set(contexts)) == 1:
+        return rows
+    both = zip(rows, contexts, strict=True)
+    return [row._replace(question="\n".join(filter(None, (context, row.question)))) for row, context in both]
 
 
-def texts_of_row(example: Example) -> tuple[str, str] | None:
-    """Return the question and the answer of an example; None if it lacks one of them, or has two answers."""
-    texts, _ = turn_texts(example)
-    if len(texts) < 2 or any(key in example for key in OUTPUTS):
+def up_to_answer(example: Example) -> Example | None:
+    """Return an example up to its last trained answer; None if it has none, or has two answers."""
+    if any(key in example for key in OUTPUTS):
         return None
-    return join_question(texts), texts[-1]
+    messages = example.get("messages")
+    if not isinstance(messages, list):
+        return example if "completion" in example else None
+    ends = [n for n, message in enumerate(messages, 1) if isinstance(message, dict) and is_trained(message)]
+    return {**example, "messages": messages[: ends[-1]]} if ends else None
 
 
-def find_doubtful(rows: Sequence[Answered], progress: Progress | None = None) -> list[DoubtfulRow]:
-    """Return the rows whose answer is probably wrong, the most doubtful first.
+def skipped_text(skipped: Counter[str]) -> str:
+    """Return how many rows cannot be judged, by the reason."""
+    return "not judged: " + ", ".join(f"{count:,} {why}" for why, count in sorted(skipped.items()))
 
-    Raises FinetuneError if the answers neither are classes nor share wording with their questions.
+
+def find_doubtful(
+    rows: Sequence[Answered], progress: Progress | None = None, skipped: Counter[str] | None = None
+) -> list[DoubtfulRow]:
+    """Return the rows whose answer is probably wrong, the most doubtful first; `skipped` as in `read_answered`.
+
+    Raises FinetuneError if the answers neither are classes nor share wording with their questions, and if no two
+    classes have enough questions.
     """
-    found = doubtful_classes(rows, progress) if are_classes(rows) else doubtful_texts(rows)
+    found = doubtful_classes(rows, progress, skipped) if are_classes(rows) else doubtful_texts(rows)
     return sorted(found, key=lambda row: (row["score"], row["file"], row["line"]))
 
 
@@ -96,7 +128,9 @@ def are_classes(rows: Sequence[Answered]) -> bool:
     return short and len(answers) * 3 < len(rows) and len(answers) <= MOST_CLASSES
 
 
-def doubtful_classes(rows: Sequence[Answered], progress: Progress | None = None) -> list[DoubtfulRow]:
+def doubtful_classes(
+    rows: Sequence[Answered], progress: Progress | None = None, skipped: Counter[str] | None = None
+) -> list[DoubtfulRow]:
     """Return the rows whose class the other rows contradict.
 
     Classes that are asked fewer than five questions cannot be predicted, so their rows are not judged.
@@ -104,10 +138,17 @@ def doubtful_classes(rows: Sequence[Answered], progress: Progress | None = None)
     from cleanlab.filter import find_label_issues
 
     asked = Counter(answer for _, answer in {(comparison_key(row.question), row.answer) for row in rows})
+    rare = sum(asked[row.answer] < FOLDS for row in rows)
+    if rare and skipped is not None:
+        skipped[f"of classes with fewer than {FOLDS} different questions"] += rare
     rows = [row for row in rows if asked[row.answer] >= FOLDS]
     classes = sorted({row.answer for row in rows})
     if len(classes) < 2:
-        return []
+        raise FinetuneError(
+            f"Doubtful classes are found by comparing classes with at least {FOLDS} different questions each, and"
+            f" there {'is one' if classes else 'are none'}.",
+            "Add rows of other classes.",
+        )
     given = np.array([classes.index(row.answer) for row in rows])
     probabilities = predict_from_other_rows(rows, given, progress)
     count = int(find_label_issues(given, probabilities, n_jobs=1).sum())

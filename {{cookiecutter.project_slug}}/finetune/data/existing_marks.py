@@ -14,11 +14,11 @@ from finetune.core.errors import FinetuneError
 from finetune.core.records import FoundMarks
 
 # At the end of a text, without the white space around it.
-SEPARATOR = re.compile(r"(?:-+>|=+>|={3,}|-{3,}|#{3,}(?:\s*=>)?)$")
+SEPARATOR = re.compile(r"(?:-+>|=+>|[→⇒➔]|={3,}|-{3,}|#{3,}(?:\s*=>)?)$")
 STOP = re.compile(
-    r"(?:(?<=\s)END|\[END\]|<END>|#{3,}|\*{3,}|\+{3,}|&{3,}|\${3,}|@{3,}|%{3,}|<\|[^<>|\s]{1,30}\|>|</s>|\[EOS\])$"
+    r"(?:(?<![A-Za-z0-9_/$`'(-])END|\[END\]|<END>|#{3,}|\*{3,}|\+{3,}|&{3,}|\${3,}|@{3,}|%{3,}|<\|[^<>|\s]{1,30}\|>|</s>|\[EOS\])$"
 )
-LAST_LETTERS = tuple(">=-#D]*+&$@%")  # of all marks: most texts end otherwise, and need no search
+LAST_LETTERS = tuple(">→⇒➔=-#D]*+&$@%")  # of all marks: most texts end otherwise, and need no search
 LEAD = "space"  # stands for the space before a completion
 LONGEST = 40  # characters of a mark
 LONGEST_ENDING = 20  # characters; a longer common ending is part of the question
@@ -139,7 +139,8 @@ def without_ending(text: str, mark: str | None) -> str:
     stripped, core = text.rstrip(), mark.strip()
     if not stripped.endswith(core):
         return text
-    return stripped.removesuffix(core).removesuffix(mark[: mark.index(core)])
+    body, space = stripped.removesuffix(core), mark[: mark.index(core)]
+    return body.rstrip() if space and not body.endswith(space) else body.removesuffix(space)
 
 
 def without_marks(prompt: str, completion: str, marks: FoundMarks) -> tuple[str, str]:

@@ -169,6 +169,12 @@ def format_of(row: Row, source: str) -> Format:
         for name, key_sets in KEYS_OF_FORMAT.items():
             if any(needed <= keys for needed in key_sets):
                 return name
+    lower = {key.strip().lower() for key in row}
+    if lower != set(row) and any(needed <= lower for sets in KEYS_OF_FORMAT.values() for needed in sets):
+        raise FinetuneError(
+            f"{source}: the rows are of no known format; their keys are {', '.join(sorted(row))}.",
+            "Write the names of these keys in lower case, such as prompt and completion.",
+        )
     raise FinetuneError(
         f"{source}: the rows are of no known format; their keys are {', '.join(sorted(row)) or 'none'}.",
         "Write a template under data.prompt in params.yaml that makes a question and an answer of a row.",

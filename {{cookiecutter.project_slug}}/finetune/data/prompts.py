@@ -69,6 +69,11 @@ def check_columns(template: Template, columns: Set[str], source: str) -> None:
             check_column(f"data.prompt.{role}", column, columns, source)
         rest = PLACEHOLDER.sub("", text or "")
         for column in sorted(columns):
+            if f"{{{{{column}}}}}" in (text or ""):
+                raise FinetuneError(
+                    f"data.prompt.{role} in params.yaml has {column!r} in two braces, and one stays in the text.",
+                    f"Write {{{column}}}.",
+                )
             if f"{{{column}" in rest or f"{column}}}" in rest:
                 raise FinetuneError(
                     f"data.prompt.{role} in params.yaml has a brace beside {column!r} without its partner.",

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Abstain, Data
@@ -22,7 +23,7 @@ from finetune.data.marked_rows import unmarked
 from finetune.data.prompts import Template, cell_text, check_column, columns_in
 from finetune.data.raw_file import Note, Row, Rows
 from finetune.data.readers import read_raw_data
-from finetune.data.redaction import redact
+from finetune.data.redaction import redact, shown
 from finetune.data.split import SPLITS, split_keys
 from finetune.data.unanswerable import is_marked, question_columns
 from finetune.data.unused_keys import UnusedKeys
@@ -71,12 +72,13 @@ def raw_examples(
             key, question = split_keys(example)
             if data.group:
                 key = sha256_64(group_of(data, row, rows, number).encode())
-            if data.labels and trim_label(example, data.labels):
+            answers = answers_in(example, each=data.turns == "each")
+            if data.labels and sum([trim_label(answer, data.labels) for answer in answers]):
                 notes.counts["labels_trimmed"] += 1
             if has_white_space_at_ends(example):
                 notes.counts["white_space_kept"] += 1
-            if codes:
-                encode_answer(example, codes, f"{file}, {rows.place(number)}")
+            for answer in answers if codes else ():
+                encode_answer(answer, codes, f"{file}, {rows.place(number)}")
             for turn in each_turn(example) if data.turns == "each" and "messages" in example else [example]:
                 asked = question if turn is example else question_hash(question_of(turn))
                 yield rows.number(number), split, key, asked, turn, cells_of(row, kept)
@@ -152,9 +154,14 @@ def abstaining_answer(
     return abstain.answer if marked else None
 
 
-def trim_label(example: Example, labels: Sequence[str]) -> bool:
-    """Remove white space around the answer if the rest is a class, and return whether there was any."""
-    answer = example["messages"][-1] if example.get("messages") else {}
+def answers_in(example: Example, each: bool) -> list[dict[str, Any]]:
+    """Return the messages of an example that may name a class: the last one, or each trained answer."""
+    messages: list[dict[str, Any]] = example.get("messages") or [{}]
+    return [message for message in messages if is_trained(message)] if each else messages[-1:]
+
+
+def trim_label(answer: dict[str, Any], labels: Sequence[str]) -> bool:
+    """Remove white space around an answer if the rest is a class, and return whether there was any."""
     text = answer.get("content")
     if not isinstance(text, str) or text in labels or text.strip() not in labels:
         return False
@@ -162,9 +169,8 @@ def trim_label(example: Example, labels: Sequence[str]) -> bool:
     return True
 
 
-def encode_answer(example: Example, codes: dict[str, str], place: str) -> None:
-    """Replace an example's answer by the code of its class. Raises FinetuneError if it is no class."""
-    answer = example["messages"][-1] if example.get("messages") else {}
+def encode_answer(answer: dict[str, Any], codes: dict[str, str], place: str) -> None:
+    """Replace an answer by the code of its class. Raises FinetuneError if it is no class."""
     if not isinstance(answer.get("content"), str) or answer["content"] not in codes:
         raise FinetuneError(
             f"{place}: the answer is not in data.labels, so it has no code.", "Correct it, or add it to data.labels."
@@ -180,7 +186,7 @@ def given_split(data: Data, row: Row, rows: Rows, number: int) -> int:
     name = cell_text(cell_of(row, column)).strip().lower()
     if name not in SPLIT_NAMES:
         raise FinetuneError(
-            f"{data.file}, {rows.place(number)}: the column {column!r} of data.split.column has {name!r}.",
+            f"{data.file}, {rows.place(number)}: the column {column!r} of data.split.column has {shown(name)}.",
             "Write train, valid or test there.",
         )
     return SPLIT_NAMES[name]

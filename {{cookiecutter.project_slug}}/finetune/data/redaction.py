@@ -7,15 +7,17 @@ Numbers for a whole file would depend on its other rows, and a model that answer
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from itertools import islice
+from typing import Any, TypeVar, cast, get_args
 
 import orjson
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data
+from finetune.core.params import Data, SensitiveKind
 from finetune.data.checks.detector import PLACEHOLDER, Found, find_all
 from finetune.data.checks.sensitive_data import PERSONAL_DATA, SECRETS
 
@@ -26,6 +28,13 @@ KEPT |= {"data", "format"}
 ARGUMENTS = "arguments"
 SHORTEST_NUMBER = 7  # digits
 JSON_VALUE = re.compile(r'"(?:[^"\\]|\\.)*"|(?<![\w.+-])\d{7,}(?![\w.])', re.DOTALL)  # a text, or a whole number
+DECODER = json.JSONDecoder(strict=False)
+JSON_BEGIN = re.compile(r"[\[{]")
+MOST_JSON = 50  # beginnings that are tried in a text
+NUMBERS = ("phone", "card", "us_ssn", "kr_rrn")
+NUMBER = re.compile(r"(?<![\w.+-])[+(]{0,2}\d(?:[ \-.()/]{0,2}\d){6,}(?![\w-]|\.\d)")
+LONGEST_SHOWN = 40  # letters of a cell in a message
+PHONE_DIGITS = 9  # at the end of a phone number: the same with the country's code and without
 Value = TypeVar("Value")
 
 
@@ -36,19 +45,40 @@ class Placeholders:
     kinds: Sequence[str]
     given: dict[tuple[str, str], str] = field(default_factory=dict)  # by kind and value
     taken: set[str] = field(default_factory=set)  # those that are in the texts already, too
+    last: Counter[str] = field(default_factory=Counter)  # the last number, by kind
     counts: Counter[str] = field(default_factory=Counter)
 
     def of(self, kind: str, value: str) -> str:
         """Return the placeholder of a value."""
         self.counts[kind] += 1
-        same = value if kind == "secret" else value.casefold() if kind == "email" else re.sub(r"\W", "", value)
+        same = identity_of(kind, value)
         if (kind, same) not in self.given:
-            number = 1
-            while (name := f"<{kind.upper()}_{number}>") in self.taken:
-                number += 1
+            while (name := f"<{kind.upper()}_{self.last[kind] + 1}>") in self.taken:
+                self.last[kind] += 1
+            self.last[kind] += 1
             self.taken.add(name)
             self.given[kind, same] = name
         return self.given[kind, same]
+
+    def known(self, written: str) -> str:
+        """Return the placeholder of a number that has one already in another form; the number itself if it has none."""
+        for kind in NUMBERS:
+            if (kind, identity_of(kind, written)) in self.given:
+                return self.of(kind, written)
+        return written
+
+
+def identity_of(kind: str, value: str) -> str:
+    """Return what is the same for all ways to write a value."""
+    if kind == "secret":
+        return value
+    value = unicodedata.normalize("NFKC", value)
+    if kind == "email":
+        return value.casefold()
+    if kind == "iban":
+        return re.sub(r"\W", "", value)
+    digits = re.sub(r"\D", "", value)
+    return digits[-PHONE_DIGITS:] if kind == "phone" else digits
 
 
 def redact(value: Value, kinds: Sequence[str], counts: Counter[str] | None = None) -> Value:
@@ -63,6 +93,12 @@ def redact(value: Value, kinds: Sequence[str], counts: Counter[str] | None = Non
     if counts is not None:
         counts.update(placeholders.counts)
     return cast("Value", redacted)
+
+
+def shown(cell: str) -> str:
+    """Return the beginning of a cell for a message, without sensitive data."""
+    text = redact(cell, get_args(SensitiveKind))
+    return repr(text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…")
 
 
 def redact_value(value: Any, placeholders: Placeholders, kept: frozenset[str] = KEPT) -> Any:
@@ -85,10 +121,13 @@ def redact_value(value: Any, placeholders: Placeholders, kept: frozenset[str] = 
 
 
 def redact_text(text: str, placeholders: Placeholders) -> str:
-    """Return a text with placeholders. In JSON, texts are redacted as they are without escapes."""
+    """Return a text with placeholders. In JSON, also inside a text, texts are redacted as they are without escapes."""
     placeholders.taken.update(PLACEHOLDER.findall(text))
-    if is_json(text):
-        text = JSON_VALUE.sub(lambda match: redact_json_value(match[0], placeholders), text)
+    if "{" in text or "[" in text:
+        text = "".join(
+            JSON_VALUE.sub(lambda match: redact_json_value(match[0], placeholders), piece) if is_json else piece
+            for is_json, piece in json_pieces(text)
+        )
     # A number is sometimes found only when the one beside it is gone.
     while found := list(places(text, placeholders.kinds)):
         parts, end = [], 0
@@ -96,7 +135,29 @@ def redact_text(text: str, placeholders: Placeholders) -> str:
             parts += [text[end : one.start], placeholders.of(one.kind, text[one.start : one.end])]
             end = one.end
         text = "".join([*parts, text[end:]])
+    # An answer may repeat a number of its question in a form that is not found alone, such as only its digits.
+    if not placeholders.counts.keys().isdisjoint(NUMBERS):
+        text = NUMBER.sub(lambda match: placeholders.known(match[0]), text)
     return text
+
+
+def json_pieces(text: str) -> Iterator[tuple[bool, str]]:
+    """Yield the pieces of a text, each with whether it is a JSON object or list, as in a block of code."""
+    if is_json(text):
+        yield True, text
+        return
+    end = 0
+    for begin in islice(JSON_BEGIN.finditer(text), MOST_JSON):
+        if begin.start() < end:
+            continue
+        try:
+            stop = DECODER.raw_decode(text, begin.start())[1]
+        except (ValueError, RecursionError):
+            continue
+        yield False, text[end : begin.start()]
+        yield True, text[begin.start() : stop]
+        end = stop
+    yield False, text[end:]
 
 
 def is_json(text: str) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from finetune.data.completion_format import (
     joined_marks,
     marks_of_pairs,
     question_and_answer,
+    system_of,
     to_completion,
 )
 from finetune.data.example_spool import SpooledExamples
@@ -44,15 +46,21 @@ def as_completions(
 def pairs_of(gathered: SpooledExamples, abstain: Abstain | None) -> Iterator[tuple[str, str]]:
     """Yield all questions and answers in the order of their hashes, so that a sample does not depend on the raw order.
 
-    Raises FinetuneError naming a row that is not one question and one answer.
+    Raises FinetuneError naming a row that is not one question and one answer, or has another system prompt.
     """
+    system: list[Any] | None = None
     for row in gathered.rows[np.argsort(gathered.rows["digest"], kind="stable")]:
         try:
-            yield question_and_answer(gathered.example(row))
+            example = gathered.example(row)
+            own = system_of(example)
+            if system is not None and own != system:
+                raise ValueError("another system prompt than other rows, and a completion has none")
+            system = own
+            yield question_and_answer(example)
         except ValueError as error:
             raise FinetuneError(
                 f"data.target is 'completion', but row {row['row']} has {error}.",
-                "Set data.target to 'chat', which takes whole conversations.",
+                "Set data.target to 'chat', which takes whole conversations and system prompts.",
             ) from error
     if abstain:  # rows that are added later may have this answer
         yield "", abstain.answer

@@ -19,7 +19,7 @@ from finetune.data.hashes import mix_bits, sha256_64
 from finetune.data.identity import question_hash, question_of
 from finetune.data.prompts import PLACEHOLDER, Template, cell_text, fill_with
 from finetune.data.raw_file import Row
-from finetune.data.redaction import redact
+from finetune.data.redaction import redact, shown
 from finetune.data.split import SPLITS, Nearness, leaks
 from finetune.data.text_normalization import comparison_key, normalize
 
@@ -38,7 +38,7 @@ def is_marked(row: Row, column: str, place: str) -> bool:
     cell = normalize(cell_text(cell_of(row, column)))
     if cell not in YES | NO:
         raise FinetuneError(
-            f"{place}: the column {column!r} of data.abstain.column says {cell_text(cell_of(row, column))!r}.",
+            f"{place}: the column {column!r} of data.abstain.column says {shown(cell_text(cell_of(row, column)))}.",
             "Write true, yes, 1 or x for a row that cannot be answered; false, no, 0 or nothing for other rows.",
         )
     return cell in YES

@@ -19,7 +19,7 @@ from finetune.core.profiles import PROFILES
 from finetune.core.records import Account, PrepareReport
 from finetune.data.cell_map import cell_map_of
 from finetune.data.class_codes import codes_for
-from finetune.data.collect_labels import collect_labels
+from finetune.data.collect_labels import alike_classes, collect_labels
 from finetune.data.completion_format import CompletionFormat
 from finetune.data.example_spool import SpooledExamples, SpoolRows, spool_examples
 from finetune.data.left_out import account_of
@@ -50,6 +50,8 @@ def run(
     warn_of_untracked(data, say)
     template = data.prompt.model_dump() if data.prompt else None
     labels = collect_labels(data, template) if data.labels == "auto" else data.labels
+    for warning in alike_classes(labels) if data.labels == "auto" else ():
+        say(f"warning: {warning}")
     data = data.model_copy(update={"labels": labels})
     refuse_redacted_answers(data)
     codes = codes_of(params, labels)
@@ -155,13 +157,13 @@ def write_splits(gathered: SpooledExamples, rows: SpoolRows, data: Data) -> dict
     for split, name in enumerate(SPLITS):
         write_lines(PREPARED / f"{name}.jsonl", lines(name, rows[rows["split"] == split]))
     tested = rows[rows["split"] == SPLITS.index("test")]
-    write_jsonl(
-        TEST_ROWS,
-        (
-            {"question": f"{row['question']:016x}", "group": group, **by_of(gathered, row, data)}
-            for row, group in zip(tested, groups_of(gathered, tested).tolist(), strict=True)
-        ),
-    )
+    # Redacted together, so that two cells do not become one.
+    cells = redact([gathered.cells(row).get(data.by or "") for row in tested], data.redact) if data.by else None
+    found = []
+    for number, (row, group) in enumerate(zip(tested, groups_of(gathered, tested).tolist(), strict=True)):
+        by = {} if cells is None else {"by": cell_text(cells[number]).strip()}
+        found.append({"question": f"{row['question']:016x}", "group": group, **by})
+    write_jsonl(TEST_ROWS, found)
     return {name: written[name] for name in SPLITS}
 
 
@@ -176,13 +178,6 @@ def groups_of(gathered: SpooledExamples, tested: SpoolRows) -> Any:
     keys = gathered.keys[in_test][first][np.searchsorted(raw, tested["row"])]
     _, first, place = np.unique(keys, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[place]
-
-
-def by_of(gathered: SpooledExamples, row: Any, data: Data) -> dict[str, str]:
-    """Return a test row's cell in the column data.by, without what data.redact replaces; {} without data.by."""
-    if not data.by:
-        return {}
-    return {"by": cell_text(redact(gathered.cells(row).get(data.by), data.redact)).strip()}
 
 
 @contextmanager

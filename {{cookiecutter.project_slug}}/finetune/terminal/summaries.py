@@ -39,7 +39,9 @@ def prepare_summary(report: PrepareReport, data: Data) -> str:
     if marks := report["completion"]:
         lines.append("prepare: marks of completions: " + ", ".join(f"{key} {text!r}" for key, text in marks.items()))
     if found := {key: text for key, text in report.get("found_marks", {}).items() if text}:
-        done = "kept" if report["completion"] else "taken off, for they are not content"
+        done = "kept"
+        if not report["completion"]:
+            done = "taken off, for they are no content (if they are, write a template under data.prompt)"
         lines.append("prepare: marks in the data, " + done + ": " + ", ".join(f"{k} {t!r}" for k, t in found.items()))
     if codes := report["codes"]:
         lines.append("prepare: answers are codes: " + ", ".join(f"{code} = {name}" for name, code in codes.items()))

@@ -17,6 +17,17 @@ KEY_BLOCK = re.compile(
     r"|PuTTY-User-Key-File-[0-9].*?Private-MAC: *[0-9a-f]+",
     re.DOTALL,
 )
+# Keys that detect-secrets does not know: those of model providers first, which are in the data of their users. Each has
+# its beginning, and a pattern of the rest.
+OTHER_KEYS = {
+    "Anthropic Key": ("sk-ant-", r"[\w-]{20,}"),
+    "Google API Key": ("AIza", r"[\w-]{35}"),
+    "Hugging Face Token": ("hf_", r"[A-Za-z0-9]{30,}"),
+    "Groq Key": ("gsk_", r"[A-Za-z0-9]{40,}"),
+    "xAI Key": ("xai-", r"[A-Za-z0-9]{40,}"),
+    "GitHub Fine-Grained Token": ("github_pat_", r"\w{40,}"),
+    "NPM Access Token": ("npm_", r"[A-Za-z0-9]{36}"),
+}
 REST_OF_KEY = re.compile(r"[\w+/=-]*(?:\.[\w+/=-]+)*", re.ASCII)  # some patterns match only the beginning of a secret
 EMAIL = re.compile(r"(?<![\w.+-])([\w.+-]+)@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}")
 # In a text without spaces between words, other letters before an address are no part of it.
@@ -92,16 +103,20 @@ KEY = Clue(lines_with_key, has_key)
 
 @cache
 def secret_patterns() -> list[tuple[str, re.Pattern[str]]]:
-    """Return the name and pattern of every kind of secret that detect-secrets knows by its form."""
+    """Return the name and pattern of every kind of secret that is known by its form: ours, and detect-secrets'."""
     from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
 
     kinds: list[tuple[str, type]] = sorted(get_mapping_from_secret_type_to_class().items())
+    # Keys are ASCII, and so are the letters and digits of these patterns.
     return [
-        # Keys are ASCII, and so are the letters and digits of these patterns.
-        (name, re.compile(pattern.pattern, pattern.flags & ~re.UNICODE | re.ASCII))
-        for name, detector in kinds
-        if name not in NO_SECRETS
-        for pattern in getattr(detector, "denylist", ())
+        # The beginning comes first, because a search for plain letters is fast.
+        *((name, re.compile(rf"{first}(?<!\w{first}){rest}", re.ASCII)) for name, (first, rest) in OTHER_KEYS.items()),
+        *(
+            (name, re.compile(pattern.pattern, pattern.flags & ~re.UNICODE | re.ASCII))
+            for name, detector in kinds
+            if name not in NO_SECRETS
+            for pattern in getattr(detector, "denylist", ())
+        ),
     ]
 
 

@@ -1,5 +1,6 @@
 """Check a file as a whole: repeated examples, system prompts and classes."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -151,6 +152,8 @@ def check_labels(checked: CheckedFile, labels: Sequence[str]) -> None:
         what = f"{shown} is not in data.labels: {lines_text(same.tolist())}"
         spelled = next((label for label in labels if normalize(label) == normalize(name)), None)
         fix = f"Write {spelled.strip()!r}." if spelled else "Correct it, or add it to data.labels."
+        if spelled and unicodedata.normalize("NFC", spelled.strip()) == unicodedata.normalize("NFC", name):
+            fix = "The same letters are in data.labels in another Unicode form: write both in NFC."
         checked.add("unknown_label", "error", int(same[0]), what, fix)
     if len(answers) > UNKNOWN_LISTED:
         what = f"{len(answers) - UNKNOWN_LISTED} more different answers are not in data.labels"

@@ -7,6 +7,8 @@ from finetune.data.converters.turns import Message, chat_example, messages_of_tu
 from finetune.data.converters.values import answer_text, plain_text
 from finetune.data.raw_file import Row
 
+KEYS_OF_MESSAGE = ({"role", "content"}, {"role", "tool_calls"}, {"role", "refusal"}, {"from", "value"})
+
 
 def from_completion(row: Row) -> Example:
     """Return a prompt and its completion as a conversation, of which only the completion is trained."""
@@ -28,7 +30,7 @@ def messages_in(value: Any, name: str) -> list[Message] | None:
 
 
 def is_message(value: object) -> bool:
-    return isinstance(value, dict) and ({"role", "content"} <= value.keys() or {"from", "value"} <= value.keys())
+    return isinstance(value, dict) and any(keys <= value.keys() for keys in KEYS_OF_MESSAGE)
 
 
 def untrained(messages: list[Message]) -> list[Message]:

@@ -6,7 +6,7 @@ All other keys are counted as unused.
 from collections.abc import Collection, Iterator
 from typing import Literal
 
-from finetune.data.converters.turns import unused_turn_keys
+from finetune.data.converters.turns import FALSE, unused_turn_keys
 from finetune.data.converters.values import has_value
 from finetune.data.examples import OUTPUTS
 from finetune.data.prompts import cell_text
@@ -25,7 +25,8 @@ CONVERTED: dict[Format, frozenset[str]] = {
 # Why a key is refused where the format does not convert it. The first group changes what a model is asked.
 OF_THE_QUESTION = {
     **dict.fromkeys(
-        ("images", "image"), "put each image into the content of its message, as a part of the type image_url"
+        ("images", "image", "image_url", "image_urls", "image_path", "image_paths"),
+        "put each image into the content of its message, as a part of the type image_url",
     ),
     **dict.fromkeys(("audios", "audio", "videos", "video"), "training takes texts and images only"),
     **dict.fromkeys(
@@ -38,8 +39,7 @@ OF_THE_ANSWER = dict.fromkeys(
     "training takes one answer; keep the better one",
 )
 OF_BOTH = OF_THE_QUESTION | OF_THE_ANSWER
-LABELS = ("label", "kto_tag")
-FALSE = ("false", "0", "0.0")
+LABELS = ("label", "kto_tag", "weight")
 
 
 def refuse_keys(row: Row, form: Format, declared: Collection[str] = (), question_only: bool = False) -> None:
@@ -52,7 +52,7 @@ def refuse_keys(row: Row, form: Format, declared: Collection[str] = (), question
         if key in reasons and key not in CONVERTED[form] and key not in declared and has_value(row[key]):
             raise ValueError(f"the key {key!r}: {reasons[key]}")
     for key in () if question_only else LABELS:
-        if key in row and key not in declared and cell_text(row[key]).lower() in FALSE:
+        if key in row and key not in declared and cell_text(row[key]).strip().lower() in FALSE:
             raise ValueError(
                 f"{key!r} is {cell_text(row[key])}, which marks an answer not to learn: remove such rows, "
                 "or rename the key if it means something else"

@@ -24,7 +24,9 @@ SPEAKERS = {
     "observation": "tool",
     "tool": "tool",
 }
-TURN_KEYS = {"from", "value", "weight", "loss", "train"}
+TRAINED = frozenset({"loss", "train", "training"})  # each says whether a turn counts in the loss
+TURN_KEYS = {"from", "value", "weight", *TRAINED}
+FALSE = ("false", "0", "0.0")
 REFUSED_IN_TURNS = ("image", "images", "audio", "audios", "video", "videos")
 SETTINGS = sorted(KEYS["chat"] - {"messages"})
 
@@ -75,7 +77,7 @@ def messages_of_turns(turns: list[Any], name: str) -> list[Message]:
         if is_of_speaker(turn):
             messages.append(from_speaker(turn, numbers, waiting))
         else:
-            messages.append(without_nulls(turn))
+            messages.append(without_nulls(turn if TRAINED.isdisjoint(turn) else with_weight(turn)))
     return messages
 
 
@@ -96,11 +98,20 @@ def from_speaker(turn: Message, numbers: "count[int]", waiting: list[str]) -> Me
         if has_value(turn.get(key)):
             raise ValueError(f"a turn has the key {key!r}: write such rows as `messages`, with parts of the content")
     message = message_of(SPEAKERS[speaker], turn["value"], numbers, waiting)
-    if has_value(turn.get("weight")):
-        message["weight"] = turn["weight"]
-    elif turn.get("loss") is False or turn.get("train") is False:
-        message["weight"] = 0
-    return message
+    return with_weight({**message, **{key: turn[key] for key in ("weight", *TRAINED) if has_value(turn.get(key))}})
+
+
+def with_weight(message: Message) -> Message:
+    """Return a message with the weight 0 where one of its keys says that it does not count in the loss.
+
+    Only answers are trained, so other messages need no weight 0.
+    """
+    weight = message.get("weight")
+    if weight is None and any(cell_text(message.get(key)).lower() in FALSE for key in TRAINED):
+        weight = 0
+    found = {key: value for key, value in message.items() if key not in TRAINED and key != "weight"}
+    is_needless = weight is None or (weight == 0 and message.get("role") != "assistant")
+    return found if is_needless else {**found, "weight": weight}
 
 
 def message_of(role: str, value: Any, numbers: "count[int]", waiting: list[str]) -> Message:
