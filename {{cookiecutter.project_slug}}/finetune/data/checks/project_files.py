@@ -8,21 +8,30 @@ from finetune.core.class_labels import labels_of
 from finetune.core.disk import read_note
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params
-from finetune.core.paths import CHECKED, GROUPS, PREPARED, PREPARED_REPORT, QUESTIONS, TRAINING_SETTINGS
+from finetune.core.paths import (
+    CHECKED,
+    COMMON_PIECES,
+    GROUPS,
+    PREPARED,
+    PREPARED_REPORT,
+    QUESTIONS,
+    TRAINING_SETTINGS,
+)
 from finetune.core.records import PrepareReport
 from finetune.data.checks.across_files import FileToCheck
 from finetune.data.existing_marks import NO_MARKS
 from finetune.data.split import SPLITS
 
-OTHER_FILES = {path.name for path in (GROUPS, CHECKED, QUESTIONS, TRAINING_SETTINGS)}
+OTHER_FILES = {path.name for path in (GROUPS, COMMON_PIECES, CHECKED, QUESTIONS, TRAINING_SETTINGS)}
 SUFFIXES = (".jsonl", ".json")
+TABLES = (".csv", ".tsv", ".xlsx", ".parquet")
 
 
 def expand(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
     """Return the training files among `paths`, and a sentence on the files that are none.
 
     A folder stands for its files in JSON Lines. Beside the splits, the stages write other files into data/prepared.
-    Raises FinetuneError where nothing is left.
+    Raises FinetuneError for a table, and where nothing is left.
     """
     found: list[Path] = []
     others: list[str] = []
@@ -32,6 +41,7 @@ def expand(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
         if is_empty or (in_prepared and path.name in OTHER_FILES):
             others.append(f"{path} (empty)" if is_empty else str(path))
         elif path not in found:
+            refuse_table(path)
             found.append(path)
     said = f"not checked, for no training file: {', '.join(others)}." if others else ""
     if not found:
@@ -39,6 +49,15 @@ def expand(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
             f"There is no training file to check. {said}".strip(), "Name a file in JSON Lines, or data/prepared."
         )
     return found, [said] if said else []
+
+
+def refuse_table(path: Path) -> None:
+    """Raise FinetuneError for a table: its rows are no examples yet."""
+    if path.is_file() and path.suffix.lower() in TABLES:
+        raise FinetuneError(
+            f"{path} is a table, not a training file in JSON Lines.",
+            f"Make training files of it in a project: finetune init {path}. Then name data/prepared.",
+        )
 
 
 def files_in(folder: Path) -> list[Path]:
