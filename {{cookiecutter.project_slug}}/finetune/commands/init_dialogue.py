@@ -9,6 +9,7 @@ import typer
 from finetune.core.errors import FinetuneError
 from finetune.core.task import Task
 from finetune.terminal.progress import say
+from finetune.terminal.summaries import how_read
 from finetune.terminal.tables import print_table
 
 if TYPE_CHECKING:
@@ -30,9 +31,8 @@ def show_file(look: "FileLook") -> None:
     """Print how a file was read, its columns with their kinds, and its first rows."""
     from finetune.data.prompts import cell_text
 
-    how = ", ".join([look.note["format"], *(f"{key} {value}" for key, value in look.note.items() if key != "format")])
-    rows = f"{look.rows:,} rows in the format {look.format}"
-    print(f"init: read {look.path} ({how}): {rows}")
+    rows = f"{look.rows:,} {'row' if look.rows == 1 else 'rows'} in the format {look.format}"
+    print(f"init: read {look.path} ({how_read(look.note)}): {rows}")
     head = ["column", "kind", *(f"row {number}" for number in range(1, len(look.first) + 1))]
     print_table(
         head,
@@ -81,13 +81,16 @@ def ask(look: "FileLook", choices: "Choices", propose: "Callable[[Choices], Prop
 
 
 def ask_for(name: str, words: str, choices: "Choices", propose: "Callable[[Choices], Proposal]") -> "Choices":
-    """Ask for one setting until the answer fits the file. The default is no choice: it may follow later choices."""
+    """Ask for one setting until the answer fits the file.
+
+    The default is no choice, so that its reason is shown; but the column of the answer stays when questions are chosen.
+    """
     proposed = getattr(propose(choices), name)
     default = (", ".join(proposed) if name == "questions" else proposed) or NONE
     while True:
         text = str(typer.prompt(words, default=default)).strip()
         if text == default:
-            return choices
+            return replace(choices, answer=proposed) if name == "answer" else choices
         chosen = replace(choices, **{name: value_of(name, text)})
         try:
             propose(chosen)

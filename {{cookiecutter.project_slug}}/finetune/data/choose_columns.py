@@ -1,7 +1,9 @@
 """Choose the columns of question, answer and group in a table, and say why."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from finetune.core.errors import FinetuneError
 from finetune.core.task import Task
@@ -16,13 +18,14 @@ OTHERS_NAMED = 3  # columns that could be the answer too
 
 @dataclass(frozen=True)
 class Choices:
-    """What the user chose; None: not chosen. An empty group is none."""
+    """What the user chose, now or in params.yaml; None: not chosen. An empty group is none."""
 
     task: Task | None = None
     questions: tuple[str, ...] | None = None
     answer: str | None = None
     system: str | None = None
     group: str | None = None
+    split: dict[str, Any] | None = None
 
     @property
     def as_columns(self) -> bool:
@@ -47,7 +50,7 @@ def answer_column(look: FileLook, choices: Choices) -> tuple[str, str]:
 
 
 def usable_columns(look: FileLook) -> list[Column]:
-    """Return the columns that may be a question or an answer; if there are too few, also those of one value or person."""
+    """Return the columns that may be a question or an answer; where they are too few, also constant ones and groups."""
     columns = [c for c in look.columns.values() if c.kind in ("label", "json", "text", "number")]
     if len(columns) < 2:
         columns = [c for c in look.columns.values() if c in columns or c.kind in ("constant", "group")]
@@ -116,7 +119,13 @@ def question_columns(look: FileLook, choices: Choices, answer: str) -> tuple[tup
         )
     texts = [column for column in usable if column.kind == "text"] or usable
     main = best_named(texts, QUESTIONS)
-    others = {column.name for column in usable if is_option(column, look.columns[answer])}
+    words = Counter(rank(column.name, ANSWERS) for column in usable)
+    others = {
+        column.name
+        for column in usable
+        if is_option(column, look.columns[answer])
+        or (words[place := rank(column.name, ANSWERS)] >= FEWEST_OPTIONS and place is not None)
+    }
     why = "its name" if main else "the longest texts"
     if main:
         others |= {column.name for column in usable if rank(column.name, COMPANIONS) is not None}
@@ -183,7 +192,7 @@ def group_column(look: FileLook, choices: Choices, taken: Iterable[str | None]) 
         and column.kind == "group"
         and len(column.distinct) >= FEWEST_GROUPS
     ]
-    found = best_named(usable, GROUPS)
+    found = best_named(usable, GROUPS) or next((column for column in usable if column.addresses), None)
     if found is None:
         return None, "no column names a person or a conversation whose rows repeat"
     many = "at least " if len(found.distinct) < found.compared < found.filled else ""

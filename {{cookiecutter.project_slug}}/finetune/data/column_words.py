@@ -30,11 +30,13 @@ question instruction input context document passage subject title premise hypoth
 # Columns of the answers to choose from.
 OPTIONS = "option options choice choices ending 選択肢 선택지 选项"
 GROUPS = """
-conversation dialog dialogue thread session customer client user author sender patient account member speaker requester reviewer
+conversation dialog dialogue thread session customer client user author sender patient account member speaker
+requester reviewer
 会話 スレッド 顧客 お客様 ユーザー ユーザ 利用者 会員 投稿者 著者 患者
 대화 스레드 고객 사용자 회원 작성자 환자
 会话 对话 客户 用户 作者 患者
-kunde kundennummer kundennr kundenid nutzer benutzer konversation cliente usuario usuaria conversación conversazione utilisateur auteur
+kunde kundennummer kundennr kundenid nutzer benutzer konversation cliente usuario usuaria conversación conversazione
+utilisateur auteur
 клиент пользователь автор диалог
 """
 HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")  # customerId

@@ -30,11 +30,20 @@ def is_file_of(former: Mapping[str, Any], file: str) -> bool:
 
 
 def with_former_choices(choices: Choices, former: Mapping[str, Any], file: str) -> Choices:
-    """Return the choices, with the system prompt of params.yaml if it is for this file and no other one is chosen."""
-    prompt = (former.get("data") or {}).get("prompt")
-    if choices.system is not None or not is_file_of(former, file) or not isinstance(prompt, Mapping):
+    """Return the choices; where params.yaml is for this file, its system prompt, group and shares are choices too.
+
+    So the rows stay in their splits.
+    """
+    if not is_file_of(former, file):
         return choices
-    return replace(choices, system=prompt.get("system") or "")
+    prompt, group, split = (former["data"].get(key) for key in ("prompt", "group", "split"))
+    if choices.system is None and isinstance(prompt, Mapping):
+        choices = replace(choices, system=prompt.get("system") or "")
+    if choices.group is None and isinstance(group, str):
+        choices = replace(choices, group=group)
+    if isinstance(split, Mapping) and "column" not in split:
+        choices = replace(choices, split=dict(split))
+    return choices
 
 
 def new_values(former: Mapping[str, Any], proposal: Proposal, file: str, sheet: str | None) -> Values:
