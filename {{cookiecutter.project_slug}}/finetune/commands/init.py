@@ -34,7 +34,7 @@ def init(
     ] = None,
     question: Annotated[list[str] | None, typer.Option(help="A column of the question; repeatable.")] = None,
     answer: Annotated[str | None, typer.Option(help="The column of the answer.")] = None,
-    system: Annotated[str | None, typer.Option(help="The system prompt.")] = None,
+    system: Annotated[str | None, typer.Option(help="The system prompt; '' for none.")] = None,
     group: Annotated[
         str | None, typer.Option(help="A column whose rows stay in one split, such as a customer; '' for none.")
     ] = None,

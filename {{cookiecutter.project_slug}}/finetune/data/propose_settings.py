@@ -136,13 +136,13 @@ def task_of(answers: Column, chosen: Task | None) -> tuple[Task, str]:
 
 
 def labels_of(answers: Column) -> list[str]:
-    """Return the classes, which `prepare` trims: the most frequent one first, numbers and letters in their order."""
+    """Return the classes, which `prepare` trims: the most frequent one first, numbers and A, B, C in their order."""
     counts = Counter[str]()
     for value, times in answers.values.items():
         counts[value.strip()] += times
     if all(map(str.isdecimal, counts)):
         return sorted(counts, key=int)
-    if all(len(name) == 1 for name in counts):
+    if all(len(name) == 1 and name.isupper() for name in counts):
         return sorted(counts)
     return sorted(counts, key=lambda name: (-counts[name], name))
 
