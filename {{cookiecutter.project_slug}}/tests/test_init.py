@@ -615,6 +615,36 @@ def test_a_group_and_shares_of_params_stay_for_the_same_file(project: Path, tmp_
     assert Path("params.yaml").read_text(encoding="utf-8") == text
 
 
+def test_the_former_columns_and_texts_are_the_default_for_the_same_file(project: Path, tmp_path: Path) -> None:
+    file = table(tmp_path / "mine.csv", [{**row, "mood": ("good", "bad")[n % 2]} for n, row in enumerate(messages())])
+    done(file, "--answer", "mood")
+    text = Path("params.yaml").read_text(encoding="utf-8").replace('user: "{message}"', 'user: "It says: {message}"')
+    Path("params.yaml").write_text(text, encoding="utf-8")
+    assert "nothing has changed" in done(Path("data/raw/mine.csv"))
+    assert Path("params.yaml").read_text(encoding="utf-8") == text
+    run(Path("data/raw/mine.csv"), "--question", "team", "--yes")
+    prompt = values()["data"]["prompt"]
+    assert (prompt["user"], prompt["system"]) == ("{team}", "Classify the team. Answer with one of: bad, good.")
+
+
+def test_a_new_class_is_in_the_system_prompt_after_a_second_run(project: Path, tmp_path: Path) -> None:
+    done(table(tmp_path / "mine.csv", messages()))
+    more = [{"message": f"new {text}", "team": "legal"} for text in texts(20)]
+    table(Path("data/raw/mine.csv"), messages() + more)
+    done(Path("data/raw/mine.csv"))
+    data = values()["data"]
+    assert data["labels"] == ["sales", "billing", "legal"]
+    assert data["prompt"]["system"] == "Classify the message. Answer with one of: sales, billing, legal."
+
+
+def test_the_former_system_prompt_is_not_kept_for_another_answer(project: Path, tmp_path: Path) -> None:
+    file = table(tmp_path / "mine.csv", [{**row, "mood": ("good", "bad")[n % 2]} for n, row in enumerate(messages())])
+    done(file)
+    assert values()["data"]["prompt"]["system"].endswith("sales, billing.")
+    done(Path("data/raw/mine.csv"), "--answer", "mood")
+    assert values()["data"]["prompt"]["system"] == "Classify the message. Answer with one of: bad, good."
+
+
 def test_an_accepted_answer_stays_when_the_question_is_chosen(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,11 +70,15 @@ def show_proposal(proposal: "Proposal") -> None:
 
 def ask(look: "FileLook", choices: "Choices", propose: "Callable[[Choices], Proposal]") -> "Choices":
     """Ask for each setting that is not chosen yet, one by one, with the proposal as the default."""
+    from finetune.data.choose_columns import AS_BEFORE
+
     if look.format == "columns":
         questions = {**TABLE_QUESTIONS, **QUESTIONS, "system": f"The system prompt, or {NONE}", **LAST_QUESTIONS}
     else:
         questions = {**QUESTIONS, **LAST_QUESTIONS}
     for name, words in questions.items():
+        if name == "system" and propose(choices).reasons["system"] == AS_BEFORE:
+            continue
         if getattr(choices, name) is None:
             choices = ask_for(name, words, choices, propose)
     return choices

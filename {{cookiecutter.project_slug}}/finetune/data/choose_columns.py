@@ -1,7 +1,7 @@
 """Choose the columns of question, answer and group in a table, and say why."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +9,9 @@ from finetune.core.errors import FinetuneError
 from finetune.core.task import Task
 from finetune.data.column_words import ANSWERS, COMPANIONS, GROUPS, OPTIONS, QUESTIONS, rank
 from finetune.data.file_look import Column, FileLook
-from finetune.data.prompts import PLACEHOLDER
+from finetune.data.prompts import PLACEHOLDER, columns_in
 
+AS_BEFORE = "as in params.yaml"
 FEWEST_GROUPS = 10  # with fewer, the shares of the splits cannot be kept
 FEWEST_OPTIONS = 3  # columns with the same word in their names that are answers to choose from
 OTHERS_NAMED = 3  # columns that could be the answer too
@@ -26,11 +27,23 @@ class Choices:
     system: str | None = None
     group: str | None = None
     split: dict[str, Any] | None = None
+    former_prompt: Mapping[str, Any] | None = None  # data.prompt of params.yaml for the same file
 
     @property
     def as_columns(self) -> bool:
         """Whether the rows are to be read as plain columns."""
-        return self.system is not None or bool(self.questions or self.answer)
+        return self.system is not None or self.former_prompt is not None or bool(self.questions or self.answer)
+
+    def former_columns(self, role: str, look: FileLook) -> tuple[str, ...]:
+        """Return the columns of a text of the prompt of params.yaml; () if the file lacks one of them."""
+        names = tuple(columns_in({role: str((self.former_prompt or {}).get(role) or "")}))
+        return names if look.columns.keys() >= set(names) else ()
+
+    def former_system(self, answer: str | None) -> str | None:
+        """Return the system prompt of params.yaml, "" for none; None if there is no prompt with this answer."""
+        if self.former_prompt is None or f"{{{answer}}}" not in str(self.former_prompt.get("assistant")):
+            return None
+        return self.former_prompt.get("system") or ""
 
 
 def answer_column(look: FileLook, choices: Choices) -> tuple[str, str]:
@@ -38,6 +51,9 @@ def answer_column(look: FileLook, choices: Choices) -> tuple[str, str]:
     if choices.answer is not None:
         return known_column(look, choices.answer, "answer"), "as asked for"
     chosen = set(choices.questions or ())
+    former = choices.former_columns("assistant", look)
+    if len(former) == 1 and former[0] not in chosen:
+        return former[0], AS_BEFORE
     usable = [column for column in usable_columns(look) if column.name not in chosen]
     if len(usable) + len(chosen) < 2:
         raise no_question_and_answer(look)
@@ -111,6 +127,9 @@ def question_columns(look: FileLook, choices: Choices, answer: str) -> tuple[tup
             if name == answer:
                 raise FinetuneError(f"The column {name!r} is the answer, so it cannot be in the question.")
         return choices.questions, "as asked for"
+    former = choices.former_columns("user", look)
+    if former and answer not in former:
+        return former, AS_BEFORE
     usable = [column for column in usable_columns(look) if column.name != answer]
     if not usable:
         raise FinetuneError(

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from finetune.core.errors import FinetuneError
 from finetune.core.task import Task
-from finetune.data.choose_columns import Choices, answer_column, group_column, question_columns
+from finetune.data.choose_columns import AS_BEFORE, Choices, answer_column, group_column, question_columns
 from finetune.data.class_codes import MOST_CLASSES
 from finetune.data.converters.keys import Format
 from finetune.data.file_look import COUNTED_LETTERS, DATE, NUMBER, Column, FileLook
@@ -71,9 +71,11 @@ def propose(look: FileLook, choices: Choices, count_tokens: TokenCount) -> Propo
         reasons["answer"] += f"; {look.rows - answers.filled:,} rows have no answer, which `prepare` refuses"
     system = choices.system
     if system is None and answer is not None:
-        system = system_column(look, {*questions, answer})
-        reasons["system"] = "its column" if system else ""
-        system = system or system_sentence(task, questions, answers, labels)
+        system, reasons["system"] = former_system(look, choices, answer), AS_BEFORE
+    if system is None and answer is not None:
+        system, reasons["system"] = system_column(look, {*questions, answer}), "its column"
+    if system is None and answer is not None:
+        system, reasons["system"] = system_sentence(task, questions, answers, labels), ""
     split, reasons["split"] = split_of(look, choices)
     group, reasons["group"] = (
         (None, "the file says the split of each row")
@@ -166,8 +168,7 @@ def system_column(look: FileLook, taken: Collection[str]) -> str | None:
 
 def system_sentence(task: Task, questions: Sequence[str], answers: Column, labels: Sequence[str]) -> str:
     """Return a sentence that says what the model does with a question."""
-    last = f" and {'the ' if len(questions) == 2 else ''}{questions[-1]}" if len(questions) > 1 else ""
-    asked = f"the {', '.join(questions[:-1] or questions)}{last}"
+    asked = listed_in_words(questions)
     if task == "classify":
         names = ("; " if any("," in label for label in labels) else ", ").join(labels)
         shown = len(names) <= LONGEST_LIST and "{" not in names and "}" not in names
@@ -188,10 +189,31 @@ def says_nothing(label: str) -> bool:
     return len(label) == 1 or NUMBER.fullmatch(label) is not None or label.casefold() in ("true", "false", "yes", "no")
 
 
+def listed_in_words(names: Sequence[str]) -> str:
+    last = f" and {'the ' if len(names) == 2 else ''}{names[-1]}" if len(names) > 1 else ""
+    return f"the {', '.join(names[:-1] or names)}{last}"
+
+
+def former_system(look: FileLook, choices: Choices, answer: str) -> str | None:
+    """Return the system prompt of params.yaml if it is for this answer, "" for none.
+
+    None for a sentence that `init` wrote: the columns or the classes may have changed since.
+    """
+    found = choices.former_system(answer)
+    asked = listed_in_words(choices.former_columns("user", look))
+    own = (
+        f"Classify {asked}. Answer with one of: ",
+        f"Classify {asked}. Answer with the {answer}",
+        f"Find the {answer} in {asked}. Answer with a JSON ",
+        f"Write the {answer} for {asked}.",
+    )
+    return None if found and found.startswith(own) else found
+
+
 def split_of(look: FileLook, choices: Choices) -> tuple[dict[str, Any], str]:
     """Return the value of data.split, and why."""
     if choices.split:
-        return choices.split, "as in params.yaml"
+        return choices.split, AS_BEFORE
     given = [column.name for column in look.columns.values() if column.kind == "split" and column.filled == look.rows]
     if given and not choices.group:
         return {"column": given[0]}, "the file says the split of each row"
