@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
 from finetune.cli import app
+from finetune.commands.init import token_count
 from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
 from finetune.core.yaml_edit import edit_yaml
@@ -475,6 +476,15 @@ def test_classes_with_commas_braces_or_too_many_are_written_so_that_they_can_be_
 def test_max_tokens_has_room_for_the_longest_answer(tmp_path: Path) -> None:
     rows = [{"question": text, "answer": text[n % 40 :]} for n, text in enumerate(texts(90))]
     assert proposed(rows, tmp_path).max_tokens > max(len(row["answer"]) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),  # of SmolLM2
+    [("delivery", 1), ("Rückgabe", 5), ("إرجاع", 7), ("返品", 5), ("배송팀", 9), ("возврат", 6), ("12345678", 8)],
+)
+def test_max_tokens_has_room_for_the_engines_tokenizer(text: str, tokens: int) -> None:
+    count = token_count({"provider": {"name": "local"}, "train": {"base": "SmolLM2-135M-Instruct"}})
+    assert tokens <= count(text) <= 2 * len(text.encode())
 
 
 def test_a_score_beside_two_texts_is_not_the_answer(tmp_path: Path) -> None:

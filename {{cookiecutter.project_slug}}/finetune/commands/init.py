@@ -150,8 +150,12 @@ def token_count(former: dict[str, Any]) -> Callable[[str], int]:
     length = length_in(base.encoding)
     if base.tokens_exact:
         return length
-    # Another tokenizer may need more, and for other alphabets a token for each byte.
-    return lambda text: max(round(1.5 * length(text)), len(text.encode()) - len(text) if not text.isascii() else 0)
+    # Another tokenizer may need twice as many, or a token for each digit, and for each byte of other alphabets.
+    return lambda text: max(2 * length(text), sum(map(str.isdecimal, text)) + bytes_of_other_alphabets(text))
+
+
+def bytes_of_other_alphabets(text: str) -> int:
+    return sum(len(letter.encode("utf-8", "surrogatepass")) for letter in text if not letter.isascii())
 
 
 def write(file: Path, target: Path, text: str, written: list[str], removed: list[str]) -> None:

@@ -83,7 +83,7 @@ def propose(look: FileLook, choices: Choices, count_tokens: TokenCount) -> Propo
         else group_column(look, choices, {*questions, answer})
     )
     longest = max(map(count_tokens, [*labels, answers.longest]), default=1)
-    reasons["max_tokens"] = f"the longest answer has about {longest} tokens"
+    reasons["max_tokens"] = f"the longest answer may have {longest} tokens"
     return Proposal(
         look.format, task, questions, answer, system, labels, group, split, round(longest * ROOM) + 1, reasons
     )
