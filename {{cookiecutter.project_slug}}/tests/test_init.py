@@ -360,6 +360,7 @@ def test_the_options_replace_parts_of_the_proposal(project: Path, tmp_path: Path
         (("--question", "e"), "has no column 'e' for the question"),
         (("--question", "c", "--answer", "c"), "'c' is the answer"),
         (("--group", "e"), "has no column 'e' for the group"),
+        (("--question", "a", "--question", "b", "--question", "c", "--question", "d"), "has no question and answer"),
         (("--answer", "a", "--question", "b", "--task", "classify"), None),
     ):
         result = run(file, *options, "--dry-run")

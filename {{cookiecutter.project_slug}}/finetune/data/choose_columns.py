@@ -55,7 +55,7 @@ def answer_column(look: FileLook, choices: Choices) -> tuple[str, str]:
     if len(former) == 1 and former[0] not in chosen:
         return former[0], AS_BEFORE
     usable = [column for column in usable_columns(look) if column.name not in chosen]
-    if len(usable) + len(chosen) < 2:
+    if not usable or len(usable) + len(chosen) < 2:
         raise no_question_and_answer(look)
     found, why = named_answer(usable), "its name"
     if found is None:
