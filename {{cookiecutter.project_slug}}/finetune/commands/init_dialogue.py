@@ -9,7 +9,6 @@ import typer
 from finetune.core.errors import FinetuneError
 from finetune.core.task import Task
 from finetune.terminal.progress import say
-from finetune.terminal.summaries import how_read
 from finetune.terminal.tables import print_table
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ LAST_QUESTIONS = {"group": f"The column whose rows stay in one split, or {NONE}"
 def show_file(look: "FileLook") -> None:
     """Print how a file was read, its columns with their kinds, and its first rows."""
     from finetune.data.prompts import cell_text
+    from finetune.terminal.summaries import how_read
 
     rows = f"{look.rows:,} {'row' if look.rows == 1 else 'rows'} in the format {look.format}"
     print(f"init: read {look.path} ({how_read(look.note)}): {rows}")
