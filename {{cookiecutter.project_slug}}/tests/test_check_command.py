@@ -12,8 +12,10 @@ from finetune.cli import app
 from finetune.core.disk import write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import PREPARED, PREPARED_REPORT
-from finetune.data.checks.project_files import expand
+from finetune.data.checks.project_files import OTHER_FILES, expand
+from finetune.data.split import SPLITS
 
+ROOT = Path(__file__).parents[1]
 TEAMS = ["delivery", "billing"]
 THINGS = ["lamp", "kettle", "ladder", "mirror", "candle", "bicycle", "carpet", "window", "table", "clock"]
 
@@ -70,6 +72,24 @@ def test_files_beside_the_splits_are_left_out_by_name(arguments: list[str]) -> N
     assert "0 errors" in done.stdout
     assert "not_an_object" not in done.stdout
     assert ("74 examples" if arguments == ["data/prepared"] else "68 examples") in done.stdout
+
+
+def test_every_file_that_the_stages_write_beside_the_splits_is_known() -> None:
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
+    outs = [str(path) for stage in stages for path in stage.get("outs", ())]
+    written = {Path(path).name for path in outs if path.startswith("data/prepared/")}
+    assert written == OTHER_FILES | {f"{split}.jsonl" for split in SPLITS}
+
+
+@pytest.mark.parametrize("command", ["check", "estimate", "doubtful"])
+@pytest.mark.parametrize("name", ["mine.csv", "mine.TSV", "mine.xlsx"])
+def test_a_table_is_refused_with_the_command_that_takes_it(command: str, name: str) -> None:
+    Path(name).write_text("message,team\n", encoding="utf-8")
+    arguments = [command, name, *(["--base", "gpt-4.1-mini-2025-04-14"] if command == "estimate" else [])]
+    failed = CliRunner().invoke(app, arguments).exception
+    assert isinstance(failed, FinetuneError)
+    assert failed.what == f"{name} is a table, not a training file in JSON Lines."
+    assert f"finetune init {name}" in failed.remedy
 
 
 @pytest.mark.usefixtures("_project")
@@ -159,6 +179,6 @@ def test_outside_a_project_nothing_is_known() -> None:
 
 @pytest.mark.parametrize("name", ["a.csv", "a.xlsx", "a.jsonl.gz"])
 def test_a_table_is_no_training_file(name: str) -> None:
-    with pytest.raises(FinetuneError, match=r"is no training file, which is JSON Lines\.") as caught:
+    with pytest.raises(FinetuneError, match=r"not a training file in JSON Lines\.") as caught:
         expand([Path(name)])
     assert f"finetune init {name}" in str(caught.value)

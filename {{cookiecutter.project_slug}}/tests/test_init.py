@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
 from finetune.cli import app
+from finetune.commands.init import token_count
 from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
 from finetune.core.yaml_edit import edit_yaml
@@ -171,7 +172,7 @@ def test_a_second_run_for_the_same_file_keeps_what_was_set_since(project: Path, 
 
 
 def test_for_few_large_groups_the_seed_of_the_closest_splits_is_proposed(project: Path, tmp_path: Path) -> None:
-    rows = [{**row, "customer": f"c{number % 9}"} for number, row in enumerate(messages(90))]
+    rows = [{**row, "customer": f"k{number % 9}"} for number, row in enumerate(messages(90))]
     said = done(table(tmp_path / "m.csv", rows), "--group", "customer", "--yes")
     split = values()["data"]["split"]
     assert f"data.split.seed {split['seed']}, whose splits" in said
@@ -359,6 +360,7 @@ def test_the_options_replace_parts_of_the_proposal(project: Path, tmp_path: Path
         (("--question", "e"), "has no column 'e' for the question"),
         (("--question", "c", "--answer", "c"), "'c' is the answer"),
         (("--group", "e"), "has no column 'e' for the group"),
+        (("--question", "a", "--question", "b", "--question", "c", "--question", "d"), "has no question and answer"),
         (("--answer", "a", "--question", "b", "--task", "classify"), None),
     ):
         result = run(file, *options, "--dry-run")
@@ -477,11 +479,238 @@ def test_max_tokens_has_room_for_the_longest_answer(tmp_path: Path) -> None:
     assert proposed(rows, tmp_path).max_tokens > max(len(row["answer"]) for row in rows)
 
 
+@pytest.mark.parametrize(
+    ("text", "tokens"),  # of SmolLM2
+    [("delivery", 1), ("Rückgabe", 5), ("إرجاع", 7), ("返品", 5), ("배송팀", 9), ("возврат", 6), ("12345678", 8)],
+)
+def test_max_tokens_has_room_for_the_engines_tokenizer(text: str, tokens: int) -> None:
+    count = token_count({"provider": {"name": "local"}, "train": {"base": "SmolLM2-135M-Instruct"}})
+    assert tokens <= count(text) <= 2 * len(text.encode())
+
+
 def test_a_score_beside_two_texts_is_not_the_answer(tmp_path: Path) -> None:
     both = [{"a": text, "b": text[::-1], "stars": n % 5 + 1} for n, text in enumerate(texts(60))]
     assert proposed(both, tmp_path).answer == "b"
     one = [{"a": row["a"], "stars": row["stars"]} for row in both]
     assert (proposed(one, tmp_path).answer, proposed(one, tmp_path).labels) == ("stars", ["1", "2", "3", "4", "5"])
+
+
+@pytest.mark.parametrize(
+    ("columns", "questions", "answer"),
+    [
+        ({"title": "text", "review_body": "text", "star_rating": 5}, ("title", "review_body"), "star_rating"),
+        ({"description": "text", "price": "number"}, ("description",), "price"),
+        (
+            {"Timestamp": "date", "Email Address": "address", "What is it?": "text", "Team?": 4},
+            ("What is it?",),
+            "Team?",
+        ),
+        (
+            {"question": "text", "A": "text", "B": "text", "C": "text", "answer": "ABC"},
+            ("question", "A", "B", "C"),
+            "answer",
+        ),
+        (
+            {"context": "text", "answerA": "text", "answerB": "text", "answerC": "text", "correct": "ABC"},
+            ("context", "answerA", "answerB", "answerC"),
+            "correct",
+        ),
+        ({"sent1": "long", "ending0": "text", "ending1": "text", "label": 2}, ("sent1", "ending0", "ending1"), "label"),
+        ({"text": "text", "reply_text": "text", "source": 1}, ("text",), "reply_text"),  # one source in all rows
+        ({"user": "greeting", "assistant": "text"}, ("user",), "assistant"),
+        ({"customer_message": "greeting", "agent_reply": "text"}, ("customer_message",), "agent_reply"),
+    ],
+)
+def test_the_columns_of_common_exports_are_found(
+    tmp_path: Path, columns: dict[str, Any], questions: tuple[str, ...], answer: str
+) -> None:
+    kinds: dict[Any, Any] = {
+        "text": lambda n, text: text,
+        "long": lambda n, text: f"{text} and {text}",
+        "number": lambda n, text: f"{n * 7 % 1000 / 10}",
+        "date": lambda n, text: f"3/{n % 28 + 1}/2024 14:{n % 60:02}:09",
+        "address": lambda n, text: f"u{n % 40}@example.org",
+        "greeting": lambda n, text: "Where is it?" if n % 9 == 0 else text[:40],
+        "ABC": lambda n, text: "ABC"[n % 3],
+    }
+    rows: Rows = [
+        {
+            name: kinds[kind](n, f"{name[-1]} {text}") if isinstance(kind, str) else str(n % kind)
+            for name, kind in columns.items()
+        }
+        for n, text in enumerate(texts(120))
+    ]
+    found = proposed(rows, tmp_path)
+    assert (found.questions, found.answer) == (questions, answer)
+
+
+def test_a_column_of_addresses_is_a_group(tmp_path: Path) -> None:
+    rows = [{**row, "Email Address": f"u{n % 40}@example.org"} for n, row in enumerate(messages())]
+    assert proposed(rows, tmp_path).group == "Email Address"
+
+
+def test_other_columns_that_could_be_the_answer_are_named(tmp_path: Path) -> None:
+    rows = [{**row, "topic": f"t{n % 5}", "priority": f"p{n % 3}"} for n, row in enumerate(messages())]
+    found = proposed(rows, tmp_path)
+    assert (found.answer, found.reasons["answer"]) == ("team", "its name; it could also be topic")
+    unnamed = [{"text": row["message"], "toxic": n % 2, "insult": n % 3 // 2} for n, row in enumerate(rows)]
+    assert proposed(unnamed, tmp_path).reasons["answer"].endswith("; it could also be toxic")
+    assert proposed(unnamed, tmp_path).system == "Classify the text. Answer with the insult, one of: 0, 1."
+
+
+def test_a_system_column_is_the_system_prompt(tmp_path: Path) -> None:
+    rows = [{"system": "Be kind.", "user": text, "assistant": text[::-1]} for text in texts(60)]
+    assert proposed(rows, tmp_path).system == "{system}"
+    assert proposed([{**rows[0], "system": ""}, *rows], tmp_path).system == "Write the assistant for the user."
+
+
+def test_the_reason_of_the_task_is_true(tmp_path: Path) -> None:
+    long = [
+        "your parcel is on its way and will arrive soon. " * 2,
+        "we have refunded you in full, as you asked us. " * 2,
+    ]
+    rows = [{"mail": text, "macro": long[n % 2]} for n, text in enumerate(texts(60))]
+    assert proposed(rows, tmp_path).reasons["task"] == "2 different answers in 60 rows, with up to 96 letters"
+
+
+def test_marks_of_completions_are_no_part_of_classes(project: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": f"{row['message']} ->", "completion": f" {row['team']}\n"} for row in messages()]
+    done(lines(tmp_path / "legacy.jsonl", rows))
+    assert (values()["evaluate"]["task"], values()["data"]["labels"]) == ("classify", ["sales", "billing"])
+    report = json.loads(Path("reports/prepare.json").read_text(encoding="utf-8"))
+    assert report["found_marks"]["separator"] == " ->"
+
+
+def test_classes_have_no_spaces_at_their_ends_and_two_spellings_are_said(project: Path, tmp_path: Path) -> None:
+    names = ("Billing", "billing", "Billing ", "delivery")
+    rows = [{"text": text, "label": names[n % 4]} for n, text in enumerate(texts(160))]
+    file = table(tmp_path / "mine.csv", rows)
+    assert "'Billing' and 'billing' differ only in case or width" in done(file)
+    assert values()["data"]["labels"] == ["Billing", "billing", "delivery"]
+    report = json.loads(Path("reports/prepare.json").read_text(encoding="utf-8"))
+    assert report["labels_trimmed"] == 40
+
+
+def test_preferences_are_refused_before_anything_is_written(project: Path, tmp_path: Path) -> None:
+    before = Path("params.yaml").read_bytes()
+    rows = [{"prompt": text, "chosen": text[::-1], "rejected": text[1:]} for text in texts(40)]
+    result = run(lines(tmp_path / "pairs.jsonl", rows), "--yes")
+    assert "the rows are preferences" in str(result.exception)
+    assert (Path("params.yaml").read_bytes(), Path("data/raw").exists()) == (before, False)
+
+
+def test_rows_without_an_answer_are_said_with_the_proposal(tmp_path: Path) -> None:
+    rows = [{**row, "team": row["team"] if n % 10 else ""} for n, row in enumerate(messages())]
+    assert proposed(rows, tmp_path).reasons["answer"] == "its name; 12 rows have no answer, which `prepare` refuses"
+
+
+@pytest.mark.parametrize("count", [60, 150, 200, 300])
+def test_prepare_names_no_better_seed_after_init(project: Path, tmp_path: Path, count: int) -> None:
+    result = run(table(tmp_path / "mine.csv", messages(count)), "--yes")
+    assert result.exit_code == 0
+    assert "with `seed:" not in result.stderr
+    assert values()["data"]["split"].get("seed") != 0
+
+
+def test_a_group_and_shares_of_params_stay_for_the_same_file(project: Path, tmp_path: Path) -> None:
+    file = table(tmp_path / "mine.csv", [{**row, "city": f"city {n % 30}"} for n, row in enumerate(messages(200))])
+    done(file, "--group", "city")
+    text = Path("params.yaml").read_text(encoding="utf-8")
+    split = values()["data"]["split"]
+    text = text.replace(f"train: {split['train']:.2f}", "train: 0.60").replace(
+        f"test: {split['test']:.2f}", "test: 0.30"
+    )
+    Path("params.yaml").write_text(text, encoding="utf-8")
+    assert values()["data"]["split"] != split
+    assert "nothing has changed" in done(Path("data/raw/mine.csv"))
+    assert Path("params.yaml").read_text(encoding="utf-8") == text
+
+
+def test_the_former_columns_and_texts_are_the_default_for_the_same_file(project: Path, tmp_path: Path) -> None:
+    file = table(tmp_path / "mine.csv", [{**row, "mood": ("good", "bad")[n % 2]} for n, row in enumerate(messages())])
+    done(file, "--answer", "mood")
+    text = Path("params.yaml").read_text(encoding="utf-8").replace('user: "{message}"', 'user: "It says: {message}"')
+    Path("params.yaml").write_text(text, encoding="utf-8")
+    assert "nothing has changed" in done(Path("data/raw/mine.csv"))
+    assert Path("params.yaml").read_text(encoding="utf-8") == text
+    run(Path("data/raw/mine.csv"), "--question", "team", "--yes")
+    prompt = values()["data"]["prompt"]
+    assert (prompt["user"], prompt["system"]) == ("{team}", "Classify the team. Answer with one of: bad, good.")
+
+
+def test_a_new_class_is_in_the_system_prompt_after_a_second_run(project: Path, tmp_path: Path) -> None:
+    done(table(tmp_path / "mine.csv", messages()))
+    more = [{"message": f"new {text}", "team": "legal"} for text in texts(20)]
+    table(Path("data/raw/mine.csv"), messages() + more)
+    done(Path("data/raw/mine.csv"))
+    data = values()["data"]
+    assert data["labels"] == ["sales", "billing", "legal"]
+    assert data["prompt"]["system"] == "Classify the message. Answer with one of: sales, billing, legal."
+
+
+def test_the_former_system_prompt_is_not_kept_for_another_answer(project: Path, tmp_path: Path) -> None:
+    file = table(tmp_path / "mine.csv", [{**row, "mood": ("good", "bad")[n % 2]} for n, row in enumerate(messages())])
+    done(file)
+    assert values()["data"]["prompt"]["system"].endswith("sales, billing.")
+    done(Path("data/raw/mine.csv"), "--answer", "mood")
+    assert values()["data"]["prompt"]["system"] == "Classify the message. Answer with one of: bad, good."
+
+
+def test_an_accepted_answer_stays_when_the_question_is_chosen(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune.commands.init.is_terminal", lambda: True)
+    rows = [{**row, "priority": f"p{n % 3}"} for n, row in enumerate(messages())]
+    result = run(table(tmp_path / "mine.csv", rows), typed="\nmessage, team\nmessage\n\n\n\ny\n")
+    assert "The column 'team' is the answer, so it cannot be in the question." in result.stderr
+    assert values()["data"]["prompt"]["assistant"] == "{team}"
+
+
+@pytest.mark.parametrize(("typed", "code"), [("\n", 130), ("\n\n\n\n\nn\n", 1)])
+def test_a_dialogue_that_is_left_says_that_nothing_was_written(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str, code: int
+) -> None:
+    monkeypatch.setattr("finetune.commands.init.is_terminal", lambda: True)
+    before = Path("params.yaml").read_bytes()
+    result = run(table(tmp_path / "mine.csv", messages()), typed=typed)
+    assert result.exit_code == code
+    assert result.stdout.endswith("init: nothing was written\n")
+    assert Path("params.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("names", "warns"),
+    [
+        (("the lamp came broken and the shop is shut.", "we are sorry to hear that."), True),
+        (("今日の荷物はまだ届きません。", "申し訳ございません。"), True),
+        (("What went wrong?", "What did we answer?"), False),
+        (("question", "answer"), False),
+    ],
+)
+def test_a_first_line_that_looks_like_a_row_is_said(
+    project: Path, tmp_path: Path, names: tuple[str, str], warns: bool
+) -> None:
+    rows = [dict(zip(names, (text, text[::-1]), strict=True)) for text in texts(40)]
+    result = run(table(tmp_path / "mine.csv", rows), "--dry-run")
+    assert ("looks like a row, not like the names of its columns" in result.stderr) == warns
+
+
+def test_the_sheets_of_a_workbook_are_named_where_the_first_one_has_no_data(project: Path, tmp_path: Path) -> None:
+    import pandas as pd
+
+    file = tmp_path / "book.xlsx"
+    with pd.ExcelWriter(file) as book:
+        pd.DataFrame({"read": ["me"]}).to_excel(book, sheet_name="about", index=False)
+        pd.DataFrame(messages()).to_excel(book, sheet_name="data", index=False)
+    assert "choose another sheet with --sheet NAME: data." in str(run(file, "--yes").exception)
+
+
+def test_the_braces_of_a_column_are_named(tmp_path: Path) -> None:
+    rows = [
+        {"message {en}": row["message"], "team": row["team"], "priority": n % 3} for n, row in enumerate(messages())
+    ]
+    with pytest.raises(FinetuneError, match=r"a prompt cannot name the column 'message \{en\}'"):
+        proposed(rows, tmp_path)
 
 
 def test_names_of_columns_are_words_and_not_letters() -> None:

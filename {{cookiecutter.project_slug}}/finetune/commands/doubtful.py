@@ -34,6 +34,7 @@ def doubtful(
     from finetune.core.disk import write_csv
     from finetune.core.paths import PREPARED
     from finetune.core.read_records import read_prepare_report
+    from finetune.data.checks.project_files import refuse_table
     from finetune.data.doubtful import COLUMNS, find_doubtful, read_answered, skipped_text
     from finetune.data.split import SPLITS
     from finetune.terminal.progress import progress_bar
@@ -41,6 +42,8 @@ def doubtful(
 
     splits = [PREPARED / f"{split}.jsonl" for split in SPLITS]
     chosen = files or splits
+    for file in chosen:
+        refuse_table(file)
     prepared = {path.resolve() for path in splits} >= {path.resolve() for path in chosen}
     skipped = Counter[str]()
     rows = read_answered(chosen, read_prepare_report() if prepared else None, skipped=skipped)

@@ -44,11 +44,13 @@ def estimate(
 
     from finetune.data.checks.check_file import check_file
     from finetune.data.checks.findings import counted
+    from finetune.data.checks.project_files import refuse_table
     from finetune.pricing.catalogue import alias_note, look_up
     from finetune.pricing.cost import UNKNOWN, auto_epochs
     from finetune.pricing.cost import estimate as cost_of
     from finetune.project.ledger import learned, rows_of
 
+    refuse_table(file)
     base, n_epochs, provider = settings(base, n_epochs, provider)
     if note := alias_note(base):
         say(note)

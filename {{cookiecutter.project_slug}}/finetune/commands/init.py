@@ -2,7 +2,8 @@
 
 import filecmp
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,7 +34,7 @@ def init(
     ] = None,
     question: Annotated[list[str] | None, typer.Option(help="A column of the question; repeatable.")] = None,
     answer: Annotated[str | None, typer.Option(help="The column of the answer.")] = None,
-    system: Annotated[str | None, typer.Option(help="The system prompt.")] = None,
+    system: Annotated[str | None, typer.Option(help="The system prompt; '' for none.")] = None,
     group: Annotated[
         str | None, typer.Option(help="A column whose rows stay in one split, such as a customer; '' for none.")
     ] = None,
@@ -65,18 +66,22 @@ def init(
     given = with_former_choices(given, former, target.as_posix())
     if sheet is None and is_file_of(former, target.as_posix()):
         sheet = former["data"].get("sheet")
-    proposal = proposal_for(file, sheet, given, former, interactive=not (yes or dry_run))
+    with saying_that_nothing_is_written():
+        proposal = proposal_for(file, sheet, given, former, interactive=not (yes or dry_run))
     values = new_values(former, proposal, target.as_posix(), sheet)
     params = checked(values)
-    if seed := propose_seed(params.data.model_copy(update={"file": str(file)}), file.stat().st_size):
+    own = params.data.model_copy(update={"file": str(file)})
+    if given.split is None and (seed := propose_seed(own, file.stat().st_size)):
         values["data"]["split"]["seed"] = seed.seed
         rows = " / ".join(f"{count:,}" for count in seed.rows)
         print(f"init: data.split.seed {seed.seed}, whose splits of so few rows come closest to the shares: {rows}")
     text = edit_yaml(FILE.read_text(encoding="utf-8"), values, COMMENTS)
     if dry_run:
         return
-    if not yes and not typer.confirm("Write params.yaml and prepare the data?", default=True):
-        raise typer.Exit(1)
+    with saying_that_nothing_is_written():
+        if not yes and not typer.confirm("Write params.yaml and prepare the data?", default=True):
+            print("init: nothing was written")
+            raise typer.Exit(1)
     write(file, target, text, *differences(former, values))
     prepare_and_validate()
     if target.stat().st_size > LARGE:
@@ -86,6 +91,16 @@ def init(
 
 def is_terminal() -> bool:
     return sys.stdin.isatty()
+
+
+@contextmanager
+def saying_that_nothing_is_written() -> Iterator[None]:
+    """Say after Ctrl-C or Ctrl-D at a question that nothing was written. The exit status is then 130."""
+    try:
+        yield
+    except typer.Abort:
+        print("\ninit: nothing was written")
+        raise typer.Exit(130) from None
 
 
 def place_for(file: Path) -> Path:
@@ -106,13 +121,18 @@ def proposal_for(
 ) -> "Proposal":
     """Show the file, and return the settings for it: those that the user chose, else the proposed ones."""
     from finetune.data.file_look import look_at
-    from finetune.data.propose_settings import propose
-    from finetune.terminal.progress import progress_bar
+    from finetune.data.propose_settings import first_line_may_be_a_row, propose
+    from finetune.terminal.progress import progress_bar, say
 
     count = token_count(former)
     with progress_bar("init") as progress:
         look = look_at(file, sheet, choices.as_columns, progress)
     show_file(look)
+    if first_line_may_be_a_row(look):
+        say(
+            f"warning: the first line of {file} looks like a row, not like the names of its columns. If it is a row,"
+            " write the names above it."
+        )
     if interactive:
         choices = ask(look, choices, lambda chosen: propose(look, chosen, count))
     proposal = propose(look, choices, count)
@@ -130,8 +150,12 @@ def token_count(former: dict[str, Any]) -> Callable[[str], int]:
     length = length_in(base.encoding)
     if base.tokens_exact:
         return length
-    # Another tokenizer may need more, and for other alphabets a token for each byte.
-    return lambda text: max(round(1.5 * length(text)), len(text.encode()) - len(text) if not text.isascii() else 0)
+    # Another tokenizer may need twice as many, or a token for each digit, and for each byte of other alphabets.
+    return lambda text: max(2 * length(text), sum(map(str.isdecimal, text)) + bytes_of_other_alphabets(text))
+
+
+def bytes_of_other_alphabets(text: str) -> int:
+    return sum(len(letter.encode("utf-8", "surrogatepass")) for letter in text if not letter.isascii())
 
 
 def write(file: Path, target: Path, text: str, written: list[str], removed: list[str]) -> None:
@@ -146,7 +170,7 @@ def write(file: Path, target: Path, text: str, written: list[str], removed: list
     write_text(FILE, text)
     print(f"init: wrote params.yaml: {', '.join(written) or 'nothing has changed'}")
     if removed:
-        print(f"init: removed, because they were for other data: {', '.join(removed)}")
+        print(f"init: removed, because they do not belong to these data: {', '.join(removed)}")
 
 
 def prepare_and_validate() -> None:

@@ -29,10 +29,10 @@ LAST_QUESTIONS = {"group": f"The column whose rows stay in one split, or {NONE}"
 def show_file(look: "FileLook") -> None:
     """Print how a file was read, its columns with their kinds, and its first rows."""
     from finetune.data.prompts import cell_text
+    from finetune.terminal.summaries import how_read
 
-    how = ", ".join([look.note["format"], *(f"{key} {value}" for key, value in look.note.items() if key != "format")])
-    rows = f"{look.rows:,} rows in the format {look.format}"
-    print(f"init: read {look.path} ({how}): {rows}")
+    rows = f"{look.rows:,} {'row' if look.rows == 1 else 'rows'} in the format {look.format}"
+    print(f"init: read {look.path} ({how_read(look.note)}): {rows}")
     head = ["column", "kind", *(f"row {number}" for number in range(1, len(look.first) + 1))]
     print_table(
         head,
@@ -70,24 +70,31 @@ def show_proposal(proposal: "Proposal") -> None:
 
 def ask(look: "FileLook", choices: "Choices", propose: "Callable[[Choices], Proposal]") -> "Choices":
     """Ask for each setting that is not chosen yet, one by one, with the proposal as the default."""
+    from finetune.data.choose_columns import AS_BEFORE
+
     if look.format == "columns":
         questions = {**TABLE_QUESTIONS, **QUESTIONS, "system": f"The system prompt, or {NONE}", **LAST_QUESTIONS}
     else:
         questions = {**QUESTIONS, **LAST_QUESTIONS}
     for name, words in questions.items():
+        if name == "system" and propose(choices).reasons["system"] == AS_BEFORE:
+            continue
         if getattr(choices, name) is None:
             choices = ask_for(name, words, choices, propose)
     return choices
 
 
 def ask_for(name: str, words: str, choices: "Choices", propose: "Callable[[Choices], Proposal]") -> "Choices":
-    """Ask for one setting until the answer fits the file. The default is no choice: it may follow later choices."""
+    """Ask for one setting until the answer fits the file.
+
+    The default is no choice, so that its reason is shown; but the column of the answer stays when questions are chosen.
+    """
     proposed = getattr(propose(choices), name)
     default = (", ".join(proposed) if name == "questions" else proposed) or NONE
     while True:
         text = str(typer.prompt(words, default=default)).strip()
         if text == default:
-            return choices
+            return replace(choices, answer=proposed) if name == "answer" else choices
         chosen = replace(choices, **{name: value_of(name, text)})
         try:
             propose(chosen)

@@ -13,19 +13,22 @@ import orjson
 
 from finetune.core.callbacks import Progress
 from finetune.core.errors import FinetuneError
+from finetune.core.params import Data, Split
 from finetune.core.records import Example
 from finetune.data.class_codes import MOST_CLASSES
-from finetune.data.column_words import GROUPS, rank
+from finetune.data.column_words import GROUPS, QUESTIONS, rank
 from finetune.data.converters.keys import Format
 from finetune.data.examples import text_of
+from finetune.data.existing_marks import NO_MARKS
 from finetune.data.formats import examples_of, format_of
 from finetune.data.hashes import xxh3_64
+from finetune.data.marked_rows import unmarked
 from finetune.data.prompts import cell_text
 from finetune.data.raw_examples import SPLIT_NAMES
-from finetune.data.raw_file import Note, Row
+from finetune.data.raw_file import Note, Row, Rows
 from finetune.data.readers import read_rows
 
-Kind = Literal["empty", "split", "json", "date", "id", "group", "label", "number", "text"]
+Kind = Literal["empty", "constant", "split", "json", "date", "id", "group", "label", "number", "text"]
 SHOWN = 3  # rows
 LABEL_LETTERS = 60  # at most, in the name of a class
 COUNTED_LETTERS = 200  # at most, in a cell that is counted by its text
@@ -38,6 +41,7 @@ DATE = re.compile(
 )
 NUMBER = re.compile(r"[-+]?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?(e[-+]?\d+)?%?", re.IGNORECASE)
 WITHOUT_SPACES = re.compile(r"\S{1,64}")
+ADDRESS = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")  # of e-mail
 
 
 @dataclass
@@ -54,6 +58,7 @@ class Column:
     dates: int = 0
     numbers: int = 0
     words: int = 0  # cells without a space
+    addresses: int = 0  # of e-mail
     values: Counter[str] = field(default_factory=Counter)  # up to one more than there can be classes
     distinct: set[int] = field(default_factory=set)  # hashes of the first cells
     compared: int = 0  # cells that these hashes are of
@@ -73,6 +78,7 @@ class Column:
         elif len(stripped) <= LABEL_LETTERS:
             self.dates += DATE.fullmatch(stripped) is not None
             self.numbers += NUMBER.fullmatch(stripped) is not None
+            self.addresses += "@" in stripped and ADDRESS.fullmatch(stripped) is not None
         self.words += WITHOUT_SPACES.fullmatch(stripped) is not None
         if len(self.values) <= MOST_CLASSES:
             self.values[text[: COUNTED_LETTERS + 1]] += 1
@@ -108,9 +114,18 @@ class Column:
         return few and self.repeats >= (2 if len(self.values) <= 10 else 3)
 
     @property
+    def names_someone(self) -> bool:
+        """Whether the cells are names or numbers of persons or conversations, by the column's name, and not texts."""
+        is_short = len(self.longest) <= LABEL_LETTERS
+        may_be_texts = self.words < self.filled and rank(self.name, QUESTIONS) is not None  # customer_message
+        return is_short and rank(self.name, GROUPS) is not None and not may_be_texts
+
+    @property
     def kind(self) -> Kind:
         if not self.filled:
             return "empty"
+        if self.filled > 1 and len(self.values) == 1 and len(self.longest) <= COUNTED_LETTERS:
+            return "constant"
         if self.is_classes and {SPLIT_NAMES.get(value.strip().lower()) for value in self.values} in SPLIT_SETS:
             return "split"
         if self.lists + self.objects >= NEARLY_ALL * self.filled:
@@ -125,7 +140,9 @@ class Column:
             and not are_numbers
         ):
             return "id"
-        if self.repeats > 1 and rank(self.name, GROUPS) is not None:
+        if self.addresses >= NEARLY_ALL * self.filled:
+            return "group" if self.repeats > 1 else "id"
+        if self.repeats > 1 and self.names_someone:
             return "group"
         if self.is_classes and not (self.numbers == self.filled and len(self.values) > 20):
             return "label"
@@ -154,13 +171,17 @@ def look_at(path: Path, sheet: str | None, as_columns: bool, progress: Progress 
 
     `as_columns`: its rows are plain columns, whatever their keys are. Raises FinetuneError where `prepare` would too.
     """
-    rows, note = read_rows(path, sheet)
-    first = list(islice(rows, SHOWN))
+    read, note = read_rows(path, sheet)
+    first = list(islice(read, SHOWN))
     form: Format = "columns" if as_columns else known_format(first[0])
+    rows = Rows(chain(first, read), read.places)
+    if form == "completion":
+        data = Data(file=str(path), sheet=sheet, split=Split(column=""))
+        rows = Rows(unmarked(rows, data, NO_MARKS.copy()), read.places)
     columns: dict[str, Column] = {}
     answers = Column("answer")
     count = turns = 0
-    for row, example in examples(chain(first, rows), form, str(path)):
+    for row, example in examples(rows, form, str(path)):
         for name, cell in row.items():
             columns.setdefault(name, Column(name)).add(cell)
         if example:

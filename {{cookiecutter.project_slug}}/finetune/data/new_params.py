@@ -7,6 +7,7 @@ from typing import Any
 
 from finetune.core.task import FIRST_METRIC
 from finetune.data.choose_columns import Choices
+from finetune.data.prompts import columns_in
 from finetune.data.propose_settings import Proposal
 
 Values = dict[str, Any]
@@ -30,11 +31,20 @@ def is_file_of(former: Mapping[str, Any], file: str) -> bool:
 
 
 def with_former_choices(choices: Choices, former: Mapping[str, Any], file: str) -> Choices:
-    """Return the choices, with the system prompt of params.yaml if it is for this file and no other one is chosen."""
-    prompt = (former.get("data") or {}).get("prompt")
-    if choices.system is not None or not is_file_of(former, file) or not isinstance(prompt, Mapping):
+    """Return the choices; where params.yaml is for this file, its group and shares are choices too.
+
+    So the rows stay in their splits. Its prompt is the default, and its system prompt stays if the answer is the same.
+    """
+    if not is_file_of(former, file):
         return choices
-    return replace(choices, system=prompt.get("system") or "")
+    prompt, group, split = (former["data"].get(key) for key in ("prompt", "group", "split"))
+    if isinstance(prompt, Mapping):
+        choices = replace(choices, former_prompt=prompt)
+    if choices.group is None and isinstance(group, str):
+        choices = replace(choices, group=group)
+    if isinstance(split, Mapping) and "column" not in split:
+        choices = replace(choices, split=dict(split))
+    return choices
 
 
 def new_values(former: Mapping[str, Any], proposal: Proposal, file: str, sheet: str | None) -> Values:
@@ -44,7 +54,7 @@ def new_values(former: Mapping[str, Any], proposal: Proposal, file: str, sheet: 
     written = {
         "file": file,
         "sheet": sheet,
-        "prompt": proposal.prompt,
+        "prompt": kept_texts(data.get("prompt"), proposal.prompt) if same else proposal.prompt,
         "group": proposal.group,
         "labels": proposal.labels,
         "split": proposal.split,
@@ -60,6 +70,17 @@ def new_values(former: Mapping[str, Any], proposal: Proposal, file: str, sheet: 
         train["n_epochs"] = "auto"
     evaluate |= {"task": proposal.task, "max_tokens": proposal.max_tokens}
     return {**former, "data": new_data, "train": train, "evaluate": evaluate}
+
+
+def kept_texts(former: object, proposed: dict[str, str] | None) -> dict[str, str] | None:
+    """Return the proposed prompt, with the texts of the former one that have the same columns."""
+    if proposed is None or not isinstance(former, Mapping):
+        return proposed
+    texts = {role: former[role] for role in ("user", "assistant") if isinstance(former.get(role), str)}
+    same = {
+        role: text for role, text in texts.items() if columns_in({role: text}) == columns_in({role: proposed[role]})
+    }
+    return {**proposed, **same}
 
 
 def differences(former: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[list[str], list[str]]:

@@ -8,13 +8,13 @@ from finetune.core.params import Data
 from finetune.data.example_spool import spool_examples
 from finetune.data.raw_examples import ReadingNotes, raw_examples
 from finetune.data.split import settle_keys
-from finetune.data.split_shares import OFF, SeedChoice, best_seed, farthest_share, rows_by_split
+from finetune.data.split_shares import SeedChoice, better_seed, rows_by_split
 
 MOST_BYTES = 20 * 1024**2  # of a file; the splits of a larger one come close to their shares
 
 
 def propose_seed(data: Data, file_bytes: int) -> SeedChoice | None:
-    """Return the seed whose splits come closest to the shares; None if the usual seed comes close enough.
+    """Return the seed that `prepare` would name; None if the splits of data.split are good enough.
 
     Rows that cannot be prepared are left to `prepare`, which names them: None then.
     """
@@ -30,4 +30,4 @@ def propose_seed(data: Data, file_bytes: int) -> SeedChoice | None:
         if not data.group:
             settle_keys(spooled)
         usual = rows_by_split(spooled, data.split.shares, data.split.seed)
-        return None if farthest_share(usual, data.split.shares) <= OFF else best_seed(spooled, data.split.shares)
+        return better_seed(spooled, usual, data.split.shares, data.split.seed)

@@ -62,28 +62,47 @@ def farthest_share(counts: Sequence[int], shares: Sequence[float]) -> float:
     return max(abs(one - other) for one, other in zip(share_of(counts), shares, strict=True))
 
 
-def warnings_of_shares(spooled: SpooledExamples, counts: Sequence[int], shares: Sequence[float]) -> Iterator[str]:
+def warnings_of_shares(
+    spooled: SpooledExamples, counts: Sequence[int], shares: Sequence[float], seed: int = 0
+) -> Iterator[str]:
     """Yield warnings of splits with few rows, or with other shares than asked for, and the seed that comes closest.
 
-    `shares` are empty for given splits.
+    `shares` are empty for given splits; `seed` gave the counts.
     """
-    few = [
-        f"{count} {NAMES[name]} rows (fewer than {FEW[name]})"
-        for name, count, asked in zip(SPLITS, counts, shares or counts, strict=True)
-        if asked and count < FEW.get(name, 0)
-    ]
-    if few:
+    if few := few_rows(counts, shares):
         more = ", or raise their shares" if shares else ""
         yield f"only {' and '.join(few)}: their scores are uncertain. Add data{more}."
     off = farthest_share(counts, shares) if shares else 0.0
     if off > OFF:
         real, asked_for = (" / ".join(f"{share:.1%}" for share in part) for part in (share_of(counts), shares))
         yield f"the splits have {real} of the rows, data.split asks for {asked_for}. Equal questions stay together."
-    if shares and (few or off > OFF):
-        choice = best_seed(spooled, shares)
-        if choice.rows and farthest_share(choice.rows, shares) < off - WORTH:
-            best = " / ".join(f"{count:,}" for count in choice.rows)
-            yield (
-                f"with `seed: {choice.seed}` under data.split in params.yaml, the splits have {best} rows."
-                " It moves rows between the splits, so set it before you train."
-            )
+    if shares and (choice := better_seed(spooled, counts, shares, seed)):
+        best = " / ".join(f"{count:,}" for count in choice.rows)
+        yield (
+            f"with `seed: {choice.seed}` under data.split in params.yaml, the splits have {best} rows."
+            " It moves rows between the splits, so set it before you train."
+        )
+
+
+def better_seed(
+    spooled: SpooledExamples, counts: Sequence[int], shares: Sequence[float], seed: int
+) -> SeedChoice | None:
+    """Return the seed whose splits come closest, where the counts of `seed` are too small or far from the shares.
+
+    None if the counts are good, or no other seed is much better.
+    """
+    off = farthest_share(counts, shares)
+    if not few_rows(counts, shares) and off <= OFF:
+        return None
+    choice = best_seed(spooled, shares)
+    is_better = choice.rows and choice.seed != seed and farthest_share(choice.rows, shares) < off - WORTH
+    return choice if is_better else None
+
+
+def few_rows(counts: Sequence[int], shares: Sequence[float]) -> list[str]:
+    """Return the splits that have too few rows, in words. `shares` are empty for given splits."""
+    return [
+        f"{count} {NAMES[name]} rows (fewer than {FEW[name]})"
+        for name, count, asked in zip(SPLITS, counts, shares or counts, strict=True)
+        if asked and count < FEW.get(name, 0)
+    ]

@@ -72,8 +72,8 @@ def run(
         written = write_splits(gathered, rows, data)
     added = len(rows) - len(originals)
     account = account_of(notes.counts["rows"], gathered.rows, originals, left_out, written, added)
-    shares = data.split.shares if data.split else []
-    for warning in warnings_of_shares(gathered, list(written.values()), shares):
+    shares, seed = (data.split.shares, data.split.seed) if data.split else ([], 0)
+    for warning in warnings_of_shares(gathered, list(written.values()), shares, seed):
         say(f"warning: {warning}")
     report = report_of(params, notes, account, labels, codes, marks)
     write_json(PREPARED_REPORT, report)

@@ -8,31 +8,35 @@ from finetune.core.class_labels import labels_of
 from finetune.core.disk import read_note
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params
-from finetune.core.paths import CHECKED, PREPARED, PREPARED_REPORT, QUESTIONS, TEST_ROWS, TRAINING_SETTINGS
+from finetune.core.paths import (
+    CHECKED,
+    COMMON_PIECES,
+    PREPARED,
+    PREPARED_REPORT,
+    QUESTIONS,
+    TEST_ROWS,
+    TRAINING_SETTINGS,
+)
 from finetune.core.records import PrepareReport
 from finetune.data.checks.across_files import FileToCheck
 from finetune.data.existing_marks import NO_MARKS
 from finetune.data.split import SPLITS
 
-OTHER_FILES = {path.name for path in (TEST_ROWS, CHECKED, QUESTIONS, TRAINING_SETTINGS)}
+OTHER_FILES = {path.name for path in (TEST_ROWS, COMMON_PIECES, CHECKED, QUESTIONS, TRAINING_SETTINGS)}
 SUFFIXES = (".jsonl", ".json")
-RAW_SUFFIXES = (".csv", ".tsv", ".xlsx", ".parquet", ".gz")
+TABLES = (".csv", ".tsv", ".xlsx", ".parquet", ".gz")
 
 
 def expand(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
     """Return the training files among `paths`, and a sentence on the files that are none.
 
     A folder stands for its files in JSON Lines. Beside the splits, the stages write other files into data/prepared.
-    Raises FinetuneError for tables and compressed files, and where nothing is left.
+    Raises FinetuneError for a table or a compressed file, and where nothing is left.
     """
     found: list[Path] = []
     others: list[str] = []
     for path in chain.from_iterable(files_in(path) if path.is_dir() else [path] for path in paths):
-        if path.suffix.lower() in RAW_SUFFIXES:
-            raise FinetuneError(
-                f"{path} is no training file, which is JSON Lines.",
-                f"Turn it into training files with: finetune init {path}",
-            )
+        refuse_table(path)
         in_prepared = path.resolve().parent.parts[-len(PREPARED.parts) :] == PREPARED.parts
         is_empty = in_prepared and path.name == "valid.jsonl" and path.exists() and not path.stat().st_size
         if is_empty or (in_prepared and path.name in OTHER_FILES):
@@ -45,6 +49,16 @@ def expand(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
             f"There is no training file to check. {said}".strip(), "Name a file in JSON Lines, or data/prepared."
         )
     return found, [said] if said else []
+
+
+def refuse_table(path: Path) -> None:
+    """Raise FinetuneError for a table or a compressed file: its rows are no examples yet."""
+    if path.suffix.lower() in TABLES:
+        kind = "compressed" if path.suffix.lower() == ".gz" else "a table"
+        raise FinetuneError(
+            f"{path} is {kind}, not a training file in JSON Lines.",
+            f"Make training files of it in a project: finetune init {path}. Then name data/prepared.",
+        )
 
 
 def files_in(folder: Path) -> list[Path]:
