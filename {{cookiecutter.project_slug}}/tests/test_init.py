@@ -387,7 +387,7 @@ def test_a_file_of_one_column_is_refused(project: Path, tmp_path: Path) -> None:
     file = tmp_path / "lines.txt"
     file.write_text("\n".join(texts(30)), encoding="utf-8")
     result = run(file, "--yes")
-    assert "has no question and answer: its columns are text" in str(result.exception)
+    assert "has no question and answer: it is plain text" in str(result.exception)
     assert not Path("data/raw").exists()
 
 
