@@ -89,7 +89,14 @@ def test_tools_count_by_the_formula_of_the_cookbook() -> None:
     # By hand: lines of 7 tokens each, and enum items of 1.
     assert cost_of(with_tools(PARCEL)) == 7 + 7 + 3 + (3 + 7) + (3 + 7 - 3 + 2 * (3 + 1)) + 12
     assert cost_of(with_tools(PARCEL), "cl100k_base") - cost_of(with_tools(PARCEL)) in (3, 4)
-    assert cost_of(with_tools(PARCEL, PARCEL | {"name": "find_parcel_2"})) > 2 * cost_of(with_tools(PARCEL))
+
+
+def test_the_end_of_declarations_counts_once() -> None:
+    """The cookbook adds the 12 tokens after its loop over the functions."""
+    one, names = cost_of(with_tools({"name": "stop"})), ("stop", "go", "wait")
+    assert one == 7 + length("stop:") + 12
+    several = with_tools(*({"name": name} for name in names))
+    assert cost_of(several) == sum(7 + length(f"{name}:") for name in names) + 12
 
 
 def test_functions_count_like_tools_and_an_empty_list_costs_nothing() -> None:

@@ -16,7 +16,7 @@ import platformdirs
 from finetune.core.records import Example
 from finetune.data.examples import OUTPUTS, messages_of, refusals_of, text_of
 from finetune.data.images import image_bytes, images_of, size_of
-from finetune.data.tool_tokens import function_tokens, functions_of
+from finetune.data.tool_tokens import functions_of, tokens_of_functions
 
 ImagePrices = tuple[int, int]  # tokens of an image at low detail, and of each tile at high detail
 IMAGE_PRICES: ImagePrices = (85, 170)  # of gpt-4o
@@ -70,7 +70,7 @@ def counter(encoding: str, image_prices: ImagePrices = IMAGE_PRICES) -> Callable
 
     @lru_cache(1_000)  # most examples declare the same functions
     def declared(functions: bytes) -> int:
-        return sum(function_tokens(function, encoding, length) for function in orjson.loads(functions))
+        return tokens_of_functions(orjson.loads(functions), encoding, length)
 
     def message_tokens(message: Example) -> int:
         content = message.get("content")
