@@ -174,6 +174,8 @@ def json_fault(line: bytes, error: orjson.JSONDecodeError) -> Fault:
             what = f"{len(values.texts)} JSON objects on one line"
             return "invalid_json", "error", what, "Write each on its own line (--fix does it)."
         return "invalid_json", "error", "a comma beside the JSON object", "Remove the comma (--fix does it)."
+    if line.lstrip().startswith(b"{'"):
+        return "invalid_json", "error", "a dict as Python prints it, not JSON", "Write it with json.dumps."
     what = f"not valid JSON: {orjson_message(error)} (column {error.colno})"
     return "invalid_json", "error", what, "Correct the line."
 

@@ -9,6 +9,7 @@ import orjson
 from finetune.core.records import Example
 from finetune.data.converters.values import as_list, has_value, nonempty_text
 from finetune.data.examples import KEYS
+from finetune.data.null_keys import is_null, without_null_keys
 from finetune.data.prompts import cell_text
 from finetune.data.raw_file import Row
 
@@ -54,8 +55,11 @@ def with_system(row: Row, messages: list[Message]) -> list[Message]:
 
 
 def as_functions(value: object, name: str) -> list[Any]:
-    """Return a list of tools; a bare function becomes the tool that holds it. `functions` are bare already."""
-    tools = as_list(value, name)
+    """Return a list of tools without null keys; a bare function becomes the tool that holds it.
+
+    `functions` are bare already.
+    """
+    tools: list[Any] = without_null_keys(as_list(value, name))
     if name == "functions":
         return tools
     return [{"type": "function", "function": one} if is_bare_function(one) else one for one in tools]
@@ -80,11 +84,14 @@ def messages_of_turns(turns: list[Any], name: str) -> list[Message]:
 
 
 def without_nulls(message: Message) -> Message:
-    """Return a message without keys that are null or an empty list. The content stays as it is."""
-    values = message.values()
-    if None not in values and [] not in values:
+    """Return a message without keys that are null or an empty list, also in its parts and calls."""
+    if all(isinstance(value, str) for value in message.values()):  # the common case
         return message
-    return {key: value for key, value in message.items() if key == "content" or (value is not None and value != [])}
+    return {
+        key: without_null_keys(value)
+        for key, value in message.items()
+        if key == "content" or not (is_null(value) or value == [])
+    }
 
 
 def from_speaker(turn: Message, numbers: "count[int]", waiting: list[str]) -> Message:
@@ -98,9 +105,14 @@ def from_speaker(turn: Message, numbers: "count[int]", waiting: list[str]) -> Me
     message = message_of(SPEAKERS[speaker], turn["value"], numbers, waiting)
     if has_value(turn.get("weight")):
         message["weight"] = turn["weight"]
-    elif turn.get("loss") is False or turn.get("train") is False:
+    elif is_marked_untrained(turn):
         message["weight"] = 0
     return message
+
+
+def is_marked_untrained(turn: Message) -> bool:
+    """Return whether a turn says, in the words of training programs, that it is not trained on."""
+    return turn.get("loss") is False or turn.get("train") is False
 
 
 def message_of(role: str, value: Any, numbers: "count[int]", waiting: list[str]) -> Message:
