@@ -91,8 +91,9 @@ def texts_of_functions(example: Example) -> Iterator[tuple[str, str]]:
             for name, function in called_functions(message):
                 if isinstance(arguments := function.get("arguments"), str):
                     yield f"{path}.{name}.arguments", texts_in_json(arguments)
-    for before, holder in (("", example), ("input.", example.get("input"))):
-        for key in ("tools", "functions") if isinstance(holder, dict) else ():
+    given = example.get("input")
+    for before, holder in (("", example), ("input.", given if isinstance(given, dict) else {})):
+        for key in ("tools", "functions"):
             if holder.get(key):
                 yield before + key, texts_in_json(orjson.dumps(holder[key]))
 

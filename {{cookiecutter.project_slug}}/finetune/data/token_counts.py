@@ -13,6 +13,7 @@ from typing import Any, cast
 import orjson
 import platformdirs
 
+from finetune.core.errors import FinetuneError
 from finetune.core.records import Example
 from finetune.data.examples import OUTPUTS, messages_of, refusals_of, text_of
 from finetune.data.images import image_bytes, images_of, size_of
@@ -36,7 +37,13 @@ def encoder(encoding: str) -> Callable[[str], list[int]]:
     import tiktoken
 
     fill_cache(encoding)
-    return tiktoken.get_encoding(encoding).encode_ordinary
+    try:
+        return tiktoken.get_encoding(encoding).encode_ordinary
+    except OSError as error:  # those of requests, too
+        raise FinetuneError(
+            f"The vocabulary {encoding} is not on this machine, and cannot be downloaded.",
+            "Count once with a network, or set TIKTOKEN_CACHE_DIR to a folder that has it.",
+        ) from error
 
 
 def length_in(encoding: str) -> Callable[[str], int]:

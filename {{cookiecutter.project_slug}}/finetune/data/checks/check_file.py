@@ -128,7 +128,7 @@ def check_opening(checked: CheckedFile, first: bytes, bom: Bom) -> int | None:
     Some providers require the mark of UTF-8, others refuse it.
     """
     if (kind := kind_of(first, Path(checked.file))) is not None:
-        fix = "finetune prepare reads it: name it in data.file." if kind != "compressed" else "Unpack it."
+        fix = f"Use it as raw data: finetune init {checked.file}" if kind != "compressed" else "Unpack it."
         checked.add("json_not_jsonl", "error", 0, f"the file is {kind}, not JSON Lines", fix)
         return None
     if first.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in first[:4]:
@@ -149,7 +149,7 @@ def check_opening(checked: CheckedFile, first: bytes, bom: Bom) -> int | None:
 
 def kind_of(first: bytes, path: Path) -> str | None:
     """Return what a file is that is no JSON at all, by its first bytes or its name; None for any other file."""
-    kinds = {b"PK\x03\x04": "a workbook or ZIP archive", b"PAR1": "a Parquet file", b"\x1f\x8b": "compressed"}
+    kinds = {b"PK\x03\x04": "a workbook", b"PAR1": "a Parquet file", b"\x1f\x8b": "compressed"}
     found = next((kind for mark, kind in kinds.items() if first.startswith(mark)), None)
     is_table = path.suffix.lower() in (".csv", ".tsv") and not first.removeprefix(BOM_UTF8).lstrip().startswith(b"{")
     return "a table" if is_table and found is None else found

@@ -17,7 +17,16 @@ from finetune.data.checks.line_block import LineBlock
 from finetune.data.checks.prefilter import may_break, rules_to_ask, simple_chat_texts
 from finetune.data.checks.rule import Rule, Severity, found_in, remembered
 from finetune.data.checks.rules import RULES
-from finetune.data.examples import ReadExample, Shape, TurnTexts, join_question, shape_of, texts_of, texts_of_functions, turn_texts
+from finetune.data.examples import (
+    ReadExample,
+    Shape,
+    TurnTexts,
+    join_question,
+    shape_of,
+    texts_of,
+    texts_of_functions,
+    turn_texts,
+)
 from finetune.data.hashes import xxh3_64
 from finetune.data.identity import GOLDEN_RATIO, answer_of, asked_hash, context_hash, question_of, text_hash
 from finetune.data.json_readers import orjson_message
@@ -126,7 +135,8 @@ def read_line(
     if texts and not any(may_break(rule, example, texts) for rule in simple_chat_rules or ()):
         return example, texts, []
     if not texts and is_too_deep(line, example):
-        return None, None, [("invalid_json", "error", "more than 200 objects or lists within each other", "Flatten it.")]
+        what = "too many objects or lists within each other"
+        return None, None, [("invalid_json", "error", what, "Flatten them: servers have a limit, too.")]
     shape = shape_of(example)
     if shape is None or shape not in SHAPES[method]:
         return None, None, [shape_fault(example, shape, method)]

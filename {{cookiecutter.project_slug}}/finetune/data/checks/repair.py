@@ -170,7 +170,7 @@ def has_meaning(example: Example, shape: Shape) -> bool:
 def remove_null_keys(example: Example) -> Iterator[str]:
     """Remove keys that are null where the API wants another value: see null_keys.py."""
     for key in sorted(example):
-        if example[key] is None and key in NULL_KEYS or (key == "functions" and example[key] == []):
+        if (example[key] is None and key in NULL_KEYS) or (key == "functions" and example[key] == []):
             was = "empty" if example.pop(key) == [] else "null"
             yield f"the key {key!r} removed, which was {was}"
     given = example.get("input")

@@ -136,10 +136,10 @@ def weights_are_valid(example: Example) -> Found:
 @rule("no_assistant", shapes=("chat",), simple_chat_passes=True)
 def has_a_trained_message(example: Example) -> Found:
     messages = [message for _, message in messages_of(example)]
-    # An answer with an invalid weight may be trained on: bad_weight is its mistake.
-    if not messages or any(message.get("role") == "assistant" and message.get("weight", 1) != 0 for message in messages):
+    weights = [message.get("weight", 1) for message in messages if message.get("role") == "assistant"]
+    if not messages or any(weight != 0 for weight in weights):  # an invalid weight is a mistake of bad_weight
         return
-    if any(message.get("role") == "assistant" for message in messages):
+    if weights:
         yield "every assistant message has weight 0, so nothing is trained", "Give one of them weight 1."
     else:
         yield "there is no assistant message to train on", "Add the answer."

@@ -102,7 +102,9 @@ def has_no_secret(text: str) -> Found:
         yield f"contains what looks like a secret ({kind})", "Remove it, and replace the secret: it may leak."
 
 
-@text_rule("personal_data", "warning", of_functions=True, lines_to_ask=lambda block: lines_to_search(block, PERSONAL_DATA))
+@text_rule(
+    "personal_data", "warning", of_functions=True, lines_to_ask=lambda block: lines_to_search(block, PERSONAL_DATA)
+)
 def has_no_personal_data(text: str) -> Found:
     for kind in kinds_in(text, PERSONAL_DATA):
         yield f"contains what looks like {kind}", "Replace it with a placeholder: the model may repeat it."
