@@ -1,6 +1,8 @@
 """`finetune check --fix`: what it repairs, what it leaves, and that it changes nothing else."""
 
 import json
+from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.data.checks.across_files import check
+from finetune.data.checks.check_lines import read_line
 from finetune.data.checks.exact_json import read_exactly, write_like
 from finetune.data.checks.repair import repair, repaired_object
 
@@ -165,3 +168,43 @@ def test_what_is_read_exactly_is_written_as_it_was(value: Any, ascii_only: bool,
     if b'": ' in text and compact:  # a text holds what tells the two forms apart
         return
     assert write_like(read_exactly(text), text) == text
+
+
+TOOL = {"type": "function", "function": {"name": "w", "parameters": {"type": "object", "properties": {"c": {}}}}}
+CALL = {"id": "c1", "type": "function", "function": {"name": "w", "arguments": '{"c": 1}'}}
+PARTS = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "https://a.org/b.png"}}]
+WHOLE: list[dict[str, Any]] = [
+    {"messages": [{"role": "user", "content": PARTS}, {**ANSWER, "weight": 1}]},
+    {"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [CALL]}], "tools": [TOOL]},
+    {"input": {"messages": [USER], "tools": [TOOL]}, "preferred_output": [ANSWER], "non_preferred_output": [USER]},
+    {"prompt": "a ->", "completion": " b"},
+]
+ODD = st.sampled_from([None, True, 0, "", "x ", "0", [], {}, [None], {"a": None}, "\u0000e\u0301 ", 10**30])
+KEYS = st.sampled_from(["name", "weight", "tool_calls", "image_url", "detail", "tools", "functions", "label", "x"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(WHOLE), st.lists(st.tuples(st.integers(0, 60), KEYS, ODD), min_size=1, max_size=3))
+def test_a_repair_is_needed_is_enough_and_leaves_no_new_mistake(example: dict[str, Any], changes: list[Any]) -> None:
+    example = json.loads(json.dumps(example))
+    for number, key, value in changes:
+        objects = list(objects_in(example))
+        objects[number % len(objects)][key] = deepcopy(value)
+    text = json.dumps(example).encode()
+    method = "dpo" if "input" in example else "supervised"
+    found = read_line(text, method)[2]
+    after, done = repaired_object(text)
+    assert repaired_object(after) == (after, [])
+    assert found or not done
+    assert errors(read_line(after, method)[2]) <= errors(found)
+
+
+def objects_in(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from objects_in(item)
+
+
+def errors(found: list[Any]) -> int:
+    return sum(severity == "error" for _, severity, _, _ in found)

@@ -225,8 +225,8 @@ def change(holder: dict[str, Any], key: str, path: str, repair_text: Callable[[s
 
 
 STEPS: tuple[Callable[[Example], Iterator[str]], ...] = (
-    remove_unknown_keys,
     remove_null_keys,
+    remove_unknown_keys,
     repair_weights,
     clean_texts,
 )
