@@ -57,7 +57,7 @@ def _project() -> None:
     for split, numbers in (("train", range(60)), ("valid", range(60, 66)), ("test", range(70, 78))):
         write(PREPARED / f"{split}.jsonl", [example(n, TEAMS[n % 2]) for n in numbers])
     write(PREPARED / "groups.jsonl", ["a group"] * 8)
-    for name in ("checked", "questions", "training"):
+    for name in ("checked", "common_pieces", "questions", "training"):
         write_json(PREPARED / f"{name}.json", {"server": name})
 
 

@@ -88,7 +88,7 @@ def test_null_keys_of_parts_calls_and_tools_are_removed() -> None:
         {"type": "text", "text": "何?", "image_url": {"url": None, "detail": None}},
     ]
     call = {"id": "c1", "type": "function", "index": None, "function": {"name": "w", "arguments": "{}"}}
-    schema = {"type": "object", "properties": {"a": {"enum": ["x", None], "default": None, "description": None}}}
+    schema = {"type": "object", "properties": {"a": {"enum": ["x", None], "default": None, "items": {"enum": None}}}}
     tool = {"type": "function", "function": {"name": "w", "description": None, "strict": None, "parameters": schema}}
     found, done = repaired(
         {
@@ -107,7 +107,7 @@ def test_null_keys_of_parts_calls_and_tools_are_removed() -> None:
         {"type": "text", "text": "何?"},
     ]
     assert found["messages"][1]["tool_calls"] == [{k: v for k, v in call.items() if k != "index"}]
-    kept = {"type": "object", "properties": {"a": {"enum": ["x", None], "default": None}}}
+    kept = {"type": "object", "properties": {"a": {"enum": ["x", None], "default": None, "items": {}}}}
     assert found["tools"] == [{"type": "function", "function": {"name": "w", "strict": None, "parameters": kept}}]
     assert found.keys() == {"messages", "tools"}
     assert "messages[0].content[1].image_url: the key 'detail' removed, which was null" in done

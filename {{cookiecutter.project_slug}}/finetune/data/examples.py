@@ -95,7 +95,7 @@ def texts_of_functions(example: Example) -> Iterator[tuple[str, str]]:
     for before, holder in (("", example), ("input.", given if isinstance(given, dict) else {})):
         for key in ("tools", "functions"):
             if holder.get(key):
-                yield before + key, texts_in_json(orjson.dumps(holder[key]))
+                yield before + key, texts_of_declared(holder[key])
 
 
 def called_functions(message: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -105,6 +105,13 @@ def called_functions(message: dict[str, Any]) -> Iterator[tuple[str, dict[str, A
             yield f"tool_calls[{number}].function", call["function"]
     if isinstance(message.get("function_call"), dict):
         yield "function_call", message["function_call"]
+
+
+def texts_of_declared(value: Any) -> str:
+    try:
+        return texts_in_json(orjson.dumps(value))
+    except TypeError:  # a number of more than 64 bits
+        return "\n".join(texts_in(value))
 
 
 @lru_cache(1_000)  # most examples declare the same functions

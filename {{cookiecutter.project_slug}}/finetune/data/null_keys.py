@@ -11,7 +11,8 @@ from typing import Any
 import orjson
 
 # Null is allowed here, or the key is needed: another value belongs there.
-KEPT = frozenset({"content", "refusal", "function_call", "strict", "type", "role", "function"})
+KEPT = frozenset({"content", "refusal", "function_call", "strict", "type", "role", "function", "arguments"})
+KEPT_IN_SCHEMA = frozenset({"default", "const"})
 SCHEMA = "parameters"
 # Values under these keys are data of the user, in which null may mean something.
 DATA = frozenset({"default", "const", "enum", "examples", "arguments"})
@@ -25,7 +26,7 @@ def null_keys(value: Any, path: str = "", in_schema: bool = False) -> Iterator[t
     if isinstance(value, dict):
         for key, item in value.items():
             if item is None if in_schema else is_null(item):
-                if key not in DATA and (in_schema or key not in KEPT):
+                if key not in (KEPT_IN_SCHEMA if in_schema else KEPT):
                     yield path, value, key
             elif key == SCHEMA and not in_schema:
                 found = list(null_keys(item, f"{path}.{key}", in_schema=True))

@@ -8,28 +8,27 @@ from finetune.core.class_labels import labels_of
 from finetune.core.disk import read_note
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params
-from finetune.core.paths import CHECKED, GROUPS, PREPARED, PREPARED_REPORT, QUESTIONS, TRAINING_SETTINGS
+from finetune.core.paths import GROUPS, PREPARED, PREPARED_REPORT
 from finetune.core.records import PrepareReport
 from finetune.data.checks.across_files import FileToCheck
 from finetune.data.existing_marks import NO_MARKS
 from finetune.data.split import SPLITS
 
-OTHER_FILES = {path.name for path in (GROUPS, CHECKED, QUESTIONS, TRAINING_SETTINGS)}
 SUFFIXES = (".jsonl", ".json")
 
 
 def expand(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
     """Return the training files among `paths`, and a sentence on the files that are none.
 
-    A folder stands for its files in JSON Lines. Beside the splits, the stages write other files into data/prepared.
-    Raises FinetuneError where nothing is left.
+    A folder stands for its files in JSON Lines. Beside the splits, the stages write other files into data/prepared:
+    the groups, and records in JSON. Raises FinetuneError where nothing is left.
     """
     found: list[Path] = []
     others: list[str] = []
     for path in chain.from_iterable(files_in(path) if path.is_dir() else [path] for path in paths):
         in_prepared = path.resolve().parent.parts[-len(PREPARED.parts) :] == PREPARED.parts
         is_empty = in_prepared and path.name == "valid.jsonl" and path.exists() and not path.stat().st_size
-        if is_empty or (in_prepared and path.name in OTHER_FILES):
+        if is_empty or (in_prepared and (path.name == GROUPS.name or path.suffix == ".json")):
             others.append(f"{path} (empty)" if is_empty else str(path))
         elif path not in found:
             found.append(path)
