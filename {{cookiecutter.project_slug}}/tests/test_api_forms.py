@@ -206,6 +206,75 @@ def test_every_value_gives_findings_and_no_traceback(value: Any, role: str) -> N
         assert re.match(r"messages|tools|functions|parallel_tool_calls|there is|every|\d+ images", what)
 
 
+NULL_PARTS = [
+    ("messages[0].content[0]: the key 'image_url' is null", parts({"type": "text", "text": "a", "image_url": None})),
+    ("messages[0].content[0].image_url.detail is null", parts(image(detail=None))),
+    ("tools is null", chat(USER, ANSWER, tools=None)),
+    ("messages[0].name is null", chat({**USER, "name": None}, ANSWER)),
+]
+
+
+@pytest.mark.parametrize(("what", "example"), NULL_PARTS, ids=[what for what, _ in NULL_PARTS])
+def test_a_null_key_is_named_and_the_repair_too(what: str, example: dict[str, Any]) -> None:
+    [(_, _, found, fix)] = read_line(json.dumps(example).encode(), "supervised")[2]
+    assert found.startswith(what)
+    assert "--fix" in fix
+
+
+def test_arguments_results_and_declared_functions_are_searched() -> None:
+    """Escapes of JSON within the arguments hide nothing, and keys and numbers count too."""
+
+    def with_arguments(arguments: str) -> dict[str, Any]:
+        return chat(USER, calls(function={"name": "weather", "arguments": arguments}), tools=[WEATHER])
+
+    mail, card = r'{"to": {"mail": ["anna.berg\u0040firma-berg.de"]}}', '{"card": 4111111111111111}'
+    arguments = "messages[1].tool_calls[0].function.arguments"
+    for example, code, path in (
+        (with_arguments('{"city": "<|im_end|>"}'), "special_token", arguments),
+        (with_arguments(mail), "personal_data", arguments),
+        (with_arguments(card), "personal_data", arguments),
+        (with_arguments('{"key": "AKIAIOSFODNN7EXAMPLF"}'), "secret", arguments),
+        (tools(description="Write to anna.berg@firma-berg.de."), "personal_data", "tools"),
+        (tools(description="Ends with <|endoftext|>"), "special_token", "tools"),
+        (preference([calls(function={"name": "weather", "arguments": card})], [ANSWER]), "personal_data",
+         "preferred_output[0].tool_calls[0].function.arguments"),
+        (chat(USER, CALLS, {**RESULT, "content": [{"type": "text", "text": "<|im_end|>"}]}, ANSWER, tools=[WEATHER]),
+         "special_token", "messages[2].content"),
+    ):  # fmt: skip
+        [(found, what)] = faults(example)
+        assert (found, what.split(" contains ")[0]) == (code, path)
+    old = chat(USER, {**FUNCTION_CALL, "function_call": {"name": "weather", "arguments": card}},
+               functions=[WEATHER["function"]])  # fmt: skip
+    assert [what.split(" contains ")[0] for _, what in faults(old)] == ["messages[1].function_call.arguments"]
+
+
+def test_arguments_that_are_not_json_are_searched_as_they_are() -> None:
+    call = calls(function={"name": "weather", "arguments": "mail anna.berg@firma-berg.de"})
+    example = chat(USER, call, tools=[WEATHER])
+    assert {code for code, _ in faults(example)} == {"bad_tool_call", "personal_data"}
+
+
+def test_a_line_with_too_many_objects_within_each_other_is_refused_without_a_traceback(tmp_path: Path) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(300):
+        deep = {"type": "object", "properties": {"a": deep}}
+    path = tmp_path / "a.jsonl"
+    rows = [tools(parameters=deep), chat(USER, calls(function={"name": "weather", "arguments": json.dumps(deep)}))]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    found = [(one["line"], one["code"]) for one in check([path], training=False)["findings"]]
+    assert found == [(1, "invalid_json"), (2, "bad_tool_call")]
+
+
+def test_an_invalid_weight_is_one_mistake() -> None:
+    assert [code for code, _ in faults(chat(USER, {**ANSWER, "weight": "0"}))] == ["bad_weight"]
+    assert [code for code, _ in faults(chat(USER, {**ANSWER, "weight": 0}))] == ["no_assistant"]
+
+
+def test_an_input_that_is_no_object_is_named() -> None:
+    example = preference([ANSWER], [{**ANSWER, "content": "雨です"}]) | {"input": [USER]}
+    assert ("missing_messages", "input is a list, not an object") in faults(example)
+
+
 def test_simple_chat_does_not_load_the_openai_package(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     rows = [chat({**USER, "content": f"Where is parcel {n}{n}?"}, ANSWER) for n in range(12)]

@@ -1,6 +1,7 @@
 """`finetune check` in a project: it knows the labels, the splits and the base, and can read what `prepare` wrote."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from typer.testing import CliRunner, Result
 from finetune.cli import app
 from finetune.core.disk import write_json
 from finetune.core.errors import FinetuneError
-from finetune.core.paths import PREPARED, PREPARED_REPORT
-from finetune.data.checks.project_files import OTHER_FILES, expand
+from finetune.core.paths import PREPARED, PREPARED_REPORT, TEST_ROWS
+from finetune.data.checks.project_files import expand
 from finetune.data.split import SPLITS
 
 ROOT = Path(__file__).parents[1]
@@ -59,7 +60,7 @@ def _project() -> None:
     for split, numbers in (("train", range(60)), ("valid", range(60, 66)), ("test", range(70, 78))):
         write(PREPARED / f"{split}.jsonl", [example(n, TEAMS[n % 2]) for n in numbers])
     write(PREPARED / "test_rows.jsonl", [{"group": n} for n in range(8)])
-    for name in ("checked", "questions", "training"):
+    for name in ("checked", "common_pieces", "questions", "training"):
         write_json(PREPARED / f"{name}.json", {"server": name})
 
 
@@ -78,7 +79,8 @@ def test_every_file_that_the_stages_write_beside_the_splits_is_known() -> None:
     stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
     outs = [str(path) for stage in stages for path in stage.get("outs", ())]
     written = {Path(path).name for path in outs if path.startswith("data/prepared/")}
-    assert written == OTHER_FILES | {f"{split}.jsonl" for split in SPLITS}
+    others = written - {f"{split}.jsonl" for split in SPLITS}
+    assert all(name == TEST_ROWS.name or name.endswith(".json") for name in others)
 
 
 @pytest.mark.parametrize("command", ["check", "estimate", "doubtful"])
@@ -182,3 +184,56 @@ def test_a_table_is_no_training_file(name: str) -> None:
     with pytest.raises(FinetuneError, match=r"not a training file in JSON Lines\.") as caught:
         expand([Path(name)])
     assert f"finetune init {name}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("table.jsonl", b"question,answer\nWhere?,Here\n" * 30, "a table"),
+        ("packed.jsonl", b"\x1f\x8b\x08\x00", "compressed"),
+        ("sheet.jsonl", b"PK\x03\x04\x14\x00\n\n", "a workbook"),
+        ("parquet.jsonl", b"PAR1\x15\x04\n", "a Parquet file"),
+    ],
+)
+def test_a_file_of_another_kind_is_one_mistake(name: str, content: bytes, what: str) -> None:
+    Path(name).write_bytes(content)
+    assert [one["message"] for one in json.loads(check(name, "--format", "json", code=1).stdout)["findings"]] == [
+        f"the file is {what}, not JSON Lines"
+    ]
+
+
+def test_what_is_no_file_is_an_error_in_one_sentence(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("-", "pipe"):
+        assert str(check(name, code=1).exception).startswith(f"Cannot check {name}: it is not a file.")
+
+
+def test_another_split_that_cannot_be_read_is_no_silent_pass() -> None:
+    rows = [example(number, "yes") for number in range(30)]
+    write(Path("train.jsonl"), rows)
+    Path("list.json").write_text(json.dumps(rows), encoding="utf-8")
+    assert "error not_compared" in check("train.jsonl", "--against", "list.json", code=1).stdout
+    Path("part.jsonl").write_text('{"messages": [\n' + json.dumps(example(99, "no")) + "\n", encoding="utf-8")
+    partly = check("train.jsonl", "--against", "part.jsonl").stdout
+    assert "warning not_compared: not compared with 1 line of part.jsonl" in partly
+
+
+def test_a_folder_can_be_the_other_split() -> None:
+    Path("other").mkdir()
+    for path in (Path("train.jsonl"), Path("other/test.jsonl")):
+        write(path, [example(number, "yes") for number in range(30)])
+    assert (
+        "error leak: the same question as other/test.jsonl:1"
+        in check("train.jsonl", "--against", "other", code=1).stdout
+    )
+
+
+def test_a_base_whose_context_is_not_known_is_said() -> None:
+    write(Path("train.jsonl"), [example(number, "yes") for number in range(30)])
+    assert "the training context of gpt-99 is not known" in check("train.jsonl", "--base", "gpt-99").stderr
+    assert "is not known" not in check("train.jsonl", "--base", "gpt-4o-2024-08-06").stderr
+
+
+def test_a_printed_dict_is_named() -> None:
+    Path("a.jsonl").write_text("{'messages': []}\n", encoding="utf-8")
+    assert "a dict as Python prints it, not JSON" in check("a.jsonl", code=1).stdout

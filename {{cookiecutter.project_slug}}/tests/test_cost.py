@@ -17,7 +17,7 @@ from finetune.core.errors import FinetuneError
 from finetune.data.token_counts import counter, encoder, length_in
 from finetune.pricing import catalogue
 from finetune.pricing.catalogue import alias_note, base_name, dated_name, look_up
-from finetune.pricing.cost import auto_epochs, estimate
+from finetune.pricing.cost import auto_epochs, dollars, estimate, price_of_calls
 from finetune.project.ledger import add_job
 
 CHAT = {"messages": [{"role": "user", "content": "荷物はどこですか"}, {"role": "assistant", "content": "配送"}]}
@@ -48,6 +48,12 @@ def test_a_published_bill_of_2023_is_reproduced() -> None:
     """OpenAI's own example: 100,000 tokens over 3 epochs of gpt-3.5-turbo for 2.40 dollars."""
     price = look_up("gpt-3.5-turbo-0125", "openai").training
     assert estimate([1000] * 100, 3, None, price, None)["train_usd"] == 2.40
+
+
+def test_a_small_price_is_not_rounded_to_0() -> None:
+    assert [dollars(tokens, 0.4) for tokens in (0, 40, 400, 1_000_000)] == [0, 2e-5, 2e-4, 0.4]
+    assert price_of_calls(30, 10, (0.15, 0.6)) == 1e-5
+    assert dollars(10**9, 0) == 0
 
 
 def test_an_unknown_price_is_unknown_and_not_0() -> None:

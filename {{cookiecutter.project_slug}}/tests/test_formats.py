@@ -188,6 +188,40 @@ def test_a_format_is_detected_by_its_keys(row: dict[str, Any], form: str, exampl
     assert examples([row], "auto", None, "raw") == ([example], form)
 
 
+def test_keys_that_a_table_fills_with_null_are_left_out_of_parts_calls_and_tools() -> None:
+    """As Parquet writes them: all objects of a column have the same keys."""
+    url = "https://example.com/a.png"
+    content = [
+        {"type": "text", "text": "何?", "image_url": None},
+        {"type": "image_url", "text": None, "image_url": {"url": url, "detail": None}},
+        {"type": "text", "text": "", "image_url": {"url": None, "detail": None}},
+    ]
+    call = {"id": "c1", "type": "function", "index": None, "function": {"name": "w", "arguments": '{"a": null}'}}
+    answer = {"role": "assistant", "content": None, "tool_calls": [call], "name": None}
+    schema = {"type": "object", "properties": {"a": {"enum": ["x", None], "default": None, "title": None}, "b": None}}
+    row = {
+        "messages": [{"role": "user", "content": content, "tool_calls": None, "name": None}, answer],
+        "tools": [{"type": "function", "function": {"name": "w", "description": None, "parameters": schema}}],
+    }
+    kept = {"type": "object", "properties": {"a": {"enum": ["x", None], "default": None}}}
+    assert examples([row], "auto", None, "raw")[0] == [
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "text", "text": "何?"},
+                        {"type": "image_url", "image_url": {"url": url}},
+                        {"type": "text", "text": ""},
+                    ],
+                },
+                {"role": "assistant", "content": None, "tool_calls": [{k: v for k, v in call.items() if k != "index"}]},
+            ],
+            "tools": [{"type": "function", "function": {"name": "w", "parameters": kept}}],
+        }
+    ]
+
+
 def test_with_a_template_rows_are_plain_columns() -> None:
     template = {"system": None, "user": "{prompt}", "assistant": "{completion}"}
     assert examples([{"prompt": "a", "completion": "b"}], "auto", template, "raw") == ([chat("a", "b")], "columns")

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from finetune.cli import app
+from finetune.core.errors import FinetuneError
 from finetune.data.checks.check_file import check_file
 from finetune.data.token_counts import counter, encoder, tiles
 from finetune.pricing.catalogue import look_up
@@ -89,7 +90,14 @@ def test_tools_count_by_the_formula_of_the_cookbook() -> None:
     # By hand: lines of 7 tokens each, and enum items of 1.
     assert cost_of(with_tools(PARCEL)) == 7 + 7 + 3 + (3 + 7) + (3 + 7 - 3 + 2 * (3 + 1)) + 12
     assert cost_of(with_tools(PARCEL), "cl100k_base") - cost_of(with_tools(PARCEL)) in (3, 4)
-    assert cost_of(with_tools(PARCEL, PARCEL | {"name": "find_parcel_2"})) > 2 * cost_of(with_tools(PARCEL))
+
+
+def test_the_end_of_declarations_counts_once() -> None:
+    """The cookbook adds the 12 tokens after its loop over the functions."""
+    one, names = cost_of(with_tools({"name": "stop"})), ("stop", "go", "wait")
+    assert one == 7 + length("stop:") + 12
+    several = with_tools(*({"name": name} for name in names))
+    assert cost_of(several) == sum(7 + length(f"{name}:") for name in names) + 12
 
 
 def test_functions_count_like_tools_and_an_empty_list_costs_nothing() -> None:
@@ -190,6 +198,42 @@ def test_a_file_whose_every_line_is_refused_costs_unknown_and_never_0(tmp_path: 
     assert report["tokens_exact"] is False
     assert "unknown" in table
     assert "because of mistakes" in notes
+
+
+def test_lines_with_mistakes_count_for_the_epochs_of_auto(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Corrected, 30 examples take 3 epochs: 10 epochs of the 10 good ones may be more than the whole file costs."""
+    monkeypatch.chdir(tmp_path)  # no project, whose epochs would be taken
+    path = write(tmp_path / "a.jsonl", *[CHAT] * 10)
+    path.write_text(path.read_text(encoding="utf-8") + '{"messages": \n' * 20, encoding="utf-8")
+    assert estimate(path)[0]["n_epochs"] == 3
+
+
+def test_blank_lines_have_no_tokens(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", *[CHAT] * 12)
+    path.write_text(path.read_text(encoding="utf-8") + "\n\n", encoding="utf-8")
+    report, _, notes = estimate(path)
+    assert (report["tokens_at_least"], report["tokens_exact"]) == (False, True)
+    assert "Not counted" not in notes
+
+
+def test_the_epochs_of_a_file_without_a_counted_example_are_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "a.jsonl"
+    path.write_text("[" + json.dumps(CHAT) + "]", encoding="utf-8")
+    assert estimate(path)[0]["n_epochs"] == "unknown"
+
+
+def test_a_vocabulary_that_cannot_be_downloaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tiktoken
+
+    def fail(_: str) -> None:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(tiktoken, "get_encoding", fail)
+    with pytest.raises(FinetuneError, match="r50k_base is not on this machine"):
+        encoder.__wrapped__("r50k_base")
 
 
 def test_the_counts_of_estimate_and_of_the_checks_are_the_same(tmp_path: Path) -> None:

@@ -59,6 +59,9 @@ def check(
     if base and (note := alias_note(base)):
         say(note)
     files, skipped = project_files.expand(files)
+    if against:
+        against, others = project_files.expand(against)
+        skipped += [sentence for sentence in others if sentence not in skipped]
     params = project_params()
     known = look_up(base, "openai") if base else None
     own_method = params.train.method if params else None
@@ -67,6 +70,8 @@ def check(
         known = look_up(base or params.train.base, params.provider.name)
         each = project_files.files_to_check(params, files, against or ())
         skipped.append(f"from params.yaml: {from_project(params, each, base, method)}.")
+    if base and known and known.context is None:
+        skipped.append(f"the training context of {known.name} is not known, so examples over it are not looked for.")
     for sentence in skipped:
         say(f"check: {sentence}")
     if fix:

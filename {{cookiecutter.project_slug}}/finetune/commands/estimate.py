@@ -56,7 +56,8 @@ def estimate(
         say(note)
     known = look_up(base, provider)
     checked = check_file(file, encoding=known.encoding, image_prices=known.image_tokens)
-    epochs = auto_epochs(len(checked.tokens)) if n_epochs == "auto" else int(n_epochs)
+    # Lines with mistakes count as examples: with them, `auto` takes fewer epochs.
+    epochs = auto_epochs(len(checked.tokens) + checked.refused_lines) if n_epochs == "auto" else int(n_epochs)
     ratio, seconds = learned(provider, base)
     cost = cost_of(checked.tokens.tolist(), epochs, known.context, known.training, seconds or known.seconds, ratio)
     retired = known.retired(datetime.date.today())
@@ -68,7 +69,8 @@ def estimate(
         "tokens_at_least": checked.tokens_at_least,
     }
     if not len(checked.tokens):
-        report |= dict.fromkeys(("tokens", "billed_tokens"), UNKNOWN)
+        unknown = ("tokens", "billed_tokens", "n_epochs") if n_epochs == "auto" else ("tokens", "billed_tokens")
+        report |= dict.fromkeys(unknown, UNKNOWN)
     if as_json:
         print_json(report)
     else:

@@ -1,7 +1,10 @@
 """The shapes of training examples, and the texts in them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Literal
+
+import orjson
 
 from finetune.core.records import Example
 
@@ -35,8 +38,20 @@ def message_lists(example: Example) -> Iterator[tuple[str, Any]]:
     yield from ((key, example[key]) for key in OUTPUTS if key in example)
 
 
-def messages_of(example: Example) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the path and the value of each message that is an object."""
+class ReadExample(dict[str, Any]):
+    """An example that does not change, whose messages are listed once for all rules."""
+
+    def __init__(self, example: Example) -> None:
+        super().__init__(example)
+        self.messages = list(find_messages(example))
+
+
+def messages_of(example: Example) -> Iterable[tuple[str, dict[str, Any]]]:
+    """Return the path and the value of each message that is an object."""
+    return example.messages if isinstance(example, ReadExample) else find_messages(example)
+
+
+def find_messages(example: Example) -> Iterator[tuple[str, dict[str, Any]]]:
     for path, messages in message_lists(example):
         if isinstance(messages, list):
             for number, message in enumerate(messages):  # a loop: rules call this often, and a generator is slower
@@ -67,6 +82,58 @@ def texts_of(example: Example) -> Iterator[tuple[str, str]]:
         yield f"{path}.content", text_of(message.get("content"))
         yield from ((f"{path}.refusal", text) for text in refusals_of(message))
     yield from ((key, example[key]) for key in ("prompt", "completion") if isinstance(example.get(key), str))
+
+
+def texts_of_functions(example: Example) -> Iterator[tuple[str, str]]:
+    """Yield the path and the texts of each call's arguments, and of each list of declared functions."""
+    for path, message in messages_of(example):
+        if has_call(message):
+            for name, function in called_functions(message):
+                if isinstance(arguments := function.get("arguments"), str):
+                    yield f"{path}.{name}.arguments", texts_in_json(arguments)
+    given = example.get("input")
+    for before, holder in (("", example), ("input.", given if isinstance(given, dict) else {})):
+        for key in ("tools", "functions"):
+            if holder.get(key):
+                yield before + key, texts_of_declared(holder[key])
+
+
+def called_functions(message: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the path and the value of each function that a message calls."""
+    for number, call in enumerate(calls_of(message)):
+        if isinstance(call.get("function"), dict):
+            yield f"tool_calls[{number}].function", call["function"]
+    if isinstance(message.get("function_call"), dict):
+        yield "function_call", message["function_call"]
+
+
+def texts_of_declared(value: Any) -> str:
+    try:
+        return texts_in_json(orjson.dumps(value))
+    except TypeError:  # a number of more than 64 bits
+        return "\n".join(texts_in(value))
+
+
+@lru_cache(1_000)  # most examples declare the same functions
+def texts_in_json(document: str | bytes) -> str:
+    """Return the texts and whole numbers of a JSON document, a line for each; a text that is not JSON as it is."""
+    try:
+        return "\n".join(texts_in(orjson.loads(document)))
+    except (orjson.JSONDecodeError, RecursionError):
+        return document if isinstance(document, str) else document.decode()
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield the texts and whole numbers of a JSON value, keys included."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from texts_in(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts_in(item)
+    elif isinstance(value, (str, int)):
+        yield str(value)
 
 
 def calls_of(message: dict[str, Any]) -> list[dict[str, Any]]:

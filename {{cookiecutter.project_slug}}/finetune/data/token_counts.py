@@ -13,10 +13,11 @@ from typing import Any, cast
 import orjson
 import platformdirs
 
+from finetune.core.errors import FinetuneError
 from finetune.core.records import Example
 from finetune.data.examples import OUTPUTS, messages_of, refusals_of, text_of
 from finetune.data.images import image_bytes, images_of, size_of
-from finetune.data.tool_tokens import function_tokens, functions_of
+from finetune.data.tool_tokens import functions_of, tokens_of_functions
 
 ImagePrices = tuple[int, int]  # tokens of an image at low detail, and of each tile at high detail
 IMAGE_PRICES: ImagePrices = (85, 170)  # of gpt-4o
@@ -36,7 +37,13 @@ def encoder(encoding: str) -> Callable[[str], list[int]]:
     import tiktoken
 
     fill_cache(encoding)
-    return tiktoken.get_encoding(encoding).encode_ordinary
+    try:
+        return tiktoken.get_encoding(encoding).encode_ordinary
+    except OSError as error:  # those of requests, too
+        raise FinetuneError(
+            f"The vocabulary {encoding} is not on this machine, and cannot be downloaded.",
+            "Count once with a network, or set TIKTOKEN_CACHE_DIR to a folder that has it.",
+        ) from error
 
 
 def length_in(encoding: str) -> Callable[[str], int]:
@@ -70,7 +77,7 @@ def counter(encoding: str, image_prices: ImagePrices = IMAGE_PRICES) -> Callable
 
     @lru_cache(1_000)  # most examples declare the same functions
     def declared(functions: bytes) -> int:
-        return sum(function_tokens(function, encoding, length) for function in orjson.loads(functions))
+        return tokens_of_functions(orjson.loads(functions), encoding, length)
 
     def message_tokens(message: Example) -> int:
         content = message.get("content")

@@ -12,7 +12,7 @@ from finetune.core.records import Example
 
 FUNCTION_START = {"o200k_base": 7, "o200k_harmony": 7}  # gpt-4o and later
 OLDER_FUNCTION_START = 10  # gpt-3.5 and gpt-4
-FUNCTION_END = 12
+FUNCTIONS_END = 12  # once, after the last function
 PROPERTIES_START, PROPERTY = 3, 3
 ENUM_START, ENUM_ITEM = -3, 3
 BRANCHES = ("anyOf", "oneOf", "allOf")
@@ -23,11 +23,14 @@ def functions_of(example: Example) -> list[dict[str, Any]]:
     return [*(tool["function"] for tool in example.get("tools") or ()), *(example.get("functions") or ())]
 
 
-def function_tokens(function: dict[str, Any], encoding: str, length: Callable[[str], int]) -> int:
-    """Return the tokens of one declared function; `length` returns those of a text."""
-    line = f"{function['name']}:{without_stop(function.get('description'))}"
+def tokens_of_functions(functions: list[dict[str, Any]], encoding: str, length: Callable[[str], int]) -> int:
+    """Return the tokens of all declared functions of an example; `length` returns those of a text."""
     start = FUNCTION_START.get(encoding, OLDER_FUNCTION_START)
-    return start + length(line) + schema_tokens(function.get("parameters") or {}, length) + FUNCTION_END
+    tokens = FUNCTIONS_END if functions else 0
+    for function in functions:
+        line = f"{function['name']}:{without_stop(function.get('description'))}"
+        tokens += start + length(line) + schema_tokens(function.get("parameters") or {}, length)
+    return tokens
 
 
 def schema_tokens(schema: dict[str, Any], length: Callable[[str], int]) -> int:

@@ -20,14 +20,19 @@ def auto_epochs(examples: int) -> int:
 
 
 def dollars(tokens: float, price: float | None) -> Usd:
-    """Return the dollars for tokens at a price per million, to four decimals; UNKNOWN without a price."""
-    return UNKNOWN if price is None else round(tokens * price / 1_000_000, 4)
+    """Return the dollars for tokens at a price per million, rounded; UNKNOWN without a price."""
+    return UNKNOWN if price is None else rounded(tokens * price / 1_000_000)
+
+
+def rounded(usd: float) -> float:
+    """Return dollars to four decimals, or to one digit where that would be 0."""
+    return round(usd, 4) or float(f"{usd:.0e}")
 
 
 def price_of_calls(prompt_tokens: float, answer_tokens: float, prices: tuple[float | None, float | None]) -> Usd:
     """Return the dollars for prompt and answer tokens at their prices per million; UNKNOWN if a price is not known."""
     asked, answered = dollars(prompt_tokens, prices[0]), dollars(answer_tokens, prices[1])
-    return UNKNOWN if isinstance(asked, str) or isinstance(answered, str) else round(asked + answered, 4)
+    return UNKNOWN if isinstance(asked, str) or isinstance(answered, str) else rounded(asked + answered)
 
 
 def break_even(train_usd: Usd, base_call: Usd, tuned_call: Usd) -> int | str | None:

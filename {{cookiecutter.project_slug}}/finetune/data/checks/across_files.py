@@ -14,7 +14,7 @@ from finetune.core.records import CheckReport
 from finetune.data.checks.check_file import Bom, Method, check_file
 from finetune.data.checks.check_lines import ExampleRows, example_at, question_hashes
 from finetune.data.checks.completion_endings import check_completion_endings
-from finetune.data.checks.findings import first_names, report_of
+from finetune.data.checks.findings import counted, first_names, report_of
 from finetune.data.checks.whole_file import CheckedFile
 from finetune.data.common_pieces import CommonPieces, find_common_pieces
 from finetune.data.identity import question_of
@@ -84,6 +84,7 @@ def check_each(
                 continue
             if other not in known:
                 known[other] = checked_file(path, training=False)
+                check_is_read(known[own], known[other])
             if {own, other} not in compared:
                 check_leaks(known[own], known[other])
             compared.add(frozenset({own, other}))
@@ -92,6 +93,17 @@ def check_each(
     checked = [known[file.path.resolve()] for file in files]
     findings = [finding for one in checked for finding in sorted(one.findings, key=lambda finding: finding.line)]
     return report_of(sum(len(one.rows) for one in checked), findings)
+
+
+def check_is_read(checked: CheckedFile, other: CheckedFile) -> None:
+    """Find another split that cannot be compared with, or not with all of its lines."""
+    if not len(other.rows):
+        what = f"not compared with {other.file}, in which no example can be read"
+        checked.add("not_compared", "error", 0, what, f"Correct it: finetune check {other.file}")
+    elif other.unread_lines:
+        lines = f"{counted(other.unread_lines, 'line')} of {other.file}"
+        what = f"not compared with {lines}, in which no example can be read"
+        checked.add("not_compared", "warning", 0, what, f"Correct it: finetune check {other.file}")
 
 
 def check_missing_classes(checked: CheckedFile, other: CheckedFile) -> None:

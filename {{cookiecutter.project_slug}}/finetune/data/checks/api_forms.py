@@ -165,11 +165,17 @@ def explain(problem: ErrorDetails, value: Any, path: str) -> tuple[str, str]:
         key = str(problem["loc"][-1])
         if kind == "missing":
             return f"{holder}.{key} is missing", FIXES.get(key, "Add it.")
+        given = locate(problem["loc"], value, path)[1]
+        if given is None:
+            return f"{holder}: the key {key!r} is null and not allowed", "Remove it (--fix does it)."
         return f"{holder}: the key {key!r} is not allowed", "Remove it."
     place, found = locate(problem["loc"], value, path)
     key = place.rpartition(".")[2]
     if kind == INVALID:
         return f"{place} {problem['msg']}", str(context["fix"])
+    if found is None and not place.endswith("]"):
+        wanted = WANTED.get(kind, "an allowed value")
+        return f"{place} is null", f"Remove the key (--fix does it), or write {wanted}."
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         return explain_type(place, found, str(context.get("expected_tags", "")))
     if kind == "literal_error":

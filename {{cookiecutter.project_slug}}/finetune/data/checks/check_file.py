@@ -56,6 +56,9 @@ def check_file(
     cannot be read.
     """
     checked = CheckedFile(str(path))
+    if str(path) == "-" or (path.exists() and not path.is_file()):
+        what = "a folder" if path.is_dir() else "not a file"
+        raise FinetuneError(f"Cannot check {path}: it is {what}.", "Write the examples into a file, and name it.")
     try:
         with open(path, "rb") as content:
             first = content.readline(LARGEST_DOCUMENT)
@@ -124,6 +127,10 @@ def check_opening(checked: CheckedFile, first: bytes, bom: Bom) -> int | None:
 
     Some providers require the mark of UTF-8, others refuse it.
     """
+    if (kind := kind_of(first, Path(checked.file))) is not None:
+        fix = f"Use it as raw data: finetune init {checked.file}" if kind != "compressed" else "Unpack it."
+        checked.add("json_not_jsonl", "error", 0, f"the file is {kind}, not JSON Lines", fix)
+        return None
     if first.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in first[:4]:
         checked.add("not_utf8_file", "error", 0, "the file is in UTF-16 or UTF-32", "Save it as UTF-8.")
         return None
@@ -138,6 +145,14 @@ def check_opening(checked: CheckedFile, first: bytes, bom: Bom) -> int | None:
         checked.add("json_not_jsonl", "error", 0, *fault)
         return None
     return len(BOM_UTF8) if has_mark else 0
+
+
+def kind_of(first: bytes, path: Path) -> str | None:
+    """Return what a file is that is no JSON at all, by its first bytes or its name; None for any other file."""
+    kinds = {b"PK\x03\x04": "a workbook", b"PAR1": "a Parquet file", b"\x1f\x8b": "compressed"}
+    found = next((kind for mark, kind in kinds.items() if first.startswith(mark)), None)
+    is_table = path.suffix.lower() in (".csv", ".tsv") and not first.removeprefix(BOM_UTF8).lstrip().startswith(b"{")
+    return "a table" if is_table and found is None else found
 
 
 def layout_fault(first: bytes, file: str) -> tuple[str, str] | None:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,18 @@ from finetune.data.checks.findings import Finding
 from finetune.data.checks.layout import values_of
 from finetune.data.checks.line_block import LineBlock
 from finetune.data.checks.prefilter import may_break, rules_to_ask, simple_chat_texts
-from finetune.data.checks.rule import Rule, Severity, found_in
+from finetune.data.checks.rule import Rule, Severity, found_in, remembered
 from finetune.data.checks.rules import RULES
-from finetune.data.examples import Shape, TurnTexts, join_question, shape_of, texts_of, turn_texts
+from finetune.data.examples import (
+    ReadExample,
+    Shape,
+    TurnTexts,
+    join_question,
+    shape_of,
+    texts_of,
+    texts_of_functions,
+    turn_texts,
+)
 from finetune.data.hashes import xxh3_64
 from finetune.data.identity import GOLDEN_RATIO, answer_of, asked_hash, context_hash, question_of, text_hash
 from finetune.data.json_readers import orjson_message
@@ -125,6 +134,9 @@ def read_line(
     texts = simple_chat_texts(example) if simple_chat_rules is not None and method in CHAT_METHODS else None
     if texts and not any(may_break(rule, example, texts) for rule in simple_chat_rules or ()):
         return example, texts, []
+    if not texts and is_too_deep(line, example):
+        what = "too many objects or lists within each other"
+        return None, None, [("invalid_json", "error", what, "Flatten them: servers have a limit, too.")]
     shape = shape_of(example)
     if shape is None or shape not in SHAPES[method]:
         return None, None, [shape_fault(example, shape, method)]
@@ -135,11 +147,27 @@ def read_line(
     return example, texts, list(faults_of(example, rules))
 
 
+def is_too_deep(line: bytes, example: Example) -> bool:
+    """Return whether an example has more objects and lists within each other than the JSON writer can write."""
+    if line.count(b"{") + line.count(b"[") <= 200:
+        return False
+    try:
+        orjson.dumps(example)
+    except TypeError:
+        return True
+    return False
+
+
 def faults_of(example: Example, rules: Iterable[Rule]) -> Iterator[Fault]:
-    texts_with_paths = list(texts_of(example))  # once for all rules on texts
+    example = ReadExample(example)
+    texts = list(texts_of(example))  # once for all rules on texts
+    of_functions = list(texts_of_functions(example))
     for rule in rules:
-        found = found_in(texts_with_paths, rule.find_in) if rule.find_in else rule.find(example)
+        found = found_in(texts, rule.find_in) if rule.find_in else rule.find(example)
         yield from ((rule.code, rule.severity, what, fix) for what, fix in found)
+        if rule.find_in and rule.of_functions:
+            found = found_in(of_functions, partial(remembered, rule.find_in))
+            yield from ((rule.code, rule.severity, what, fix) for what, fix in found)
 
 
 def json_fault(line: bytes, error: orjson.JSONDecodeError) -> Fault:
@@ -156,6 +184,8 @@ def json_fault(line: bytes, error: orjson.JSONDecodeError) -> Fault:
             what = f"{len(values.texts)} JSON objects on one line"
             return "invalid_json", "error", what, "Write each on its own line (--fix does it)."
         return "invalid_json", "error", "a comma beside the JSON object", "Remove the comma (--fix does it)."
+    if line.lstrip().startswith(b"{'"):
+        return "invalid_json", "error", "a dict as Python prints it, not JSON", "Write it with json.dumps."
     what = f"not valid JSON: {orjson_message(error)} (column {error.colno})"
     return "invalid_json", "error", what, "Correct the line."
 

@@ -8,21 +8,12 @@ from finetune.core.class_labels import labels_of
 from finetune.core.disk import read_note
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params
-from finetune.core.paths import (
-    CHECKED,
-    COMMON_PIECES,
-    PREPARED,
-    PREPARED_REPORT,
-    QUESTIONS,
-    TEST_ROWS,
-    TRAINING_SETTINGS,
-)
+from finetune.core.paths import PREPARED, PREPARED_REPORT, TEST_ROWS
 from finetune.core.records import PrepareReport
 from finetune.data.checks.across_files import FileToCheck
 from finetune.data.existing_marks import NO_MARKS
 from finetune.data.split import SPLITS
 
-OTHER_FILES = {path.name for path in (TEST_ROWS, COMMON_PIECES, CHECKED, QUESTIONS, TRAINING_SETTINGS)}
 SUFFIXES = (".jsonl", ".json")
 TABLES = (".csv", ".tsv", ".xlsx", ".parquet", ".gz")
 
@@ -30,8 +21,9 @@ TABLES = (".csv", ".tsv", ".xlsx", ".parquet", ".gz")
 def expand(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
     """Return the training files among `paths`, and a sentence on the files that are none.
 
-    A folder stands for its files in JSON Lines. Beside the splits, the stages write other files into data/prepared.
-    Raises FinetuneError for a table or a compressed file, and where nothing is left.
+    A folder stands for its files in JSON Lines. Beside the splits, the stages write other files into data/prepared:
+    the file on the test rows, and records in JSON. Raises FinetuneError for a table or a compressed file, and where
+    nothing is left.
     """
     found: list[Path] = []
     others: list[str] = []
@@ -39,7 +31,7 @@ def expand(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
         refuse_table(path)
         in_prepared = path.resolve().parent.parts[-len(PREPARED.parts) :] == PREPARED.parts
         is_empty = in_prepared and path.name == "valid.jsonl" and path.exists() and not path.stat().st_size
-        if is_empty or (in_prepared and path.name in OTHER_FILES):
+        if is_empty or (in_prepared and (path.name == TEST_ROWS.name or path.suffix == ".json")):
             others.append(f"{path} (empty)" if is_empty else str(path))
         elif path not in found:
             found.append(path)

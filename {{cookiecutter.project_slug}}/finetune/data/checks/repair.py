@@ -4,7 +4,7 @@ Only mistakes with one possible repair are repaired. Others (broken JSON, a miss
 check` reports them.
 """
 
-import json
+import hashlib
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -16,13 +16,20 @@ import orjson
 from finetune.core.disk import write_bytes
 from finetune.core.errors import FinetuneError
 from finetune.core.records import Example
+from finetune.data.checks.exact_json import read_exactly, write_like
 from finetune.data.checks.layout import on_one_line, values_of
 from finetune.data.checks.rules.messages import allowed_keys
 from finetune.data.checks.rules.texts import CONTROL
-from finetune.data.examples import KEYS, messages_of, shape_of
+from finetune.data.converters.keys import CONVERTED, Format, refuse_keys
+from finetune.data.converters.turns import REFUSED_IN_TURNS, is_marked_untrained
+from finetune.data.converters.values import has_value
+from finetune.data.examples import KEYS, Shape, messages_of, shape_of
+from finetune.data.null_keys import null_keys
 from finetune.data.text_encoding import BYTE_ORDER_MARKS
 
-MAY_BE_NULL = {"content", "refusal", "function_call"}
+FORMATS: dict[Shape, Format] = {"chat": "messages", "completion": "completion", "preference": "preference"}
+DECLARED = ("tools", "functions")
+NULL_KEYS = {*DECLARED, "parallel_tool_calls"}
 Change = tuple[int, str]  # the line, 0 for the whole file, and what was changed
 
 
@@ -39,6 +46,8 @@ def repair(path: Path) -> tuple[Path, list[Change]]:
     lines = split_lines(as_utf8(content, changes), changes)
     kept = list(repaired_lines(lines, changes))
     target = unused_path(path)
+    if not kept:
+        return target, []
     if changes:
         write_bytes(target, b"".join(line + b"\n" for line in kept))
     return target, changes
@@ -91,20 +100,38 @@ def repaired_lines(lines: list[bytes], changes: list[Change]) -> Iterator[bytes]
         if not line.strip():
             changes.append((number, "blank line removed"))
             continue
-        for text in objects_on(line, number, changes):
-            example = orjson.loads(text) if is_object(text) else None
-            if example is None or not shape_of(example):
-                yield text
-                continue
-            done = [what for step in STEPS for what in step(example)]
-            if done:
-                changes += [(number, what) for what in done]
-                text = json.dumps(example, ensure_ascii=False).encode()
-            first = seen.setdefault(orjson.dumps(example, option=orjson.OPT_SORT_KEYS), number)
+        end = b"\r" if line.endswith(b"\r") else b""
+        for text in objects_on(line.removesuffix(end), number, changes):
+            repaired, done = repaired_object(text)
+            changes += [(number, what) for what in done]
+            first = seen.setdefault(canonical_digest(repaired), number) if is_object(repaired) else number
             if first != number:
                 changes.append((number, f"removed: the same example as line {first}"))
             else:
-                yield text
+                yield repaired + end
+
+
+def repaired_object(text: bytes) -> tuple[bytes, list[str]]:
+    """Return the JSON of an example after its repairs, and what was done; other text as it is."""
+    example = orjson.loads(text) if is_object(text) else {}
+    if not shape_of(example) or not apply_steps(example):
+        return text, []
+    exact = read_exactly(text)
+    if exact is None:  # a key stands twice in an object: a repair would lose one of them
+        return text, []
+    done = apply_steps(exact)
+    return write_like(exact, text), done
+
+
+def apply_steps(example: Example) -> list[str]:
+    return [what for step in STEPS for what in step(example)]
+
+
+def canonical_digest(text: bytes) -> bytes:
+    """Return the same digest for the same example, whatever the order of its keys."""
+    with suppress(TypeError):  # too deep to be written
+        text = orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(text).digest()
 
 
 def objects_on(line: bytes, number: int, changes: list[Change]) -> list[bytes]:
@@ -118,26 +145,45 @@ def objects_on(line: bytes, number: int, changes: list[Change]) -> list[bytes]:
 
 
 def remove_unknown_keys(example: Example) -> Iterator[str]:
+    """Remove keys that are not allowed, except those that change what is asked or which answer is good."""
     shape = shape_of(example)
-    for key in sorted(set(example) - KEYS[shape]) if shape else ():
+    for key in sorted(set(example) - KEYS[shape]) if shape and not has_meaning(example, shape) else ():
         del example[key]
         yield f"the key {key!r} removed"
     for path, message in messages_of(example):
-        for key in sorted(set(message) - allowed_keys(message)):
-            del message[key]
-            yield f"{path}: the key {key!r} removed"
+        if not any(has_value(message.get(key)) for key in REFUSED_IN_TURNS) and not is_marked_untrained(message):
+            for key in sorted(set(message) - allowed_keys(message)):
+                del message[key]
+                yield f"{path}: the key {key!r} removed"
+
+
+def has_meaning(example: Example, shape: Shape) -> bool:
+    """Return whether an example has a key that is not allowed, and that `prepare` converts or refuses by its name."""
+    form = FORMATS[shape]
+    try:
+        refuse_keys(example, form)
+    except ValueError:
+        return True
+    return any(has_value(example[key]) for key in example.keys() & CONVERTED[form] - KEYS[shape])
 
 
 def remove_null_keys(example: Example) -> Iterator[str]:
-    """Remove keys that are null where the API wants another value: tables write a missing value as null."""
+    """Remove keys that are null where the API wants another value: see null_keys.py."""
+    for key in sorted(example):
+        if (example[key] is None and key in NULL_KEYS) or (key == "functions" and example[key] == []):
+            was = "empty" if example.pop(key) == [] else "null"
+            yield f"the key {key!r} removed, which was {was}"
+    given = example.get("input")
+    holders = [("", example), *([("input.", given)] if isinstance(given, dict) else [])]
+    declared = [(before + key, holder[key]) for before, holder in holders for key in DECLARED if key in holder]
+    for path, value in [*messages_of(example), *declared]:
+        for place, holder, key in list(null_keys(value, path)):
+            del holder[key]
+            yield f"{place}: the key {key!r} removed, which was null"
     for path, message in messages_of(example):
-        content = message.get("content")
-        parts = [(f"{path}.content[{n}]", part) for n, part in enumerate(content if isinstance(content, list) else [])]
-        for place, holder in [(path, message), *parts]:
-            for key in sorted(holder.keys() - MAY_BE_NULL) if isinstance(holder, dict) else ():
-                if holder[key] is None:
-                    del holder[key]
-                    yield f"{place}: the key {key!r} removed, which was null"
+        if message.get("tool_calls") == []:
+            del message["tool_calls"]
+            yield f"{path}: the key 'tool_calls' removed, which was empty"
 
 
 def repair_weights(example: Example) -> Iterator[str]:
@@ -151,17 +197,24 @@ def repair_weights(example: Example) -> Iterator[str]:
 
 
 def clean_texts(example: Example) -> Iterator[str]:
-    """Normalize texts to NFC, remove control characters, and strip white space at the end of messages."""
+    """Normalize texts to NFC, remove control characters, and strip white space at the end of messages.
+
+    White space alone stays: it is another mistake.
+    """
     for path, message in messages_of(example):
-        if isinstance(message.get("content"), str):
-            yield from change(message, "content", path, lambda text: clean(text).rstrip())
+        content = message.get("content")
+        if isinstance(content, str):
+            yield from change(message, "content", path, lambda text: clean(text).rstrip() or clean(text))
+        for number, part in enumerate(content if isinstance(content, list) else []):
+            if isinstance(part, dict) and isinstance(part.get("text"), str):
+                yield from change(part, "text", f"{path}.content[{number}]", clean)
     for key in ("prompt", "completion"):  # spaces at their ends may be needed
         if isinstance(example.get(key), str):
             yield from change(example, key, key, clean)
 
 
 def clean(text: str) -> str:
-    return CONTROL.sub("", unicodedata.normalize("NFC", text))
+    return unicodedata.normalize("NFC", CONTROL.sub("", text))
 
 
 def change(holder: dict[str, Any], key: str, path: str, repair_text: Callable[[str], str]) -> Iterator[str]:
@@ -172,8 +225,8 @@ def change(holder: dict[str, Any], key: str, path: str, repair_text: Callable[[s
 
 
 STEPS: tuple[Callable[[Example], Iterator[str]], ...] = (
-    remove_unknown_keys,
     remove_null_keys,
+    remove_unknown_keys,
     repair_weights,
     clean_texts,
 )

@@ -45,9 +45,18 @@ class CheckedFile:
 
     @property
     def refused_lines(self) -> int:
-        """The number of lines whose tokens are not counted, because of an error."""
-        counted = set(self.rows["line"][self.rows["tokens"] >= 0].tolist())
-        return len({f.line for f in self.findings if f.severity == "error" and f.line} - counted)
+        """The number of lines whose tokens are not counted, because of an error. Blank lines have no tokens."""
+        return len(self.lines_with_errors - set(self.rows["line"][self.rows["tokens"] >= 0].tolist()))
+
+    @property
+    def unread_lines(self) -> int:
+        """The number of lines without an example that could be read. Blank lines have none."""
+        return len(self.lines_with_errors - set(self.rows["line"].tolist()))
+
+    @property
+    def lines_with_errors(self) -> set[int]:
+        """The numbers of the lines with an error, except blank lines."""
+        return {f.line for f in self.findings if f.severity == "error" and f.line and f.code != "blank_line"}
 
     @property
     def tokens_at_least(self) -> bool:

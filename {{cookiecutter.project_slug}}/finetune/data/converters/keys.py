@@ -52,11 +52,15 @@ def refuse_keys(row: Row, form: Format, declared: Collection[str] = (), question
         if key in reasons and key not in CONVERTED[form] and key not in declared and has_value(row[key]):
             raise ValueError(f"the key {key!r}: {reasons[key]}")
     for key in () if question_only else LABELS:
-        if key in row and key not in declared and cell_text(row[key]).strip().lower() in FALSE:
+        if key in row and key not in declared and is_false(row[key]):
             raise ValueError(
                 f"{key!r} is {cell_text(row[key])}, which marks an answer not to learn: remove such rows, "
                 "or rename the key if it means something else"
             )
+
+
+def is_false(value: object) -> bool:
+    return cell_text(value).strip().lower() in FALSE
 
 
 def unused_keys(row: Row, used: Collection[str], form: Format) -> Iterator[str]:

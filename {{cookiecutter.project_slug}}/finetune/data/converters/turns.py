@@ -9,6 +9,7 @@ import orjson
 from finetune.core.records import Example
 from finetune.data.converters.values import as_list, has_value, nonempty_text
 from finetune.data.examples import KEYS
+from finetune.data.null_keys import is_null, without_null_keys
 from finetune.data.prompts import cell_text
 from finetune.data.raw_file import Row
 
@@ -56,8 +57,11 @@ def with_system(row: Row, messages: list[Message]) -> list[Message]:
 
 
 def as_functions(value: object, name: str) -> list[Any]:
-    """Return a list of tools; a bare function becomes the tool that holds it. `functions` are bare already."""
-    tools = as_list(value, name)
+    """Return a list of tools without null keys; a bare function becomes the tool that holds it.
+
+    `functions` are bare already.
+    """
+    tools: list[Any] = without_null_keys(as_list(value, name))
     if name == "functions":
         return tools
     return [{"type": "function", "function": one} if is_bare_function(one) else one for one in tools]
@@ -82,11 +86,14 @@ def messages_of_turns(turns: list[Any], name: str) -> list[Message]:
 
 
 def without_nulls(message: Message) -> Message:
-    """Return a message without keys that are null or an empty list. The content stays as it is."""
-    values = message.values()
-    if None not in values and [] not in values:
+    """Return a message without keys that are null or an empty list, also in its parts and calls."""
+    if all(isinstance(value, str) for value in message.values()):  # the common case
         return message
-    return {key: value for key, value in message.items() if key == "content" or (value is not None and value != [])}
+    return {
+        key: without_null_keys(value)
+        for key, value in message.items()
+        if key == "content" or not (is_null(value) or value == [])
+    }
 
 
 def from_speaker(turn: Message, numbers: "count[int]", waiting: list[str]) -> Message:
@@ -107,11 +114,16 @@ def with_weight(message: Message) -> Message:
     Only answers are trained, so other messages need no weight 0.
     """
     weight = message.get("weight")
-    if weight is None and any(cell_text(message.get(key)).lower() in FALSE for key in TRAINED):
+    if weight is None and is_marked_untrained(message):
         weight = 0
     found = {key: value for key, value in message.items() if key not in TRAINED and key != "weight"}
     is_needless = weight is None or (weight == 0 and message.get("role") != "assistant")
     return found if is_needless else {**found, "weight": weight}
+
+
+def is_marked_untrained(turn: Message) -> bool:
+    """Return whether a turn says, in the words of training programs, that it is not trained on."""
+    return any(cell_text(turn.get(key)).strip().lower() in FALSE for key in TRAINED)
 
 
 def message_of(role: str, value: Any, numbers: "count[int]", waiting: list[str]) -> Message:

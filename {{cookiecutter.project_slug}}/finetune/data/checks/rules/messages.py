@@ -33,6 +33,10 @@ def value_faults(example: Example, *keys: str) -> Found:
 def messages_are_lists(example: Example) -> Found:
     for path, messages in message_lists(example):
         if not isinstance(messages, list) or not messages:
+            if path == "input.messages" and not isinstance(example["input"], dict):
+                what = f"input is {describe(example['input'])}, not an object"
+                yield what, 'Write {"messages": [{"role": "user", "content": "…"}, …]}.'
+                continue
             what = "an empty list" if messages == [] else describe(messages)
             yield f"{path} is {what}, not a list of messages", 'Write [{"role": "user", "content": "…"}, …].'
 
@@ -132,9 +136,10 @@ def weights_are_valid(example: Example) -> Found:
 @rule("no_assistant", shapes=("chat",), simple_chat_passes=True)
 def has_a_trained_message(example: Example) -> Found:
     messages = [message for _, message in messages_of(example)]
-    if not messages or any(is_trained(message) for message in messages):
+    weights = [message.get("weight", 1) for message in messages if message.get("role") == "assistant"]
+    if not messages or any(weight != 0 for weight in weights):  # an invalid weight is a mistake of bad_weight
         return
-    if any(message.get("role") == "assistant" for message in messages):
+    if weights:
         yield "every assistant message has weight 0, so nothing is trained", "Give one of them weight 1."
     else:
         yield "there is no assistant message to train on", "Add the answer."

@@ -27,7 +27,7 @@ NO_CAPITAL, NO_SMALL = (bytes(set(range(256)) - set(letters)) for letters in (ra
 MOST_CAPITALS = 20  # texts with no more capitals may be names and abbreviations
 
 
-@text_rule("special_token", lines_to_ask=lambda block: block.lines_with(b"|"))
+@text_rule("special_token", of_functions=True, lines_to_ask=lambda block: block.lines_with(b"|"))
 def has_no_special_token(text: str) -> Found:
     for token in dict.fromkeys(SPECIAL_TOKEN.findall(text)):
         yield f"contains the special token {token}", "Remove it: servers refuse the file."
@@ -96,13 +96,15 @@ def is_in_nfc(text: str) -> Found:
         yield "has letters separate from their accents (it is not in Unicode NFC)", "Normalize it to NFC."
 
 
-@text_rule("secret", "warning", lines_to_ask=lambda block: lines_to_search(block, SECRETS))
+@text_rule("secret", "warning", of_functions=True, lines_to_ask=lambda block: lines_to_search(block, SECRETS))
 def has_no_secret(text: str) -> Found:
     for kind in kinds_in(text, SECRETS):
         yield f"contains what looks like a secret ({kind})", "Remove it, and replace the secret: it may leak."
 
 
-@text_rule("personal_data", "warning", lines_to_ask=lambda block: lines_to_search(block, PERSONAL_DATA))
+@text_rule(
+    "personal_data", "warning", of_functions=True, lines_to_ask=lambda block: lines_to_search(block, PERSONAL_DATA)
+)
 def has_no_personal_data(text: str) -> Found:
     for kind in kinds_in(text, PERSONAL_DATA):
         yield f"contains what looks like {kind}", "Replace it with a placeholder: the model may repeat it."
