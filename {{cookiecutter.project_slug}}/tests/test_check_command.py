@@ -189,7 +189,6 @@ def test_a_table_is_no_training_file(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "what"),
     [
-        ("table.jsonl", b"question,answer\nWhere?,Here\n" * 30, "a table"),
         ("packed.jsonl", b"\x1f\x8b\x08\x00", "compressed"),
         ("sheet.jsonl", b"PK\x03\x04\x14\x00\n\n", "a workbook"),
         ("parquet.jsonl", b"PAR1\x15\x04\n", "a Parquet file"),

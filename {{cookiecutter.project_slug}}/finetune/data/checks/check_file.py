@@ -127,7 +127,7 @@ def check_opening(checked: CheckedFile, first: bytes, bom: Bom) -> int | None:
 
     Some providers require the mark of UTF-8, others refuse it.
     """
-    if (kind := kind_of(first, Path(checked.file))) is not None:
+    if (kind := kind_of(first)) is not None:
         fix = f"Use it as raw data: finetune init {checked.file}" if kind != "compressed" else "Unpack it."
         checked.add("json_not_jsonl", "error", 0, f"the file is {kind}, not JSON Lines", fix)
         return None
@@ -147,12 +147,10 @@ def check_opening(checked: CheckedFile, first: bytes, bom: Bom) -> int | None:
     return len(BOM_UTF8) if has_mark else 0
 
 
-def kind_of(first: bytes, path: Path) -> str | None:
-    """Return what a file is that is no JSON at all, by its first bytes or its name; None for any other file."""
+def kind_of(first: bytes) -> str | None:
+    """Return what a file is that is no JSON at all, by its first bytes; None for any other file."""
     kinds = {b"PK\x03\x04": "a workbook", b"PAR1": "a Parquet file", b"\x1f\x8b": "compressed"}
-    found = next((kind for mark, kind in kinds.items() if first.startswith(mark)), None)
-    is_table = path.suffix.lower() in (".csv", ".tsv") and not first.removeprefix(BOM_UTF8).lstrip().startswith(b"{")
-    return "a table" if is_table and found is None else found
+    return next((kind for mark, kind in kinds.items() if first.startswith(mark)), None)
 
 
 def layout_fault(first: bytes, file: str) -> tuple[str, str] | None:
