@@ -1,5 +1,6 @@
 """The smallest difference that a test split can show, checked by simulation."""
 
+from itertools import product
 from typing import Any, cast
 
 import numpy as np
@@ -10,7 +11,8 @@ from scipy.stats import binomtest, ttest_1samp
 
 from finetune.core.records import ValidationReport
 from finetune.core.shown_difference import shown_difference
-from finetune.scoring.detectable_difference import CHANGED, SPREADS, detectable_difference
+from finetune.scoring.detectable_difference import CHANGED, SPREADS, assumption_of, detectable_difference
+from finetune.scoring.paired_comparison import permutation_p_value
 
 
 def found_for(task: Any, rows: int) -> float:
@@ -36,6 +38,22 @@ def test_a_paired_t_test_shows_the_difference_in_four_of_five_simulated_sets(tas
     assert np.mean(ttest_1samp(sets, 0, axis=1).pvalue <= 0.05) == pytest.approx(0.8, abs=0.02)
 
 
+def test_the_permutation_test_of_the_evaluation_shows_the_difference_in_few_rows() -> None:
+    """It shows nothing in fewer than six rows, whatever they are: two of 2**5 orders of signs are more than 0.05."""
+    found, signs = found_for("extract", 8), np.array(list(product([1, -1], repeat=8)))
+    sets = np.random.default_rng(1).normal(found, SPREADS["extract"], (2000, 8))
+    at_least = (sets @ signs.T >= sets.sum(axis=1)[:, None] - 1e-9).mean(axis=1)
+    assert np.mean(2 * np.minimum(at_least, 1 - at_least + 1 / len(signs)) <= 0.05) == pytest.approx(0.8, abs=0.04)
+    assert permutation_p_value(np.zeros(5), np.ones(5)) > 0.05
+
+
+def test_the_assumption_is_that_of_the_difference() -> None:
+    assert assumption_of("classify", 0.1) == "if one model is right and the other wrong in 20% of the rows"
+    assert assumption_of("classify", 0.4) == "if one model is right and the other wrong in 40% of the rows"
+    assert assumption_of("extract", 0.1) == "if the differences of the rows have a standard deviation of 0.3"
+    assert assumption_of("generate", None) == ""
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.sampled_from(["classify", "extract", "generate"]), st.integers(0, 5000))
 def test_more_rows_show_a_smaller_difference(task: Any, rows: int) -> None:
@@ -43,7 +61,7 @@ def test_more_rows_show_a_smaller_difference(task: Any, rows: int) -> None:
     assert few is None or (more is not None and 0 < more < few <= 1)
 
 
-@pytest.mark.parametrize(("task", "rows"), [("classify", 0), ("classify", 5), ("extract", 1), ("generate", 2)])
+@pytest.mark.parametrize(("task", "rows"), [("classify", 0), ("classify", 5), ("extract", 1), ("generate", 7)])
 def test_too_few_rows_show_nothing(task: Any, rows: int) -> None:
     assert detectable_difference(task, rows) is None
 
@@ -51,14 +69,14 @@ def test_too_few_rows_show_nothing(task: Any, rows: int) -> None:
 @pytest.mark.parametrize(
     ("rows", "found", "words"),
     [
-        (169, 0.0996, "with 169 test rows, a difference of 10 points can be shown (80 % power)."),
-        (169, 0.1001, "warning: with 169 test rows, a difference of 11 points can be shown (80 % power). For smaller"),
-        (1_000_000, 0.0013, "with 1,000,000 test rows, a difference of 1 point can be shown (80 % power)."),
+        (169, 0.0996, "with 169 test rows, a difference of 10 points can be shown (80 % power, if so)."),
+        (169, 0.1001, "warning: with 169 test rows, a difference of 11 points can be shown (80 % power, if so). For"),
+        (1_000_000, 0.0013, "with 1,000,000 test rows, a difference of 1 point can be shown (80 % power, if so)."),
         (3, None, "warning: with 3 test rows, no difference can be shown. Add rows, or raise data.split.test."),
     ],
 )
 def test_the_sentence_rounds_up_and_warns_of_a_small_split(rows: int, found: float | None, words: str) -> None:
-    report = {"examples": {"test": rows}, "detectable_difference": found}
+    report = {"examples": {"test": rows}, "detectable_difference": found, "difference_assumes": "if so"}
     sentence = shown_difference(cast("ValidationReport", report))
     assert sentence.startswith(words)
     assert sentence.startswith("warning") == (found is None or found > 0.1)

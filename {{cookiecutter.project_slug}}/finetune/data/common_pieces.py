@@ -23,9 +23,11 @@ PIECE = 12  # letters, without spaces
 # copies are found after one of five instructions; with 0.05, sentences of few words lose what tells them apart.
 SHARE = 0.15
 # The trigrams that vary for each run of common pieces, below which the runs of a text count too. Measured on rows of
-# recurring values (cars, mushrooms, customers, generated SQL): without it, up to two thirds of them are said to be the
-# same as another row; from 15 to 20 on none is, and the copies above are found as before.
+# recurring values (cars, mushrooms, customers, generated SQL): without it, up to two thirds of the rows have a
+# similarity of 1 to another row; from 20 on none has, and the copies above are found as before.
 LITTLE = 20
+WEIGHT = 2  # trigrams as which such a run counts
+LONG = 40  # letters of a run that is an instruction and not a value, if it is common as a whole
 FEWEST = 10  # questions that must have a piece, so that a few copies of one question are no instruction
 SAMPLE = 1_000  # questions in which pieces are counted
 COUNTERS = 2**20
@@ -35,7 +37,7 @@ NOTHING: Hashes = np.empty(0, np.uint64)
 
 
 class CommonPieces(NamedTuple):
-    """The hashes of the common pieces of questions and of their contexts, in order."""
+    """The hashes of the common pieces of questions and of their contexts, and of their common long runs of pieces."""
 
     asked: Hashes = NOTHING
     context: Hashes = NOTHING
@@ -64,7 +66,7 @@ def find_common_pieces(hashes: NDArray[Any], question_at: Callable[[int], Questi
     def contexts() -> Iterator[str]:
         return (question_at(number).context for number in sample)
 
-    return CommonPieces(pieces_in(asked, fewest), pieces_in(contexts, fewest))
+    return CommonPieces(*(with_runs(texts, pieces_in(texts, fewest), fewest) for texts in (asked, contexts)))
 
 
 def pieces_in(texts: Callable[[], Iterator[str]], fewest: float) -> Hashes:
@@ -81,6 +83,21 @@ def pieces_in(texts: Callable[[], Iterator[str]], fewest: float) -> Hashes:
     found = [np.unique(pieces[counters[pieces % COUNTERS] >= fewest]) for pieces in map(pieces_of, texts())]
     pieces, times = np.unique(np.concatenate(found), return_counts=True)
     return pieces[times >= fewest]
+
+
+def with_runs(texts: Callable[[], Iterator[str]], pieces: Hashes, fewest: float) -> Hashes:
+    """Return the hashes of common pieces, and of the long runs of them that stand in at least `fewest` texts."""
+    if not len(pieces):
+        return NOTHING
+    found = []
+    for text in texts():
+        letters = code_points([comparison_key(text).decode()])
+        if len(letters) >= PIECE:
+            covered = covered_letters(trigram_hashes(letters), np.array([len(letters)]), pieces)
+            runs = runs_of(letters, covered, np.array([0]))
+            found.append(np.unique(runs.hashes[runs.sizes >= LONG]))
+    hashes, times = np.unique(np.concatenate(found), return_counts=True)
+    return np.concatenate([pieces, hashes[times >= fewest]])
 
 
 def pieces_of(text: str) -> Hashes:
@@ -110,43 +127,60 @@ def varying_trigrams(texts: Sequence[str], common: Hashes) -> tuple[Hashes, NDAr
     """Return the hashes of the trigrams of each text without its common pieces, and their number by text.
 
     Each text has at least three letters. Two marks stand for each run of common pieces, so that the trigrams beside it
-    do not depend on it, and a single letter between two runs still counts. Where little else varies, each run counts
-    once, as a whole: rows that are made of values which recur, such as "doors: 2, safety: low", differ in their runs.
+    do not depend on it, and a single letter between two runs still counts. Where little else varies, runs count too,
+    each as a whole: rows that are made of values which recur, such as "doors: 2, safety: low", differ in their runs.
+    Long runs that are common never count: they are instructions.
     """
     letters = code_points(texts)
     lengths = np.array([len(text) for text in texts], np.int64)
     trigrams = trigram_hashes(letters)
-    runs, texts_of_runs = NOTHING, np.empty(0, np.int64)
-    if len(common):
-        covered = covered_letters(trigrams, lengths, common)
-        if covered.any():
-            starts = np.cumsum(lengths) - lengths
-            before = np.concatenate([[False], covered[:-1]])
-            before[starts] = False
-            first = covered & ~before
-            runs = run_hashes(letters, covered, first)
-            texts_of_runs = np.searchsorted(starts, np.flatnonzero(first), "right") - 1
-            kept = ~covered | first | np.concatenate([[False], first[:-1]])
-            lengths = np.add.reduceat(kept, starts, dtype=np.int64)
-            trigrams = trigram_hashes(np.where(covered, np.uint64(0), letters)[kept])
-    ends = np.cumsum(lengths)
-    inside = np.ones(len(trigrams), bool)
-    inside[ends[:-1] - 1] = inside[ends[:-1] - 2] = False  # trigrams that reach into the next text
+    covered = covered_letters(trigrams, lengths, common) if len(common) else np.zeros(0, bool)
+    if not covered.any():
+        return trigrams[is_inside(lengths)], lengths - (TRIGRAM - 1)
+    starts = np.cumsum(lengths) - lengths
+    runs = runs_of(letters, covered, starts)
+    kept = ~covered | runs.first | np.concatenate([[False], runs.first[:-1]])
+    lengths = np.add.reduceat(kept, starts, dtype=np.int64)
+    trigrams = trigram_hashes(np.where(covered, np.uint64(0), letters)[kept])[is_inside(lengths)]
     counts = lengths - (TRIGRAM - 1)
-    runs_of_texts = np.bincount(texts_of_runs, minlength=len(texts))
-    runs_of_texts[counts >= LITTLE * runs_of_texts] = 0
-    count = runs_of_texts[texts_of_runs] > 0
-    with_runs = np.insert(trigrams[inside], np.cumsum(counts)[texts_of_runs[count]], runs[count])
-    return with_runs, counts + runs_of_texts
+    values = np.flatnonzero(~np.isin(runs.hashes, common))
+    texts_of_values = np.searchsorted(starts, np.flatnonzero(runs.first)[values], "right") - 1
+    times = np.bincount(texts_of_values, minlength=len(texts))
+    times[counts >= LITTLE * times] = 0
+    values, texts_of_values = (part[times[texts_of_values] > 0] for part in (values, texts_of_values))
+    weighted = mix_bits(runs.hashes[values, None] + np.arange(WEIGHT, dtype=np.uint64)).ravel()
+    places = np.repeat(np.cumsum(counts)[texts_of_values], WEIGHT)
+    return np.insert(trigrams, places, weighted), counts + WEIGHT * times
 
 
-def run_hashes(letters: Hashes, covered: NDArray[np.bool_], first: NDArray[np.bool_]) -> Hashes:
-    """Return the hash of each run of covered letters; `first` marks the first letter of each."""
+def is_inside(lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return for each trigram of some texts after another whether it is in one text."""
+    ends = np.cumsum(lengths)
+    inside = np.ones(int(ends[-1]) - (TRIGRAM - 1), bool)
+    inside[ends[:-1] - 1] = inside[ends[:-1] - 2] = False
+    return inside
+
+
+class Runs(NamedTuple):
+    """Runs of covered letters: whether each letter of the texts is the first of a run; and each run's hash and size."""
+
+    first: NDArray[np.bool_]
+    hashes: Hashes
+    sizes: NDArray[np.int64]
+
+
+def runs_of(letters: Hashes, covered: NDArray[np.bool_], starts: NDArray[np.int64]) -> Runs:
+    """Return the runs of covered letters; `starts` are the places where texts begin."""
+    before = np.concatenate([[False], covered[:-1]])
+    before[starts] = False
+    first = covered & ~before
     places = np.flatnonzero(covered)
-    starts = np.flatnonzero(first[places])
-    offsets = np.arange(len(places)) - np.repeat(starts, np.diff(np.append(starts, len(places))))
+    begins = np.flatnonzero(first[places])
+    sizes = np.diff(np.append(begins, len(places)))
+    offsets = np.arange(len(places)) - np.repeat(begins, sizes)
     weighted = letters[places] * mix_bits(offsets.astype(np.uint64) + np.uint64(1))
-    return mix_bits(np.add.reduceat(weighted, starts))
+    hashes: Hashes = np.add.reduceat(weighted, begins) if len(begins) else NOTHING
+    return Runs(first, hashes, sizes)
 
 
 def covered_letters(trigrams: Hashes, lengths: NDArray[np.int64], common: Hashes) -> NDArray[np.bool_]:

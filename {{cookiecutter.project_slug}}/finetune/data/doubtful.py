@@ -64,12 +64,17 @@ def read_answered(files: Sequence[Path], prepared: PrepareReport | None = None, 
             if texts and all(map(str.strip, texts)):
                 answer = texts[1].strip()
                 rows.append(Answered(str(file), number, texts[0], class_of.get(answer, answer)))
-    if not FEWEST <= len(rows) <= most:
-        raise FinetuneError(
-            f"Doubtful answers are looked for in {FEWEST} to {most:,} rows, and there are {len(rows):,}.",
-            "Add rows." if len(rows) < FEWEST else "Give one split, or a part of it: finetune doubtful FILE",
-        )
+    refuse_count(len(rows), most)
     return rows
+
+
+def refuse_count(count: int, most: int) -> None:
+    """Raise FinetuneError for too few rows, or more than `most`."""
+    if not FEWEST <= count <= most:
+        raise FinetuneError(
+            f"Doubtful answers are looked for in {FEWEST} to {most:,} rows, and there are {count:,}.",
+            "Add rows." if count < FEWEST else "Give one split, or a part of it: finetune doubtful FILE",
+        )
 
 
 def texts_of_row(example: Example) -> tuple[str, str] | None:

@@ -84,7 +84,7 @@ def refusal_of(message: dict[str, Any]) -> str:
 
 def calls_text(message: dict[str, Any]) -> str:
     """Return the tool calls of a message as text, without their IDs, which say nothing; "" if it has none."""
-    calls: list[Any] = [call.get("function", call) for call in calls_of(message)]
+    calls: list[Any] = [call.get("function") or {**call, "id": None} for call in calls_of(message)]
     if message.get("function_call"):
         calls.append(message["function_call"])
     return "\n".join(map(canonical_json, calls))

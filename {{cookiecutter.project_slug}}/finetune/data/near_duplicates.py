@@ -1,6 +1,6 @@
 """Near duplicates: questions that differ in a typo, a word or a number, found without comparing all pairs.
 
-Questions are compared by what varies: pieces that stand in a large share of all questions do not count, unless little else varies.
+Questions are compared by what varies: text that stands in a large share of all questions does not count.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ Sketches = NDArray[Any]  # bytes, of shape (questions, SIGNS + 4 * BANDS)
 
 
 class Trigrams(NamedTuple):
-    """The hashes of what counts of a question: trigrams, runs of common pieces, and its images, audio and files."""
+    """The hashes of the trigrams of a question that count, and its images, audio and files."""
 
     asked: set[int]
     all: set[int]  # with those of the context
@@ -50,7 +50,7 @@ def comparable(text: str) -> str:
 
 
 def trigram_reader(common: CommonPieces) -> Callable[[Question], Trigrams]:
-    """Return a function that returns what counts of a question."""
+    """Return a function that returns the trigrams of a question that count: that vary, or all where nothing varies."""
 
     @lru_cache(SAME_CONTEXTS)
     def of_context(text: str) -> set[int]:
@@ -59,6 +59,8 @@ def trigram_reader(common: CommonPieces) -> Callable[[Question], Trigrams]:
     def trigrams_of(question: Question) -> Trigrams:
         asked = trigrams(question.asked, common.asked)
         context = of_context(question.context) if question.context else None
+        if not asked and not context and not question.media:
+            asked = trigrams(question.asked)
         return Trigrams(asked, asked | context if context else asked, question.media)
 
     return trigrams_of
@@ -90,8 +92,13 @@ def sketch(questions: Sequence[Question], common: CommonPieces = CommonPieces())
     if not questions:
         return np.empty((0, SIGNS + 4 * BANDS), np.uint8)
     texts = [comparable(question.asked) for question in questions]
-    rows = min_hashes(*varying_trigrams(texts, common.asked))
-    places, contexts = contexts_of(questions, common.context)
+    rows, counts = min_hashes(*varying_trigrams(texts, common.asked))
+    places, contexts, context_counts = contexts_of(questions, common.context)
+    whole = [
+        n for n in np.flatnonzero((counts == 0) & (context_counts[places] == 0)).tolist() if not questions[n].media
+    ]
+    if whole:
+        rows[whole] = min_hashes(*varying_trigrams([texts[n] for n in whole], NOTHING))[0]
     together = contexts[places]
     np.minimum(rows, together, out=together)
     rows *= np.uint64(2)
@@ -107,8 +114,8 @@ def sketch(questions: Sequence[Question], common: CommonPieces = CommonPieces())
 
 def contexts_of(
     questions: Sequence[Question], common: Hashes
-) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-    """Return for each question the place of its context, and the MinHashes of each context.
+) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64]]:
+    """Return for each question the place of its context, and of each context the MinHashes and the number of trigrams.
 
     The first context is the empty one.
     """
@@ -116,16 +123,16 @@ def contexts_of(
     places = {text: place for place, text in enumerate(places)}
     tokens, counts = varying_trigrams([comparable(text) for text in places], common)
     tokens, counts[0] = tokens[counts[0] :], 0
-    return np.array([places[question.context] for question in questions]), min_hashes(tokens, counts)
+    return np.array([places[question.context] for question in questions]), *min_hashes(tokens, counts)
 
 
-def min_hashes(tokens: Hashes, counts: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Return the MinHashes of each text from the tokens of all (by rensa)."""
+def min_hashes(tokens: Hashes, counts: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the MinHashes of each text from the tokens of all (by rensa), and the number of its tokens."""
     import rensa
 
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.uint64)
     matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(tokens, offsets, HASHES, 42)
-    return np.array(matrix.to_rows(), np.uint64)
+    return np.array(matrix.to_rows(), np.uint64), counts
 
 
 def band_of(sketches: Sketches, band: int) -> NDArray[Any]:

@@ -62,13 +62,16 @@ def farthest_share(counts: Sequence[int], shares: Sequence[float]) -> float:
     return max(abs(one - other) for one, other in zip(share_of(counts), shares, strict=True))
 
 
-def warnings_of_shares(spooled: SpooledExamples, counts: Sequence[int], shares: Sequence[float]) -> Iterator[str]:
+def warnings_of_shares(
+    spooled: SpooledExamples, counts: Sequence[int], shares: Sequence[float], seed: int = 0
+) -> Iterator[str]:
     """Yield warnings of splits with few rows, or with other shares than asked for, and the seed that comes closest.
 
-    `shares` are empty for given splits.
+    `counts` are the rows of the splits with `seed`. `shares` are empty for given splits. Seeds are compared by the rows
+    before some are left out, for only the splits of one seed were searched for similar rows.
     """
     few = [
-        f"{count} {NAMES[name]} rows (fewer than {FEW[name]})"
+        f"{count} {NAMES[name]} {'row' if count == 1 else 'rows'} (fewer than {FEW[name]})"
         for name, count, asked in zip(SPLITS, counts, shares or counts, strict=True)
         if asked and count < FEW.get(name, 0)
     ]
@@ -80,10 +83,12 @@ def warnings_of_shares(spooled: SpooledExamples, counts: Sequence[int], shares: 
         real, asked_for = (" / ".join(f"{share:.1%}" for share in part) for part in (share_of(counts), shares))
         yield f"the splits have {real} of the rows, data.split asks for {asked_for}. Equal questions stay together."
     if shares and (few or off > OFF):
-        choice = best_seed(spooled, shares)
-        if choice.rows and farthest_share(choice.rows, shares) < off - WORTH:
+        choice, now = best_seed(spooled, shares), farthest_share(rows_by_split(spooled, shares, seed), shares)
+        is_useful = all(count for count, share in zip(choice.rows, shares, strict=False) if share)
+        if choice.rows and is_useful and farthest_share(choice.rows, shares) < now - WORTH:
             best = " / ".join(f"{count:,}" for count in choice.rows)
+            before = ", before similar rows are left out" if sum(choice.rows) > sum(counts) else ""
             yield (
-                f"with `seed: {choice.seed}` under data.split in params.yaml, the splits have {best} rows."
+                f"with `seed: {choice.seed}` under data.split in params.yaml, the splits have {best} rows{before}."
                 " It moves rows between the splits, so set it before you train."
             )

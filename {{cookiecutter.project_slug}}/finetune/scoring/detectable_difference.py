@@ -7,6 +7,8 @@ from finetune.scoring.paired_comparison import ALPHA, POWER
 
 # Assumed before the training, when nobody knows them. Larger values would make the difference larger.
 CHANGED = 0.2  # the share of test rows that one of the two models answers rightly and the other wrongly
+# Of fewer rows, a permutation test shows less than the t test of the formula; of fewer than 6 it shows nothing.
+FEWEST_SCORES = 8
 SPREADS: dict[Task, float] = {"extract": 0.3, "generate": 0.2}  # of the rows' differences; in the starters: 0.26, 0.08
 
 
@@ -19,6 +21,15 @@ def detectable_difference(task: Task, rows: int) -> float | None:
     return None if found is None or found > 1 else round(found, 4)
 
 
+def assumption_of(task: Task, found: float | None) -> str:
+    """Return in words what a detectable difference assumes of the two models' answers; "" for none."""
+    if found is None:
+        return ""
+    if task == "classify":
+        return f"if one model is right and the other wrong in {max(CHANGED, found):.0%} of the rows"
+    return f"if the differences of the rows have a standard deviation of {SPREADS[task]}"
+
+
 def scores_difference(rows: int, spread: float) -> float | None:
     """Return the difference that a paired t test shows. A permutation test has about the same power.
 
@@ -27,7 +38,7 @@ def scores_difference(rows: int, spread: float) -> float | None:
     """
     from scipy.stats import t
 
-    if rows < 2:
+    if rows < FEWEST_SCORES:
         return None
     return float(t.ppf(1 - ALPHA / 2, rows - 1) + t.ppf(POWER, rows - 1)) * spread / math.sqrt(rows)
 

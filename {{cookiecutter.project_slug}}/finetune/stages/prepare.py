@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import numpy as np
+
 from finetune.core.callbacks import Progress, Say, say_nothing
 from finetune.core.disk import write_json, write_lines
 from finetune.core.errors import FinetuneError
@@ -21,7 +23,7 @@ from finetune.data.class_codes import codes_for
 from finetune.data.collect_labels import collect_labels
 from finetune.data.completion_format import CompletionFormat
 from finetune.data.example_spool import SpooledExamples, SpoolRows, spool_examples
-from finetune.data.left_out import account_of
+from finetune.data.left_out import account_of, warning_of_same_questions
 from finetune.data.prompts import cell_text, fingerprint_of
 from finetune.data.raw_examples import ReadingNotes, question_template, raw_examples
 from finetune.data.redaction import redact, refuse_redacted_answers
@@ -69,9 +71,11 @@ def run(
         written = write_splits(gathered, rows, data)
     added = len(rows) - len(originals)
     account = account_of(notes.counts["rows"], gathered.rows, originals, left_out, written, added)
-    shares = data.split.shares if data.split else []
-    for warning in warnings_of_shares(gathered, list(written.values()), shares):
+    shares, seed = (data.split.shares, data.split.seed) if data.split else ([], 0)
+    for warning in warnings_of_shares(gathered, list(written.values()), shares, seed):
         say(f"warning: {warning}")
+    if lost := warning_of_same_questions(left_out, np.count_nonzero(originals["split"] == 0), data):
+        say(f"warning: {lost}")
     report = report_of(params, notes, account, labels, codes, marks)
     write_json(PREPARED_REPORT, report)
     return report
