@@ -9,8 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import numpy as np
-
 from finetune.core.callbacks import Progress, Say, say_nothing
 from finetune.core.disk import write_json, write_lines
 from finetune.core.errors import FinetuneError
@@ -74,7 +72,7 @@ def run(
     shares, seed = (data.split.shares, data.split.seed) if data.split else ([], 0)
     for warning in warnings_of_shares(gathered, list(written.values()), shares, seed):
         say(f"warning: {warning}")
-    if lost := warning_of_same_questions(left_out, np.count_nonzero(originals["split"] == 0), data):
+    if lost := warning_of_same_questions(left_out, written["train"], data):
         say(f"warning: {lost}")
     report = report_of(params, notes, account, labels, codes, marks)
     write_json(PREPARED_REPORT, report)
