@@ -73,7 +73,35 @@ def without_answer(n: int, answer: str = "") -> Example:
     return {"messages": [{"role": "user", "content": document(n)}], "reference": answer}
 
 
-MAKERS = [with_image, with_system, with_tool, with_tools, with_audio, with_history]
+def with_call(n: int, answer: str = "yes") -> Example:
+    """Return an example whose earlier call differs, without the key `content`, which may be left out beside calls."""
+    function = {"name": "look_up", "arguments": json.dumps({"title": document(n)})}
+    messages = [
+        {"role": "user", "content": "Is it in stock?"},
+        {"role": "assistant", "tool_calls": [{"id": f"c{answer}", "type": "function", "function": function}]},
+        {"role": "tool", "tool_call_id": f"c{answer}", "content": "found"},
+        {"role": "assistant", "content": answer},
+    ]
+    return {"messages": messages}
+
+
+def with_custom_call(n: int, answer: str = "yes") -> Example:
+    example = with_call(n, answer)
+    custom = {"name": "look_up", "input": document(n)}
+    example["messages"][1]["tool_calls"] = [{"id": f"c{answer}", "type": "custom", "custom": custom}]
+    return example
+
+
+def with_refusal(n: int, answer: str = "yes") -> Example:
+    example = chat(("user", "Tell me."), ("assistant", None), ("user", "Why not?"), ("assistant", answer))
+    example["messages"][1] = {"role": "assistant", "refusal": f"No, for {document(n)}"}
+    return example
+
+
+MAKERS = [
+    *(with_image, with_system, with_tool, with_tools, with_audio, with_history),
+    *(with_call, with_custom_call, with_refusal),
+]
 
 
 def write(path: Path, rows: list[Example]) -> Path:

@@ -131,6 +131,55 @@ def test_other_contents_of_one_template_are_not_near() -> None:
     assert found_in(towns[::2], towns[1::2]) == {}
 
 
+VALUES = {
+    "buying={} maint={} doors={} persons={} safety={}": (
+        ["low", "medium", "high", "vhigh"],
+        ["low", "medium", "high", "vhigh"],
+        ["2", "3", "4", "5more"],
+        ["2", "4", "more"],
+        ["low", "high"],
+    ),
+    "The customer is a {} with {} internet, a {} contract, and pays by {}. Tenure: {} months.": (
+        ["man", "woman"],
+        ["fibre optic", "DSL", "no"],
+        ["month-to-month", "one-year", "two-year"],
+        ["bank transfer", "mailed check", "credit card"],
+        [str(n) for n in range(72)],
+    ),
+    "傘の形は{}、表面は{}、色は{}、臭いは{}、柄は{}です。毒キノコですか。": (
+        ["鐘形", "円錐形", "凸形", "平形"],
+        ["繊維状", "溝あり", "鱗状", "滑らか"],
+        ["茶色", "灰色", "緑色", "赤色"],
+        ["アニス", "魚臭い", "なし"],
+        ["太い", "細い"],
+    ),
+}
+
+
+@pytest.mark.parametrize("template", VALUES, ids=["cars", "customers", "mushrooms"])
+def test_rows_of_recurring_values_are_never_said_to_be_the_same(template: str) -> None:
+    """Nearly all pieces of such rows are common, and still only rows with one or two other values are near."""
+    draw = random.Random(4)
+    rows = list({template.format(*cells): cells for cells in cells_of_rows(draw, VALUES[template])}.items())
+    found = found_in([text for text, _ in rows[::2]], [text for text, _ in rows[1::2]])
+    assert all(similarity < 0.96 for _, similarity in found.values())
+    pairs = [(rows[::2][n][1], rows[1::2][other][1]) for n, (other, _) in found.items()]
+    assert all(sum(a != b for a, b in zip(one, other, strict=True)) <= 2 for one, other in pairs)
+
+
+def test_short_messages_under_another_of_five_instructions_are_found() -> None:
+    """They vary little, and still an instruction is none of their values."""
+    asked = [f"What is {a} {sign} {b}?" for a in range(3, 50, 2) for sign in "+-" for b in range(11, 40, 3)]
+    instructions = [INSTRUCTION, *OTHERS]
+    train = [instructions[n % 5] + text for n, text in enumerate(asked)]
+    test = [instructions[(n + 1) % 5] + text for n, text in enumerate(asked)]
+    assert {n: other for n, (other, _) in found_in(train, test).items()} == {n: n for n in range(len(asked))}
+
+
+def cells_of_rows(draw: random.Random, columns: Sequence[Sequence[str]]) -> list[list[str]]:
+    return [[draw.choice(values) for values in columns] for _ in range(700)]
+
+
 def test_short_chinese_instructions_do_not_count() -> None:
     draw = random.Random(3)
     texts = ["".join(draw.choices("天地玄黄宇宙洪荒日月盈昃辰宿列张寒来暑往秋收冬藏", k=14)) for _ in range(200)]

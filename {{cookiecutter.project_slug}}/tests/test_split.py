@@ -224,6 +224,38 @@ def test_the_seed_that_prepare_names_gives_the_shares_that_it_names(data: dict[s
     assert all(abs(count / sum(counts) - share) < 0.07 for count, share in zip(counts, (0.6, 0.15, 0.25), strict=True))
 
 
+@pytest.mark.parametrize("data", [{"group": "customer"}, {"turns": "each"}])
+def test_many_rows_that_ask_what_later_splits_ask_are_warned_of(data: dict[str, Any]) -> None:
+    """No seed keeps these rows, so the shares of another seed are not promised."""
+    Path("data/raw").mkdir(parents=True)
+    asked = [distinct_question(n) for n in range(200)]
+    rows: list[dict[str, Any]] = [
+        {"messages": [*example("Hello", f"{n}")["messages"], *example(asked[n])["messages"]]} for n in range(60)
+    ]
+    if "group" in data:
+        rows = [{**example(asked[k], f"{n} {k}"), "customer": f"c{n}"} for n in range(60) for k in range(3)]
+    said = "\n".join(warnings_of(rows, **data))
+    cause = "groups ask the same" if "group" in data else "conversations begin alike"
+    assert re.search(rf"[\d,]+ of [\d,]+ training rows \(\d+%\) are left out, .*: {cause}\. To keep them, ", said)
+    named = re.search(r"the splits have ([\d, /]+) rows(.*?)\. It moves", said)
+    assert not named or named[2] == ", before similar rows are left out"
+
+
+def test_no_seed_is_proposed_where_all_rows_ask_the_same() -> None:
+    Path("data/raw").mkdir(parents=True)
+    said = warnings_of([example("Hello", f"{n}") for n in range(40)])
+    assert any("Equal questions stay together" in one for one in said)
+    assert not any("`seed:" in one for one in said)
+
+
+def test_data_near_is_no_remedy_for_the_same_question() -> None:
+    rows = [{**example(distinct_question(n)), "part": ("train", "valid", "test")[n % 3]} for n in range(30)]
+    for text, is_same in ((distinct_question(0).upper(), True), (distinct_question(0) + "!", False)):
+        with pytest.raises(FinetuneError, match="share questions") as refused:
+            split([*rows, {**example(text), "part": "test"}], split={"column": "part"})
+        assert ("data.near" not in (refused.value.remedy or "")) == is_same
+
+
 def test_large_data_are_not_warned_of_and_the_first_seed_changes_nothing() -> None:
     Path("data/raw").mkdir(parents=True)
     rows = [example(distinct_question(n)) for n in range(600)]

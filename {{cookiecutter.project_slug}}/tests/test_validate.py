@@ -1,6 +1,7 @@
 """The stage validate and the budget: the report on good data, the warnings, and the errors."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,9 @@ def test_the_report_estimates_the_epochs_of_the_project() -> None:
 def test_the_report_and_the_page_say_which_difference_the_test_split_can_show() -> None:
     report = validate.run(params())
     assert report["detectable_difference"] == detectable_difference("classify", 20)
-    assert "ith 20 test rows, a difference of 37 points can be shown" in validate.PAGE.read_text(encoding="utf-8")
+    points = math.ceil(100 * (report["detectable_difference"] or 0))
+    words = f"ith 20 test rows, a difference of {points} points can be shown"
+    assert words in validate.PAGE.read_text(encoding="utf-8")
     assert json.loads(VALIDATION_REPORT.read_text(encoding="utf-8")) == report
 
 

@@ -190,6 +190,7 @@ class ValidationReport(TypedDict):
     # a fifth of the answers change; for extract and generate, a standard deviation of the differences of 0.3 and 0.2.
     # None: too few rows for any.
     detectable_difference: float | None
+    difference_assumes: str  # in words
 
 
 class FindingRecord(TypedDict):

@@ -14,5 +14,6 @@ def shown_difference(report: ValidationReport) -> str:
         return f"warning: with {rows} test rows, no difference can be shown. Add rows, or raise data.split.test."
     points = max(1, math.ceil(round(found * 100, 2)))
     unit = "point" if points == 1 else "points"
-    words = f"with {rows:,} test rows, a difference of {points} {unit} can be shown (80 % power)."
+    assumed = f"80 % power, {report['difference_assumes']}"
+    words = f"with {rows:,} test rows, a difference of {points} {unit} can be shown ({assumed})."
     return words if points <= SMALL else f"warning: {words} For smaller ones, add rows, or raise data.split.test."

@@ -81,16 +81,21 @@ def read_answered(
                 contexts.append(question.context)
             else:
                 skipped["without a question and an answer to train on"] += 1
-    if not FEWEST <= len(rows) <= most:
-        why = f" ({skipped_text(skipped)})" if skipped else ""
-        raise FinetuneError(
-            f"Doubtful answers are looked for in {FEWEST} to {most:,} rows, and there are {len(rows):,}{why}.",
-            "Add rows." if len(rows) < FEWEST else "Give one split, or a part of it: finetune doubtful FILE",
-        )
+    refuse_count(len(rows), most, skipped)
     if len(set(contexts)) == 1:
         return rows
     both = zip(rows, contexts, strict=True)
     return [row._replace(question="\n".join(filter(None, (context, row.question)))) for row, context in both]
+
+
+def refuse_count(count: int, most: int, skipped: Counter[str] | None = None) -> None:
+    """Raise FinetuneError for too few rows, or more than `most`; `skipped` has the rows that are not counted."""
+    if not FEWEST <= count <= most:
+        why = f" ({skipped_text(skipped)})" if skipped else ""
+        raise FinetuneError(
+            f"Doubtful answers are looked for in {FEWEST} to {most:,} rows, and there are {count:,}{why}.",
+            "Add rows." if count < FEWEST else "Give one split, or a part of it: finetune doubtful FILE",
+        )
 
 
 def up_to_answer(example: Example) -> Example | None:

@@ -39,9 +39,9 @@ def question_of(example: Example) -> Question:
             roles += role[0]
         else:
             context.append(text)
-        if len(message) > 2:  # keys beside role and content
+        if len(message) > 2 or "content" not in message:  # keys beside role and content
             roles += str(message.get("name") or "")
-            context.append(calls_text(message))
+            context += [calls_text(message), refusal_of(message)]
         if type(content) is list:
             media += media_of(content)
     context += [canonical_json(given[key]) for key in DEFINITIONS if given.get(key)]
@@ -73,14 +73,18 @@ def answer_of(example: Example) -> str:
     last = messages[-1] if isinstance(messages, list) and messages else None
     if not isinstance(last, dict) or last.get("role") != "assistant":
         return ""
-    refusal = last.get("refusal")
-    parts = [text_of(last.get("content")), refusal if isinstance(refusal, str) else "", calls_text(last)]
-    return "\n".join(filter(None, parts))
+    return "\n".join(filter(None, [text_of(last.get("content")), refusal_of(last), calls_text(last)]))
+
+
+def refusal_of(message: dict[str, Any]) -> str:
+    """Return the refusal of a message that has one beside its content; "" otherwise."""
+    refusal = message.get("refusal")
+    return refusal if isinstance(refusal, str) else ""
 
 
 def calls_text(message: dict[str, Any]) -> str:
     """Return the tool calls of a message as text, without their IDs, which say nothing; "" if it has none."""
-    calls: list[Any] = [call.get("function", call) for call in calls_of(message)]
+    calls: list[Any] = [call.get("function") or {**call, "id": None} for call in calls_of(message)]
     if message.get("function_call"):
         calls.append(message["function_call"])
     return "\n".join(map(canonical_json, calls))

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune.core.errors import FinetuneError
+from finetune.core.params import Data
 from finetune.core.records import Account
 from finetune.data.example_spool import SpoolRows
 from finetune.data.split import SPLITS, Leak
@@ -76,6 +77,25 @@ def refuse_many_near(left_out: LeftOut, train: int, near: float | None) -> None:
         "\n".join([what, *named, *more]),
         "Compare these rows. If they ask different questions, set data.near in params.yaml to a larger number than"
         f" {near}, or to off. If they ask the same, keep one of them, or name a column that they share in data.group.",
+    )
+
+
+def warning_of_same_questions(left_out: LeftOut, train: int, data: Data) -> str:
+    """Return a warning if a large share of the training rows was left out, for they ask what later splits ask; else "".
+
+    `train` is the number of training rows that are left. This happens only to groups and to single turns: without
+    them, rows with the same question are in one split.
+    """
+    is_same = left_out["reason"] == REASONS.index("same_question")
+    lost = np.count_nonzero(is_same & (left_out["split"] == SPLITS.index("train")))
+    if lost < FEW or lost <= MOST_OF_TRAIN * (train + lost):
+        return ""
+    cause, remedy = "conversations begin alike", "set data.turns in params.yaml to all"
+    if data.group:
+        cause, remedy = "groups ask the same", "remove data.group from params.yaml"
+    return (
+        f"{lost:,} of {train + lost:,} training rows ({lost / (train + lost):.0%}) are left out, for they have the"
+        f" question of a validation or test row: {cause}. To keep them, {remedy}."
     )
 
 

@@ -1,6 +1,6 @@
 """Near duplicates: questions that differ in a typo, a word or a number, found without comparing all pairs.
 
-Questions are compared by what varies: pieces that stand in a large share of all questions do not count.
+Questions are compared by what varies: text that stands in a large share of all questions does not count.
 """
 
 from collections.abc import Callable, Sequence

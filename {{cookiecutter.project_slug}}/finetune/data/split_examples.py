@@ -72,9 +72,11 @@ def refuse_leaks(gathered: SpooledExamples, data: Data, near: Nearness, workers:
         named = [f"{place(leak.row)} is like {place(leak.other)}: {leak.similarity:.2f}" for leak in found[:LISTED]]
         more = [f"... and {len(found) - LISTED} more"] if len(found) > LISTED else []
         counts = Counter((SPLITS[leak.row["split"]], SPLITS[leak.other["split"]]) for leak in found)
+        # data.near decides only on rows that are not the same.
+        near_words = " If they ask different questions, set data.near in params.yaml to a larger number, or to off."
+        near_words = "" if all(leak.is_same for leak in found) else near_words
         pairs = ", ".join(f"{n} of {one} in {other}" for (one, other), n in sorted(counts.items()))
         raise FinetuneError(
             "\n".join([f"The given splits share questions: {pairs}.", *named, *more]),
-            "Keep similar rows in one split, or let data.split divide one file. If they ask different questions, set"
-            " data.near in params.yaml to a larger number, or to off.",
+            "Keep similar rows in one split, or let data.split divide one file." + near_words,
         )

@@ -67,7 +67,8 @@ def warnings_of_shares(
 ) -> Iterator[str]:
     """Yield warnings of splits with few rows, or with other shares than asked for, and the seed that comes closest.
 
-    `shares` are empty for given splits; `seed` gave the counts.
+    `counts` are the rows of the splits with `seed`. `shares` are empty for given splits. Seeds are compared by the rows
+    before some are left out, for only the splits of one seed were searched for similar rows.
     """
     if few := few_rows(counts, shares):
         more = ", or raise their shares" if shares else ""
@@ -78,8 +79,9 @@ def warnings_of_shares(
         yield f"the splits have {real} of the rows, data.split asks for {asked_for}. Equal questions stay together."
     if shares and (choice := better_seed(spooled, counts, shares, seed)):
         best = " / ".join(f"{count:,}" for count in choice.rows)
+        before = ", before similar rows are left out" if sum(choice.rows) > sum(counts) else ""
         yield (
-            f"with `seed: {choice.seed}` under data.split in params.yaml, the splits have {best} rows."
+            f"with `seed: {choice.seed}` under data.split in params.yaml, the splits have {best} rows{before}."
             " It moves rows between the splits, so set it before you train."
         )
 
@@ -91,18 +93,18 @@ def better_seed(
 
     None if the counts are good, or no other seed is much better.
     """
-    off = farthest_share(counts, shares)
-    if not few_rows(counts, shares) and off <= OFF:
+    if not few_rows(counts, shares) and farthest_share(counts, shares) <= OFF:
         return None
-    choice = best_seed(spooled, shares)
-    is_better = choice.rows and choice.seed != seed and farthest_share(choice.rows, shares) < off - WORTH
+    choice, now = best_seed(spooled, shares), farthest_share(rows_by_split(spooled, shares, seed), shares)
+    is_useful = bool(choice.rows) and all(count for count, share in zip(choice.rows, shares, strict=True) if share)
+    is_better = is_useful and choice.seed != seed and farthest_share(choice.rows, shares) < now - WORTH
     return choice if is_better else None
 
 
 def few_rows(counts: Sequence[int], shares: Sequence[float]) -> list[str]:
     """Return the splits that have too few rows, in words. `shares` are empty for given splits."""
     return [
-        f"{count} {NAMES[name]} rows (fewer than {FEW[name]})"
+        f"{count} {NAMES[name]} {'row' if count == 1 else 'rows'} (fewer than {FEW[name]})"
         for name, count, asked in zip(SPLITS, counts, shares or counts, strict=True)
         if asked and count < FEW.get(name, 0)
     ]

@@ -17,6 +17,7 @@ class DesignEffect(NamedTuple):
     factor: float
     groups: int  # that are independent of each other: the rows, if no groups are given
     is_estimated: bool  # from the scores; else it is known
+    few_changes: bool = False  # the factor is that of groups whose values are all the same
 
     def critical_value(self, level: float) -> float:
         """Return the quantile for a two-sided interval: Student's t where the variance is estimated from the groups."""
@@ -53,9 +54,8 @@ def design_effect(values: Any, variance: float, groups: Sequence[int] | None, is
         return DesignEffect(1.0, n, False)
     if count < 2:
         return DesignEffect(float(n), 1, True)
-    least = 1.0 if is_binary else 0.0
     _, same = np.unique(means.round(9), return_counts=True)
-    if count - same.max() < FEW_CHANGES:
-        least = n / count
+    few = bool(count - same.max() < FEW_CHANGES)
+    least = n / count if few else 1.0 if is_binary else 0.0
     found = count / (count - 1) * float((sums**2).sum()) / n**2
-    return DesignEffect(max(least, found / variance if variance > 0 else 0.0), count, True)
+    return DesignEffect(max(least, found / variance if variance > 0 else 0.0), count, True, few)

@@ -18,9 +18,11 @@ def paired_difference(
     """Return the mean difference of `after` to `before` on the same rows, with its 95 % interval and p-value.
 
     `groups` has the group of each row, None if rows are independent. Interval and p-value are of one method, so that
-    the interval excludes 0 exactly where the p-value is at most 0.05: Tango's score interval and test for paired
-    proportions (Tango 1998, Statistics in Medicine 17), with the counts divided by the design effect. At a difference
-    of 0 the test is McNemar's, without a correction for continuity. `wins` and `losses` count the rows that changed.
+    the interval excludes 0 exactly where the p-value is at most 0.05. For scores of 0 and 1, and where few rows change,
+    it is Tango's score interval and test for paired proportions (Tango 1998, Statistics in Medicine 17), with the
+    counts divided by the design effect; at a difference of 0 the test is McNemar's, without a correction for
+    continuity. For other scores it is the paired t interval and test, with the standard error between groups (Miller
+    2024, "Adding Error Bars to Evals"). `wins` and `losses` count the rows that changed.
     `fresh_rows` is the size of another test set that would show a difference of this size, if it is real, in 4 of 5
     cases; None if there is no difference.
     """
@@ -31,18 +33,25 @@ def paired_difference(
     shares = changes / unit
     gained, lost = float(shares[shares > 0].sum()), float(-shares[shares < 0].sum())
     variance = (gained + lost - (gained - lost) ** 2 / n) / n**2
-    effect = design_effect(shares, variance, groups, bool(np.isin(shares, (-1, 0, 1)).all()))
-    low, high, p_value = -1.0, 1.0, 1.0
-    if effect.groups > 1 or not effect.is_estimated:  # one group does not show how groups vary
+    is_binary = bool(np.isin(shares, (-1, 0, 1)).all())
+    effect = design_effect(shares, variance, groups, is_binary)
+    by_score = is_binary or effect.few_changes
+    if effect.is_estimated and effect.groups < 2:
+        low, high, p_value = -1.0, 1.0, 1.0  # one group does not show how groups vary
+    elif by_score:
         counts = (gained / effect.factor, lost / effect.factor, n / effect.factor)
         low, high = score_interval(*counts, critical=effect.critical_value(LEVEL))
         p_value = effect.p_value(score_statistic(0.0, *counts))
+    else:
+        error, mean = math.sqrt(variance * effect.factor), float(shares.mean())
+        margin = effect.critical_value(LEVEL) * error
+        low, high, p_value = max(-1.0, mean - margin), min(1.0, mean + margin), effect.p_value(mean / error)
     return {
         "lift": rounded(changes.mean()),
         "low": rounded(low * unit),
         "high": rounded(high * unit),
         "p_value": float(f"{p_value:.3g}"),
-        "test": name_of_test(effect, n),
+        "test": name_of_test(effect, by_score, n),
         "wins": int((changes > 0).sum()),
         "losses": int((changes < 0).sum()),
         "groups": effect.groups,
@@ -78,10 +87,9 @@ def score_interval(gained: float, lost: float, n: float, critical: float) -> tup
     return low, high
 
 
-def name_of_test(effect: DesignEffect, n: int) -> str:
-    if not effect.is_estimated:
-        return "score test of paired proportions (Tango)"
-    return "score test, variance between " + ("rows" if effect.groups == n else "groups of rows")
+def name_of_test(effect: DesignEffect, by_score: bool, n: int) -> str:
+    name = "score test (Tango)" if by_score else "paired t test"
+    return name if effect.groups == n else f"{name}, between groups of rows"
 
 
 def fresh_rows(difference: float, variance: float) -> int | None:

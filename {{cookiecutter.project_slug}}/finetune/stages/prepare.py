@@ -22,7 +22,7 @@ from finetune.data.class_codes import codes_for
 from finetune.data.collect_labels import alike_classes, collect_labels
 from finetune.data.completion_format import CompletionFormat
 from finetune.data.example_spool import SpooledExamples, SpoolRows, spool_examples
-from finetune.data.left_out import account_of
+from finetune.data.left_out import account_of, warning_of_same_questions
 from finetune.data.prompts import cell_text, fingerprint_of
 from finetune.data.raw_examples import ReadingNotes, question_template, raw_examples
 from finetune.data.redaction import redact, refuse_redacted_answers
@@ -75,6 +75,8 @@ def run(
     shares, seed = (data.split.shares, data.split.seed) if data.split else ([], 0)
     for warning in warnings_of_shares(gathered, list(written.values()), shares, seed):
         say(f"warning: {warning}")
+    if lost := warning_of_same_questions(left_out, written["train"], data):
+        say(f"warning: {lost}")
     report = report_of(params, notes, account, labels, codes, marks)
     write_json(PREPARED_REPORT, report)
     return report

@@ -29,7 +29,7 @@ from finetune.data.checks.project_files import allowed_answers
 from finetune.data.checks.whole_file import CheckedFile, lines_text
 from finetune.data.common_pieces import common_pieces_from
 from finetune.data.completion_format import CompletionFormat, from_completion
-from finetune.data.doubtful import find_doubtful, read_answered
+from finetune.data.doubtful import find_doubtful, read_answered, refuse_count
 from finetune.data.identity import answer_of
 from finetune.data.questions import questions_of
 from finetune.pricing.catalogue import Base, alias_note, look_up
@@ -37,7 +37,7 @@ from finetune.pricing.cost import UNKNOWN, auto_epochs, break_even, dollars, est
 from finetune.project.training_settings import server_address, training_settings
 from finetune.report.data_page import ClassCount, LengthCount, ReviewedExample, make_data_page
 from finetune.scoring.answer_schema import load_schema
-from finetune.scoring.detectable_difference import detectable_difference
+from finetune.scoring.detectable_difference import assumption_of, detectable_difference
 from finetune.scoring.extract import unreadable
 from finetune.scoring.gates import check_gates
 from finetune.scoring.graders.definitions import check_graders
@@ -190,6 +190,7 @@ def report_of(
     asked, answered = sum(tokens["test"]), params.evaluate.max_tokens * len(tokens["test"])
     own, tuned = (base.base_input, base.base_output), (base.input, base.output)
     usual = per_epoch / max(1, len(tokens["train"]))
+    shown = detectable_difference(params.evaluate.task, len(tokens["test"]))
     million = 1_000_000  # calls, so that their price is not rounded away
     call = price_of_calls(usual * million, params.evaluate.max_tokens * million, tuned)
     few_shot = price_of_calls(usual * (1 + FEW_SHOT) * million, params.evaluate.max_tokens * million, own)
@@ -211,7 +212,8 @@ def report_of(
         "break_even_calls": UNKNOWN
         if "train" in unclear
         else break_even(planned["train_usd"], *(per_call(price, million) for price in (few_shot, call))),
-        "detectable_difference": detectable_difference(params.evaluate.task, len(tokens["test"])),
+        "detectable_difference": shown,
+        "difference_assumes": assumption_of(params.evaluate.task, shown),
     }
 
 
@@ -275,7 +277,9 @@ def to_review(checked: dict[str, CheckedFile]) -> dict[str, list[ReviewedExample
 
 def doubtful_rows(checked: dict[str, CheckedFile]) -> tuple[list[DoubtfulRow], str]:
     """Return the rows of all splits whose answer is probably wrong; and why none were looked for, "" otherwise."""
+    count = sum(len(found.rows) for found in checked.values())
     try:
+        refuse_count(max(count, MOST_JUDGED), MOST_JUDGED)  # before all rows of large data are read into memory
         rows = read_answered([Path(found.file) for found in checked.values()], read_prepare_report(), MOST_JUDGED)
         return find_doubtful(rows), ""
     except FinetuneError as error:
