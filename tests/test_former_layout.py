@@ -51,7 +51,7 @@ def test_the_former_evaluation_is_shown_and_reported(former: Project) -> None:
 
 
 def rows_of(project: Project, name: str) -> list[dict[str, object]]:
-    """Return the rows of a file of predictions, without whether an answer was cut, which former versions did not say."""
+    """Return the rows of a file of predictions, without `cut`, which former versions did not write."""
     lines = (project.path / "predictions" / name).read_text(encoding="utf-8").splitlines()
     return [{key: value for key, value in json.loads(line).items() if key != "cut"} for line in lines]
 
