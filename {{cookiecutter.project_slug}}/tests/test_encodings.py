@@ -343,9 +343,11 @@ def test_letters_of_two_bytes_may_be_ascii_byte_by_byte(tmp_path: Path, encoding
     assert texts_of(tmp_path, texts, encoding) == texts
 
 
-@pytest.mark.parametrize(("encoding", "told"), [("utf-8-sig", "utf-8"), ("utf-8-sig", "UTF8"), ("utf-16", "utf-16-le")])
-def test_a_byte_order_mark_is_no_letter_where_the_encoding_is_given(tmp_path: Path, encoding: str, told: str) -> None:
-    assert texts_of(tmp_path, ["one", "two"], encoding, encoding=told) == ["one", "two"]
+@pytest.mark.parametrize(
+    ("encoding", "given"), [("utf-8-sig", "utf-8"), ("utf-8-sig", "UTF8"), ("utf-16", "utf-16-le")]
+)
+def test_with_a_given_encoding_the_byte_order_mark_is_left_out(tmp_path: Path, encoding: str, given: str) -> None:
+    assert texts_of(tmp_path, ["one", "two"], encoding, encoding=given) == ["one", "two"]
     with pytest.raises(FinetuneError, match="begins with the byte-order mark of UTF"):
         texts_of(tmp_path, ["one"], encoding, encoding="cp1252")
 

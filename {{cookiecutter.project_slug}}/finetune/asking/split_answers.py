@@ -9,14 +9,13 @@ from finetune.core.params import Params
 from finetune.core.paths import PREPARED
 from finetune.core.records import Example, Prediction, Questions, RegressionPrediction
 from finetune.data.completion_format import CompletionFormat, from_completion
-from finetune.data.examples import text_of
+from finetune.data.examples import SYSTEM_ROLES, text_of
 from finetune.provider.answer_parser import was_cut
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import Connection
 from finetune.terminal.progress import progress_bar, say
 
 Messages = list[dict[str, Any]]
-SYSTEM = ("system", "developer")  # roles
 
 
 def ask_split(
@@ -80,7 +79,7 @@ def ask_examples(
 
 def turns_of_shots(shots: Sequence[Example]) -> Messages:
     """Return the turns of examples that are put before a question, without their system prompts."""
-    return [turn for shot in shots for turn in shot["messages"] if turn["role"] not in SYSTEM]
+    return [turn for shot in shots for turn in shot["messages"] if turn["role"] not in SYSTEM_ROLES]
 
 
 def text_without_lead(text: str, marks: CompletionFormat | None) -> str:
@@ -110,7 +109,7 @@ def without_seconds(rows: Sequence[Prediction]) -> list[Prediction]:
 
 def prompt_of(messages: Messages, before: Messages) -> Messages:
     """Return a conversation with other turns before it, after its system message, and without training weights."""
-    system = [turn for turn in messages[:1] if turn["role"] in SYSTEM]
+    system = [turn for turn in messages[:1] if turn["role"] in SYSTEM_ROLES]
     turns = [*system, *before, *messages[len(system) :]]
     return [{key: value for key, value in turn.items() if key != "weight"} for turn in turns]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from finetune.core.errors import FinetuneError
 from finetune.core.records import Example, FoundMarks
-from finetune.data.examples import is_trained, text_of
+from finetune.data.examples import SYSTEM_ROLES, is_trained, text_of
 from finetune.data.existing_marks import NO_MARKS, find_marks, shared_cue, without_ending, without_marks
 
 SEPARATORS = ("\n\n###\n\n", " ->", "\n\n===\n\n", "\n\n---\n\n", "\n\n===>\n\n", "\n\n### =>\n\n")
@@ -38,7 +38,7 @@ def question_and_answer(example: Example) -> tuple[str, str]:
 
     Raises ValueError where there are more turns, or tools, and where a turn is not only text or is not trained.
     """
-    turns = [message for message in example.get("messages", ()) if message.get("role") not in ("system", "developer")]
+    turns = [message for message in example.get("messages", ()) if message.get("role") not in SYSTEM_ROLES]
     if [turn.get("role") for turn in turns] != ["user", "assistant"] or len(example) > 1:
         raise ValueError("more than one question and one answer")
     if not all(is_text(turn.get("content")) for turn in turns):
@@ -58,7 +58,7 @@ def is_text(content: object) -> bool:
 def system_of(example: Example) -> list[Any]:
     """Return the system prompts of a chat, which completions have no place for: it must be the same in all rows."""
     messages = example.get("messages", ())
-    return [one.get("content") for one in messages if one.get("role") in ("system", "developer")]
+    return [one.get("content") for one in messages if one.get("role") in SYSTEM_ROLES]
 
 
 def to_completion(example: Example, marks: CompletionFormat, own: FoundMarks = NO_MARKS) -> Example:

@@ -11,6 +11,7 @@ from finetune.core.records import Example
 Shape = Literal["chat", "completion", "preference"]
 TurnTexts = tuple[list[str], str | None]  # the texts of the turns, the answer last; and the system prompt
 
+SYSTEM_ROLES = ("system", "developer")
 OUTPUTS = ("preferred_output", "non_preferred_output")
 KEYS: dict[Shape, frozenset[str]] = {
     "chat": frozenset({"messages", "tools", "parallel_tool_calls", "functions"}),
@@ -163,7 +164,7 @@ def turn_texts(example: Example) -> TurnTexts:
         for message in messages if isinstance(messages, list) and path != OUTPUTS[1] else ():
             if isinstance(message, dict):
                 text = text_of(message.get("content"))
-                if message.get("role") not in ("system", "developer"):
+                if message.get("role") not in SYSTEM_ROLES:
                     texts.append(text)
                 elif system is None:
                     system = text

@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 
 from finetune.core.errors import FinetuneError
-from finetune.data.checks.layout import Values, values_in
 from finetune.data.column_names import listed
 from finetune.data.examples import shape_of
+from finetune.data.json_values import Values, values_in
 from finetune.data.raw_file import Note, RawFile, Row
 
 NAMED = 10  # keys in an error

@@ -10,6 +10,8 @@ from typing import Any
 
 import orjson
 
+from finetune.data.json_schemas import schema_fault
+
 # Null is allowed here, or the key is needed: another value belongs there.
 KEPT = frozenset({"content", "refusal", "function_call", "strict", "type", "role", "function", "arguments"})
 KEPT_IN_SCHEMA = frozenset({"default", "const"})
@@ -30,7 +32,7 @@ def null_keys(value: Any, path: str = "", in_schema: bool = False) -> Iterator[t
                     yield path, value, key
             elif key == SCHEMA and not in_schema:
                 found = list(null_keys(item, f"{path}.{key}", in_schema=True))
-                yield from found if found and not is_valid_schema(item) else ()
+                yield from found if found and schema_fault(item) else ()
             elif key not in DATA:
                 yield from null_keys(item, f"{path}.{key}", in_schema)
     elif isinstance(value, list):
@@ -41,18 +43,6 @@ def null_keys(value: Any, path: str = "", in_schema: bool = False) -> Iterator[t
 def is_null(value: Any) -> bool:
     """Return whether a value is null, or an object of null keys only, as some tables write it."""
     return value is None or (isinstance(value, dict) and bool(value) and all(map(is_null, value.values())))
-
-
-def is_valid_schema(value: Any) -> bool:
-    from pydantic_core import PydanticCustomError
-
-    from finetune.data.checks.api_values import check_parameters
-
-    try:
-        check_parameters(value)
-    except PydanticCustomError:
-        return False
-    return True
 
 
 def without_null_keys(value: Any) -> Any:

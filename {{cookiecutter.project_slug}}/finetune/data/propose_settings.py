@@ -185,7 +185,7 @@ def system_sentence(task: Task, questions: Sequence[str], answers: Column, label
 
 
 def says_nothing(label: str) -> bool:
-    """Return whether the name of a class has no meaning of its own: a number, a letter, true or yes."""
+    """Return whether nobody understands the name of a class without its column's: a number, a letter, true or yes."""
     return len(label) == 1 or NUMBER.fullmatch(label) is not None or label.casefold() in ("true", "false", "yes", "no")
 
 

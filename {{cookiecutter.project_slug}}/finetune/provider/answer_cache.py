@@ -31,7 +31,7 @@ def cache_path() -> Path:
 class AnswerCache:
     """Answers by their keys in SQLite tables. Threads may share it.
 
-    Whether an answer was cut is in a table of its own: earlier versions, which may share the file, do not know it.
+    A second table says which answers were cut. Earlier versions, which may use the same file, read only the first one.
     """
 
     def __init__(self, path: Path) -> None:

@@ -36,8 +36,8 @@ class DesignEffect(NamedTuple):
 def design_effect(values: Any, variance: float, groups: Sequence[int] | None, is_binary: bool) -> DesignEffect:
     """Return the design effect of the mean of `values`, an array.
 
-    `variance` is that of the mean if the values were independent and binary. `groups` has the group of each value, None
-    if each is one of its own. Values of 0 and 1 without groups have the factor 1. Where only FEW_CHANGES groups differ
+    `variance` is that of the mean if the values were independent and binary. `groups` has the group of each value;
+    None: no two values share one. Then values of 0 and 1 have the factor 1. If fewer than FEW_CHANGES groups differ
     from the others, the factor is at least that of groups whose values are all the same.
     """
     import numpy as np

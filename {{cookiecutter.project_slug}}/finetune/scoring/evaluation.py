@@ -1,6 +1,5 @@
 """Combine the scores of all models: metrics with intervals, and the tuned model compared with each of the others."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -12,7 +11,7 @@ from finetune.scoring.paired_comparison import holm, paired_difference, verdict
 from finetune.scoring.tasks import Scored
 
 EXPLORATORY = "; exploratory: to choose a checkpoint by these rows, confirm it with fresh ones"
-RowGroups = Sequence[int] | None  # the group of each test row; None if each row is one of its own
+RowGroups = Sequence[int] | None  # the group of each test row; None: no two rows share one
 
 
 def compare_models(models: Mapping[str, Scored], groups: RowGroups = None) -> dict[str, Any]:
@@ -90,13 +89,15 @@ def by_cell(models: Mapping[str, Scored], cells: Sequence[str], groups: RowGroup
 
     Intervals take the rows of a cell that is one group as independent: nothing is said of other groups.
     """
+    places: dict[str, list[int]] = {}
+    for number, cell in enumerate(cells):
+        places.setdefault(cell, []).append(number)
     rows: list[GroupRow] = []
-    for cell, n in sorted(Counter(cells).items(), key=lambda one: (-one[1], one[0])):
-        at = [number for number, other in enumerate(cells) if other == cell]
+    for cell, at in sorted(places.items(), key=lambda one: (-len(one[1]), one[0])):
         within = [groups[number] for number in at] if groups is not None else []
         for model, scored in models.items():
             values = [scored.scores[number] for number in at]
             low, high = interval(values, within if len(set(within)) > 1 else None)
-            score = round(sum(values) / n, 4)
-            rows.append({"group": cell, "model": model, "n": n, "score": score, "low": low, "high": high})
+            score = round(sum(values) / len(at), 4)
+            rows.append({"group": cell, "model": model, "n": len(at), "score": score, "low": low, "high": high})
     return rows

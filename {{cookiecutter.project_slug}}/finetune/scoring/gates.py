@@ -13,7 +13,7 @@ from finetune.scoring.metric_names import general_name
 OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "==": operator.eq}
 CONDITION = re.compile(r"\s*(>=|<=|==|>|<)\s*(-?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*")
 SUGGESTED = 5  # names of metrics that an error lists
-P_VALUE = re.compile(r"p_value$|p_holm$")
+P_VALUE = re.compile(r"(?:p_value|p_holm)$")
 
 
 def parse_condition(name: str, condition: str) -> tuple[str, float]:
@@ -53,10 +53,10 @@ def no_metric(name: str, names: Collection[str]) -> FinetuneError:
 
 def better_name(p_value: str, names: Collection[str]) -> str:
     """Return the gate that says that the difference with this p-value is an improvement."""
-    prefix = general_name(P_VALUE.sub("", p_value))
-    low = next((name for name in sorted(names) if name.startswith(prefix) and name.endswith("low")), "")
-    wins = f"{P_VALUE.sub('', p_value)}wins"
-    return f'{P_VALUE.sub("", p_value)}{low.removeprefix(prefix)}: "> 0"' if low else f"{wins}, and fewer losses"
+    stem = P_VALUE.sub("", p_value)
+    general = general_name(stem)
+    low = next((name for name in sorted(names) if name.startswith(general) and name.endswith("low")), "")
+    return f'{stem}{low.removeprefix(general)}: "> 0"' if low else f"{stem}wins, and fewer losses"
 
 
 def shows_direction(name: str, condition: str, p_value: str) -> bool:

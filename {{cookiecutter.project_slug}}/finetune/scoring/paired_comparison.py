@@ -118,7 +118,7 @@ def verdict(name: str, found: PairedDifference, n: int, p_holm: float | None = N
     `p_holm` is the p-value corrected for a number of comparisons, which then decides.
     """
     size = f"{abs(found['lift']):.3f} {name}" if name != "accuracy" else f"{abs(found['lift']) * 100:.1f} points"
-    rows = f"{n} rows" if found["groups"] == n else f"{n} rows in {found['groups']} groups"
+    rows = f"{n} rows" if found["groups"] == n else f"{n} rows in {found['groups']} group{'s' * (found['groups'] > 1)}"
     sure = f"95 % interval {found['low']:+.3f} to {found['high']:+.3f}, p = {found['p_value']:g}, {rows}"
     if p_holm is not None and comparisons > 1:
         sure += f"; p = {p_holm:g} corrected for {comparisons} comparisons"

@@ -3,13 +3,14 @@
 import random
 from collections import Counter
 from collections.abc import Collection, Sequence
-from itertools import combinations, permutations
+from itertools import combinations, islice, permutations
 from pathlib import Path
 
 import numpy as np
+import orjson
 
 from finetune.core.callbacks import Progress, Say, say_nothing
-from finetune.core.disk import read_json, read_jsonl, write_csv, write_json, write_text
+from finetune.core.disk import read_json, write_csv, write_json, write_text
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import CHECKED, COMMON_PIECES, PREPARED, QUESTIONS, TRAINING_SETTINGS, VALIDATION_REPORT
@@ -113,8 +114,9 @@ def expected_answers(limit: int | None = None) -> list[str]:
     """Return the right answers of the test split, or the first ones."""
     completion = read_prepare_report()["completion"]
     marks = CompletionFormat(**completion) if completion else None
-    examples = read_jsonl(PREPARED / "test.jsonl", "prepare")[:limit]
-    return [from_completion(one, marks)[1] if marks else answer_of(one) for one in examples]
+    with open(PREPARED / "test.jsonl", "rb") as lines:  # line by line: it may be larger than memory
+        examples = map(orjson.loads, islice(lines, limit))
+        return [from_completion(one, marks)[1] if marks else answer_of(one) for one in examples]
 
 
 def check_expected(params: Params) -> None:

@@ -3,7 +3,6 @@
 Each returns the value, or raises an error of pydantic that says what is wrong and how to fix it.
 """
 
-from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,9 +10,9 @@ import orjson
 from pydantic_core import PydanticCustomError
 
 from finetune.data.images import DATA_URL, image_bytes
+from finetune.data.json_schemas import schema_fault
 
 INVALID = "invalid_value"  # the type of the error
-MOST_WORDS = 80  # characters of a library's message that a finding repeats
 
 
 def invalid(what: str, fix: str) -> PydanticCustomError:
@@ -58,29 +57,6 @@ def check_arguments(arguments: str) -> str:
 
 def check_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
     """Check the parameters of a function: a JSON Schema of an object, or {}."""
-    try:
-        fault = fault_of_schema(orjson.dumps(parameters))
-    except (TypeError, ValueError, RecursionError):  # not from JSON, or too deep for a schema
-        fault = "cannot be read"
-    if fault:
+    if fault := schema_fault(parameters):
         raise invalid(f"is not a valid JSON Schema: {fault}", "Correct it: servers refuse the function.")
     return parameters
-
-
-@lru_cache(10_000)  # most examples of a file declare the same functions
-def fault_of_schema(parameters: bytes) -> str | None:
-    """Return what is wrong with a JSON Schema, None if nothing is."""
-    import jsonschema
-
-    schema = orjson.loads(parameters)
-    if not schema:
-        return None
-    if schema.get("type") != "object":
-        return 'its "type" is not "object"'
-    try:
-        # Without a format checker: it would refuse patterns of other languages than Python.
-        jsonschema.Draft202012Validator.check_schema(schema, format_checker=None)
-    except jsonschema.SchemaError as error:
-        place = ".".join(map(str, error.absolute_path))
-        return f"at {place}: {error.message[:MOST_WORDS]}" if place else error.message[:MOST_WORDS]
-    return None

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from finetune.core.records import Example
 from finetune.data.checks.findings import Finding
-from finetune.data.checks.layout import values_of
 from finetune.data.checks.line_block import LineBlock
 from finetune.data.checks.prefilter import may_break, rules_to_ask, simple_chat_texts
 from finetune.data.checks.rule import Rule, Severity, found_in, remembered
@@ -30,6 +29,7 @@ from finetune.data.examples import (
 from finetune.data.hashes import xxh3_64
 from finetune.data.identity import GOLDEN_RATIO, answer_of, asked_hash, context_hash, question_of, text_hash
 from finetune.data.json_readers import orjson_message
+from finetune.data.json_values import values_of
 from finetune.data.parallel import Chunk
 from finetune.data.text_normalization import normalize
 from finetune.data.token_counts import IMAGE_PRICES, ImagePrices, counter, has_unknown_image

@@ -17,13 +17,13 @@ from finetune.core.disk import write_bytes
 from finetune.core.errors import FinetuneError
 from finetune.core.records import Example
 from finetune.data.checks.exact_json import read_exactly, write_like
-from finetune.data.checks.layout import on_one_line, values_of
 from finetune.data.checks.rules.messages import allowed_keys
 from finetune.data.checks.rules.texts import CONTROL
 from finetune.data.converters.keys import CONVERTED, Format, refuse_keys
 from finetune.data.converters.turns import REFUSED_IN_TURNS, is_marked_untrained
 from finetune.data.converters.values import has_value
 from finetune.data.examples import KEYS, Shape, messages_of, shape_of
+from finetune.data.json_values import on_one_line, values_of
 from finetune.data.null_keys import null_keys
 from finetune.data.text_encoding import BYTE_ORDER_MARKS
 

@@ -6,7 +6,7 @@ All other keys are counted as unused.
 from collections.abc import Collection, Iterator
 from typing import Literal
 
-from finetune.data.converters.turns import FALSE, unused_turn_keys
+from finetune.data.converters.turns import is_false, unused_turn_keys
 from finetune.data.converters.values import has_value
 from finetune.data.examples import OUTPUTS
 from finetune.data.prompts import cell_text
@@ -57,10 +57,6 @@ def refuse_keys(row: Row, form: Format, declared: Collection[str] = (), question
                 f"{key!r} is {cell_text(row[key])}, which marks an answer not to learn: remove such rows, "
                 "or rename the key if it means something else"
             )
-
-
-def is_false(value: object) -> bool:
-    return cell_text(value).strip().lower() in FALSE
 
 
 def unused_keys(row: Row, used: Collection[str], form: Format) -> Iterator[str]:

@@ -8,7 +8,7 @@ import orjson
 
 from finetune.core.records import Example
 from finetune.data.converters.values import as_list, has_value, nonempty_text
-from finetune.data.examples import KEYS
+from finetune.data.examples import KEYS, SYSTEM_ROLES
 from finetune.data.null_keys import is_null, without_null_keys
 from finetune.data.prompts import cell_text
 from finetune.data.raw_file import Row
@@ -48,7 +48,7 @@ def with_system(row: Row, messages: list[Message]) -> list[Message]:
     if not prompts:
         return messages
     prompts = [nonempty_text(prompt, "system") for prompt in prompts]
-    if messages and messages[0].get("role") in ("system", "developer"):
+    if messages and messages[0].get("role") in SYSTEM_ROLES:
         prompts.append(messages[0].get("content"))
         messages = messages[1:]
     if any(prompt != prompts[0] for prompt in prompts):
@@ -123,7 +123,11 @@ def with_weight(message: Message) -> Message:
 
 def is_marked_untrained(turn: Message) -> bool:
     """Return whether a turn says, in the words of training programs, that it is not trained on."""
-    return any(cell_text(turn.get(key)).strip().lower() in FALSE for key in TRAINED)
+    return any(is_false(turn.get(key)) for key in TRAINED)
+
+
+def is_false(value: object) -> bool:
+    return cell_text(value).strip().lower() in FALSE
 
 
 def message_of(role: str, value: Any, numbers: "count[int]", waiting: list[str]) -> Message:

@@ -2,7 +2,8 @@
 
 from finetune.core.records import Example
 from finetune.data.checks.rule import Found, describe, rule
-from finetune.data.converters.keys import LABELS, OF_BOTH, is_false
+from finetune.data.converters.keys import LABELS, OF_BOTH
+from finetune.data.converters.turns import is_false
 from finetune.data.converters.values import has_value
 from finetune.data.examples import KEYS, OUTPUTS, shape_of
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.data.checks.across_files import check
-from finetune.data.checks.layout import on_one_line, values_of
 from finetune.data.checks.repair import repair
+from finetune.data.json_values import on_one_line, values_of
 
 
 def example(number: int) -> dict[str, Any]:
