@@ -136,3 +136,10 @@ def test_evaluate_and_report_use_no_network(seen: dict[str, dict[str, Any]]) -> 
 def test_dvc_ignores_caches_in_folders_of_code(project: Path) -> None:
     ignored = (ROOT / ".dvcignore").read_text(encoding="utf-8").splitlines()
     assert {"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"} <= set(ignored)
+
+
+def test_git_ignores_every_output_in_dvcs_cache() -> None:
+    """DVC would write a .gitignore into the folder of an output that is missing in ours."""
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    outs = [path for stage in STAGES.values() for path in stage.get("outs", ()) if isinstance(path, str)]
+    assert [path for path in outs if f"/{path}" not in ignored] == []
