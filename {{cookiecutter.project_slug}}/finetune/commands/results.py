@@ -78,3 +78,5 @@ def promote(
         if not done["met"]:
             print("  evaluate.require has no condition, so none was checked.")
         print(f"  tuned against base: {done['verdict']}")
+        if done["rival"] and not done["rival"].startswith("base:"):
+            print(f"  tuned against {done['rival']}")

@@ -1,13 +1,21 @@
 """Find and set the entry of a model in an evaluation.
 
-A model is called `base`, `few_shot`, `tuned`, `checkpoints.<step>` or `compared.<name>`. The prefix keeps names
-that a user chooses apart from ours: a tag called `base` is `compared.base`. Names may contain dots.
+A model is called `base`, `few_shot`, `tuned`, `floors.<name>`, `checkpoints.<step>` or `compared.<name>`. The prefix
+keeps names that a user chooses apart from ours: a tag called `base` is `compared.base`. Names may contain dots.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-GROUPS = ("checkpoints", "compared")
+GROUPS = ("floors", "checkpoints", "compared")
+FLOORS = {  # what costs nothing, see scoring/floors.py
+    "majority": "the most frequent class",
+    "tfidf": "TF-IDF with logistic regression",
+    "limited": "the base model, limited to the classes",
+    "nearest": "the nearest training example",
+    "copy": "a copy of the question",
+}
+RIVALS = ("base", "few_shot", *(f"floors.{name}" for name in FLOORS))  # without other fine-tunes of this project
 
 
 def set_model(report: dict[str, Any], model: str, value: Any) -> None:

@@ -499,7 +499,9 @@ class Evaluation(TypedDict):
     tuned: Metrics
     checkpoints: NotRequired[dict[str, Metrics]]  # by step; each with its own `lift`
     compared: NotRequired[dict[str, Metrics]]  # by the name in evaluate.compare; each with its own `lift`
+    floors: NotRequired[dict[str, Metrics]]  # what costs nothing, by name; each with its own `lift`
     lift: Metrics  # of tuned over base
+    rival: NotRequired[Metrics]  # of tuned over the strongest other model, whose name is `name`
     lift_over_few_shot: NotRequired[Metrics]
     graders: NotRequired[dict[str, dict[str, Any]]]  # by name: base, few_shot, tuned, lift, checkpoints, compared
     judge: NotRequired[JudgeResult]

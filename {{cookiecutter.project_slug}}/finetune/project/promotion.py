@@ -18,6 +18,7 @@ class Promotion(TypedDict):
     model: str
     met: list[str]  # the conditions of evaluate.require, with their values
     verdict: str  # tuned against base
+    rival: str  # tuned against the strongest of what else there is
 
 
 def promote(params: Params, stage: str) -> Promotion:
@@ -61,6 +62,7 @@ def promote(params: Params, stage: str) -> Promotion:
         "model": record["model"],
         "met": met,
         "verdict": metrics["lift"]["verdict"],
+        "rival": "{name}: {verdict}".format(**metrics["rival"]) if "rival" in metrics else "",
     }
 
 

@@ -1,35 +1,57 @@
-"""The first two sentences of the report: whether tuning helped, and how sure that is."""
+"""The first sentences of the report: whether tuning helped, against what, and how sure that is."""
 
 from typing import Literal, NamedTuple
 
-from finetune.core.records import Evaluation
-from finetune.report.model_metrics import METRIC_NAMES, metric_label
+from finetune.core.records import Evaluation, Metrics
+from finetune.report.model_metrics import METRIC_NAMES, metric_label, model_label, models
 from finetune.report.number_formats import figure
 
 
 class Headline(NamedTuple):
-    """The comparison of tuned and base."""
+    """The comparison of the tuned model with another one."""
 
     result: Literal["better", "worse", "even"]
     clause: str  # such as "better by 43.8 points"
     certainty: str  # interval, p-value and rows
+    against: str  # such as "the base model"
 
 
 def headline(evaluation: Evaluation) -> Headline:
-    """Split the verdict on the first metric into its parts."""
-    clause, _, certainty = str(evaluation["lift"]["verdict"]).partition(" (")
+    """Return the comparison with the strongest of what else there is, or with the base in older evaluations."""
+    rival = evaluation.get("rival")
+    if rival is None:
+        return comparison(evaluation["lift"], evaluation["metric"], "base")
+    return comparison(rival, evaluation["metric"], str(rival["name"]))
+
+
+def comparison(lift: Metrics, metric: str, other: str) -> Headline:
+    """Split the verdict of a difference into its parts."""
+    clause, _, certainty = str(lift["verdict"]).partition(" (")
     certainty = certainty.replace(")", "", 1).strip()
-    metric = evaluation["metric"]
     clause = clause.replace(metric, METRIC_NAMES.get(metric, metric))
     for result in ("better", "worse"):
         if clause.startswith(f"{result} "):
-            return Headline(result, clause, certainty)
-    return Headline("even", "no difference shown", certainty)
+            return Headline(result, clause, certainty, with_article(other))
+    return Headline("even", "no difference shown", certainty, with_article(other))
+
+
+def with_article(model: str) -> str:
+    return {"base": "the base model", "few_shot": "the base model with examples"}.get(model, model_label(model))
 
 
 def score_sentence(evaluation: Evaluation) -> str:
-    """Return the first metric of tuned and base in words."""
-    metric = evaluation["metric"]
-    tuned, base = figure(evaluation["tuned"][metric]), figure(evaluation["base"][metric])
-    name = METRIC_NAMES.get(metric) or metric_label(metric).capitalize()
-    return f"{name} {tuned} (tuned) against {base} (base)"
+    """Return the first metric of tuned, of the strongest other model and of base in words."""
+    metric, found = evaluation["metric"], models(evaluation)
+    rival = str(evaluation.get("rival", {}).get("name", "base"))
+    others = dict.fromkeys([rival, "base"])
+    scores = [f"{figure(found[name][metric])} ({'base' if name == 'base' else with_article(name)})" for name in others]
+    title = METRIC_NAMES.get(metric) or metric_label(metric).capitalize()
+    return f"{title} {figure(evaluation['tuned'][metric])} (tuned) against {' and '.join(scores)}"
+
+
+def base_sentence(evaluation: Evaluation) -> str:
+    """Return the comparison with the base model; "" if it is the headline."""
+    if evaluation.get("rival", {}).get("name", "base") == "base":
+        return ""
+    found = comparison(evaluation["lift"], evaluation["metric"], "base")
+    return f"Against the base model: {found.clause} ({found.certainty})"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from finetune.core.records import Evaluation
 from finetune.report.cost_facts import cost_facts, usage_table
 from finetune.report.grader_scores import grader_table
-from finetune.report.headline import headline, score_sentence
+from finetune.report.headline import base_sentence, headline, score_sentence
 from finetune.report.lineage_facts import lineage_of
 from finetune.report.model_metrics import metric_label, metrics, model_label, models, numbers
 from finetune.report.number_formats import figure, signed
@@ -22,10 +22,12 @@ def make_markdown(results: Results) -> str:
     evaluation = results.evaluation
     verdict = headline(evaluation)
     even = verdict.result == "even"
-    title = "No difference shown" if even else f"The tuned model is {verdict.clause} than the base model"
+    shown = "No difference shown" + ("" if verdict.against == "the base model" else f" to {verdict.against}")
+    title = shown if even else f"The tuned model is {verdict.clause} than {verdict.against}"
     parts = [
         "# Fine-tune report",
         f"**{plain(title)}.** {plain(score_sentence(evaluation))}: {plain(verdict.certainty)}.",
+        plain(f"{sentence}.") if (sentence := base_sentence(evaluation)) else "",
         gates(evaluation),
         metric_table(evaluation),
         pair_table(read_pairs(results.tables["pairs"])),

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from finetune.report.cost_facts import cost_facts, usage_table
-from finetune.report.headline import headline, score_sentence
+from finetune.report.headline import base_sentence, headline, score_sentence
 from finetune.report.lineage_facts import lineage_of
 from finetune.report.model_metrics import MAIN_MODELS
 from finetune.report.page_tables import Table
@@ -59,6 +59,7 @@ def make_page(results: Results) -> str:
         "report.html.jinja",
         headline=headline(evaluation),
         scores=score_sentence(evaluation),
+        against_base=base_sentence(evaluation),
         gates_failed=evaluation.get("gates_failed"),
         gates_met=evaluation.get("gates_met"),
         main_models=MAIN_MODELS,

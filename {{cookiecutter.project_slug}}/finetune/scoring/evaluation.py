@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from finetune.core.evaluated_models import set_model
+from finetune.core.evaluated_models import RIVALS, set_model
 from finetune.core.records import GroupRow, Metrics, PairRow
 from finetune.scoring.mean_interval import interval
 from finetune.scoring.paired_comparison import holm, paired_difference, verdict
@@ -19,7 +19,7 @@ def compare_models(models: Mapping[str, Scored], groups: RowGroups = None) -> di
 
     Our names are flat, so that `dvc metrics diff` is easy to read: `tuned.accuracy`, `tuned.accuracy_low`,
     `lift.p_value`. Names that users choose are under `compared`. With several models, `p_holm` is the p-value corrected
-    for their number.
+    for their number. `rival` is the difference to the strongest of the others, except other fine-tunes.
     """
     tuned = models["tuned"]
     report: dict[str, Any] = {"n": len(tuned.scores), "metric": tuned.metric}
@@ -35,6 +35,8 @@ def compare_models(models: Mapping[str, Scored], groups: RowGroups = None) -> di
             continue
         if name.startswith("checkpoints."):
             lifts[name]["verdict"] += EXPLORATORY
+        if name == strongest(models):
+            report["rival"] = {"name": name, **lifts[name]}
         if name == "base":
             report["lift"] = lifts[name]
         elif name == "few_shot":
@@ -42,6 +44,11 @@ def compare_models(models: Mapping[str, Scored], groups: RowGroups = None) -> di
         else:
             metrics["lift"] = lifts[name]
     return report
+
+
+def strongest(models: Mapping[str, Scored]) -> str:
+    """Return the best of what else there is: the base, with examples or not, or a floor."""
+    return max((name for name in models if name in RIVALS), key=lambda name: models[name].metrics[models[name].metric])
 
 
 def lifts_over(others: Sequence[Scored], tuned: Scored, groups: RowGroups) -> list[Metrics]:
@@ -63,8 +70,8 @@ def lifts_over(others: Sequence[Scored], tuned: Scored, groups: RowGroups) -> li
 
 
 def pairs(models: Mapping[str, Scored], groups: RowGroups = None) -> list[PairRow]:
-    """Return a row for each pair of models: how much better the later one is."""
-    every = list(combinations(models.items(), 2))
+    """Return a row for each pair of models: how much better the later one is. Floors are compared with tuned only."""
+    every = [(one, other) for one, other in combinations(models.items(), 2) if is_of_interest(one[0], other[0])]
     found = [paired_difference(one.scores, other.scores, groups) for (_, one), (_, other) in every]
     corrected = holm([one["p_value"] for one in found])
     return [
@@ -82,6 +89,11 @@ def pairs(models: Mapping[str, Scored], groups: RowGroups = None) -> list[PairRo
         }
         for ((against, _), (model, other)), one, p_holm in zip(every, found, corrected, strict=True)
     ]
+
+
+def is_of_interest(one: str, other: str) -> bool:
+    """Return whether a table compares two models."""
+    return other == "tuned" or not (one.startswith("floors.") or other.startswith("floors."))
 
 
 def by_cell(models: Mapping[str, Scored], cells: Sequence[str], groups: RowGroups = None) -> list[GroupRow]:

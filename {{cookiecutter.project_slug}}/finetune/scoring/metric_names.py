@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from finetune.core.evaluated_models import set_model
+from finetune.core.evaluated_models import RIVALS, set_model
 from finetune.core.flatten import flatten
 from finetune.core.params import Params
 from finetune.core.records import JudgeResult, Metrics, Prediction, PrepareReport, RegressionResult
@@ -35,12 +35,12 @@ def metric_names(params: Params, prepared: PrepareReport, expected: Sequence[str
     if settings.task == "extract":
         figures["fields"] = {"*": 0.0}
     lift: Metrics = {**lifts_over([scored], scored, None)[0], "p_holm": 1.0, "fresh_rows": 1}
-    report: dict[str, Any] = {"n": 1, "groups": 1, "lift": lift}
+    report: dict[str, Any] = {"n": 1, "groups": 1, "lift": lift, "rival": lift}
     grade: Metrics = {"score": 0.0, "low": 0.0, "high": 0.0}
     report["graders"] = {name: {"lift": {**grade, "p_value": 1.0}} for name in settings.graders}
     for model in models_of(params):
         set_model(report, model, {**figures, "lift": lift} if "." in model else figures)
-        for grades in report["graders"].values():
+        for grades in report["graders"].values() if not model.startswith("floors.") else ():
             set_model(grades, model, {**grade, "errors": 0})
     if settings.few_shot:
         report |= {"lift_over_few_shot": lift, "saved_prompt_tokens": 0.0}
@@ -52,7 +52,8 @@ def metric_names(params: Params, prepared: PrepareReport, expected: Sequence[str
 def models_of(params: Params) -> list[str]:
     """Return the models that will answer, with `*` as the step of a checkpoint."""
     compared = ["checkpoints.*" if name == "checkpoints" else f"compared.{name}" for name in params.evaluate.compare]
-    return ["base", *(["few_shot"] if params.evaluate.few_shot else []), *compared, "tuned"]
+    floors = [name for name in RIVALS if name.startswith("floors.")]
+    return ["base", *(["few_shot"] if params.evaluate.few_shot else []), *floors, *compared, "tuned"]
 
 
 def numbers_of(record: Any) -> Metrics:

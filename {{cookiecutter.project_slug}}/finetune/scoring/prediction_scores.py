@@ -9,6 +9,7 @@ from finetune.core.records import Prediction, PrepareReport
 from finetune.core.task import Task
 from finetune.scoring.abstention import abstention
 from finetune.scoring.answer_schema import load_schema
+from finetune.scoring.probabilities import as_text, class_probabilities
 from finetune.scoring.tasks import Scored, score
 
 
@@ -34,6 +35,24 @@ def score_predictions(params: Params, prepared: PrepareReport, rows: Sequence[Pr
     if phrase := prepared.get("abstain"):
         scored.metrics.update(abstention(expected, scored.predicted, phrase))
     return scored
+
+
+def limited_to_classes(params: Params, prepared: PrepareReport, rows: Sequence[Prediction]) -> list[Prediction]:
+    """Return a model's answers with the likeliest class in place of each; [] if no log-probabilities name one.
+
+    A row whose log-probabilities name no class keeps its answer.
+    """
+    classes = class_of_code(prepared)
+    names = list(classes) or labels_of(params.data, prepared) or sorted({row["expected"].strip() for row in rows})
+    found: list[Prediction] = []
+    changed = False
+    for row in rows:
+        masses = class_probabilities(as_text(row.get("logprobs", [])), names, bool(classes))
+        likeliest = max(masses, default=0.0)  # not a number without log-probabilities
+        answer = names[masses.index(likeliest)] if likeliest > 0 else row["answer"]
+        changed = changed or likeliest > 0
+        found.append({**row, "answer": answer})
+    return found if changed else []
 
 
 def class_of_code(prepared: PrepareReport) -> dict[str, str]:

@@ -19,19 +19,23 @@ from finetune.core.paths import (
     GRADER_REPLIES,
     JUDGE_REPLIES,
     LATENCY,
+    PREPARED,
     TEST_ROWS,
     TUNED_ALSO_ANSWERS,
     TUNED_ANSWERS,
     TUNED_LATENCY,
 )
 from finetune.core.read_records import read_prepare_report
-from finetune.core.records import Evaluation, JudgeReply, NamedPrediction, Prediction, TestRow
+from finetune.core.records import Evaluation, JudgeReply, NamedPrediction, Prediction, PrepareReport, TestRow
+from finetune.data.answered_questions import questions_and_answers
+from finetune.data.completion_format import CompletionFormat
 from finetune.scoring.evaluation import compare_models
+from finetune.scoring.floors import MOST_SEARCHED, Answered, floor_answers
 from finetune.scoring.gates import results_of
 from finetune.scoring.graders.summary import grades_of_all
 from finetune.scoring.judge import judge_result
 from finetune.scoring.plot_tables import write_tables
-from finetune.scoring.prediction_scores import class_of_code, expected_of, score_predictions
+from finetune.scoring.prediction_scores import class_of_code, expected_of, limited_to_classes, score_predictions
 from finetune.scoring.regression_sets import score_regression_sets
 from finetune.scoring.usage import cut_warning, saved_prompt_tokens, usage
 
@@ -45,7 +49,8 @@ def run(params: Params, say: Say = say_nothing) -> Evaluation:
     if len(rows_of_test) != len(answers["tuned"]):
         raise different_rows("tuned", "the test split")
     groups = [row["group"] for row in rows_of_test]
-    scored = {model: score_predictions(params, prepared, rows) for model, rows in answers.items()}
+    everyone = with_floors(params, prepared, answers)
+    scored = {model: score_predictions(params, prepared, rows) for model, rows in everyone.items()}
     metrics: dict[str, Any] = {"task": params.evaluate.task, "evaluated": read_json(ANSWERED_BY, "tuned")}
     metrics |= compare_models(scored, groups)
     for model, rows in answers.items():
@@ -87,6 +92,27 @@ def read_answers(compared: Sequence[NamedPrediction]) -> dict[str, list[Predicti
     answers["tuned"] = read_jsonl(TUNED_ANSWERS, "tuned")
     refuse_different_rows(answers)
     return answers
+
+
+def with_floors(
+    params: Params, prepared: PrepareReport, answers: Mapping[str, list[Prediction]]
+) -> dict[str, list[Prediction]]:
+    """Return the answers of all models and of the floors, the tuned model last."""
+    found = dict(answers)
+    tuned = found.pop("tuned")
+    marks = CompletionFormat(**prepared["completion"]) if prepared["completion"] else None
+    task = params.evaluate.task
+    if task == "classify" and (limited := limited_to_classes(params, prepared, found["base"])):
+        found["floors.limited"] = limited
+    questions, _ = questions_and_answers(PREPARED / "test.jsonl", marks)
+    if len(questions) != len(tuned):
+        raise different_rows("tuned", "the test split")
+    train = Answered(*questions_and_answers(PREPARED / "train.jsonl", marks, MOST_SEARCHED))
+    for name, texts in floor_answers(task, train, questions).items():
+        found[f"floors.{name}"] = [{**row, "answer": text} for row, text in zip(tuned, texts, strict=True)]
+        for row in found[f"floors.{name}"]:
+            row.pop("logprobs", None)
+    return {**found, "tuned": tuned}
 
 
 def refuse_different_rows(answers: Mapping[str, Sequence[Prediction]]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from finetune.core.evaluated_models import get_model, models_in
+from finetune.core.evaluated_models import FLOORS, get_model, models_in
 from finetune.core.records import Evaluation, Metrics
 from finetune.terminal.tables import print_table
 
@@ -13,6 +13,8 @@ Column = dict[str, str]  # a figure's name → its text
 def print_scores(report: Evaluation) -> None:
     """Print each model's metrics, the verdicts, and the gates that failed."""
     print_columns([(model, column_of(report, model)) for model in models_in(report)], report["metric"])
+    if "rival" in report and report["rival"]["name"] != "base":
+        print(f"tuned against {floor_label(report['rival']['name'])}: {report['rival']['verdict']}")
     print(f"tuned against base: {report['lift']['verdict']}")
     for name, found in report["also"].items():
         print(f"also.{name}: tuned against base: {found['verdict']}")
@@ -20,6 +22,10 @@ def print_scores(report: Evaluation) -> None:
         print(f"judge: tuned: {report['judge']['verdict']}")
     for failed in report.get("gates_failed", []):
         print(f"gate not met: {failed}")
+
+
+def floor_label(model: str) -> str:
+    return FLOORS.get(model.removeprefix("floors."), model)
 
 
 def column_of(report: Evaluation, model: str) -> Column:
