@@ -67,12 +67,12 @@ def nearest_answers(train: Answered, questions: Sequence[str]) -> list[str]:
 
 
 def vectorizer() -> Any:
-    """Return TF-IDF of words and pairs of words, and of two to five letters, which serve texts without spaces too."""
+    """Return TF-IDF of words and pairs of words, and of two to five letters in a word, for texts without spaces too."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_union
 
     words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", sublinear_tf=True)
-    letters = TfidfVectorizer(analyzer="char", ngram_range=(2, 5), sublinear_tf=True)
+    letters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True)
     return make_union(words, letters)
 
 

@@ -27,7 +27,7 @@ from finetune.core.paths import (
 )
 from finetune.core.read_records import read_prepare_report
 from finetune.core.records import Evaluation, JudgeReply, NamedPrediction, Prediction, PrepareReport, TestRow
-from finetune.data.answered_questions import questions_and_answers
+from finetune.data.answered_questions import AnsweredQuestion, answered_questions
 from finetune.data.completion_format import CompletionFormat
 from finetune.scoring.evaluation import compare_models
 from finetune.scoring.floors import MOST_SEARCHED, Answered, floor_answers
@@ -104,15 +104,22 @@ def with_floors(
     task = params.evaluate.task
     if task == "classify" and (limited := limited_to_classes(params, prepared, found["base"])):
         found["floors.limited"] = limited
-    questions, _ = questions_and_answers(PREPARED / "test.jsonl", marks)
-    if len(questions) != len(tuned):
+    asked = answered_questions(PREPARED / "test.jsonl", marks)
+    if len(asked) != len(tuned):
         raise different_rows("tuned", "the test split")
-    train = Answered(*questions_and_answers(PREPARED / "train.jsonl", marks, MOST_SEARCHED))
-    for name, texts in floor_answers(task, train, questions).items():
+    train = answered_questions(PREPARED / "train.jsonl", marks, MOST_SEARCHED)
+    for name, texts in floor_answers(task, *texts_of(train, asked)).items():
         found[f"floors.{name}"] = [{**row, "answer": text} for row, text in zip(tuned, texts, strict=True)]
         for row in found[f"floors.{name}"]:
             row.pop("logprobs", None)
     return {**found, "tuned": tuned}
+
+
+def texts_of(train: Sequence[AnsweredQuestion], test: Sequence[AnsweredQuestion]) -> tuple[Answered, list[str]]:
+    """Return the texts to learn from and those to answer: without the context where all rows have the same."""
+    same = len({row.context for row in [*train, *test]}) == 1
+    texts, questions = ([row.asked if same else row.text() for row in rows] for rows in (train, test))
+    return Answered(texts, [row.answer for row in train]), questions
 
 
 def refuse_different_rows(answers: Mapping[str, Sequence[Prediction]]) -> None:
