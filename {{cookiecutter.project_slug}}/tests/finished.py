@@ -41,7 +41,7 @@ def write_finished(folder: Path, n: int = 169, teams: Sequence[str] = TEAMS) -> 
     evaluation: dict[str, Any] = {"task": "classify", "metric": "accuracy", "n": n, "gates_met": 1, "gates_failed": []}
     evaluation["evaluated"] = {key: record()[key] for key in ("model", "fingerprint")} | {"test_rows": "0" * 64}
     grades: dict[str, Any] = {}
-    classes, pairs, groups, bins = [], [], [], []
+    classes, pairs, groups, bins, differences = [], [], [], [], []
     for name, found in answers.items():
         metrics = classification(truth, found, teams)
         low, high = interval(rights[name])
@@ -59,6 +59,8 @@ def write_finished(folder: Path, n: int = 169, teams: Sequence[str] = TEAMS) -> 
             enter_lift(evaluation, name, {**ends, **rest, "verdict": words})
             pair = {"model": "tuned", "against": name, "n": n, "difference": by["lift"], "verdict": words}
             pair |= {"p_holm": by["p_value"]}
+            changes = {"difference": by["lift"], "difference_low": by["low"], "difference_high": by["high"]}
+            differences.append({"metric": "macro_f1", "model": name, "p_value": by["p_value"], **changes})
             pairs.append(pair | {key: by[key] for key in ("low", "high", "p_value", "test")})
         for group, part in (("en", rights[name][: n // 2]), ("ja", rights[name][n // 2 :])):
             low, high = interval(part)
@@ -84,6 +86,7 @@ def write_finished(folder: Path, n: int = 169, teams: Sequence[str] = TEAMS) -> 
     write_json(folder / "models/model.json", record())
     write_table(folder / "reports/classes.csv", classes)
     write_table(folder / "reports/pairs.csv", pairs)
+    write_table(folder / "reports/metrics.csv", differences)
     write_table(folder / "reports/groups.csv", groups)
     write_table(folder / "reports/calibration.csv", bins)
     write_table(folder / "reports/training.csv", curves(draw))

@@ -16,6 +16,7 @@ from finetune.core.flatten import flatten
 from finetune.core.params import Also, Params
 from finetune.core.paths import LATENCY, MODEL, PREPARED, PREPARED_REPORT, QUESTIONS, TEST_ROWS, TUNED_ANSWERS
 from finetune.data.questions import questions_of
+from finetune.report.headline import unanswered_sentence
 from finetune.scoring.answer_schema import load_schema, validator_of
 from finetune.scoring.regression_sets import score_regression_sets
 from finetune.stages import baseline, evaluate, tuned
@@ -400,3 +401,42 @@ def test_answers_that_were_cut_are_counted_and_the_length_to_set_is_named() -> N
 
 def test_without_gates_nothing_is_said_of_them() -> None:
     assert "gates_met" not in run(ASKED, half_right)
+
+
+def test_models_are_compared_by_the_metric_of_the_params() -> None:
+    metrics = run(ASKED, half_right, metric="macro_f1", require={"lift.macro_f1_low": "> 0"})
+    assert metrics["metric"] == "macro_f1"
+    assert metrics["lift"]["macro_f1"] == round(metrics["tuned"]["macro_f1"] - metrics["base"]["macro_f1"], 4)
+    assert "macro_f1" in metrics["lift"]["verdict"]
+    assert metrics["gates_failed"] == []
+    table = Path("reports/metrics.csv").read_text(encoding="utf-8")
+    assert table.startswith("metric,model,value,low,high,difference,")
+    assert "\nrecall,base," in table
+
+
+def test_rows_that_the_base_did_not_answer_are_told_with_the_lift_on_the_others() -> None:
+    def model(name: str, question: str) -> Any:
+        refuses = name == "base" and int(question.split()[-1]) % 4 == 1  # the base is right in these rows
+        return refusal("content_filter") if refuses else half_right(name, question)
+
+    metrics = run(ASKED, model)
+    found = metrics["lift_on_answered"]
+    assert (found["n"], found["base_unanswered"], found["tuned_unanswered"]) == (30, 10, 0)
+    assert found["lift"] < metrics["lift"]["accuracy"]
+    assert unanswered_sentence(metrics).startswith(
+        "The base model did not answer 10 of 40 test rows, which count as wrong. On the 30 rows that both answered: "
+    )
+
+
+def test_regression_rows_that_the_base_did_not_answer_are_left_out() -> None:
+    write_jsonl(Path("also.jsonl"), [example(f"question {n}", "yes") for n in range(1, 41, 2)])
+
+    def model(name: str, question: str) -> Any:
+        refuses = {"base": "question 9", MODEL_ID: "question 11"}.get(name) == question
+        return refusal("content_filter") if refuses else completion("yes")
+
+    also = {"general": {"file": "also.jsonl", "task": "classify", "margin": 0.1}}
+    found = run(ASKED, model, also=also)["also"]["general"]
+    assert (found["n"], found["base_unanswered"], found["tuned_unanswered"]) == (19, 1, 1)
+    assert found["lift"] == -0.0526
+    assert found["verdict"].endswith("1 rows that the tuned model did not answer count as wrong")

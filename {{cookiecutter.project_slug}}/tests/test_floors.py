@@ -77,7 +77,9 @@ def test_the_headline_is_about_the_strongest_rival() -> None:
     assert score_sentence(evaluation) == (
         "Accuracy 0.860 (tuned) against 0.850 (TF-IDF with logistic regression) and 0.030 (base)"
     )
-    assert base_sentence(evaluation).startswith("Against the base model: better by 83.0 points (95 % interval")
+    assert base_sentence(evaluation).startswith(
+        "Against the base model: better by 83.0 points of accuracy (95 % interval"
+    )
     table = [(row["model"], row["against"]) for row in pairs(models)]
     assert ("tuned", "floors.tfidf") in table
     assert ("floors.tfidf", "base") not in table
@@ -86,5 +88,5 @@ def test_the_headline_is_about_the_strongest_rival() -> None:
 def test_where_the_base_is_the_strongest_the_headline_is_about_it() -> None:
     evaluation: Any = compare_models(models_of(base=70, floors__majority=18, tuned=90))
     assert headline(evaluation).against == "the base model"
-    assert headline(evaluation).clause == "better by 20.0 points"
+    assert headline(evaluation).clause == "better by 20.0 points of accuracy"
     assert base_sentence(evaluation) == ""

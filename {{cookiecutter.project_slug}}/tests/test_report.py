@@ -57,11 +57,14 @@ def commit_all() -> str:
 
 
 def test_the_page_begins_with_the_verdict() -> None:
-    assert report.run() == "better by 43.8 points"
+    assert report.run() == "better by 43.8 points of accuracy"
     page, markdown = made()
-    assert '<h1>The tuned model is <em class="good">better by 43.8 points</em> than the base model</h1>' in page
+    assert (
+        '<h1>The tuned model is <em class="good">better by 43.8 points of accuracy</em> than the base model</h1>'
+        in page
+    )
     assert markdown.startswith(
-        "# Fine-tune report\n\n**The tuned model is better by 43.8 points than the base model.**"
+        "# Fine-tune report\n\n**The tuned model is better by 43.8 points of accuracy than the base model.**"
     )
     assert "All conditions of evaluate.require are met" in page
     assert "✅ All conditions of `evaluate.require` are met." in markdown
@@ -79,10 +82,10 @@ def test_without_a_clear_difference_no_model_is_called_better() -> None:
         gates_failed=["x is 1, not > 2"],
     )
     page, markdown = made()
-    assert "<h1>No difference shown between the tuned model and the base model</h1>" in page
+    assert "<h1>No difference in accuracy shown between the tuned model and the base model</h1>" in page
     assert "about 900 more rows would settle it" in page
     assert '<ul class="gates bad"><li>✗ x is 1, not &gt; 2</li></ul>' in page
-    assert "**No difference shown.**" in markdown
+    assert "**No difference shown in accuracy.**" in markdown
     assert "- ❌ x is 1, not > 2" in markdown
 
 

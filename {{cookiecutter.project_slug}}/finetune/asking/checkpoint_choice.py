@@ -58,14 +58,14 @@ def least_loss(job: "FineTuningJob", checkpoints: "list[FineTuningJobCheckpoint]
 
 
 def best_metric(connection: Connection, params: Params, checkpoints: "list[FineTuningJobCheckpoint]") -> Choice:
-    """Choose the checkpoint whose answers to the validation split have the best first metric."""
+    """Choose the checkpoint whose answers to the validation split have the best evaluate.metric."""
     questions = questions_of(params)
     prepared = read_prepare_report()
     scores: dict[int, float] = {}
     for one in checkpoints:
         rows = ask_split(connection, params, questions, one.fine_tuned_model_checkpoint, "valid")
         scored = score_predictions(params, prepared, rows)
-        mean = sum(scored.scores) / len(scored.scores)
+        mean = sum(scored.compared) / len(scored.compared)
         scores[one.step_number] = mean
         say(f"Checkpoint at step {one.step_number}: {scored.metric} {mean:.3f} on the validation split")
     best = max(checkpoints, key=lambda one: (scores[one.step_number], -one.step_number))

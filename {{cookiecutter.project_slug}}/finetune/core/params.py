@@ -223,6 +223,7 @@ class Evaluate(Section):
     model_config = ConfigDict(validate_by_name=True)
 
     task: Task = "classify"
+    metric: str | None = None  # that models are compared by; None: the first of the task
     answer_schema: Annotated[str | None, Field(alias="schema")] = None
     beta: Annotated[float, Field(gt=0)] | None = None
     few_shot: Annotated[int, Field(ge=0, le=100)] = 0

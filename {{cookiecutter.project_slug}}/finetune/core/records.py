@@ -404,6 +404,33 @@ class PairedDifference(TypedDict):
     fresh_rows: int | None  # another test set of this size would show the difference in 4 of 5 cases
 
 
+class LiftOnAnswered(TypedDict):
+    """`lift_on_answered` of the evaluation: the difference to the base on the rows that both answered."""
+
+    n: int  # rows that both answered
+    base_unanswered: int
+    tuned_unanswered: int
+    lift: NotRequired[float]  # absent without such rows, with the figures after it
+    low: NotRequired[float]
+    high: NotRequired[float]
+    p_value: NotRequired[float]
+    verdict: str
+
+
+class MetricRow(TypedDict):
+    """One row of reports/metrics.csv: a metric of a model, and how much better or worse the tuned model is in it."""
+
+    metric: str
+    model: str
+    value: float
+    low: float
+    high: float
+    difference: float | str  # of tuned to the model; "" for tuned
+    difference_low: float | str
+    difference_high: float | str
+    p_value: float | str
+
+
 class PairRow(TypedDict):
     """One row of reports/pairs.csv: how much better a model is than another."""
 
@@ -469,6 +496,8 @@ class RegressionResult(TypedDict):
     high: float
     margin: float
     kept: int  # 1: shown to be worse by no more than the margin
+    base_unanswered: NotRequired[int]  # rows that are left out; not in evaluations of earlier versions
+    tuned_unanswered: NotRequired[int]  # rows that count as wrong
     verdict: str
 
 
@@ -491,7 +520,7 @@ class Evaluation(TypedDict):
 
     task: str
     evaluated: NotRequired[AnsweredBy]  # not in evaluations of earlier versions
-    metric: str  # the name of the first metric
+    metric: str  # the name of the metric that models are compared by
     n: int  # test rows
     groups: NotRequired[int]  # of test rows, that are independent of each other; absent where each row is
     base: Metrics
@@ -501,6 +530,7 @@ class Evaluation(TypedDict):
     compared: NotRequired[dict[str, Metrics]]  # by the name in evaluate.compare; each with its own `lift`
     floors: NotRequired[dict[str, Metrics]]  # what costs nothing, by name; each with its own `lift`
     lift: Metrics  # of tuned over base
+    lift_on_answered: NotRequired[LiftOnAnswered]  # where one of them did not answer some rows
     rival: NotRequired[Metrics]  # of tuned over the strongest other model, whose name is `name`
     lift_over_few_shot: NotRequired[Metrics]
     graders: NotRequired[dict[str, dict[str, Any]]]  # by name: base, few_shot, tuned, lift, checkpoints, compared

@@ -12,7 +12,8 @@ from finetune.core.paths import ANSWERED_BY, TEST_ROWS, TUNED_ANSWERS
 from finetune.core.read_records import read_model_record, read_prepare_report
 from finetune.core.records import CommitComparison, ModelRecord, Prediction, TestRow
 from finetune.project.history import output_at, record_at
-from finetune.scoring.paired_comparison import paired_difference, verdict
+from finetune.scoring.evaluation import difference
+from finetune.scoring.paired_comparison import verdict
 from finetune.scoring.prediction_scores import score_predictions
 
 COMPARED_KEYS = ("model", "base", "seed", "hyperparameters", "trained_tokens", "usd", "verdict")
@@ -43,7 +44,7 @@ def compare_commits(params: Params, before: str, after: str | None) -> CommitCom
     scored = score_predictions(params, prepared, [one.answers[row] for row, _ in both])
     other_scored = score_predictions(params, prepared, [other.answers[row] for _, row in both])
     groups = [other.rows[row]["group"] for _, row in both] if other.rows else None
-    found = paired_difference(scored.scores, other_scored.scores, groups)
+    found = difference(scored, other_scored, groups)
     return {
         "n": len(both),
         "metric": other_scored.metric,

@@ -28,7 +28,7 @@ def comparison(lift: Metrics, metric: str, other: str) -> Headline:
     """Split the verdict of a difference into its parts."""
     clause, _, certainty = str(lift["verdict"]).partition(" (")
     certainty = certainty.replace(")", "", 1).strip()
-    clause = clause.replace(metric, METRIC_NAMES.get(metric, metric))
+    clause = clause.replace(metric, metric_label(metric))
     for result in ("better", "worse"):
         if clause.startswith(f"{result} "):
             return Headline(result, clause, certainty, with_article(other))
@@ -47,6 +47,23 @@ def score_sentence(evaluation: Evaluation) -> str:
     scores = [f"{figure(found[name][metric])} ({'base' if name == 'base' else with_article(name)})" for name in others]
     title = METRIC_NAMES.get(metric) or metric_label(metric).capitalize()
     return f"{title} {figure(evaluation['tuned'][metric])} (tuned) against {' and '.join(scores)}"
+
+
+def unanswered_sentence(evaluation: Evaluation) -> str:
+    """Return the comparison with the base on the rows that both answered; "" if these are all rows."""
+    found = evaluation.get("lift_on_answered")
+    if found is None:
+        return ""
+    failed = [
+        f"the {name} model did not answer {count:,} of {evaluation['n']:,} test rows"
+        for name, count in (("base", found["base_unanswered"]), ("tuned", found["tuned_unanswered"]))
+        if count
+    ]
+    words = " and ".join(failed)
+    verdict = found["verdict"].replace(evaluation["metric"], metric_label(evaluation["metric"]))
+    return (
+        f"{words[0].upper()}{words[1:]}, which count as wrong. On the {found['n']:,} rows that both answered: {verdict}"
+    )
 
 
 def base_sentence(evaluation: Evaluation) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from finetune.core.records import Evaluation
 from finetune.report.cost_facts import cost_facts, usage_table
 from finetune.report.grader_scores import grader_table
-from finetune.report.headline import base_sentence, headline, score_sentence
+from finetune.report.headline import base_sentence, headline, score_sentence, unanswered_sentence
 from finetune.report.lineage_facts import lineage_of
 from finetune.report.model_metrics import metric_label, metrics, model_label, models, numbers
 from finetune.report.number_formats import figure, signed
@@ -22,12 +22,15 @@ def make_markdown(results: Results) -> str:
     evaluation = results.evaluation
     verdict = headline(evaluation)
     even = verdict.result == "even"
-    shown = "No difference shown" + ("" if verdict.against == "the base model" else f" to {verdict.against}")
+    metric = metric_label(evaluation["metric"])
+    shown = f"No difference shown in {metric}" + (
+        "" if verdict.against == "the base model" else f" to {verdict.against}"
+    )
     title = shown if even else f"The tuned model is {verdict.clause} than {verdict.against}"
     parts = [
         "# Fine-tune report",
         f"**{plain(title)}.** {plain(score_sentence(evaluation))}: {plain(verdict.certainty)}.",
-        plain(f"{sentence}.") if (sentence := base_sentence(evaluation)) else "",
+        *(plain(f"{one}.") for one in (base_sentence(evaluation), unanswered_sentence(evaluation)) if one),
         gates(evaluation),
         metric_table(evaluation),
         pair_table(read_pairs(results.tables["pairs"])),

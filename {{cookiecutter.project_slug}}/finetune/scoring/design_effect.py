@@ -6,7 +6,12 @@ effect (Kish 1965), and dividing counts by it makes the intervals for proportion
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values: TypeAlias = Sequence[float] | NDArray[np.float64]
 
 FEW_CHANGES = 5  # with fewer groups that differ from the others, their variance is too uncertain to be used
 
@@ -40,8 +45,6 @@ def design_effect(values: Any, variance: float, groups: Sequence[int] | None, is
     None: no two values share one. Then values of 0 and 1 have the factor 1. If fewer than FEW_CHANGES groups differ
     from the others, the factor is at least that of groups whose values are all the same.
     """
-    import numpy as np
-
     n = len(values)
     if groups is None:
         count, sums, means = n, values - values.mean(), values

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from operator import gt, lt
 from typing import Any
 
 from finetune.core.evaluated_models import RIVALS, set_model
-from finetune.core.records import GroupRow, Metrics, PairRow
+from finetune.core.records import GroupRow, Metrics, PairedDifference, PairRow
 from finetune.scoring.mean_interval import interval
 from finetune.scoring.paired_comparison import holm, paired_difference, verdict
 from finetune.scoring.tasks import Scored
@@ -15,7 +16,7 @@ RowGroups = Sequence[int] | None  # the group of each test row; None: no two row
 
 
 def compare_models(models: Mapping[str, Scored], groups: RowGroups = None) -> dict[str, Any]:
-    """Return the metrics of each model with the interval of the first metric, and `lift` of the tuned model over each.
+    """Return the metrics of each model with the interval of its metric, and `lift` of the tuned model over each.
 
     Our names are flat, so that `dvc metrics diff` is easy to read: `tuned.accuracy`, `tuned.accuracy_low`,
     `lift.p_value`. Names that users choose are under `compared`. With several models, `p_holm` is the p-value corrected
@@ -28,7 +29,7 @@ def compare_models(models: Mapping[str, Scored], groups: RowGroups = None) -> di
     others = {name: scored for name, scored in models.items() if name != "tuned"}
     lifts = dict(zip(others, lifts_over([*others.values()], tuned, groups), strict=True))
     for name, scored in models.items():
-        low, high = interval(scored.scores, groups)
+        low, high = interval_of(scored, groups)
         metrics = {**scored.metrics, f"{scored.metric}_low": low, f"{scored.metric}_high": high}
         set_model(report, name, metrics)
         if name == "tuned":
@@ -51,9 +52,24 @@ def strongest(models: Mapping[str, Scored]) -> str:
     return max((name for name in models if name in RIVALS), key=lambda name: models[name].metrics[models[name].metric])
 
 
+def interval_of(scored: Scored, groups: RowGroups) -> tuple[float, float]:
+    """Return the 95 % interval of the metric that models are compared by, which is from 0 to 1."""
+    low, high = interval(scored.compared, groups)
+    return max(0.0, low), min(1.0, high)
+
+
+def difference(before: Scored, after: Scored, groups: RowGroups) -> PairedDifference:
+    """Return how much better a model is than another by the metric that they are compared by, which is from 0 to 1."""
+    found = paired_difference(before.compared, after.compared, groups)
+    found["wins"] = sum(map(lt, before.scores, after.scores))
+    found["losses"] = sum(map(gt, before.scores, after.scores))
+    found["low"], found["high"] = max(-1.0, found["low"]), min(1.0, found["high"])
+    return found
+
+
 def lifts_over(others: Sequence[Scored], tuned: Scored, groups: RowGroups) -> list[Metrics]:
     """Return how much better the tuned model is than each of the others, under the name of the metric."""
-    found = [paired_difference(other.scores, tuned.scores, groups) for other in others]
+    found = [difference(other, tuned, groups) for other in others]
     corrected = holm([one["p_value"] for one in found])
     lifts: list[Metrics] = []
     for one, p_holm in zip(found, corrected, strict=True):
@@ -72,7 +88,7 @@ def lifts_over(others: Sequence[Scored], tuned: Scored, groups: RowGroups) -> li
 def pairs(models: Mapping[str, Scored], groups: RowGroups = None) -> list[PairRow]:
     """Return a row for each pair of models: how much better the later one is. Floors are compared with tuned only."""
     every = [(one, other) for one, other in combinations(models.items(), 2) if is_of_interest(one[0], other[0])]
-    found = [paired_difference(one.scores, other.scores, groups) for (_, one), (_, other) in every]
+    found = [difference(one, other, groups) for (_, one), (_, other) in every]
     corrected = holm([one["p_value"] for one in found])
     return [
         {
@@ -97,7 +113,7 @@ def is_of_interest(one: str, other: str) -> bool:
 
 
 def by_cell(models: Mapping[str, Scored], cells: Sequence[str], groups: RowGroups = None) -> list[GroupRow]:
-    """Return each model's score over the rows with each cell in the column data.by, the most frequent cell first.
+    """Return each model's mean score over the rows with each cell in the column data.by, the most frequent cell first.
 
     Intervals take the rows of a cell that is one group as independent: nothing is said of other groups.
     """

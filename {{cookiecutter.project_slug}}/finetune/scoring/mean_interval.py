@@ -2,18 +2,19 @@
 
 from collections.abc import Sequence
 
-from finetune.scoring.design_effect import design_effect
+import numpy as np
+
+from finetune.scoring.design_effect import Values, design_effect
 
 LEVEL = 0.95
 
 
-def interval(scores: Sequence[float], groups: Sequence[int] | None = None) -> tuple[float, float]:
+def interval(scores: Values, groups: Sequence[int] | None = None) -> tuple[float, float]:
     """Return the 95 % interval of a mean; `groups` has the group of each score, None if rows are independent.
 
     It is Wilson's interval (statsmodels), with the number of rows divided by the design effect. Scores may lie outside
     0 and 1, as those of some graders do; the interval is then within the scores' own range.
     """
-    import numpy as np
     from scipy.special import ndtr
     from statsmodels.stats.proportion import proportion_confint
 

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from finetune.core.records import PairedDifference
-from finetune.scoring.design_effect import DesignEffect, design_effect
+from finetune.scoring.design_effect import DesignEffect, Values, design_effect
 from finetune.scoring.mean_interval import LEVEL, rounded
 
 ALPHA = 0.05
@@ -12,9 +14,7 @@ POWER = 0.8  # of the test for which the needed rows are computed
 EDGE = 1e-9  # the score statistic is not defined at a difference of exactly 1
 
 
-def paired_difference(
-    before: Sequence[float], after: Sequence[float], groups: Sequence[int] | None = None
-) -> PairedDifference:
+def paired_difference(before: Values, after: Values, groups: Sequence[int] | None = None) -> PairedDifference:
     """Return the mean difference of `after` to `before` on the same rows, with its 95 % interval and p-value.
 
     `groups` has the group of each row, None if rows are independent. Interval and p-value are of one method, so that
@@ -26,8 +26,6 @@ def paired_difference(
     `fresh_rows` is the size of another test set that would show a difference of this size, if it is real, in 4 of 5
     cases; None if there is no difference.
     """
-    import numpy as np
-
     changes = np.asarray(after, float) - np.asarray(before, float)
     n, unit = len(changes), max(1.0, float(np.abs(changes).max()))  # scores of some graders differ by more than 1
     shares = changes / unit
@@ -117,7 +115,11 @@ def verdict(name: str, found: PairedDifference, n: int, p_holm: float | None = N
 
     `p_holm` is the p-value corrected for a number of comparisons, which then decides.
     """
-    size = f"{abs(found['lift']):.3f} {name}" if name != "accuracy" else f"{abs(found['lift']) * 100:.1f} points"
+    size = (
+        f"{abs(found['lift']):.3f} {name}"
+        if name != "accuracy"
+        else f"{abs(found['lift']) * 100:.1f} points of accuracy"
+    )
     rows = f"{n} rows" if found["groups"] == n else f"{n} rows in {found['groups']} group{'s' * (found['groups'] > 1)}"
     sure = f"95 % interval {found['low']:+.3f} to {found['high']:+.3f}, p = {found['p_value']:g}, {rows}"
     if p_holm is not None and comparisons > 1:

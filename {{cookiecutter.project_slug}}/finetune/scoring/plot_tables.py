@@ -1,16 +1,18 @@
-"""Write the tables for the plots and the report: confusion, classes, calibration, pairs, groups, and rows to read."""
+"""Write the tables for the plots and the report."""
 
 from collections.abc import Mapping, Sequence
 
 from finetune.core.disk import write_csv
 from finetune.core.paths import REPORTS
-from finetune.core.records import GroupRow, PairRow, Prediction, RowToRead
+from finetune.core.records import GroupRow, MetricRow, PairRow, Prediction, RowToRead
 from finetune.scoring.evaluation import RowGroups, by_cell, pairs
+from finetune.scoring.metric_differences import metric_rows
 from finetune.scoring.tasks import Scored
 
 CONFUSION = {"base": REPORTS / "confusion_base.csv", "tuned": REPORTS / "confusion_tuned.csv"}
 CLASSES = REPORTS / "classes.csv"
 CALIBRATION = REPORTS / "calibration.csv"
+METRICS = REPORTS / "metrics.csv"
 PAIRS = REPORTS / "pairs.csv"
 BY_GROUP = REPORTS / "groups.csv"
 ROWS = REPORTS / "rows.csv"
@@ -32,6 +34,7 @@ def write_tables(
     write_csv(CLASSES, ["model", "class", "precision", "recall", "f1", "n"], classes)
     calibration = [{"model": name, **row} for name, one in scored.items() for row in one.calibration]
     write_csv(CALIBRATION, ["model", "confidence", "accuracy", "rows"], calibration)
+    write_csv(METRICS, list(MetricRow.__annotations__), metric_rows(scored, groups))
     write_csv(PAIRS, list(PairRow.__annotations__), pairs(scored, groups))
     write_csv(BY_GROUP, list(GroupRow.__annotations__), by_cell(scored, cells, groups) if cells else [])
     write_csv(ROWS, list(RowToRead.__annotations__), rows_to_read(tuned, expected, scored["base"], scored["tuned"]))

@@ -1,9 +1,11 @@
 """Score the rows of a predictions file by the project's task, labels and codes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from finetune.core.class_labels import labels_of
+from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.records import Prediction, PrepareReport
 from finetune.core.task import Task
@@ -16,7 +18,7 @@ from finetune.scoring.tasks import Scored, score
 def score_predictions(params: Params, prepared: PrepareReport, rows: Sequence[Prediction]) -> Scored:
     """Score a model's answers. Expected codes are replaced by their class names.
 
-    Raises FinetuneError if evaluate.schema is no JSON Schema.
+    Raises FinetuneError if evaluate.schema is no JSON Schema, or evaluate.metric is none of the task's.
     """
     classes = class_of_code(prepared)
     settings = params.evaluate
@@ -34,7 +36,17 @@ def score_predictions(params: Params, prepared: PrepareReport, rows: Sequence[Pr
     )
     if phrase := prepared.get("abstain"):
         scored.metrics.update(abstention(expected, scored.predicted, phrase))
-    return scored
+    return with_metric(scored, settings.metric or scored.metric)
+
+
+def with_metric(scored: Scored, metric: str) -> Scored:
+    """Return scores whose models are compared by a metric. Raises FinetuneError for one that has no row values."""
+    if metric not in scored.values:
+        raise FinetuneError(
+            f"evaluate.metric: models cannot be compared by {metric!r}.",
+            f"Give one of {', '.join(scored.values)}.",
+        )
+    return replace(scored, metric=metric)
 
 
 def limited_to_classes(params: Params, prepared: PrepareReport, rows: Sequence[Prediction]) -> list[Prediction]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Also
 from finetune.core.records import Prediction, RegressionPrediction, RegressionResult
+from finetune.scoring.both_answered import is_answered
 from finetune.scoring.paired_comparison import paired_difference, verdict
 from finetune.scoring.tasks import score
 
@@ -27,7 +28,15 @@ def score_regression_sets(
 
 
 def score_set(settings: Also, base: Sequence[Prediction], tuned: Sequence[Prediction]) -> RegressionResult:
-    """Score both models on one set, and compare the lower bound of their difference with the margin."""
+    """Score both models on one set, and compare the lower bound of their difference with the margin.
+
+    Rows that the base did not answer are left out: there is nothing to keep. Raises FinetuneError if it answered none.
+    """
+    failed = [sum(not is_answered(row) for row in rows) for rows in (base, tuned)]
+    known = [place for place, row in enumerate(base) if is_answered(row)]
+    if not known:
+        raise FinetuneError(f"The base model answered no row of {settings.file}.", "Ask again with: dvc repro baseline")
+    base, tuned = ([rows[place] for place in known] for rows in (base, tuned))
     before, after = (
         score(settings.task, [row["expected"] for row in rows], [row["answer"] for row in rows])
         for rows in (base, tuned)
@@ -46,5 +55,14 @@ def score_set(settings: Also, base: Sequence[Prediction], tuned: Sequence[Predic
         "high": found["high"],
         "margin": settings.margin,
         "kept": int(kept),
-        "verdict": f"{verdict(after.metric, found, len(after.scores))}; {words}",
+        "base_unanswered": failed[0],
+        "tuned_unanswered": failed[1],
+        "verdict": f"{verdict(after.metric, found, len(after.scores))}; {words}{unanswered_words(*failed)}",
     }
+
+
+def unanswered_words(base: int, tuned: int) -> str:
+    """Return how many rows have no answer, and what that means for the comparison; "" without any."""
+    words = [f"{base} rows that the base did not answer are left out"] if base else []
+    words += [f"{tuned} rows that the tuned model did not answer count as wrong"] if tuned else []
+    return "".join(f"; {one}" for one in words)

@@ -7,8 +7,10 @@ from typing import Any, TypedDict
 from finetune.core.records import Alternatives, Metrics
 from finetune.core.task import Task
 from finetune.scoring.classify import classification, label_of, name_of_no_class
+from finetune.scoring.design_effect import Values
 from finetune.scoring.extract import extraction
 from finetune.scoring.generate import generation
+from finetune.scoring.jackknife import class_metric_values
 from finetune.scoring.probabilities import (
     CalibrationBin,
     as_text,
@@ -23,15 +25,21 @@ ClassRow = TypedDict("ClassRow", {"class": str, "precision": float, "recall": fl
 
 @dataclass(frozen=True)
 class Scored:
-    """A model's answers with their scores. `scores` has one for each answer; their mean is `metric`."""
+    """A model's answers with their scores."""
 
-    metric: str
-    scores: list[float]
+    metric: str  # the one that models are compared by
+    scores: list[float]  # of each answer; their mean is the task's first metric
     metrics: Metrics
     predicted: list[str]  # the class that each answer names, or the answer itself
     classes: list[ClassRow] = field(default_factory=list)  # for classify
     calibration: list[CalibrationBin] = field(default_factory=list)  # if log-probabilities came with the answers
     confidence: list[float] = field(default_factory=list)  # the same: the probability of each answered class
+    values: Mapping[str, Values] = field(default_factory=dict)  # by metric: of each answer; their mean is the metric
+
+    @property
+    def compared(self) -> Values:
+        """The values of the metric that models are compared by."""
+        return self.values.get(self.metric, self.scores)
 
 
 def score(
@@ -54,10 +62,10 @@ def score(
         raise ValueError("there is no row to score")
     if task == "extract":
         scores, metrics = extraction(expected, answered, schema)
-        return Scored("f1", scores, metrics, list(answered))
+        return Scored("f1", scores, metrics, list(answered), values={"f1": scores})
     if task == "generate":
         scores, metrics = generation(expected, answered)
-        return Scored("chrf", scores, metrics, list(answered))
+        return Scored("chrf", scores, metrics, list(answered), values={"chrf": scores})
     return score_classes(expected, answered, labels, spellings, logprobs, beta)
 
 
@@ -78,11 +86,12 @@ def score_classes(
     metrics: Metrics = classification(expected, predicted, names, beta)
     table: list[ClassRow] = metrics.pop("classes")
     scores = [float(a == b) for a, b in zip(expected, predicted, strict=True)]
+    values: dict[str, Values] = {**class_metric_values(expected, predicted, names, beta), "accuracy": scores}
     if not any(logprobs):
-        return Scored("accuracy", scores, metrics, predicted, table)
+        return Scored("accuracy", scores, metrics, predicted, table, values=values)
     masses = [class_probabilities(as_text(answer), codes, bool(spellings)) for answer in logprobs]
     metrics |= probability_metrics(expected, masses, names)
     if not metrics["no_logprobs"]:
         del metrics["no_logprobs"]
     bins, sure = calibration_bins(expected, masses, names), confidences(predicted, masses, names)
-    return Scored("accuracy", scores, metrics, predicted, table, bins, sure)
+    return Scored("accuracy", scores, metrics, predicted, table, bins, sure, values)

@@ -29,6 +29,7 @@ from finetune.core.read_records import read_prepare_report
 from finetune.core.records import Evaluation, JudgeReply, NamedPrediction, Prediction, PrepareReport, TestRow
 from finetune.data.answered_questions import AnsweredQuestion, answered_questions
 from finetune.data.completion_format import CompletionFormat
+from finetune.scoring.both_answered import lift_on_answered
 from finetune.scoring.evaluation import compare_models
 from finetune.scoring.floors import MOST_SEARCHED, Answered, floor_answers
 from finetune.scoring.gates import results_of
@@ -53,6 +54,8 @@ def run(params: Params, say: Say = say_nothing) -> Evaluation:
     scored = {model: score_predictions(params, prepared, rows) for model, rows in everyone.items()}
     metrics: dict[str, Any] = {"task": params.evaluate.task, "evaluated": read_json(ANSWERED_BY, "tuned")}
     metrics |= compare_models(scored, groups)
+    if on_answered := lift_on_answered(params, prepared, answers["base"], answers["tuned"], groups):
+        metrics["lift_on_answered"] = on_answered
     for model, rows in answers.items():
         get_model(metrics, model).update(usage(params, rows, tuned=model not in ("base", "few_shot")))
     for row in compared:

@@ -22,7 +22,16 @@ TABLES = [
     LEDGER,
     *(
         Path(f"reports/{name}.csv")
-        for name in ("classes", "confusion_base", "confusion_tuned", "calibration", "rows", "groups", "pairs")
+        for name in (
+            "classes",
+            "confusion_base",
+            "confusion_tuned",
+            "calibration",
+            "rows",
+            "groups",
+            "metrics",
+            "pairs",
+        )
     ),
 ]
 PAGE = Path("reports/report.html")

@@ -132,8 +132,8 @@ def check_expected(params: Params) -> None:
 
 
 def check_require(params: Params, say: Say) -> None:
-    """Warn of gates that say less than they seem to. Raises FinetuneError for an invalid one."""
-    if not params.evaluate.require:
+    """Warn of gates that say less than they seem to. Raises FinetuneError for an invalid gate or evaluate.metric."""
+    if not params.evaluate.require and params.evaluate.metric is None:
         return
     names = metric_names(params, read_prepare_report(), expected_answers(NAMED_BY) or [""])
     for warning in check_gates(params.evaluate.require, names):

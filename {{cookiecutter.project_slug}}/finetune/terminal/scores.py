@@ -16,6 +16,9 @@ def print_scores(report: Evaluation) -> None:
     if "rival" in report and report["rival"]["name"] != "base":
         print(f"tuned against {floor_label(report['rival']['name'])}: {report['rival']['verdict']}")
     print(f"tuned against base: {report['lift']['verdict']}")
+    if "lift_on_answered" in report:
+        on_answered = report["lift_on_answered"]
+        print(f"tuned against base, on the {on_answered['n']:,} rows that both answered: {on_answered['verdict']}")
     for name, found in report["also"].items():
         print(f"also.{name}: tuned against base: {found['verdict']}")
     if "judge" in report:

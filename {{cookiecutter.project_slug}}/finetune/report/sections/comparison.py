@@ -11,7 +11,7 @@ from finetune.report.model_metrics import metric_label, metrics, model_label, mo
 from finetune.report.number_formats import figure, signed
 from finetune.report.page_tables import Cell, Table
 from finetune.report.pairs import Pair, read_pairs
-from finetune.report.stage_outputs import Results
+from finetune.report.stage_outputs import Results, Row
 
 
 class ComparisonView(NamedTuple):
@@ -32,7 +32,7 @@ def comparison_view(results: Results) -> ComparisonView:
         pairs=difference_table(pairs) if pairs else None,
         unclear=[pair for pair in pairs if not pair.verdict.startswith(("better", "worse"))],
         graders=grader_table(evaluation),
-        other_metrics=metric_table(evaluation, metrics(evaluation)[1:]),
+        other_metrics=metric_table(evaluation, metrics(evaluation)[1:], results.tables["metrics"]),
         signature=evaluation["tuned"].get("signature"),
     )
 
@@ -69,10 +69,25 @@ def difference_table(pairs: Sequence[Pair]) -> Table:
     return Table(["", axis_labels(axis), "difference", "95 % interval", "p"], rows)
 
 
-def metric_table(evaluation: Evaluation, names: Sequence[str]) -> Table | None:
-    """Return metrics by model; None without metrics."""
+def metric_table(evaluation: Evaluation, names: Sequence[str], rows_of_metrics: Sequence[Row]) -> Table | None:
+    """Return metrics by model, and the differences of tuned to base that have an interval; None without metrics."""
     found = models(evaluation)
+    by_metric = {row["metric"]: row for row in rows_of_metrics if row["model"] == "base"}
     rows: list[list[Cell]] = [
-        [metric_label(name), *(figure(numbers(model).get(name)) for model in found.values())] for name in names
+        [
+            metric_label(name),
+            *(figure(numbers(model).get(name)) for model in found.values()),
+            *([difference_text(by_metric.get(name))] if by_metric else []),
+        ]
+        for name in names
     ]
-    return Table(["", *map(model_label, found)], rows) if rows else None
+    head: list[Cell] = ["", *map(model_label, found), *(["tuned − base"] if by_metric else [])]
+    return Table(head, rows) if rows else None
+
+
+def difference_text(row: Row | None) -> str:
+    """Return a difference with its 95 % interval; "" without one."""
+    if row is None:
+        return ""
+    value, low, high = (signed(float(row[f"difference{end}"])) for end in ("", "_low", "_high"))
+    return f"{value} ({low} – {high})"
