@@ -141,7 +141,7 @@ def test_only_what_must_change_changes(project: Path, tmp_path: Path) -> None:
     }
     assert after["train"]["n_epochs"] == "auto"
     assert after["evaluate"]["also"] == before["evaluate"]["also"]
-    assert after["evaluate"]["require"] == {"lift.accuracy_low": "> 0"}
+    assert after["evaluate"]["require"] == {"lift.accuracy_low": "> 0", "floors.majority.lift.accuracy_low": "> 0"}
 
 
 def test_settings_of_the_former_data_are_removed_and_named(project: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from finetune.core.task import FIRST_METRIC
+from finetune.core.task import default_gates
 from finetune.data.choose_columns import Choices
 from finetune.data.prompts import columns_in
 from finetune.data.propose_settings import Proposal
@@ -15,7 +15,7 @@ Values = dict[str, Any]
 # Keys that do not depend on the file. All other keys of `data` are for the former file, and are removed.
 KEPT = ("target", "near", "redact")
 # Keys of `evaluate` that are for the former file's answers.
-FOR_ANSWERS = ("schema", "graders")
+FOR_ANSWERS = ("schema", "graders", "metric")
 COMMENTS = {
     "data.sheet": "The sheet of the workbook.",
     "data.prompt": "How a row becomes a chat example: {column} is replaced by the row's cell. `assistant` is the"
@@ -65,7 +65,7 @@ def new_values(former: Mapping[str, Any], proposal: Proposal, file: str, sheet: 
     changed_task = evaluate.get("task", "classify") != proposal.task
     if not same or changed_task:
         evaluate = {key: value for key, value in evaluate.items() if key not in FOR_ANSWERS}
-        evaluate["require"] = {f"lift.{FIRST_METRIC[proposal.task]}_low": "> 0"}
+        evaluate["require"] = default_gates(proposal.task)
         # The number was for the former data. `auto` depends on the number of rows.
         train["n_epochs"] = "auto"
     evaluate |= {"task": proposal.task, "max_tokens": proposal.max_tokens}
