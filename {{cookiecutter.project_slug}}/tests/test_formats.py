@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from finetune.core.errors import FinetuneError
 from finetune.data.formats import CONVERTERS, each_turn, examples_of, format_of
+from finetune.data.null_keys import without_null_keys
 
 TOOLS = [{"type": "function", "function": {"name": "weather"}}]
 
@@ -393,3 +394,8 @@ def test_no_row_causes_a_traceback(form: Any, data: st.DataObject) -> None:
     with suppress(FinetuneError):
         found, _ = examples(rows, form, None, "raw")
         assert len(found) == len(rows)
+
+
+def test_parameters_that_are_a_list_lose_their_null_keys_without_a_traceback() -> None:
+    found = without_null_keys({"function": {"parameters": [{"type": "object", "title": None}]}})
+    assert found == {"function": {"parameters": [{"type": "object"}]}}

@@ -1,12 +1,13 @@
 """Cells of Parquet are read as they are: bytes as text, short floats as written, durations with their fractions."""
 
 import datetime as dt
+import json
 from pathlib import Path
 
 import pytest
 
 from finetune.data.readers import read_rows
-from finetune.data.table_readers import json_value
+from finetune.data.table_readers import class_names, json_value
 
 
 def test_bytes_are_text_or_named_with_their_size() -> None:
@@ -25,3 +26,22 @@ def test_a_float_of_32_bits_is_read_as_written(tmp_path: Path) -> None:
     values = [0.1, None, 2.0, float("nan")]
     parquet.write_table(pa.table({"a": pa.array(values, pa.float32())}), tmp_path / "a.parquet")
     assert [row["a"] for row in read_rows(tmp_path / "a.parquet")[0]] == [0.1, None, 2.0, None]
+
+
+def test_numbers_of_classes_are_their_names_where_the_file_has_them(tmp_path: Path) -> None:
+    """As the library datasets writes a ClassLabel; -1 is a row without a class."""
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    features = {"text": {"dtype": "string", "_type": "Value"}, "label": {"names": ["no", "yes"], "_type": "ClassLabel"}}
+    table = pa.table({"text": ["a", "b", "c"], "label": [1, 0, -1]})
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    parquet.write_table(table.replace_schema_metadata(metadata), tmp_path / "a.parquet")
+    rows, note = read_rows(tmp_path / "a.parquet")
+    assert [row["label"] for row in rows] == ["yes", "no", None]
+    assert note["class names of"] == "label"
+
+
+@pytest.mark.parametrize("metadata", [b"no JSON", b"[]", b'{"info": {"features": {"label": 3}}}', b'{"info": null}'])
+def test_other_metadata_names_no_classes(metadata: bytes) -> None:
+    assert class_names({b"huggingface": metadata}) == {}
+    assert class_names({}) == {}

@@ -27,17 +27,20 @@ LAST_QUESTIONS = {"group": f"The column whose rows stay in one split, or {NONE}"
 
 
 def show_file(look: "FileLook") -> None:
-    """Print how a file was read, its columns with their kinds, and its first rows."""
+    """Print how a file was read, its columns with their kinds, and its first rows, without sensitive data."""
+    from finetune.core.params import SensitiveKind
     from finetune.data.prompts import cell_text
+    from finetune.data.redaction import redact
     from finetune.terminal.summaries import how_read
 
+    kinds = get_args(SensitiveKind)
     rows = f"{look.rows:,} {'row' if look.rows == 1 else 'rows'} in the format {look.format}"
     print(f"init: read {look.path} ({how_read(look.note)}): {rows}")
     head = ["column", "kind", *(f"row {number}" for number in range(1, len(look.first) + 1))]
     print_table(
         head,
         [
-            [shortened(name), column.kind, *(shortened(cell_text(row.get(name))) for row in look.first)]
+            [shortened(name), column.kind, *(shortened(redact(cell_text(row.get(name)), kinds)) for row in look.first)]
             for name, column in look.columns.items()
         ],
     )

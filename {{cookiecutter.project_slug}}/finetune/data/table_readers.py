@@ -1,6 +1,7 @@
 """Read tables: CSV, TSV and Parquet. `workbook` reads XLSX."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from typing import Any
@@ -48,14 +49,36 @@ def read_parquet(source: RawFile, note: Note) -> Iterator[Row]:
     except (ValueError, OSError) as error:  # pyarrow's errors are subclasses of either
         raise FinetuneError(f"{source.path} is not Parquet: {error}", "Save it as Parquet again.") from error
     names = column_names(table.schema_arrow.names, str(source.path))
-    return parquet_rows(source, table, names)
+    classes = class_names(table.schema_arrow.metadata or {})
+    if classes:
+        note["class names of"] = " and ".join(classes)
+    return parquet_rows(source, table, names, classes)
 
 
-def parquet_rows(source: RawFile, table: Any, names: list[str]) -> Iterator[Row]:
+def class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
+    """Return the names of classes by column, which the library datasets keeps beside numbers (ClassLabel)."""
+    try:
+        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+        return {name: [*map(str, one["names"])] for name, one in features.items() if one.get("_type") == "ClassLabel"}
+    except (KeyError, TypeError, ValueError, AttributeError):  # written by another program
+        return {}
+
+
+def named_class(value: Any, names: Sequence[str]) -> Any:
+    """Return the name of a class's number; -1 is no class, as the library datasets writes it."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return names[value] if 0 <= value < len(names) else None if value == -1 else value
+    return value
+
+
+def parquet_rows(source: RawFile, table: Any, names: list[str], classes: Mapping[str, Sequence[str]]) -> Iterator[Row]:
     """Yield the rows of a Parquet file."""
     try:
         for batch in table.iter_batches():
             columns = [values_of_column(column) for column in batch.columns]
+            for place, name in enumerate(names):
+                if name in classes:
+                    columns[place] = [named_class(value, classes[name]) for value in columns[place]]
             for cells in zip(*columns, strict=True):
                 yield dict(zip(names, map(json_value, cells), strict=True))
     except (ValueError, OSError) as error:
