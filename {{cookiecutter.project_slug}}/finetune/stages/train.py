@@ -112,7 +112,7 @@ def collect(
         checkpoints=checkpoints,
         curves=curve_facts(curves, found),
     )
-    ledger.add_job(ledger_row(params, job, record["usd"]))
+    ledger.add_job(ledger_row(params, job, record["usd"], record["hyperparameters"].get("n_epochs")))
     write_json(MODEL, record)
     return record
 
