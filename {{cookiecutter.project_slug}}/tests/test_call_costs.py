@@ -284,6 +284,7 @@ def test_jobs_of_other_branches_count_for_the_limit_of_all_jobs(monkeypatch: pyt
         )
 
     git("init", "-q")
+
     def add(job: str) -> None:
         row: Any = {**dict.fromkeys(ledger.COLUMNS, "1"), "job": job}
         ledger.add_job(row)
