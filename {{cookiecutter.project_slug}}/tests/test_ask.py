@@ -31,7 +31,7 @@ def test_the_answer_alone_is_on_standard_output(provider: Provider) -> None:
 
 
 def test_the_question_may_come_from_standard_input(provider: Provider) -> None:
-    assert ask("-", "--model", "base", "--max-tokens", "9", typed="Guten Tag,\n\nwo ist es?\n".encode()).exit_code == 0
+    assert ask("-", "--model", "base", "--max-tokens", "9", typed=b"Guten Tag,\n\nwo ist es?\n").exit_code == 0
     assert question_of(provider.asked[0]) == "Guten Tag,\n\nwo ist es?"
     assert (provider.asked[0]["model"], provider.asked[0]["max_tokens"]) == ("the-base", 9)
     ask("-", typed=b"caf\xe9")

@@ -316,7 +316,7 @@ def test_the_probability_of_each_class_is_a_column_and_the_rest_is_outside(provi
     assert row["outside"] == pytest.approx(1 - 0.7408 - 0.1653, abs=1e-4)  # also at most that of the unseen class
     assert row["confidence"] == pytest.approx(0.7408 / (0.7408 + 0.1653), abs=1e-3)
     assert (failed["predicted_P(positive)"], failed["outside"]) == (None, None)
-    assert "P(…) has the probability of each class; 9.4% of it is outside them on average" in done.stderr
+    assert "P(…) has the probability of each class; on average, 9.4% is outside them" in done.stderr
 
 
 def test_without_log_probabilities_there_are_no_columns_of_probabilities(provider: Provider) -> None:

@@ -57,6 +57,6 @@ def predict(
     if done.cut:
         say(f"predict: warning: {done.cut} answers were cut at evaluate.max_tokens in params.yaml. Set it higher.")
     if done.outside is not None:
-        say(f"predict: P(…) has the probability of each class; {done.outside:.1%} of it is outside them on average.")
+        say(f"predict: P(…) has the probability of each class; on average, {done.outside:.1%} is outside them.")
     for place, why in list(done.failed.items())[:1]:
         say(f"predict: {len(done.failed)} of {len(done.rows)} rows have no answer. The first, {place}: {why}")

@@ -304,6 +304,8 @@ class ModelRecord(CurveFacts):
     model: str  # the chosen model's ID
     model_of_last_step: str | None
     chosen: ChosenCheckpoint
+    chosen_valid_loss: NotRequired[float | None]  # of the chosen checkpoint, over the validation file if it is known
+    chosen_valid_score: NotRequired[float | None]  # of its answers to the validation split, with choose: best_metric
     job: str
     fingerprint: str  # SHA-256 of data, base, method, hyperparameters as asked, seed and suffix
     seed: int | None
