@@ -18,7 +18,7 @@ from test_predict import PROMPT, Body, Provider, question_of, write_params
 from typer.testing import CliRunner
 
 from finetune.cli import app
-from finetune.commands.chat import INTERRUPTED, messages, show_answers
+from finetune.commands.chat import show_answers
 from finetune.core.disk import write_json, write_jsonl
 from finetune.core.paths import MODEL, PREPARED, PREPARED_REPORT
 from finetune.data.prompts import fingerprint_of
@@ -97,11 +97,6 @@ def test_three_quotes_enclose_a_message_of_several_lines(provider: Provider) -> 
 def test_a_message_whose_quotes_are_not_closed_is_sent_at_the_end_of_the_input(provider: Provider) -> None:
     chat('"""\none\ntwo\n', "--model", "tuned")
     assert conversations_with(provider, "ft")[0][-1] == ("user", "one\ntwo")
-
-
-def test_ctrl_c_forgets_the_lines_of_an_unfinished_message() -> None:
-    typed = ['"""', "a mistake", INTERRUPTED, "hello"]
-    assert list(messages(typed)) == [("hello", False)]
 
 
 def test_an_error_is_shown_and_the_chat_continues_without_it(provider: Provider) -> None:
@@ -213,6 +208,14 @@ def test_in_a_terminal_ctrl_c_stops_waiting_and_ctrl_d_ends_the_chat(provider: P
         until(b"> ")
         os.write(ours, b"\x1b[200~pasted\n/reset\ntogether\x1b[201~\n")  # as a terminal sends what is pasted
         until(b"> ")
+        os.write(ours, b'"""a mistake\n')
+        until(b"... ")
+        process.send_signal(signal.SIGINT)
+        until(b"> ")
+        os.write(ours, b'"""two\n')
+        until(b"... ")
+        os.write(ours, b'lines"""\n')
+        until(b"> ")
         os.write(ours, b"\x04")
         assert process.wait(20) == 0
     finally:
@@ -224,6 +227,8 @@ def test_in_a_terminal_ctrl_c_stops_waiting_and_ctrl_d_ends_the_chat(provider: P
     assert b"stopped waiting" in output
     assert b"soon" in output
     assert b"Traceback" not in output
-    assert conversations_with(provider, "m")[-1][-1] == ("user", "pasted\n/reset\ntogether")
+    asked = [conversation[-1][1] for conversation in conversations_with(provider, "m")]
+    assert asked[-2:] == ["pasted\n/reset\ntogether", "two\nlines"]
+    assert "a mistake" not in "".join(asked)
     # The interrupted question is not in the history. Its request may arrive late, so any place in the list is right.
     assert [("system", "One word."), ("user", "quick")] in conversations_with(provider, "m")

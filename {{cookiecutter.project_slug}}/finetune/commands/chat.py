@@ -3,7 +3,7 @@
 import io
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from finetune.asking.conversation import Conversation
     from finetune.provider.answer_parser import Answer
 
-INTERRUPTED = "\x03"  # instead of a line: Ctrl-C was pressed
 ANSWER_WIDTH = 40  # letters that each answer needs on a line; in a narrower terminal, answers are below each other
 BLOCK = '"""'  # begins and ends a message of several lines, as in other chat programs
 HELP = """/system TEXT  set the system prompt; without TEXT, show it
@@ -52,7 +51,7 @@ def chat(
     with connect(params.provider) as connection:
         if sys.stdin.isatty():
             greet(console, conversation)
-        for typed, is_message in messages(lines()):
+        for typed, is_message in messages(reader()):
             word, _, rest = typed.partition(" ")
             if word == "/quit" and not is_message:
                 break
@@ -79,45 +78,57 @@ def greet(console: "Console", conversation: "Conversation") -> None:
     console.print("Type /help for the commands of the chat, /quit to end it.\n", style="dim")
 
 
-def lines() -> Iterator[str]:
-    """Yield the lines that are typed, or those of a pipe. Lines that are pasted together are one, with line breaks."""
-    if not sys.stdin.isatty():
-        if isinstance(sys.stdin, io.TextIOWrapper):
-            sys.stdin.reconfigure(errors="replace")
-        yield from (line.rstrip("\r\n") for line in sys.stdin)
-        return
-    with suppress(ImportError):
-        readline = import_module("readline")  # lets the user edit a line, and recall earlier ones
-        readline.parse_and_bind("set enable-bracketed-paste on")  # without it, each pasted line would be sent alone
-    while True:
-        try:
-            yield input("> ")
-        except EOFError:
-            print()
-            return
-        except KeyboardInterrupt:
-            print("\nType /quit to end the chat.")
-            yield INTERRUPTED
+def reader() -> Callable[[str], str]:
+    """Return a function that shows a prompt and reads a line, from the keyboard or from a pipe.
+
+    Lines that are pasted together are one, with line breaks. It raises EOFError at the end.
+    """
+    if sys.stdin.isatty():
+        with suppress(ImportError):
+            readline = import_module("readline")  # lets the user edit a line, and recall earlier ones
+            readline.parse_and_bind("set enable-bracketed-paste on")  # without it, each pasted line would be sent alone
+        return input
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
+
+    def read(_: str) -> str:
+        line = sys.stdin.readline()
+        if not line:
+            raise EOFError
+        return line.rstrip("\r\n")
+
+    return read
 
 
-def messages(typed: Iterable[str]) -> Iterator[tuple[str, bool]]:
+def messages(read: Callable[[str], str]) -> Iterator[tuple[str, bool]]:
     """Yield what is typed, and whether it is a message for sure: a line that begins with a slash may be a command.
 
     A line that begins with three quotes begins a message of several lines, which ends with three quotes.
     """
     block: list[str] | None = None
-    for line in typed:
-        if line is INTERRUPTED:
+    while True:
+        try:
+            line = read("> " if block is None else "... ")
+        except EOFError:
+            break
+        except KeyboardInterrupt:
+            if not sys.stdin.isatty():
+                raise
+            print("\nType /quit to end the chat." if block is None else "\nThe message is not sent.")
             block = None
-        elif block is not None or line.lstrip().startswith(BLOCK):
-            text = line if block is not None else line.lstrip().removeprefix(BLOCK)
-            block = [*(block or []), text.rstrip().removesuffix(BLOCK) if text.rstrip().endswith(BLOCK) else text]
-            if text.rstrip().endswith(BLOCK):
-                yield "\n".join(block).strip(), True
-                block = None
-        else:
+            continue
+        if block is None and not line.lstrip().startswith(BLOCK):
             text = line.strip()
             yield text, "\n" in text and not text.startswith("/system ")
+            continue
+        text = line if block is not None else line.lstrip().removeprefix(BLOCK)
+        is_end = text.rstrip().endswith(BLOCK)
+        block = [*(block or []), text.rstrip().removesuffix(BLOCK) if is_end else text]
+        if is_end:
+            yield "\n".join(block).strip(), True
+            block = None
+    if sys.stdin.isatty():
+        print()
     if block is not None:  # the input ended before the quotes
         yield "\n".join(block).strip(), True
 
