@@ -108,13 +108,13 @@ def collect(
         lineage=lineage,
         model=chosen.model,
         chosen={"by": params.train.choose, "step": chosen.step, "why": chosen.why},
+        # Experiments are compared by these. The last value of the curve is that of the last step, and may be a batch's.
+        valid_loss=valid_loss(chosen.checkpoint) if chosen.checkpoint else None,
+        valid_score=chosen.score,
         prompt=prepared.get("prompt"),
         checkpoints=checkpoints,
         curves=curve_facts(curves, found),
     )
-    # By these, experiments are compared. The last value of the curve is that of the last step, and may be a batch's.
-    record["chosen_valid_loss"] = valid_loss(chosen.checkpoint) if chosen.checkpoint else None
-    record["chosen_valid_score"] = chosen.score
     ledger.add_job(ledger_row(params, job, record["usd"], record["hyperparameters"].get("n_epochs")))
     write_json(MODEL, record)
     return record
