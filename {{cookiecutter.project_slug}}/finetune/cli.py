@@ -6,6 +6,7 @@ from importlib.util import find_spec
 import typer
 
 from finetune.commands import files, jobs, models, pipeline, results
+from finetune.commands.ask import ask
 from finetune.commands.chat import chat
 from finetune.commands.check import check
 from finetune.commands.deploy import deploy
@@ -30,7 +31,7 @@ PANELS = {
         pipeline.report,
     ),
     "Data": (init, check, doubtful, estimate),
-    "Use the model": (predict, chat),
+    "Use the model": (predict, ask, chat),
     "Compare and promote": (results.show, results.compare, results.promote, track),
     "At the provider": (doctor, deploy),
     "Engine": (serve,),

@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 
-from finetune.asking.split_answers import prompt_of, turns_of_shots
 from finetune.core.disk import write_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import PREPARED
-from finetune.data.questions import few_shot_examples
+from finetune.data.questions import few_shot_examples, prompt_of, turns_of_shots
 
 
 def example(question: str, answer: str) -> dict[str, Any]:

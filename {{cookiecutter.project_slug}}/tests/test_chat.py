@@ -86,6 +86,19 @@ def test_commands_reset_the_conversation_change_the_system_prompt_and_quit(provi
     assert "/reset  " in output
 
 
+def test_three_quotes_enclose_a_message_of_several_lines(provider: Provider) -> None:
+    block = '"""\nDear team,\n\n/reset\n  where is it?\n"""\n'
+    output = chat(block + '"""one line"""\n  """/etc/hosts\nis full"""\n/quit\n', "--model", "tuned")
+    asked = [conversation[-1][1] for conversation in conversations_with(provider, "ft")]
+    assert asked == ["Dear team,\n\n/reset\n  where is it?", "one line", "/etc/hosts\nis full"]
+    assert "forgotten" not in output
+
+
+def test_a_message_whose_quotes_are_not_closed_is_sent_at_the_end_of_the_input(provider: Provider) -> None:
+    chat('"""\none\ntwo\n', "--model", "tuned")
+    assert conversations_with(provider, "ft")[0][-1] == ("user", "one\ntwo")
+
+
 def test_an_error_is_shown_and_the_chat_continues_without_it(provider: Provider) -> None:
     def reply(body: Body) -> object:
         refused = question_of(body) == "bad" and body["model"] == "ft"
@@ -193,6 +206,16 @@ def test_in_a_terminal_ctrl_c_stops_waiting_and_ctrl_d_ends_the_chat(provider: P
         until(b"> ")
         os.write(ours, b"quick\n")
         until(b"> ")
+        os.write(ours, b"\x1b[200~pasted\n/reset\ntogether\x1b[201~\n")  # as a terminal sends what is pasted
+        until(b"> ")
+        os.write(ours, b'"""a mistake\n')
+        until(b"... ")
+        process.send_signal(signal.SIGINT)
+        until(b"> ")
+        os.write(ours, b'"""two\n')
+        until(b"... ")
+        os.write(ours, b'lines"""\n')
+        until(b"> ")
         os.write(ours, b"\x04")
         assert process.wait(20) == 0
     finally:
@@ -204,5 +227,8 @@ def test_in_a_terminal_ctrl_c_stops_waiting_and_ctrl_d_ends_the_chat(provider: P
     assert b"stopped waiting" in output
     assert b"soon" in output
     assert b"Traceback" not in output
+    asked = [conversation[-1][1] for conversation in conversations_with(provider, "m")]
+    assert asked[-2:] == ["pasted\n/reset\ntogether", "two\nlines"]
+    assert "a mistake" not in "".join(asked)
     # The interrupted question is not in the history. Its request may arrive late, so any place in the list is right.
     assert [("system", "One word."), ("user", "quick")] in conversations_with(provider, "m")

@@ -300,7 +300,32 @@ def test_classes_are_read_from_answers_and_written_with_their_confidence(provide
     rows = read_rows("new.predicted.csv")
     assert [row["answer"] for row in rows] == ["billing", "delivery", "who knows", ""]
     assert [row["confidence"] for row in rows] == ["0.8176", "", "", ""]  # 1 / (1 + exp(-1.5))
-    assert list(rows[0]) == ["message", "answer", "confidence", "error"]
+    assert list(rows[0]) == ["message", "answer", "confidence", "P(delivery)", "P(billing)", "outside", "error"]
+
+
+def test_the_probability_of_each_class_is_a_column_and_the_rest_is_outside(provider: Provider) -> None:
+    """As the degree of a sentiment: what the answer alone does not tell."""
+    labels = ["negative", "positive", "outside"]
+    write_params({"prompt": PROMPT, "labels": labels}, task="classify")
+    provider.reply = lambda body: with_logprobs("positive", {"positive": -0.3, "negative": -1.8, "well": -3.0})
+    write_rows("new.jsonl", [{"message": "fine", "P(positive)": "mine"}, {"message": ""}])
+    done = predict("new.jsonl")
+    row, failed = read_rows("new.predicted.jsonl")
+    assert row["P(positive)"] == "mine"
+    assert (row["predicted_P(positive)"], row["P(negative)"], row["P(outside)"]) == (0.7408, 0.1653, 0.0)
+    assert row["outside"] == pytest.approx(1 - 0.7408 - 0.1653, abs=1e-4)  # also at most that of the unseen class
+    assert row["confidence"] == pytest.approx(0.7408 / (0.7408 + 0.1653), abs=1e-3)
+    assert (failed["predicted_P(positive)"], failed["outside"]) == (None, None)
+    assert "P(…) has the probability of each class; on average, 9.4% is outside them" in done.stderr
+
+
+def test_without_log_probabilities_there_are_no_columns_of_probabilities(provider: Provider) -> None:
+    write_params({"prompt": PROMPT, "labels": ["a", "b"]}, task="classify", top_logprobs=0)
+    provider.reply = lambda body: "a"
+    write_rows("new.jsonl", ROWS[:1])
+    done = predict("new.jsonl")
+    assert read_rows("new.predicted.jsonl") == [{**ROWS[0], "answer": "a", "error": ""}]
+    assert "P(" not in done.output
 
 
 def test_codes_are_replaced_by_class_names(provider: Provider) -> None:
@@ -314,6 +339,7 @@ def test_codes_are_replaced_by_class_names(provider: Provider) -> None:
     assert provider.asked[0]["messages"][0]["content"] == "Answer with a code: 0 = delivery, 1 = billing"
     (row,) = read_rows("new.predicted.csv")
     assert (row["answer"], row["confidence"]) == ("billing", "0.8176")
+    assert (row["P(billing)"], row["P(delivery)"], row["outside"]) == ("0.6065", "0.1353", "0.2581")
 
 
 def test_completions_are_asked_with_their_marks(provider: Provider) -> None:

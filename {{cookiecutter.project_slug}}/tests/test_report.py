@@ -216,6 +216,18 @@ def test_an_axis_has_few_round_values_that_enclose_the_data(low: float, high: fl
     assert all(len(f"{tick:g}") <= 7 for tick in axis)
 
 
+def test_the_verdict_names_the_model_that_it_is_about() -> None:
+    def printed() -> str:
+        return CliRunner().invoke(app, ["report"]).stdout
+
+    assert printed() == "report: tuned against the base model: better by 43.8 points. Open reports/report.html\n"
+    evaluation = json.loads(EVALUATION.read_text(encoding="utf-8"))
+    floor = {"name": "floors.tfidf", "verdict": "worse by 42.1 points (95 % interval -0.565 to -0.256, p = 0.01)"}
+    scored = {"tfidf": {**evaluation["base"], "lift": evaluation["lift"]}}
+    change("reports/evaluation.json", rival=floor, floors=scored)
+    assert "report: tuned against TF-IDF with logistic regression: worse by 42.1 points. " in printed()
+
+
 def test_the_cost_is_shown() -> None:
     page, markdown = made()
     # The ledger's third job is later than this fine-tune, and not part of its report.

@@ -71,9 +71,10 @@ def test_the_report_holds_tokens_dollars_and_break_even() -> None:
     assert auto["train_usd"] == pytest.approx(auto["billed_tokens"] * 5 / 1e6, abs=1e-4)
     assert 0 < report["evaluate_usd_at_most"]["base"] < report["evaluate_usd_at_most"]["tuned"]
     # Ten more examples in each prompt of the base cost more than the higher prices of the tuned model.
-    usual = report["train_tokens_per_epoch"] / 60
-    saved = (usual * 11 * 0.4 + 5 * 1.6 - usual * 0.8 - 5 * 3.2) / 1e6
-    assert report["break_even_calls"] == pytest.approx(auto["train_usd"] / saved, abs=2)
+    prompt, answer = report["break_even"]["prompt_tokens"], 1
+    saved = (prompt["few_shot"] * 0.4 + answer * 1.6 - prompt["tuned"] * 0.8 - answer * 3.2) / 1e6
+    assert report["break_even_calls"] == pytest.approx(auto["train_usd"] / saved, rel=0.01)
+    assert report["break_even"]["examples"] == 10
     unknown = validate.run(params("compatible", "some/model"))
     assert unknown["break_even_calls"] == unknown["auto"]["train_usd"] == "unknown"
 

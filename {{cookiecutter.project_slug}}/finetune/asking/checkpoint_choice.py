@@ -27,6 +27,7 @@ class Choice:
     step: int | None
     checkpoint: "FineTuningJobCheckpoint | None"
     why: str
+    score: float | None = None  # of its answers to the validation split, with best_metric
 
 
 def choose(
@@ -71,7 +72,7 @@ def best_metric(connection: Connection, params: Params, checkpoints: "list[FineT
     best = max(checkpoints, key=lambda one: (scores[one.step_number], -one.step_number))
     found = scores[best.step_number]
     why = f"the best {scored.metric} on the validation split, {found:.4f}, of {len(checkpoints)} checkpoints"
-    return Choice(best.fine_tuned_model_checkpoint, best.step_number, best, why)
+    return Choice(best.fine_tuned_model_checkpoint, best.step_number, best, why, round(found, 4))
 
 
 def valid_loss(checkpoint: "FineTuningJobCheckpoint") -> float | None:

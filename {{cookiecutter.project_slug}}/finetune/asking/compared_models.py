@@ -46,9 +46,12 @@ def compared_models(params: Params, names: Sequence[str], record: ModelRecord, s
 
 
 def commit_compared(key: str) -> dict[str, str]:
-    """Return the commit of a compared model as part of a row; {} for other models."""
+    """Return the commit and the base of a compared model as part of a row; {} for other models."""
     kind, _, name = key.partition(".")
-    return {"commit": commit_of(name)} if kind == "compared" else {}
+    if kind != "compared":
+        return {}
+    base = record_at(name).get("base")
+    return {"commit": commit_of(name)} | ({"base": base} if base else {})
 
 
 def is_compared(key: str, names: Sequence[str]) -> bool:

@@ -6,8 +6,9 @@ from math import isnan
 from pathlib import Path
 
 from finetune.asking.model_names import name_of
-from finetune.asking.row_prompts import completion_format, prompts_of
+from finetune.asking.row_prompts import Prompt, completion_format, prompts_of
 from finetune.asking.split_answers import last_turn, text_without_lead
+from finetune.core.callbacks import Progress
 from finetune.core.class_labels import labels_of
 from finetune.core.disk import read_jsonl, read_note, write_csv, write_jsonl
 from finetune.core.errors import FinetuneError
@@ -26,6 +27,7 @@ from finetune.scoring.prediction_scores import class_of_code
 from finetune.scoring.probabilities import as_text, class_probabilities, confidences
 from finetune.terminal.progress import progress_bar, say
 
+OUTSIDE = "outside"  # the column of the probability outside the classes, as in the evaluation
 TABLES = (".csv", ".tsv", ".xlsx", ".parquet")
 
 
@@ -37,27 +39,51 @@ class Predicted:
     rows: list[Row]
     failed: dict[str, str]
     cut: int  # answers that ended at evaluate.max_tokens
+    outside: float | None  # the mean of the column `outside`; None without probabilities
 
 
 def predict(params: Params, file: Path, choice: str) -> Predicted:
-    """Return the rows of a file, in order, with the columns `answer`, `error` and, for classes, `confidence`.
+    """Return the rows of a file, in order, with the columns of `answer_rows`.
 
     `choice` is `tuned`, `base` or a model's ID. If the file has a column with one of these names, the new column is
     called `predicted_answer`, and so on. Raises FinetuneError if no row can be asked, or if every one is refused.
     """
-    model, marks, classes = name_of(params, choice), completion_format(params), classes_of(params)
     reader = rows_of(params.data, file)
     rows = list(reader)
-    asked = prompts_of(params, rows, file, marks, tuned=choice == "tuned")
-    prompts = [prompt for prompt in asked if not isinstance(prompt, ValueError)]
-    if not prompts:
+    model = name_of(params, choice)
+    asked = prompts_of(params, rows, file, completion_format(params), tuned=choice == "tuned")
+    if all(isinstance(prompt, ValueError) for prompt in asked):
         raise FinetuneError(
             f"{file}: no row has a question; {reader.place(1)}: {asked[0]}.",
             "Set data.prompt in params.yaml to the columns of this file, or give rows with `messages`.",
         )
-    settings, seed, stop = params.evaluate, params.train.seed, marks.stop if marks else None
+    with progress_bar(f"ask {model}") as progress:
+        added, cut = answer_rows(params, model, asked, progress)
+    taken = {column for row in rows for column in row}
+    called = free_names(max(map(list, added), key=len), taken)
+    outside = [one[OUTSIDE] for one in added if OUTSIDE in one]
+    return Predicted(
+        model,
+        [row | {new: one.get(name) for name, new in called.items()} for row, one in zip(rows, added, strict=True)],
+        {reader.place(number): one["error"] for number, one in enumerate(added, 1) if one["error"]},
+        cut,
+        sum(outside) / len(outside) if outside else None,
+    )
+
+
+def answer_rows(
+    params: Params, model: str, asked: Sequence[Prompt | ValueError], progress: Progress
+) -> tuple[list[Row], int]:
+    """Return the columns of each answer, and the number of answers that were cut at evaluate.max_tokens.
+
+    The columns are `answer`, `error` (why there is none) and, for classes with log-probabilities, `confidence`, the
+    probability of each class, such as `P(billing)`, and `outside`.
+    """
+    marks, classes, settings = completion_format(params), classes_of(params), params.evaluate
+    prompts = [prompt for prompt in asked if not isinstance(prompt, ValueError)]
     top_logprobs = settings.top_logprobs if settings.task == "classify" else 0
-    with connect(params.provider) as connection, progress_bar(f"ask {model}") as progress:
+    seed, stop = params.train.seed, marks.stop if marks else None
+    with connect(params.provider) as connection:
         answered = iter(answer_all(connection, model, prompts, settings, seed, progress, say, stop, top_logprobs))
     answers = [Answer("", error=str(one)) if isinstance(one, ValueError) else next(answered) for one in asked]
     if keeps_white_space(params):
@@ -65,16 +91,11 @@ def predict(params: Params, file: Path, choice: str) -> Predicted:
     else:
         texts = [answer.text.strip() for answer in answers]
     codes = params.data.codes
-    added = [columns_of(answer, text, classes, codes) for answer, text in zip(answers, texts, strict=True)]
-    names = ["answer", "confidence", "error"] if any("confidence" in one for one in added) else ["answer", "error"]
-    taken = {column for row in rows for column in row}
-    called = {name: free_name(name, taken) for name in names}
-    return Predicted(
-        model,
-        [row | {called[name]: one.get(name) for name in names} for row, one in zip(rows, added, strict=True)],
-        {reader.place(number): answer.error for number, answer in enumerate(answers, 1) if answer.error},
-        sum(was_cut(answer, settings.max_tokens) for answer in answers),
-    )
+    added = [
+        columns_of(answer, text, classes, codes) | probability_columns(answer, classes, codes)
+        for answer, text in zip(answers, texts, strict=True)
+    ]
+    return [in_order(one) for one in added], sum(was_cut(answer, settings.max_tokens) for answer in answers)
 
 
 def rows_of(data: Data, file: Path) -> Rows:
@@ -92,9 +113,21 @@ def suffix_of(file: Path) -> str:
     return (Path(file.stem) if file.suffix.lower() == ".gz" else file).suffix.lower()
 
 
-def free_name(name: str, taken: set[str]) -> str:
-    """Return a name for a new column that no column of the file has."""
-    return name if name not in taken else free_name(f"predicted_{name}", taken)
+def in_order(columns: Row) -> Row:
+    """Return the columns of an answer with `error` at the end."""
+    return {name: value for name, value in columns.items() if name != "error"} | {"error": columns["error"]}
+
+
+def free_names(names: Sequence[str], taken: set[str]) -> dict[str, str]:
+    """Return names for new columns that no column of the file has, by the names that they should have."""
+    found: dict[str, str] = {}
+    for name in names:
+        free = name
+        while free in taken:
+            free = f"predicted_{free}"
+        found[name] = free
+        taken = taken | {free}
+    return found
 
 
 def classes_of(params: Params) -> dict[str, str]:
@@ -126,10 +159,27 @@ def columns_of(answer: Answer, text: str, classes: Mapping[str, str], codes: boo
     written = list(classes)
     named = label_of(text, written, codes) if classes else None
     found = {"answer": text if named is None else classes[named], "error": ""}
-    masses = class_probabilities(as_text(answer.logprobs), written, codes)
-    if not masses or isnan(masses[0]):
-        return found
-    return found | {"confidence": confidences([named or ""], [masses], written)[0]}
+    masses = masses_of(answer, written, codes)
+    return found | ({"confidence": confidences([named or ""], [masses], written)[0]} if masses else {})
+
+
+def probability_columns(answer: Answer, classes: Mapping[str, str], codes: bool) -> Row:
+    """Return the probability of each class, and of what is outside them; {} without log-probabilities.
+
+    `P(<class>)` is the probability of the answers that name the class. `outside` is the rest: that of other answers,
+    and of classes that were not among the likely tokens; each of these has at most that much.
+    """
+    masses = masses_of(answer, list(classes), codes)
+    if not masses:
+        return {}
+    shares = {f"P({name})": round(mass, 4) for name, mass in zip(classes.values(), masses, strict=True)}
+    return shares | {OUTSIDE: round(max(0.0, 1 - sum(masses)), 4)}
+
+
+def masses_of(answer: Answer, written: Sequence[str], codes: bool) -> list[float]:
+    """Return the probability of each class; [] without log-probabilities."""
+    masses = class_probabilities(as_text(answer.logprobs), written, codes) if not answer.error else []
+    return [] if not masses or isnan(masses[0]) else masses
 
 
 def output_for(file: Path) -> Path:

@@ -1,7 +1,6 @@
 """Ask a model a split's questions: the same prompt for every model, and one row per answer."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from finetune.core.disk import read_jsonl
 from finetune.core.errors import FinetuneError
@@ -9,13 +8,12 @@ from finetune.core.params import Params
 from finetune.core.paths import PREPARED
 from finetune.core.records import Example, Prediction, Questions, RegressionPrediction
 from finetune.data.completion_format import CompletionFormat, from_completion
-from finetune.data.examples import SYSTEM_ROLES, text_of
+from finetune.data.examples import text_of
+from finetune.data.questions import prompt_of, turns_of_shots
 from finetune.provider.answer_parser import was_cut
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import Connection
 from finetune.terminal.progress import progress_bar, say
-
-Messages = list[dict[str, Any]]
 
 
 def ask_split(
@@ -65,6 +63,8 @@ def ask_examples(
             "prompt_tokens": answer.prompt_tokens,
             "completion_tokens": answer.completion_tokens,
         }
+        if answer.cached_tokens:
+            row["cached_tokens"] = answer.cached_tokens
         if answer.seconds:
             row["seconds"] = answer.seconds
         if answer.logprobs:
@@ -75,11 +75,6 @@ def ask_examples(
             row["error"] = answer.error
         rows.append(row)
     return rows
-
-
-def turns_of_shots(shots: Sequence[Example]) -> Messages:
-    """Return the turns of examples that are put before a question, without their system prompts."""
-    return [turn for shot in shots for turn in shot["messages"] if turn["role"] not in SYSTEM_ROLES]
 
 
 def text_without_lead(text: str, marks: CompletionFormat | None) -> str:
@@ -105,13 +100,6 @@ def without_seconds(rows: Sequence[Prediction]) -> list[Prediction]:
     for row in found:
         row.pop("seconds", None)
     return found
-
-
-def prompt_of(messages: Messages, before: Messages) -> Messages:
-    """Return a conversation with other turns before it, after its system message, and without training weights."""
-    system = [turn for turn in messages[:1] if turn["role"] in SYSTEM_ROLES]
-    turns = [*system, *before, *messages[len(system) :]]
-    return [{key: value for key, value in turn.items() if key != "weight"} for turn in turns]
 
 
 def last_turn(example: Example) -> tuple[str, str]:

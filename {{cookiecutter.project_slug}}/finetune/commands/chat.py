@@ -3,7 +3,7 @@
 import io
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from finetune.provider.answer_parser import Answer
 
 ANSWER_WIDTH = 40  # letters that each answer needs on a line; in a narrower terminal, answers are below each other
+BLOCK = '"""'  # begins and ends a message of several lines, as in other chat programs
 HELP = """/system TEXT  set the system prompt; without TEXT, show it
 /reset        forget the conversation
-/quit         end the chat (or Ctrl-D); Ctrl-C stops waiting for an answer"""
+/quit         end the chat (or Ctrl-D); Ctrl-C stops waiting for an answer
+\"\"\"           begin a message of several lines; another one ends it. Pasted lines are one message"""
 
 
 def chat(
@@ -33,7 +35,8 @@ def chat(
 ) -> None:
     """Chat with base and tuned model side by side.
 
-    It begins with the project's system prompt. Type /help for the commands of the chat.
+    It begins with the project's system prompt. Type /help for the commands of the chat, and \"\"\" before and after a
+    message of several lines.
 
     Examples: finetune chat --max-tokens 200 · finetune chat --model tuned · echo hello | finetune chat
     """
@@ -48,11 +51,11 @@ def chat(
     with connect(params.provider) as connection:
         if sys.stdin.isatty():
             greet(console, conversation)
-        for typed in lines():
+        for typed, is_message in messages(reader()):
             word, _, rest = typed.partition(" ")
-            if word == "/quit":
+            if word == "/quit" and not is_message:
                 break
-            if word.startswith("/"):
+            if word.startswith("/") and not is_message:
                 console.print(run_command(conversation, word, rest.strip()), style="dim")
             elif typed:
                 try:
@@ -75,23 +78,59 @@ def greet(console: "Console", conversation: "Conversation") -> None:
     console.print("Type /help for the commands of the chat, /quit to end it.\n", style="dim")
 
 
-def lines() -> Iterator[str]:
-    """Yield the lines that are typed, or those of a pipe."""
-    if not sys.stdin.isatty():
-        if isinstance(sys.stdin, io.TextIOWrapper):
-            sys.stdin.reconfigure(errors="replace")
-        yield from (line.strip() for line in sys.stdin)
-        return
-    with suppress(ImportError):
-        import_module("readline")  # lets the user edit a line, and recall earlier ones
+def reader() -> Callable[[str], str]:
+    """Return a function that shows a prompt and reads a line, from the keyboard or from a pipe.
+
+    Lines that are pasted together are one, with line breaks. It raises EOFError at the end.
+    """
+    if sys.stdin.isatty():
+        with suppress(ImportError):
+            readline = import_module("readline")  # lets the user edit a line, and recall earlier ones
+            readline.parse_and_bind("set enable-bracketed-paste on")  # without it, each pasted line would be sent alone
+        return input
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
+
+    def read(_: str) -> str:
+        line = sys.stdin.readline()
+        if not line:
+            raise EOFError
+        return line.rstrip("\r\n")
+
+    return read
+
+
+def messages(read: Callable[[str], str]) -> Iterator[tuple[str, bool]]:
+    """Yield what is typed, and whether it is a message for sure: a line that begins with a slash may be a command.
+
+    A line that begins with three quotes begins a message of several lines, which ends with three quotes.
+    """
+    block: list[str] | None = None
     while True:
         try:
-            yield input("> ").strip()
+            line = read("> " if block is None else "... ")
         except EOFError:
-            print()
-            return
+            break
         except KeyboardInterrupt:
-            print("\nType /quit to end the chat.")
+            if not sys.stdin.isatty():
+                raise
+            print("\nType /quit to end the chat." if block is None else "\nThe message is not sent.")
+            block = None
+            continue
+        if block is None and not line.lstrip().startswith(BLOCK):
+            text = line.strip()
+            yield text, "\n" in text and not text.startswith("/system ")
+            continue
+        text = line if block is not None else line.lstrip().removeprefix(BLOCK)
+        is_end = text.rstrip().endswith(BLOCK)
+        block = [*(block or []), text.rstrip().removesuffix(BLOCK) if is_end else text]
+        if is_end:
+            yield "\n".join(block).strip(), True
+            block = None
+    if sys.stdin.isatty():
+        print()
+    if block is not None:  # the input ended before the quotes
+        yield "\n".join(block).strip(), True
 
 
 def run_command(conversation: "Conversation", word: str, rest: str) -> str:

@@ -116,8 +116,11 @@ def evaluate() -> None:
 
 def report() -> None:
     """Write the report as a page and as Markdown for a pull request."""
+    from finetune.core.read_records import read_evaluated_model
+    from finetune.report.headline import headline
     from finetune.stages import report as stage
 
     with with_restore_command("report"):
-        verdict = stage.run()
-    print(f"report: tuned against base: {verdict}. Open {stage.PAGE}")
+        stage.run()
+    found = headline(read_evaluated_model()[1])
+    print(f"report: tuned against {found.against}: {found.clause}. Open {stage.PAGE}")

@@ -26,7 +26,9 @@ def predict(
     """Answer each row of a file with a model.
 
     A row needs the columns of the question in data.prompt, or `messages`; it needs no expected answer. Each row is
-    written with the model's answer, or with the reason why there is none.
+    written with the model's answer, or with the reason why there is none. For classes with log-probabilities, there are
+    columns with the probability of each class, such as P(billing), and `outside`: the probability of other answers, and
+    of classes that the provider did not list.
 
     After an interruption, the same command continues where it stopped. The exit status is 1 if no row was answered.
 
@@ -54,5 +56,7 @@ def predict(
         print(f"predict: {len(done.rows) - len(done.failed)} answers of {done.model} in {target}")
     if done.cut:
         say(f"predict: warning: {done.cut} answers were cut at evaluate.max_tokens in params.yaml. Set it higher.")
+    if done.outside is not None:
+        say(f"predict: P(…) has the probability of each class; on average, {done.outside:.1%} is outside them.")
     for place, why in list(done.failed.items())[:1]:
         say(f"predict: {len(done.failed)} of {len(done.rows)} rows have no answer. The first, {place}: {why}")

@@ -22,8 +22,10 @@ def serve(
 
     Example: finetune serve --port 8001
     """
+    from finetune.core.paths import user_home
     from finetune.engine import embedded
 
+    user_home()  # where its state is
     key = os.environ.get("FINETUNE_ENGINE_KEY")
     if not key:
         key = secrets.token_urlsafe(24)

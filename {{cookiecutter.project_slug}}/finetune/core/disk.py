@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -103,14 +103,18 @@ def read_note(path: Path) -> dict[str, Any]:
 
 def read_jsonl(path: Path, made_by: str) -> list[Any]:
     """Read the rows of a JSON Lines file. Raises FinetuneError if it is missing, naming the stage that writes it."""
-    rows: list[Any] = []
+    return list(each_jsonl(path, made_by))
+
+
+def each_jsonl(path: Path, made_by: str) -> Iterator[Any]:
+    """Yield the rows of a JSON Lines file, which may be larger than memory. Raises FinetuneError as `read_jsonl`."""
     number = 0
     try:
         with open(path, "rb") as lines:
             for line in lines:
                 number += 1
                 if not line.isspace():
-                    rows.append(orjson.loads(line))
+                    yield orjson.loads(line)
     except FileNotFoundError:
         raise FinetuneError(
             f"{path} is missing.", f"Create it with: dvc repro {made_by}, or fetch it with: dvc pull"
@@ -120,7 +124,6 @@ def read_jsonl(path: Path, made_by: str) -> list[Any]:
             f"{path}, line {number} is not valid JSON: {error}",
             f"Restore it with: dvc checkout {made_by}, or create it again: dvc repro -f -s {made_by}",
         ) from error
-    return rows
 
 
 def sha256_of(path: Path) -> str:

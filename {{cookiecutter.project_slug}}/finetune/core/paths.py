@@ -5,6 +5,8 @@ from pathlib import Path
 
 import platformdirs
 
+from finetune.core.errors import FinetuneError
+
 PREPARED = Path("data/prepared")
 TEST_ROWS = PREPARED / "test_rows.jsonl"  # what is known of each test row beside its example
 COMMON_PIECES = PREPARED / "common_pieces.json"  # what does not count when questions are compared
@@ -46,8 +48,14 @@ NOTES = Path(".finetune")  # ignored by Git: notes on uploads and jobs that this
 def user_home() -> Path:
     """Return the user's folder for all projects, and create it if needed.
 
-    It is `FINETUNE_HOME`, else the platform's data directory.
+    It is `FINETUNE_HOME`, else the platform's data directory. Raises FinetuneError if it is not an absolute path: it
+    would be another folder in each workspace of `dvc exp run --temp`, where it is deleted with its models.
     """
     home = Path(os.environ.get("FINETUNE_HOME") or platformdirs.user_data_dir("finetune")).expanduser()
+    if not home.is_absolute():
+        raise FinetuneError(
+            f"FINETUNE_HOME is {str(home)!r}, which is another folder in each working directory.",
+            f"Set it to an absolute path, such as {home.resolve()}.",
+        )
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     return home

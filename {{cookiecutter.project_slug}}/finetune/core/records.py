@@ -171,6 +171,15 @@ class TrainingEstimate(TypedDict):
     seconds: float | str
 
 
+class BreakEvenEstimate(TypedDict):
+    """What `break_even_calls` compares: calls of the tuned model, and of the base with examples in its prompt."""
+
+    # evaluate.few_shot, or 10. None and {} where images are of unknown size.
+    examples: int | None
+    prompt_tokens: dict[str, float]  # few_shot, tuned: means over the test rows
+    usd_per_1000: dict[str, Usd]  # few_shot, tuned
+
+
 class ValidationReport(TypedDict):
     """reports/validation.json: what was checked, and what it will cost."""
 
@@ -184,8 +193,9 @@ class ValidationReport(TypedDict):
     tokens_at_least: bool  # True: the training data have more, in images whose size or price is not known
     auto: TrainingEstimate  # for the epochs that `auto` gives
     planned: TrainingEstimate  # for train.n_epochs
-    evaluate_usd_at_most: dict[str, Usd]  # base, tuned
-    break_even_calls: int | str | None  # calls after which the training has paid for itself; None: never
+    evaluate_usd_at_most: dict[str, Usd]  # base, tuned, and few_shot with evaluate.few_shot
+    break_even_calls: int | str | None  # calls after which the planned training has paid for itself; None: never
+    break_even: NotRequired[BreakEvenEstimate]  # not in reports of earlier versions
     # The smallest difference of the mean scores that the test split shows (two-sided test at 0.05, power 0.8). Assumed:
     # a fifth of the answers change; for extract and generate, a standard deviation of the differences of 0.3 and 0.2.
     # None: too few rows for any.
@@ -294,6 +304,8 @@ class ModelRecord(CurveFacts):
     model: str  # the chosen model's ID
     model_of_last_step: str | None
     chosen: ChosenCheckpoint
+    chosen_valid_loss: NotRequired[float | None]  # of the chosen checkpoint, over the validation file if it is known
+    chosen_valid_score: NotRequired[float | None]  # of its answers to the validation split, with choose: best_metric
     job: str
     fingerprint: str  # SHA-256 of data, base, method, hyperparameters as asked, seed and suffix
     seed: int | None
@@ -341,6 +353,7 @@ class Prediction(TypedDict):
     answer: str
     prompt_tokens: int | None
     completion_tokens: int | None
+    cached_tokens: NotRequired[int]  # of the prompt's, where the provider had some in its cache
     seconds: NotRequired[float]  # in memory only: a file with it would differ each time
     logprobs: NotRequired[list[Alternatives]]  # by token of the answer
     cut: NotRequired[bool]  # the answer ended at evaluate.max_tokens
@@ -352,6 +365,7 @@ class NamedPrediction(Prediction):
 
     model: str  # `checkpoints.<step>` or `compared.<name>`
     commit: NotRequired[str]  # of `compared.<name>` when its model was asked, in 12 digits
+    base: NotRequired[str]  # of `compared.<name>`, which decides its price
 
 
 class RegressionPrediction(Prediction):
@@ -537,5 +551,6 @@ class Evaluation(TypedDict):
     judge: NotRequired[JudgeResult]
     also: dict[str, RegressionResult]
     saved_prompt_tokens: NotRequired[float]  # of a call, against few_shot
+    saved_usd_per_1000: NotRequired[float]  # of 1,000 calls, against few_shot
     gates_met: NotRequired[int]  # with evaluate.require
     gates_failed: NotRequired[list[str]]

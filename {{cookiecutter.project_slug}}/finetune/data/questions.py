@@ -5,19 +5,23 @@ a change of a gate, a margin, the order of labels or a grader that asks no model
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import nsmallest
 from pathlib import Path
 from typing import Any
 
-from finetune.core.disk import read_json, read_jsonl
+from finetune.core.disk import each_jsonl, read_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Also, Params
 from finetune.core.paths import PREPARED, QUESTIONS
 from finetune.core.read_records import read_prepare_report
 from finetune.core.records import Example, Questions
-from finetune.data.examples import text_of
+from finetune.data.examples import SYSTEM_ROLES, text_of
+from finetune.data.hashes import xxh3_64
 from finetune.data.readers import read_rows
 from finetune.data.redaction import redact
+
+Messages = list[dict[str, Any]]
 
 ASKS_A_MODEL = "score_model"  # the type of grader
 
@@ -63,17 +67,33 @@ def questions_of(params: Params) -> Questions:
 
 def few_shot_examples(count: int) -> list[Example]:
     """Choose training examples for a prompt: always the same, and one of each answer before a second of any."""
-    examples: Sequence[Example] = read_jsonl(PREPARED / "train.jsonl", "prepare") if count else []
-    if examples and "messages" not in examples[0]:
-        raise FinetuneError("evaluate.few_shot needs chat examples.", "Set evaluate.few_shot to 0.")
-    seen: Counter[str] = Counter()
-    rounds = []
-    for example in examples:
-        answer = text_of(example["messages"][-1].get("content"))
-        rounds.append(seen[answer])
+    if not count:
+        return []
+    examples = in_rounds(each_jsonl(PREPARED / "train.jsonl", "prepare"))
+    return [example for *_, example in nsmallest(count, examples, key=lambda one: one[:2])]
+
+
+def in_rounds(examples: Iterable[Example]) -> Iterator[tuple[int, int, Example]]:
+    """Yield each example with the number of earlier ones of the same answer, and its place."""
+    seen: Counter[int] = Counter()  # by the hash of the answer: the texts may be larger than memory
+    for place, example in enumerate(examples):
+        if "messages" not in example:
+            raise FinetuneError("evaluate.few_shot needs chat examples.", "Set evaluate.few_shot to 0.")
+        answer = xxh3_64(text_of(example["messages"][-1].get("content")).encode("utf-8", "surrogatepass"))
+        yield seen[answer], place, example
         seen[answer] += 1
-    order = sorted(range(len(examples)), key=lambda index: (rounds[index], index))
-    return [examples[index] for index in order[:count]]
+
+
+def turns_of_shots(shots: Sequence[Example]) -> Messages:
+    """Return the turns of examples that are put before a question, without their system prompts."""
+    return [turn for shot in shots for turn in shot["messages"] if turn["role"] not in SYSTEM_ROLES]
+
+
+def prompt_of(messages: Messages, before: Messages) -> Messages:
+    """Return a conversation with other turns before it, after its system message, and without training weights."""
+    system = [turn for turn in messages[:1] if turn["role"] in SYSTEM_ROLES]
+    turns = [*system, *before, *messages[len(system) :]]
+    return [{key: value for key, value in turn.items() if key != "weight"} for turn in turns]
 
 
 def regression_examples(name: str, settings: Also) -> list[Example]:

@@ -1,9 +1,10 @@
 """Look up a base model in the catalogue: encoding, training context, prices, shutdown date."""
 
 import datetime
+import re
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
@@ -17,7 +18,16 @@ else:
 
 FILE = Path(__file__).parent / "models.toml"
 OWN = Path("models.toml")  # the project's entries, in the current folder; they override the catalogue's
-PRICES = ("training", "input", "cached_input", "output", "base_input", "base_output")
+PRICES = ("training", "input", "cached_input", "output", "base_input", "base_cached_input", "base_output")
+AZURE_TUNED = re.compile(r"(.+)\.ft-[0-9a-f]+")  # Azure's names: <base>.ft-<job>
+
+
+class CallPrices(NamedTuple):
+    """The prices of calls of one model, in US dollars per million tokens. None: not known."""
+
+    input: float | None
+    output: float | None
+    cached_input: float | None = None  # of prompt tokens that the provider has cached
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -39,6 +49,7 @@ class Base:
     cached_input: float | None = None
     output: float | None = None
     base_input: float | None = None
+    base_cached_input: float | None = None
     base_output: float | None = None
     shutdown: datetime.date | None = None
     seconds: float | None = None  # of training, per million billed tokens
@@ -46,10 +57,24 @@ class Base:
     def retired(self, today: datetime.date) -> bool:
         return self.shutdown is not None and self.shutdown <= today
 
+    def call_prices(self, tuned: bool) -> CallPrices:
+        """Return the prices of calls of its fine-tuned models, or of the base itself."""
+        if tuned:
+            return CallPrices(self.input, self.output, self.cached_input)
+        return CallPrices(self.base_input, self.base_output, self.base_cached_input)
+
 
 def base_name(model: str) -> str:
-    """Return the base of a fine-tuned model `ft:<base>:…`; any other name is returned as it is."""
-    return model.split(":")[1] if model.startswith("ft:") and model.count(":") > 1 else model
+    """Return the base of a fine-tuned model, `ft:<base>:…` or `<base>.ft-<job>`; another name is returned as it is."""
+    if model.startswith("ft:") and model.count(":") > 1:
+        return model.split(":")[1]
+    azure = AZURE_TUNED.fullmatch(model)
+    return azure[1] if azure else model
+
+
+def is_fine_tuned(model: str) -> bool:
+    """Return whether a name is that of a fine-tuned model. Calls of it have the prices of fine-tuned models."""
+    return base_name(model) != model
 
 
 def dated_name(model: str) -> str:

@@ -1,11 +1,11 @@
 """Estimate what a fine-tune costs: epochs, billed tokens, dollars, seconds."""
 
-import math
 from collections.abc import Sequence
 
+from finetune.core.break_even import UNKNOWN as UNKNOWN
 from finetune.core.records import CostEstimate, Usd
+from finetune.pricing.catalogue import CallPrices
 
-UNKNOWN = "unknown"  # a figure that is not known; never 0
 START_SECONDS = 30  # from the start of a job to its first step
 
 
@@ -29,21 +29,23 @@ def rounded(usd: float) -> float:
     return round(usd, 4) or float(f"{usd:.0e}")
 
 
-def price_of_calls(prompt_tokens: float, answer_tokens: float, prices: tuple[float | None, float | None]) -> Usd:
+def price_of_calls(prompt_tokens: float, answer_tokens: float, prices: Sequence[float | None]) -> Usd:
     """Return the dollars for prompt and answer tokens at their prices per million; UNKNOWN if a price is not known."""
     asked, answered = dollars(prompt_tokens, prices[0]), dollars(answer_tokens, prices[1])
     return UNKNOWN if isinstance(asked, str) or isinstance(answered, str) else rounded(asked + answered)
 
 
-def break_even(train_usd: Usd, base_call: Usd, tuned_call: Usd) -> int | str | None:
-    """Return the number of calls after which a training has paid for itself.
+def usd_per_1000(prompt_tokens: float, answer_tokens: float, prices: CallPrices, cached_tokens: float = 0) -> Usd:
+    """Return the dollars of 1,000 calls with these tokens each; UNKNOWN if a price is not known.
 
-    None if calls of the tuned model are not cheaper; UNKNOWN if a price is not known.
+    `cached_tokens` are those of the prompt that the provider has cached. They have their own price if it is known and
+    lower, else that of the others.
     """
-    if isinstance(train_usd, str) or isinstance(base_call, str) or isinstance(tuned_call, str):
+    if prices.input is None or prices.output is None:
         return UNKNOWN
-    saved = base_call - tuned_call
-    return math.ceil(train_usd / saved) if saved > 0 else None
+    cached_input = prices.input if prices.cached_input is None else min(prices.cached_input, prices.input)
+    prompt = (prompt_tokens - cached_tokens) * prices.input + cached_tokens * cached_input
+    return round(1000 * (prompt + answer_tokens * prices.output) / 1_000_000, 6)
 
 
 def estimate(

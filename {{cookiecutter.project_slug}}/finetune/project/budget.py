@@ -15,10 +15,14 @@ if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
 
 
-def estimated(params: Params) -> CostEstimate:
-    """Estimate the cost of this project's job, corrected by the bills of its earlier jobs."""
+def estimated(params: Params, n_epochs: int | None = None) -> CostEstimate:
+    """Estimate the cost of this project's job, corrected by the bills of its earlier jobs.
+
+    `n_epochs` are the epochs that a job has taken; by default, those that it will take.
+    """
     report: ValidationReport = read_json(VALIDATION_REPORT, "validate")
-    n_epochs = report["auto"]["n_epochs"] if params.train.n_epochs == "auto" else params.train.n_epochs
+    asked = report["auto"]["n_epochs"] if params.train.n_epochs == "auto" else params.train.n_epochs
+    n_epochs = n_epochs or asked
     base = look_up(params.train.base, params.provider.name)
     ratio, seconds = ledger.learned(params.provider.name, params.train.base)
     tokens = report["train_tokens_per_epoch"]
@@ -50,12 +54,12 @@ def refuse_over_budget(params: Params) -> None:
 
 
 def refuse_over_total(params: Params) -> None:
-    """Raise FinetuneError if this job, with all jobs of the ledger, would exceed train.budget.total_usd."""
+    """Raise FinetuneError if this job, with the jobs of all ledgers, would exceed train.budget.total_usd."""
     limit = params.train.budget.total_usd
     if limit is None:
         return
     takes = estimated(params)["train_usd"]
-    bills = [row["billed_usd"] for row in ledger.rows()]
+    bills = [row["billed_usd"] for row in ledger.rows_of_all_commits()]
     if isinstance(takes, str) or UNKNOWN in bills:
         raise unknown(params, "total_usd", limit)
     refuse_unclear_tokens("total_usd", limit)
@@ -89,9 +93,14 @@ def unknown(params: Params, name: str, limit: float) -> FinetuneError:
     )
 
 
-def ledger_row(params: Params, job: "FineTuningJob", usd: Usd) -> LedgerRow:
-    """Return the ledger's row for a job that has ended: its estimate and what it took."""
-    bill = estimated(params)
+def ledger_row(params: Params, job: "FineTuningJob", usd: Usd, n_epochs: object = None) -> LedgerRow:
+    """Return the ledger's row for a job that has ended: what it took, and the estimate for the epochs that it took.
+
+    `n_epochs` are those that the job reports; if it reports no number, it took those of the estimate. With `auto`, a
+    provider may take others than were estimated: that is no error in the tokens of an epoch, and must not correct the
+    next estimate.
+    """
+    bill = estimated(params, n_epochs if isinstance(n_epochs, int) else None)
     return {
         "job": job.id,
         "provider": params.provider.name,

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,16 @@ def committed_files() -> list[FilesRecord]:
 def committed(file: Path) -> list[Any]:
     """Return the content of a JSON file in each commit that changed it."""
     found = []
-    for commit in git("log", "--all", "--format=%H", "--", file.as_posix()).split():
-        text = git("show", f"{commit}:./{file.as_posix()}")
-        try:
+    for text in committed_texts(file):
+        with suppress(ValueError):
             found.append(json.loads(text))
-        except ValueError:  # the commit that removed the file
-            continue
     return found
+
+
+def committed_texts(file: Path) -> list[str]:
+    """Return the content of a file in each commit that changed it, of all branches, tags and experiments.
+
+    It is "" in a commit that removed the file.
+    """
+    commits = git("log", "--all", "--format=%H", "--", file.as_posix()).split()
+    return [git("show", f"{commit}:./{file.as_posix()}") for commit in commits]

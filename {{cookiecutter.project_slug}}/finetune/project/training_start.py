@@ -2,6 +2,7 @@
 
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
+from finetune.pricing.catalogue import is_fine_tuned
 from finetune.project.history import is_pinned, record_at
 
 
@@ -14,7 +15,7 @@ def start_of(params: Params) -> tuple[str, list[str]]:
     revision = params.train.continue_from
     if revision is None:
         base = params.train.base
-        return base, [base] if base.startswith("ft:") else []
+        return base, [base] if is_fine_tuned(base) else []
     record = record_at(revision)
     if not is_pinned(revision):
         raise FinetuneError(

@@ -31,7 +31,8 @@ def cache_path() -> Path:
 class AnswerCache:
     """Answers by their keys in SQLite tables. Threads may share it.
 
-    A second table says which answers were cut. Earlier versions, which may use the same file, read only the first one.
+    Further tables say which answers were cut, and how many tokens of the prompt the provider had cached. Earlier
+    versions, which may use the same file, read only the first ones.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,24 +42,28 @@ class AnswerCache:
         self.db.execute("PRAGMA journal_mode=WAL")
         self.db.execute("CREATE TABLE IF NOT EXISTS completions (key TEXT PRIMARY KEY, answer TEXT)")
         self.db.execute("CREATE TABLE IF NOT EXISTS ends (key TEXT PRIMARY KEY, cut INTEGER)")
+        self.db.execute("CREATE TABLE IF NOT EXISTS cached (key TEXT PRIMARY KEY, tokens INTEGER)")
 
     def get(self, key: str) -> Answer | None:
         """Return the answer of this key, or None."""
         with self.lock:
             row = self.db.execute(
-                "SELECT answer, cut FROM completions LEFT JOIN ends USING (key) WHERE key = ?", (key,)
+                "SELECT answer, cut, tokens FROM completions LEFT JOIN ends USING (key) LEFT JOIN cached USING (key)"
+                " WHERE key = ?",
+                (key,),
             ).fetchone()
         if row is None:
             return None
         fields = json.loads(row[0])
         fields["logprobs"] = [[(token, logprob) for token, logprob in tops] for tops in fields["logprobs"]]
-        return Answer(**fields, cut=None if row[1] is None else bool(row[1]))
+        return Answer(**fields, cut=None if row[1] is None else bool(row[1]), cached_tokens=row[2])
 
     def put(self, key: str, answer: Answer) -> None:
         """Keep an answer under this key."""
         fields = asdict(answer)
-        cut = fields.pop("cut")
+        cut, cached = fields.pop("cut"), fields.pop("cached_tokens")
         with self.lock:
+            self.db.execute("INSERT OR REPLACE INTO cached VALUES (?, ?)", (key, cached))
             self.db.execute("INSERT OR REPLACE INTO ends VALUES (?, ?)", (key, cut))
             self.db.execute("INSERT OR REPLACE INTO completions VALUES (?, ?)", (key, json.dumps(fields)))
 

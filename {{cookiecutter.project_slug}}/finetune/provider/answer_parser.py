@@ -21,6 +21,7 @@ class Answer:
     seconds: float | None = None
     logprobs: list[Alternatives] = field(default_factory=list)  # by token of the answer
     error: str = ""
+    cached_tokens: int | None = None  # of the prompt, in the provider's cache; None: it does not say
     cut: bool | None = None  # at the maximum length; None: the provider does not say, or an earlier version kept it
 
 
@@ -44,6 +45,7 @@ def parse_answer(completion: Mapping[str, Any], seconds: float | None) -> Answer
         usage.get("completion_tokens"),
         seconds,
         chat_logprobs(logprobs) if "content" in logprobs else text_logprobs(logprobs),
+        cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens"),
         cut=choice["finish_reason"] == "length" if choice.get("finish_reason") else None,
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Provider
+from finetune.core.paths import user_home
 from finetune.core.profiles import PROFILES, Profile
 from finetune.provider.error_messages import explained_errors
 from finetune.provider.retries import FINAL_CODES
@@ -118,6 +119,7 @@ def start_engine() -> Iterator[tuple[str, str]]:
             f"provider.name is 'local', but the engine is not installed here ({error.name} is missing).",
             "Run `make setup`; in a project generated without the engine, set provider.base_url or another provider.",
         ) from error
+    user_home()  # where the engine's state is
     with embedded() as address:
         yield address.base_url, address.key
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from finetune.core.break_even import UNKNOWN, break_even
+from finetune.core.profiles import PROFILES
 from finetune.core.records import Evaluation, Latency
 from finetune.report.model_metrics import FLOOR, USAGE, model_label, models
 from finetune.report.number_formats import is_known, money, tokens
@@ -20,7 +22,7 @@ def usage_table(evaluation: Evaluation, latency: Mapping[str, Latency]) -> Table
         return None
     rows = []
     for name, model in found.items():
-        cells = [(money if key == "usd_per_1000" else tokens)(model.get(key)) for key in columns]
+        cells = [(money if key.startswith("usd") else tokens)(model.get(key)) for key in columns]
         rows.append([model_label(name), *cells, *(milliseconds(latency.get(name), key) for key in times)])
     return Table(["model", *columns.values(), *times.values()], rows)
 
@@ -41,10 +43,36 @@ def cost_facts(results: Results) -> dict[str, str]:
     saved = results.evaluation.get("saved_prompt_tokens")
     if saved is not None:
         facts["prompt tokens saved per call"] = tokens(saved)
-    calls = results.validation.get("break_even_calls") if results.validation else None
-    if isinstance(calls, int):
-        facts["break-even"] = f"after {calls:,} calls, compared with ten examples in the base model's prompt"
+    if words := break_even_words(results):
+        facts["break-even"] = words
+    if costs := PROFILES[record["provider"]].deploys if record.get("provider") in PROFILES else None:
+        facts["deployment, not counted here"] = costs
     return facts
+
+
+def break_even_words(results: Results) -> str | None:
+    """Return after how many calls the bill of the training is saved; None if nothing was paid, or a price is not known.
+
+    The tuned model is compared with the base model with examples in its prompt: as measured, with evaluate.few_shot,
+    else as `validate` counted the prompts.
+    """
+    usd, estimate = results.record.get("usd"), results.validation.get("break_even") if results.validation else None
+    if "few_shot" in results.evaluation:
+        measured = (results.evaluation["few_shot"], results.evaluation["tuned"])
+        few_shot, tuned = (model.get("usd_per_1000", UNKNOWN) for model in measured)
+        rival = "the base model with evaluate.few_shot examples in its prompt"
+    elif estimate:
+        few_shot, tuned = (estimate["usd_per_1000"][model] for model in ("few_shot", "tuned"))
+        rival = f"the base model with {estimate['examples']} examples in its prompt, as estimated"
+    else:
+        return None
+    calls = break_even(usd or UNKNOWN, few_shot, tuned)
+    if calls == UNKNOWN:
+        return None
+    each = f"1,000 calls cost {money(tuned)} instead of {money(few_shot)}"
+    if isinstance(calls, int):
+        return f"after about {int(float(f'{calls:.2g}')):,} calls, compared with {rival}: {each}"
+    return f"never, compared with {rival}: {each}"
 
 
 def cost_of_all_jobs(results: Results) -> dict[str, str]:

@@ -5,7 +5,13 @@ from finetune.core.records import Evaluation, Metrics
 
 # The models that have a colour in style.css, and their names in legends.
 MAIN_MODELS = {"base": "base model", "tuned": "tuned model"}
-USAGE = {"prompt_tokens": "prompt tokens", "completion_tokens": "answer tokens", "usd_per_1000": "$ per 1,000 calls"}
+USAGE = {
+    "prompt_tokens": "prompt tokens",
+    "cached_tokens": "of these cached",
+    "completion_tokens": "answer tokens",
+    "usd_per_1000": "$ per 1,000 calls",
+    "usd_per_1000_batch": "$ per 1,000 calls by batch",
+}
 METRIC_NAMES = {
     "auprc": "AUPRC",
     "auroc": "AUROC",

@@ -32,6 +32,7 @@ def metric_names(params: Params, prepared: PrepareReport, expected: Sequence[str
     scored = score_predictions(params, prepared, rows)
     ends = {f"{scored.metric}_{end}": 0.0 for end in ("low", "high")}
     figures: Metrics = {**scored.metrics, **ends, **usage(params, rows, tuned=True), "usd_per_1000": 0.0}
+    figures |= {"cached_tokens": 0.0} | ({"usd_per_1000_batch": 0.0} if settings.batch else {})
     if settings.task == "extract":
         figures["fields"] = {"*": 0.0}
     lift: Metrics = {**lifts_over([scored], scored, None)[0], "p_holm": 1.0, "fresh_rows": 1}
@@ -43,7 +44,7 @@ def metric_names(params: Params, prepared: PrepareReport, expected: Sequence[str
         for grades in report["graders"].values() if not model.startswith("floors.") else ():
             set_model(grades, model, {**grade, "errors": 0})
     if settings.few_shot:
-        report |= {"lift_over_few_shot": lift, "saved_prompt_tokens": 0.0}
+        report |= {"lift_over_few_shot": lift, "saved_prompt_tokens": 0.0, "saved_usd_per_1000": 0.0}
     report["also"] = {name: numbers_of(RegressionResult) for name in settings.also}
     report["judge"] = numbers_of(JudgeResult) if settings.judge else {}
     return {name for name, value in flatten(report).items() if isinstance(value, (int, float))}

@@ -6,32 +6,38 @@ from typing import Any, Literal
 
 from finetune.core.params import Params
 from finetune.core.records import Latency, Metrics, Prediction
-from finetune.pricing.catalogue import look_up
-from finetune.pricing.cost import UNKNOWN, price_of_calls
+from finetune.pricing.catalogue import is_fine_tuned, look_up
+from finetune.pricing.cost import UNKNOWN, usd_per_1000
 
-BATCH_PRICE = 0.5  # of the price of single calls
-CALLS = 1000
+BATCH_PRICE = 0.5  # of the price of single calls, without a discount for cached tokens (OpenAI's price page)
 
 
-def usage(params: Params, rows: Sequence[Prediction], tuned: bool) -> Metrics:
+def usage(params: Params, rows: Sequence[Prediction], tuned: bool, base: str | None = None) -> Metrics:
     """Return the mean tokens of a call, the dollars of 1,000 calls, and the numbers of refused and of cut rows.
 
-    `tuned` says whether the prices of the base's fine-tunes apply, or those of the base.
+    `tuned` says whether a fine-tuned model answered, or the base, which may be a fine-tuned model too. `base` is the
+    base of the model if it is not that of the project. `usd_per_1000` is always the price of single calls; with
+    evaluate.batch, `usd_per_1000_batch` is the price by batch.
     """
-    known = look_up(params.train.base, params.provider.name)
-    prices = (known.input, known.output) if tuned else (known.base_input, known.base_output)
+    base = base or params.train.base
+    prices = look_up(base, params.provider.name).call_prices(tuned or is_fine_tuned(base))
     metrics: Metrics = {"failed": sum("error" in row for row in rows), "cut": sum("cut" in row for row in rows)}
     prompt, completion = mean(rows, "prompt_tokens"), mean(rows, "completion_tokens")
     if prompt is None or completion is None:
         return metrics | {"usd_per_1000": UNKNOWN}
-    usd = price_of_calls(prompt * CALLS, completion * CALLS, prices)
-    if params.evaluate.batch and not isinstance(usd, str):
-        usd = round(usd * BATCH_PRICE, 4)
-    return metrics | {
+    answered = [row for row in rows if "error" not in row]
+    cached = sum(row.get("cached_tokens", 0) for row in answered) / len(answered)
+    metrics |= {
         "prompt_tokens": round(prompt, 1),
         "completion_tokens": round(completion, 1),
-        "usd_per_1000": usd,
+        "usd_per_1000": usd_per_1000(prompt, completion, prices, cached),
     }
+    if cached:
+        metrics["cached_tokens"] = round(cached, 1)
+    if params.evaluate.batch:
+        usd = usd_per_1000(prompt, completion, prices)
+        metrics["usd_per_1000_batch"] = usd if isinstance(usd, str) else round(usd * BATCH_PRICE, 6)
+    return metrics
 
 
 def cut_warning(rows: Sequence[Prediction], max_tokens: int) -> str | None:
@@ -51,13 +57,18 @@ def cut_warning(rows: Sequence[Prediction], max_tokens: int) -> str | None:
     )
 
 
-def saved_prompt_tokens(metrics: dict[str, Any]) -> dict[str, float]:
-    """Return the prompt tokens per call that tuning saves against the base with examples in its prompt.
+def saved_by_tuning(metrics: dict[str, Any]) -> dict[str, float]:
+    """Return the prompt tokens of a call and the dollars of 1,000 calls that tuning saves against few_shot.
 
-    {} without such examples, or if a provider does not count tokens.
+    {} without few_shot, or if a provider does not count tokens; the dollars only where the prices are known.
     """
-    before, after = (metrics.get(model, {}).get("prompt_tokens") for model in ("few_shot", "tuned"))
-    return {} if before is None or after is None else {"saved_prompt_tokens": round(before - after, 1)}
+    few_shot, tuned = (metrics.get(model, {}) for model in ("few_shot", "tuned"))
+    if "prompt_tokens" not in few_shot or "prompt_tokens" not in tuned:
+        return {}
+    saved = {"saved_prompt_tokens": round(few_shot["prompt_tokens"] - tuned["prompt_tokens"], 1)}
+    if UNKNOWN not in (few_shot["usd_per_1000"], tuned["usd_per_1000"]):
+        saved["saved_usd_per_1000"] = round(few_shot["usd_per_1000"] - tuned["usd_per_1000"], 6)
+    return saved
 
 
 def mean(rows: Sequence[Prediction], key: Literal["prompt_tokens", "completion_tokens"]) -> float | None:

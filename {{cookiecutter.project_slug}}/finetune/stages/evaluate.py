@@ -38,7 +38,7 @@ from finetune.scoring.judge import judge_result
 from finetune.scoring.plot_tables import write_tables
 from finetune.scoring.prediction_scores import class_of_code, expected_of, limited_to_classes, score_predictions
 from finetune.scoring.regression_sets import score_regression_sets
-from finetune.scoring.usage import cut_warning, saved_prompt_tokens, usage
+from finetune.scoring.usage import cut_warning, saved_by_tuning, usage
 
 
 def run(params: Params, say: Say = say_nothing) -> Evaluation:
@@ -56,8 +56,9 @@ def run(params: Params, say: Say = say_nothing) -> Evaluation:
     metrics |= compare_models(scored, groups)
     if on_answered := lift_on_answered(params, prepared, answers["base"], answers["tuned"], groups):
         metrics["lift_on_answered"] = on_answered
+    bases = {row["model"]: row.get("base") for row in compared}
     for model, rows in answers.items():
-        get_model(metrics, model).update(usage(params, rows, tuned=model not in ("base", "few_shot")))
+        get_model(metrics, model).update(usage(params, rows, model not in ("base", "few_shot"), bases.get(model)))
     for row in compared:
         if "commit" in row:
             get_model(metrics, row["model"])["commit"] = row["commit"]
@@ -70,7 +71,7 @@ def run(params: Params, say: Say = say_nothing) -> Evaluation:
     metrics["also"] = score_regression_sets(
         params.evaluate.also, read_jsonl(BASE_ALSO_ANSWERS, "baseline"), read_jsonl(TUNED_ALSO_ANSWERS, "tuned")
     )
-    metrics |= saved_prompt_tokens(metrics)
+    metrics |= saved_by_tuning(metrics)
     _, failed = results_of(params.evaluate.require, metrics)
     if params.evaluate.require:
         metrics |= {"gates_met": int(not failed), "gates_failed": failed}

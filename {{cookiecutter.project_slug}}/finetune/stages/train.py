@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetune.asking.checkpoint_choice import choose
+from finetune.asking.checkpoint_choice import choose, valid_loss
 from finetune.core.disk import read_json, write_bytes, write_csv, write_json, write_jsonl, write_text
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
@@ -108,11 +108,14 @@ def collect(
         lineage=lineage,
         model=chosen.model,
         chosen={"by": params.train.choose, "step": chosen.step, "why": chosen.why},
+        # Experiments are compared by these. The last value of the curve is that of the last step, and may be a batch's.
+        valid_loss=valid_loss(chosen.checkpoint) if chosen.checkpoint else None,
+        valid_score=chosen.score,
         prompt=prepared.get("prompt"),
         checkpoints=checkpoints,
         curves=curve_facts(curves, found),
     )
-    ledger.add_job(ledger_row(params, job, record["usd"]))
+    ledger.add_job(ledger_row(params, job, record["usd"], record["hyperparameters"].get("n_epochs")))
     write_json(MODEL, record)
     return record
 

@@ -65,9 +65,8 @@ def run(params: Params) -> int:
         regression = ask_regression_sets(connection, params, questions, tuned)
         grader_replies = ask_graders(connection, params, questions, answers)
         judge_replies = ask_judge(connection, params, questions, answers["base"], answers["tuned"])
-    compared = [
-        {"model": name, **commit_compared(name), **row} for name in others for row in without_seconds(answers[name])
-    ]
+    commits = {name: commit_compared(name) for name in others}
+    compared = [{"model": name, **commits[name], **row} for name in others for row in without_seconds(answers[name])]
     write_jsonl(COMPARED_ANSWERS, compared)
     write_jsonl(TUNED_ALSO_ANSWERS, regression)
     write_jsonl(GRADER_REPLIES, grader_replies)

@@ -1,5 +1,6 @@
 """validate: check every example and setting, estimate the cost, and collect the questions, before anything is sent."""
 
+import math
 import random
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
+from finetune.core.break_even import break_even
 from finetune.core.callbacks import Progress, Say, say_nothing
 from finetune.core.disk import read_json, write_csv, write_json, write_text
 from finetune.core.errors import FinetuneError
@@ -16,6 +18,7 @@ from finetune.core.params import Params
 from finetune.core.paths import CHECKED, COMMON_PIECES, PREPARED, QUESTIONS, TRAINING_SETTINGS, VALIDATION_REPORT
 from finetune.core.read_records import read_prepare_report
 from finetune.core.records import CheckedSplits, CostEstimate, DoubtfulRow, TrainingEstimate, Usd, ValidationReport
+from finetune.data.call_tokens import CallTokens, call_tokens
 from finetune.data.checks.across_files import (
     check_languages,
     check_leaks,
@@ -33,8 +36,8 @@ from finetune.data.completion_format import CompletionFormat, from_completion
 from finetune.data.doubtful import find_doubtful, read_answered, refuse_count
 from finetune.data.identity import answer_of
 from finetune.data.questions import questions_of
-from finetune.pricing.catalogue import Base, alias_note, look_up
-from finetune.pricing.cost import UNKNOWN, auto_epochs, break_even, dollars, estimate, price_of_calls
+from finetune.pricing.catalogue import Base, alias_note, is_fine_tuned, look_up
+from finetune.pricing.cost import UNKNOWN, auto_epochs, dollars, estimate, price_of_calls, usd_per_1000
 from finetune.project.training_settings import server_address, training_settings
 from finetune.report.data_page import ClassCount, LengthCount, ReviewedExample, make_data_page
 from finetune.scoring.answer_schema import load_schema
@@ -51,7 +54,6 @@ ALSO = Path("data/also")  # the folder that the stages depend on
 LISTED = 20  # mistakes spelled out in an error
 BINS = 20
 REVIEWED, OUTLIERS = 20, 8  # examples on the page
-FEW_SHOT = 10  # examples that a prompt would hold without fine-tuning
 MOST_JUDGED = 2_000  # rows in which doubtful answers are looked for: about two seconds
 NAMED_BY = 50  # test rows whose scores show the names of the metrics
 LONG_WORK = 64 * 1024**2  # bytes from which progress is shown
@@ -73,13 +75,15 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
     check_expected(params)
     check_require(params, say)
     unclear = {split for split, found in checked.items() if found.tokens_at_least}
-    report = report_of(base, {split: found.tokens.tolist() for split, found in checked.items()}, params, unclear)
+    tokens = {split: found.tokens.tolist() for split, found in checked.items()}
+    questions = questions_of(params)
+    calls = None if unclear else call_tokens(questions, len(tokens["test"]), base.encoding, base.image_tokens)
+    report = report_of(base, tokens, params, unclear, calls)
     report["warnings"] = dict(Counter(finding.code for finding in findings))
     lengths, balance = histogram(checked), balance_of(checked)
     write_csv(TOKENS, ["split", "tokens", "examples"], lengths)
     write_csv(BALANCE, ["class", "split", "examples"], balance)
     write_text(PAGE, make_data_page(report, balance, lengths, to_review(checked), *doubtful_rows(checked)))
-    questions = questions_of(params)
     splits: CheckedSplits = {
         "method": params.train.method,
         "examples": report["examples"],
@@ -174,13 +178,17 @@ def check_splits(params: Params, base: Base, progress: Progress | None = None) -
 
 
 def report_of(
-    base: Base, tokens: dict[str, list[int]], params: Params, unclear: Collection[str] = ()
+    base: Base,
+    tokens: dict[str, list[int]],
+    params: Params,
+    unclear: Collection[str] = (),
+    calls: CallTokens | None = None,
 ) -> ValidationReport:
     """Count examples and tokens, and estimate the dollars to train and to evaluate.
 
     The ledger does not correct these estimates: it changes with each job, and `validate` would run again. Splits that
-    are `unclear` have more tokens than were counted; upper limits of their costs are then unknown. Break-even is in
-    calls, compared with the base model with ten examples in its prompt.
+    are `unclear` have more tokens than were counted; upper limits of their costs are then unknown. `calls` are None
+    then.
     """
     per_epoch, auto = sum(tokens["train"]), auto_epochs(len(tokens["train"]))
     asked_epochs = params.train.n_epochs
@@ -190,12 +198,18 @@ def report_of(
 
     planned = training(auto if asked_epochs == "auto" else asked_epochs)
     asked, answered = sum(tokens["test"]), params.evaluate.max_tokens * len(tokens["test"])
-    own, tuned = (base.base_input, base.base_output), (base.input, base.output)
-    usual = per_epoch / max(1, len(tokens["train"]))
+    own, tuned = base.call_prices(is_fine_tuned(params.train.base)), base.call_prices(tuned=True)
     shown = detectable_difference(params.evaluate.task, len(tokens["test"]))
-    million = 1_000_000  # calls, so that their price is not rounded away
-    call = price_of_calls(usual * million, params.evaluate.max_tokens * million, tuned)
-    few_shot = price_of_calls(usual * (1 + FEW_SHOT) * million, params.evaluate.max_tokens * million, own)
+    per_1000 = prices_of_calls(params, base, calls)
+    at_most: dict[str, Usd] = {
+        "base": UNKNOWN if "test" in unclear else price_of_calls(asked, answered, own),
+        "tuned": UNKNOWN if "test" in unclear else price_of_calls(asked, answered, tuned),
+    }
+    if params.evaluate.few_shot:
+        at_most["few_shot"] = UNKNOWN
+        if calls:
+            asked += math.ceil((calls.few_shot - calls.prompt) * len(tokens["test"]))
+            at_most["few_shot"] = price_of_calls(asked, answered, own)
     return {
         "warnings": {},
         "examples": {split: len(lengths) for split, lengths in tokens.items()},
@@ -207,15 +221,26 @@ def report_of(
         "tokens_at_least": "train" in unclear,
         "auto": training(auto),
         "planned": planned,
-        "evaluate_usd_at_most": {
-            "base": UNKNOWN if "test" in unclear else price_of_calls(asked, answered, own),
-            "tuned": UNKNOWN if "test" in unclear else price_of_calls(asked, answered, tuned),
+        "evaluate_usd_at_most": at_most,
+        "break_even_calls": UNKNOWN if "train" in unclear else break_even(planned["train_usd"], **per_1000),
+        "break_even": {
+            "examples": calls.examples if calls else None,
+            "prompt_tokens": {"few_shot": round(calls.few_shot, 1), "tuned": round(calls.prompt, 1)} if calls else {},
+            "usd_per_1000": per_1000,
         },
-        "break_even_calls": UNKNOWN
-        if "train" in unclear
-        else break_even(planned["train_usd"], *(per_call(price, million) for price in (few_shot, call))),
         "detectable_difference": shown,
         "difference_assumes": assumption_of(params.evaluate.task, shown),
+    }
+
+
+def prices_of_calls(params: Params, base: Base, calls: CallTokens | None) -> dict[str, Usd]:
+    """Return the dollars of 1,000 calls of the base with examples in its prompt, and of the tuned model."""
+    if calls is None:
+        return {"few_shot": UNKNOWN, "tuned": UNKNOWN}
+    own = base.call_prices(is_fine_tuned(params.train.base))
+    return {
+        "few_shot": usd_per_1000(calls.few_shot, calls.answer, own),
+        "tuned": usd_per_1000(calls.prompt, calls.answer, base.call_prices(tuned=True)),
     }
 
 
@@ -227,11 +252,6 @@ def bill(cost: CostEstimate) -> TrainingEstimate:
         "train_usd": cost["train_usd"],
         "seconds": cost["seconds"],
     }
-
-
-def per_call(price: Usd, calls: int) -> Usd:
-    """Return the price of one call."""
-    return price if isinstance(price, str) else price / calls
 
 
 def histogram(checked: dict[str, CheckedFile]) -> list[LengthCount]:

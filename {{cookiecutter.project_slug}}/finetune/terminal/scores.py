@@ -45,7 +45,9 @@ def column_of(report: Evaluation, model: str) -> Column:
 def figures_of(metrics: Metrics) -> Column:
     """Return metrics as texts, each with its interval if it has one."""
     return {
-        name: text_of(value, metrics.get(f"{name}_low"), metrics.get(f"{name}_high"))
+        name: f"{value:.3g}"  # a small price is not 0
+        if name.startswith("usd_") and isinstance(value, float)
+        else text_of(value, metrics.get(f"{name}_low"), metrics.get(f"{name}_high"))
         for name, value in metrics.items()
         if not isinstance(value, Mapping)
         and not name.endswith(("_low", "_high"))

@@ -100,6 +100,10 @@ def test_each_value_of_choose_takes_its_checkpoint_of_the_same_job(client: opena
 
     by_metric = trained(client, choose="best_metric")
     assert "accuracy" in by_metric["chosen"]["why"]
+    assert by_loss["chosen_valid_loss"] == min(losses.values())
+    assert last["chosen_valid_loss"] == last["checkpoints"][-1]["full_valid_loss"]
+    assert by_loss["chosen_valid_score"] is None
+    assert f"{by_metric['chosen_valid_score']:.4f}" in by_metric["chosen"]["why"]
     assert by_metric["model"] in losses
     assert last["job"] == by_loss["job"] == by_metric["job"]
     assert len(list(csv.DictReader(LEDGER.open(encoding="utf-8")))) == 1

@@ -1,0 +1,19 @@
+"""After how many calls a training has paid for itself."""
+
+import math
+
+from finetune.core.records import Usd
+
+UNKNOWN = "unknown"  # a figure that is not known; never 0
+
+
+def break_even(train_usd: Usd, few_shot: Usd, tuned: Usd) -> int | str | None:
+    """Return the number of calls after which a training has paid for itself, from the dollars of 1,000 calls.
+
+    `few_shot` is the base model with examples in its prompt. None if calls of the tuned model are not cheaper; UNKNOWN
+    if a price is not known.
+    """
+    if isinstance(train_usd, str) or isinstance(few_shot, str) or isinstance(tuned, str):
+        return UNKNOWN
+    saved = few_shot - tuned
+    return math.ceil(train_usd / saved * 1000) if saved > 0 else None
