@@ -27,7 +27,7 @@ def test_the_answer_alone_is_on_standard_output(provider: Provider) -> None:
     assert [turn["content"] for turn in provider.asked[0]["messages"]] == ["One word.", "Where is\nmy parcel?"]
     assert provider.asked[0]["model"] == "ft"
     ask("Where is\nmy parcel?")
-    assert len(provider.asked) == 1  # an answer is kept, as those of predict
+    assert len(provider.asked) == 2  # one request finds out which model answers under this name now
 
 
 def test_the_question_may_come_from_standard_input(provider: Provider) -> None:

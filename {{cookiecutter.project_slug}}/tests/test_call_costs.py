@@ -250,7 +250,7 @@ def test_cached_tokens_are_read_from_the_usage_and_kept(tmp_path: Path) -> None:
     assert found.cached_tokens == 1_536
     assert parse_answer(body(None), None).cached_tokens is None
     cache = answer_cache.AnswerCache(tmp_path / "answers.db")
-    cache.put("a", found)
+    cache.put("a", found, "compatible", "m")
     assert cache.get("a") == found
     # What an earlier version kept has no such row.
     cache.db.execute("DELETE FROM cached")

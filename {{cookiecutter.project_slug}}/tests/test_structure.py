@@ -28,8 +28,8 @@ MAY_IMPORT = {
 STARTS_THE_ENGINE = {PACKAGE / "provider" / "connect.py", PACKAGE / "commands" / "serve.py"}
 # The files and rooms of the engine: each may import only those after it.
 ENGINE = ["embedded", "api", "batch_runner", "batch_input", "batch_results", "batch_queue", "job_queue", "uploads"]
-ENGINE += ["training", "worker_launcher", "inference", "request_body", "chat_template", "bases", "store", "schema"]
-ENGINE += ["api_errors", "__init__"]
+ENGINE += ["training", "worker_launcher", "inference", "request_body", "chat_template", "fingerprint", "bases"]
+ENGINE += ["store", "schema", "api_errors", "__init__"]
 
 
 def module_path(name: str) -> Path | None:

@@ -9,6 +9,8 @@ import typer
 
 from finetune.core.errors import FinetuneError
 
+Fresh = Annotated[bool, typer.Option("--fresh", help="Ask and pay again what was answered before.")]
+
 
 @contextmanager
 def with_restore_command(stage: str) -> Iterator[None]:
@@ -83,22 +85,22 @@ def train(
     print(f"train: {record['model']}")
 
 
-def baseline() -> None:
+def baseline(fresh: Fresh = False) -> None:
     """Ask the base model the test questions."""
     from finetune.core.params import load_params
     from finetune.stages import baseline as stage
 
     with with_restore_command("baseline"):
-        print(f"baseline: {stage.run(load_params())} answers")
+        print(f"baseline: {stage.run(load_params(), fresh)} answers")
 
 
-def tuned() -> None:
+def tuned(fresh: Fresh = False) -> None:
     """Ask the tuned model, the models to compare, the judge and the graders."""
     from finetune.core.params import load_params
     from finetune.stages import tuned as stage
 
     with with_restore_command("tuned"):
-        print(f"tuned: {stage.run(load_params())} answers")
+        print(f"tuned: {stage.run(load_params(), fresh)} answers")
 
 
 def evaluate() -> None:

@@ -27,6 +27,8 @@ class Profile:
     batch_url: str = "/v1/chat/completions"  # the url of each request in a batch
     closes: datetime.date | None = None  # the first day on which no job can be created
     deploys: str | None = None  # the cost of a deployment, where a tuned model answers only after one
+    fixed_names: str | None = None  # the pattern of names that always mean the same model; None: any may be changed
+    fingerprints: bool = False  # system_fingerprint stands for the model; else for the machines that serve it too
     poll_seconds: tuple[float, float] = (5, 60)  # first and longest pause between two looks at a job
 
 
@@ -41,6 +43,7 @@ PROFILES = {
             completions=False,
             uploads=True,
             batches=True,
+            fingerprints=True,
             poll_seconds=(0.5, 2),
         ),
         Profile(
@@ -51,6 +54,7 @@ PROFILES = {
             integrations=True,
             uploads=True,
             batches=True,
+            fixed_names=r"ft:.*|.*-\d{4}-\d{2}-\d{2}",
             closes=datetime.date(2027, 1, 6),  # announced 2026-05-07; for shutdown dates of models see models.toml
         ),
         Profile(
@@ -86,6 +90,6 @@ PROFILES = {
             ),
             deploys="only its tokens, for bases that Nebius serves per token",
         ),
-        Profile("compatible", None, "FINETUNE_API_KEY", hyperparameters=None),
+        Profile("compatible", None, "FINETUNE_API_KEY", hyperparameters=None, fingerprints=True),
     )
 }

@@ -360,6 +360,21 @@ class Prediction(TypedDict):
     error: NotRequired[str]  # why there is no answer
 
 
+class KeptAnswers(TypedDict):
+    """A line of `finetune answers list`: answers that are kept for all projects of this user.
+
+    Of answers of an earlier version, provider, name and model are "", and the times are null.
+    """
+
+    provider: str
+    asked: str  # the name by which the model was asked
+    model: str  # what the provider says has answered
+    fingerprint: str
+    answers: int
+    first: int | None  # in seconds since 1970
+    last: int | None
+
+
 class NamedPrediction(Prediction):
     """One row of predictions/compared.jsonl."""
 

@@ -44,6 +44,12 @@ def known(name: str, home: Path) -> bool:
     )
 
 
+def ready(name: str, home: Path) -> bool:
+    """Return whether a base is in a folder, so that it needs neither a download nor a conversion."""
+    folder = Path(name) if Path(name).is_absolute() else home / "bases" / name
+    return (folder / "config.json").is_file()
+
+
 def short_name(name: str) -> str:
     """Return the base's name as part of the names of its fine-tuned models: without path and colon."""
     return name.rstrip("/").rsplit("/", 1)[-1].replace(":", "-")

@@ -10,6 +10,7 @@ from typing_extensions import TypedDict
 
 from finetune.engine.api_errors import ApiError, ErrorEnvelope, internal_error
 from finetune.engine.batch_queue import results_path, set_status
+from finetune.engine.fingerprint import fingerprint_of
 from finetune.engine.inference.chat_completions import ChatCompletion, Usage, completion
 from finetune.engine.inference.generation_types import GeneratedAnswer
 from finetune.engine.store import Store, new_id
@@ -30,11 +31,14 @@ class Result(TypedDict):
     error: None
 
 
-def make_result(custom_id: str, model: str, logprobs: bool, choices: "Sequence[Future[GeneratedAnswer]]") -> Result:
+def make_result(
+    store: Store, custom_id: str, model: str, logprobs: bool, choices: "Sequence[Future[GeneratedAnswer]]"
+) -> Result:
     """Return the result of a request whose choices are all done."""
     response: Response
     try:
-        answer = completion(model, [choice.result() for choice in choices], logprobs)
+        answers = [choice.result() for choice in choices]
+        answer = completion(model, answers, logprobs, fingerprint_of(store, model))
         response = {"status_code": 200, "request_id": new_id("req_"), "body": answer}
     except Exception as error:
         refusal = error if isinstance(error, ApiError) else internal_error(error)

@@ -134,7 +134,7 @@ class BatchRunner:
                     # A request with several choices is reported once for each of them.
                     if custom_id in waiting and waiting[custom_id].done():
                         done = waiting.pop(custom_id)
-                        result = make_result(custom_id, done.model, done.logprobs, done.choices)
+                        result = make_result(self.store, custom_id, done.model, done.logprobs, done.choices)
                         out.write(json.dumps(result).encode() + b"\n")
                         counts["completed" if answer_of(result) else "failed"] += 1
                 out.flush()

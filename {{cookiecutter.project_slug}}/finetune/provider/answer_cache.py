@@ -4,7 +4,8 @@ import hashlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import user_home
+from finetune.core.records import KeptAnswers
 from finetune.provider.answer_parser import Answer
 
 
@@ -31,8 +33,8 @@ def cache_path() -> Path:
 class AnswerCache:
     """Answers by their keys in SQLite tables. Threads may share it.
 
-    Further tables say which answers were cut, and how many tokens of the prompt the provider had cached. Earlier
-    versions, which may use the same file, read only the first ones.
+    Further tables say which answers were cut, how many tokens of the prompt the provider had cached, and which model
+    answered. Earlier versions, which may use the same file, read only the first ones.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,29 +45,70 @@ class AnswerCache:
         self.db.execute("CREATE TABLE IF NOT EXISTS completions (key TEXT PRIMARY KEY, answer TEXT)")
         self.db.execute("CREATE TABLE IF NOT EXISTS ends (key TEXT PRIMARY KEY, cut INTEGER)")
         self.db.execute("CREATE TABLE IF NOT EXISTS cached (key TEXT PRIMARY KEY, tokens INTEGER)")
+        self.db.execute(
+            "CREATE TABLE IF NOT EXISTS answered (key TEXT PRIMARY KEY, provider TEXT, asked TEXT, model TEXT,"
+            " fingerprint TEXT, at INTEGER)"
+        )
 
     def get(self, key: str) -> Answer | None:
         """Return the answer of this key, or None."""
         with self.lock:
             row = self.db.execute(
-                "SELECT answer, cut, tokens FROM completions LEFT JOIN ends USING (key) LEFT JOIN cached USING (key)"
-                " WHERE key = ?",
+                "SELECT answer, cut, tokens, model, fingerprint FROM completions LEFT JOIN ends USING (key)"
+                " LEFT JOIN cached USING (key) LEFT JOIN answered USING (key) WHERE key = ?",
                 (key,),
             ).fetchone()
         if row is None:
             return None
         fields = json.loads(row[0])
         fields["logprobs"] = [[(token, logprob) for token, logprob in tops] for tops in fields["logprobs"]]
-        return Answer(**fields, cut=None if row[1] is None else bool(row[1]), cached_tokens=row[2])
+        _, cut, cached, model, fingerprint = row
+        fields |= {"cut": None if cut is None else bool(cut), "cached_tokens": cached}
+        return Answer(**fields, model=model or "", fingerprint=fingerprint or "")
 
-    def put(self, key: str, answer: Answer) -> None:
-        """Keep an answer under this key."""
+    def put(self, key: str, answer: Answer, provider: str, asked: str) -> None:
+        """Keep an answer of a provider under this key; `asked` is the name by which its model was asked."""
         fields = asdict(answer)
-        cut, cached = fields.pop("cut"), fields.pop("cached_tokens")
+        cut, cached, model, fingerprint = (
+            fields.pop(name) for name in ("cut", "cached_tokens", "model", "fingerprint")
+        )
+        by = (key, provider, asked, model, fingerprint, int(time.time()))
         with self.lock:
+            self.db.execute("INSERT OR REPLACE INTO answered VALUES (?, ?, ?, ?, ?, ?)", by)
             self.db.execute("INSERT OR REPLACE INTO cached VALUES (?, ?)", (key, cached))
             self.db.execute("INSERT OR REPLACE INTO ends VALUES (?, ?)", (key, cut))
             self.db.execute("INSERT OR REPLACE INTO completions VALUES (?, ?)", (key, json.dumps(fields)))
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Remove the answers of these keys."""
+        with self.lock:
+            self.db.executemany("DELETE FROM completions WHERE key = ?", [(key,) for key in keys])
+
+    def groups(self) -> list[KeptAnswers]:
+        """Return the numbers of answers by provider, name and model, the newest last."""
+        with self.lock:
+            rows = self.db.execute(
+                "SELECT provider, asked, model, fingerprint, COUNT(*), MIN(at), MAX(at) FROM completions"
+                " LEFT JOIN answered USING (key) GROUP BY provider, asked, model, fingerprint ORDER BY MAX(at)"
+            ).fetchall()
+        return [
+            {
+                "provider": provider or "",
+                "asked": asked or "",
+                "model": model or "",
+                "fingerprint": fingerprint or "",
+                "answers": count,
+                "first": first,
+                "last": last,
+            }
+            for provider, asked, model, fingerprint, count, first, last in rows
+        ]
+
+    def clear(self, asked: str | None) -> int:
+        """Remove the answers to questions under a name, None: all answers; return their number."""
+        where = "" if asked is None else " WHERE key IN (SELECT key FROM answered WHERE asked = :asked)"
+        with self.lock:
+            return self.db.execute(f"DELETE FROM completions{where}", {"asked": asked}).rowcount
 
 
 @contextmanager

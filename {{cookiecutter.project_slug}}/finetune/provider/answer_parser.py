@@ -22,6 +22,8 @@ class Answer:
     logprobs: list[Alternatives] = field(default_factory=list)  # by token of the answer
     error: str = ""
     cached_tokens: int | None = None  # of the prompt, in the provider's cache; None: it does not say
+    model: str = ""  # what the provider says has answered; "": it does not say, or an earlier version kept the answer
+    fingerprint: str = ""  # the provider's system_fingerprint
     cut: bool | None = None  # at the maximum length; None: the provider does not say, or an earlier version kept it
 
 
@@ -46,6 +48,8 @@ def parse_answer(completion: Mapping[str, Any], seconds: float | None) -> Answer
         seconds,
         chat_logprobs(logprobs) if "content" in logprobs else text_logprobs(logprobs),
         cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens"),
+        model=completion.get("model") or "",
+        fingerprint=completion.get("system_fingerprint") or "",
         cut=choice["finish_reason"] == "length" if choice.get("finish_reason") else None,
     )
 

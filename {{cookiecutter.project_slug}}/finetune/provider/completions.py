@@ -10,6 +10,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Evaluate
 from finetune.provider.answer_cache import AnswerCache, cache_key, open_answer_cache
 from finetune.provider.answer_parser import Answer, parse_answer
+from finetune.provider.answering_model import still_valid
 from finetune.provider.batch_api import answer_batch
 from finetune.provider.completion_request import CompletionRequest, Messages, completion_request
 from finetune.provider.connect import Connection
@@ -46,19 +47,23 @@ def ask_all(
 ) -> list[Answer]:
     """Return the answer to each request, in their order; equal requests are sent once."""
     keys = [cache_key(connection.identity, request) for request in requests]
-    answers: dict[str, Answer] = {}
+    by_key = dict(zip(keys, requests, strict=True))
     with open_answer_cache() as cache:
-        missing = {}
-        for key, request in zip(keys, requests, strict=True):
-            answer = cache.get(key)
-            if answer is None:
-                missing[key] = request
-            else:
-                answers[key] = answer
-        if missing and settings.batch:
-            answers |= ask_by_batch(connection, missing, cache, progress, say)
-        elif missing:
-            answers |= ask_concurrently(connection, missing, cache, settings.concurrency, progress, bool(answers))
+        if connection.fresh:
+            cache.forget(by_key)
+        kept = {key: answer for key in by_key if (answer := cache.get(key)) is not None}
+
+        def ask_without(answered: Mapping[str, Answer]) -> dict[str, Answer]:
+            rest = {key: request for key, request in by_key.items() if key not in answered}
+            if not rest:
+                return {}
+            if settings.batch:
+                return ask_by_batch(connection, rest, cache, progress, say)
+            return ask_concurrently(connection, rest, cache, settings.concurrency, progress, bool(answered))
+
+        answers = ask_without(kept)  # first: these answers say which models answer now
+        answers |= still_valid(connection, kept, answers, by_key, cache, say)
+        answers |= ask_without(answers)
         raise_if_all_refused(list(answers.values()))
     return [answers[key] for key in keys]
 
@@ -80,7 +85,7 @@ def ask_by_batch(
     for key, body in answer_batch(connection, requests, say, progress).items():
         answer = error_answer(body["error"]) if "error" in body else parse_answer(body, None)
         if not answer.error:
-            cache.put(key, answer)
+            cache.put(key, answer, connection.identity, str(requests[key]["model"]))
         answers[key] = answer
     return answers
 
@@ -113,7 +118,7 @@ def ask_concurrently(
                 key, answer = futures[future], future.result()
                 answers[key] = answer
                 if not answer.error:
-                    cache.put(key, answer)
+                    cache.put(key, answer, connection.identity, str(requests[key]["model"]))
                 elif done == REFUSALS_BEFORE_STOP and not some_answered:
                     raise_if_all_refused(list(answers.values()))
                 refused += bool(answer.error)

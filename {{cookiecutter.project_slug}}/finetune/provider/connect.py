@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from finetune.core.errors import FinetuneError
@@ -31,6 +31,8 @@ class Connection:
     client: "OpenAI"
     profile: Profile
     identity: str
+    fresh: bool = False  # ask again what was asked before
+    answering: dict[str, Any] = field(default_factory=dict)  # by name: what answers now, see answering_model.py
 
     @property
     def control(self) -> "OpenAI":
@@ -44,10 +46,10 @@ class Connection:
 
 
 @contextmanager
-def connect(provider: Provider) -> Iterator[Connection]:
+def connect(provider: Provider, fresh: bool = False) -> Iterator[Connection]:
     """Connect to the provider for the block; for `local` without an address, start the engine in the box.
 
-    Errors of the API in the block become FinetuneError.
+    `fresh` says that kept answers are not used. Errors of the API in the block become FinetuneError.
     """
     import openai
 
@@ -68,7 +70,7 @@ def connect(provider: Provider) -> Iterator[Connection]:
         http = openai.DefaultHttpxClient(event_hooks={"response": [check_response]})
         client = stack.enter_context(openai.OpenAI(base_url=base_url, api_key=key, http_client=http))
         with explained_errors(client, profile):
-            yield Connection(client, profile, identity)
+            yield Connection(client, profile, identity, fresh)
 
 
 def check_response(response: "Response") -> None:

@@ -18,18 +18,18 @@ from finetune.terminal.progress import say
 WRITTEN = (BASE_ANSWERS, FEW_SHOT_ANSWERS, BASE_ALSO_ANSWERS, BASE_LATENCY)
 
 
-def run(params: Params) -> int:
+def run(params: Params, fresh: bool = False) -> int:
     """Write the base model's answers: to the test questions, with examples in the prompt, and to the regression sets.
 
-    Without `evaluate.few_shot`, the file of answers with examples is empty. Returns the number of test
-    rows.
+    Without `evaluate.few_shot`, the file of answers with examples is empty. `fresh` asks again
+    what was answered before. Returns the number of test rows.
     """
     questions = load_questions(params)
-    if before := committed_answers("baseline", questions, WRITTEN):
+    if not fresh and (before := committed_answers("baseline", questions, WRITTEN)):
         say("The last commit has these answers; no model is asked.")
         return keep(before, questions)
     model, shots = name_of_base(params), questions["few_shot"]
-    with connect(params.provider) as connection:
+    with connect(params.provider, fresh) as connection:
         rows = ask_split(connection, params, questions, model)
         with_shots = ask_split(connection, params, questions, model, shots=shots) if shots else []
         regression = ask_regression_sets(connection, params, questions, model)

@@ -43,13 +43,13 @@ WRITTEN = (
 )
 
 
-def run(params: Params) -> int:
+def run(params: Params, fresh: bool = False) -> int:
     """Write the answers of the tuned model, of the models to compare, of the graders and of the judge.
 
-    Returns the number of test rows.
+    `fresh` asks again what was answered before. Returns the number of test rows.
     """
     questions = load_questions(params)
-    if before := committed_answers("tuned", questions, WRITTEN):
+    if not fresh and (before := committed_answers("tuned", questions, WRITTEN)):
         say("The last commit has these answers; no model is asked.")
         return keep(before, questions)
     record = read_model_record()
@@ -58,7 +58,7 @@ def run(params: Params) -> int:
         answers["few_shot"] = few_shot
     tuned = name_of_tuned(params)
     others = compared_models(params, questions["compare"], record, say)
-    with connect(params.provider) as connection:
+    with connect(params.provider, fresh) as connection:
         for name, model in others.items():
             answers[name] = ask_split(connection, params, questions, model)
         answers["tuned"] = ask_split(connection, params, questions, tuned)

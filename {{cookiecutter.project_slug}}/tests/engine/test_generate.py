@@ -224,3 +224,29 @@ def test_an_example_over_the_context_length_is_refused_with_its_line(tmp_path: P
     with pytest.raises(JobError, match=r"^Example 2 has 26 tokens; .* at most 25\. \(line 2\)$") as caught:
         encode_file(Characters(), path, 25, "validation_file")
     assert (caught.value.code, caught.value.param) == ("invalid_training_file", "validation_file")
+
+
+def test_other_weights_under_the_same_name_have_another_fingerprint(client: openai.OpenAI, home: Path) -> None:
+    """They are also loaded again while the server runs."""
+
+    def ask() -> tuple[str | None, Any, Any]:
+        answer = client.chat.completions.create(
+            model="swap", messages=[{"role": "user", "content": "red"}], max_tokens=2, logprobs=True, temperature=0
+        )
+        content = answer.choices[0].logprobs
+        return answer.system_fingerprint, client.models.retrieve("swap").to_dict()["system_fingerprint"], content
+
+    make_tiny_base(home / "bases" / "swap")
+    first, again = ask(), ask()
+    assert first == again
+    assert first[0] == first[1]
+    shutil.rmtree(home / "bases" / "swap")
+    make_tiny_base(home / "bases" / "swap", width=32)
+    other = ask()
+    assert other[0] == other[1] != first[0]
+    assert other[2] != first[2]
+
+
+def test_a_tuned_model_has_a_fingerprint_of_its_own(client: openai.OpenAI, wide: tuple[str, str]) -> None:
+    fingerprints = [client.models.retrieve(model).to_dict()["system_fingerprint"] for model in wide]
+    assert len(set(fingerprints)) == 2

@@ -9,6 +9,7 @@ from finetune.engine import bases
 from finetune.engine.api.helpers import engine_of, read_body
 from finetune.engine.api.model_routes import tuned_model
 from finetune.engine.api_errors import model_not_found
+from finetune.engine.fingerprint import fingerprint_of
 from finetune.engine.inference.chat_completions import completion
 from finetune.engine.inference.chat_request import ChatRequest, generation_requests
 
@@ -20,8 +21,9 @@ async def create_chat_completion(request: Request) -> Response:
         raise model_not_found(chat.model)
     choices = [asyncio.wrap_future(engine.generator.submit(choice)) for choice in generation_requests(chat)]
     answers = await asyncio.gather(*choices)
+    fingerprint = await asyncio.to_thread(fingerprint_of, engine.store, chat.model)
     milliseconds = max(1000 * answer.seconds for answer in answers)
     return JSONResponse(
-        completion(chat.model, answers, bool(chat.logprobs)),
+        completion(chat.model, answers, bool(chat.logprobs), fingerprint),
         headers={"openai-processing-ms": str(round(milliseconds))},
     )

@@ -7,6 +7,7 @@ from finetune.engine.api.helpers import store_of
 from finetune.engine.api.requests import TokenizeRequest
 from finetune.engine.api.responses import Json, deleted_object, model_object
 from finetune.engine.api_errors import ApiError, model_not_found
+from finetune.engine.fingerprint import fingerprint_of
 from finetune.engine.schema import ModelRow
 from finetune.engine.store import Store
 from finetune.engine.training import publishing
@@ -24,10 +25,16 @@ def get_model(request: Request) -> Json:
     store, name = store_of(request), request.path_params["id"]
     row = tuned_model(store, name)
     if row:
-        return model_object(name, row["created_at"], "local")
-    if name in bases.installed(store.home):
-        return model_object(name, 0, "base")
+        return model_object(name, row["created_at"], "local") | fingerprint(store, name, row["base"])
+    if bases.known(name, store.home):
+        return model_object(name, 0, "base") | fingerprint(store, name, name)
     raise model_not_found(name)
+
+
+def fingerprint(store: Store, name: str, base: str) -> Json:
+    """Return what answers under a model's name; null where the base is not ready, which takes long."""
+    ready = bases.ready(base, store.home)
+    return {"system_fingerprint": fingerprint_of(store, name) if ready else None}
 
 
 def delete_model(request: Request) -> Json:

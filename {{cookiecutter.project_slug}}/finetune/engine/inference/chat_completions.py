@@ -24,11 +24,14 @@ class ChatCompletion(TypedDict):
     object: str
     created: int
     model: str
+    system_fingerprint: str | None
     choices: list[dict[str, object]]
     usage: Usage
 
 
-def completion(model: str, answers: Sequence[GeneratedAnswer], logprobs: bool) -> ChatCompletion:
+def completion(
+    model: str, answers: Sequence[GeneratedAnswer], logprobs: bool, fingerprint: str | None
+) -> ChatCompletion:
     """Return the chat completion object for one or more answers to the same prompt."""
     prompt_tokens = answers[0].prompt_tokens
     completion_tokens = sum(answer.completion_tokens for answer in answers)
@@ -37,6 +40,7 @@ def completion(model: str, answers: Sequence[GeneratedAnswer], logprobs: bool) -
         "object": "chat.completion",
         "created": int(time.time()),
         "model": model,
+        "system_fingerprint": fingerprint,
         "choices": [choice(index, answer, logprobs) for index, answer in enumerate(answers)],
         "usage": {
             "prompt_tokens": prompt_tokens,

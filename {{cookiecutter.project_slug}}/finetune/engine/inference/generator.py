@@ -16,12 +16,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any
 
 from finetune.engine import bases
 from finetune.engine.api_errors import ApiError, JobError
 from finetune.engine.chat_template import Message, render
+from finetune.engine.fingerprint import Stamp, base_and_adapter, stamp_of
 from finetune.engine.inference.decoding import decode_length, generate
 from finetune.engine.inference.generation_types import GeneratedAnswer, GenerationRequest, RequestState
 from finetune.engine.inference.loaded_model import MAX_BATCH_ROWS, LoadedModel
@@ -40,7 +40,7 @@ class Generator:
         self.store = store
         self.incoming: queue.Queue[tuple[GenerationRequest, Future[GeneratedAnswer]] | None] = queue.Queue()
         self.pending: list[RequestState] = []
-        self.loaded: OrderedDict[str, LoadedModel] = OrderedDict()
+        self.loaded: OrderedDict[str, tuple[Stamp, LoadedModel]] = OrderedDict()
         self.thread = threading.Thread(target=self._run, daemon=True, name="generate")
         self.thread.start()
 
@@ -76,24 +76,25 @@ class Generator:
                         return
                     self._admit(*item)
 
-    def _base_and_adapter(self, model: str) -> tuple[str, Path | None]:
-        row = self.store.row("SELECT base, folder FROM models WHERE id = ?", model)
-        return (row["base"], self.store.home / "models" / row["folder"]) if row else (model, None)
-
     def _load(self, base: str) -> LoadedModel:
+        """Return a base in memory. It is loaded again if its files have changed."""
+        folder = bases.folder_of(base, self.store.home)
+        stamp = stamp_of(folder)
+        if base in self.loaded and self.loaded[base][0] != stamp:
+            del self.loaded[base]
         if base not in self.loaded:
             while len(self.loaded) >= MAX_LOADED_BASES:
                 self.loaded.popitem(last=False)
-            self.loaded[base] = LoadedModel(bases.folder_of(base, self.store.home))
+            self.loaded[base] = stamp, LoadedModel(folder)
         self.loaded.move_to_end(base)
-        return self.loaded[base]
+        return self.loaded[base][1]
 
     def _admit(self, request: GenerationRequest, future: "Future[GeneratedAnswer]") -> None:
         """Turn a request into token IDs and add it to the pending ones, or refuse it."""
         try:
             import torch
 
-            loaded = self._load(self._base_and_adapter(request.model)[0])
+            loaded = self._load(base_and_adapter(self.store, request.model)[0])
             prompt = render(loaded.tokenizer, request.messages, add_generation_prompt=True)
             room = loaded.context_length - len(prompt)
             if room < (request.max_tokens or 1):
@@ -125,7 +126,7 @@ class Generator:
         batch = batches[batch_key(oldest)] if must_go else max(batches.values(), key=len)
         try:
             # Looked up again: the model may have been deleted since the request was admitted.
-            base, adapter = self._base_and_adapter(batch[0].request.model)
+            base, adapter = base_and_adapter(self.store, batch[0].request.model)
             loaded = self._load(base)
             loaded.switch_to(adapter)  # may empty `invariant_sizes`, if this adapter's products mix rows
             batched = bool(loaded.invariant_sizes) and max_length(batch[0]) <= MAX_BATCHED_TOKENS

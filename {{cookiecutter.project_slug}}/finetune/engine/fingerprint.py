@@ -1,0 +1,45 @@
+"""What answers under a model's name: a fingerprint of the base's and the adapter's files."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import xxhash
+
+from finetune.engine import bases
+from finetune.engine.store import Store
+
+Stamp = tuple[tuple[str, int, int], ...]  # of each file: its name, size and time of change in nanoseconds
+FILES = ("*.safetensors", "*.json", "*.jinja")
+CHUNK = 1 << 24
+
+
+def base_and_adapter(store: Store, model: str) -> tuple[str, Path | None]:
+    """Return the base of a model, and the folder of its adapter; None for a base itself."""
+    row = store.row("SELECT base, folder FROM models WHERE id = ?", model)
+    return (row["base"], store.home / "models" / row["folder"]) if row else (model, None)
+
+
+def fingerprint_of(store: Store, model: str) -> str:
+    """Return the fingerprint of what answers. Raises JobError if there is no such base."""
+    base, adapter = base_and_adapter(store, model)
+    folders = [bases.folder_of(base, store.home), *([adapter] if adapter else [])]
+    digest = xxhash.xxh3_128("".join(digest_of(folder, stamp_of(folder)) for folder in folders).encode())
+    return f"fp_{digest.hexdigest()[:16]}"
+
+
+def stamp_of(folder: Path) -> Stamp:
+    """Return what tells quickly whether a folder's files have changed."""
+    paths = sorted({path for pattern in FILES for path in folder.glob(pattern)})
+    return tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
+
+
+@lru_cache(maxsize=64)
+def digest_of(folder: Path, stamp: Stamp) -> str:
+    """Return the digest of the files that a stamp lists; computed once for files that do not change."""
+    digest = xxhash.xxh3_128()
+    for name, *_ in stamp:
+        digest.update(name.encode())
+        with open(folder / name, "rb") as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+    return digest.hexdigest()
