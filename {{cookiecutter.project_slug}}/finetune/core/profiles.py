@@ -23,6 +23,7 @@ class Profile:
     integrations: bool = False  # takes train.integrations
     file_bytes: int = 512 * 1024 * 1024  # the largest file of one request
     uploads: bool = False  # takes larger files in parts, through /uploads
+    shared_prompts: bool = False  # needs prompt_cache_key to compute what prompts begin with once
     batches: bool = False  # has the Batch API, and keeps the metadata that identify a batch
     batch_url: str = "/v1/chat/completions"  # the url of each request in a batch
     closes: datetime.date | None = None  # the first day on which no job can be created
@@ -42,6 +43,7 @@ PROFILES = {
             methods=("supervised",),
             completions=False,
             uploads=True,
+            shared_prompts=True,
             batches=True,
             fingerprints=True,
             poll_seconds=(0.5, 2),

@@ -20,8 +20,12 @@ def completion_request(
     seed: int,
     stop: str | None = None,
     top_logprobs: int = 0,
+    shared_prompt: bool = False,
 ) -> CompletionRequest:
-    """Return the request for one answer: by chat for messages, and up to `stop` for a text to complete."""
+    """Return the request for one answer: by chat for messages, and up to `stop` for a text to complete.
+
+    `shared_prompt` says that all prompts have the same turns before the last one.
+    """
     request: CompletionRequest = {
         "model": model,
         "temperature": settings.temperature,
@@ -32,4 +36,6 @@ def completion_request(
         request |= {"stop": stop} | ({"logprobs": min(MAX_TEXT_LOGPROBS, top_logprobs)} if top_logprobs else {})
     elif top_logprobs:
         request |= {"logprobs": True, "top_logprobs": top_logprobs}
+    if shared_prompt and connection.profile.shared_prompts:
+        request["prompt_cache_key"] = "examples"
     return request | ({"prompt": prompt} if isinstance(prompt, str) else {"messages": list(prompt)})

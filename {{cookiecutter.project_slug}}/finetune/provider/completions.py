@@ -31,14 +31,19 @@ def answer_all(
     say: Say,
     stop: str | None = None,
     top_logprobs: int = 0,
+    shared_prompt: bool = False,
 ) -> list[Answer]:
     """Return the model's answer to each prompt, in their order: chat for messages, up to `stop` for texts to complete.
 
+    `shared_prompt` says that all prompts have the same turns before the last one.
     Answers of earlier runs are not requested again, so a run that was killed continues where it was. A request that the
     provider refuses for what it contains gets an answer with an `error`. Raises FinetuneError where all are refused,
     and the SDK's error for what any request would meet, such as a wrong key; answers until then are kept.
     """
-    requests = [completion_request(connection, model, prompt, settings, seed, stop, top_logprobs) for prompt in prompts]
+    requests = [
+        completion_request(connection, model, prompt, settings, seed, stop, top_logprobs, shared_prompt)
+        for prompt in prompts
+    ]
     return ask_all(connection, requests, settings, progress, say)
 
 

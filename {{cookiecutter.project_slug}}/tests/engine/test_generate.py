@@ -47,20 +47,23 @@ def test_an_answer_is_the_same_alone_and_in_any_batch(
     monkeypatch.setattr("finetune.engine.inference.generator.MAX_BATCHED_TOKENS", 500)  # one length below is over it
     base, tuned = wide
     draw = random.Random(0)
-    system_prompts: list[list[Message]] = [[], [{"role": "system", "content": "be brief"}]]
+    system: Message = {"role": "system", "content": "be brief"}
+    turns: list[Message] = [{"role": "user", "content": "red"}, {"role": "assistant", "content": "blue"}]
+    before_question: list[list[Message]] = [[], [system], [system, *turns]]
     requests = [
         GenerationRequest(
             model,
-            [*system, {"role": "user", "content": "x" * draw.choice([draw.randint(1, 70), 400])}],
+            [*before, {"role": "user", "content": "x" * draw.choice([draw.randint(1, 70), 400])}],
             draw.randint(1, 6),
             temperature,
             top_p,
             n,
             (),
             2,
+            shares_turns=len(before) > 1,
         )
         for n in range(8)
-        for system in system_prompts
+        for before in before_question
         for model, temperature, top_p in ((base, 0, 1), (tuned, 0, 1), (tuned, 1.0, 1), (tuned, 1.0, 0.5))
     ]
 
@@ -250,3 +253,19 @@ def test_other_weights_under_the_same_name_have_another_fingerprint(client: open
 def test_a_tuned_model_has_a_fingerprint_of_its_own(client: openai.OpenAI, wide: tuple[str, str]) -> None:
     fingerprints = [client.models.retrieve(model).to_dict()["system_fingerprint"] for model in wide]
     assert len(set(fingerprints)) == 2
+
+
+def test_examples_before_a_question_are_computed_once_and_change_no_answer(
+    client: openai.OpenAI, generator: Generator, wide: tuple[str, str]
+) -> None:
+    shots: list[Any] = [{"role": "user", "content": "red"}, {"role": "assistant", "content": "blue"}]
+    asked: list[Any] = [{"role": "system", "content": "be brief"}, *shots, {"role": "user", "content": "green"}]
+    settings: dict[str, Any] = {"model": wide[1], "messages": asked, "temperature": 0, "max_tokens": 4}
+    completions: Any = client.chat.completions
+    answers = [completions.create(**settings), completions.create(**settings, prompt_cache_key="examples")]
+    assert answers[0].choices[0].message == answers[1].choices[0].message
+    request = GenerationRequest(wide[0], asked, 4, 0, 1, 0, (), None, shares_turns=True)
+    generator.submit(request).result(timeout=60)
+    ((_, prefix),) = generator.loaded[wide[0]][1].prefix_caches
+    tokenizer = generator.loaded[wide[0]][1].tokenizer
+    assert list(prefix) == render(tokenizer, asked[:-1], add_generation_prompt=False)

@@ -9,7 +9,7 @@ from finetune.engine.inference.generation_types import GenerationRequest
 from finetune.engine.request_body import RequestBody
 
 # Keys that change no answer of this server.
-IGNORED_KEYS = {"user", "store", "metadata", "service_tier", "prompt_cache_key", "safety_identifier"}
+IGNORED_KEYS = {"user", "store", "metadata", "service_tier", "safety_identifier"}
 
 
 def as_array(value: object) -> object:
@@ -38,6 +38,7 @@ class ChatRequest(RequestBody):
     top_p: float | None = Field(None, ge=0, le=1)
     n: int | None = Field(None, ge=1, le=128)
     seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
+    prompt_cache_key: str | None = None  # says that other requests begin with the same turns
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     stop: Annotated[list[Annotated[str, Field(min_length=1)]] | None, BeforeValidator(as_array)] = Field(
@@ -75,6 +76,7 @@ def generation_requests(chat: ChatRequest) -> list[GenerationRequest]:
             seed=(first_seed + index) % 2**63,
             stop=tuple(chat.stop or ()),
             top_logprobs=(chat.top_logprobs or 0) if chat.logprobs else None,
+            shares_turns=bool(chat.prompt_cache_key),
         )
         for index in range(chat.n or 1)
     ]

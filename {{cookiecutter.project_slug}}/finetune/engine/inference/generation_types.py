@@ -16,7 +16,8 @@ class GenerationRequest:
     """One choice to generate, with its sampling settings.
 
     `max_tokens` None is what the context has room for. `top_logprobs` is how many alternatives to report with each
-    token; with None, no tokens are reported.
+    token; with None, no tokens are reported. `shares_turns` says that other requests have the same turns before the
+    last one.
     """
 
     model: str
@@ -27,6 +28,7 @@ class GenerationRequest:
     seed: int
     stop: tuple[str, ...]
     top_logprobs: int | None
+    shares_turns: bool = False
 
 
 @dataclass
@@ -55,7 +57,7 @@ class GeneratedAnswer:
 class RequestState:
     """A request that waits or is being answered.
 
-    Its prompt is `prefix_ids` (the system prompt, computed once for all requests that have it) and `suffix_ids`.
+    Its prompt is `prefix_ids` (what other requests begin with too, computed once for all of them) and `suffix_ids`.
     """
 
     request: GenerationRequest

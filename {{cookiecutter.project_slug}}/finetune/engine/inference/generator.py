@@ -2,7 +2,8 @@
 
 Floating-point sums depend on the shapes of the matrices, so a request is always computed in the same shapes, with any
 other requests in its batch:
-- A conversation's prefix (its system prompt) is computed once, alone, and cached for all requests that begin with it.
+- A conversation's prefix (its system prompt; with a `prompt_cache_key`, all turns before the last one) is computed
+  once, alone, and cached for all requests that begin with it.
 - The suffix (the rest of the prompt) is padded to a length that depends on its own length alone, and prefilled with
   others of that length, at most MAX_PREFILL_TOKENS at a time. For decoding it is padded to a coarser length; requests
   of one prefix and one such length share a batch of at most MAX_BATCH_ROWS.
@@ -14,13 +15,12 @@ other requests in its batch:
 import queue
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
 from finetune.engine import bases
 from finetune.engine.api_errors import ApiError, JobError
-from finetune.engine.chat_template import Message, render
+from finetune.engine.chat_template import render
 from finetune.engine.fingerprint import Stamp, base_and_adapter, stamp_of
 from finetune.engine.inference.decoding import decode_length, generate
 from finetune.engine.inference.generation_types import GeneratedAnswer, GenerationRequest, RequestState
@@ -103,7 +103,7 @@ class Generator:
                     f" {len(prompt)} and the answer may have {request.max_tokens or 1}."
                 )
                 raise ApiError(400, what, "context_length_exceeded", "messages")
-            prefix_ids = () if loaded.has_sliding_window else prompt_prefix(loaded.tokenizer, request.messages, prompt)
+            prefix_ids = () if loaded.has_sliding_window else prompt_prefix(loaded.tokenizer, request, prompt)
             state = RequestState(
                 request=request,
                 future=future,
@@ -147,18 +147,20 @@ def as_api_error(error: Exception) -> Exception:
     return ApiError(404, str(error), error.code, error.param) if isinstance(error, JobError) else error
 
 
-def prompt_prefix(tokenizer: Any, messages: Sequence[Message], prompt: list[int]) -> tuple[int, ...]:
-    """Return the token IDs of the system prompt if the prompt begins with them; else none.
+def prompt_prefix(tokenizer: Any, request: GenerationRequest, prompt: list[int]) -> tuple[int, ...]:
+    """Return the token IDs of the turns that other requests have too, if the prompt begins with them; else none.
 
-    There are none without a system prompt, and with chat templates that render it differently before other turns.
+    These are the system prompt, or all turns before the last one if the request says so. There are none with chat
+    templates that render them differently before other turns.
     """
     from jinja2 import TemplateError
 
-    system = [message for message in messages[:1] if message["role"] in ("system", "developer")]
-    if not system or len(messages) == 1:
+    before = list(request.messages[:-1])
+    shared = before if request.shares_turns else [one for one in before[:1] if one["role"] in ("system", "developer")]
+    if not shared:
         return ()
     try:
-        tokens = render(tokenizer, system, add_generation_prompt=False)
+        tokens = render(tokenizer, shared, add_generation_prompt=False)
     except TemplateError:
         return ()
     return tuple(tokens) if len(tokens) < len(prompt) and prompt[: len(tokens)] == tokens else ()
