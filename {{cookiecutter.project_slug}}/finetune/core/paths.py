@@ -8,6 +8,7 @@ import platformdirs
 PREPARED = Path("data/prepared")
 TEST_ROWS = PREPARED / "test_rows.jsonl"  # what is known of each test row beside its example
 COMMON_PIECES = PREPARED / "common_pieces.json"  # what does not count when questions are compared
+REPLAY = PREPARED / "replay.jsonl"  # general chat that is mixed into the uploaded training rows; empty: none
 CHECKED = PREPARED / "checked.json"  # what validate found without mistakes
 QUESTIONS = PREPARED / "questions.json"  # what is asked beside the splits
 TRAINING_SETTINGS = PREPARED / "training.json"  # what decides the job beside the splits

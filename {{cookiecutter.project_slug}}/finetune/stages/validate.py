@@ -13,7 +13,15 @@ from finetune.core.callbacks import Progress, Say, say_nothing
 from finetune.core.disk import read_json, write_csv, write_json, write_text
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import CHECKED, COMMON_PIECES, PREPARED, QUESTIONS, TRAINING_SETTINGS, VALIDATION_REPORT
+from finetune.core.paths import (
+    CHECKED,
+    COMMON_PIECES,
+    PREPARED,
+    QUESTIONS,
+    REPLAY,
+    TRAINING_SETTINGS,
+    VALIDATION_REPORT,
+)
 from finetune.core.read_records import read_prepare_report
 from finetune.core.records import CheckedSplits, CostEstimate, DoubtfulRow, TrainingEstimate, Usd, ValidationReport
 from finetune.data.checks.across_files import (
@@ -33,6 +41,7 @@ from finetune.data.completion_format import CompletionFormat, from_completion
 from finetune.data.doubtful import find_doubtful, read_answered, refuse_count
 from finetune.data.identity import answer_of
 from finetune.data.questions import questions_of
+from finetune.data.replay import write_replay
 from finetune.pricing.catalogue import Base, alias_note, look_up
 from finetune.pricing.cost import UNKNOWN, auto_epochs, break_even, dollars, estimate, price_of_calls
 from finetune.project.training_settings import server_address, training_settings
@@ -48,6 +57,7 @@ TOKENS = Path("reports/tokens.csv")
 BALANCE = Path("reports/labels.csv")
 PAGE = Path("reports/data.html")
 ALSO = Path("data/also")  # the folder that the stages depend on
+REPLAY_FOLDER = Path("data/replay")  # likewise
 LISTED = 20  # mistakes spelled out in an error
 BINS = 20
 REVIEWED, OUTLIERS = 20, 8  # examples on the page
@@ -72,14 +82,19 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
         raise refusal(errors)
     check_expected(params)
     check_require(params, say)
-    unclear = {split for split, found in checked.items() if found.tokens_at_least}
-    report = report_of(base, {split: found.tokens.tolist() for split, found in checked.items()}, params, unclear)
+    questions = questions_of(params)
+    replay = write_replay(params, checked, questions)
+    files = checked if replay is None else checked | {"replay": check_replay(params, base)}
+    findings = [finding for found in files.values() for finding in found.findings]
+    unclear = {name for name, found in files.items() if found.tokens_at_least}
+    report = report_of(base, {name: found.tokens.tolist() for name, found in files.items()}, params, unclear)
     report["warnings"] = dict(Counter(finding.code for finding in findings))
-    lengths, balance = histogram(checked), balance_of(checked)
+    if replay:
+        report["replay"] = replay
+    lengths, balance = histogram(files), balance_of(checked)
     write_csv(TOKENS, ["split", "tokens", "examples"], lengths)
     write_csv(BALANCE, ["class", "split", "examples"], balance)
     write_text(PAGE, make_data_page(report, balance, lengths, to_review(checked), *doubtful_rows(checked)))
-    questions = questions_of(params)
     splits: CheckedSplits = {
         "method": params.train.method,
         "examples": report["examples"],
@@ -105,9 +120,12 @@ def check_settings(params: Params, say: Say) -> None:
     if settings.answer_schema:
         load_schema(settings.answer_schema)
         files["evaluate.schema"] = settings.answer_schema
-    for key, file in files.items():
-        if not Path(file).resolve().is_relative_to(ALSO.resolve()):
-            say(f"warning: {key}: {file} is outside {ALSO}, so DVC does not see its changes. Move it there.")
+    folders = {key: (file, ALSO) for key, file in files.items()}
+    if params.train.replay:
+        folders["train.replay"] = (params.train.replay.file, REPLAY_FOLDER)
+    for key, (file, folder) in folders.items():
+        if not Path(file).resolve().is_relative_to(folder.resolve()):
+            say(f"warning: {key}: {file} is outside {folder}, so DVC does not see its changes. Move it there.")
 
 
 def expected_answers(limit: int | None = None) -> list[str]:
@@ -173,6 +191,17 @@ def check_splits(params: Params, base: Base, progress: Progress | None = None) -
     return checked
 
 
+def check_replay(params: Params, base: Base) -> CheckedFile:
+    """Check the rows of train.replay, which may have other system prompts. Raises FinetuneError naming each mistake."""
+    found = check_file(
+        REPLAY, params.train.method, base.encoding, base.context, training=False, image_prices=base.image_tokens
+    )
+    if errors := [finding for finding in found.findings if finding.severity == "error"]:
+        raise refusal(errors)
+    found.findings = [finding for finding in found.findings if finding.code != "system_differs"]
+    return found
+
+
 def report_of(
     base: Base, tokens: dict[str, list[int]], params: Params, unclear: Collection[str] = ()
 ) -> ValidationReport:
@@ -182,16 +211,17 @@ def report_of(
     are `unclear` have more tokens than were counted; upper limits of their costs are then unknown. Break-even is in
     calls, compared with the base model with ten examples in its prompt.
     """
-    per_epoch, auto = sum(tokens["train"]), auto_epochs(len(tokens["train"]))
+    trained = tokens["train"] + tokens.get("replay", [])
+    per_epoch, auto = sum(trained), auto_epochs(len(trained))
     asked_epochs = params.train.n_epochs
 
     def training(n_epochs: int) -> TrainingEstimate:
-        return bill(estimate(tokens["train"], n_epochs, base.context, base.training, base.seconds))
+        return bill(estimate(trained, n_epochs, base.context, base.training, base.seconds))
 
     planned = training(auto if asked_epochs == "auto" else asked_epochs)
     asked, answered = sum(tokens["test"]), params.evaluate.max_tokens * len(tokens["test"])
     own, tuned = (base.base_input, base.base_output), (base.input, base.output)
-    usual = per_epoch / max(1, len(tokens["train"]))
+    usual = sum(tokens["train"]) / max(1, len(tokens["train"]))
     shown = detectable_difference(params.evaluate.task, len(tokens["test"]))
     million = 1_000_000  # calls, so that their price is not rounded away
     call = price_of_calls(usual * million, params.evaluate.max_tokens * million, tuned)
@@ -204,7 +234,7 @@ def report_of(
         "train_tokens_per_epoch": per_epoch,
         "train_usd_per_epoch": dollars(per_epoch, base.training if tokens["train"] else None),
         "tokens_exact": base.tokens_exact and not unclear,
-        "tokens_at_least": "train" in unclear,
+        "tokens_at_least": bool({"train", "replay"} & set(unclear)),
         "auto": training(auto),
         "planned": planned,
         "evaluate_usd_at_most": {
@@ -212,7 +242,7 @@ def report_of(
             "tuned": UNKNOWN if "test" in unclear else price_of_calls(asked, answered, tuned),
         },
         "break_even_calls": UNKNOWN
-        if "train" in unclear
+        if {"train", "replay"} & set(unclear)
         else break_even(planned["train_usd"], *(per_call(price, million) for price in (few_shot, call))),
         "detectable_difference": shown,
         "difference_assumes": assumption_of(params.evaluate.task, shown),
