@@ -13,15 +13,16 @@ from typer.testing import CliRunner
 from finetune.cli import app
 from finetune.core.disk import read_jsonl, write_json, write_jsonl
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Params, load_params
+from finetune.core.params import Also, Params, load_params
 from finetune.core.paths import PREPARED, REPLAY
 from finetune.core.profiles import PROFILES
-from finetune.core.records import ValidationReport
+from finetune.core.records import Prediction, ValidationReport
 from finetune.data.identity import question_of
 from finetune.data.near_duplicates import near_duplicates_of
 from finetune.project.job_request import fingerprint_now
 from finetune.provider.training_file import source, source_of, uploaded_split
 from finetune.report.lineage_facts import lineage_facts
+from finetune.scoring.regression_sets import fewest_rows, score_set
 from finetune.stages import prepare, validate
 from finetune.terminal.summaries import replay_lines
 
@@ -257,9 +258,9 @@ def test_a_file_that_cannot_be_read_is_told_with_the_keys_of_replay() -> None:
     with pytest.raises(FinetuneError, match=r"train\.replay: There is no file data/replay/none\.jsonl") as raised:
         run({"file": "data/replay/none.jsonl", "share": 0.2})
     assert "train.replay.file" in raised.value.remedy
-    with pytest.raises(FinetuneError, match="train.replay mixes in chat"):
+    with pytest.raises(FinetuneError, match=r"train\.replay mixes in chat"):
         validate.run(params({"share": 0.2}, target="completion"))
-    with pytest.raises(FinetuneError, match="train.replay.share"):
+    with pytest.raises(FinetuneError, match=r"train\.replay\.share"):
         params({"share": 1.0})
 
 
@@ -294,3 +295,33 @@ def test_the_shipped_rows_are_of_many_kinds_and_ask_nothing_of_the_regression_se
     systems = {row["messages"][0]["content"] for row in rows if row["messages"][0]["role"] == "system"}
     assert "Answer with one word." not in systems  # that of the regression set
     assert sum(not text.isascii() for text in asked) > 50
+
+
+ANSWERED: Prediction = {"asked": "", "expected": "a", "answer": "a", "prompt_tokens": 1, "completion_tokens": 1}
+
+
+@pytest.mark.parametrize(("margin", "fewest"), [(0.1, 35), (0.05, 73), (0.5, 4)])
+def test_fewer_rows_than_the_margin_needs_are_a_warning(margin: float, fewest: int) -> None:
+    for rows, kept in ((fewest - 1, False), (fewest, True)):
+        found: list[Prediction] = [ANSWERED for _ in range(rows)]
+        settings = Also(file="data/also/general.jsonl", task="classify", margin=margin)
+        assert bool(score_set(settings, found, found)["kept"]) is kept
+        examples = [chat(f"Which of the {PLACES[n % 12]} towns is number {n * 77}?", "a") for n in range(rows)]
+        write_jsonl(Path("data/also/general.jsonl"), examples)
+        values = params()
+        values.evaluate.also["general"] = settings
+        said: list[str] = []
+        prepare.run(values, workers=1)
+        validate.run(values, say=said.append)
+        told = [line for line in said if line.startswith("warning: evaluate.also.general")]
+        assert len(told) == (not kept)
+        assert all(f"has {rows} rows" in line and f"at least {fewest} rows" in line for line in told)
+
+
+def test_a_margin_of_0_is_a_warning() -> None:
+    assert fewest_rows(0.0) is None
+    values, said = params(), list[str]()
+    values.evaluate.also["general"] = Also(file="data/also/general.jsonl", task="classify", margin=0.0)
+    prepare.run(values, workers=1)
+    validate.run(values, say=said.append)
+    assert any("evaluate.also.general.margin is 0" in line for line in said)

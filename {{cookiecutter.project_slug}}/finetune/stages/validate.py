@@ -23,7 +23,15 @@ from finetune.core.paths import (
     VALIDATION_REPORT,
 )
 from finetune.core.read_records import read_prepare_report
-from finetune.core.records import CheckedSplits, CostEstimate, DoubtfulRow, TrainingEstimate, Usd, ValidationReport
+from finetune.core.records import (
+    CheckedSplits,
+    CostEstimate,
+    DoubtfulRow,
+    Questions,
+    TrainingEstimate,
+    Usd,
+    ValidationReport,
+)
 from finetune.data.checks.across_files import (
     check_languages,
     check_leaks,
@@ -33,7 +41,7 @@ from finetune.data.checks.across_files import (
 from finetune.data.checks.check_file import check_file
 from finetune.data.checks.check_lines import example_at
 from finetune.data.checks.completion_endings import check_completion_endings
-from finetune.data.checks.findings import Finding
+from finetune.data.checks.findings import Finding, counted
 from finetune.data.checks.project_files import allowed_answers
 from finetune.data.checks.whole_file import CheckedFile, lines_text
 from finetune.data.common_pieces import common_pieces_from
@@ -52,6 +60,7 @@ from finetune.scoring.extract import unreadable
 from finetune.scoring.gates import check_gates
 from finetune.scoring.graders.definitions import check_graders
 from finetune.scoring.metric_names import metric_names
+from finetune.scoring.regression_sets import fewest_rows
 
 TOKENS = Path("reports/tokens.csv")
 BALANCE = Path("reports/labels.csv")
@@ -83,6 +92,7 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
     check_expected(params)
     check_require(params, say)
     questions = questions_of(params)
+    check_regression_sets(params, questions, say)
     replay = write_replay(params, checked, questions)
     files = checked if replay is None else checked | {"replay": check_replay(params, base)}
     findings = [finding for found in files.values() for finding in found.findings]
@@ -156,6 +166,19 @@ def check_require(params: Params, say: Say) -> None:
     names = metric_names(params, read_prepare_report(), expected_answers(NAMED_BY) or [""])
     for warning in check_gates(params.evaluate.require, names):
         say(f"warning: {warning}")
+
+
+def check_regression_sets(params: Params, questions: Questions, say: Say) -> None:
+    """Warn of regression sets with too few rows for their margin."""
+    for name, one in params.evaluate.also.items():
+        rows, fewest = len(questions["also"][name]["examples"]), fewest_rows(one.margin)
+        if fewest is None:
+            say(f"warning: evaluate.also.{name}.margin is 0, so `kept` is 1 only for a model that is better.")
+        elif rows < fewest:
+            say(
+                f"warning: evaluate.also.{name} has {counted(rows, 'row')}: too few to show that a model that answers"
+                f" as before is within the margin of {one.margin:g}. Give at least {fewest:,} rows, or a larger margin."
+            )
 
 
 def check_splits(params: Params, base: Base, progress: Progress | None = None) -> dict[str, CheckedFile]:
