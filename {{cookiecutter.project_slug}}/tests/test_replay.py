@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback import completion, server
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
@@ -68,7 +69,7 @@ def write_table(path: Path, rows: list[dict[str, str]]) -> None:
         writer.writerows(rows)
 
 
-def params(replay: dict[str, Any] | None = None, **data: Any) -> Params:
+def params(replay: dict[str, Any] | None = None, provider: dict[str, Any] | None = None, **data: Any) -> Params:
     """Write params.yaml, and return its values."""
     values = {
         "data": {
@@ -78,7 +79,7 @@ def params(replay: dict[str, Any] | None = None, **data: Any) -> Params:
             "split": {"train": 0.7, "valid": 0.1, "test": 0.2},
             **data,
         },
-        "provider": {"name": "openai"},
+        "provider": provider or {"name": "openai"},
         "train": {"base": "gpt-4.1-mini-2025-04-14", "method": "supervised", "seed": 1, "n_epochs": 2}
         | dict.fromkeys(("batch_size", "learning_rate_multiplier"), "auto"),
         "evaluate": {"max_tokens": 5, "temperature": 0.0, "concurrency": 8}
@@ -325,3 +326,47 @@ def test_a_margin_of_0_is_a_warning() -> None:
     prepare.run(values, workers=1)
     validate.run(values, say=said.append)
     assert any("evaluate.also.general.margin is 0" in line for line in said)
+
+
+ANSWERS = {
+    "Hello!": ("Hello! How can I", "length"),
+    "Where is Oslo?": ("Oslo is in", "length"),
+    "What is 2 + 2?": (" 4 ", "stop"),
+    "東京は？": ("東京です。首都", "length"),
+}
+
+
+def test_the_bases_own_answers_are_written_in_whole_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They keep the system prompt of their question, and can be used as they are."""
+    asked: list[dict[str, Any]] = []
+
+    def reply(body: dict[str, Any]) -> Any:
+        asked.append(body)
+        text, reason = ANSWERS[body["messages"][-1]["content"]]
+        return 200, completion(text, finish_reason=reason), {}
+
+    write_jsonl(Path("data/replay/general.jsonl"), [chat(q, "by a person", "Be brief.") for q in ANSWERS])
+    monkeypatch.setenv("FINETUNE_HOME", str(Path("home").resolve()))
+    monkeypatch.setenv("FINETUNE_API_KEY", "a-key-of-the-test")
+    with server(reply) as address:
+        values = params(provider={"name": "compatible", "base_url": address})
+        done = CliRunner().invoke(app, ["replay", "--max-tokens", "30"])
+        assert done.exit_code == 0, done.output
+        file = "data/replay/gpt-4.1-mini-2025-04-14.jsonl"
+        assert f"replay: 3 answers of {values.train.base} to 4 questions in {file}" in done.stdout
+        assert CliRunner().invoke(app, ["replay", "--max-tokens", "30"]).exit_code == 0
+    assert len(asked) == 4  # not requested again
+    assert {body["model"] for body in asked} == {values.train.base}
+    assert all(body["temperature"] == 0 and len(body["messages"]) == 2 for body in asked)
+    written = [one["messages"] for one in read_jsonl(Path(file), "replay")]
+    assert [one[-1]["content"] for one in written] == ["Hello!", "4", "東京です。"]
+    assert all(one[0] == {"role": "system", "content": "Be brief."} for one in written)
+    assert run({"file": file, "share": 0.02})["replay"]["examples"] == 3
+
+
+def test_the_answers_never_replace_the_questions() -> None:
+    params()
+    write_jsonl(Path("data/replay/general.jsonl"), [general(1)])
+    done = CliRunner().invoke(app, ["replay", "-o", "data/replay/general.jsonl"])
+    assert done.exit_code == 2
+    assert "another file than FILE" in done.output

@@ -13,6 +13,8 @@ CHECKED = PREPARED / "checked.json"  # what validate found without mistakes
 QUESTIONS = PREPARED / "questions.json"  # what is asked beside the splits
 TRAINING_SETTINGS = PREPARED / "training.json"  # what decides the job beside the splits
 
+REPLAY_FOLDER = Path("data/replay")  # the folder of train.replay.file, on which validate depends
+
 FILES = Path("models/files.json")
 MODEL = Path("models/model.json")
 DEPLOYMENT = Path("models/deployment.json")

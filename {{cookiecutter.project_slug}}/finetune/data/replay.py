@@ -9,6 +9,7 @@ these are uploaded, because they are no rows of the task: floors, classes and fe
 import tempfile
 from collections.abc import Iterator, Mapping
 from itertools import islice
+from typing import BinaryIO, cast
 
 import numpy as np
 import orjson
@@ -24,7 +25,6 @@ from finetune.data.example_spool import SpooledExamples, SpoolRows, spool_exampl
 from finetune.data.hashes import mix_bits
 from finetune.data.identity import asked_hash, question_of
 from finetune.data.near_duplicates import near_duplicates_of
-from finetune.data.prompts import Template
 from finetune.data.raw_examples import ReadingNotes, raw_examples
 
 COMPARED_AT_ONCE = 50_000  # rows of a split whose texts are in memory
@@ -45,10 +45,7 @@ def write_replay(params: Params, checked: Mapping[str, CheckedFile], questions: 
     train = len(checked["train"].rows)
     wanted = max(1, round(train * settings.share / (1 - settings.share)))
     with tempfile.TemporaryFile(dir=PREPARED) as spool:
-        try:
-            gathered = spool_examples(raw_examples(*replay_data(params, settings), {}, ReadingNotes()), spool)
-        except FinetuneError as error:
-            raise with_keys_of_replay(error) from error
+        gathered = read_replay(params, settings, cast("BinaryIO", spool))
         rows = in_seeded_order(gathered.rows, settings.seed)
         same, near = already_asked(gathered, rows, params.data.near, checked, questions)
         free = rows[~(same | near)]
@@ -72,10 +69,10 @@ def write_replay(params: Params, checked: Mapping[str, CheckedFile], questions: 
     }
 
 
-def replay_data(params: Params, settings: Replay) -> tuple[Data, Template | None]:
-    """Return how the file of train.replay is read, as `data` of params.yaml, and its template.
+def read_replay(params: Params, settings: Replay, spool: BinaryIO) -> SpooledExamples:
+    """Read the file of train.replay as chat examples. Of `data` in params.yaml, only `redact` counts for it.
 
-    Only data.redact is that of the task. Raises FinetuneError for raw completions, with which chat cannot be mixed.
+    Raises FinetuneError for a file that cannot be read, and for raw completions, which chat is not mixed with.
     """
     if params.data.target == "completion":
         raise FinetuneError(
@@ -84,7 +81,10 @@ def replay_data(params: Params, settings: Replay) -> tuple[Data, Template | None
         )
     prompt = settings.prompt
     data = Data.model_construct(file=settings.file, prompt=prompt, redact=params.data.redact)
-    return data, prompt.model_dump() if prompt else None
+    try:
+        return spool_examples(raw_examples(data, prompt.model_dump() if prompt else None, {}, ReadingNotes()), spool)
+    except FinetuneError as error:
+        raise with_keys_of_replay(error) from error
 
 
 def with_keys_of_replay(error: FinetuneError) -> FinetuneError:

@@ -19,6 +19,7 @@ from finetune.core.paths import (
     PREPARED,
     QUESTIONS,
     REPLAY,
+    REPLAY_FOLDER,
     TRAINING_SETTINGS,
     VALIDATION_REPORT,
 )
@@ -66,7 +67,6 @@ TOKENS = Path("reports/tokens.csv")
 BALANCE = Path("reports/labels.csv")
 PAGE = Path("reports/data.html")
 ALSO = Path("data/also")  # the folder that the stages depend on
-REPLAY_FOLDER = Path("data/replay")  # likewise
 LISTED = 20  # mistakes spelled out in an error
 BINS = 20
 REVIEWED, OUTLIERS = 20, 8  # examples on the page
