@@ -15,8 +15,9 @@ from typing import Any
 
 from common import DEMO, environment, use_demo
 
-SHARES = (0.0, 0.05, 0.1, 0.2, 0.3)
-FILE = "data/replay/general.jsonl"
+SHARES = (0.0, 0.05, 0.1, 0.2, 0.28)  # the last one takes all rows
+OWN = "data/replay/SmolLM2-135M-Instruct.jsonl"  # the base's own answers
+WRITTEN = "data/replay/general.jsonl"  # answers by people to the same questions
 # The rival levers: what else makes a model forget less.
 RIVALS: tuple[dict[str, Any], ...] = ({"learning_rate_multiplier": 0.5}, {"n_epochs": 1})
 CODE = ("finetune", "data", "models.toml", "params.yaml", "dvc.yaml")
@@ -56,9 +57,8 @@ def row_of(name: str, evaluation: dict[str, Any], seconds: float) -> str:
 def main() -> None:
     use_demo()
     source = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else DEMO
-    settings: list[tuple[str, dict[str, Any]]] = [
-        (f"replay {share:g}", {"replay": {"file": FILE, "share": share} if share else None}) for share in SHARES
-    ]
+    settings = [(f"own answers, share {share:g}", {"replay": {"file": OWN, "share": share}}) for share in SHARES]
+    settings += [("written answers, share 0.2", {"replay": {"file": WRITTEN, "share": 0.2}})]
     settings += [(", ".join(f"{key} {value}" for key, value in one.items()), {**one, "replay": None}) for one in RIVALS]
     print("| setting | task's score | general questions | change (95 % interval) | kept | seconds |")
     print("|---|---|---|---|---|---|")

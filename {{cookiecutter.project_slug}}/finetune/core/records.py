@@ -191,7 +191,7 @@ class ReplayAccount(TypedDict):
 class ValidationReport(TypedDict):
     """reports/validation.json: what was checked, and what it will cost."""
 
-    examples: dict[str, int]  # by split; with train.replay also `replay`
+    examples: dict[str, int]  # by split
     replay: NotRequired[ReplayAccount]
     errors: int
     warnings: dict[str, int]  # by code

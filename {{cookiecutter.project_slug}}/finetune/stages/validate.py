@@ -251,7 +251,7 @@ def report_of(
     few_shot = price_of_calls(usual * (1 + FEW_SHOT) * million, params.evaluate.max_tokens * million, own)
     return {
         "warnings": {},
-        "examples": {split: len(lengths) for split, lengths in tokens.items()},
+        "examples": {split: len(lengths) for split, lengths in tokens.items() if split != "replay"},
         "errors": 0,
         "longest_example_tokens": max(max(lengths, default=0) for lengths in tokens.values()),
         "train_tokens_per_epoch": per_epoch,
