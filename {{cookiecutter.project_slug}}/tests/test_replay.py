@@ -70,7 +70,12 @@ def write_table(path: Path, rows: list[dict[str, str]]) -> None:
         writer.writerows(rows)
 
 
-def params(replay: dict[str, Any] | None = None, provider: dict[str, Any] | None = None, **data: Any) -> Params:
+def params(
+    replay: dict[str, Any] | None = None,
+    provider: dict[str, Any] | None = None,
+    base: str = "gpt-4.1-mini-2025-04-14",
+    **data: Any,
+) -> Params:
     """Write params.yaml, and return its values."""
     values = {
         "data": {
@@ -81,7 +86,7 @@ def params(replay: dict[str, Any] | None = None, provider: dict[str, Any] | None
             **data,
         },
         "provider": provider or {"name": "openai"},
-        "train": {"base": "gpt-4.1-mini-2025-04-14", "method": "supervised", "seed": 1, "n_epochs": 2}
+        "train": {"base": base, "method": "supervised", "seed": 1, "n_epochs": 2}
         | dict.fromkeys(("batch_size", "learning_rate_multiplier"), "auto"),
         "evaluate": {"max_tokens": 5, "temperature": 0.0, "concurrency": 8}
         | {"also": {"general": {"file": "data/also/general.jsonl", "task": "classify", "margin": 0.1}}},
@@ -364,7 +369,13 @@ def test_the_bases_own_answers_are_written_in_whole_sentences(monkeypatch: pytes
     written = [one["messages"] for one in read_jsonl(Path(file), "replay")]
     assert [one[-1]["content"] for one in written] == ["Hello!", "4", "東京です。"]
     assert all(one[0] == {"role": "system", "content": "Be brief."} for one in written)
+    with pytest.raises(FinetuneError, match=r"has the answers of gpt-4\.1-mini-.*, but train\.base is another-base"):
+        run({"file": file, "share": 0.02}, base="another-base")
+    said: list[str] = []
+    run({"file": file, "share": 0.02}, said.append, base="another-base", provider={"name": "local"})
+    assert any("warning: train.replay: " in line and "finetune replay" in line for line in said)
     assert run({"file": file, "share": 0.02})["replay"]["examples"] == 3
+    assert "answered_by" not in REPLAY.read_text(encoding="utf-8")
 
 
 def test_the_answers_never_replace_the_questions() -> None:

@@ -20,7 +20,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Params, Replay
 from finetune.core.records import Example
 from finetune.data.identity import messages_before_answer
-from finetune.data.replay import read_replay
+from finetune.data.replay import ANSWERED_BY, read_replay
 from finetune.provider.answer_parser import Answer, was_cut
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import connect
@@ -54,7 +54,8 @@ def write_base_answers(params: Params, file: Path, output: Path, max_tokens: int
     with connect(params.provider) as connection, progress_bar(f"ask {model}") as progress:
         answers = answer_all(connection, model, prompts, settings, params.train.seed, progress, say)
     texts = [whole_sentences(answer, max_tokens) for answer in answers]
-    found = [with_answer(example, text) for example, text in zip(asked, texts, strict=True) if text]
+    by = params.train.base
+    found = [with_answer(example, text, by) for example, text in zip(asked, texts, strict=True) if text]
     if not found:
         raise FinetuneError(f"{model} gave no whole answer to any question of {file}.", "Set --max-tokens higher.")
     write_jsonl(output, found)
@@ -70,5 +71,5 @@ def whole_sentences(answer: Answer, max_tokens: int) -> str:
     return text[: ends[-1]] if ends else ""
 
 
-def with_answer(example: Example, text: str) -> Example:
-    return {**example, "messages": [*example["messages"], {"role": "assistant", "content": text}]}
+def with_answer(example: Example, text: str, by: str) -> Example:
+    return {**example, "messages": [*example["messages"], {"role": "assistant", "content": text}], ANSWERED_BY: by}

@@ -9,12 +9,14 @@ these are uploaded, because they are no rows of the task: floors, classes and fe
 import tempfile
 from collections.abc import Iterator, Mapping
 from itertools import islice
+from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from finetune.core.callbacks import Say, say_nothing
 from finetune.core.disk import write_lines
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params, Replay
@@ -26,11 +28,15 @@ from finetune.data.hashes import mix_bits
 from finetune.data.identity import asked_hash, question_of
 from finetune.data.near_duplicates import near_duplicates_of
 from finetune.data.raw_examples import ReadingNotes, raw_examples
+from finetune.data.readers import read_rows
 
+ANSWERED_BY = "answered_by"  # the key of a row with the model that gave its answer; `finetune replay` writes it
 COMPARED_AT_ONCE = 50_000  # rows of a split whose texts are in memory
 
 
-def write_replay(params: Params, checked: Mapping[str, CheckedFile], questions: Questions) -> ReplayAccount | None:
+def write_replay(
+    params: Params, checked: Mapping[str, CheckedFile], questions: Questions, say: Say = say_nothing
+) -> ReplayAccount | None:
     """Write data/prepared/replay.jsonl and return its account; without train.replay an empty file, and None.
 
     Left out are copies, rows that ask what a row of a split or of evaluate.also asks, and rows that nearly ask what a
@@ -46,6 +52,7 @@ def write_replay(params: Params, checked: Mapping[str, CheckedFile], questions: 
     wanted = max(1, round(train * settings.share / (1 - settings.share)))
     with tempfile.TemporaryFile(dir=PREPARED) as spool:
         gathered = read_replay(params, settings, cast("BinaryIO", spool))
+        refuse_answers_of_another(params, settings, say)
         rows = in_seeded_order(gathered.rows, settings.seed)
         same, near = already_asked(gathered, rows, params.data.near, checked, questions)
         free = rows[~(same | near)]
@@ -85,6 +92,18 @@ def read_replay(params: Params, settings: Replay, spool: BinaryIO) -> SpooledExa
         return spool_examples(raw_examples(data, prompt.model_dump() if prompt else None, {}, ReadingNotes()), spool)
     except FinetuneError as error:
         raise with_keys_of_replay(error) from error
+
+
+def refuse_answers_of_another(params: Params, settings: Replay, say: Say) -> None:
+    """Raise FinetuneError for answers that another base gave, which this one would learn; for the engine only warn."""
+    by = next(iter(read_rows(Path(settings.file))[0])).get(ANSWERED_BY)
+    if by is None or by == params.train.base:
+        return
+    what = f"train.replay: {settings.file} has the answers of {by}, but train.base is {params.train.base}."
+    remedy = "Write this base's own answers: finetune replay. Then name that file, or set train.replay to null."
+    if params.provider.name != "local":
+        raise FinetuneError(what, remedy)
+    say(f"warning: {what} {remedy}")
 
 
 def with_keys_of_replay(error: FinetuneError) -> FinetuneError:

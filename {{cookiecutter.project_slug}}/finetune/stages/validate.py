@@ -93,7 +93,7 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
     check_require(params, say)
     questions = questions_of(params)
     check_regression_sets(params, questions, say)
-    replay = write_replay(params, checked, questions)
+    replay = write_replay(params, checked, questions, say)
     files = checked if replay is None else checked | {"replay": check_replay(params, base)}
     findings = [finding for found in files.values() for finding in found.findings]
     unclear = {name for name, found in files.items() if found.tokens_at_least}
