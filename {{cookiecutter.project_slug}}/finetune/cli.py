@@ -15,6 +15,7 @@ from finetune.commands.doubtful import doubtful
 from finetune.commands.estimate import estimate
 from finetune.commands.init import init
 from finetune.commands.predict import predict
+from finetune.commands.replay import replay
 from finetune.commands.serve import serve
 from finetune.commands.track import track
 from finetune.core.errors import FinetuneError
@@ -30,7 +31,7 @@ PANELS = {
         pipeline.evaluate,
         pipeline.report,
     ),
-    "Data": (init, check, doubtful, estimate),
+    "Data": (init, check, doubtful, estimate, replay),
     "Use the model": (predict, ask, chat),
     "Compare and promote": (results.show, results.compare, results.promote, track),
     "At the provider": (doctor, deploy),

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from finetune.cli import app
 from finetune.core.disk import write_json
 from finetune.core.errors import FinetuneError
-from finetune.core.paths import PREPARED, PREPARED_REPORT, TEST_ROWS
+from finetune.core.paths import PREPARED, PREPARED_REPORT, REPLAY, TEST_ROWS
 from finetune.data.checks.project_files import expand
 from finetune.data.split import SPLITS
 
@@ -62,6 +62,7 @@ def _project() -> None:
     write(PREPARED / "test_rows.jsonl", [{"group": n} for n in range(8)])
     for name in ("checked", "common_pieces", "questions", "training"):
         write_json(PREPARED / f"{name}.json", {"server": name})
+    REPLAY.touch()  # no rows are mixed in
 
 
 @pytest.mark.usefixtures("_project")
@@ -79,7 +80,7 @@ def test_every_file_that_the_stages_write_beside_the_splits_is_known() -> None:
     stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
     outs = [str(path) for stage in stages for path in stage.get("outs", ())]
     written = {Path(path).name for path in outs if path.startswith("data/prepared/")}
-    others = written - {f"{split}.jsonl" for split in SPLITS}
+    others = written - {f"{split}.jsonl" for split in SPLITS} - {REPLAY.name}
     assert all(name == TEST_ROWS.name or name.endswith(".json") for name in others)
 
 

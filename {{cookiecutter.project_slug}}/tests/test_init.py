@@ -39,7 +39,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "data").mkdir(parents=True)
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, folder / name)
-    shutil.copytree(ROOT / "data" / "also", folder / "data" / "also")
+    for name in ("also", "replay"):
+        shutil.copytree(ROOT / "data" / name, folder / "data" / name)
     monkeypatch.chdir(folder)
     return folder
 
@@ -141,7 +142,11 @@ def test_only_what_must_change_changes(project: Path, tmp_path: Path) -> None:
     }
     assert after["train"]["n_epochs"] == "auto"
     assert after["evaluate"]["also"] == before["evaluate"]["also"]
-    assert after["evaluate"]["require"] == {"lift.accuracy_low": "> 0", "floors.majority.lift.accuracy_low": "> 0"}
+    assert after["evaluate"]["require"] == {
+        "lift.accuracy_low": "> 0",
+        "floors.majority.lift.accuracy_low": "> 0",
+        "also.general.kept": "== 1",
+    }
 
 
 def test_settings_of_the_former_data_are_removed_and_named(project: Path, tmp_path: Path) -> None:

@@ -185,6 +185,18 @@ class Budget(Section):
     total_usd: Annotated[float, Field(ge=0)] | None = None
 
 
+class Replay(Section):
+    """Rows of general chat that are mixed into the training rows, against forgetting.
+
+    `share` is their share of the uploaded rows. `prompt` makes examples of a table. Another `seed` takes other rows.
+    """
+
+    file: str
+    share: Annotated[float, Field(ge=0, le=0.9)]
+    prompt: Prompt | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+
 class Train(Section):
     model_config = ConfigDict(validate_by_name=True)
 
@@ -200,6 +212,7 @@ class Train(Section):
     training_type: str | None = None
     integrations: list[dict[str, Any]] = []
     choose: Literal["last", "best_valid_loss", "best_metric"] = "last"
+    replay: Replay | None = None
     budget: Budget = Budget()
 
 

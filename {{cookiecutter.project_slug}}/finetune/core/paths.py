@@ -10,9 +10,12 @@ from finetune.core.errors import FinetuneError
 PREPARED = Path("data/prepared")
 TEST_ROWS = PREPARED / "test_rows.jsonl"  # what is known of each test row beside its example
 COMMON_PIECES = PREPARED / "common_pieces.json"  # what does not count when questions are compared
+REPLAY = PREPARED / "replay.jsonl"  # general chat that is mixed into the uploaded training rows; empty: none
 CHECKED = PREPARED / "checked.json"  # what validate found without mistakes
 QUESTIONS = PREPARED / "questions.json"  # what is asked beside the splits
 TRAINING_SETTINGS = PREPARED / "training.json"  # what decides the job beside the splits
+
+REPLAY_FOLDER = Path("data/replay")  # the folder of train.replay.file, on which validate depends
 
 FILES = Path("models/files.json")
 MODEL = Path("models/model.json")

@@ -180,14 +180,32 @@ class BreakEvenEstimate(TypedDict):
     usd_per_1000: dict[str, Usd]  # few_shot, tuned
 
 
+class ReplayAccount(TypedDict):
+    """Where every example of train.replay.file has gone.
+
+    examples = rows + duplicate + same_question + near_duplicate + not_needed.
+    """
+
+    file: str
+    examples: int
+    rows: int  # mixed into the training rows
+    wanted: int  # by train.replay.share; more than `rows` if the file has too few
+    share: float  # of `rows` in the uploaded file
+    duplicate: int
+    same_question: int  # as a row of a split or of evaluate.also
+    near_duplicate: int  # of a row of valid, test or evaluate.also
+    not_needed: int
+
+
 class ValidationReport(TypedDict):
     """reports/validation.json: what was checked, and what it will cost."""
 
     examples: dict[str, int]  # by split
+    replay: NotRequired[ReplayAccount]
     errors: int
     warnings: dict[str, int]  # by code
     longest_example_tokens: int
-    train_tokens_per_epoch: int
+    train_tokens_per_epoch: int  # with those of train.replay
     train_usd_per_epoch: Usd
     tokens_exact: bool  # False: the base's tokenizer is not known here, and another one counts; or tokens_at_least
     tokens_at_least: bool  # True: the training data have more, in images whose size or price is not known
@@ -240,6 +258,7 @@ class DoubtfulRow(TypedDict):
 class UploadedFile(TypedDict):
     id: str
     sha256: str
+    replay: NotRequired[int]  # how many of its rows are those of train.replay
 
 
 FilesRecord = dict[str, UploadedFile]  # models/files.json, by split: train, valid

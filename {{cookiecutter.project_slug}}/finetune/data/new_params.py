@@ -65,7 +65,8 @@ def new_values(former: Mapping[str, Any], proposal: Proposal, file: str, sheet: 
     changed_task = evaluate.get("task", "classify") != proposal.task
     if not same or changed_task:
         evaluate = {key: value for key, value in evaluate.items() if key not in FOR_ANSWERS}
-        evaluate["require"] = default_gates(proposal.task)
+        kept = {key: gate for key, gate in (evaluate.get("require") or {}).items() if key.startswith("also.")}
+        evaluate["require"] = default_gates(proposal.task) | kept
         # The number was for the former data. `auto` depends on the number of rows.
         train["n_epochs"] = "auto"
     evaluate |= {"task": proposal.task, "max_tokens": proposal.max_tokens}

@@ -11,8 +11,8 @@ from finetune.project.history import project_id
 from finetune.project.training_settings import hyperparameters
 from finetune.project.training_start import start_of
 from finetune.provider.connect import Connection
-from finetune.provider.remote_files import uploaded_form
 from finetune.provider.remote_jobs import FINGERPRINT, PROJECT, job_fingerprint
+from finetune.provider.training_file import uploaded_split
 
 
 class JobSettings(TypedDict):
@@ -39,10 +39,11 @@ def job_settings(params: Params, start: str) -> JobSettings:
 def fingerprint_now(params: Params) -> str | None:
     """Return the fingerprint of the job of the prepared data and the parameters; None if the data are not here."""
     hashes = []
-    for path in (PREPARED / "train.jsonl", PREPARED / "valid.jsonl"):
+    for split in ("train", "valid"):
+        path = PREPARED / f"{split}.jsonl"
         if not path.is_file():
             return None
-        with uploaded_form(path, PROFILES[params.provider.name]) as uploaded:
+        with uploaded_split(split, PROFILES[params.provider.name]) as uploaded:
             hashes.append(sha256_of(uploaded) if path.stat().st_size else None)
     train, valid = hashes
     return train and job_fingerprint(train, valid, job_settings(params, start_of(params)[0]))

@@ -1,10 +1,12 @@
 """Error messages for jobs without a model: the provider's message, the lines that it names, and what to do."""
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import PREPARED
+from finetune.provider.training_file import source_of
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
@@ -31,7 +33,7 @@ def job_error(job: "FineTuningJob") -> FinetuneError:
     lines = line_numbers(message or "")
     where = ""
     if lines:
-        shown = [f"{file or FILES['training_file']}:{line}" for line in lines[:LINES_SHOWN]]
+        shown = [":".join(map(str, place_of(line, file))) for line in lines[:LINES_SHOWN]]
         where = f"\n  {', '.join(shown)}{' …' if len(lines) > LINES_SHOWN else ''}"
     elif file:
         where = f" (in {file})"
@@ -46,6 +48,11 @@ def job_error(job: "FineTuningJob") -> FinetuneError:
         remedy = f"Correct what the message names and run `dvc repro`, {again}"
     reason = (message or "no reason given").rstrip(". ")
     return FinetuneError(f"Job {job.id} failed: {reason} [{code or 'no code'}].{where}", remedy)
+
+
+def place_of(line: int, file: Path | None) -> tuple[Path, int]:
+    """Return the prepared file, and the line in it, of a line of an uploaded file, by default the training file."""
+    return source_of(line) if file in (None, FILES["training_file"]) else (file, line)
 
 
 def line_numbers(message: str) -> list[int]:

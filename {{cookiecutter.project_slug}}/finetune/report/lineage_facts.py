@@ -8,6 +8,7 @@ def lineage_facts(record: ModelRecord, files: FilesRecord, prepared: PrepareRepo
     """Return what a model was made from, by name. Unknown facts are left out: older records have fewer keys."""
     chosen = record.get("chosen")
     counts = {split: prepared.get(split) for split in ("train", "valid", "test")} if prepared else {}
+    counts["replay"] = files["train"].get("replay") if "train" in files else None
     facts = {
         "model": record["model"],
         "base": record["base"],

@@ -1,11 +1,13 @@
 """Score the regression sets of `evaluate.also`: is the tuned model no worse than the base by more than a margin?"""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Also
 from finetune.core.records import Prediction, RegressionPrediction, RegressionResult
 from finetune.scoring.both_answered import is_answered
+from finetune.scoring.mean_interval import LEVEL
 from finetune.scoring.paired_comparison import paired_difference, verdict
 from finetune.scoring.tasks import score
 
@@ -25,6 +27,17 @@ def score_regression_sets(
         if not rows_of(name, base) or len(rows_of(name, base)) != len(rows_of(name, tuned)):
             raise FinetuneError(f"evaluate.also.{name}: the models have not answered this set.", "Run: dvc repro")
     return {name: score_set(one, rows_of(name, base), rows_of(name, tuned)) for name, one in sets.items()}
+
+
+def fewest_rows(margin: float) -> int | None:
+    """Return how many rows show that a model that answers as before is within the margin; None: no number does.
+
+    Of n rows without a change, the lower end of Tango's interval is -z²/(n + z²), with z = 1.96 for 95 %.
+    """
+    from scipy.special import ndtri
+
+    z = float(ndtri((1 + LEVEL) / 2))
+    return math.ceil(z**2 * (1 - margin) / margin) if margin else None
 
 
 def score_set(settings: Also, base: Sequence[Prediction], tuned: Sequence[Prediction]) -> RegressionResult:

@@ -11,12 +11,16 @@ from finetune.project.budget import refuse_over_budget, refuse_over_total
 from finetune.project.cleanup import UPLOADED
 from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsupported, shutdown_warning
 from finetune.provider.connect import connect
-from finetune.provider.remote_files import ensure_file, uploaded_form
+from finetune.provider.remote_files import ensure_file
+from finetune.provider.training_file import replay_rows, uploaded_split
 from finetune.terminal.progress import progress_bar, say
 
 
 def run(params: Params) -> FilesRecord:
-    """Write and return the record of file IDs; an empty validation split is left out."""
+    """Write and return the record of file IDs; an empty validation split is left out.
+
+    The training file has the rows of train.replay too.
+    """
     refuse_unsupported(params)
     refuse_over_budget(params)
     today = datetime.date.today()
@@ -36,9 +40,11 @@ def run(params: Params) -> FilesRecord:
         for split, path in paths.items():
             if path.stat().st_size == 0:
                 continue
-            with uploaded_form(path, connection.profile) as uploaded:
+            with uploaded_split(split, connection.profile) as uploaded:
                 file_id, is_new = ensure_file(connection, uploaded, may_create, progress, say)
                 record[split] = {"id": file_id, "sha256": sha256_of(uploaded)}
+                if split == "train" and (replay := replay_rows()):
+                    record[split]["replay"] = replay
                 if is_new:
                     write_json(UPLOADED, read_note(UPLOADED) | {file_id: record[split]["sha256"]})
     write_json(FILES, record)

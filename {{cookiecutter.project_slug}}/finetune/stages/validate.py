@@ -15,9 +15,26 @@ from finetune.core.callbacks import Progress, Say, say_nothing
 from finetune.core.disk import read_json, write_csv, write_json, write_text
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import CHECKED, COMMON_PIECES, PREPARED, QUESTIONS, TRAINING_SETTINGS, VALIDATION_REPORT
+from finetune.core.paths import (
+    CHECKED,
+    COMMON_PIECES,
+    PREPARED,
+    QUESTIONS,
+    REPLAY,
+    REPLAY_FOLDER,
+    TRAINING_SETTINGS,
+    VALIDATION_REPORT,
+)
 from finetune.core.read_records import read_prepare_report
-from finetune.core.records import CheckedSplits, CostEstimate, DoubtfulRow, TrainingEstimate, Usd, ValidationReport
+from finetune.core.records import (
+    CheckedSplits,
+    CostEstimate,
+    DoubtfulRow,
+    Questions,
+    TrainingEstimate,
+    Usd,
+    ValidationReport,
+)
 from finetune.data.call_tokens import CallTokens, call_tokens
 from finetune.data.checks.across_files import (
     check_languages,
@@ -28,7 +45,7 @@ from finetune.data.checks.across_files import (
 from finetune.data.checks.check_file import check_file
 from finetune.data.checks.check_lines import example_at
 from finetune.data.checks.completion_endings import check_completion_endings
-from finetune.data.checks.findings import Finding
+from finetune.data.checks.findings import Finding, counted
 from finetune.data.checks.project_files import allowed_answers
 from finetune.data.checks.whole_file import CheckedFile, lines_text
 from finetune.data.common_pieces import common_pieces_from
@@ -36,6 +53,7 @@ from finetune.data.completion_format import CompletionFormat, from_completion
 from finetune.data.doubtful import find_doubtful, read_answered, refuse_count
 from finetune.data.identity import answer_of
 from finetune.data.questions import questions_of
+from finetune.data.replay import write_replay
 from finetune.pricing.catalogue import Base, alias_note, is_fine_tuned, look_up
 from finetune.pricing.cost import UNKNOWN, auto_epochs, dollars, estimate, price_of_calls, usd_per_1000
 from finetune.project.training_settings import server_address, training_settings
@@ -46,6 +64,7 @@ from finetune.scoring.extract import unreadable
 from finetune.scoring.gates import check_gates
 from finetune.scoring.graders.definitions import check_graders
 from finetune.scoring.metric_names import metric_names
+from finetune.scoring.regression_sets import fewest_rows
 
 TOKENS = Path("reports/tokens.csv")
 BALANCE = Path("reports/labels.csv")
@@ -74,13 +93,19 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
         raise refusal(errors)
     check_expected(params)
     check_require(params, say)
-    unclear = {split for split, found in checked.items() if found.tokens_at_least}
-    tokens = {split: found.tokens.tolist() for split, found in checked.items()}
     questions = questions_of(params)
+    check_regression_sets(params, questions, say)
+    replay = write_replay(params, checked, questions, say)
+    files = checked if replay is None else checked | {"replay": check_replay(params, base)}
+    findings = [finding for found in files.values() for finding in found.findings]
+    unclear = {name for name, found in files.items() if found.tokens_at_least}
+    tokens = {name: found.tokens.tolist() for name, found in files.items()}
     calls = None if unclear else call_tokens(questions, len(tokens["test"]), base.encoding, base.image_tokens)
     report = report_of(base, tokens, params, unclear, calls)
     report["warnings"] = dict(Counter(finding.code for finding in findings))
-    lengths, balance = histogram(checked), balance_of(checked)
+    if replay:
+        report["replay"] = replay
+    lengths, balance = histogram(files), balance_of(checked)
     write_csv(TOKENS, ["split", "tokens", "examples"], lengths)
     write_csv(BALANCE, ["class", "split", "examples"], balance)
     write_text(PAGE, make_data_page(report, balance, lengths, to_review(checked), *doubtful_rows(checked)))
@@ -109,9 +134,12 @@ def check_settings(params: Params, say: Say) -> None:
     if settings.answer_schema:
         load_schema(settings.answer_schema)
         files["evaluate.schema"] = settings.answer_schema
-    for key, file in files.items():
-        if not Path(file).resolve().is_relative_to(ALSO.resolve()):
-            say(f"warning: {key}: {file} is outside {ALSO}, so DVC does not see its changes. Move it there.")
+    folders = {key: (file, ALSO) for key, file in files.items()}
+    if params.train.replay:
+        folders["train.replay"] = (params.train.replay.file, REPLAY_FOLDER)
+    for key, (file, folder) in folders.items():
+        if not Path(file).resolve().is_relative_to(folder.resolve()):
+            say(f"warning: {key}: {file} is outside {folder}, so DVC does not see its changes. Move it there.")
 
 
 def expected_answers(limit: int | None = None) -> list[str]:
@@ -142,6 +170,19 @@ def check_require(params: Params, say: Say) -> None:
     names = metric_names(params, read_prepare_report(), expected_answers(NAMED_BY) or [""])
     for warning in check_gates(params.evaluate.require, names):
         say(f"warning: {warning}")
+
+
+def check_regression_sets(params: Params, questions: Questions, say: Say) -> None:
+    """Warn of regression sets with too few rows for their margin."""
+    for name, one in params.evaluate.also.items():
+        rows, fewest = len(questions["also"][name]["examples"]), fewest_rows(one.margin)
+        if fewest is None:
+            say(f"warning: evaluate.also.{name}.margin is 0, so `kept` is 1 only for a model that is better.")
+        elif rows < fewest:
+            say(
+                f"warning: evaluate.also.{name} has {counted(rows, 'row')}: too few to show that a model that answers"
+                f" as before is within the margin of {one.margin:g}. Give at least {fewest:,} rows, or a larger margin."
+            )
 
 
 def check_splits(params: Params, base: Base, progress: Progress | None = None) -> dict[str, CheckedFile]:
@@ -177,6 +218,17 @@ def check_splits(params: Params, base: Base, progress: Progress | None = None) -
     return checked
 
 
+def check_replay(params: Params, base: Base) -> CheckedFile:
+    """Check the rows of train.replay, which may have other system prompts. Raises FinetuneError naming each mistake."""
+    found = check_file(
+        REPLAY, params.train.method, base.encoding, base.context, training=False, image_prices=base.image_tokens
+    )
+    if errors := [finding for finding in found.findings if finding.severity == "error"]:
+        raise refusal(errors)
+    found.findings = [finding for finding in found.findings if finding.code != "system_differs"]
+    return found
+
+
 def report_of(
     base: Base,
     tokens: dict[str, list[int]],
@@ -190,15 +242,17 @@ def report_of(
     are `unclear` have more tokens than were counted; upper limits of their costs are then unknown. `calls` are None
     then.
     """
-    per_epoch, auto = sum(tokens["train"]), auto_epochs(len(tokens["train"]))
+    trained = tokens["train"] + tokens.get("replay", [])
+    per_epoch, auto = sum(trained), auto_epochs(len(trained))
     asked_epochs = params.train.n_epochs
 
     def training(n_epochs: int) -> TrainingEstimate:
-        return bill(estimate(tokens["train"], n_epochs, base.context, base.training, base.seconds))
+        return bill(estimate(trained, n_epochs, base.context, base.training, base.seconds))
 
     planned = training(auto if asked_epochs == "auto" else asked_epochs)
     asked, answered = sum(tokens["test"]), params.evaluate.max_tokens * len(tokens["test"])
     own, tuned = base.call_prices(is_fine_tuned(params.train.base)), base.call_prices(tuned=True)
+    training_is_unclear = bool({"train", "replay"} & set(unclear))
     shown = detectable_difference(params.evaluate.task, len(tokens["test"]))
     per_1000 = prices_of_calls(params, base, calls)
     at_most: dict[str, Usd] = {
@@ -212,17 +266,17 @@ def report_of(
             at_most["few_shot"] = price_of_calls(asked, answered, own)
     return {
         "warnings": {},
-        "examples": {split: len(lengths) for split, lengths in tokens.items()},
+        "examples": {split: len(lengths) for split, lengths in tokens.items() if split != "replay"},
         "errors": 0,
         "longest_example_tokens": max(max(lengths, default=0) for lengths in tokens.values()),
         "train_tokens_per_epoch": per_epoch,
         "train_usd_per_epoch": dollars(per_epoch, base.training if tokens["train"] else None),
         "tokens_exact": base.tokens_exact and not unclear,
-        "tokens_at_least": "train" in unclear,
+        "tokens_at_least": training_is_unclear,
         "auto": training(auto),
         "planned": planned,
         "evaluate_usd_at_most": at_most,
-        "break_even_calls": UNKNOWN if "train" in unclear else break_even(planned["train_usd"], **per_1000),
+        "break_even_calls": UNKNOWN if training_is_unclear else break_even(planned["train_usd"], **per_1000),
         "break_even": {
             "examples": calls.examples if calls else None,
             "prompt_tokens": {"few_shot": round(calls.few_shot, 1), "tuned": round(calls.prompt, 1)} if calls else {},

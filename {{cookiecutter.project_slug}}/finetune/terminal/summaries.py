@@ -12,6 +12,12 @@ LEFT_OUT_WORDS = {
     "same_question": "with the question of a later split",
     "near_duplicate": "near duplicates",
 }
+REPLAY_WORDS = {
+    "not_needed": "not needed",
+    "duplicate": "duplicates",
+    "same_question": "with a question of the project",
+    "near_duplicate": "near duplicates of questions that are not trained",
+}
 
 
 def prepare_summary(report: PrepareReport, data: Data) -> str:
@@ -93,6 +99,7 @@ def validate_summary(report: ValidationReport, params: Params, estimate: CostEst
     about = at_least or ("" if report["tokens_exact"] else "about ")
     counted = f"{about}{report['train_tokens_per_epoch']:,} training tokens per epoch"
     lines = [
+        *replay_lines(report),
         f"validate: no mistakes; {counted}, {cost_words(report['train_usd_per_epoch'], at_least)}",
         f"validate: training: {training_words(params, estimate, jobs, at_least)}",
         f"validate: {shown_difference(report)}",
@@ -102,6 +109,22 @@ def validate_summary(report: ValidationReport, params: Params, estimate: CostEst
         counts = ", ".join(f"{times} {code}" for code, times in warnings.items())
         lines.append(f"validate: warnings: {counts}. List them with: finetune check {PREPARED}")
     return "\n".join(lines)
+
+
+def replay_lines(report: ValidationReport) -> list[str]:
+    """Return a line on the rows of train.replay, and a warning if its file has too few; [] without it."""
+    found = report.get("replay")
+    if not found:
+        return []
+    left_out = [f"{found[reason]:,} {words}" for reason, words in REPLAY_WORDS.items() if found[reason]]  # type: ignore[literal-required]
+    parts = [f"{found['rows']:,} replay rows ({found['share']:.1%} of the uploaded rows)", *left_out]
+    lines = [f"validate: {found['examples']:,} examples of {found['file']} = {' + '.join(parts)}"]
+    if found["rows"] < found["wanted"]:
+        lines.append(
+            f"validate: warning: train.replay.share needs {found['wanted']:,} rows, and {found['file']} has only"
+            f" {found['rows']:,} that can be used."
+        )
+    return lines
 
 
 def cost_words(usd: Usd, at_least: str) -> str:

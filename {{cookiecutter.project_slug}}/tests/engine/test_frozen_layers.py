@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from finetune.engine.training.encoding import IGNORE_INDEX, EncodedExample
 from finetune.engine.training.frozen_layers import PrecomputedDataset, SplitModel
 from finetune.engine.training.hyperparameters import lora_config
-from finetune.engine.training.packing import common_prefix_length, pack
+from finetune.engine.training.packing import common_prefix_length, group_by_beginning, pack
 
 SYSTEM = [1, 5, 6, 7, 8]
 
@@ -62,7 +62,7 @@ def test_packed_examples_have_the_gradients_of_each_alone(split_model: SplitMode
     assert split_model.can_split
     dataset = PrecomputedDataset(split_model, EXAMPLES)
     dataset.row_tokens = row_tokens
-    assert dataset.prefix_length == len(SYSTEM)
+    assert dataset.prefix_lengths == [len(SYSTEM)] * len(EXAMPLES)
     assert dataset.hidden_states is not None
     batch = dataset.batch(range(len(EXAMPLES)))
     assert len(batch["input_ids"]) == {1024: 1, 24: 3, 0: 4}[row_tokens]
@@ -79,8 +79,44 @@ def test_packed_examples_have_the_gradients_of_each_alone(split_model: SplitMode
 def test_the_common_prefix_ends_before_the_first_position_with_a_label() -> None:
     same = [EncodedExample([1, 2, 3, 4], [IGNORE_INDEX, IGNORE_INDEX, 3, 4])] * 2
     assert common_prefix_length(same) == 1
-    assert pack(same, 1, 1024)["labels"].tolist() == [[IGNORE_INDEX, 3, 4, 3, 4]]
+    assert pack(same, [1, 1], 1024)["labels"].tolist() == [[IGNORE_INDEX, 3, 4, 3, 4]]
     assert common_prefix_length([example(9, 9), EncodedExample([2, 3, 4], [IGNORE_INDEX, 3, 4])]) == 0
+
+
+OTHER_SYSTEM = list(range(90, 110))
+
+
+def begin_with(*own: int) -> EncodedExample:
+    ids = [*OTHER_SYSTEM, *own]
+    return EncodedExample(ids, [IGNORE_INDEX] * (len(ids) - 2) + ids[-2:])
+
+
+def test_examples_with_two_system_prompts_have_the_gradients_of_each_alone(
+    split_model: SplitModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each prefix is once in a row, and examples do not see the prefix of others."""
+    mixed = [one for n in range(8) for one in (example(*range(60 + n, 72)), begin_with(30 + n, 31, 32 + n))]
+    monkeypatch.setattr("finetune.engine.training.packing.BEGINNING", len(SYSTEM))
+    dataset = PrecomputedDataset(split_model, mixed)
+    assert set(dataset.prefix_lengths) == {len(SYSTEM), len(OTHER_SYSTEM)}
+    indexes = [0, 1, 2, 3, 5, 4]
+    batch = dataset.batch(indexes)
+    assert batch["input_ids"].shape[0] == 1
+    assert batch["input_ids"][0].tolist().count(OTHER_SYSTEM[0]) == 1
+    logits, targets = split_model.labelled_logits(batch)
+    monkeypatch.setitem(globals(), "EXAMPLES", [mixed[i] for i in sorted(indexes, key=dataset.groups.__getitem__)])
+    expected, expected_targets = alone(split_model)
+    assert targets.tolist() == expected_targets.tolist()
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+    wanted = gradients(split_model, expected, expected_targets)
+    for actual, one in zip(gradients(split_model, logits, targets), wanted, strict=True):
+        torch.testing.assert_close(actual, one, rtol=1e-3, atol=1e-5)
+
+
+def test_a_rare_beginning_makes_no_group() -> None:
+    common = [example(*range(40, 60)) for _ in range(8)]
+    rare = [EncodedExample([n] * 20, [IGNORE_INDEX] * 18 + [n, n]) for n in range(3)]
+    assert group_by_beginning([*rare, *common]) == [0] * 3 + [1] * 8
 
 
 def test_a_model_that_scales_its_logits_is_not_split(split_model: SplitModel) -> None:

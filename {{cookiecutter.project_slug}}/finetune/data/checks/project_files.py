@@ -8,7 +8,7 @@ from finetune.core.class_labels import labels_of
 from finetune.core.disk import read_note
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params
-from finetune.core.paths import PREPARED, PREPARED_REPORT, TEST_ROWS
+from finetune.core.paths import PREPARED, PREPARED_REPORT, REPLAY, TEST_ROWS
 from finetune.core.records import PrepareReport
 from finetune.data.checks.across_files import FileToCheck
 from finetune.data.existing_marks import NO_MARKS
@@ -30,7 +30,8 @@ def expand(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
     for path in chain.from_iterable(files_in(path) if path.is_dir() else [path] for path in paths):
         refuse_table(path)
         in_prepared = path.resolve().parent.parts[-len(PREPARED.parts) :] == PREPARED.parts
-        is_empty = in_prepared and path.name == "valid.jsonl" and path.exists() and not path.stat().st_size
+        may_be_empty = in_prepared and path.name in ("valid.jsonl", REPLAY.name)
+        is_empty = may_be_empty and path.exists() and not path.stat().st_size
         if is_empty or (in_prepared and (path.name == TEST_ROWS.name or path.suffix == ".json")):
             others.append(f"{path} (empty)" if is_empty else str(path))
         elif path not in found:
@@ -65,13 +66,13 @@ def files_in(folder: Path) -> list[Path]:
 def files_to_check(params: Params, paths: Sequence[Path], against: Sequence[Path]) -> list[FileToCheck]:
     """Return files with what the project knows: the answers they may have, and for a split the other splits.
 
-    A regression set has other answers. A file that is not prepared may have classes in place of codes, and the marks
-    of raw completions.
+    A regression set and the rows of train.replay have other answers. A file that is not prepared may have classes in
+    place of codes, and the marks of raw completions.
     """
     report: PrepareReport = read_note(PREPARED_REPORT)  # type: ignore[assignment]
     prepared, classes = allowed_answers(params.data, report), class_names(params.data, report)
     raw = [name + ((report.get("found_marks") or NO_MARKS)["stop"] or "") for name in classes]
-    others = {Path(one.file).resolve() for one in params.evaluate.also.values()}
+    others = {REPLAY.resolve(), *(Path(one.file).resolve() for one in params.evaluate.also.values())}
     found = []
     for path in paths:
         if split := split_of(path):
@@ -81,7 +82,7 @@ def files_to_check(params: Params, paths: Sequence[Path], against: Sequence[Path
         else:
             # data.map gives raw answers other texts.
             labels = [] if path.resolve() in others or params.data.map else [*prepared, *classes, *raw]
-            found.append(FileToCheck(path, against, labels))
+            found.append(FileToCheck(path, against, labels, training=path.resolve() != REPLAY.resolve()))
     return found
 
 

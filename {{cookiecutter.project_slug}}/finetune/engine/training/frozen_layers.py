@@ -13,7 +13,15 @@ import torch
 from torch import nn
 
 from finetune.engine.training.encoding import IGNORE_INDEX, EncodedExample
-from finetune.engine.training.packing import ROW_TOKENS, Batch, attention_mask, common_prefix_length, pack
+from finetune.engine.training.packing import (
+    ROW_TOKENS,
+    Batch,
+    attention_mask,
+    common_prefix_length,
+    group_by_beginning,
+    pack,
+    prefix_lengths_of,
+)
 
 MAX_PRECOMPUTED_BYTES = 2 * 1024**3  # hidden states kept in memory; for a larger set each step computes them
 PRECOMPUTE_BATCH = 8  # examples
@@ -48,9 +56,9 @@ class SplitModel:
 
     def _split_gives_same_logits(self, examples: Sequence[EncodedExample]) -> bool:
         with torch.no_grad():
-            whole = torch.cat([self._whole_logits(pack([example], 0, ROW_TOKENS)) for example in examples])
+            whole = torch.cat([self._whole_logits(pack([example], [0], ROW_TOKENS)) for example in examples])
             try:
-                split = self._split_logits(pack(examples, common_prefix_length(examples), ROW_TOKENS))
+                split = self._split_logits(pack(examples, [common_prefix_length(examples)] * len(examples), ROW_TOKENS))
             except (AttributeError, TypeError, RuntimeError, ValueError):
                 return False
         eps = torch.finfo(whole.dtype).eps
@@ -110,15 +118,24 @@ class PrecomputedDataset:
 
     def __init__(self, split_model: SplitModel, examples: Sequence[EncodedExample]) -> None:
         self.split_model, self.examples = split_model, examples
-        self.prefix_length, self.row_tokens = 0, 0  # each example in a row to itself
-        if split_model.can_split and examples:
-            self.prefix_length, self.row_tokens = common_prefix_length(examples), ROW_TOKENS
+        self.groups = self.prefix_lengths = [0] * len(examples)
+        self.row_tokens = 0  # each example in a row to itself
+        if split_model.can_split:
+            self.groups, self.row_tokens = group_by_beginning(examples), ROW_TOKENS
+            self.prefix_lengths = prefix_lengths_of(examples, self.groups)
         self.hidden_states = self._precompute()
 
     def batch(self, indexes: Sequence[int]) -> Batch:
-        """Pack the examples of these indexes."""
-        hidden_states = [self.hidden_states[i] for i in indexes] if self.hidden_states else None
-        return pack([self.examples[i] for i in indexes], self.prefix_length, self.row_tokens, hidden_states)
+        """Pack the examples of these indexes, those with the same prefix beside each other."""
+        return self._pack(sorted(indexes, key=self.groups.__getitem__), self.hidden_states)
+
+    def _pack(self, indexes: Sequence[int], hidden_states: list[torch.Tensor] | None) -> Batch:
+        return pack(
+            [self.examples[i] for i in indexes],
+            [self.prefix_lengths[i] for i in indexes],
+            self.row_tokens,
+            [hidden_states[i] for i in indexes] if hidden_states else None,
+        )
 
     def _precompute(self) -> list[torch.Tensor] | None:
         """Return the hidden states of each example; None if there are too many to keep, or the model cannot be split.
@@ -131,12 +148,15 @@ class PrecomputedDataset:
         if not split_model.can_split or sum(len(e.input_ids) for e in examples) * bytes_a_token > MAX_PRECOMPUTED_BYTES:
             return None
         hidden_states: list[torch.Tensor] = [torch.empty(0)] * len(examples)
-        order = sorted(range(len(examples)), key=lambda i: len(examples[i].input_ids))
+        order = sorted(range(len(examples)), key=lambda i: (self.groups[i], len(examples[i].input_ids)))
         for start in range(0, len(order), PRECOMPUTE_BATCH):
             chunk = order[start : start + PRECOMPUTE_BATCH]
             indexes = iter(chunk)
-            batch = pack([examples[i] for i in chunk], self.prefix_length, self.row_tokens)
-            for row, segments in zip(split_model.run_frozen_layers(batch).cpu(), batch["segments"], strict=True):
-                for segment in range(1, int(segments.max()) + 1):
-                    hidden_states[next(indexes)] = torch.cat([row[segments == 0], row[segments == segment]])
+            batch = self._pack(chunk, None)
+            outputs = split_model.run_frozen_layers(batch).cpu()
+            for row, segments, prefixes in zip(outputs, batch["segments"], batch["prefixes"], strict=True):
+                for segment in segments[segments != prefixes].unique().tolist():
+                    own = segments == segment
+                    prefix = segments == prefixes[own][0]
+                    hidden_states[next(indexes)] = torch.cat([row[prefix], row[own]])
         return hidden_states

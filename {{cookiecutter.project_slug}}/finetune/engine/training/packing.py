@@ -1,11 +1,13 @@
 """Pack examples into rows without padding: their common prefix once a row, then each example's other tokens.
 
-Examples of one file begin with the same tokens (their system prompt). An attention mask keeps the examples of a row
-from attending to each other. Nothing is computed after an example's last label.
+Many examples of one file begin with the same tokens (their system prompt). An attention mask keeps the examples of a
+row from attending to each other. Nothing is computed after an example's last label.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import takewhile
+from typing import NamedTuple
 
 import torch
 from typing_extensions import NotRequired, TypedDict
@@ -15,19 +17,23 @@ from finetune.engine.training.encoding import IGNORE_INDEX, EncodedExample
 # Tokens: examples share a row up to this length, and a longer one gets a row to itself. In rows twice as long,
 # attention between all positions costs more than packing saves.
 ROW_TOKENS = 512
+BEGINNING = 16  # tokens by which examples are grouped; a chat template alone has fewer in common
+FEWEST_IN_GROUP = 8  # examples
 
 
 class Batch(TypedDict):
     """Packed rows; the tensors have the shape (rows, length), `hidden_states` (rows, length, width).
 
     `position_ids` count as if each example were alone. `labels` hold the token to predict at each position, or
-    IGNORE_INDEX. `segments` are 0 for the common prefix, then 1, 2, … by example, and -1 for padding.
+    IGNORE_INDEX. `segments` number the common prefixes and the examples' other tokens in the order of the row, from 0;
+    padding is -1. `prefixes` hold the segment of the prefix that belongs to each position.
     """
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
     labels: torch.Tensor
     segments: torch.Tensor
+    prefixes: torch.Tensor
     hidden_states: NotRequired[torch.Tensor]
 
 
@@ -40,61 +46,99 @@ def common_prefix_length(examples: Sequence[EncodedExample]) -> int:
     return max(0, min(common, *(position - 1 for position in first_labels)))
 
 
+def group_by_beginning(examples: Sequence[EncodedExample]) -> list[int]:
+    """Return the number of each example's group: examples that begin with the same tokens.
+
+    Examples with a rare beginning are one group, 0.
+    """
+    beginnings = [tuple(example.input_ids[:BEGINNING]) for example in examples]
+    common = [beginning for beginning, times in Counter(beginnings).items() if times >= FEWEST_IN_GROUP]
+    numbers = {beginning: number for number, beginning in enumerate(common, 1)}
+    return [numbers.get(beginning, 0) for beginning in beginnings]
+
+
+def prefix_lengths_of(examples: Sequence[EncodedExample], groups: Sequence[int]) -> list[int]:
+    """Return how many first tokens each example has in common with all examples of its group."""
+    members = defaultdict(list)
+    for example, group in zip(examples, groups, strict=True):
+        members[group].append(example)
+    lengths = {group: common_prefix_length(some) for group, some in members.items()}
+    return [lengths[group] for group in groups]
+
+
 def needed_length(example: EncodedExample) -> int:
     """Return how many tokens of an example the model reads: all before its last label."""
     return max(i for i, label in enumerate(example.labels) if label != IGNORE_INDEX)
 
 
-def assign_rows(lengths: Sequence[int], prefix_length: int, row_tokens: int) -> list[list[int]]:
-    """Return the indexes of the examples of each row, in order: a row takes the next example if it fits."""
-    rows: list[list[int]] = []
-    filled = 0
-    for index, length in enumerate(lengths):
-        own = length - prefix_length
-        if rows and filled + own <= row_tokens:
-            rows[-1].append(index)
-            filled += own
-        else:
-            rows.append([index])
-            filled = prefix_length + own
+def prefix_of(example: EncodedExample, length: int) -> tuple[int, ...]:
+    return tuple(example.input_ids[:length])
+
+
+class Span(NamedTuple):
+    """Tokens of an example in a row: from `first` up to `end`, at `start` of the row."""
+
+    example: int
+    start: int
+    first: int
+    end: int
+    segment: int
+    prefix: int  # the segment of its prefix; its own if this is one
+
+
+def assign_rows(examples: Sequence[EncodedExample], prefix_lengths: Sequence[int], row_tokens: int) -> list[list[Span]]:
+    """Return the spans of each row, in order: a row takes the next example if it fits.
+
+    A prefix is in a row again only after an example with another one.
+    """
+    rows: list[list[Span]] = []
+    filled, segment, prefix, shared = 0, 0, 0, tuple[int, ...]()
+    for index, (example, length) in enumerate(zip(examples, prefix_lengths, strict=True)):
+        end = needed_length(example)
+        is_new = not rows or shared != prefix_of(example, length)
+        if not rows or filled + end - (0 if is_new else length) > row_tokens:
+            rows.append([])
+            filled, segment, is_new = 0, 0, True
+        if is_new:
+            shared, prefix = prefix_of(example, length), segment
+            rows[-1].append(Span(index, filled, 0, length, prefix, prefix))
+            filled, segment = filled + length, segment + 1
+        rows[-1].append(Span(index, filled, length, end, segment, prefix))
+        filled, segment = filled + end - length, segment + 1
     return rows
 
 
 def pack(
     examples: Sequence[EncodedExample],
-    prefix_length: int,
+    prefix_lengths: Sequence[int],
     row_tokens: int,
     hidden_states: Sequence[torch.Tensor] | None = None,
 ) -> Batch:
-    """Pack examples into rows of about `row_tokens` tokens, their first `prefix_length` tokens once a row.
+    """Pack examples into rows of about `row_tokens` tokens, equal prefixes of adjacent examples once.
 
-    `hidden_states` are those of each example, (needed_length, width).
+    `prefix_lengths` are those of each example. `hidden_states` are those of each example, (needed_length, width).
     """
-    lengths = [needed_length(example) for example in examples]
-    rows = assign_rows(lengths, prefix_length, row_tokens)
-    shape = (len(rows), max(prefix_length + sum(lengths[i] - prefix_length for i in row) for row in rows))
+    rows = assign_rows(examples, prefix_lengths, row_tokens)
+    shape = (len(rows), max(row[-1].start + row[-1].end - row[-1].first for row in rows))
     batch: Batch = {
         "input_ids": torch.zeros(shape, dtype=torch.long),
         "position_ids": torch.zeros(shape, dtype=torch.long),
         "labels": torch.full(shape, IGNORE_INDEX),
         "segments": torch.full(shape, -1),
+        "prefixes": torch.full(shape, -1),
     }
     if hidden_states is not None:
         batch["hidden_states"] = torch.zeros(*shape, hidden_states[0].shape[-1], dtype=hidden_states[0].dtype)
-    for row, indexes in enumerate(rows):
-        start = 0
-        for segment, index in enumerate(indexes, 1):
-            example, length = examples[index], lengths[index]
-            skipped = prefix_length if start else 0  # the first example of a row brings the common prefix
-            span = slice(start, start + length - skipped)
-            batch["input_ids"][row, span] = torch.tensor(example.input_ids[skipped:length])
-            batch["position_ids"][row, span] = torch.arange(skipped, length)
-            batch["labels"][row, span] = torch.tensor(example.labels[skipped + 1 : length + 1])
-            batch["segments"][row, span] = segment
+    for number, row in enumerate(rows):
+        for one in row:
+            example, place = examples[one.example], slice(one.start, one.start + one.end - one.first)
+            batch["input_ids"][number, place] = torch.tensor(example.input_ids[one.first : one.end])
+            batch["position_ids"][number, place] = torch.arange(one.first, one.end)
+            if one.segment != one.prefix:  # a prefix has no labels
+                batch["labels"][number, place] = torch.tensor(example.labels[one.first + 1 : one.end + 1])
+            batch["segments"][number, place], batch["prefixes"][number, place] = one.segment, one.prefix
             if hidden_states is not None:
-                batch["hidden_states"][row, span] = hidden_states[index][skipped:]
-            start = span.stop
-        batch["segments"][row, :prefix_length] = 0
+                batch["hidden_states"][number, place] = hidden_states[one.example][one.first : one.end]
     return batch
 
 
@@ -104,9 +148,9 @@ def attention_mask(batch: Batch, dtype: torch.dtype) -> torch.Tensor:
     If every row holds one example, the usual mask (rows, length) of ones and zeros; else (rows, 1, length, length) of 0
     and the dtype's lowest number, to be added to the attention scores.
     """
-    segments = batch["segments"]
+    segments, prefixes = batch["segments"], batch["prefixes"]
     if int(segments.max()) <= 1:
         return (segments >= 0).long()
     queries, keys = segments[:, :, None], segments[:, None, :]
-    visible = ((queries == keys) | (keys == 0)).tril()[:, None]
+    visible = ((queries == keys) | (keys == prefixes[:, :, None])).tril()[:, None]
     return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(~visible, torch.finfo(dtype).min)
