@@ -274,7 +274,7 @@ class ChosenCheckpoint(TypedDict):
 class CurveFacts(TypedDict):
     """What the curves of a training show, and the last value of each."""
 
-    verdict: str  # improving, converged, overfitting, diverging, unknown
+    verdict: str  # improving, converged, overfitting, diverging, cannot tell; unknown: no curve
     verdict_step: int | None
     verdict_words: str
     next_n_epochs: int | None

@@ -1,8 +1,8 @@
 """How the smooth curve behind noisy losses changes: its rise from its minimum, and its change in the last quarter.
 
-A Gaussian process is fitted to the logarithms of the losses (Rasmussen and Williams 2006, Gaussian Processes for Machine
-Learning, chapters 2 and 5; scikit-learn). It estimates the noise from the residuals, unless the noise is given, and
-says how certain the curve is. A difference of logarithms is a relative change.
+A Gaussian process is fitted to the logarithms of the losses (Rasmussen and Williams 2006, "Gaussian Processes for
+Machine Learning", chapters 2 and 5; scikit-learn). It estimates the noise from the residuals, unless the noise is
+given, and says how certain the curve is. A difference of logarithms is a relative change.
 """
 
 import math

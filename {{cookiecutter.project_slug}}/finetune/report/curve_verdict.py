@@ -2,14 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from finetune.report.comparable_losses import BATCHES, TRAINING, WHOLE_FILE, Losses, comparable_losses, losses_of
 from finetune.report.curve_changes import FEWEST_LOSSES, Changes, changes_of
-from finetune.report.training_curves import Curve, CurveRow
-
-if TYPE_CHECKING:
-    import numpy as np
+from finetune.report.training_curves import FULL_VALID_LOSS, Curve, CurveRow
 
 SMALL, SMALL_LOSS = 0.02, 0.005  # changes that do not matter: a share of the loss, or this much of a small loss
 LARGE, LARGE_OF_WHOLE_FILE, LARGE_LOSS = 0.15, 0.05, 0.02  # to be excluded before a loss counts as unchanged
@@ -17,6 +14,7 @@ GROWTH = 0.10  # of the training loss, as a share of its start, from which it di
 SURE_OF_RISE, SURE_OF_FALL, EQUIVALENT = 0.975, 0.95, 0.9  # probabilities from which a change, or none, is shown
 QUANTILE = 1.645  # of the normal distribution, for an interval of 90 %
 ALPHA, ALPHA_WITH_VALIDATION = 0.001, 0.05  # of the test for growth; the second where the validation loss grew too
+LOSSES = ("train_loss", "valid_loss", FULL_VALID_LOSS)
 SLOWER = "try half the learning_rate_multiplier."
 
 
@@ -42,7 +40,7 @@ def curve_verdict(
     train = losses_of(rows, "train_loss")
     if not train:
         return CurveVerdict("unknown", "The provider reported no curve.")
-    if not all(math.isfinite(loss) for column in ("train_loss", "valid_loss") for _, loss in losses_of(rows, column)):
+    if not all(math.isfinite(loss) for column in LOSSES for _, loss in losses_of(rows, column)):
         return CurveVerdict("diverging", f"A loss is not a finite number: {SLOWER}")
     if grows(train, ALPHA):
         return CurveVerdict("diverging", f"The training loss grew: {SLOWER}")
@@ -120,7 +118,8 @@ def is_unchanged(losses: Losses, changes: Changes) -> bool:
 def overfitting(losses: Losses, changes: Changes, n_epochs: int | None, kept: Sequence[int] | None) -> CurveVerdict:
     """Name the step of the least loss, whether its checkpoint was kept, and the epochs up to it."""
     step, last = changes.low_step, losses.curve[-1][0]
-    words = f"{losses.name} was least at step {step} and rose after it, from {changes.low:.3f} to {changes.end:.3f}"
+    at = f"step {step}" if losses.name == WHOLE_FILE else f"about step {step}"
+    words = f"{losses.name} was least at {at} and rose after it, from {changes.low:.3f} to {changes.end:.3f}"
     epochs = max(1, round(n_epochs * step / last)) if n_epochs else None
     if epochs is not None and epochs == n_epochs:
         words, epochs = f"{words}: try a smaller learning_rate_multiplier.", None
