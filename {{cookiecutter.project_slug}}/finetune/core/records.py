@@ -187,10 +187,11 @@ class ValidationReport(TypedDict):
     evaluate_usd_at_most: dict[str, Usd]  # base, tuned
     break_even_calls: int | str | None  # calls after which the training has paid for itself; None: never
     # The smallest difference of the mean scores that the test split shows (two-sided test at 0.05, power 0.8). Assumed:
-    # a fifth of the answers change; for extract and generate, a standard deviation of the differences of 0.3 and 0.2.
-    # None: too few rows for any.
+    # a fifth of the answers change; for extract and generate, a standard deviation of the differences of 0.3 and 0.2;
+    # and a correlation of 0.3 within groups of rows. None: too few rows or groups for any.
     detectable_difference: float | None
     difference_assumes: str  # in words
+    test_groups: NotRequired[int]  # of test rows, that are independent of each other; absent where each row is
 
 
 class FindingRecord(TypedDict):
@@ -470,6 +471,7 @@ class RegressionResult(TypedDict):
     margin: float
     kept: int  # 1: shown to be worse by no more than the margin
     verdict: str
+    groups: NotRequired[int]  # of rows, that are independent of each other; absent where each row is
 
 
 class JudgeResult(TypedDict):

@@ -13,7 +13,15 @@ from finetune.core.callbacks import Progress, Say, say_nothing
 from finetune.core.disk import read_json, write_csv, write_json, write_text
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import CHECKED, COMMON_PIECES, PREPARED, QUESTIONS, TRAINING_SETTINGS, VALIDATION_REPORT
+from finetune.core.paths import (
+    CHECKED,
+    COMMON_PIECES,
+    PREPARED,
+    QUESTIONS,
+    TEST_ROWS,
+    TRAINING_SETTINGS,
+    VALIDATION_REPORT,
+)
 from finetune.core.read_records import read_prepare_report
 from finetune.core.records import CheckedSplits, CostEstimate, DoubtfulRow, TrainingEstimate, Usd, ValidationReport
 from finetune.data.checks.across_files import (
@@ -73,7 +81,8 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
     check_expected(params)
     check_require(params, say)
     unclear = {split for split, found in checked.items() if found.tokens_at_least}
-    report = report_of(base, {split: found.tokens.tolist() for split, found in checked.items()}, params, unclear)
+    tokens = {split: found.tokens.tolist() for split, found in checked.items()}
+    report = report_of(base, tokens, params, unclear, groups_of_test_rows())
     report["warnings"] = dict(Counter(finding.code for finding in findings))
     lengths, balance = histogram(checked), balance_of(checked)
     write_csv(TOKENS, ["split", "tokens", "examples"], lengths)
@@ -174,13 +183,17 @@ def check_splits(params: Params, base: Base, progress: Progress | None = None) -
 
 
 def report_of(
-    base: Base, tokens: dict[str, list[int]], params: Params, unclear: Collection[str] = ()
+    base: Base,
+    tokens: dict[str, list[int]],
+    params: Params,
+    unclear: Collection[str] = (),
+    groups: Sequence[int] | None = None,
 ) -> ValidationReport:
     """Count examples and tokens, and estimate the dollars to train and to evaluate.
 
     The ledger does not correct these estimates: it changes with each job, and `validate` would run again. Splits that
-    are `unclear` have more tokens than were counted; upper limits of their costs are then unknown. Break-even is in
-    calls, compared with the base model with ten examples in its prompt.
+    are `unclear` have more tokens than were counted; upper limits of their costs are then unknown. `groups` has the
+    group of each test row. Break-even is in calls, compared with the base model with ten examples in its prompt.
     """
     per_epoch, auto = sum(tokens["train"]), auto_epochs(len(tokens["train"]))
     asked_epochs = params.train.n_epochs
@@ -192,11 +205,13 @@ def report_of(
     asked, answered = sum(tokens["test"]), params.evaluate.max_tokens * len(tokens["test"])
     own, tuned = (base.base_input, base.base_output), (base.input, base.output)
     usual = per_epoch / max(1, len(tokens["train"]))
-    shown = detectable_difference(params.evaluate.task, len(tokens["test"]))
+    tested = len(tokens["test"])
+    count = len(set(groups)) if groups else tested
+    shown = detectable_difference(params.evaluate.task, tested, groups if count < tested else None)
     million = 1_000_000  # calls, so that their price is not rounded away
     call = price_of_calls(usual * million, params.evaluate.max_tokens * million, tuned)
     few_shot = price_of_calls(usual * (1 + FEW_SHOT) * million, params.evaluate.max_tokens * million, own)
-    return {
+    report: ValidationReport = {
         "warnings": {},
         "examples": {split: len(lengths) for split, lengths in tokens.items()},
         "errors": 0,
@@ -215,8 +230,19 @@ def report_of(
         if "train" in unclear
         else break_even(planned["train_usd"], *(per_call(price, million) for price in (few_shot, call))),
         "detectable_difference": shown,
-        "difference_assumes": assumption_of(params.evaluate.task, shown),
+        "difference_assumes": assumption_of(params.evaluate.task, shown, tested, count),
     }
+    if count < tested:
+        report["test_groups"] = count
+    return report
+
+
+def groups_of_test_rows() -> list[int] | None:
+    """Return the group of each test row; None if an earlier version prepared the data."""
+    if not TEST_ROWS.exists():
+        return None
+    with open(TEST_ROWS, "rb") as lines:
+        return [orjson.loads(line)["group"] for line in lines]
 
 
 def bill(cost: CostEstimate) -> TrainingEstimate:
