@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from finetune.core.records import ModelRecord
 from finetune.report.charts import Chart, finite, training_chart
 from finetune.report.stage_outputs import Results
 from finetune.report.training_curves import FULL_VALID_LOSS, curve_of
@@ -16,7 +17,7 @@ class TrainingView(NamedTuple):
 def training_view(results: Results) -> TrainingView | None:
     """Return the charts; None if there is neither a curve nor a verdict."""
     record, rows = results.record, results.tables["training"]
-    verdict, chosen = record.get("verdict_words") or "", record.get("chosen")
+    verdict, chosen = curve_sentences(record), record.get("chosen")
     whole_file = [row for row in rows if row.get(FULL_VALID_LOSS)]
     batches = [row for row in rows if not row.get(FULL_VALID_LOSS)] if whole_file else []
     charts = []
@@ -30,3 +31,9 @@ def training_view(results: Results) -> TrainingView | None:
     if curve_of(rows, "valid_loss"):
         legend["tuned"] = "validation, and its batches" if whole_file else "validation"
     return TrainingView(verdict, charts, legend) if verdict or charts else None
+
+
+def curve_sentences(record: ModelRecord) -> str:
+    """Return the verdict on the curves and its reason; "" if the record has none."""
+    words = record.get("verdict_words") or ""
+    return f"{verdict.capitalize()}. {words}" if (verdict := record.get("verdict")) else words
