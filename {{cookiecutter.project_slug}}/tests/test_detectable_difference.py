@@ -10,7 +10,14 @@ from scipy.stats import norm, ttest_1samp
 
 from finetune.core.records import ValidationReport
 from finetune.core.shown_difference import shown_difference
-from finetune.scoring.detectable_difference import CHANGED, SPREADS, assumption_of, detectable_difference
+from finetune.scoring.detectable_difference import (
+    ALIKE,
+    CHANGED,
+    SPREADS,
+    assumed_effect,
+    assumption_of,
+    detectable_difference,
+)
 from finetune.scoring.paired_comparison import paired_difference
 
 
@@ -51,11 +58,51 @@ def test_the_test_of_the_evaluation_shows_the_difference(task: Any, rows: int) -
     assert np.mean(shown) == pytest.approx(0.8, abs=0.05)
 
 
+@pytest.mark.parametrize("task", ["classify", "extract"])
+@pytest.mark.parametrize(("count", "size"), [(20, 10), (40, 5), (60, 1)])
+def test_with_groups_the_test_of_the_evaluation_shows_the_difference(task: Any, count: int, size: int) -> None:
+    """As many groups of rows, whose differences correlate as is assumed."""
+    groups = [number // size for number in range(count * size)]
+    found, random = detectable_difference(task, len(groups), groups), np.random.default_rng(1)
+    assert found is not None
+    changed = max(CHANGED, found)
+    shares = [(changed + found) / 2, (changed - found) / 2, 1 - changed]
+
+    def changes() -> list[float]:
+        if task == "classify":  # a row has its group's outcome, or one of its own
+            own, common = (random.choice([1.0, -1.0, 0.0], n, p=shares) for n in (len(groups), count))
+            return list(np.where(random.random(len(groups)) < ALIKE**0.5, common[groups], own))
+        own, common = (random.normal(0, SPREADS[task], n) for n in (len(groups), count))
+        return list(found + (1 - ALIKE) ** 0.5 * own + ALIKE**0.5 * common[groups])
+
+    shown = [paired_difference([0.0] * len(groups), changes(), groups)["p_value"] <= 0.05 for _ in range(1000)]
+    assert np.mean(shown) == pytest.approx(0.8, abs=0.06)
+
+
+def test_alike_rows_show_only_larger_differences() -> None:
+    groups = [number // 10 for number in range(200)]
+    assert found_for("classify", 200) == pytest.approx(0.0867, abs=0.001)
+    assert detectable_difference("classify", 200, groups) == pytest.approx(0.1591, abs=0.001)
+    assert detectable_difference("classify", 200, list(range(200))) == found_for("classify", 200)
+    assert assumed_effect(groups) == (1 + 9 * ALIKE, 20)
+    assert assumed_effect([0, 0, 0, 1, 2, 3]) == (1 + (12 / 6 - 1) * ALIKE, 4)  # of unequal size
+
+
+@pytest.mark.parametrize("task", ["classify", "extract", "generate"])
+def test_few_groups_show_nothing(task: Any) -> None:
+    assert detectable_difference(task, 300, [number // 100 for number in range(300)]) is None
+
+
 def test_the_assumption_is_that_of_the_difference() -> None:
     assert assumption_of("classify", 0.1) == "if one model is right and the other wrong in 20% of the rows"
     assert assumption_of("classify", 0.4) == "if one model is right and the other wrong in 40% of the rows"
     assert assumption_of("extract", 0.1) == "if the differences of the rows have a standard deviation of 0.3"
     assert assumption_of("generate", None) == ""
+    alike = (
+        "if the differences of the rows have a standard deviation of 0.2, and the differences of two rows of a group"
+    )
+    assert assumption_of("generate", 0.1, 200, 20) == f"{alike} correlate by 0.3"
+    assert assumption_of("generate", 0.1, 200, 200) == assumption_of("generate", 0.1)
 
 
 @settings(deadline=None, max_examples=60)
@@ -84,3 +131,10 @@ def test_the_sentence_rounds_up_and_warns_of_a_small_split(rows: int, found: flo
     sentence = shown_difference(cast("ValidationReport", report))
     assert sentence.startswith(words)
     assert sentence.startswith("warning") == (found is None or found > 0.1)
+
+
+def test_the_sentence_names_groups() -> None:
+    report = {"examples": {"test": 200}, "test_groups": 20, "detectable_difference": 0.19, "difference_assumes": "if"}
+    sentence = shown_difference(cast("ValidationReport", report))
+    assert sentence.startswith("warning: with 200 test rows in 20 groups, a difference of 19 points can be shown")
+    assert "add groups" in sentence

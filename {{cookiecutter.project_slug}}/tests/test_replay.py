@@ -363,7 +363,7 @@ def test_the_bases_own_answers_are_written_in_whole_sentences(monkeypatch: pytes
         file = "data/replay/gpt-4.1-mini-2025-04-14.jsonl"
         assert f"replay: 3 answers of {values.train.base} to 4 questions in {file}" in done.stdout
         assert CliRunner().invoke(app, ["replay", "--max-tokens", "30"]).exit_code == 0
-    assert len(asked) == 4  # not requested again
+    assert len(asked) == 5  # one request finds out which model answers now
     assert {body["model"] for body in asked} == {values.train.base}
     assert all(body["temperature"] == 0 and len(body["messages"]) == 2 for body in asked)
     written = [one["messages"] for one in read_jsonl(Path(file), "replay")]

@@ -202,6 +202,30 @@ def test_the_chosen_step_is_marked_and_losses_that_are_not_finite_are_left_out()
     assert not re.search(r"(?<![a-z])(?:nan|inf)(?![a-z])", page)
 
 
+def test_the_verdict_on_the_curves_is_on_the_page_and_in_the_comment() -> None:
+    words = "The loss of validation batches shows neither a change at the end nor that there is none."
+    change("models/model.json", verdict="cannot tell", verdict_words=words)
+    page, markdown = made()
+    assert f"<p>Cannot tell. {words}</p>" in page
+    assert f"## Training\n\nCannot tell. {words}\n" in markdown
+
+
+def test_losses_of_the_whole_validation_split_are_drawn_apart_from_those_of_its_batches() -> None:
+    rows = rows_of("training")
+    assert "validation, and its batches" not in made()[0]
+    for row in rows:
+        row["full_valid_loss"] = row["valid_loss"] if int(row["step"]) % 76 == 0 else ""
+    write_table(Path("reports/training.csv"), rows)
+    page, _ = made()
+    assert "validation, and its batches" in page
+    batches, whole = (
+        re.search(f'<polyline class="{style} tuned" points="([^"]+)"', page) for style in ("faint", "line")
+    )
+    assert batches is not None
+    assert whole is not None
+    assert (len(batches[1].split()), len(whole[1].split())) == (9, 3)
+
+
 @pytest.mark.parametrize(
     ("low", "high"), [(0, 1), (0.42, 0.93), (-0.2, 0.03), (0.97, 0.9712), (5, 5), (0, 0), (0, 12_345), (-3, -1)]
 )
@@ -220,7 +244,7 @@ def test_the_verdict_names_the_model_that_it_is_about() -> None:
     def printed() -> str:
         return CliRunner().invoke(app, ["report"]).stdout
 
-    assert printed() == "report: tuned against the base model: better by 43.8 points. Open reports/report.html\n"
+    assert printed() == "report: tuned against the base model: better by 43.8 points of accuracy. Open reports/report.html\n"
     evaluation = json.loads(EVALUATION.read_text(encoding="utf-8"))
     floor = {"name": "floors.tfidf", "verdict": "worse by 42.1 points (95 % interval -0.565 to -0.256, p = 0.01)"}
     scored = {"tfidf": {**evaluation["base"], "lift": evaluation["lift"]}}

@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from finetune.cli import app
-from finetune.core.disk import write_json
+from finetune.core.disk import write_json, write_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Also, Params
-from finetune.core.paths import PREPARED, PREPARED_REPORT, VALIDATION_REPORT
+from finetune.core.paths import PREPARED, PREPARED_REPORT, TEST_ROWS, VALIDATION_REPORT
 from finetune.data.checks.across_files import check_languages, check_missing_classes
 from finetune.data.checks.check_file import check_file
 from finetune.data.questions import regression_examples
@@ -95,6 +95,16 @@ def test_the_report_and_the_page_say_which_difference_the_test_split_can_show() 
     words = f"ith 20 test rows, a difference of {points} points can be shown"
     assert words in validate.PAGE.read_text(encoding="utf-8")
     assert json.loads(VALIDATION_REPORT.read_text(encoding="utf-8")) == report
+
+
+@pytest.mark.usefixtures("_prepared")
+def test_groups_of_test_rows_count_as_fewer_rows() -> None:
+    groups = [number // 2 for number in range(20)]
+    write_jsonl(TEST_ROWS, [{"question": str(number), "group": group} for number, group in enumerate(groups)])
+    report = validate.run(params())
+    assert report["test_groups"] == 10
+    assert report["detectable_difference"] == detectable_difference("classify", 20, groups)
+    assert "ith 20 test rows in 10 groups, a difference of" in validate.PAGE.read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("_prepared")

@@ -49,12 +49,16 @@ def choose(
 
 
 def least_loss(job: "FineTuningJob", checkpoints: "list[FineTuningJobCheckpoint]") -> Choice:
-    """Choose the checkpoint of least validation loss."""
+    """Choose the checkpoint of least validation loss. A whole file's loss is never compared with a batch's."""
     losses = [(loss, one.step_number, one) for one in checkpoints if (loss := valid_loss(one)) is not None]
     if not losses or len(losses) < len(checkpoints):
         raise FinetuneError(f"The checkpoints of job {job.id} have no validation loss.", REMEDY)
+    if len({one.metrics.full_valid_loss is None for one in checkpoints}) > 1:
+        what = f"Some checkpoints of job {job.id} have the loss of the whole validation file, others that of one batch."
+        raise FinetuneError(what, REMEDY)
     loss, step, best = min(losses, key=lambda one: one[:2])
-    why = f"the least validation loss, {loss:.4f}, of {len(checkpoints)} checkpoints"
+    of_batch = " of one batch" if best.metrics.full_valid_loss is None else ""
+    why = f"the least validation loss{of_batch}, {loss:.4f}, of {len(checkpoints)} checkpoints"
     return Choice(best.fine_tuned_model_checkpoint, step, best, why)
 
 

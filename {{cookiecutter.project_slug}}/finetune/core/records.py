@@ -215,10 +215,11 @@ class ValidationReport(TypedDict):
     break_even_calls: int | str | None  # calls after which the planned training has paid for itself; None: never
     break_even: NotRequired[BreakEvenEstimate]  # not in reports of earlier versions
     # The smallest difference of the mean scores that the test split shows (two-sided test at 0.05, power 0.8). Assumed:
-    # a fifth of the answers change; for extract and generate, a standard deviation of the differences of 0.3 and 0.2.
-    # None: too few rows for any.
+    # a fifth of the answers change; for extract and generate, a standard deviation of the differences of 0.3 and 0.2;
+    # and a correlation of 0.3 within groups of rows. None: too few rows or groups for any.
     detectable_difference: float | None
     difference_assumes: str  # in words
+    test_groups: NotRequired[int]  # of test rows, that are independent of each other; absent where each row is
 
 
 class FindingRecord(TypedDict):
@@ -303,7 +304,7 @@ class ChosenCheckpoint(TypedDict):
 class CurveFacts(TypedDict):
     """What the curves of a training show, and the last value of each."""
 
-    verdict: str  # improving, converged, overfitting, diverging, unknown
+    verdict: str  # improving, converged, overfitting, diverging, cannot tell; unknown: no curve
     verdict_step: int | None
     verdict_words: str
     next_n_epochs: int | None
@@ -547,6 +548,7 @@ class RegressionResult(TypedDict):
     base_unanswered: NotRequired[int]  # rows that are left out; not in evaluations of earlier versions
     tuned_unanswered: NotRequired[int]  # rows that count as wrong
     verdict: str
+    groups: NotRequired[int]  # of rows, that are independent of each other; absent where each row is
 
 
 class JudgeResult(TypedDict):

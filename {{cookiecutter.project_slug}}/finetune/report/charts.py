@@ -61,17 +61,20 @@ class Chart(NamedTuple):
     area: Area = AREA
 
 
-def training_chart(title: str, train: Curve, valid: Curve, chosen: int | None) -> Chart:
+def training_chart(title: str, train: Curve, valid: Curve, chosen: int | None, valid_batches: Curve = ()) -> Chart:
     """Draw a metric over training steps: of each batch faintly, its running mean, and of the validation split.
+
+    Where the whole split was measured, `valid` is of it, and its batches are drawn faintly too.
 
     The first tenth of the steps does not set the scale: it differs most, and would flatten all that follows.
     """
-    train, valid = finite(train), finite(valid)
+    train, valid, valid_batches = finite(train), finite(valid), finite(valid_batches)
     means = running_mean(train)
     half = (len(train) - len(means)) // 2  # a mean is placed at the middle of its window
     means = [(step, mean) for (step, _), (_, mean) in zip(train[half:], means, strict=False)]
-    last = max(step for step, _ in [*train, *valid])
-    later = [value for step, value in [*train, *valid] if step > last / 10]
+    every = [*train, *valid, *valid_batches]
+    last = max(step for step, _ in every)
+    later = [value for step, value in every if step > last / 10]
     low, high = min(later), max(later)
     across, up = ticks(0, last), ticks(low if low < 0 or low > high / 3 else 0, high)
     x, y = scale(across, AREA.left, AREA.right), scale(up, AREA.bottom, AREA.top)
@@ -88,6 +91,7 @@ def training_chart(title: str, train: Curve, valid: Curve, chosen: int | None) -
         series=[
             Series("base", "faint", line(train)),
             Series("base", "line", line(means)),
+            Series("tuned", "faint", line(valid_batches)),
             Series("tuned", "line", line(valid), circles),
         ],
         clipped=True,

@@ -12,6 +12,7 @@ from finetune.report.model_metrics import metric_label, metrics, model_label, mo
 from finetune.report.number_formats import figure, signed
 from finetune.report.page_tables import Table
 from finetune.report.pairs import Pair, read_pairs
+from finetune.report.sections.training import curve_sentences
 from finetune.report.stage_outputs import Results
 
 LONGEST = 65_000  # characters: GitHub refuses comments that are slightly longer
@@ -36,6 +37,7 @@ def make_markdown(results: Results) -> str:
         pair_table(read_pairs(results.tables["pairs"])),
         plain_table(grader_table(evaluation)),
         other_abilities(evaluation),
+        f"## Training\n\n{plain(curves)}" if (curves := curve_sentences(results.record)) else "",
         "## Cost",
         # Without times: this file is in Git, and they differ from run to run.
         plain_table(usage_table(evaluation, {})),

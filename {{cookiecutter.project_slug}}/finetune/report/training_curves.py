@@ -8,7 +8,8 @@ from typing import Protocol
 from finetune.core.disk import parse_csv
 from finetune.core.records import Figure
 
-COLUMNS = ["step", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy"]
+FULL_VALID_LOSS = "full_valid_loss"
+COLUMNS = ["step", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", FULL_VALID_LOSS]
 # Other names of our columns. The last two are measured on the whole validation file, and replace those of its batches.
 ALIASES = {
     "train_mean_token_accuracy": "train_accuracy",
@@ -17,7 +18,6 @@ ALIASES = {
     "full_valid_loss": "valid_loss",
     "full_valid_mean_token_accuracy": "valid_accuracy",
 }
-FULL_VALID_LOSS = "full_valid_loss"
 
 CurveRow = Mapping[str, Figure]  # the metrics of one step, by column
 Curve = Sequence[tuple[int, float]]  # steps and values
@@ -61,6 +61,12 @@ def with_our_columns(row: Mapping[str, Figure]) -> CurveRow:
         if name == FULL_VALID_LOSS:
             known[FULL_VALID_LOSS] = row[name]
     return known
+
+
+def with_whole_file_losses(rows: Sequence[CurveRow], events: Sequence[CurveRow]) -> list[CurveRow]:
+    """Return the rows of a result file with the losses of the whole validation file, which only events may have."""
+    known = {step_of(row): row for row in events if row.get(FULL_VALID_LOSS) not in (None, "")}
+    return [{**row, **found} if (found := known.get(step_of(row))) else row for row in rows]
 
 
 def step_of(row: CurveRow) -> int:

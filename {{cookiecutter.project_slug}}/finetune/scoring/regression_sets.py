@@ -13,20 +13,28 @@ from finetune.scoring.tasks import score
 
 
 def score_regression_sets(
-    sets: Mapping[str, Also], base: Sequence[RegressionPrediction], tuned: Sequence[RegressionPrediction]
+    sets: Mapping[str, Also],
+    base: Sequence[RegressionPrediction],
+    tuned: Sequence[RegressionPrediction],
+    groups: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, RegressionResult]:
     """Return the result of each set, by its name; `base` and `tuned` are the answers to all sets.
 
-    Raises FinetuneError for a set without answers.
+    `groups` has the group of each row by set, None if rows are independent. Raises FinetuneError for a set without
+    answers.
     """
 
     def rows_of(name: str, rows: Sequence[RegressionPrediction]) -> list[Prediction]:
         return [row for row in rows if row["set"] == name]
 
     for name in sets:
-        if not rows_of(name, base) or len(rows_of(name, base)) != len(rows_of(name, tuned)):
+        counts = {len(rows_of(name, rows)) for rows in (base, tuned)} | ({len(groups[name])} if groups else set())
+        if len(counts) > 1 or counts == {0}:
             raise FinetuneError(f"evaluate.also.{name}: the models have not answered this set.", "Run: dvc repro")
-    return {name: score_set(one, rows_of(name, base), rows_of(name, tuned)) for name, one in sets.items()}
+    return {
+        name: score_set(one, rows_of(name, base), rows_of(name, tuned), groups[name] if groups else None)
+        for name, one in sets.items()
+    }
 
 
 def fewest_rows(margin: float) -> int | None:
@@ -40,7 +48,9 @@ def fewest_rows(margin: float) -> int | None:
     return math.ceil(z**2 * (1 - margin) / margin) if margin else None
 
 
-def score_set(settings: Also, base: Sequence[Prediction], tuned: Sequence[Prediction]) -> RegressionResult:
+def score_set(
+    settings: Also, base: Sequence[Prediction], tuned: Sequence[Prediction], groups: Sequence[int] | None = None
+) -> RegressionResult:
     """Score both models on one set, and compare the lower bound of their difference with the margin.
 
     Rows that the base did not answer are left out: there is nothing to keep. Raises FinetuneError if it answered none.
@@ -50,14 +60,15 @@ def score_set(settings: Also, base: Sequence[Prediction], tuned: Sequence[Predic
     if not known:
         raise FinetuneError(f"The base model answered no row of {settings.file}.", "Ask again with: dvc repro baseline")
     base, tuned = ([rows[place] for place in known] for rows in (base, tuned))
+    groups = [groups[place] for place in known] if groups else None
     before, after = (
         score(settings.task, [row["expected"] for row in rows], [row["answer"] for row in rows])
         for rows in (base, tuned)
     )
-    found = paired_difference(before.scores, after.scores)
+    found = paired_difference(before.scores, after.scores, groups)
     kept = found["low"] >= -settings.margin
     words = f"{'' if kept else 'not shown to be '}within the margin of {settings.margin:g}"
-    return {
+    result: RegressionResult = {
         "task": settings.task,
         "metric": after.metric,
         "n": len(after.scores),
@@ -72,6 +83,9 @@ def score_set(settings: Also, base: Sequence[Prediction], tuned: Sequence[Predic
         "tuned_unanswered": failed[1],
         "verdict": f"{verdict(after.metric, found, len(after.scores))}; {words}{unanswered_words(*failed)}",
     }
+    if found["groups"] < len(after.scores):
+        result["groups"] = found["groups"]
+    return result
 
 
 def unanswered_words(base: int, tuned: int) -> str:

@@ -29,6 +29,8 @@ from finetune.core.read_records import read_prepare_report
 from finetune.core.records import Evaluation, JudgeReply, NamedPrediction, Prediction, PrepareReport, TestRow
 from finetune.data.answered_questions import AnsweredQuestion, answered_questions
 from finetune.data.completion_format import CompletionFormat
+from finetune.data.questions import regression_examples
+from finetune.data.regression_groups import groups_of_examples
 from finetune.scoring.both_answered import lift_on_answered
 from finetune.scoring.evaluation import compare_models
 from finetune.scoring.floors import MOST_SEARCHED, Answered, floor_answers
@@ -69,7 +71,10 @@ def run(params: Params, say: Say = say_nothing) -> Evaluation:
     if params.evaluate.judge and judge_replies:
         metrics["judge"] = judge_result([row["reply"] for row in judge_replies])
     metrics["also"] = score_regression_sets(
-        params.evaluate.also, read_jsonl(BASE_ALSO_ANSWERS, "baseline"), read_jsonl(TUNED_ALSO_ANSWERS, "tuned")
+        params.evaluate.also,
+        read_jsonl(BASE_ALSO_ANSWERS, "baseline"),
+        read_jsonl(TUNED_ALSO_ANSWERS, "tuned"),
+        {name: groups_of_set(name, params) for name in params.evaluate.also},
     )
     metrics |= saved_by_tuning(metrics)
     _, failed = results_of(params.evaluate.require, metrics)
@@ -84,6 +89,12 @@ def run(params: Params, say: Say = say_nothing) -> Evaluation:
         say(f"warning: {warning}")
     evaluation: Evaluation = metrics  # type: ignore[assignment]
     return evaluation
+
+
+def groups_of_set(name: str, params: Params) -> list[int]:
+    """Return the group of each row of a regression set, by the column of data.group or by the key `group`."""
+    examples = regression_examples(name, params.evaluate.also[name])
+    return groups_of_examples(examples, params.data.group or "group")
 
 
 def read_answers(compared: Sequence[NamedPrediction]) -> dict[str, list[Prediction]]:

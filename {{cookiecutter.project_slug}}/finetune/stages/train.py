@@ -23,7 +23,14 @@ from finetune.provider.connect import Connection, connect
 from finetune.provider.follow_job import follow
 from finetune.provider.remote_jobs import ensure_job, job_fingerprint
 from finetune.report.curve_verdict import CurveVerdict, curve_verdict
-from finetune.report.training_curves import COLUMNS, CurveRow, curve_of, parse_events, parse_result_file
+from finetune.report.training_curves import (
+    COLUMNS,
+    CurveRow,
+    curve_of,
+    parse_events,
+    parse_result_file,
+    with_whole_file_losses,
+)
 from finetune.terminal.progress import progress_bar, say
 
 if TYPE_CHECKING:
@@ -92,15 +99,15 @@ def collect(
     from_events = parse_events(events)
     results = [client.files.content(file).content for file in job.result_files]
     from_files = [row for content in results for row in parse_result_file(content)]
-    curves = from_files or from_events
+    curves = with_whole_file_losses(from_files, from_events) or from_events
     write_csv(CURVES, COLUMNS, curves)
     checkpoints = sorted(client.fine_tuning.jobs.checkpoints.list(job.id), key=lambda one: one.step_number)
     chosen = choose(connection, params, job, checkpoints)
     fetch_weights(connection, getattr(chosen.checkpoint, "result_files", None) or [])
-    # The events have the losses of the whole validation file.
-    found = curve_verdict(from_events or curves, hyperparameters_of(job, params).get("n_epochs"))
+    prepared, n_epochs = read_prepare_report(), hyperparameters_of(job, params).get("n_epochs")
+    kept = [int(one.step_number) for one in checkpoints]  # some servers write 79.0
+    found = curve_verdict(from_events or curves, n_epochs, kept, prepared["valid"])
     say(f"verdict: {found.verdict}. {found.words}")
-    prepared = read_prepare_report()
     record = model_record(
         job,
         params,

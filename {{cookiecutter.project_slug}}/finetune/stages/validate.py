@@ -22,6 +22,7 @@ from finetune.core.paths import (
     QUESTIONS,
     REPLAY,
     REPLAY_FOLDER,
+    TEST_ROWS,
     TRAINING_SETTINGS,
     VALIDATION_REPORT,
 )
@@ -101,7 +102,7 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
     unclear = {name for name, found in files.items() if found.tokens_at_least}
     tokens = {name: found.tokens.tolist() for name, found in files.items()}
     calls = None if unclear else call_tokens(questions, len(tokens["test"]), base.encoding, base.image_tokens)
-    report = report_of(base, tokens, params, unclear, calls)
+    report = report_of(base, tokens, params, unclear, calls, groups_of_test_rows())
     report["warnings"] = dict(Counter(finding.code for finding in findings))
     if replay:
         report["replay"] = replay
@@ -235,12 +236,13 @@ def report_of(
     params: Params,
     unclear: Collection[str] = (),
     calls: CallTokens | None = None,
+    groups: Sequence[int] | None = None,
 ) -> ValidationReport:
     """Count examples and tokens, and estimate the dollars to train and to evaluate.
 
     The ledger does not correct these estimates: it changes with each job, and `validate` would run again. Splits that
     are `unclear` have more tokens than were counted; upper limits of their costs are then unknown. `calls` are None
-    then.
+    then. `groups` has the group of each test row.
     """
     trained = tokens["train"] + tokens.get("replay", [])
     per_epoch, auto = sum(trained), auto_epochs(len(trained))
@@ -253,7 +255,9 @@ def report_of(
     asked, answered = sum(tokens["test"]), params.evaluate.max_tokens * len(tokens["test"])
     own, tuned = base.call_prices(is_fine_tuned(params.train.base)), base.call_prices(tuned=True)
     training_is_unclear = bool({"train", "replay"} & set(unclear))
-    shown = detectable_difference(params.evaluate.task, len(tokens["test"]))
+    tested = len(tokens["test"])
+    count = len(set(groups)) if groups else tested
+    shown = detectable_difference(params.evaluate.task, tested, groups if count < tested else None)
     per_1000 = prices_of_calls(params, base, calls)
     at_most: dict[str, Usd] = {
         "base": UNKNOWN if "test" in unclear else price_of_calls(asked, answered, own),
@@ -264,7 +268,7 @@ def report_of(
         if calls:
             asked += math.ceil((calls.few_shot - calls.prompt) * len(tokens["test"]))
             at_most["few_shot"] = price_of_calls(asked, answered, own)
-    return {
+    report: ValidationReport = {
         "warnings": {},
         "examples": {split: len(lengths) for split, lengths in tokens.items() if split != "replay"},
         "errors": 0,
@@ -283,8 +287,19 @@ def report_of(
             "usd_per_1000": per_1000,
         },
         "detectable_difference": shown,
-        "difference_assumes": assumption_of(params.evaluate.task, shown),
+        "difference_assumes": assumption_of(params.evaluate.task, shown, tested, count),
     }
+    if count < tested:
+        report["test_groups"] = count
+    return report
+
+
+def groups_of_test_rows() -> list[int] | None:
+    """Return the group of each test row; None if an earlier version prepared the data."""
+    if not TEST_ROWS.exists():
+        return None
+    with open(TEST_ROWS, "rb") as lines:
+        return [orjson.loads(line)["group"] for line in lines]
 
 
 def prices_of_calls(params: Params, base: Base, calls: CallTokens | None) -> dict[str, Usd]:
