@@ -17,17 +17,19 @@ AFTER_WORDS = (
     r"not|\w+n't|nicht|kein|pas|no|não|niet|inte|ikke|nie|nem|değil|değildir|не|нет|नहीं|نیست|ليس|לא|bukan|tidak"
 )
 NO_WORDS = "no|false|nein|non|nee|nej|não|нет|ні|nie|hay[ıi]r|否|いいえ|아니요|아니오"
-SPACELESS_BEFORE = "不|非|没|沒|未|無|无|别|別|ไม่|미|비|무|불"  # directly before the class, or a few signs before it
+PREFIXES = "不|非|未|無|无|미|비|무|불"  # directly before the class
+SPACELESS_BEFORE = "不是|不属于|不屬於|不算|不涉及|没有|沒有|并非|並非|ไม่"  # a few signs before it
 SPACELESS_AFTER = "ではな|じゃな|でな|ではあり|じゃあり|以外|아니|아닙|아닌|아님|않|없"
 END = r"[.!?;,:|\n。、…—–]"  # of a clause
 NEW_CLAUSE = r"\b(?:but|because|since|however|although|aber|weil|denn|mais|pero|porque|но)\b"
-
-
 BEFORE = regex.compile(
-    rf"(?:\b(?:{BEFORE_WORDS})\b|\bn'|{SPACELESS_BEFORE})(?:(?!{END}|{NEW_CLAUSE}).)*$", regex.S | regex.I
+    rf"(?:\b(?:{BEFORE_WORDS})\b|\bn')(?:(?!{END}|{NEW_CLAUSE}).)*$"
+    rf"|(?:{SPACELESS_BEFORE})(?:(?!{END}).){{0,6}}$"
+    rf"|(?:{PREFIXES})$",
+    regex.S | regex.I,
 )
 AFTER = regex.compile(
-    rf"\W{{0,3}}(?:{NO_WORDS})\b"
+    rf"['\"*`_)\]]*\s*[:=(?-]\W*(?:{NO_WORDS})\b"
     rf"|['\"*`_)\]]*\s+(?:\w+\s+){{0,2}}(?:{AFTER_WORDS})\b"
     rf"|(?:(?!{END}|\s).){{0,6}}\s?(?:{SPACELESS_AFTER})"
     rf"|(?:(?!{END}).)*\?",
