@@ -229,10 +229,10 @@ def test_a_checkpoint_that_test_rows_choose_is_called_exploratory() -> None:
 
 def test_sets_are_scored_by_their_members_and_an_answer_without_json_scores_0() -> None:
     expected = ['["salt", "egg"]', '["milk"]', "[]", '["oats", "milk"]']
-    rows, metrics = extraction(expected, ['["Egg", "salt", "salt"]', "milk, I think", "[]", '```json\n["milk"]\n```'])
-    assert rows == [1.0, 0.0, 1.0, pytest.approx(2 / 3)]
-    assert metrics["exact_match"] == 0.5
-    assert metrics["valid_json"] == 0.75
+    values, metrics = extraction(expected, ['["Egg", "salt", "salt"]', "milk, I think", "[]", '```json\n["milk"]\n```'])
+    assert values["f1"] == [1.0, 0.0, 1.0, pytest.approx(2 / 3)]
+    assert (metrics["same_items"], metrics["exact_match"]) == (0.5, 0.25)
+    assert (metrics["json_found"], metrics["strict_json"]) == (0.75, 0.5)
     assert metrics["precision"] == 1.0
     assert metrics["recall"] == 0.6
 
@@ -253,29 +253,30 @@ def test_sets_are_scored_by_their_members_and_an_answer_without_json_scores_0() 
     ],
 )
 def test_lists_of_one_item_a_line_are_scored_as_sets(answer: str, f1: float) -> None:
-    rows, metrics = extraction(["Peru\nKenya", "-5"], [answer, "-5"])
-    assert rows == [pytest.approx(f1), 1.0]
-    assert metrics["exact_match"] == (1.0 if f1 == 1 else 0.5)
-    assert "valid_json" not in metrics
+    values, metrics = extraction(["Peru\nKenya", "-5"], [answer, "-5"])
+    assert values["f1"] == [pytest.approx(f1), 1.0]
+    assert metrics["same_items"] == (1.0 if f1 == 1 else 0.5)
+    assert metrics["exact_match"] == (1.0 if answer == "Peru\nKenya" else 0.5)
+    assert "json_found" not in metrics
 
 
 def test_an_expected_answer_that_is_no_json_is_compared_by_lines() -> None:
     """A number and a word had no items, so any answer without a list was right."""
     expected = ['["salt"]', "none", "42"]
-    assert extraction(expected, ['["salt"]', "None", "42"])[0] == [1.0, 1.0, 1.0]
-    assert extraction(expected, ["salt", "anything", "17"])[0] == [0.0, 0.0, 0.0]
-    assert extraction(["[1] Peru\n[2] Kenya", "Mali"], ["[2] Kenya", "Mali"])[0] == [pytest.approx(2 / 3), 1.0]
-    assert extraction(["Answer: [1, 2]", "```json\n[3]\n```"], ["[2, 1]", "[3]"])[0] == [1.0, 1.0]
+    assert extraction(expected, ['["salt"]', "None", "42"])[0]["f1"] == [1.0, 1.0, 1.0]
+    assert extraction(expected, ["salt", "anything", "17"])[0]["f1"] == [0.0, 0.0, 0.0]
+    assert extraction(["[1] Peru\n[2] Kenya", "Mali"], ["[2] Kenya", "Mali"])[0]["f1"] == [pytest.approx(2 / 3), 1.0]
+    assert extraction(["Answer: [1, 2]", "```json\n[3]\n```"], ["[2, 1]", "[3]"])[0]["f1"] == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("answer", ["", "I cannot help with that.", "none", "null", "42"])
 def test_an_answer_that_cannot_be_read_is_no_empty_list(answer: str) -> None:
-    rows, metrics = extraction(["[]", '["a"]', "{}"], [answer, '["a"]', answer])
-    assert rows == [0.0, 1.0, 0.0]
+    values, metrics = extraction(["[]", '["a"]', "{}"], [answer, '["a"]', answer])
+    assert values["f1"] == [0.0, 1.0, 0.0]
     assert metrics["exact_match"] == pytest.approx(1 / 3, abs=1e-4)
     assert metrics["f1_micro"] < 1
-    rows, metrics = extraction(["[]", "[]"], [answer, "[]"])
-    assert rows == [0.0, 1.0]
+    values, metrics = extraction(["[]", "[]"], [answer, "[]"])
+    assert values["f1"] == [0.0, 1.0]
     assert metrics["f1"] == 0.5
 
 
@@ -287,7 +288,7 @@ def test_expected_answers_that_cannot_be_read_are_found() -> None:
 
 @pytest.mark.parametrize("answer", ['Sure:\n```json\n["milk"]\n```', '["milk"] Enjoy!', '\n["milk"]'])
 def test_json_is_found_in_a_verbose_answer(answer: str) -> None:
-    assert extraction(['["milk"]'], [answer])[0] == [1.0]
+    assert extraction(['["milk"]'], [answer])[0]["f1"] == [1.0]
 
 
 def test_objects_are_scored_field_by_field() -> None:
@@ -302,8 +303,8 @@ def test_objects_are_scored_field_by_field() -> None:
     "answer", ["", "null", "[[[", "{}", "1e999", '["a"', '{"a": [1, {"b": null}]}', "\x00", "[" * 9999]
 )
 def test_any_answer_can_be_scored_as_an_extraction(answer: str) -> None:
-    rows, metrics = extraction(['["a"]', '{"a": 1}'], [answer, answer])
-    assert all(0 <= row <= 1 for row in rows)
+    values, metrics = extraction(['["a"]', '{"a": 1}'], [answer, answer])
+    assert all(0 <= row <= 1 for row in values["f1"])
     assert all(0 <= value <= 1 for value in flatten(metrics).values())
 
 

@@ -163,7 +163,7 @@ def test_empty_and_broken_answers(task: str) -> None:
     texts = {"base": "", MODEL_ID: '["salt", "pep'}
     metrics = run([("a", '["salt"]'), ("b", '["oil"]')], lambda model, question: completion(texts[model]), task)
     assert metrics["base"][metrics["metric"]] == 0.0
-    assert metrics["base"].get("valid_json", 0.0) == 0.0
+    assert metrics["base"]["json_found"] == 0.0
     one = run([("a", '["salt"]')], lambda model, question: completion('["salt"]'), task)
     assert one["tuned"][one["metric"]] == 1.0
 

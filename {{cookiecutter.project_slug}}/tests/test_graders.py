@@ -252,7 +252,7 @@ def test_the_request_of_a_score_model() -> None:
         ('Here it is:\n```json\n{"result": 5.0}\n```', 1),
         ('{"result": "2"}', 0.25),
         ('{"result": 9}', 1),
-        ('{"result": -Infinity}', 0),
+        ('{"result": -Infinity}', None),  # no JSON
         (" 4 ", 0.75),
         ('{"result": NaN}', None),
         ('{"result": true}', None),

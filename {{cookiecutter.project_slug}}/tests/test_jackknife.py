@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from finetune.core.errors import FinetuneError
 from finetune.scoring.classify import classification
+from finetune.scoring.item_sets import set_scores
 from finetune.scoring.jackknife import class_metric_values
 from finetune.scoring.mean_interval import interval
 from finetune.scoring.metric_differences import metric_rows
@@ -43,6 +44,41 @@ def test_a_value_is_how_much_the_metric_falls_without_the_row() -> None:
     ]
     falls = np.mean(without) - np.array(without)
     assert values == pytest.approx(values.mean() + 6 * falls, abs=2e-3)
+
+
+ITEMS = st.sets(st.sampled_from("abcde"), max_size=3)
+AVERAGES = ["f1", "f1_micro", "f1_macro", "precision", "recall"]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(ITEMS, ITEMS), min_size=1, max_size=12))
+def test_the_mean_of_the_values_of_sets_is_the_metric_of_scikit_learn(rows: list[tuple[set[str], set[str]]]) -> None:
+    truths, guesses = ([*side] for side in zip(*rows, strict=True))
+    values, metrics = set_scores(truths, guesses)
+    assert {name: float(np.mean(values[name])) for name in AVERAGES} == pytest.approx(metrics, abs=1e-4)
+
+
+def test_values_of_sets_are_how_much_the_metric_falls_without_the_row() -> None:
+    truths, guesses = [{"a", "b"}, {"a"}, {"b", "c"}, set(), {"a"}], [{"a"}, {"a", "c"}, {"b"}, set(), {"b"}]
+    values, _ = set_scores(truths, guesses)
+    without = [set_scores(truths[:i] + truths[i + 1 :], guesses[:i] + guesses[i + 1 :])[1] for i in range(5)]
+    for name in ("f1_micro", "f1_macro", "precision", "recall"):
+        falls = np.mean([one[name] for one in without]) - np.array([one[name] for one in without])
+        assert values[name] == pytest.approx(np.mean(values[name]) + 4 * falls, abs=2e-3), name
+
+
+@pytest.mark.parametrize("task", ["extract", "generate"])
+def test_models_may_be_compared_by_every_metric_of_a_task(task: Any) -> None:
+    expected = ['["a", "b"]', '["a"]', '["c"]', "[]"]
+    scored = score(task, expected, ['["a"]', '["a"]', "c, d", "[]"], schema={} if task == "extract" else None)
+    others = {"length_ratio", "chrf_corpus"}
+    numbers = {name for name, value in scored.metrics.items() if isinstance(value, float)} - others
+    assert set(scored.values) == numbers
+    for name in numbers:
+        compared = with_metric(scored, name)
+        assert len(compared.compared) == 4
+        assert np.mean(compared.compared) == pytest.approx(scored.metrics[name], abs=1e-4), name
+    assert {row["metric"] for row in metric_rows({"base": scored, "tuned": scored})} == numbers
 
 
 def answers(draw: random.Random, expected: list[str], right: float) -> list[str]:

@@ -21,7 +21,9 @@ METRIC_NAMES = {
     "no_logprobs": "rows without log-probabilities",
     "outside": "probability outside the classes",
     "rouge_l": "ROUGE-L",
-    "valid_json": "valid JSON",
+    "json_found": "JSON found",
+    "strict_json": "strict JSON and nothing else",
+    "valid_json": "valid JSON",  # in evaluations of earlier versions
 }
 COUNTS = ("failed", "cut")  # at the end, and only where a model has some
 LOWER_IS_BETTER = ("log_loss", "calibration_error", "outside", "lenient", "no_class")

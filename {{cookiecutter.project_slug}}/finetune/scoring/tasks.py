@@ -62,8 +62,8 @@ def score(
     if not expected:
         raise ValueError("there is no row to score")
     if task == "extract":
-        scores, metrics = extraction(expected, answered, schema)
-        return Scored("f1", scores, metrics, list(answered), values={"f1": scores})
+        values, metrics = extraction(expected, answered, schema)
+        return Scored("f1", [*values["f1"]], metrics, list(answered), values=values)
     if task == "generate":
         scores, metrics = generation(expected, answered)
         return Scored("chrf", scores, metrics, list(answered), values={"chrf": scores})
