@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from finetune.core.flatten import flatten
 from finetune.scoring.evaluation import compare_models, pairs
 from finetune.scoring.extract import extraction, unreadable
-from finetune.scoring.generate import WordTokenizer, generation
+from finetune.scoring.generate import generation
 from finetune.scoring.mean_interval import interval
 from finetune.scoring.paired_comparison import ALPHA, holm, paired_difference, verdict
 from finetune.scoring.tasks import Scored, score
+from finetune.scoring.text_units import UnitTokenizer, is_by_letter, words_of
 
 DRAWS = 1000
 
@@ -310,13 +311,52 @@ def test_any_answer_can_be_scored_as_an_extraction(answer: str) -> None:
 
 def test_texts_are_scored_in_any_script() -> None:
     same = ["The lamp leaves us today.", "ランプは本日発送します。", "램프는 오늘 발송됩니다."]
-    rows, metrics = generation(same, same)
-    assert rows == [1.0, 1.0, 1.0]
-    assert (metrics["chrf"], metrics["rouge_l"], metrics["exact_match"], metrics["length_ratio"]) == (1, 1, 1, 1)
+    values, metrics = generation(same, same)
+    assert values["chrf"] == values["rouge_l"] == [1.0, 1.0, 1.0]
+    assert all(metrics[name] == 1 for name in ("chrf", "bleu", "rouge_l", "exact_match", "length_ratio"))
     assert "version:" in str(metrics["signature"])
-    rows, metrics = generation(same, ["The lamp left.", "椅子です。", ""])
-    assert rows[0] > rows[1] >= rows[2] == 0
-    assert WordTokenizer().tokenize("Lamp ランプ, 램프!") == ["lamp", "ラ", "ン", "プ", "램프"]
+    values, metrics = generation(same, ["The lamp left.", "椅子です。", ""])
+    assert values["chrf"][0] > values["chrf"][1] >= values["chrf"][2] == 0
+    assert UnitTokenizer().tokenize("Lamp ランプ, 램프! क़लम करें") == ["lamp", *"ランプ램프", "क़लम", "करें"]
+    assert words_of("Lamp ランプ, 램프!") == ["lamp", *"ランプ", "램프"]
+
+
+ENGLISH = [f"The parcel number {n} leaves our house on day {n % 7}, as you asked us." for n in range(30)]
+NEAR = [f"Parcel number {n} left the house on day {n % 7}, as they asked for." for n in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("truth", "guess"),
+    [("ランプは本日発送します。", "ランプは明日発送します。"), ("램프는 오늘 발송됩니다.", "램프가 오늘 발송됩니다.")],
+)
+def test_one_row_of_another_script_changes_the_figures_by_one_row(truth: str, guess: str) -> None:
+    """One Japanese row switched BLEU to letters for all: 0.129 became 0.377."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    alone, mixed = generation(ENGLISH, NEAR), generation([*ENGLISH, truth], [*NEAR, guess])
+    assert alone[1]["bleu"] == pytest.approx(BLEU().corpus_score(NEAR, [ENGLISH]).score / 100, abs=1e-4)
+    assert abs(mixed[1]["bleu"] - alone[1]["bleu"]) < 0.03
+    assert mixed[0]["rouge_l"][:30] == alone[0]["rouge_l"]
+    assert "tok:char" not in alone[1]["signature"]
+    assert "tok:13a" in mixed[1]["signature"]
+    assert "tok:char" in mixed[1]["signature"]
+    only = generation([truth] * 2, [guess] * 2)[1]
+    assert only["bleu"] == pytest.approx(BLEU(tokenize="char").corpus_score([guess], [[truth]]).score / 100, abs=1e-4)
+    assert only["bleu"] > BLEU().corpus_score([guess], [[truth]]).score / 100 + 0.1
+    assert only["rouge_l"] > 0.8
+    assert "tok:13a" not in only["signature"]
+
+
+@pytest.mark.parametrize(
+    ("text", "by_letter"),
+    [
+        ("これはテストです", True), ("这是 ABC-12 的测试", True), ("김씨는 서울에 갔다 (OK)", True), ("นี่คือ", True),
+        ("ｶﾀｶﾅ", True), ("We met 田中 in Tokyo last week", False), ("Привет, мир", False), ("नमस्ते दुनिया", False), ("مرحبا", False),
+        ("", False), ("12 345", False), ("😀", False),
+    ],
+)  # fmt: skip
+def test_the_script_of_the_expected_text_decides_how_a_row_is_split(text: str, by_letter: bool) -> None:
+    assert is_by_letter(text) == by_letter
 
 
 def test_a_report_is_flat_and_names_each_comparison() -> None:

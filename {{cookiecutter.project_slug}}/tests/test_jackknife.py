@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from finetune.core.errors import FinetuneError
 from finetune.scoring.classify import classification
+from finetune.scoring.generate import generation
 from finetune.scoring.item_sets import set_scores
 from finetune.scoring.jackknife import class_metric_values
 from finetune.scoring.mean_interval import interval
@@ -79,6 +80,26 @@ def test_models_may_be_compared_by_every_metric_of_a_task(task: Any) -> None:
         assert len(compared.compared) == 4
         assert np.mean(compared.compared) == pytest.approx(scored.metrics[name], abs=1e-4), name
     assert {row["metric"] for row in metric_rows({"base": scored, "tuned": scored})} == numbers
+
+
+def test_values_of_bleu_are_how_much_it_falls_without_the_row() -> None:
+    expected = [
+        "the cat sat on the mat today",
+        "a dog ran far away from here",
+        "ランプは本日発送します",
+        "we like it very much",
+    ]
+    answered = [
+        "the cat sat on a mat today",
+        "a dog ran far away from home",
+        "ランプは発送します",
+        "we like this a lot",
+    ]
+    values = generation(expected, answered)[0]["bleu"]
+    without = [
+        generation(expected[:i] + expected[i + 1 :], answered[:i] + answered[i + 1 :])[1]["bleu"] for i in range(4)
+    ]
+    assert values == pytest.approx(np.mean(values) + 3 * (np.mean(without) - np.array(without)), abs=1e-3)
 
 
 def answers(draw: random.Random, expected: list[str], right: float) -> list[str]:

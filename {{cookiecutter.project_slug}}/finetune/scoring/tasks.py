@@ -65,8 +65,8 @@ def score(
         values, metrics = extraction(expected, answered, schema)
         return Scored("f1", [*values["f1"]], metrics, list(answered), values=values)
     if task == "generate":
-        scores, metrics = generation(expected, answered)
-        return Scored("chrf", scores, metrics, list(answered), values={"chrf": scores})
+        values, metrics = generation(expected, answered)
+        return Scored("chrf", [*values["chrf"]], metrics, list(answered), values=values)
     return score_classes(expected, answered, labels, spellings, logprobs, beta)
 
 
