@@ -351,8 +351,8 @@ def test_one_row_of_another_script_changes_the_figures_by_one_row(truth: str, gu
     ("text", "by_letter"),
     [
         ("これはテストです", True), ("这是 ABC-12 的测试", True), ("김씨는 서울에 갔다 (OK)", True), ("นี่คือ", True),
-        ("ｶﾀｶﾅ", True), ("We met 田中 in Tokyo last week", False), ("Привет, мир", False), ("नमस्ते दुनिया", False), ("مرحبا", False),
-        ("", False), ("12 345", False), ("😀", False),
+        ("ｶﾀｶﾅ", True), ("We met 田中 in Tokyo last week", False), ("Привет, мир", False), ("नमस्ते दुनिया", False),
+        ("مرحبا", False), ("", False), ("12 345", False), ("😀", False),
     ],
 )  # fmt: skip
 def test_the_script_of_the_expected_text_decides_how_a_row_is_split(text: str, by_letter: bool) -> None:
