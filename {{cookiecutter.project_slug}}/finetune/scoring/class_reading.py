@@ -25,6 +25,7 @@ FENCE = regex.compile(r"\s*```[\w+-]*\s*\n(.*?)\n?\s*```\s*", regex.S)
 MARK = r"(?:[[\s\p{P}`~|>]--[-%#&@/]])"
 BEFORE = regex.compile(rf"^(?:(?![.,]\d){MARK})*", regex.V1)
 AFTER = regex.compile(rf"{MARK}*$", regex.V1)
+ARTICLE = regex.compile(r"(?<=^|[.!?\n]\s*)\p{L}\s+\p{L}")  # "A parcel is late" may not mean the class A
 # The forms of `forms_of` in which an answer and the classes are compared: the strictest first.
 ORDER = [(0, 0), (1, 0), (1, 1), (2, 2), (3, 2), (3, 3), (4, 4), (5, 4), (5, 5), (6, 6)]
 
@@ -42,6 +43,7 @@ class SentenceForm(NamedTuple):
     words: list[str]
     pattern: Any
     same: set[str]  # the classes that have this form
+    is_short: bool  # in capitals, such as A or IT: only read as written, because "a" and "it" are words too
 
 
 def label_of(answer: str, labels: Sequence[str], codes: bool = False) -> str | None:
@@ -130,7 +132,7 @@ def named_in_sentence(text: str, labels: tuple[str, ...], codes: bool) -> set[st
     found = [
         (*match.span(), form.same)
         for form in sentence_forms(labels, codes)
-        if all(word in folded for word in form.words)
+        if all(word in folded for word in form.words) and (not form.is_short or is_written(form.same, text))
         for match in form.pattern.finditer(folded)
         if is_whole_word(folded, *match.span())
     ]
@@ -139,7 +141,7 @@ def named_in_sentence(text: str, labels: tuple[str, ...], codes: bool) -> set[st
         for start, end, same in found
         if not any(a <= start and end <= b and (a, b) != (start, end) for a, b, _ in found)
     ]
-    if any(is_denied(folded, start, end) for start, end, _ in longest):
+    if any(is_denied(folded, start, end) or ARTICLE.match(folded, start) for start, end, _ in longest):
         return {None}
     is_number = any(folded[start:end].isdigit() for start, end, _ in longest)
     if is_number and len(set(NUMBER.findall(folded))) > 1:  # "1 in 10" is neither 1 nor 10
@@ -155,6 +157,17 @@ def those_written(same: set[str], text: str) -> set[str | None]:
     return {label for label in same if fold(label, ignores_case=False) in written} or {None}
 
 
+def is_short(label: str) -> bool:
+    return label.isupper() and len(label) <= 3
+
+
+def is_written(same: set[str], text: str) -> bool:
+    """Return whether a text has one of some classes as a word, in its case."""
+    written = fold(text, ignores_case=False)
+    found = (match.span() for label in same for match in regex.finditer(regex.escape(label), written))
+    return any(is_whole_word(written, *span) for span in found)
+
+
 @lru_cache(maxsize=8)
 def sentence_forms(labels: tuple[str, ...], codes: bool) -> list[SentenceForm]:
     """Return the forms in which classes are looked for in sentences; computed once for all answers."""
@@ -164,6 +177,6 @@ def sentence_forms(labels: tuple[str, ...], codes: bool) -> list[SentenceForm]:
         if any(words):
             forms.setdefault(words, set()).add(label)
     return [
-        SentenceForm([*words], regex.compile(r"[-_\s]+".join(map(regex.escape, words))), same)
+        SentenceForm([*words], regex.compile(r"[-_\s]+".join(map(regex.escape, words))), same, all(map(is_short, same)))
         for words, same in forms.items()
     ]

@@ -21,6 +21,7 @@ PREFIXES = "不|非|未|無|无|미|비|무|불"  # directly before the class
 SPACELESS_BEFORE = "不是|不属于|不屬於|不算|不涉及|没有|沒有|并非|並非|ไม่"  # a few signs before it
 SPACELESS_AFTER = "ではな|じゃな|でな|ではあり|じゃあり|以外|아니|아닙|아닌|아님|않|없"
 END = r"[.!?;,:|\n。、…—–]"  # of a clause
+LONGEST_CLAUSE = 300  # letters that are looked at before a class
 NEW_CLAUSE = r"\b(?:but|because|since|however|although|aber|weil|denn|mais|pero|porque|но)\b"
 BEFORE = regex.compile(
     rf"(?:\b(?:{BEFORE_WORDS})\b|\bn')(?:(?!{END}|{NEW_CLAUSE}).)*$"
@@ -39,4 +40,4 @@ AFTER = regex.compile(
 
 def is_denied(text: str, start: int, end: int) -> bool:
     """Return whether a part of a text is denied or asked about. `text` is folded (class_reading.py)."""
-    return bool(BEFORE.search(text[:start]) or AFTER.match(text, end))
+    return bool(BEFORE.search(text[max(0, start - LONGEST_CLAUSE) : start]) or AFTER.match(text, end))
