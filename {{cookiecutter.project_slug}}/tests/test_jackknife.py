@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from finetune.core.errors import FinetuneError
 from finetune.scoring.classify import classification
 from finetune.scoring.generate import generation
-from finetune.scoring.item_sets import set_scores
+from finetune.scoring.item_sets import set_scores, values_of
 from finetune.scoring.jackknife import class_metric_values
 from finetune.scoring.mean_interval import interval
 from finetune.scoring.metric_differences import metric_rows
@@ -124,6 +124,25 @@ def test_intervals_of_macro_f1_cover_the_truth_and_false_differences_are_rare() 
         different += paired_difference(values[0], values[1])["p_value"] <= 0.05
     assert 0.92 <= covered / 300 <= 0.98
     assert different / 300 <= 0.08
+
+
+def test_intervals_of_sums_over_items_cover_the_truth() -> None:
+    """200 samples of 150 rows with 0 to 4 items each, of which a model finds some and adds others."""
+    draw = random.Random(2)
+
+    def sample(n: int) -> tuple[list[set[str]], list[set[str]]]:
+        truths = [set(draw.sample("abcdefgh", draw.randrange(5))) for _ in range(n)]
+        return truths, [
+            {one for one in "abcdefgh" if draw.random() < (0.7 if one in truth else 0.1)} for truth in truths
+        ]
+
+    truth = {name: float(np.mean(values)) for name, values in values_of(*sample(50_000)).items()}
+    covered = dict.fromkeys(truth, 0)
+    for _ in range(200):
+        for name, values in values_of(*sample(150)).items():
+            low, high = interval(values)
+            covered[name] += low <= truth[name] <= high
+    assert all(0.91 <= count / 200 <= 0.99 for count in covered.values()), covered
 
 
 def test_the_verdict_may_be_about_macro_f1() -> None:
