@@ -58,7 +58,7 @@ NUMBERS = [str(number) for number in range(11)]
         (["iade", "ısı"], ["ISI", "Isı"], "ısı"),
         (["no", "yes"], ["nothing", "I know", "yes, no"], None),
         (["no", "yes"], ["No.", "no way"], "no"),
-        (NUMBERS, ["1", "１", "①", "1.", "(1)", "#1", "Score: 1", '{"score": 1}', "The score is **1**."], "1"),
+        (NUMBERS, ["1", "１", "①", "١", "१", "1.", "(1)", "Score: 1", '{"score": 1}', "The score is **1**."], "1"),
         (NUMBERS, ["1 in 10", "1/10", "1.5", "-1", "−1", ".1", "1%", "$1", "1-2", "11", "1st"], None),
         (["A", "B", "C", "C++"], ["A+", "A-", "C#"], None),
         (["A", "B", "C", "C++"], ["It is C++."], "C++"),
@@ -72,6 +72,10 @@ NUMBERS = [str(number) for number in range(11)]
 )  # fmt: skip
 def test_the_class_that_an_answer_names(labels: list[str], answers: list[str], label: str | None) -> None:
     assert {answer: label_of(answer, labels) for answer in answers} == dict.fromkeys(answers, label)
+
+
+def test_without_classes_nothing_is_named() -> None:
+    assert [label_of(text, []) for text in ("", "spam", '{"a": "b"}')] == [None] * 3
 
 
 def test_only_white_space_around_a_class_is_no_lenience() -> None:

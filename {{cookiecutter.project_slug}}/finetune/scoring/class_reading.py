@@ -18,6 +18,7 @@ from finetune.scoring.word_borders import is_whole_word
 
 INVISIBLE = regex.compile(r"[\p{Cf}\uFE0E\uFE0F]")
 HYPHENS = regex.compile("[\u2010\u2011\u2212]|(?<=\\w)\u2013(?=\\w)")
+DIGIT = regex.compile(r"\p{Nd}")
 SEPARATORS = regex.compile(r"(?<=[\p{L}\p{M}\p{N}])[-_\s]+(?=[\p{L}\p{M}\p{N}])")
 NUMBER = regex.compile(r"\d+(?:[.,:/]\d+)*")
 FENCE = regex.compile(r"\s*```[\w+-]*\s*\n(.*?)\n?\s*```\s*", regex.S)
@@ -76,13 +77,14 @@ def only(labels: Set[str | None]) -> str | None:
 
 
 def fold(text: str, ignores_case: bool = True) -> str:
-    """Return a text in the form in which classes are compared: case, width, invisible signs and hyphens are unified.
+    """Return a text in which case, width, digits, hyphens and invisible signs make no difference.
 
     All four i of Turkish are the same letter.
     """
     if text.isascii():
         return text.casefold() if ignores_case else text
     text = unicodedata.normalize("NFKC", HYPHENS.sub("-", INVISIBLE.sub("", text)).replace("’", "'"))
+    text = DIGIT.sub(lambda match: str(unicodedata.decimal(match[0])), text)
     if not ignores_case:
         return text
     return unicodedata.normalize("NFKC", text.casefold().replace("i\u0307", "i").replace("ı", "i"))
@@ -108,13 +110,11 @@ def forms_of(text: str) -> Iterator[str]:
 @lru_cache(maxsize=8)
 def whole_forms(labels: tuple[str, ...]) -> list[dict[str, set[str]]]:
     """Return for each form of `forms_of` the classes by their text; computed once for all answers."""
-    forms: list[dict[str, set[str]]] = []
+    forms: list[dict[str, set[str]]] = [{} for _ in forms_of("")]
     for label in labels:
-        for place, text in enumerate(forms_of(label)):
-            if place == len(forms):
-                forms.append({})
-            forms[place].setdefault(text, set()).add(label)
-    return forms or [{}]
+        for known, text in zip(forms, forms_of(label), strict=True):
+            known.setdefault(text, set()).add(label)
+    return forms
 
 
 def named_by_whole(text: str, labels: tuple[str, ...]) -> set[str | None]:
@@ -153,8 +153,7 @@ def those_written(same: set[str], text: str) -> set[str | None]:
     """Return those of some classes, which differ in case or separators only, that a text has as they are written."""
     if len(same) == 1:
         return {*same}
-    written = fold(text, ignores_case=False)
-    return {label for label in same if fold(label, ignores_case=False) in written} or {None}
+    return {label for label in same if is_written({label}, text)} or {None}
 
 
 def is_short(label: str) -> bool:
@@ -164,8 +163,8 @@ def is_short(label: str) -> bool:
 def is_written(same: set[str], text: str) -> bool:
     """Return whether a text has one of some classes as a word, in its case."""
     written = fold(text, ignores_case=False)
-    found = (match.span() for label in same for match in regex.finditer(regex.escape(label), written))
-    return any(is_whole_word(written, *span) for span in found)
+    forms = (regex.escape(fold(label, ignores_case=False)) for label in same)
+    return any(is_whole_word(written, *match.span()) for form in forms for match in regex.finditer(form, written))
 
 
 @lru_cache(maxsize=8)
