@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.scoring.classify import label_of
+from finetune.scoring.class_reading import label_of
 from finetune.scoring.probabilities import (
     calibration_bins,
     class_probabilities,

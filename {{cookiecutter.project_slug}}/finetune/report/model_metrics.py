@@ -21,14 +21,18 @@ METRIC_NAMES = {
     "f1": "F1",
     "cut": "answers cut at the maximum length",
     "failed": "rows without an answer",
+    "lenient": "answers whose class is not written exactly",
     "n_unanswerable": "unanswerable rows",
+    "no_class": "answers that name no class, or several",
     "no_logprobs": "rows without log-probabilities",
     "outside": "probability outside the classes",
     "rouge_l": "ROUGE-L",
-    "valid_json": "valid JSON",
+    "json_found": "JSON found",
+    "strict_json": "strict JSON and nothing else",
+    "valid_json": "valid JSON",  # in evaluations of earlier versions
 }
 COUNTS = ("failed", "cut")  # at the end, and only where a model has some
-LOWER_IS_BETTER = ("log_loss", "calibration_error", "outside")
+LOWER_IS_BETTER = ("log_loss", "calibration_error", "outside", "lenient", "no_class")
 FLOOR, CHECKPOINTS, COMPARED, FIELDS = "floors.", "checkpoints.", "compared.", "fields."  # prefixes of names
 
 

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypedDict
 
-from finetune.scoring.classify import MARKS
+import regex
+
+from finetune.scoring.class_reading import fold, without_marks_before
+from finetune.scoring.word_borders import is_whole_word
 
 FLOOR = 1e-6  # for the probability of the true class, so that a single row cannot decide the log loss
 BINS = 10
 
-# A letter of a word, or a byte of one that the next token completes.
-LETTER = re.compile(r"[\w\udc80-\udcff]")
+SEPARATORS = regex.compile(r"(?<=[\p{L}\p{M}\p{N}])(?:[-_\s]+(?=[\p{L}\p{M}\p{N}])|[-_ ]$)")
 NO_BYTES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 TokenLogprobs = Sequence[tuple[str, float | None]]  # of one token: the chosen one, then likely ones
@@ -42,8 +44,7 @@ def class_probabilities(tops: Sequence[TokenLogprobs], labels: Sequence[str], co
 
     `tops` has a list for each token of the answer: first the chosen token, then the likeliest ones, which may include
     the chosen one again. A token is its text (see `token_text`) and its log-probability; one that is not finite is
-    ignored. Blanks, quotes and stars before the answer are ignored. Case decides only between classes that differ in
-    nothing else, as in `label_of`.
+    ignored. Marks before the answer, case, width and the ends of words are read as in class_reading.py.
 
     The chosen tokens are followed one by one. At each token, the text so far is continued with every alternative. An
     alternative whose text begins exactly one class adds its mass to that class. So does the chosen token, and then
@@ -91,15 +92,21 @@ def is_finite(logprob: float | None) -> bool:
     return logprob is not None and math.isfinite(logprob)
 
 
-def normalized(text: str) -> bytes:
-    """Return an answer's text in the form in which classes are compared: UTF-8, in which the parts of a letter join."""
-    return without_marks(text).casefold().encode("utf-8", "surrogateescape")
+def normalized(text: str) -> str:
+    """Return an answer's text in the form in which classes are compared."""
+    return fold(as_written(text)).lstrip()
 
 
-def without_marks(text: str) -> str:
+def key(text: str) -> bytes:
+    """Return a normalized text without regard to separators: UTF-8, in which the parts of a letter join."""
+    return str(SEPARATORS.sub(" ", text)).encode("utf-8", "surrogateescape")
+
+
+def as_written(text: str) -> str:
     """Return an answer's text without marks before it, and with its parts of letters joined."""
-    whole = NO_BYTES.sub("\ufffd", text).encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
-    return whole.lstrip(MARKS)
+    if not text.isascii():
+        text = NO_BYTES.sub("\ufffd", text).encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    return without_marks_before(text)
 
 
 @dataclass(frozen=True)
@@ -113,22 +120,22 @@ class ClassIndex:
     def begun_by(self, text: str) -> tuple[int, ...]:
         """Return the classes that a text begins; else the longest class that begins the text, at the end of a word."""
         folded = normalized(text)
-        if folded in self.begins:
-            return self.of_this_case(self.begins[folded], text)
+        if (begun := key(folded)) in self.begins:
+            return self.of_this_case(self.begins[begun], text)
         for end in range(len(folded) - 1, 0, -1):
-            if folded[:end] in self.wholes and not LETTER.match(folded[end:].decode("utf-8", "surrogateescape")):
-                return self.of_this_case(self.wholes[folded[:end]], text)
+            if (whole := key(folded[:end])) in self.wholes and is_whole_word(folded, 0, end):
+                return self.of_this_case(self.wholes[whole], text)
         return ()
 
     def equal_to(self, text: str) -> tuple[int, ...]:
         """Return the classes that equal a text."""
-        return self.of_this_case(self.wholes.get(normalized(text), ()), text)
+        return self.of_this_case(self.wholes.get(key(normalized(text)), ()), text)
 
     def of_this_case(self, classes: tuple[int, ...], text: str) -> tuple[int, ...]:
         """Return the classes without those that another one of them is nearer to, because it has the text's case."""
         if not self.exact or len(classes) < 2:
             return classes
-        written = without_marks(text)
+        written = as_written(text)
         names = {index: self.exact.get(index) for index in classes}
         fitting = (i for i, name in names.items() if not name or name.startswith(written) or written.startswith(name))
         return tuple(fitting) or classes
@@ -139,14 +146,14 @@ def index_of(labels: tuple[str, ...]) -> ClassIndex:
     """Return the index of the classes; computed once for all answers."""
     begins, wholes = defaultdict(list), defaultdict(list)
     for index, label in enumerate(labels):
-        if whole := normalized(label):
+        if whole := key(normalized(label)):
             wholes[whole].append(index)
             for end in range(len(whole) + 1):
                 begins[whole[:end]].append(index)
     return ClassIndex(
         {text: tuple(found) for text, found in begins.items()},
         {text: tuple(found) for text, found in wholes.items()},
-        {index: without_marks(labels[index]) for found in wholes.values() if len(found) > 1 for index in found},
+        {index: as_written(labels[index]) for found in wholes.values() if len(found) > 1 for index in found},
     )
 
 

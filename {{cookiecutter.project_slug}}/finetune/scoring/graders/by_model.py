@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from finetune.scoring.extract import json_in
+from finetune.scoring.answer_json import json_in
 from finetune.scoring.graders.definitions import ScoreModel, render, variables
 from finetune.scoring.graders.local import Graded, graded
 

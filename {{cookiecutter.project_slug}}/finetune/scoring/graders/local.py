@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from finetune.scoring.generate import WordTokenizer, is_unspaced
 from finetune.scoring.graders.definitions import Python, StringCheck, TextSimilarity, render, variables
 from finetune.scoring.graders.python_grader import Grade, grades
+from finetune.scoring.text_units import UnitTokenizer, is_by_letter
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def grade(
     inputs, references = ([render(text, one) for one in known] for text in (grader.input, grader.reference))
     if isinstance(grader, StringCheck):
         return graded(float(passes(grader.operation, *pair)) for pair in zip(inputs, references, strict=True))
-    similar = similarity(grader.evaluation_metric, references)
+    similar = similarity(grader.evaluation_metric)
     # Equal texts score 1, also those that are too short for the metric.
     return graded(1.0 if a == b else min(1.0, similar(a, b)) for a, b in zip(inputs, references, strict=True))
 
@@ -49,7 +49,7 @@ def passes(operation: str, text: str, reference: str) -> bool:
     return {"eq": text == reference, "ne": text != reference, "like": reference in text}[operation]
 
 
-def similarity(metric: str, references: Sequence[str]) -> Callable[[str, str], float]:
+def similarity(metric: str) -> Callable[[str, str], float]:
     """Return a function from a text and its reference to their similarity, 0 to 1, by OpenAI's libraries."""
     if metric == "fuzzy_match":
         from rapidfuzz import fuzz, utils
@@ -59,9 +59,9 @@ def similarity(metric: str, references: Sequence[str]) -> Callable[[str, str], f
     if metric == "bleu":
         from sacrebleu.metrics.bleu import BLEU
 
-        bleu = BLEU(effective_order=True, tokenize="char" if any(map(is_unspaced, references)) else "13a")
-        return lambda text, reference: bleu.sentence_score(text, [reference]).score / 100
-    words = WordTokenizer()
+        bleu = {by: BLEU(effective_order=True, tokenize="char" if by else "13a") for by in (False, True)}
+        return lambda text, reference: bleu[is_by_letter(reference)].sentence_score(text, [reference]).score / 100
+    words = UnitTokenizer()
     if metric == "gleu":
         from nltk.translate.gleu_score import sentence_gleu
 
