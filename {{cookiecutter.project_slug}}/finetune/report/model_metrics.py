@@ -5,6 +5,8 @@ from finetune.core.records import Evaluation, Metrics
 
 # The models that have a colour in style.css, and their names in legends.
 MAIN_MODELS = {"base": "base model", "tuned": "tuned model"}
+SHORT = {"floors.majority": "frequent class", "floors.tfidf": "TF-IDF", "floors.limited": "base, limited"}
+SHORT |= {"floors.nearest": "nearest", "floors.copy": "copy"}
 USAGE = {
     "prompt_tokens": "prompt tokens",
     "cached_tokens": "of these cached",
@@ -78,6 +80,11 @@ def model_label(name: str) -> str:
     if name.startswith(CHECKPOINTS):
         return f"checkpoint {name.removeprefix(CHECKPOINTS)}"
     return name.replace("_", " ")
+
+
+def short_label(name: str) -> str:
+    """Return a model's name for the head of a column."""
+    return SHORT.get(name) or model_label(name)
 
 
 def tone(model: str) -> str:
