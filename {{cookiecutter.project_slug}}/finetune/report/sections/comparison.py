@@ -7,7 +7,7 @@ from finetune.core.records import Evaluation
 from finetune.report.axes import ticks
 from finetune.report.dot_plots import TICKS, Mark, axis_labels, dot_plot
 from finetune.report.grader_scores import grader_table
-from finetune.report.model_metrics import metric_label, metrics, model_label, models, numbers, tone
+from finetune.report.model_metrics import metric_title, metrics, model_label, models, numbers, tone
 from finetune.report.number_formats import figure, signed
 from finetune.report.page_tables import Cell, Table
 from finetune.report.pairs import Pair, read_pairs
@@ -50,7 +50,9 @@ def score_table(evaluation: Evaluation) -> Table:
         [model_label(name), dot_plot(axis, [mark]), figure(mark.value), f"{figure(mark.low)} – {figure(mark.high)}"]
         for name, mark in marks.items()
     ]
-    return Table([f"{evaluation['n']:,} test rows", axis_labels(axis), metric_label(metric), "95 % interval"], rows)
+    return Table(
+        [f"{evaluation['n']:,} test rows", axis_labels(axis), metric_title(evaluation, metric), "95 % interval"], rows
+    )
 
 
 def difference_table(pairs: Sequence[Pair]) -> Table:
@@ -75,7 +77,7 @@ def metric_table(evaluation: Evaluation, names: Sequence[str], rows_of_metrics: 
     by_metric = {row["metric"]: row for row in rows_of_metrics if row["model"] == "base"}
     rows: list[list[Cell]] = [
         [
-            metric_label(name),
+            metric_title(evaluation, name),
             *(figure(numbers(model).get(name)) for model in found.values()),
             *([difference_text(by_metric.get(name))] if by_metric else []),
         ]
