@@ -35,6 +35,7 @@ def make_markdown(results: Results) -> str:
         metric_table(evaluation),
         pair_table(read_pairs(results.tables["pairs"])),
         plain_table(grader_table(evaluation)),
+        f"## Judge\n\n{plain(evaluation['judge']['verdict'])}." if "judge" in evaluation else "",
         other_abilities(evaluation),
         "## Cost",
         # Without times: this file is in Git, and they differ from run to run.
