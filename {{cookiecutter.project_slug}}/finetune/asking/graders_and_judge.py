@@ -1,6 +1,7 @@
 """Ask models for their opinion on answers: graders that ask a model, and the judge."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from finetune.core.params import Params
@@ -10,7 +11,7 @@ from finetune.provider.completions import ask_all
 from finetune.provider.connect import Connection
 from finetune.provider.refused_parameters import refused
 from finetune.scoring.graders.by_model import grader_request
-from finetune.scoring.graders.definitions import ScoreModel, check_grader
+from finetune.scoring.graders.definitions import check_grader, model_graders
 from finetune.scoring.judge import INSTRUCTIONS, judge_messages
 from finetune.terminal.progress import progress_bar, say
 
@@ -24,13 +25,12 @@ def ask_graders(
     """Ask each grader about each answer of each model; a row for each reply, in this order."""
     replies: list[GraderReply] = []
     for name, definition in questions["graders"].items():
-        grader = check_grader(name, definition)
-        assert isinstance(grader, ScoreModel)
-        for model, rows in answers.items():
+        found_graders = model_graders(check_grader(name, definition))
+        for grader, (model, rows) in product(found_graders, answers.items()):
             items = [{"asked": row["asked"], "expected": row["expected"]} for row in rows]
             requests = [taken_by_model(grader_request(grader, *pair)) for pair in zip(items, texts(rows), strict=True)]
-            found = ask(connection, params, f"grade {name}", requests)
-            replies += [{"grader": name, "model": model, "reply": reply} for reply in found]
+            found = ask(connection, params, f"grade {grader.name}", requests)
+            replies += [{"grader": grader.name, "model": model, "reply": reply} for reply in found]
     return replies
 
 
