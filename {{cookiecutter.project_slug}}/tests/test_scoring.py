@@ -77,3 +77,8 @@ def test_a_field_called_like_a_metric_replaces_none() -> None:
     scored = score("extract", rows, ['{"micro": "a", "macro": "x"}'] * 4)
     assert scored.metrics["fields"] == {"macro": 0.0, "micro": 1.0}
     assert scored.metrics["f1_micro"] == 0.5
+
+
+def test_the_positive_class_is_named_where_there_are_two() -> None:
+    assert score("classify", ["spam", "ham"], ["spam", "ham"], ["ham", "spam"]).metrics["positive_class"] == "spam"
+    assert "positive_class" not in score("classify", ["a", "b", "c"], ["a", "b", "c"]).metrics

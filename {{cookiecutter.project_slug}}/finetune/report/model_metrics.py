@@ -28,13 +28,15 @@ METRIC_NAMES = {
     "no_class": "answers that name no class, or several",
     "no_logprobs": "rows without log-probabilities",
     "outside": "probability outside the classes",
+    "unseen": "rows whose right class is among no log-probabilities",
     "rouge_l": "ROUGE-L",
     "json_found": "JSON found",
     "strict_json": "strict JSON and nothing else",
     "valid_json": "valid JSON",  # in evaluations of earlier versions
 }
-COUNTS = ("failed", "cut")  # at the end, and only where a model has some
+COUNTS = ("unseen", "failed", "cut")  # at the end, and only where a model has some
 LOWER_IS_BETTER = ("log_loss", "calibration_error", "outside", "lenient", "no_class")
+OF_ONE_CLASS = ("precision", "recall", "f_beta", "auroc", "auprc")  # where there are two classes
 FLOOR, CHECKPOINTS, COMPARED, FIELDS = "floors.", "checkpoints.", "compared.", "fields."  # prefixes of names
 
 
@@ -68,6 +70,13 @@ def metric_label(name: str) -> str:
         return f"F1 of {name.removeprefix(FIELDS)}"
     words = METRIC_NAMES.get(name) or name.replace("_f1", " F1").replace("_", " ")
     return f"{words} (lower is better)" if name in LOWER_IS_BETTER else words
+
+
+def metric_title(evaluation: Evaluation, name: str) -> str:
+    """Return a metric's name, with the class that it is about where that is one of two."""
+    positive = evaluation["tuned"].get("positive_class")
+    words = metric_label(name)
+    return f"{words} of “{positive}”" if positive is not None and name in OF_ONE_CLASS else words
 
 
 def model_label(name: str) -> str:

@@ -16,7 +16,7 @@ from finetune.scoring.probabilities import (
     CalibrationBin,
     as_text,
     calibration_bins,
-    class_probabilities,
+    class_masses,
     confidences,
     probability_metrics,
 )
@@ -89,13 +89,16 @@ def score_classes(
     table: list[ClassRow] = metrics.pop("classes")
     metrics["lenient"] = share([one.label is not None and not one.is_exact for one in readings])
     metrics["no_class"] = share([one.label is None for one in readings])
+    if len(names) == 2:
+        metrics["positive_class"] = names[1]  # what precision, recall, F-beta, AUROC and AUPRC are about
     scores = [float(a == b) for a, b in zip(expected, predicted, strict=True)]
     values: dict[str, Values] = {**class_metric_values(expected, predicted, names, beta), "accuracy": scores}
     if not any(logprobs):
         return Scored("accuracy", scores, metrics, predicted, table, values=values)
-    masses = [class_probabilities(as_text(answer), codes, bool(spellings)) for answer in logprobs]
-    metrics |= probability_metrics(expected, masses, names)
+    read = [class_masses(as_text(answer), codes, bool(spellings)) for answer in logprobs]
+    masses, unseen = [one for one, _ in read], [hidden for _, hidden in read]
+    metrics |= probability_metrics(expected, predicted, masses, names, unseen)
     if not metrics["no_logprobs"]:
         del metrics["no_logprobs"]
-    bins, sure = calibration_bins(expected, masses, names), confidences(predicted, masses, names)
+    bins, sure = calibration_bins(expected, predicted, masses, names), confidences(predicted, masses, names)
     return Scored("accuracy", scores, metrics, predicted, table, bins, sure, values)

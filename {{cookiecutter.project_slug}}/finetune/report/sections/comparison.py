@@ -9,7 +9,7 @@ from finetune.report.dot_plots import TICKS, Mark, axis_labels, dot_plot
 from finetune.report.grader_scores import grader_table
 from finetune.report.model_metrics import (
     MAIN_MODELS,
-    metric_label,
+    metric_title,
     metrics,
     model_label,
     models,
@@ -59,7 +59,9 @@ def score_table(evaluation: Evaluation) -> Table:
         [model_label(name), dot_plot(axis, [mark]), figure(mark.value), f"{figure(mark.low)} – {figure(mark.high)}"]
         for name, mark in marks.items()
     ]
-    return Table([f"{evaluation['n']:,} test rows", axis_labels(axis), metric_label(metric), "95 % interval"], rows)
+    return Table(
+        [f"{evaluation['n']:,} test rows", axis_labels(axis), metric_title(evaluation, metric), "95 % interval"], rows
+    )
 
 
 def difference_table(pairs: Sequence[Pair]) -> Table:
@@ -87,9 +89,8 @@ def metric_table(evaluation: Evaluation, names: Sequence[str], rows_of_metrics: 
     for metric in names:
         values = {name: figure(numbers(model).get(metric)) for name, model in found.items()}
         differences = difference_texts(by_metric.get(metric)) if by_metric else []
-        rows.append(
-            [metric_label(metric), *(values[name] for name in main), *differences, *(values[name] for name in others)]
-        )
+        title = metric_title(evaluation, metric)
+        rows.append([title, *(values[name] for name in main), *differences, *(values[name] for name in others)])
     between = ["tuned − base", "95 % interval"] if by_metric else []
     head: list[Cell] = ["", *map(short_label, main), *between, *map(short_label, others)]
     return Table(head, rows) if rows else None
