@@ -35,6 +35,9 @@ def former(bake: Bake, binaries: Path, tmp_path_factory: pytest.TempPathFactory)
     (folder / "project" / "dvc.yaml").unlink()
     shutil.rmtree(project.path / "data" / "raw")
     shutil.copytree(folder / "project", project.path, dirs_exist_ok=True)
+    # The user's own set, which the former starter had: today's has further rows after these.
+    general = project.path / "data" / "also" / "general.jsonl"
+    general.write_text("".join(general.read_text(encoding="utf-8").splitlines(keepends=True)[:40]), encoding="utf-8")
     project.commit()
     return project
 
