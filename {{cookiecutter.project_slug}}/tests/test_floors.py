@@ -8,6 +8,7 @@ from finetune.report.headline import base_sentence, headline, score_sentence
 from finetune.scoring.evaluation import compare_models, pairs, strongest
 from finetune.scoring.floors import Answered, floor_answers
 from finetune.scoring.tasks import Scored, score
+from finetune.terminal.scores import print_scores
 
 WHERE = ["Where is my parcel {}?", "The courier did not bring order {}.", "Package {} has not arrived yet."]
 PAY = ["I was charged twice for order {}.", "Invoice {} is wrong.", "Please refund payment {}."]
@@ -90,3 +91,11 @@ def test_where_the_base_is_the_strongest_the_headline_is_about_it() -> None:
     assert headline(evaluation).against == "the base model"
     assert headline(evaluation).clause == "better by 20.0 points of accuracy"
     assert base_sentence(evaluation) == ""
+
+
+def test_floors_are_printed_beside_graders_which_do_not_grade_them(capsys: pytest.CaptureFixture[str]) -> None:
+    evaluation: Any = compare_models(models_of(base=70, floors__majority=18, tuned=90)) | {"also": {}}
+    grade = {"score": 0.5, "low": 0.4, "high": 0.6}
+    evaluation["graders"] = {"polite": {"base": grade, "tuned": grade, "lift": {**grade, "p_value": 1.0}}}
+    print_scores(evaluation)
+    assert "graders.polite" in capsys.readouterr().out

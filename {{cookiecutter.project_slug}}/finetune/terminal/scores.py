@@ -36,7 +36,7 @@ def column_of(report: Evaluation, model: str) -> Column:
     metrics: Metrics = get_model(report, model)
     column = figures_of(metrics)
     column |= {f"fields.{name}": text_of(value) for name, value in metrics.get("fields", {}).items()}
-    for name, grades in report.get("graders", {}).items():
+    for name, grades in report.get("graders", {}).items() if not model.startswith("floors.") else ():
         found = get_model(grades, model)
         column[f"graders.{name}"] = text_of(found["score"], found["low"], found["high"])
     return column
