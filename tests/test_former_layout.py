@@ -74,7 +74,7 @@ def test_repro_finds_the_job_and_asks_no_model(former: Project) -> None:
     former.repro()
     assert [count(engine, "jobs"), count(engine, "files"), count(answers, "completions")] == before
     assert not (former.home / "bases" / "tiny").exists()
-    assert record_of(former) == model
+    assert record_of(former).items() >= model.items()
     for name, content in predictions.items():
         assert rows_of(former, name) == content
     now = json.loads((former.path / "reports" / "evaluation.json").read_text(encoding="utf-8"))
