@@ -19,6 +19,7 @@ from finetune.data.questions import regression_examples
 from finetune.pricing import catalogue
 from finetune.project import budget
 from finetune.project.ledger import add_job
+from finetune.project.validation_estimate import report_of
 from finetune.scoring.detectable_difference import detectable_difference
 from finetune.stages import validate
 from finetune.terminal.summaries import validate_summary
@@ -225,7 +226,7 @@ def test_images_of_unknown_size_make_totals_at_least_and_limits_unknown() -> Non
 
 def test_without_a_training_example_the_cost_is_unknown() -> None:
     base = catalogue.look_up(MODEL, "openai")
-    report = validate.report_of(base, {"train": [], "test": [10]}, params())
+    report = report_of(base, {"train": [], "test": [10]}, params())
     assert report["train_usd_per_epoch"] == report["auto"]["train_usd"] == report["break_even_calls"] == "unknown"
 
 

@@ -1,10 +1,20 @@
-"""After how many calls a training has paid for itself."""
+"""After how many calls a training has paid for itself, and the tokens of a call on which that depends."""
 
 import math
+from typing import NamedTuple
 
 from finetune.core.records import Usd
 
 UNKNOWN = "unknown"  # a figure that is not known; never 0
+
+
+class CallTokens(NamedTuple):
+    """The mean tokens of a call over the test rows."""
+
+    prompt: float
+    few_shot: float  # of a prompt with examples before the question
+    answer: float  # of the right answer
+    examples: int  # in the few-shot prompt
 
 
 def break_even(train_usd: Usd, few_shot: Usd, tuned: Usd) -> int | str | None:

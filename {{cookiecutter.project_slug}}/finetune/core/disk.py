@@ -15,6 +15,7 @@ import orjson
 from finetune.core.errors import FinetuneError
 
 LONGEST_CELL = 2**31 - 1  # characters; a prompt may be longer than the default limit of Python's csv
+BLOCK = 1 << 20  # bytes that are read at once
 
 
 def write_lines(path: Path, lines: Iterable[bytes]) -> None:
@@ -73,6 +74,12 @@ def parse_csv(text: str) -> list[dict[str, str]]:
     """Return the rows of a table as texts by column."""
     csv.field_size_limit(LONGEST_CELL)
     return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def count_lines(path: Path) -> int:
+    """Return the number of line breaks in a file, which may be larger than memory."""
+    with open(path, "rb") as content:
+        return sum(block.count(b"\n") for block in iter(lambda: content.read(BLOCK), b""))
 
 
 def read_json(path: Path, made_by: str) -> Any:

@@ -4,8 +4,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import orjson
-
+from finetune.core.disk import count_lines, each_jsonl
 from finetune.data.completion_format import CompletionFormat, from_completion
 from finetune.data.identity import answer_of, question_of
 
@@ -26,16 +25,10 @@ def answered_questions(path: Path, marks: CompletionFormat | None, most: int | N
 
     The file may be larger than memory. `marks` are those of prompts and completions, None for chat.
     """
-    with open(path, "rb") as lines:
-        count = sum(1 for _ in lines)
-    step = max(1, -(-count // most)) if most else 1
+    step = max(1, -(-count_lines(path) // most)) if most else 1
     found = list[AnsweredQuestion]()
-    with open(path, "rb") as lines:
-        for line in islice(lines, 0, None, step):
-            if not line.strip():
-                continue
-            example = orjson.loads(line)
-            given = question_of(example)
-            asked, answer = from_completion(example, marks) if marks else (given.asked, answer_of(example))
-            found.append(AnsweredQuestion(given.context, asked, answer))
+    for example in islice(each_jsonl(path, "prepare"), 0, None, step):
+        given = question_of(example)
+        asked, answer = from_completion(example, marks) if marks else (given.asked, answer_of(example))
+        found.append(AnsweredQuestion(given.context, asked, answer))
     return found

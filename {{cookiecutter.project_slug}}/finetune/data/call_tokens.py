@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import NamedTuple
 
+from finetune.core.break_even import CallTokens
 from finetune.core.disk import each_jsonl
 from finetune.core.paths import PREPARED
 from finetune.core.records import Example, Questions
@@ -13,15 +13,6 @@ from finetune.data.token_counts import IMAGE_PRICES, ImagePrices, counter
 USUAL_SHOTS = 10  # examples in a prompt where evaluate.few_shot is 0
 MOST_COUNTED = 1_000  # test rows, evenly spaced; the others are like them
 NO_ANSWER: Example = {"role": "assistant", "content": ""}
-
-
-class CallTokens(NamedTuple):
-    """The mean tokens of a call over the test rows."""
-
-    prompt: float
-    few_shot: float  # of a prompt with examples before the question
-    answer: float  # of the right answer
-    examples: int  # in the few-shot prompt
 
 
 def call_tokens(

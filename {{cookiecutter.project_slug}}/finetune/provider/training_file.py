@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from finetune.core.disk import write_lines
+from finetune.core.disk import count_lines, write_lines
 from finetune.core.paths import PREPARED, REPLAY
 from finetune.core.profiles import Profile
 from finetune.provider.remote_files import uploaded_form
 
 TRAIN = PREPARED / "train.jsonl"
-BLOCK = 1 << 20  # bytes
 
 
 @contextmanager
@@ -59,8 +58,3 @@ def source(line: int, train: int, replay: int) -> tuple[Path, int]:
     total = train + replay
     before, now = (line - 1) * replay // total, line * replay // total
     return (REPLAY, now) if now > before else (TRAIN, line - now)
-
-
-def count_lines(path: Path) -> int:
-    with open(path, "rb") as content:
-        return sum(block.count(b"\n") for block in iter(lambda: content.read(BLOCK), b""))

@@ -1,18 +1,15 @@
 """validate: check every example and setting, estimate the cost, and collect the questions, before anything is sent."""
 
-import math
 import random
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from itertools import combinations, islice, permutations
 from pathlib import Path
 
 import numpy as np
-import orjson
 
-from finetune.core.break_even import break_even
 from finetune.core.callbacks import Progress, Say, say_nothing
-from finetune.core.disk import read_json, write_csv, write_json, write_text
+from finetune.core.disk import each_jsonl, read_json, write_csv, write_json, write_text
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import (
@@ -29,14 +26,11 @@ from finetune.core.paths import (
 from finetune.core.read_records import read_prepare_report
 from finetune.core.records import (
     CheckedSplits,
-    CostEstimate,
     DoubtfulRow,
     Questions,
-    TrainingEstimate,
-    Usd,
     ValidationReport,
 )
-from finetune.data.call_tokens import CallTokens, call_tokens
+from finetune.data.call_tokens import call_tokens
 from finetune.data.checks.across_files import (
     check_languages,
     check_leaks,
@@ -55,12 +49,11 @@ from finetune.data.doubtful import find_doubtful, read_answered, refuse_count
 from finetune.data.identity import answer_of
 from finetune.data.questions import questions_of
 from finetune.data.replay import write_replay
-from finetune.pricing.catalogue import Base, alias_note, is_fine_tuned, look_up
-from finetune.pricing.cost import UNKNOWN, auto_epochs, dollars, estimate, price_of_calls, usd_per_1000
+from finetune.pricing.catalogue import Base, alias_note, look_up
 from finetune.project.training_settings import server_address, training_settings
+from finetune.project.validation_estimate import report_of
 from finetune.report.data_page import ClassCount, LengthCount, ReviewedExample, make_data_page
 from finetune.scoring.answer_schema import load_schema
-from finetune.scoring.detectable_difference import assumption_of, detectable_difference
 from finetune.scoring.extract import unreadable
 from finetune.scoring.gates import check_gates
 from finetune.scoring.graders.definitions import check_graders
@@ -147,9 +140,8 @@ def expected_answers(limit: int | None = None) -> list[str]:
     """Return the right answers of the test split, or the first ones."""
     completion = read_prepare_report()["completion"]
     marks = CompletionFormat(**completion) if completion else None
-    with open(PREPARED / "test.jsonl", "rb") as lines:  # line by line: it may be larger than memory
-        examples = map(orjson.loads, islice(lines, limit))
-        return [from_completion(one, marks)[1] if marks else answer_of(one) for one in examples]
+    examples = islice(each_jsonl(PREPARED / "test.jsonl", "prepare"), limit)
+    return [from_completion(one, marks)[1] if marks else answer_of(one) for one in examples]
 
 
 def check_expected(params: Params) -> None:
@@ -230,97 +222,11 @@ def check_replay(params: Params, base: Base) -> CheckedFile:
     return found
 
 
-def report_of(
-    base: Base,
-    tokens: dict[str, list[int]],
-    params: Params,
-    unclear: Collection[str] = (),
-    calls: CallTokens | None = None,
-    groups: Sequence[int] | None = None,
-) -> ValidationReport:
-    """Count examples and tokens, and estimate the dollars to train and to evaluate.
-
-    The ledger does not correct these estimates: it changes with each job, and `validate` would run again. Splits that
-    are `unclear` have more tokens than were counted; upper limits of their costs are then unknown. `calls` are None
-    then. `groups` has the group of each test row.
-    """
-    trained = tokens["train"] + tokens.get("replay", [])
-    per_epoch, auto = sum(trained), auto_epochs(len(trained))
-    asked_epochs = params.train.n_epochs
-
-    def training(n_epochs: int) -> TrainingEstimate:
-        return bill(estimate(trained, n_epochs, base.context, base.training, base.seconds))
-
-    planned = training(auto if asked_epochs == "auto" else asked_epochs)
-    asked, answered = sum(tokens["test"]), params.evaluate.max_tokens * len(tokens["test"])
-    own, tuned = base.call_prices(is_fine_tuned(params.train.base)), base.call_prices(tuned=True)
-    training_is_unclear = bool({"train", "replay"} & set(unclear))
-    tested = len(tokens["test"])
-    count = len(set(groups)) if groups else tested
-    shown = detectable_difference(params.evaluate.task, tested, groups if count < tested else None)
-    per_1000 = prices_of_calls(params, base, calls)
-    at_most: dict[str, Usd] = {
-        "base": UNKNOWN if "test" in unclear else price_of_calls(asked, answered, own),
-        "tuned": UNKNOWN if "test" in unclear else price_of_calls(asked, answered, tuned),
-    }
-    if params.evaluate.few_shot:
-        at_most["few_shot"] = UNKNOWN
-        if calls:
-            asked += math.ceil((calls.few_shot - calls.prompt) * len(tokens["test"]))
-            at_most["few_shot"] = price_of_calls(asked, answered, own)
-    report: ValidationReport = {
-        "warnings": {},
-        "examples": {split: len(lengths) for split, lengths in tokens.items() if split != "replay"},
-        "errors": 0,
-        "longest_example_tokens": max(max(lengths, default=0) for lengths in tokens.values()),
-        "train_tokens_per_epoch": per_epoch,
-        "train_usd_per_epoch": dollars(per_epoch, base.training if tokens["train"] else None),
-        "tokens_exact": base.tokens_exact and not unclear,
-        "tokens_at_least": training_is_unclear,
-        "auto": training(auto),
-        "planned": planned,
-        "evaluate_usd_at_most": at_most,
-        "break_even_calls": UNKNOWN if training_is_unclear else break_even(planned["train_usd"], **per_1000),
-        "break_even": {
-            "examples": calls.examples if calls else None,
-            "prompt_tokens": {"few_shot": round(calls.few_shot, 1), "tuned": round(calls.prompt, 1)} if calls else {},
-            "usd_per_1000": per_1000,
-        },
-        "detectable_difference": shown,
-        "difference_assumes": assumption_of(params.evaluate.task, shown, tested, count),
-    }
-    if count < tested:
-        report["test_groups"] = count
-    return report
-
-
 def groups_of_test_rows() -> list[int] | None:
     """Return the group of each test row; None if an earlier version prepared the data."""
     if not TEST_ROWS.exists():
         return None
-    with open(TEST_ROWS, "rb") as lines:
-        return [orjson.loads(line)["group"] for line in lines]
-
-
-def prices_of_calls(params: Params, base: Base, calls: CallTokens | None) -> dict[str, Usd]:
-    """Return the dollars of 1,000 calls of the base with examples in its prompt, and of the tuned model."""
-    if calls is None:
-        return {"few_shot": UNKNOWN, "tuned": UNKNOWN}
-    own = base.call_prices(is_fine_tuned(params.train.base))
-    return {
-        "few_shot": usd_per_1000(calls.few_shot, calls.answer, own),
-        "tuned": usd_per_1000(calls.prompt, calls.answer, base.call_prices(tuned=True)),
-    }
-
-
-def bill(cost: CostEstimate) -> TrainingEstimate:
-    """Return the figures of an estimate that depend on the number of epochs."""
-    return {
-        "n_epochs": cost["n_epochs"],
-        "billed_tokens": cost["billed_tokens"],
-        "train_usd": cost["train_usd"],
-        "seconds": cost["seconds"],
-    }
+    return [row["group"] for row in each_jsonl(TEST_ROWS, "prepare")]
 
 
 def histogram(checked: dict[str, CheckedFile]) -> list[LengthCount]:
