@@ -81,6 +81,7 @@ def folder_of(name: str, home: Path) -> Path:
     raise JobError("model_not_found", f"This server has no base model {name!r}.", "model")
 
 
+@cache  # each request looks up its base, and the hub would be asked each time
 def download(name: str) -> Path:
     """Return a snapshot of a hub model at its pinned revision, from the hub's own cache if it is in there."""
     from huggingface_hub import snapshot_download
