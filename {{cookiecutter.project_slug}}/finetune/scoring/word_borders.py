@@ -1,4 +1,4 @@
-"""Whether a text that is found in another one is a word of its own there, in any script.
+"""Whether a part of a text is a whole word, in any script.
 
 Chinese, Japanese, Thai and similar scripts have no spaces, and Korean has endings without spaces, so any of their
 letters may follow a class. Katakana is an exception: a run of it is one word.
