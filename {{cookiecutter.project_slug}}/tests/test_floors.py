@@ -6,26 +6,26 @@ import pytest
 
 from finetune.report.headline import base_sentence, headline, score_sentence
 from finetune.scoring.evaluation import compare_models, pairs, strongest
-from finetune.scoring.floors import Answered, floor_answers
+from finetune.scoring.floors import TrainingTexts, floor_answers
 from finetune.scoring.tasks import Scored, score
 from finetune.terminal.scores import print_scores
 
 WHERE = ["Where is my parcel {}?", "The courier did not bring order {}.", "Package {} has not arrived yet."]
 PAY = ["I was charged twice for order {}.", "Invoice {} is wrong.", "Please refund payment {}."]
-TRAIN = Answered(
+TRAIN = TrainingTexts(
     [text.format(n) for n in range(20) for text in (*WHERE, *PAY)], (["delivery"] * 3 + ["billing"] * 3) * 20
 )
 
 
 def test_the_most_frequent_class_and_a_simple_classifier_answer_for_nothing() -> None:
     questions = ["My parcel 99 is late", "You charged me twice"]
-    more = Answered([*TRAIN.questions, "Hello?"], [*TRAIN.answers, "billing"])
+    more = TrainingTexts([*TRAIN.questions, "Hello?"], [*TRAIN.answers, "billing"])
     found = floor_answers("classify", more, questions)
     assert found == {"majority": ["billing", "billing"], "tfidf": ["delivery", "billing"]}
 
 
 def test_languages_without_spaces_are_classified() -> None:
-    train = Answered(
+    train = TrainingTexts(
         [text.format(n) for n in range(9) for text in ("荷物{}はどこですか", "請求{}が間違っています")],
         ["配送", "請求"] * 9,
     )
@@ -34,18 +34,19 @@ def test_languages_without_spaces_are_classified() -> None:
 
 @pytest.mark.parametrize("task", ["extract", "generate"])
 def test_other_answers_are_those_of_the_nearest_example_and_a_copy(task: Any) -> None:
-    train = Answered(["Two eggs and flour", "Rice with salmon"], ['["egg"]', '["rice"]'])
+    train = TrainingTexts(["Two eggs and flour", "Rice with salmon"], ['["egg"]', '["rice"]'])
     found = floor_answers(task, train, ["Salmon and rice", "eggs"])
     assert found == {"nearest": ['["rice"]', '["egg"]'], "copy": ["Salmon and rice", "eggs"]}
 
 
 @pytest.mark.parametrize(
-    "train", [Answered(["a", "b"], ["x", "x"]), Answered(["!", "?"], ["x", "y"]), Answered(["", ""], ["x", "y"])]
+    "train",
+    [TrainingTexts(["a", "b"], ["x", "x"]), TrainingTexts(["!", "?"], ["x", "y"]), TrainingTexts(["", ""], ["x", "y"])],
 )
-def test_what_cannot_be_learned_leaves_the_most_frequent_class(train: Answered) -> None:
+def test_what_cannot_be_learned_leaves_the_most_frequent_class(train: TrainingTexts) -> None:
     assert floor_answers("classify", train, ["c"]) == {"majority": ["x"]}
     assert set(floor_answers("generate", train, ["c"])) == {"nearest", "copy"}
-    assert floor_answers("classify", Answered([], []), ["c"]) == {}
+    assert floor_answers("classify", TrainingTexts([], []), ["c"]) == {}
 
 
 def models_of(**rights: int) -> dict[str, Scored]:

@@ -42,13 +42,14 @@ def estimate(
     """
     import datetime
 
+    from finetune.core.break_even import UNKNOWN
     from finetune.core.disk import read_note
     from finetune.core.paths import PREPARED, REPLAY, VALIDATION_REPORT
     from finetune.data.checks.check_file import check_file
     from finetune.data.checks.findings import counted
     from finetune.data.checks.project_files import refuse_table
     from finetune.pricing.catalogue import alias_note, look_up
-    from finetune.pricing.cost import UNKNOWN, auto_epochs
+    from finetune.pricing.cost import auto_epochs
     from finetune.pricing.cost import estimate as cost_of
     from finetune.project.ledger import learned, rows_of
 

@@ -18,6 +18,16 @@ FLOORS = {  # what costs nothing, see scoring/floors.py
 RIVALS = ("base", "few_shot", *(f"floors.{name}" for name in FLOORS))  # without other fine-tunes of this project
 
 
+def is_floor(model: str) -> bool:
+    """Return whether answers are those of a floor, and not of a model that was asked."""
+    return model.startswith("floors.")
+
+
+def floor_title(model: str) -> str:
+    """Return what a floor answers, such as "the most frequent class"; another name is returned as it is."""
+    return FLOORS.get(model.removeprefix("floors."), model)
+
+
 def set_model(report: dict[str, Any], model: str, value: Any) -> None:
     """Set a model's part of a report: at the top, or in `checkpoints` or `compared`."""
     group, dot, name = model.partition(".")

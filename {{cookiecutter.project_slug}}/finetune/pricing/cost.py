@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from finetune.core.break_even import UNKNOWN as UNKNOWN
+from finetune.core.break_even import UNKNOWN
 from finetune.core.records import CostEstimate, Usd
 from finetune.pricing.catalogue import CallPrices
 

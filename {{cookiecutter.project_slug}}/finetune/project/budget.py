@@ -2,13 +2,14 @@
 
 from typing import TYPE_CHECKING
 
+from finetune.core.break_even import UNKNOWN
 from finetune.core.disk import read_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import LEDGER, VALIDATION_REPORT
 from finetune.core.records import CostEstimate, LedgerRow, Usd, ValidationReport
 from finetune.pricing.catalogue import look_up
-from finetune.pricing.cost import UNKNOWN, estimate
+from finetune.pricing.cost import estimate
 from finetune.project import ledger
 
 if TYPE_CHECKING:

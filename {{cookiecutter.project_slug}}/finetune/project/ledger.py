@@ -1,10 +1,11 @@
 """The ledger of jobs, in Git: the estimate and the bill of each. It improves the next estimate."""
 
+from finetune.core.break_even import UNKNOWN
 from finetune.core.disk import parse_csv, read_csv, write_csv
 from finetune.core.paths import LEDGER
 from finetune.core.records import LedgerRow
 from finetune.pricing.catalogue import dated_name
-from finetune.pricing.cost import START_SECONDS, UNKNOWN
+from finetune.pricing.cost import START_SECONDS
 from finetune.project.history import committed_texts
 
 COLUMNS = list(LedgerRow.__annotations__)

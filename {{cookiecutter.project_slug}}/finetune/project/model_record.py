@@ -4,10 +4,11 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from finetune.core.break_even import UNKNOWN
 from finetune.core.params import Params
 from finetune.core.records import CheckpointRecord, ChosenCheckpoint, CurveFacts, ModelRecord, Usd
 from finetune.pricing.catalogue import look_up
-from finetune.pricing.cost import UNKNOWN, dollars
+from finetune.pricing.cost import dollars
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob

@@ -1,8 +1,8 @@
 """The scores of graders: one row for each grader, with every model and the difference of tuned minus base."""
 
-from finetune.core.evaluated_models import get_model, models_in
+from finetune.core.evaluated_models import get_model, is_floor, models_in
 from finetune.core.records import Evaluation
-from finetune.report.model_metrics import FLOOR, model_label
+from finetune.report.model_metrics import model_label
 from finetune.report.number_formats import figure, signed
 from finetune.report.page_tables import Table
 
@@ -11,7 +11,7 @@ def grader_table(evaluation: Evaluation) -> Table | None:
     """Return the table of all graders; None if there are none."""
     if not evaluation.get("graders"):
         return None
-    names = [name for name in models_in(evaluation) if not name.startswith(FLOOR)]
+    names = [name for name in models_in(evaluation) if not is_floor(name)]
     head = ["grader", *map(model_label, names), "tuned − base", "95 % interval", "p"]
     rows = []
     for grader, grades in evaluation["graders"].items():

@@ -1,6 +1,6 @@
 """The models and the metrics of an evaluation: their order and their names in the report."""
 
-from finetune.core.evaluated_models import FLOORS, get_model, models_in
+from finetune.core.evaluated_models import floor_title, get_model, is_floor, models_in
 from finetune.core.records import Evaluation, Metrics
 
 # The models that have a colour in style.css, and their names in legends.
@@ -37,7 +37,7 @@ METRIC_NAMES = {
 COUNTS = ("unseen", "failed", "cut")  # at the end, and only where a model has some
 LOWER_IS_BETTER = ("log_loss", "calibration_error", "outside", "lenient", "no_class")
 OF_ONE_CLASS = ("precision", "recall", "f_beta", "auroc", "auprc")  # where there are two classes
-FLOOR, CHECKPOINTS, COMPARED, FIELDS = "floors.", "checkpoints.", "compared.", "fields."  # prefixes of names
+CHECKPOINTS, COMPARED, FIELDS = "checkpoints.", "compared.", "fields."  # prefixes of names that a user gave
 
 
 def models(evaluation: Evaluation) -> dict[str, Metrics]:
@@ -84,8 +84,8 @@ def model_label(name: str) -> str:
     if name.startswith(COMPARED):
         given = name.removeprefix(COMPARED)
         return f"{given} (compared)" if given in MAIN_MODELS else given
-    if name.startswith(FLOOR):
-        return FLOORS.get(name.removeprefix(FLOOR), name)
+    if is_floor(name):
+        return floor_title(name)
     if name.startswith(CHECKPOINTS):
         return f"checkpoint {name.removeprefix(CHECKPOINTS)}"
     return name.replace("_", " ")

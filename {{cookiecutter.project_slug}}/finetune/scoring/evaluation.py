@@ -5,7 +5,7 @@ from itertools import combinations
 from operator import gt, lt
 from typing import Any
 
-from finetune.core.evaluated_models import RIVALS, set_model
+from finetune.core.evaluated_models import RIVALS, is_floor, set_model
 from finetune.core.records import GroupRow, Metrics, PairedDifference, PairRow
 from finetune.scoring.mean_interval import interval
 from finetune.scoring.paired_comparison import holm, paired_difference, verdict
@@ -109,7 +109,7 @@ def pairs(models: Mapping[str, Scored], groups: RowGroups = None) -> list[PairRo
 
 def is_of_interest(one: str, other: str) -> bool:
     """Return whether a table compares two models."""
-    return other == "tuned" or not (one.startswith("floors.") or other.startswith("floors."))
+    return other == "tuned" or not (is_floor(one) or is_floor(other))
 
 
 def by_cell(models: Mapping[str, Scored], cells: Sequence[str], groups: RowGroups = None) -> list[GroupRow]:

@@ -16,19 +16,19 @@ REGULARIZATION = 30.0  # C of the logistic regression; the best of 1 to 100 on t
 AT_ONCE = 500  # questions compared with all training rows
 
 
-class Answered(NamedTuple):
-    """Questions with their right answers."""
+class TrainingTexts(NamedTuple):
+    """The questions of training rows with their right answers."""
 
     questions: Sequence[str]
     answers: Sequence[str]
 
-    def part(self, most: int) -> "Answered":
+    def part(self, most: int) -> "TrainingTexts":
         """Return at most so many rows, evenly spaced."""
         step = -(-len(self.questions) // most) if self.questions else 1
-        return Answered(self.questions[::step], self.answers[::step])
+        return TrainingTexts(self.questions[::step], self.answers[::step])
 
 
-def floor_answers(task: Task, train: Answered, questions: Sequence[str]) -> dict[str, list[str]]:
+def floor_answers(task: Task, train: TrainingTexts, questions: Sequence[str]) -> dict[str, list[str]]:
     """Return the answers of each floor to questions, by its name; floors without enough training rows are left out."""
     if not train.questions:
         return {}
@@ -41,7 +41,7 @@ def floor_answers(task: Task, train: Answered, questions: Sequence[str]) -> dict
     return found
 
 
-def classified_answers(train: Answered, questions: Sequence[str]) -> list[str]:
+def classified_answers(train: TrainingTexts, questions: Sequence[str]) -> list[str]:
     """Return the classes that TF-IDF with logistic regression names (scikit-learn); [] if it cannot be trained."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -53,7 +53,7 @@ def classified_answers(train: Answered, questions: Sequence[str]) -> list[str]:
     return [str(name) for name in model.predict(questions)]
 
 
-def nearest_answers(train: Answered, questions: Sequence[str]) -> list[str]:
+def nearest_answers(train: TrainingTexts, questions: Sequence[str]) -> list[str]:
     """Return the answer of the training row with the most similar question by TF-IDF (scikit-learn)."""
     if not has_letters(train.questions):
         return [train.answers[0]] * len(questions)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from finetune.core.evaluated_models import RIVALS, set_model
+from finetune.core.evaluated_models import RIVALS, is_floor, set_model
 from finetune.core.flatten import flatten
 from finetune.core.params import Params
 from finetune.core.records import JudgeResult, Metrics, Prediction, PrepareReport, RegressionResult
@@ -41,7 +41,7 @@ def metric_names(params: Params, prepared: PrepareReport, expected: Sequence[str
     report["graders"] = {name: {"lift": {**grade, "p_value": 1.0}} for name in settings.graders}
     for model in models_of(params):
         set_model(report, model, {**figures, "lift": lift} if "." in model else figures)
-        for grades in report["graders"].values() if not model.startswith("floors.") else ():
+        for grades in report["graders"].values() if not is_floor(model) else ():
             set_model(grades, model, {**grade, "errors": 0})
     if settings.few_shot:
         report |= {"lift_over_few_shot": lift, "saved_prompt_tokens": 0.0, "saved_usd_per_1000": 0.0}
@@ -53,7 +53,7 @@ def metric_names(params: Params, prepared: PrepareReport, expected: Sequence[str
 def models_of(params: Params) -> list[str]:
     """Return the models that will answer, with `*` as the step of a checkpoint."""
     compared = ["checkpoints.*" if name == "checkpoints" else f"compared.{name}" for name in params.evaluate.compare]
-    floors = [name for name in RIVALS if name.startswith("floors.")]
+    floors = list(filter(is_floor, RIVALS))
     return ["base", *(["few_shot"] if params.evaluate.few_shot else []), *floors, *compared, "tuned"]
 
 

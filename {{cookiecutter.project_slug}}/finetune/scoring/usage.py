@@ -4,10 +4,11 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from finetune.core.break_even import UNKNOWN
 from finetune.core.params import Params
 from finetune.core.records import Latency, Metrics, Prediction
 from finetune.pricing.catalogue import is_fine_tuned, look_up
-from finetune.pricing.cost import UNKNOWN, usd_per_1000
+from finetune.pricing.cost import usd_per_1000
 
 BATCH_PRICE = 0.5  # of the price of single calls, without a discount for cached tokens (OpenAI's price page)
 

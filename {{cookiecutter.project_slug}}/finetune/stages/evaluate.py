@@ -33,7 +33,7 @@ from finetune.data.questions import regression_examples
 from finetune.data.regression_groups import groups_of_examples
 from finetune.scoring.both_answered import lift_on_answered
 from finetune.scoring.evaluation import compare_models
-from finetune.scoring.floors import MOST_SEARCHED, Answered, floor_answers
+from finetune.scoring.floors import MOST_SEARCHED, TrainingTexts, floor_answers
 from finetune.scoring.gates import results_of
 from finetune.scoring.graders.summary import grades_of_all
 from finetune.scoring.judge import judge_result, unreadable_warning
@@ -132,11 +132,11 @@ def with_floors(
     return {**found, "tuned": tuned}
 
 
-def texts_of(train: Sequence[AnsweredQuestion], test: Sequence[AnsweredQuestion]) -> tuple[Answered, list[str]]:
+def texts_of(train: Sequence[AnsweredQuestion], test: Sequence[AnsweredQuestion]) -> tuple[TrainingTexts, list[str]]:
     """Return the texts to learn from and those to answer: without the context where all rows have the same."""
     same = len({row.context for row in [*train, *test]}) == 1
     texts, questions = ([row.asked if same else row.text() for row in rows] for rows in (train, test))
-    return Answered(texts, [row.answer for row in train]), questions
+    return TrainingTexts(texts, [row.answer for row in train]), questions
 
 
 def refuse_different_rows(answers: Mapping[str, Sequence[Prediction]]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from finetune.core.evaluated_models import FLOORS, get_model, models_in
+from finetune.core.evaluated_models import floor_title, get_model, is_floor, models_in
 from finetune.core.records import Evaluation, Metrics
 from finetune.terminal.tables import print_table
 
@@ -14,7 +14,7 @@ def print_scores(report: Evaluation) -> None:
     """Print each model's metrics, the verdicts, and the gates that failed."""
     print_columns([(model, column_of(report, model)) for model in models_in(report)], report["metric"])
     if "rival" in report and report["rival"]["name"] != "base":
-        print(f"tuned against {floor_label(report['rival']['name'])}: {report['rival']['verdict']}")
+        print(f"tuned against {floor_title(report['rival']['name'])}: {report['rival']['verdict']}")
     print(f"tuned against base: {report['lift']['verdict']}")
     if "lift_on_answered" in report:
         on_answered = report["lift_on_answered"]
@@ -27,16 +27,12 @@ def print_scores(report: Evaluation) -> None:
         print(f"gate not met: {failed}")
 
 
-def floor_label(model: str) -> str:
-    return FLOORS.get(model.removeprefix("floors."), model)
-
-
 def column_of(report: Evaluation, model: str) -> Column:
     """Return a model's metrics, the F1 of fields as `fields.<name>`, and graders' scores as `graders.<name>`."""
     metrics: Metrics = get_model(report, model)
     column = figures_of(metrics)
     column |= {f"fields.{name}": text_of(value) for name, value in metrics.get("fields", {}).items()}
-    for name, grades in report.get("graders", {}).items() if not model.startswith("floors.") else ():
+    for name, grades in report.get("graders", {}).items() if not is_floor(model) else ():
         found = get_model(grades, model)
         column[f"graders.{name}"] = text_of(found["score"], found["low"], found["high"])
     return column
