@@ -3,7 +3,7 @@
 from finetune.core.disk import read_json, read_note, write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import DEPLOYMENT
+from finetune.core.paths import DEPLOYMENT, MODEL
 from finetune.core.profiles import PROFILES
 from finetune.core.read_records import read_model_record
 from finetune.core.records import DeploymentRecord
@@ -35,7 +35,8 @@ def remove(params: Params) -> str:
 def answering_name(params: Params, model: str) -> str:
     """Return the name to ask a fine-tuned model by: its own, or that of its deployment.
 
-    Raises FinetuneError if the provider requires a deployment and there is none of this model.
+    Raises FinetuneError if the provider requires a deployment and there is none of this model, or if the deployment has
+    another model now.
     """
     profile = PROFILES[params.provider.name]
     if profile.deploys is None:
@@ -46,4 +47,20 @@ def answering_name(params: Params, model: str) -> str:
             f"At {profile.name!r}, {model} answers only when it is deployed. A deployment costs {profile.deploys}.",
             "Deploy it with: finetune deploy, then: dvc repro",
         )
-    return str(deployment["name"])
+    name = str(deployment["name"])
+    refuse_other_model(params, name, model)
+    return name
+
+
+def refuse_other_model(params: Params, name: str, model: str) -> None:
+    """Raise FinetuneError if a deployment has another model now: its answers would be told as those of this one."""
+    try:
+        found = deployment_api.deployed_model(PROFILES[params.provider.name], name, params.provider.deploy)
+    except FinetuneError as error:
+        say(f"warning: it was not checked whether the deployment {name} still has {model}: {error.what}")
+        return
+    if found and found["name"] != model:
+        raise FinetuneError(
+            f"The deployment {name} has the model {found['name']} now, and {MODEL} is the record of {model}.",
+            "Bring this model back with: finetune deploy, then: dvc repro. Or restore the record of the other one.",
+        )
