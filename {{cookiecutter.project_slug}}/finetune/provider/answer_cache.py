@@ -101,7 +101,7 @@ class AnswerCache:
         return row[0] if row else 0
 
     def alternating(self, provider: str, asked: str, seconds: float) -> list[str]:
-        """Return a name's fingerprints if they alternate: twice one comes again within seconds after another; else []."""
+        """Return a name's fingerprints if they alternate, else []: twice, one comes again within seconds."""
         with self.lock:
             rows = self.db.execute(
                 "SELECT fingerprint, at FROM completions JOIN answered USING (key)"

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 from finetune.core.callbacks import Say
 from finetune.core.errors import FinetuneError
@@ -90,7 +91,7 @@ def deployed_model(profile: Profile, name: str, settings: Deploy) -> dict[str, s
     """
     if profile.name != "azure" or not (settings.subscription and settings.resource_group and settings.account):
         return {}
-    properties = call_azure("GET", name, settings).get("properties") or {}
+    properties = call_azure("GET", quote(name, safe=""), settings).get("properties") or {}
     model = properties.get("model") or {}
     if not model.get("name") or str(properties.get("provisioningState")).lower() not in READY:
         return {}
