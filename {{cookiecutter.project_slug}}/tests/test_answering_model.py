@@ -130,6 +130,7 @@ def test_kept_answers_are_listed_and_cleared(ask: Callable[..., list[str]], depl
     assert CliRunner().invoke(app, ["answers", "clear"], input="n\n").exit_code == 1
     assert CliRunner().invoke(app, ["answers", "clear", "--yes"]).output == "answers: 2 removed\n"
     assert CliRunner().invoke(app, ["answers", "clear", "nobody"]).output == "answers: nothing to remove\n"
+    assert CliRunner().invoke(app, ["answers", "list"]).output == "answers: none are kept\n"
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 500])
@@ -236,3 +237,15 @@ def test_a_model_that_was_changed_and_changed_back_is_no_alternation(
     ask("compatible", count=3)
     deployment.fingerprint, deployment.text = "fp_1", "yes"
     assert ask("compatible")[:5] == ["yes"] * 5
+
+
+def test_fresh_says_how_dvc_keeps_the_new_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC has the former answers to the same questions in its run cache, and `dvc repro` alone would restore them."""
+    from finetune.core import params
+    from finetune.stages import tuned
+
+    monkeypatch.setattr(params, "load_params", lambda: None)
+    monkeypatch.setattr(tuned, "run", lambda *_: 5)
+    said = CliRunner().invoke(app, ["tuned", "--fresh"]).output
+    assert said == "tuned: 5 answers. Keep these with: dvc commit -f tuned && dvc repro\n"
+    assert CliRunner().invoke(app, ["tuned"]).output == "tuned: 5 answers\n"

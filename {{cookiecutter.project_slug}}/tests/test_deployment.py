@@ -31,7 +31,7 @@ TUNED = f"{BASE}.ft-abc"
 class Cloud(ThreadingHTTPServer):
     """Both control planes: a deployment is ready at the third look, and the server fails once in between.
 
-    Azure's also answers chat requests to a deployment. Like many servers, it names the base alone in its answers.
+    Azure's also answers chat requests to a deployment, in which it names the base alone (`named`) or the model.
     """
 
     def __init__(self) -> None:
@@ -42,6 +42,7 @@ class Cloud(ThreadingHTTPServer):
         self.ends_as: str | None = None
         self.calls: list[str] = []
         self.chats = 0
+        self.named: str | None = BASE
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -53,7 +54,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.path.endswith("/chat/completions"):
             self.server.chats += 1
             model = self.server.deployed[body["model"]]["properties"]["model"]["name"]
-            self.reply(200, completion(f"I am {model}") | {"model": BASE, "system_fingerprint": "fp_1"})
+            by = {"model": self.server.named or model, "system_fingerprint": "fp_1"}
+            self.reply(200, completion(f"I am {model}") | by)
             return
         azure = self.path.startswith("/subscriptions/")
         if self.headers["authorization"] != f"Bearer {TOKEN if azure else 'nebius-key'}":
@@ -265,3 +267,19 @@ def test_a_deployment_that_has_another_model_than_the_record_is_refused(
     monkeypatch.setenv("AZURE_ARM_TOKEN", "expired")
     assert deployment.answering_name(load_params(), TUNED) == "prod"
     assert "warning: it was not checked whether the deployment prod still has" in capsys.readouterr().err
+
+
+def test_answers_that_name_another_fine_tune_than_the_record_are_refused(cloud: Cloud) -> None:
+    """Where deployments cannot be read. Answers that name only the base are taken."""
+    write_params(cloud, "azure")
+    for named, model, is_refused in ((BASE, "ft-m1", False), (None, "ft-m1", False), (None, "ft-m2", True)):
+        cloud.named = named
+        bring(cloud, f"{BASE}.{model}")
+        with connect(load_params().provider) as connection:
+            prompts = [[{"role": "user", "content": f"{named} {model}"}]]
+            answer_all(connection, "prod", prompts, load_params().evaluate, 1, lambda *_: None, print)
+            if is_refused:
+                with pytest.raises(FinetuneError, match=r"has the model .*\.ft-m2 now, .* of .*\.ft-m1"):
+                    deployment.refuse_other_answers(connection, "prod", f"{BASE}.ft-m1")
+            else:
+                deployment.refuse_other_answers(connection, "prod", f"{BASE}.ft-m1")
