@@ -71,7 +71,7 @@ def test_the_first_run_writes_metrics_plots_and_a_report(done: Project) -> None:
     shown = json.loads(done.run("dvc", "metrics", "show", "--json", "reports/evaluation.json").stdout)
     report = shown[""]["data"]["reports/evaluation.json"]["data"]
     ours = {"task", "metric", "n", "evaluated", "base", "few_shot", "tuned", "floors", "rival", "also", "gates_met"}
-    assert set(report) == ours | {"lift", "lift_over_few_shot", "saved_prompt_tokens"}
+    assert set(report) == ours | {"lift", "lift_over_few_shot", "saved_prompt_tokens", "saved_usd_per_1000"}
     assert report["tuned"]["accuracy_low"] <= report["tuned"]["accuracy"] <= report["tuned"]["accuracy_high"]
     assert 0 <= report["lift"]["p_value"] <= 1
     with open(done.path / "reports" / "classes.csv", encoding="utf-8") as table:

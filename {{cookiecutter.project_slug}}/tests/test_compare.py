@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from finetune.core.flatten import flatten
 from finetune.scoring.evaluation import compare_models, pairs
 from finetune.scoring.extract import extraction, unreadable
-from finetune.scoring.generate import WordTokenizer, generation
+from finetune.scoring.generate import generation
 from finetune.scoring.mean_interval import interval
 from finetune.scoring.paired_comparison import ALPHA, holm, paired_difference, verdict
 from finetune.scoring.tasks import Scored, score
+from finetune.scoring.text_units import UnitTokenizer, is_by_letter, words_of
 
 DRAWS = 1000
 
@@ -229,10 +230,10 @@ def test_a_checkpoint_that_test_rows_choose_is_called_exploratory() -> None:
 
 def test_sets_are_scored_by_their_members_and_an_answer_without_json_scores_0() -> None:
     expected = ['["salt", "egg"]', '["milk"]', "[]", '["oats", "milk"]']
-    rows, metrics = extraction(expected, ['["Egg", "salt", "salt"]', "milk, I think", "[]", '```json\n["milk"]\n```'])
-    assert rows == [1.0, 0.0, 1.0, pytest.approx(2 / 3)]
-    assert metrics["exact_match"] == 0.5
-    assert metrics["valid_json"] == 0.75
+    values, metrics = extraction(expected, ['["Egg", "salt", "salt"]', "milk, I think", "[]", '```json\n["milk"]\n```'])
+    assert values["f1"] == [1.0, 0.0, 1.0, pytest.approx(2 / 3)]
+    assert (metrics["same_items"], metrics["exact_match"]) == (0.5, 0.25)
+    assert (metrics["json_found"], metrics["strict_json"]) == (0.75, 0.5)
     assert metrics["precision"] == 1.0
     assert metrics["recall"] == 0.6
 
@@ -253,29 +254,30 @@ def test_sets_are_scored_by_their_members_and_an_answer_without_json_scores_0() 
     ],
 )
 def test_lists_of_one_item_a_line_are_scored_as_sets(answer: str, f1: float) -> None:
-    rows, metrics = extraction(["Peru\nKenya", "-5"], [answer, "-5"])
-    assert rows == [pytest.approx(f1), 1.0]
-    assert metrics["exact_match"] == (1.0 if f1 == 1 else 0.5)
-    assert "valid_json" not in metrics
+    values, metrics = extraction(["Peru\nKenya", "-5"], [answer, "-5"])
+    assert values["f1"] == [pytest.approx(f1), 1.0]
+    assert metrics["same_items"] == (1.0 if f1 == 1 else 0.5)
+    assert metrics["exact_match"] == (1.0 if answer == "Peru\nKenya" else 0.5)
+    assert "json_found" not in metrics
 
 
 def test_an_expected_answer_that_is_no_json_is_compared_by_lines() -> None:
     """A number and a word had no items, so any answer without a list was right."""
     expected = ['["salt"]', "none", "42"]
-    assert extraction(expected, ['["salt"]', "None", "42"])[0] == [1.0, 1.0, 1.0]
-    assert extraction(expected, ["salt", "anything", "17"])[0] == [0.0, 0.0, 0.0]
-    assert extraction(["[1] Peru\n[2] Kenya", "Mali"], ["[2] Kenya", "Mali"])[0] == [pytest.approx(2 / 3), 1.0]
-    assert extraction(["Answer: [1, 2]", "```json\n[3]\n```"], ["[2, 1]", "[3]"])[0] == [1.0, 1.0]
+    assert extraction(expected, ['["salt"]', "None", "42"])[0]["f1"] == [1.0, 1.0, 1.0]
+    assert extraction(expected, ["salt", "anything", "17"])[0]["f1"] == [0.0, 0.0, 0.0]
+    assert extraction(["[1] Peru\n[2] Kenya", "Mali"], ["[2] Kenya", "Mali"])[0]["f1"] == [pytest.approx(2 / 3), 1.0]
+    assert extraction(["Answer: [1, 2]", "```json\n[3]\n```"], ["[2, 1]", "[3]"])[0]["f1"] == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("answer", ["", "I cannot help with that.", "none", "null", "42"])
 def test_an_answer_that_cannot_be_read_is_no_empty_list(answer: str) -> None:
-    rows, metrics = extraction(["[]", '["a"]', "{}"], [answer, '["a"]', answer])
-    assert rows == [0.0, 1.0, 0.0]
+    values, metrics = extraction(["[]", '["a"]', "{}"], [answer, '["a"]', answer])
+    assert values["f1"] == [0.0, 1.0, 0.0]
     assert metrics["exact_match"] == pytest.approx(1 / 3, abs=1e-4)
     assert metrics["f1_micro"] < 1
-    rows, metrics = extraction(["[]", "[]"], [answer, "[]"])
-    assert rows == [0.0, 1.0]
+    values, metrics = extraction(["[]", "[]"], [answer, "[]"])
+    assert values["f1"] == [0.0, 1.0]
     assert metrics["f1"] == 0.5
 
 
@@ -287,7 +289,7 @@ def test_expected_answers_that_cannot_be_read_are_found() -> None:
 
 @pytest.mark.parametrize("answer", ['Sure:\n```json\n["milk"]\n```', '["milk"] Enjoy!', '\n["milk"]'])
 def test_json_is_found_in_a_verbose_answer(answer: str) -> None:
-    assert extraction(['["milk"]'], [answer])[0] == [1.0]
+    assert extraction(['["milk"]'], [answer])[0]["f1"] == [1.0]
 
 
 def test_objects_are_scored_field_by_field() -> None:
@@ -302,20 +304,59 @@ def test_objects_are_scored_field_by_field() -> None:
     "answer", ["", "null", "[[[", "{}", "1e999", '["a"', '{"a": [1, {"b": null}]}', "\x00", "[" * 9999]
 )
 def test_any_answer_can_be_scored_as_an_extraction(answer: str) -> None:
-    rows, metrics = extraction(['["a"]', '{"a": 1}'], [answer, answer])
-    assert all(0 <= row <= 1 for row in rows)
+    values, metrics = extraction(['["a"]', '{"a": 1}'], [answer, answer])
+    assert all(0 <= row <= 1 for row in values["f1"])
     assert all(0 <= value <= 1 for value in flatten(metrics).values())
 
 
 def test_texts_are_scored_in_any_script() -> None:
     same = ["The lamp leaves us today.", "ランプは本日発送します。", "램프는 오늘 발송됩니다."]
-    rows, metrics = generation(same, same)
-    assert rows == [1.0, 1.0, 1.0]
-    assert (metrics["chrf"], metrics["rouge_l"], metrics["exact_match"], metrics["length_ratio"]) == (1, 1, 1, 1)
+    values, metrics = generation(same, same)
+    assert values["chrf"] == values["rouge_l"] == [1.0, 1.0, 1.0]
+    assert all(metrics[name] == 1 for name in ("chrf", "bleu", "rouge_l", "exact_match", "length_ratio"))
     assert "version:" in str(metrics["signature"])
-    rows, metrics = generation(same, ["The lamp left.", "椅子です。", ""])
-    assert rows[0] > rows[1] >= rows[2] == 0
-    assert WordTokenizer().tokenize("Lamp ランプ, 램프!") == ["lamp", "ラ", "ン", "プ", "램프"]
+    values, metrics = generation(same, ["The lamp left.", "椅子です。", ""])
+    assert values["chrf"][0] > values["chrf"][1] >= values["chrf"][2] == 0
+    assert UnitTokenizer().tokenize("Lamp ランプ, 램프! क़लम करें") == ["lamp", *"ランプ램프", "क़लम", "करें"]
+    assert words_of("Lamp ランプ, 램프!") == ["lamp", *"ランプ", "램프"]
+
+
+ENGLISH = [f"The parcel number {n} leaves our house on day {n % 7}, as you asked us." for n in range(30)]
+NEAR = [f"Parcel number {n} left the house on day {n % 7}, as they asked for." for n in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("truth", "guess"),
+    [("ランプは本日発送します。", "ランプは明日発送します。"), ("램프는 오늘 발송됩니다.", "램프가 오늘 발송됩니다.")],
+)
+def test_one_row_of_another_script_changes_the_figures_by_one_row(truth: str, guess: str) -> None:
+    """One Japanese row switched BLEU to letters for all: 0.129 became 0.377."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    alone, mixed = generation(ENGLISH, NEAR), generation([*ENGLISH, truth], [*NEAR, guess])
+    assert alone[1]["bleu"] == pytest.approx(BLEU().corpus_score(NEAR, [ENGLISH]).score / 100, abs=1e-4)
+    assert abs(mixed[1]["bleu"] - alone[1]["bleu"]) < 0.03
+    assert mixed[0]["rouge_l"][:30] == alone[0]["rouge_l"]
+    assert "tok:char" not in alone[1]["signature"]
+    assert "tok:13a" in mixed[1]["signature"]
+    assert "tok:char" in mixed[1]["signature"]
+    only = generation([truth] * 2, [guess] * 2)[1]
+    assert only["bleu"] == pytest.approx(BLEU(tokenize="char").corpus_score([guess], [[truth]]).score / 100, abs=1e-4)
+    assert only["bleu"] > BLEU().corpus_score([guess], [[truth]]).score / 100 + 0.1
+    assert only["rouge_l"] > 0.8
+    assert "tok:13a" not in only["signature"]
+
+
+@pytest.mark.parametrize(
+    ("text", "by_letter"),
+    [
+        ("これはテストです", True), ("这是 ABC-12 的测试", True), ("김씨는 서울에 갔다 (OK)", True), ("นี่คือ", True),
+        ("ｶﾀｶﾅ", True), ("We met 田中 in Tokyo last week", False), ("Привет, мир", False), ("नमस्ते दुनिया", False),
+        ("مرحبا", False), ("", False), ("12 345", False), ("😀", False),
+    ],
+)  # fmt: skip
+def test_the_script_of_the_expected_text_decides_how_a_row_is_split(text: str, by_letter: bool) -> None:
+    assert is_by_letter(text) == by_letter
 
 
 def test_a_report_is_flat_and_names_each_comparison() -> None:

@@ -163,7 +163,7 @@ def test_empty_and_broken_answers(task: str) -> None:
     texts = {"base": "", MODEL_ID: '["salt", "pep'}
     metrics = run([("a", '["salt"]'), ("b", '["oil"]')], lambda model, question: completion(texts[model]), task)
     assert metrics["base"][metrics["metric"]] == 0.0
-    assert metrics["base"].get("valid_json", 0.0) == 0.0
+    assert metrics["base"].get("json_found", 0.0) == 0.0
     one = run([("a", '["salt"]')], lambda model, question: completion('["salt"]'), task)
     assert one["tuned"][one["metric"]] == 1.0
 
@@ -440,3 +440,30 @@ def test_regression_rows_that_the_base_did_not_answer_are_left_out() -> None:
     assert (found["n"], found["base_unanswered"], found["tuned_unanswered"]) == (19, 1, 1)
     assert found["lift"] == -0.0526
     assert found["verdict"].endswith("1 rows that the tuned model did not answer count as wrong")
+
+
+@pytest.mark.parametrize(
+    ("task", "metric"), [("extract", "f1_micro"), ("extract", "strict_json"), ("generate", "bleu")]
+)
+def test_any_metric_may_decide_the_verdict(task: str, metric: str) -> None:
+    """The base answers right half of the time, and the tuned model always."""
+    pairs = [(f"question {n}", f'["item {n}", "and this one too"]') for n in range(20)]
+    answers = dict(pairs)
+
+    def model(name: str, question: str) -> dict[str, Any]:
+        is_right = name == MODEL_ID or int(question.split()[1]) % 2
+        return completion(answers[question] if is_right else "I cannot tell you which")
+
+    metrics = run(pairs, model, task, metric=metric, require={f"lift.{metric}_low": "> 0"})
+    assert metrics["metric"] == metric
+    assert metrics["gates_met"] == 1
+    assert metrics["lift"][metric] == pytest.approx(metrics["tuned"][metric] - metrics["base"][metric], abs=2e-3)
+    assert f"{metric},base," in Path("reports/metrics.csv").read_text(encoding="utf-8")
+
+
+def test_how_many_answers_needed_lenience_is_told_of_each_model() -> None:
+    metrics = run(ASKED, lambda name, question: completion("yes" if name == MODEL_ID else "I say: **Yes**."))
+    assert (metrics["base"]["lenient"], metrics["tuned"]["lenient"]) == (1.0, 0.0)
+    assert metrics["base"]["accuracy"] == metrics["tuned"]["accuracy"]
+    metrics = run(ASKED, lambda name, question: completion("yes" if name == MODEL_ID else "not yes"))
+    assert (metrics["base"]["no_class"], metrics["base"]["accuracy"]) == (1.0, 0.0)

@@ -79,7 +79,7 @@ def test_the_names_of_all_metrics_are_known() -> None:
     }  # fmt: skip
     assert check_gates(known, names) == []
     names = names_of("extract", ('{"city": "Oslo"}', '{"city": "Rome"}'))
-    more = {"tuned.f1": "> 0", "tuned.fields.city": "> 0", "base.fields.days": "> 0", "tuned.valid_json": "== 1"}
+    more = {"tuned.f1": "> 0", "tuned.fields.city": "> 0", "base.fields.days": "> 0", "tuned.strict_json": "== 1"}
     assert check_gates(more, names) == []
     assert check_gates({"lift.chrf_low": "> 0", "tuned.rouge_l": "> 0"}, names_of("generate", ("a b", "c d"))) == []
 

@@ -9,7 +9,7 @@ import pytest
 from finetune.core.errors import FinetuneError
 from finetune.scoring.graders import python_grader
 from finetune.scoring.graders.by_model import grade_by_replies, grader_request, score_of
-from finetune.scoring.graders.definitions import ScoreModel, check_grader
+from finetune.scoring.graders.definitions import Python, ScoreModel, StringCheck, TextSimilarity, check_grader
 from finetune.scoring.graders.local import Graded, grade
 
 ANSWER = "{{ sample.output_text }}"
@@ -22,7 +22,7 @@ def item(expected: str, asked: str = "?") -> dict[str, str]:
 def run(definition: dict[str, Any], *pairs: tuple[str, str]) -> Graded:
     """Return the grades of pairs of an expected text and an answer."""
     grader = check_grader("mine", definition)
-    assert not isinstance(grader, ScoreModel)
+    assert isinstance(grader, (StringCheck, TextSimilarity, Python))
     return grade(grader, [item(expected) for expected, _ in pairs], [answer for _, answer in pairs])
 
 
@@ -60,7 +60,7 @@ def test_string_checks(operation: str, expected: str, answer: str, score: float)
     assert run(check(operation), (expected, answer)).scores == [score]
 
 
-METRICS = ["fuzzy_match", "bleu", "gleu", *(f"rouge_{n}" for n in range(1, 6)), "rouge_l"]
+METRICS = ["fuzzy_match", "bleu", "gleu", "meteor", *(f"rouge_{n}" for n in range(1, 6)), "rouge_l"]
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -79,8 +79,7 @@ def test_similarity_falls_from_1_to_0(metric: str) -> None:
     assert 0 < japanese < 1
     assert 0 < english < 1
     assert other < 0.1
-    assert 0 <= korean < 1
-    assert korean > 0 or metric == "rouge_5"  # the Korean texts have five words
+    assert 0 < korean < 1
 
 
 def test_known_values_of_text_similarity() -> None:
@@ -105,11 +104,11 @@ def test_a_template_in_an_answer_is_not_filled() -> None:
         (check("equals"), "operation"),
         (check("eq") | {"operatoin": "eq"}, "operatoin"),
         ({"type": "string_check", "input": ANSWER, "operation": "eq"}, "reference"),
-        (similarity("meteor"), "WordNet"),
         (similarity("cosine"), "embeddings"),
         (similarity("rouge_6"), "evaluation_metric"),
-        ({"type": "multi", "graders": {}}, "each has a score"),
-        ({"type": "label_model"}, "score_model"),
+        ({"type": "multi", "graders": {}}, "at least one grader"),
+        ({"type": "label_model"}, "passing_labels"),
+        ({"type": "endpoint"}, "a server of yours"),
         ({"type": ["python"]}, "graders of type"),
         ("string_check", "graders of type"),
         (python("def grade(sample, item:\n"), "SyntaxError"),
@@ -163,16 +162,16 @@ import os
 def grade(sample, item):
     if sample["output_text"] == "exits":
         os._exit(1)
-    grades = {"fine": 1, "nan": float("nan"), "inf": float("inf"), "two": 2, "text": "1", "none": None}
+    grades = {"fine": 1, "nan": float("nan"), "inf": float("inf"), "text": "1", "none": None}
     return grades[sample["output_text"]]
 """
-    answers = ["fine", "raises", "nan", "inf", "two", "text", "none", "exits", "fine"]
+    answers = ["fine", "raises", "nan", "inf", "text", "none", "exits", "fine"]
     found = run(python(source), *(("x", answer) for answer in answers))
-    assert found.scores == [1, 0, 0, 0, 0, 0, 0, 0, 1]
-    assert sorted(found.errors) == list(range(1, 8))
+    assert found.scores == [1, 0, 0, 0, 0, 0, 0, 1]
+    assert sorted(found.errors) == list(range(1, 7))
     assert found.errors[1] == "KeyError: 'raises'"
-    assert "not a number from 0 to 1" in found.errors[2]
-    assert found.errors[7] == "the process ended"
+    assert "not a finite number" in found.errors[2]
+    assert found.errors[6] == "the process ended"
 
 
 def test_an_endless_loop_fails_only_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,12 +247,12 @@ def test_the_request_of_a_score_model() -> None:
 @pytest.mark.parametrize(
     ("reply", "score"),
     [
-        ('{"steps": [{"description": "d", "conclusion": "c"}], "result": 3}', 0.5),
-        ('Here it is:\n```json\n{"result": 5.0}\n```', 1),
-        ('{"result": "2"}', 0.25),
-        ('{"result": 9}', 1),
-        ('{"result": -Infinity}', 0),
-        (" 4 ", 0.75),
+        ('{"steps": [{"description": "d", "conclusion": "c"}], "result": 3}', 3),
+        ('Here it is:\n```json\n{"result": 5.0}\n```', 5),
+        ('{"result": "2"}', 2),
+        ('{"result": 9}', 5),
+        ('{"result": -Infinity}', None),
+        (" 4 ", 4),
         ('{"result": NaN}', None),
         ('{"result": true}', None),
         ('{"result": null}', None),
@@ -274,5 +273,5 @@ def test_replies_without_a_score_are_counted() -> None:
     grader = check_grader("tone", TONE)
     assert isinstance(grader, ScoreModel)
     found = grade_by_replies(grader, ['{"result": 5}', "no", None])
-    assert found.scores == [1, 0, 0]
+    assert found.scores == [5, 1, 1]
     assert sorted(found.errors) == [1, 2]

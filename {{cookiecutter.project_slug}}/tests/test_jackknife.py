@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from finetune.core.errors import FinetuneError
 from finetune.scoring.classify import classification
+from finetune.scoring.generate import generation
+from finetune.scoring.item_sets import set_scores, values_of
 from finetune.scoring.jackknife import class_metric_values
 from finetune.scoring.mean_interval import interval
 from finetune.scoring.metric_differences import metric_rows
@@ -45,6 +47,61 @@ def test_a_value_is_how_much_the_metric_falls_without_the_row() -> None:
     assert values == pytest.approx(values.mean() + 6 * falls, abs=2e-3)
 
 
+ITEMS = st.sets(st.sampled_from("abcde"), max_size=3)
+AVERAGES = ["f1", "f1_micro", "f1_macro", "precision", "recall"]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(ITEMS, ITEMS), min_size=1, max_size=12))
+def test_the_mean_of_the_values_of_sets_is_the_metric_of_scikit_learn(rows: list[tuple[set[str], set[str]]]) -> None:
+    truths, guesses = ([*side] for side in zip(*rows, strict=True))
+    values, metrics = set_scores(truths, guesses)
+    assert {name: float(np.mean(values[name])) for name in AVERAGES} == pytest.approx(metrics, abs=1e-4)
+
+
+def test_values_of_sets_are_how_much_the_metric_falls_without_the_row() -> None:
+    truths, guesses = [{"a", "b"}, {"a"}, {"b", "c"}, set(), {"a"}], [{"a"}, {"a", "c"}, {"b"}, set(), {"b"}]
+    values, _ = set_scores(truths, guesses)
+    without = [set_scores(truths[:i] + truths[i + 1 :], guesses[:i] + guesses[i + 1 :])[1] for i in range(5)]
+    for name in ("f1_micro", "f1_macro", "precision", "recall"):
+        falls = np.mean([one[name] for one in without]) - np.array([one[name] for one in without])
+        assert values[name] == pytest.approx(np.mean(values[name]) + 4 * falls, abs=2e-3), name
+
+
+@pytest.mark.parametrize("task", ["extract", "generate"])
+def test_models_may_be_compared_by_every_metric_of_a_task(task: Any) -> None:
+    expected = ['["a", "b"]', '["a"]', '["c"]', "[]"]
+    scored = score(task, expected, ['["a"]', '["a"]', "c, d", "[]"], schema={} if task == "extract" else None)
+    others = {"length_ratio", "chrf_corpus"}
+    numbers = {name for name, value in scored.metrics.items() if isinstance(value, float)} - others
+    assert set(scored.values) == numbers
+    for name in numbers:
+        compared = with_metric(scored, name)
+        assert len(compared.compared) == 4
+        assert np.mean(compared.compared) == pytest.approx(scored.metrics[name], abs=1e-4), name
+    assert {row["metric"] for row in metric_rows({"base": scored, "tuned": scored})} == numbers
+
+
+def test_values_of_bleu_are_how_much_it_falls_without_the_row() -> None:
+    expected = [
+        "the cat sat on the mat today",
+        "a dog ran far away from here",
+        "ランプは本日発送します",
+        "we like it very much",
+    ]
+    answered = [
+        "the cat sat on a mat today",
+        "a dog ran far away from home",
+        "ランプは発送します",
+        "we like this a lot",
+    ]
+    values = generation(expected, answered)[0]["bleu"]
+    without = [
+        generation(expected[:i] + expected[i + 1 :], answered[:i] + answered[i + 1 :])[1]["bleu"] for i in range(4)
+    ]
+    assert values == pytest.approx(np.mean(values) + 3 * (np.mean(without) - np.array(without)), abs=1e-3)
+
+
 def answers(draw: random.Random, expected: list[str], right: float) -> list[str]:
     return [truth if draw.random() < right else draw.choice(LABELS) for truth in expected]
 
@@ -67,6 +124,25 @@ def test_intervals_of_macro_f1_cover_the_truth_and_false_differences_are_rare() 
         different += paired_difference(values[0], values[1])["p_value"] <= 0.05
     assert 0.92 <= covered / 300 <= 0.98
     assert different / 300 <= 0.08
+
+
+def test_intervals_of_sums_over_items_cover_the_truth() -> None:
+    """200 samples of 150 rows with 0 to 4 items each, of which a model finds some and adds others."""
+    draw = random.Random(2)
+
+    def sample(n: int) -> tuple[list[set[str]], list[set[str]]]:
+        truths = [set(draw.sample("abcdefgh", draw.randrange(5))) for _ in range(n)]
+        return truths, [
+            {one for one in "abcdefgh" if draw.random() < (0.7 if one in truth else 0.1)} for truth in truths
+        ]
+
+    truth = {name: float(np.mean(values)) for name, values in values_of(*sample(50_000)).items()}
+    covered = dict.fromkeys(truth, 0)
+    for _ in range(200):
+        for name, values in values_of(*sample(150)).items():
+            low, high = interval(values)
+            covered[name] += low <= truth[name] <= high
+    assert all(0.91 <= count / 200 <= 0.99 for count in covered.values()), covered
 
 
 def test_the_verdict_may_be_about_macro_f1() -> None:

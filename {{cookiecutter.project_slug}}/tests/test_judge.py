@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from finetune.scoring.judge import Choice, choice_of, judge_messages, judge_result, outcome_of
+from finetune.scoring.judge import Choice, choice_of, judge_messages, judge_result, outcome_of, unreadable_warning
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,27 @@ from finetune.scoring.judge import Choice, choice_of, judge_messages, judge_resu
         ("引き分け", "tie"),
         ("", None),
         (None, None),
+        ("A.", "A"),
+        ("**A**", "A"),
+        ("Answer: A", "A"),
+        ("answer_b", "B"),
+        ("Option B", "B"),
+        ("[[A>>B]]", "A"),
+        ("I think [[B]] is the better one here.", "B"),
+        ("Both have faults: [[C]] it is.", "tie"),
+        ('```json\n{"reason": "A names no date.", "choice": "B"}\n```', "B"),
+        ('{"winner": "answer_a"}', "A"),
+        ('{"answer_a": "good", "answer_b": "bad"}', None),
+        ('{"first": "A", "second": "B"}', None),
+        ("Verdict: A, because it names the date and the place.", "A"),
+        ("<think>B? Verdict: B.</think>\nA", "A"),
+        ("<answer>B</answer>", "B"),
+        ("Both are equal.", "tie"),
+        ("The better answer is a matter of taste.", None),
+        ("Verdict: A or B", None),
+        ("[[A=B]]", None),
+        ("[[A<<B]]", None),
+        ("Verdict: A is worse than B.", None),
         ("A\nB", None),
         ("A or B", None),
         ("A good answer names the date.", None),
@@ -96,3 +117,16 @@ def test_missing_replies_are_unreadable() -> None:
     found = judge_result([None, None])
     assert (found["ties"], found["unreadable"], found["first_share"], found["p_value"]) == (0, 1, None, 1.0)
     assert judge_result([])["unreadable"] == 0
+
+
+def test_a_preference_that_hangs_on_replies_that_could_not_be_read_is_not_claimed() -> None:
+    """Six wins of six are shown; with 20 unreadable rows nothing is known of the whole."""
+    found = judge_result(["B", "A"] * 6 + ["hm", "hm"] * 20)
+    assert found["p_value"] <= 0.05
+    assert found["verdict"].startswith("the judge shows no sure preference")
+    assert "20 rows could not be read: too many to rely on it" in found["verdict"]
+    assert unreadable_warning(found).startswith("20 of 26 rows")
+    few = judge_result(["B", "A"] * 40 + ["hm", "hm"])
+    assert few["verdict"].startswith("preferred by the judge")
+    assert judge_result(["hm", "hm"] * 3)["verdict"] == "no reply of the judge could be read (3 rows)"
+    assert unreadable_warning(judge_result(["A", "B"])) == ""

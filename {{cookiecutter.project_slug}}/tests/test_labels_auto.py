@@ -32,7 +32,7 @@ def params(answers: list[Any], **data: Any) -> Params:
     values = {"file": "raw.jsonl", "split": SHARES, "prompt": PROMPT, "labels": "auto"}
     section = Data.model_validate({**values, **data})
     provider, train = SimpleNamespace(name="openai"), SimpleNamespace(base="gpt-4.1-mini-2025-04-14")
-    evaluate = SimpleNamespace(task="classify", answer_schema=None, beta=None)
+    evaluate = SimpleNamespace(task="classify", answer_schema=None, beta=None, metric=None)
     return cast("Params", SimpleNamespace(data=section, provider=provider, train=train, evaluate=evaluate))
 
 

@@ -244,7 +244,8 @@ def test_the_verdict_names_the_model_that_it_is_about() -> None:
     def printed() -> str:
         return CliRunner().invoke(app, ["report"]).stdout
 
-    assert printed() == "report: tuned against the base model: better by 43.8 points of accuracy. Open reports/report.html\n"
+    clause = "better by 43.8 points of accuracy"
+    assert printed() == f"report: tuned against the base model: {clause}. Open reports/report.html\n"
     evaluation = json.loads(EVALUATION.read_text(encoding="utf-8"))
     floor = {"name": "floors.tfidf", "verdict": "worse by 42.1 points (95 % interval -0.565 to -0.256, p = 0.01)"}
     scored = {"tfidf": {**evaluation["base"], "lift": evaluation["lift"]}}

@@ -2,7 +2,8 @@
 
 import pytest
 
-from finetune.scoring.classify import classification, label_of, name_of_no_class
+from finetune.scoring.class_reading import label_of
+from finetune.scoring.classify import classification, name_of_no_class
 from finetune.scoring.tasks import score
 
 LABELS = ["billing", "sales", "e-mail"]
@@ -49,7 +50,7 @@ def test_a_class_may_be_part_of_another_class() -> None:
     labels = ["return", "return policy", "Sale", "sale"]
     assert label_of("return policy", labels) == "return policy"
     assert label_of("It is about the return.", labels) == "return"
-    assert label_of("It is the return policy.", labels) is None
+    assert label_of("It is the return policy.", labels) == "return policy"
     assert label_of("sale", labels) == "sale"
     assert label_of("Sale.", labels) == "Sale"
     assert label_of("SALE", labels) is None
@@ -76,3 +77,8 @@ def test_a_field_called_like_a_metric_replaces_none() -> None:
     scored = score("extract", rows, ['{"micro": "a", "macro": "x"}'] * 4)
     assert scored.metrics["fields"] == {"macro": 0.0, "micro": 1.0}
     assert scored.metrics["f1_micro"] == 0.5
+
+
+def test_the_positive_class_is_named_where_there_are_two() -> None:
+    assert score("classify", ["spam", "ham"], ["spam", "ham"], ["ham", "spam"]).metrics["positive_class"] == "spam"
+    assert "positive_class" not in score("classify", ["a", "b", "c"], ["a", "b", "c"]).metrics

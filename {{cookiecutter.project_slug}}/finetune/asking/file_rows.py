@@ -22,7 +22,7 @@ from finetune.data.readers import is_utf8, read_rows
 from finetune.provider.answer_parser import Answer, was_cut
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import connect
-from finetune.scoring.classify import label_of
+from finetune.scoring.class_reading import label_of
 from finetune.scoring.prediction_scores import class_of_code
 from finetune.scoring.probabilities import as_text, class_probabilities, confidences
 from finetune.terminal.progress import progress_bar, say

@@ -1,18 +1,22 @@
 """Ask models for their opinion on answers: graders that ask a model, and the judge."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from finetune.core.params import Params
 from finetune.core.records import GraderReply, JudgeReply, Prediction, Questions
+from finetune.provider.completion_request import reasons, taken_by_model
 from finetune.provider.completions import ask_all
 from finetune.provider.connect import Connection
+from finetune.provider.refused_parameters import refused
 from finetune.scoring.graders.by_model import grader_request
-from finetune.scoring.graders.definitions import ScoreModel, check_grader
+from finetune.scoring.graders.definitions import check_grader, model_graders
 from finetune.scoring.judge import INSTRUCTIONS, judge_messages
 from finetune.terminal.progress import progress_bar, say
 
 JUDGE_TOKENS = 400  # of a reply; the judge is asked for one word, but some explain
+REASONING_TOKENS = 4_000  # where the thoughts before a reply count as well
 
 
 def ask_graders(
@@ -21,13 +25,12 @@ def ask_graders(
     """Ask each grader about each answer of each model; a row for each reply, in this order."""
     replies: list[GraderReply] = []
     for name, definition in questions["graders"].items():
-        grader = check_grader(name, definition)
-        assert isinstance(grader, ScoreModel)
-        for model, rows in answers.items():
+        found_graders = model_graders(check_grader(name, definition))
+        for grader, (model, rows) in product(found_graders, answers.items()):
             items = [{"asked": row["asked"], "expected": row["expected"]} for row in rows]
-            requests = [grader_request(grader, *pair) for pair in zip(items, texts(rows), strict=True)]
-            found = ask(connection, params, f"grade {name}", requests)
-            replies += [{"grader": name, "model": model, "reply": reply} for reply in found]
+            requests = [taken_by_model(grader_request(grader, *pair)) for pair in zip(items, texts(rows), strict=True)]
+            found = ask(connection, params, f"grade {grader.name}", requests)
+            replies += [{"grader": grader.name, "model": model, "reply": reply} for reply in found]
     return replies
 
 
@@ -44,8 +47,11 @@ def ask_judge(
         return []
     asked, expected = [row["asked"] for row in base], [row["expected"] for row in base]
     messages = judge_messages(asked, expected, texts(base), texts(tuned), judge["instructions"] or INSTRUCTIONS)
-    same = {"model": judge["model"], "temperature": 0, "seed": questions["seed"]}
-    requests = [{**same, connection.profile.max_tokens_name: JUDGE_TOKENS, "messages": one} for one in messages]
+    model = judge["model"]
+    assert model is not None
+    tokens = REASONING_TOKENS if reasons(model) else JUDGE_TOKENS
+    same = {"model": model, "temperature": 0, "seed": questions["seed"], connection.profile.max_tokens_name: tokens}
+    requests = [{**taken_by_model(same), "messages": one} for one in messages]
     return [{"reply": reply} for reply in ask(connection, params, "judge", requests)]
 
 
@@ -58,4 +64,7 @@ def ask(connection: Connection, params: Params, title: str, requests: Sequence[d
     """Return the reply to each request; None if it was refused."""
     with progress_bar(title) as progress:
         answers = ask_all(connection, requests, params.evaluate, progress, say)
+    for model in sorted({str(request["model"]) for request in requests}):
+        if names := refused(connection.client, model):
+            say(f"{title}: {model} was asked without {', '.join(sorted(names))}, which the server refuses for it.")
     return [None if answer.error else answer.text for answer in answers]

@@ -23,7 +23,7 @@ from finetune.data.redaction import redact
 
 Messages = list[dict[str, Any]]
 
-ASKS_A_MODEL = "score_model"  # the type of grader
+ASKS_A_MODEL = ("score_model", "label_model", "multi")  # types of graders; those in a multi may ask one
 
 
 def load_questions(params: Params) -> Questions:
@@ -59,7 +59,7 @@ def questions_of(params: Params) -> Questions:
         "graders": {
             name: definition
             for name, definition in settings.graders.items()
-            if isinstance(definition, dict) and definition.get("type") == ASKS_A_MODEL
+            if isinstance(definition, dict) and definition.get("type") in ASKS_A_MODEL
         },
         "judge": settings.judge.model_dump() if settings.judge else None,
     }

@@ -20,9 +20,11 @@ from finetune.provider.answer_parser import Answer
 def cache_key(identity: str, request: Mapping[str, Any]) -> str:
     """Return the key of an answer: SHA-256 of who answers and of the whole request.
 
-    Caches of earlier versions hold answers under these keys, so the derivation must not change.
+    Caches of earlier versions hold answers under these keys, so the derivation must not change. A `prompt_cache_key`
+    changes no answer, and is left out.
     """
-    return hashlib.sha256(json.dumps({"provider": identity, **request}, sort_keys=True).encode()).hexdigest()
+    asked = {key: value for key, value in request.items() if key != "prompt_cache_key"}
+    return hashlib.sha256(json.dumps({"provider": identity, **asked}, sort_keys=True).encode()).hexdigest()
 
 
 def cache_path() -> Path:

@@ -1,5 +1,6 @@
 """The body of a request for one completion."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,9 @@ from finetune.provider.connect import Connection
 Messages = Sequence[dict[str, Any]]
 CompletionRequest = dict[str, Any]  # the JSON that the API takes
 
+# Reasoning models take no sampling parameters but their defaults. Source: OpenAI's guide to GPT-5 and to reasoning.
+REASONS = re.compile(r"(?:ft:|openai/)*(?:o[1-9](?:-|$)|gpt-5(?:-mini|-nano|-pro)?(?:-\d|:|$))")
+SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "seed")
 MAX_TEXT_LOGPROBS = 5  # alternatives per token that completions of text give at most
 
 
@@ -38,4 +42,20 @@ def completion_request(
         request |= {"logprobs": True, "top_logprobs": top_logprobs}
     if shared_prompt and connection.profile.shared_prompts:
         request["prompt_cache_key"] = "examples"
+    request = taken_by_model(request)
     return request | ({"prompt": prompt} if isinstance(prompt, str) else {"messages": list(prompt)})
+
+
+def reasons(model: str) -> bool:
+    """Return whether a model is known to reason before it answers, by its name."""
+    return bool(REASONS.match(model))
+
+
+def taken_by_model(request: CompletionRequest) -> CompletionRequest:
+    """Return a request without the sampling parameters that its model is known to refuse."""
+    if not reasons(str(request["model"])):
+        return request
+    taken = {key: value for key, value in request.items() if key not in SAMPLING}
+    if "max_tokens" in taken:
+        taken["max_completion_tokens"] = taken.pop("max_tokens")
+    return taken

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.provider.answer_parser import Answer, parse_answer
 from finetune.provider.rate_limits import RateLimiter
+from finetune.provider.refused_parameters import learn_refused, without_refused
 
 if TYPE_CHECKING:
     from openai import APIError, APIStatusError, OpenAI
@@ -25,7 +26,8 @@ def request_answer(client: "OpenAI", request: Mapping[str, Any], limiter: RateLi
     """Send a request for one completion, of chat or of text, until it is answered; return the answer.
 
     After a 429 the limiter decides when to send again. Raises the SDK's error where a 429 is final or lasts longer than
-    PATIENCE, after ATTEMPTS connection or server errors, and at once for any other refusal. Raises Stopped where the
+    PATIENCE, after ATTEMPTS connection or server errors, and at once for any other refusal, except of a sampling
+    parameter that the model does not take: then the request is sent without it. Raises Stopped where the
     limiter is stopped.
     """
     import openai
@@ -36,7 +38,8 @@ def request_answer(client: "OpenAI", request: Mapping[str, Any], limiter: RateLi
     while True:
         with limiter.slot() as started:
             try:
-                response = completions.with_raw_response.create(**request)
+                sent = without_refused(client, request)
+                response = completions.with_raw_response.create(**sent)
                 seconds = float(response.headers.get("openai-processing-ms") or 0) / 1000 or time.monotonic() - started
                 answer = parse_answer(json.loads(response.content), round(seconds, 3))
                 limiter.record_answer(response.headers, (answer.prompt_tokens or 0) + (answer.completion_tokens or 0))
@@ -47,6 +50,8 @@ def request_answer(client: "OpenAI", request: Mapping[str, Any], limiter: RateLi
                 limiter.record_refusal(started, error.response.headers)
                 continue
             except openai.APIStatusError as error:
+                if learn_refused(client, sent, error):
+                    continue
                 failures += 1
                 if not is_server_error(error) or failures == ATTEMPTS:
                     raise

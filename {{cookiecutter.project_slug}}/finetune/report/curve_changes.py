@@ -18,7 +18,7 @@ POINTS = 40  # a longer curve is averaged over bins: the fit takes the cube of t
 LEAST_LOSS = 1e-4  # a loss of 0 has no logarithm
 DRAWS = 1000
 FEWEST_LOSSES = 6  # from which their noise is estimated
-LONGEST, SHORTEST = 3.0, 0.25  # of the process, in lengths of the curve: over shorter distances, a change is noise
+LONGEST, SHORTEST = 3.0, 0.4  # of the process, in lengths of the curve: over shorter distances, a change is noise
 
 
 class Changes(NamedTuple):

@@ -9,9 +9,9 @@ from finetune.report.curve_changes import FEWEST_LOSSES, Changes, changes_of
 from finetune.report.training_curves import FULL_VALID_LOSS, Curve, CurveRow
 
 SMALL, SMALL_LOSS = 0.02, 0.005  # changes that do not matter: a share of the loss, or this much of a small loss
-LARGE, LARGE_OF_WHOLE_FILE, LARGE_LOSS = 0.15, 0.05, 0.02  # to be excluded before a loss counts as unchanged
+LARGE, LARGE_OF_WHOLE_FILE, LARGE_LOSS = 0.2, 0.05, 0.02  # to be excluded before a loss counts as unchanged
 GROWTH = 0.10  # of the training loss, as a share of its start, from which it diverges
-SURE_OF_RISE, SURE_OF_FALL, EQUIVALENT = 0.975, 0.95, 0.9  # probabilities from which a change, or none, is shown
+SURE_OF_RISE, SURE_OF_FALL, EQUIVALENT = 0.99, 0.95, 0.9  # probabilities from which a change, or none, is shown
 QUANTILE = 1.645  # of the normal distribution, for an interval of 90 %
 ALPHA, ALPHA_WITH_VALIDATION = 0.001, 0.05  # of the test for growth; the second where the validation loss grew too
 LOSSES = ("train_loss", "valid_loss", FULL_VALID_LOSS)

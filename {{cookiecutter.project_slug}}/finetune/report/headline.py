@@ -3,7 +3,7 @@
 from typing import Literal, NamedTuple
 
 from finetune.core.records import Evaluation, Metrics
-from finetune.report.model_metrics import METRIC_NAMES, metric_label, model_label, models
+from finetune.report.model_metrics import METRIC_NAMES, metric_label, metric_title, model_label, models
 from finetune.report.number_formats import figure
 
 
@@ -45,7 +45,8 @@ def score_sentence(evaluation: Evaluation) -> str:
     rival = str(evaluation.get("rival", {}).get("name", "base"))
     others = dict.fromkeys([rival, "base"])
     scores = [f"{figure(found[name][metric])} ({'base' if name == 'base' else with_article(name)})" for name in others]
-    title = METRIC_NAMES.get(metric) or metric_label(metric).capitalize()
+    label = metric_title(evaluation, metric)
+    title = label if metric in METRIC_NAMES else label[0].upper() + label[1:]
     return f"{title} {figure(evaluation['tuned'][metric])} (tuned) against {' and '.join(scores)}"
 
 

@@ -8,7 +8,7 @@ from finetune.report.cost_facts import cost_facts, usage_table
 from finetune.report.grader_scores import grader_table
 from finetune.report.headline import base_sentence, headline, score_sentence, unanswered_sentence
 from finetune.report.lineage_facts import lineage_of
-from finetune.report.model_metrics import metric_label, metrics, model_label, models, numbers
+from finetune.report.model_metrics import metric_title, metrics, model_label, models, numbers
 from finetune.report.number_formats import figure, signed
 from finetune.report.page_tables import Table
 from finetune.report.pairs import Pair, read_pairs
@@ -23,7 +23,7 @@ def make_markdown(results: Results) -> str:
     evaluation = results.evaluation
     verdict = headline(evaluation)
     even = verdict.result == "even"
-    metric = metric_label(evaluation["metric"])
+    metric = metric_title(evaluation, evaluation["metric"])
     shown = f"No difference shown in {metric}" + (
         "" if verdict.against == "the base model" else f" to {verdict.against}"
     )
@@ -36,6 +36,7 @@ def make_markdown(results: Results) -> str:
         metric_table(evaluation),
         pair_table(read_pairs(results.tables["pairs"])),
         plain_table(grader_table(evaluation)),
+        f"## Judge\n\n{plain(evaluation['judge']['verdict'])}." if "judge" in evaluation else "",
         other_abilities(evaluation),
         f"## Training\n\n{plain(curves)}" if (curves := curve_sentences(results.record)) else "",
         "## Cost",
@@ -66,7 +67,7 @@ def metric_table(evaluation: Evaluation) -> str:
         if metric == first:
             ends = [[figure(model[f"{metric}_{end}"]) for end in ("low", "high")] for model in found.values()]
             cells = [f"**{cell}** ({low} – {high})" for cell, (low, high) in zip(cells, ends, strict=True)]
-        rows.append([plain(metric_label(metric)), *cells])
+        rows.append([plain(metric_title(evaluation, metric)), *cells])
     return markdown_table([f"{evaluation['n']:,} test rows", *(plain(model_label(name)) for name in found)], rows)
 
 

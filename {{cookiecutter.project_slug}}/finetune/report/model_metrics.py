@@ -5,6 +5,8 @@ from finetune.core.records import Evaluation, Metrics
 
 # The models that have a colour in style.css, and their names in legends.
 MAIN_MODELS = {"base": "base model", "tuned": "tuned model"}
+SHORT = {"floors.majority": "frequent class", "floors.tfidf": "TF-IDF", "floors.limited": "base, limited"}
+SHORT |= {"floors.nearest": "nearest", "floors.copy": "copy"}
 USAGE = {
     "prompt_tokens": "prompt tokens",
     "cached_tokens": "of these cached",
@@ -21,14 +23,20 @@ METRIC_NAMES = {
     "f1": "F1",
     "cut": "answers cut at the maximum length",
     "failed": "rows without an answer",
+    "lenient": "answers whose class is not written exactly",
     "n_unanswerable": "unanswerable rows",
+    "no_class": "answers that name no class, or several",
     "no_logprobs": "rows without log-probabilities",
     "outside": "probability outside the classes",
+    "unseen": "rows whose right class is among no log-probabilities",
     "rouge_l": "ROUGE-L",
-    "valid_json": "valid JSON",
+    "json_found": "JSON found",
+    "strict_json": "strict JSON and nothing else",
+    "valid_json": "valid JSON",  # in evaluations of earlier versions
 }
-COUNTS = ("failed", "cut")  # at the end, and only where a model has some
-LOWER_IS_BETTER = ("log_loss", "calibration_error", "outside")
+COUNTS = ("unseen", "failed", "cut")  # at the end, and only where a model has some
+LOWER_IS_BETTER = ("log_loss", "calibration_error", "outside", "lenient", "no_class")
+OF_ONE_CLASS = ("precision", "recall", "f_beta", "auroc", "auprc")  # where there are two classes
 FLOOR, CHECKPOINTS, COMPARED, FIELDS = "floors.", "checkpoints.", "compared.", "fields."  # prefixes of names
 
 
@@ -64,6 +72,13 @@ def metric_label(name: str) -> str:
     return f"{words} (lower is better)" if name in LOWER_IS_BETTER else words
 
 
+def metric_title(evaluation: Evaluation, name: str) -> str:
+    """Return a metric's name, with the class that it is about where that is one of two."""
+    positive = evaluation["tuned"].get("positive_class")
+    words = metric_label(name)
+    return f"{words} of “{positive}”" if positive is not None and name in OF_ONE_CLASS else words
+
+
 def model_label(name: str) -> str:
     """Return a model's name as people write it. A compared model called `base` is shown as `base (compared)`."""
     if name.startswith(COMPARED):
@@ -74,6 +89,11 @@ def model_label(name: str) -> str:
     if name.startswith(CHECKPOINTS):
         return f"checkpoint {name.removeprefix(CHECKPOINTS)}"
     return name.replace("_", " ")
+
+
+def short_label(name: str) -> str:
+    """Return a model's name for the head of a column."""
+    return SHORT.get(name) or model_label(name)
 
 
 def tone(model: str) -> str:

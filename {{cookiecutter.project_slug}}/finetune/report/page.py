@@ -5,7 +5,7 @@ from typing import NamedTuple
 from finetune.report.cost_facts import cost_facts, usage_table
 from finetune.report.headline import base_sentence, headline, score_sentence, unanswered_sentence
 from finetune.report.lineage_facts import lineage_of
-from finetune.report.model_metrics import MAIN_MODELS, metric_label
+from finetune.report.model_metrics import MAIN_MODELS, metric_title
 from finetune.report.page_tables import Table
 from finetune.report.rendering import render
 from finetune.report.sections.calibration import calibration_view
@@ -58,7 +58,7 @@ def make_page(results: Results) -> str:
     return render(
         "report.html.jinja",
         headline=headline(evaluation),
-        metric=metric_label(evaluation["metric"]),
+        metric=metric_title(evaluation, evaluation["metric"]),
         scores=score_sentence(evaluation),
         against_base=base_sentence(evaluation),
         unanswered=unanswered_sentence(evaluation),

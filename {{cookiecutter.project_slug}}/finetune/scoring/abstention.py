@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import accumulate, takewhile
 
-from finetune.scoring.generate import WordTokenizer
+from finetune.scoring.text_units import words_of
 
 
 def abstained(answer: str, phrase: str) -> bool:
@@ -11,11 +11,10 @@ def abstained(answer: str, phrase: str) -> bool:
 
     Whole words are compared: "Normally" does not begin with "no".
     """
-    words = WordTokenizer().tokenize
-    wanted = "".join(words(phrase))
+    wanted = "".join(words_of(phrase))
     if not wanted:  # punctuation only, such as a dash
         return answer.strip() == phrase.strip()
-    return wanted in takewhile(lambda beginning: len(beginning) <= len(wanted), accumulate(words(answer)))
+    return wanted in takewhile(lambda beginning: len(beginning) <= len(wanted), accumulate(words_of(answer)))
 
 
 def abstention(expected: Sequence[str], answered: Sequence[str], phrase: str) -> dict[str, float | int]:

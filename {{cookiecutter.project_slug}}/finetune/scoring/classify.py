@@ -1,70 +1,7 @@
-"""Score answers that name a class."""
+"""Compute the metrics of classes."""
 
-import re
-from collections import defaultdict
-from collections.abc import Sequence, Set
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import Any
-
-MARKS = " \t\n.!\"'`*"  # ignored around an answer
-SPACES = " \t\n"
-
-
-def label_of(answer: str, labels: Sequence[str], codes: bool = False) -> str | None:
-    """Return the class that an answer names: the whole answer, or the only class that occurs in it as a word.
-
-    None if it names no class, or several. The same rule for every model, so that verbose answers are scored fairly.
-    Case and the marks around an answer decide only between classes that differ in nothing else. `codes` says that
-    `labels` are codes: in a sentence they count only as they are written, because "a" and "I" are words too.
-    """
-    for form, known in labels_by_text(tuple(labels)):
-        if chosen := known.get(form.of(answer)):
-            return only(chosen)
-    if codes:
-        return only({label for label in labels if has_word(answer, label)})
-    form, known = labels_by_text(tuple(labels))[-1]
-    text = form.of(answer)
-    found: set[str] = set()
-    for folded, same in known.items():
-        if has_word(text, folded):
-            found |= {label for label in same if has_word(answer, label)} if len(same) > 1 else same
-    return only(found)
-
-
-def only(labels: Set[str]) -> str | None:
-    return next(iter(labels)) if len(labels) == 1 else None
-
-
-def has_word(text: str, word: str) -> bool:
-    return word in text and bool(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text))
-
-
-@dataclass(frozen=True)
-class Form:
-    """What is ignored where answers are compared with classes."""
-
-    ignores_case: bool
-    ignored_around: str
-
-    def of(self, text: str) -> str:
-        """Return a text in this form."""
-        return (text.casefold() if self.ignores_case else text).strip(self.ignored_around)
-
-
-FORMS = (Form(False, SPACES), Form(False, MARKS), Form(True, SPACES), Form(True, MARKS))  # the strictest first
-
-
-@lru_cache(maxsize=8)
-def labels_by_text(labels: tuple[str, ...]) -> list[tuple[Form, dict[str, set[str]]]]:
-    """Group the classes by their text in each form; computed once for all answers."""
-    groups: list[tuple[Form, dict[str, set[str]]]] = []
-    for form in FORMS:
-        known = defaultdict(set)
-        for label in labels:
-            known[form.of(label) or label].add(label)
-        groups.append((form, dict(known)))
-    return groups
 
 
 def name_of_no_class(labels: Sequence[str]) -> str:

@@ -4,10 +4,11 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Literal
 
 from finetune.core.records import JudgeResult
+from finetune.scoring.answer_json import json_in
 from finetune.scoring.paired_comparison import ALPHA
 
 INSTRUCTIONS = (
@@ -20,13 +21,28 @@ INSTRUCTIONS = (
 Choice = Literal["A", "B", "tie"]
 Outcome = Literal["win", "loss", "tie", "flipped", "unreadable"]
 
-# One line that says nothing but the choice: "B", "**Verdict:** A", "Answer B is better than answer A.", "It is a tie".
+# One line that says nothing but the choice: "B", "**Verdict:** A", "Answer B is better than answer A.", "It is a tie",
+# "answer_a", "[[A>>B]]", "\boxed{A}".
+ANSWER = r"(?:answer|response|option|assistant|model|candidate|回答)"
+TIE = r"(?:a |an )?(?:tie|draw|neither|equal|both|both are equal|both (?:are )?equally good|no winner|none)"
 CHOICE = re.compile(
-    r"\W*(?:(?:my |the )?(?:final )?(?:verdict|winner|choice|answer|better answer|判定|結論)\W*(?:is\b|は)?\W*)?"
-    r"(?:(?:answer|回答)\W*)?(?:it(?: is|'s) )?(?:(a|b)|(?:a )?(?:tie|draw|neither)|引き分け)"
-    r"(?: is (?:the )?(?:better|winner)(?: answer| one)?| wins)?(?: than (?:answer )?[ab])?\W*(?:です\W*)?",
+    r"\W*(?:boxed\W*)?"
+    r"(?:(?:my |the )?(?:final )?(?:verdict|winner|choice|judge?ment|answer|better answer|判定|結論)"
+    r"\W*(?:is\b|は)?\W*)?"
+    rf"(?:the )?(?:{ANSWER}[\W_]*)?(?:it(?: is|'s) |they are )?(?:(a|b)|{TIE}|引き分け)"
+    r"(?: is (?:the )?(?:better|winner)(?: answer| one)?| wins)?(?: than (?:answer )?[ab])?"
+    r"(?:(?<=a)\s*>+\s*b|(?<=b)\s*>+\s*a)?\W*(?:です\W*)?(?:/?\w*answer>\W*)?",
     re.IGNORECASE,
 )
+# A choice that is marked as one, with words around it: "Verdict: A, because it names the date", "so [[B]] is better".
+# In capitals only: "the better answer is a matter of taste" has no choice.
+MARKED = re.compile(
+    r"(?:(?i:verdict|winner|choice|judge?ment|final answer|better answer)\W*(?:(?i:is)\b)?\W*"
+    r"(?:(?i:answer|response|option)\W*)?|\[\[\s*)(A|B|C|(?i:tie|draw|neither))(?=\W|$)"
+    r"(?!\W*(?:[=<&/|]|or\b|and\b|is (?:not|worse)\b))"
+)
+THOUGHTS = re.compile(r"(?s)^.*</think(?:ing)?>")
+MOST_UNREADABLE = 0.1  # of the rows; with more, the rest need not be like them
 
 
 def judge_messages(
@@ -50,11 +66,21 @@ def judge_messages(
 def choice_of(text: str | None) -> Choice | None:
     """Return the choice in a judge's reply; None if it has no choice, or several.
 
-    The choice may be the whole reply, its first line or its last, because judges explain after or before it.
+    The choice may be the whole reply, its first line or its last, because judges explain after or before it; a value of
+    a JSON object; or marked as the verdict. What a model thinks before its reply is ignored.
     """
-    lines = [line for line in unicodedata.normalize("NFKC", text or "").splitlines() if line.strip()]
+    reply = THOUGHTS.sub("", unicodedata.normalize("NFKC", text or ""))
+    read = json_in(reply) if "{" in reply else None
+    if isinstance(read, Mapping) and read:
+        return only({choice for one in read.values() if isinstance(one, str) and (choice := choice_in(one))})
+    lines = [line for line in reply.splitlines() if line.strip()]
     found = {choice for line in {" ".join(lines), *lines[:1], *lines[-1:]} if (choice := choice_in(line))}
-    return found.pop() if len(found) == 1 else None
+    marked: dict[str, Choice] = {"A": "A", "B": "B"}
+    return only(found or {marked.get(one, "tie") for one in MARKED.findall(reply)})
+
+
+def only(choices: Set[Choice]) -> Choice | None:
+    return next(iter(choices)) if len(choices) == 1 else None
 
 
 def choice_in(line: str) -> Choice | None:
@@ -109,8 +135,12 @@ def in_words(found: JudgeResult) -> str:
     """Describe the preference in words that claim no more than it shows."""
     wins, losses, flipped, unreadable = found["wins"], found["losses"], found["flipped"], found["unreadable"]
     judged = wins + losses + found["ties"]
+    if unreadable and not judged:
+        return f"no reply of the judge could be read ({unreadable} row{'s' * (unreadable > 1)})"
     if found["p_value"] > ALPHA:
         words = "the judge shows no preference"
+    elif hangs_on_unreadable(found):
+        words = "the judge shows no sure preference"
     else:
         words = "preferred by the judge" if wins > losses else "the judge prefers the other"
     words += f" ({wins} wins, {losses} losses, {found['ties']} ties, p = {found['p_value']:g}, {judged} rows)"
@@ -118,4 +148,28 @@ def in_words(found: JudgeResult) -> str:
         words += f"; in {flipped} its choice changed with the order, which counts as a tie"
     if 2 * flipped > judged:
         words += ": too often to rely on it"
-    return words + (f"; {unreadable} row{'s' * (unreadable > 1)} could not be read" if unreadable else "")
+    if unreadable:
+        words += f"; {unreadable} row{'s' * (unreadable > 1)} could not be read"
+        if unreadable > MOST_UNREADABLE * found["n"]:
+            words += ": too many to rely on it"
+        elif hangs_on_unreadable(found):
+            words += ": with these against it, none would be shown"
+    return words
+
+
+def hangs_on_unreadable(found: JudgeResult) -> bool:
+    """Return whether a preference would not be shown if all rows that could not be read were against it."""
+    from scipy.stats import binomtest
+
+    most, least = max(found["wins"], found["losses"]), min(found["wins"], found["losses"]) + found["unreadable"]
+    return bool(found["unreadable"]) and (least >= most or binomtest(most, most + least).pvalue > ALPHA)
+
+
+def unreadable_warning(found: JudgeResult) -> str:
+    """Return a warning about rows whose replies have no choice; "" without any."""
+    if not found["unreadable"]:
+        return ""
+    return (
+        f"{found['unreadable']} of {found['n']} rows have a reply of the judge that names no choice; they are left out."
+        " Read predictions/judge_replies.jsonl, and ask in evaluate.judge.instructions for one word: A, B or tie."
+    )

@@ -8,17 +8,21 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypedDict
 
-from finetune.scoring.classify import MARKS
+import regex
+
+from finetune.scoring.class_reading import fold, without_marks_before
+from finetune.scoring.word_borders import is_whole_word
 
 FLOOR = 1e-6  # for the probability of the true class, so that a single row cannot decide the log loss
 BINS = 10
+DRAWS = 2000  # of the interval of the calibration error
 
-# A letter of a word, or a byte of one that the next token completes.
-LETTER = re.compile(r"[\w\udc80-\udcff]")
+SEPARATORS = regex.compile(r"(?<=[\p{L}\p{M}\p{N}])(?:[-_\s]+(?=[\p{L}\p{M}\p{N}])|[-_ ]$)")
 NO_BYTES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 TokenLogprobs = Sequence[tuple[str, float | None]]  # of one token: the chosen one, then likely ones
 ClassesByText = dict[bytes, tuple[int, ...]]  # a text → the places of its classes
+Unseen = list[tuple[Sequence[int], float]]  # mass of tokens that are not among the alternatives, and whose it can be
 
 
 class CalibrationBin(TypedDict):
@@ -42,8 +46,7 @@ def class_probabilities(tops: Sequence[TokenLogprobs], labels: Sequence[str], co
 
     `tops` has a list for each token of the answer: first the chosen token, then the likeliest ones, which may include
     the chosen one again. A token is its text (see `token_text`) and its log-probability; one that is not finite is
-    ignored. Blanks, quotes and stars before the answer are ignored. Case decides only between classes that differ in
-    nothing else, as in `label_of`.
+    ignored. Marks before the answer, case, width and the ends of words are read as in class_reading.py.
 
     The chosen tokens are followed one by one. At each token, the text so far is continued with every alternative. An
     alternative whose text begins exactly one class adds its mass to that class. So does the chosen token, and then
@@ -55,9 +58,19 @@ def class_probabilities(tops: Sequence[TokenLogprobs], labels: Sequence[str], co
     `codes` says that `labels` are codes of one token each. Then an alternative that is a whole code counts for that
     code alone, although it begins others: a model that is about to answer 17 does not begin with the token 1.
     """
-    masses = [0.0] * len(labels)
+    return class_masses(tops, labels, codes)[0]
+
+
+def class_masses(
+    tops: Sequence[TokenLogprobs], labels: Sequence[str], codes: bool = False
+) -> tuple[list[float], Unseen]:
+    """Return the `class_probabilities`, and the mass of the tokens that no alternative shows.
+
+    APIs give at most 20 alternatives: with more classes, the right one is often not among them.
+    """
+    masses, unseen = [0.0] * len(labels), Unseen()
     if not any(is_finite(logprob) for top in tops for _, logprob in top):
-        return [math.nan] * len(labels)
+        return [math.nan] * len(labels), unseen
     known = index_of(tuple(labels))
 
     def give(classes: Sequence[int], mass: float) -> None:
@@ -70,6 +83,7 @@ def class_probabilities(tops: Sequence[TokenLogprobs], labels: Sequence[str], co
         for token, logprob in top:
             if is_finite(logprob):
                 shares.setdefault(token, math.exp(min(logprob or 0.0, 0.0)))
+        unseen.append((known.begun_by(text), mass * max(0.0, 1 - sum(shares.values()))))
         chosen = top[0][0] if top else ""
         for token, share in shares.items():
             if token != chosen:
@@ -84,22 +98,43 @@ def class_probabilities(tops: Sequence[TokenLogprobs], labels: Sequence[str], co
             give(known.equal_to(text) or known.begun_by(text), mass)
     # Rounded log-probabilities may sum to slightly more than 1.
     total = max(1.0, sum(masses))
-    return [mass / total for mass in masses]
+    return [mass / total for mass in masses], unseen
+
+
+def unseen_share(place: int | None, masses: Sequence[float], unseen: Unseen) -> tuple[float, float]:
+    """Return the mass that a class can have without being seen, and that of all classes.
+
+    The mass of unseen tokens is divided equally among the classes that they can begin and that have no mass. What no
+    class can have is outside. `place` is that of the class in `masses`; None is a class that is not among them.
+    """
+    own = total = 0.0
+    for classes, mass in unseen:
+        without = [one for one in classes if masses[one] == 0]
+        if without and mass > 0:
+            total += mass
+            own += mass / len(without) if place in without else 0.0
+    return own, total
 
 
 def is_finite(logprob: float | None) -> bool:
     return logprob is not None and math.isfinite(logprob)
 
 
-def normalized(text: str) -> bytes:
-    """Return an answer's text in the form in which classes are compared: UTF-8, in which the parts of a letter join."""
-    return without_marks(text).casefold().encode("utf-8", "surrogateescape")
+def normalized(text: str) -> str:
+    """Return an answer's text in the form in which classes are compared."""
+    return fold(as_written(text)).lstrip()
 
 
-def without_marks(text: str) -> str:
+def key(text: str) -> bytes:
+    """Return a normalized text without regard to separators: UTF-8, in which the parts of a letter join."""
+    return str(SEPARATORS.sub(" ", text)).encode("utf-8", "surrogateescape")
+
+
+def as_written(text: str) -> str:
     """Return an answer's text without marks before it, and with its parts of letters joined."""
-    whole = NO_BYTES.sub("\ufffd", text).encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
-    return whole.lstrip(MARKS)
+    if not text.isascii():
+        text = NO_BYTES.sub("\ufffd", text).encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    return without_marks_before(text)
 
 
 @dataclass(frozen=True)
@@ -113,22 +148,22 @@ class ClassIndex:
     def begun_by(self, text: str) -> tuple[int, ...]:
         """Return the classes that a text begins; else the longest class that begins the text, at the end of a word."""
         folded = normalized(text)
-        if folded in self.begins:
-            return self.of_this_case(self.begins[folded], text)
+        if (begun := key(folded)) in self.begins:
+            return self.of_this_case(self.begins[begun], text)
         for end in range(len(folded) - 1, 0, -1):
-            if folded[:end] in self.wholes and not LETTER.match(folded[end:].decode("utf-8", "surrogateescape")):
-                return self.of_this_case(self.wholes[folded[:end]], text)
+            if (whole := key(folded[:end])) in self.wholes and is_whole_word(folded, 0, end):
+                return self.of_this_case(self.wholes[whole], text)
         return ()
 
     def equal_to(self, text: str) -> tuple[int, ...]:
         """Return the classes that equal a text."""
-        return self.of_this_case(self.wholes.get(normalized(text), ()), text)
+        return self.of_this_case(self.wholes.get(key(normalized(text)), ()), text)
 
     def of_this_case(self, classes: tuple[int, ...], text: str) -> tuple[int, ...]:
         """Return the classes without those that another one of them is nearer to, because it has the text's case."""
         if not self.exact or len(classes) < 2:
             return classes
-        written = without_marks(text)
+        written = as_written(text)
         names = {index: self.exact.get(index) for index in classes}
         fitting = (i for i, name in names.items() if not name or name.startswith(written) or written.startswith(name))
         return tuple(fitting) or classes
@@ -139,28 +174,34 @@ def index_of(labels: tuple[str, ...]) -> ClassIndex:
     """Return the index of the classes; computed once for all answers."""
     begins, wholes = defaultdict(list), defaultdict(list)
     for index, label in enumerate(labels):
-        if whole := normalized(label):
+        if whole := key(normalized(label)):
             wholes[whole].append(index)
             for end in range(len(whole) + 1):
                 begins[whole[:end]].append(index)
     return ClassIndex(
         {text: tuple(found) for text, found in begins.items()},
         {text: tuple(found) for text, found in wholes.items()},
-        {index: without_marks(labels[index]) for found in wholes.values() if len(found) > 1 for index in found},
+        {index: as_written(labels[index]) for found in wholes.values() if len(found) > 1 for index in found},
     )
 
 
 def probability_metrics(
-    expected: Sequence[str], probabilities: Sequence[Sequence[float]], labels: Sequence[str]
+    expected: Sequence[str],
+    predicted: Sequence[str],
+    probabilities: Sequence[Sequence[float]],
+    labels: Sequence[str],
+    unseen: Sequence[Unseen] = (),
 ) -> dict[str, float]:
     """Compute AUROC, AUPRC, log loss, calibration error, mass outside the classes, and rows without probabilities.
 
-    `probabilities` has the `class_probabilities` of each answer. All metrics but `outside` use them renormalized; a row
-    without log-probabilities counts as uniform. `auroc` and `auprc` are those of the second label if there are two,
-    else the macro average of one class against the rest. Classes that no row or every row has are left out; without
-    any class left, both keys are missing. `calibration_error` is the expected calibration error over ten bins of the
-    confidence in the likeliest class. If no row has log-probabilities, `no_logprobs` is the only key.
-    Source: scikit-learn.
+    `probabilities` and `unseen` have the `class_masses` of each answer, `predicted` the class that it names. All
+    metrics but `outside` use the probabilities renormalized; a row without log-probabilities counts as uniform, and is
+    left out of the calibration. `auroc` and `auprc` are those of the second label if there are two, else the macro
+    average of one class against the rest. Classes that no row or every row has are left out; without any class left,
+    both keys are missing. `unseen` is the number of rows whose right class no alternative names: its probability in
+    `log_loss` is its part of the unseen mass (see `unseen_share`), at least 1e-6. `calibration_error` is the expected
+    calibration error over ten bins of the confidence in the answered class, with its interval. If no row has
+    log-probabilities, `no_logprobs` is the only key. Source: scikit-learn.
     """
     import numpy as np
     from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
@@ -178,44 +219,95 @@ def probability_metrics(
         classes = truth.compress(useful, axis=1), shares.compress(useful, axis=1)
         metrics["auroc"] = rounded(roc_auc_score(*classes))
         metrics["auprc"] = rounded(average_precision_score(*classes))
+    likelihood = likelihoods(expected, probabilities, labels, unseen, shares.sum(axis=1, where=truth))
     # The loss of right or wrong: a class that is not among the labels costs the floor, like one of probability 0.
-    likelihood = np.clip(shares.sum(axis=1, where=truth), FLOOR, 1)
+    likelihood = np.clip(likelihood, FLOOR, 1)
     metrics["log_loss"] = rounded(
         log_loss(np.ones(len(truth)), np.column_stack([1 - likelihood, likelihood]), labels=[0, 1])
     )
-    bins = calibration_bins(expected, probabilities, labels)
-    gaps = [abs(one["confidence"] - one["accuracy"]) for one in bins]
-    metrics["calibration_error"] = rounded(np.average(gaps, weights=[one["rows"] for one in bins]))
+    metrics["unseen"] = int((given[known].sum(axis=1, where=truth[known]) == 0).sum())
+    metrics |= calibration_error(calibration_bins(expected, predicted, probabilities, labels))
     metrics["outside"] = rounded(np.clip(1 - given[known].sum(axis=1), 0, 1).mean())
     return metrics
 
 
-def calibration_bins(
-    expected: Sequence[str], probabilities: Sequence[Sequence[float]], labels: Sequence[str]
-) -> list[CalibrationBin]:
-    """Return mean confidence in the likeliest class, accuracy and number of rows, for each of ten bins with rows.
+def likelihoods(
+    expected: Sequence[str],
+    probabilities: Sequence[Sequence[float]],
+    labels: Sequence[str],
+    unseen: Sequence[Unseen],
+    seen: Any,
+) -> Any:
+    """Return the probability of each right class, with its part of the unseen mass; `seen` is it without that."""
+    import numpy as np
 
-    Equally likely classes count in equal parts, so the order of the labels does not matter. [] if no row has
-    log-probabilities. Source: scipy's binned_statistic.
+    places = {label: place for place, label in enumerate(labels)}
+    found = np.array(seen, float)
+    for row, (right, masses, hidden) in enumerate(zip(expected, probabilities, unseen, strict=False)):
+        own, total = unseen_share(places.get(right), masses, hidden)
+        if total:
+            place = places.get(right)
+            found[row] = (own + (0.0 if place is None else masses[place])) / (sum(masses) + total)
+    return found
+
+
+def calibration_bins(
+    expected: Sequence[str], predicted: Sequence[str], probabilities: Sequence[Sequence[float]], labels: Sequence[str]
+) -> list[CalibrationBin]:
+    """Return mean confidence in the answered class, accuracy and number of rows, for each of ten bins with rows.
+
+    The answered class is not always the likeliest: an answer is what users get, so its confidence is compared with how
+    often it is right. Rows without log-probabilities, and answers that name no class, are left out: they have no
+    confidence. Source: scipy's binned_statistic.
     """
     import numpy as np
     from scipy.stats import binned_statistic
 
-    given, known = matrix(probabilities, labels)
+    _, known = matrix(probabilities, labels)
+    known = known & is_class(predicted, labels).any(axis=1)
     if not known.any():
         return []
-    shares, truth = renormalized(given, known), is_class(expected, labels)
-    confidence = shares.max(axis=1)
-    likeliest = shares == confidence[:, None]
-    accuracy = (likeliest & truth).sum(axis=1) / likeliest.sum(axis=1)
-    confidence = np.clip(confidence, 0, 1)
-    binned = binned_statistic(confidence, [confidence, accuracy], "mean", bins=BINS, range=(0, 1))
+    confidence = np.clip(np.array(confidences(predicted, probabilities, labels)), 0, 1)[known]
+    right = np.array([float(a == b) for a, b in zip(expected, predicted, strict=True)])[known]
+    binned = binned_statistic(confidence, [confidence, right], "mean", bins=BINS, range=(0, 1))
     counts = np.bincount(binned.binnumber, minlength=BINS + 1)[1:]
     return [
-        {"confidence": rounded(sure), "accuracy": rounded(right), "rows": int(rows)}
-        for sure, right, rows in zip(*binned.statistic, counts, strict=True)
+        {"confidence": rounded(sure), "accuracy": rounded(accuracy), "rows": int(rows)}
+        for sure, accuracy, rows in zip(*binned.statistic, counts, strict=True)
         if rows
     ]
+
+
+def calibration_error(bins: Sequence[CalibrationBin]) -> dict[str, float]:
+    """Return the expected calibration error of bins with its 95 % interval; {} without bins.
+
+    The error of a perfectly calibrated model is above 0 by chance: 0.07 with 169 rows. So the interval begins at 0
+    unless the error is larger than that of 97.5 % of the samples that are drawn with the confidences as the true
+    accuracies (consistency resampling: Broecker and Smith 2007, Weather and Forecasting 22). Its other ends are those
+    of the basic bootstrap, which also corrects the bias (Efron and Tibshirani 1993), with Jeffreys' estimate of the
+    accuracies, so that a bin whose answers are all right has a width.
+    """
+    import numpy as np
+
+    if not bins:
+        return {}
+    sure, right = (np.array([one[key] for one in bins], float) for key in ("confidence", "accuracy"))
+    rows = np.array([one["rows"] for one in bins])
+    weights = rows / rows.sum()
+    error = float(weights @ abs(sure - right))
+    random = np.random.default_rng(0)
+    by_chance = abs(random.binomial(rows, sure, (DRAWS, len(rows))) / rows - sure) @ weights
+    smoothed = (right * rows + 0.5) / (rows + 1)
+    counts = random.multinomial(rows.sum(), weights, DRAWS)
+    drawn = abs(random.binomial(counts, smoothed) - counts * sure).sum(axis=1) / rows.sum()
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    least = 2 * error - high if error > np.quantile(by_chance, 0.975) else 0.0
+    most = max(error, 2 * error - low, high if least <= 0 else 0.0)
+    return {
+        "calibration_error": rounded(error),
+        "calibration_error_low": rounded(min(max(0.0, least), error)),
+        "calibration_error_high": rounded(min(1.0, most)),
+    }
 
 
 def confidences(

@@ -6,16 +6,17 @@ from typing import Any, TypedDict
 
 from finetune.core.records import Alternatives, Metrics
 from finetune.core.task import Task
-from finetune.scoring.classify import classification, label_of, name_of_no_class
+from finetune.scoring.class_reading import read_class
+from finetune.scoring.classify import classification, name_of_no_class
 from finetune.scoring.design_effect import Values
-from finetune.scoring.extract import extraction
+from finetune.scoring.extract import extraction, share
 from finetune.scoring.generate import generation
 from finetune.scoring.jackknife import class_metric_values
 from finetune.scoring.probabilities import (
     CalibrationBin,
     as_text,
     calibration_bins,
-    class_probabilities,
+    class_masses,
     confidences,
     probability_metrics,
 )
@@ -61,11 +62,11 @@ def score(
     if not expected:
         raise ValueError("there is no row to score")
     if task == "extract":
-        scores, metrics = extraction(expected, answered, schema)
-        return Scored("f1", scores, metrics, list(answered), values={"f1": scores})
+        values, metrics = extraction(expected, answered, schema)
+        return Scored("f1", [*values["f1"]], metrics, list(answered), values=values)
     if task == "generate":
-        scores, metrics = generation(expected, answered)
-        return Scored("chrf", scores, metrics, list(answered), values={"chrf": scores})
+        values, metrics = generation(expected, answered)
+        return Scored("chrf", [*values["chrf"]], metrics, list(answered), values=values)
     return score_classes(expected, answered, labels, spellings, logprobs, beta)
 
 
@@ -82,16 +83,22 @@ def score_classes(
     names = [*declared, *sorted(set(expected) - set(declared))]
     codes = [*(spellings or declared), *names[len(declared) :]]
     spelled: dict[str | None, str] = {**dict(zip(codes, names, strict=True)), None: name_of_no_class(names)}
-    predicted = [spelled[label_of(answer, codes, bool(spellings))] for answer in answered]
+    readings = [read_class(answer, codes, bool(spellings)) for answer in answered]
+    predicted = [spelled[one.label] for one in readings]
     metrics: Metrics = classification(expected, predicted, names, beta)
     table: list[ClassRow] = metrics.pop("classes")
+    metrics["lenient"] = share([one.label is not None and not one.is_exact for one in readings])
+    metrics["no_class"] = share([one.label is None for one in readings])
+    if len(names) == 2:
+        metrics["positive_class"] = names[1]  # what precision, recall, F-beta, AUROC and AUPRC are about
     scores = [float(a == b) for a, b in zip(expected, predicted, strict=True)]
     values: dict[str, Values] = {**class_metric_values(expected, predicted, names, beta), "accuracy": scores}
     if not any(logprobs):
         return Scored("accuracy", scores, metrics, predicted, table, values=values)
-    masses = [class_probabilities(as_text(answer), codes, bool(spellings)) for answer in logprobs]
-    metrics |= probability_metrics(expected, masses, names)
+    read = [class_masses(as_text(answer), codes, bool(spellings)) for answer in logprobs]
+    masses, unseen = [one for one, _ in read], [hidden for _, hidden in read]
+    metrics |= probability_metrics(expected, predicted, masses, names, unseen)
     if not metrics["no_logprobs"]:
         del metrics["no_logprobs"]
-    bins, sure = calibration_bins(expected, masses, names), confidences(predicted, masses, names)
+    bins, sure = calibration_bins(expected, predicted, masses, names), confidences(predicted, masses, names)
     return Scored("accuracy", scores, metrics, predicted, table, bins, sure, values)

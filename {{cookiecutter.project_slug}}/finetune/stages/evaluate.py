@@ -36,7 +36,7 @@ from finetune.scoring.evaluation import compare_models
 from finetune.scoring.floors import MOST_SEARCHED, Answered, floor_answers
 from finetune.scoring.gates import results_of
 from finetune.scoring.graders.summary import grades_of_all
-from finetune.scoring.judge import judge_result
+from finetune.scoring.judge import judge_result, unreadable_warning
 from finetune.scoring.plot_tables import write_tables
 from finetune.scoring.prediction_scores import class_of_code, expected_of, limited_to_classes, score_predictions
 from finetune.scoring.regression_sets import score_regression_sets
@@ -86,6 +86,8 @@ def run(params: Params, say: Say = say_nothing) -> Evaluation:
     write_json(LATENCY, read_json(BASE_LATENCY, "baseline") | read_json(TUNED_LATENCY, "tuned"))
     write_json(EVALUATION, metrics)
     if warning := cut_warning(answers["tuned"], params.evaluate.max_tokens):
+        say(f"warning: {warning}")
+    if "judge" in metrics and (warning := unreadable_warning(metrics["judge"])):
         say(f"warning: {warning}")
     evaluation: Evaluation = metrics  # type: ignore[assignment]
     return evaluation

@@ -106,7 +106,7 @@ def collect(
     fetch_weights(connection, getattr(chosen.checkpoint, "result_files", None) or [])
     prepared, n_epochs = read_prepare_report(), hyperparameters_of(job, params).get("n_epochs")
     kept = [int(one.step_number) for one in checkpoints]  # some servers write 79.0
-    found = curve_verdict(from_events or curves, n_epochs, kept, prepared["valid"])
+    found = curve_verdict(from_events or curves, n_epochs, kept, prepared.get("valid"))
     say(f"verdict: {found.verdict}. {found.words}")
     record = model_record(
         job,

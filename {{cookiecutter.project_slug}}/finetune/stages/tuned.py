@@ -90,7 +90,7 @@ def keep(before: dict[Path, Any], questions: Questions) -> int:
     models = {"base", "tuned", *compared} | ({"few_shot"} if questions["few_shot"] else set())
     write_jsonl(COMPARED_ANSWERS, [row for row in before[COMPARED_ANSWERS] if row["model"] in compared])
     write_jsonl(TUNED_ALSO_ANSWERS, [row for row in before[TUNED_ALSO_ANSWERS] if row["set"] in questions["also"]])
-    replies = [row for row in before[GRADER_REPLIES] if row["grader"] in questions["graders"]]
+    replies = [row for row in before[GRADER_REPLIES] if row["grader"].partition(".")[0] in questions["graders"]]
     write_jsonl(GRADER_REPLIES, [row for row in replies if row["model"] in models])
     write_jsonl(JUDGE_REPLIES, before[JUDGE_REPLIES] if questions["judge"] else [])
     write_json(TUNED_LATENCY, {name: before[TUNED_LATENCY][name] for name in [*compared, "tuned"]})

@@ -7,7 +7,16 @@ from finetune.core.records import Evaluation
 from finetune.report.axes import ticks
 from finetune.report.dot_plots import TICKS, Mark, axis_labels, dot_plot
 from finetune.report.grader_scores import grader_table
-from finetune.report.model_metrics import metric_label, metrics, model_label, models, numbers, tone
+from finetune.report.model_metrics import (
+    MAIN_MODELS,
+    metric_title,
+    metrics,
+    model_label,
+    models,
+    numbers,
+    short_label,
+    tone,
+)
 from finetune.report.number_formats import figure, signed
 from finetune.report.page_tables import Cell, Table
 from finetune.report.pairs import Pair, read_pairs
@@ -50,7 +59,9 @@ def score_table(evaluation: Evaluation) -> Table:
         [model_label(name), dot_plot(axis, [mark]), figure(mark.value), f"{figure(mark.low)} – {figure(mark.high)}"]
         for name, mark in marks.items()
     ]
-    return Table([f"{evaluation['n']:,} test rows", axis_labels(axis), metric_label(metric), "95 % interval"], rows)
+    return Table(
+        [f"{evaluation['n']:,} test rows", axis_labels(axis), metric_title(evaluation, metric), "95 % interval"], rows
+    )
 
 
 def difference_table(pairs: Sequence[Pair]) -> Table:
@@ -70,24 +81,24 @@ def difference_table(pairs: Sequence[Pair]) -> Table:
 
 
 def metric_table(evaluation: Evaluation, names: Sequence[str], rows_of_metrics: Sequence[Row]) -> Table | None:
-    """Return metrics by model, and the differences of tuned to base that have an interval; None without metrics."""
+    """Return metrics by model; None without metrics. Those of base and tuned, and their difference, are first."""
     found = models(evaluation)
+    main, others = ([name for name in found if (name in MAIN_MODELS) is wanted] for wanted in (True, False))
     by_metric = {row["metric"]: row for row in rows_of_metrics if row["model"] == "base"}
-    rows: list[list[Cell]] = [
-        [
-            metric_label(name),
-            *(figure(numbers(model).get(name)) for model in found.values()),
-            *([difference_text(by_metric.get(name))] if by_metric else []),
-        ]
-        for name in names
-    ]
-    head: list[Cell] = ["", *map(model_label, found), *(["tuned − base"] if by_metric else [])]
+    rows: list[list[Cell]] = []
+    for metric in names:
+        values = {name: figure(numbers(model).get(metric)) for name, model in found.items()}
+        differences = difference_texts(by_metric.get(metric)) if by_metric else []
+        title = metric_title(evaluation, metric)
+        rows.append([title, *(values[name] for name in main), *differences, *(values[name] for name in others)])
+    between = ["tuned − base", "95 % interval"] if by_metric else []
+    head: list[Cell] = ["", *map(short_label, main), *between, *map(short_label, others)]
     return Table(head, rows) if rows else None
 
 
-def difference_text(row: Row | None) -> str:
-    """Return a difference with its 95 % interval; "" without one."""
+def difference_texts(row: Row | None) -> list[str]:
+    """Return a difference and its 95 % interval; empty texts without one."""
     if row is None:
-        return ""
+        return ["", ""]
     value, low, high = (signed(float(row[f"difference{end}"])) for end in ("", "_low", "_high"))
-    return f"{value} ({low} – {high})"
+    return [value, f"{low} – {high}"]

@@ -39,8 +39,15 @@ def regression_table(sets: Mapping[str, RegressionResult]) -> Table:
                 figure(found["tuned"]),
                 signed(float(found["lift"])),
                 found["margin"],
-                Badge("good", "✓ kept") if found["kept"] else Badge("bad", "✗ lost"),
+                badge(found),
                 found["n"],
             ]
         )
     return Table(["", "metric", axis_labels(axis), "base", "tuned", "difference", "margin", "", "rows"], rows)
+
+
+def badge(found: RegressionResult) -> Badge:
+    """Return the verdict on a set: lost only where a loss is shown, that is, the whole interval is below 0."""
+    if found["kept"]:
+        return Badge("good", "✓ kept")
+    return Badge("bad", "✗ lost") if found["high"] < 0 else Badge("soft", "not shown to be kept")

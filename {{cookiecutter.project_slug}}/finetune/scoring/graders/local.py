@@ -2,25 +2,30 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
-from finetune.scoring.generate import WordTokenizer, is_unspaced
+from finetune.scoring.answer_json import json_in
 from finetune.scoring.graders.definitions import Python, StringCheck, TextSimilarity, render, variables
 from finetune.scoring.graders.python_grader import Grade, grades
+from finetune.scoring.text_units import UnitTokenizer, is_by_letter
+
+NO_SYNONYMS = SimpleNamespace(synsets=lambda word: [])
 
 
 @dataclass(frozen=True)
 class Graded:
-    """A score from 0 to 1 for each row. `errors` has the reason for each row that could not be graded and scores 0."""
+    """A score for each row. `errors` has the reason for each row that could not be graded and has the least score."""
 
     scores: list[float]
     errors: dict[int, str]
 
 
-def graded(rows: Iterable[Grade]) -> Graded:
+def graded(rows: Iterable[Grade], least: float = 0.0) -> Graded:
     """Separate scores from errors."""
     found = list(rows)
     errors = {index: row for index, row in enumerate(found) if isinstance(row, str)}
-    return Graded([0.0 if isinstance(row, str) else row for row in found], errors)
+    return Graded([least if isinstance(row, str) else row for row in found], errors)
 
 
 def grade(
@@ -29,17 +34,34 @@ def grade(
     """Score each answer; an item has `asked` and `expected`."""
     if isinstance(grader, Python):
         rows = [
-            {"sample": {"output_text": answer}, "item": {**item, "reference": item["expected"]}}
+            {"sample": sample_of(answer), "item": {**item, "reference": item["expected"]}}
             for item, answer in zip(items, answers, strict=True)
         ]
         return graded(grades(grader.name, grader.source, rows))
     known = [variables(item, answer) for item, answer in zip(items, answers, strict=True)]
-    inputs, references = ([render(text, one) for one in known] for text in (grader.input, grader.reference))
+    pairs = [rendered(grader, one) for one in known]
     if isinstance(grader, StringCheck):
-        return graded(float(passes(grader.operation, *pair)) for pair in zip(inputs, references, strict=True))
-    similar = similarity(grader.evaluation_metric, references)
+        return graded(one if isinstance(one, str) else float(passes(grader.operation, *one)) for one in pairs)
+    similar = similarity(grader.evaluation_metric)
     # Equal texts score 1, also those that are too short for the metric.
-    return graded(1.0 if a == b else min(1.0, similar(a, b)) for a, b in zip(inputs, references, strict=True))
+    return graded(
+        one if isinstance(one, str) else 1.0 if one[0] == one[1] else min(1.0, similar(*one)) for one in pairs
+    )
+
+
+def rendered(grader: StringCheck | TextSimilarity, known: Mapping[str, str]) -> tuple[str, str] | str:
+    """Return the input and the reference of a row, or why it has none."""
+    try:
+        return render(grader.input, known), render(grader.reference, known)
+    except LookupError as error:
+        return str(error.args[0])
+
+
+def sample_of(answer: str) -> dict[str, Any]:
+    """Return what a python grader sees of an answer, under OpenAI's names."""
+    read = json_in(answer)
+    tools = read.get("tool_calls") if isinstance(read, Mapping) else None
+    return {"output_text": answer, "output_json": read, "output_tools": tools or []}
 
 
 def passes(operation: str, text: str, reference: str) -> bool:
@@ -49,7 +71,7 @@ def passes(operation: str, text: str, reference: str) -> bool:
     return {"eq": text == reference, "ne": text != reference, "like": reference in text}[operation]
 
 
-def similarity(metric: str, references: Sequence[str]) -> Callable[[str, str], float]:
+def similarity(metric: str) -> Callable[[str, str], float]:
     """Return a function from a text and its reference to their similarity, 0 to 1, by OpenAI's libraries."""
     if metric == "fuzzy_match":
         from rapidfuzz import fuzz, utils
@@ -59,13 +81,20 @@ def similarity(metric: str, references: Sequence[str]) -> Callable[[str, str], f
     if metric == "bleu":
         from sacrebleu.metrics.bleu import BLEU
 
-        bleu = BLEU(effective_order=True, tokenize="char" if any(map(is_unspaced, references)) else "13a")
-        return lambda text, reference: bleu.sentence_score(text, [reference]).score / 100
-    words = WordTokenizer()
+        bleu = {by: BLEU(effective_order=True, tokenize="char" if by else "13a") for by in (False, True)}
+        return lambda text, reference: bleu[is_by_letter(reference)].sentence_score(text, [reference]).score / 100
+    words = UnitTokenizer()
     if metric == "gleu":
         from nltk.translate.gleu_score import sentence_gleu
 
         return lambda text, reference: float(sentence_gleu([words.tokenize(reference)], words.tokenize(text)))
+    if metric == "meteor":
+        from nltk.translate.meteor_score import single_meteor_score
+
+        # Without WordNet's synonyms, which would have to be downloaded: equal words and equal stems only.
+        return lambda text, reference: float(
+            single_meteor_score(words.tokenize(reference), words.tokenize(text), wordnet=NO_SYNONYMS)
+        )
     from rouge_score.rouge_scorer import RougeScorer
 
     kind = metric.replace("_l", "L").replace("_", "")

@@ -22,7 +22,7 @@ ROW_SECONDS = 5.0
 ALL_SECONDS = 300.0  # for all rows of one model
 MEMORY = 2 * 2**30  # bytes of address space, as at OpenAI
 
-Grade = float | str  # a score from 0 to 1, or why there is none
+Grade = float | str  # a score, or why there is none
 Ask = Callable[[Mapping[str, Any], float], dict[str, Any]]
 
 
@@ -77,7 +77,7 @@ def started(name: str, source: str) -> Iterator[Ask]:
             if "error" in answer:
                 raise FinetuneError(
                     f"evaluate.graders.{name}: the source fails: {answer['error']}.",
-                    "It must define grade(sample, item), which returns a number from 0 to 1.",
+                    "It must define grade(sample, item), which returns a number.",
                 )
             yield ask
         finally:

@@ -67,10 +67,10 @@ def grade_of(source: str) -> Callable[[Any, Any], Any]:
 
 
 def checked(value: Any) -> float:
-    """Return a grade as a number from 0 to 1. Raises ValueError for anything else."""
+    """Return a grade as a finite number. Raises ValueError for anything else."""
     score = math.nan if isinstance(value, (str, bytes)) else float(value)
-    if not 0 <= score <= 1:
-        raise ValueError(f"grade() returned {value!r:.50}, which is not a number from 0 to 1")
+    if not math.isfinite(score):
+        raise ValueError(f"grade() returned {value!r:.50}, which is not a finite number")
     return score
 
 
