@@ -18,7 +18,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
 from finetune.core.paths import DEPLOYMENT, MODEL
 from finetune.project import deployment
-from finetune.provider import deployment_api
+from finetune.provider import completions, deployment_api
 from finetune.provider.answer_cache import open_answer_cache
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import connect
@@ -213,11 +213,12 @@ def bring(cloud: Cloud, model: str) -> None:
     cloud.looks, cloud.failures = 3, 0
 
 
-def ask_prod(said: list[str]) -> set[str]:
+def ask_prod(said: list[str], batch: bool = False) -> set[str]:
     prompts = [[{"role": "user", "content": str(number)}] for number in range(5)]
     params = load_params()
     with connect(params.provider) as connection:
-        found = answer_all(connection, "prod", prompts, params.evaluate, 1, lambda *_: None, said.append)
+        settings = params.evaluate.model_copy(update={"batch": batch})
+        found = answer_all(connection, "prod", prompts, settings, 1, lambda *_: None, said.append)
     return {answer.text for answer in found}
 
 
@@ -283,3 +284,24 @@ def test_answers_that_name_another_fine_tune_than_the_record_are_refused(cloud: 
                     deployment.refuse_other_answers(connection, "prod", f"{BASE}.ft-m1")
             else:
                 deployment.refuse_other_answers(connection, "prod", f"{BASE}.ft-m1")
+
+
+def test_a_batch_of_the_former_model_is_not_taken_for_that_of_the_deployment(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another machine, which has no answers yet, a batch is found by its requests."""
+    write_params(cloud, "azure", **AZURE)
+    batches: dict[tuple[str, ...], dict[str, Any]] = {}
+
+    def answer_batch(connection: Any, requests: dict[str, Any], *_: Any) -> dict[str, Any]:
+        model = cloud.deployed["prod"]["properties"]["model"]["name"]
+        answers = {key: completion(f"I am {model}") | {"model": BASE} for key in requests}
+        return batches.setdefault(tuple(sorted(requests)), answers)
+
+    monkeypatch.setattr(completions, "answer_batch", answer_batch)
+    for model, machine in (("ft-m1", "a"), ("ft-m1", "b"), ("ft-m2", "c"), ("ft-m2", "a")):
+        monkeypatch.setenv("FINETUNE_HOME", str(Path(machine).resolve()))
+        bring(cloud, f"{BASE}.{model}")
+        assert ask_prod([], batch=True) == {f"I am {BASE}.{model}"}
+    assert cloud.chats == 0
+    assert len(batches) == 3  # m1; m2; m2 on the machine that has counted one more time

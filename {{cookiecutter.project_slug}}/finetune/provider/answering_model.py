@@ -72,9 +72,12 @@ def find_deployed(connection: Connection, models: Iterable[str], say: Say) -> No
             connection.deployed[model] = f"{found['name']} version {found['version']}" if found else ""
 
 
-def keep(connection: Connection, cache: AnswerCache, key: str, model: str, answer: Answer) -> None:
-    """Keep an answer, with what has given it."""
-    cache.put(key, replace(answer, deployed=connection.deployed.get(model, "")), connection.identity, model)
+def keep(connection: Connection, cache: AnswerCache, key: str, request: CompletionRequest, answer: Answer) -> Answer:
+    """Keep an answer with the model that its deployment has, and return it so."""
+    model = str(request["model"])
+    whole = replace(answer, deployed=connection.deployed.get(model, ""))
+    cache.put(key, whole, connection.identity, model)
+    return whole
 
 
 def still_valid(
@@ -92,9 +95,8 @@ def still_valid(
     where they are of an earlier version, which did not keep what answered: they are paid.
     """
     for key, answer in new.items():
-        model = str(requests[key]["model"])
         if not answer.error:
-            connection.answering.setdefault(model, replace(answer, deployed=connection.deployed.get(model, "")))
+            connection.answering.setdefault(str(requests[key]["model"]), answer)
     by_model: dict[str, dict[str, Answer]] = {}
     for key, answer in kept.items():
         by_model.setdefault(str(requests[key]["model"]), {})[key] = answer
@@ -191,8 +193,7 @@ def ask_shortest(
     if answer.error or now is None:
         return answer
     if before is None or not before.is_same(now):
-        keep(connection, cache, key, model, answer)
-        kept[key] = replace(answer, deployed=connection.deployed.get(model, ""))
+        kept[key] = keep(connection, cache, key, requests[key], answer)
     elif not now.fingerprint and requests[key].get("temperature") == 0 and answer.text != kept[key].text:
         say(
             f"warning: {model} answers a question otherwise than before, and its server does not say with which"

@@ -95,23 +95,22 @@ def ask_by_batch(
     if any("prompt" in request for request in requests.values()):
         raise FinetuneError("evaluate.batch works for chat examples only.", "Set it to false in params.yaml.")
     answers = {}
-    keys = {batch_id(key, cache.times_renewed(key)): key for key in requests}
+    keys = {batch_id(connection, cache, key, request): key for key, request in requests.items()}
     by_id = {one: requests[key] for one, key in keys.items()}
     for one, body in answer_batch(connection, by_id, say, progress).items():
         key = keys[one]
         answer = error_answer(body["error"]) if "error" in body else parse_answer(body, None)
-        if not answer.error:
-            keep(connection, cache, key, str(requests[key]["model"]), answer)
-        answers[key] = answer
+        answers[key] = answer if answer.error else keep(connection, cache, key, requests[key], answer)
     return answers
 
 
-def batch_id(key: str, times_renewed: int) -> str:
-    """Return the custom_id of a request: its key, or another one for each time that it is asked again.
+def batch_id(connection: Connection, cache: AnswerCache, key: str, request: CompletionRequest) -> str:
+    """Return the custom_id of a request: its key, or another one if it is asked again or of a deployment's model.
 
-    A batch is found again by these, so that a former batch is not taken for the new answers.
+    A batch is found again by these, so that one of another model is not taken for the answers of this one.
     """
-    return hashlib.sha256(f"{key} {times_renewed}".encode()).hexdigest() if times_renewed else key
+    times, deployed = cache.times_renewed(key), connection.deployed.get(str(request["model"]), "")
+    return hashlib.sha256(f"{key} {times} {deployed}".encode()).hexdigest() if times or deployed else key
 
 
 def error_answer(error: Any) -> Answer:
@@ -142,7 +141,7 @@ def ask_concurrently(
                 key, answer = futures[future], future.result()
                 answers[key] = answer
                 if not answer.error:
-                    keep(connection, cache, key, str(requests[key]["model"]), answer)
+                    answers[key] = keep(connection, cache, key, requests[key], answer)
                 elif done == REFUSALS_BEFORE_STOP and not some_answered:
                     raise_if_all_refused(list(answers.values()))
                 refused += bool(answer.error)
