@@ -37,7 +37,7 @@ PANELS = {
     "At the provider": (doctor, deploy),
     "Engine": (serve,),
 }
-GROUPS = {"answers": answers.app, "jobs": jobs.app, "files": files.app, "models": models.app}
+GROUPS = {"jobs": jobs.app, "files": files.app, "models": models.app}
 
 app = typer.Typer(
     help="Fine-tune a language model with DVC. Start with: dvc repro, or finetune init FILE for your data",
@@ -49,6 +49,7 @@ for panel, commands in PANELS.items():
     for command in commands:
         if command is not serve or find_spec("finetune.engine"):  # a project may be generated without the engine
             app.command(rich_help_panel=panel)(command)
+app.add_typer(answers.app, name="answers", rich_help_panel="Use the model")
 for name, group in GROUPS.items():
     app.add_typer(group, name=name, rich_help_panel="At the provider")
 

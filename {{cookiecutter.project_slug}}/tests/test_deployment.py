@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback import completion
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
@@ -15,16 +16,23 @@ from finetune.cli import app
 from finetune.core.disk import write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
-from finetune.core.paths import MODEL
+from finetune.core.paths import DEPLOYMENT, MODEL
 from finetune.project import deployment
-from finetune.provider import deployment_api
+from finetune.provider import completions, deployment_api
+from finetune.provider.answer_cache import open_answer_cache
+from finetune.provider.completions import answer_all
+from finetune.provider.connect import connect
 
 TOKEN = "arm-token-of-the-test"
-TUNED = "gpt-4.1-mini-2025-04-14.ft-abc"
+BASE = "gpt-4.1-mini-2025-04-14"
+TUNED = f"{BASE}.ft-abc"
 
 
 class Cloud(ThreadingHTTPServer):
-    """Both control planes: a deployment is ready at the third look, and the server fails once in between."""
+    """Both control planes: a deployment is ready at the third look, and the server fails once in between.
+
+    Azure's also answers chat requests to a deployment, in which it names the base alone (`named`) or the model.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -33,6 +41,8 @@ class Cloud(ThreadingHTTPServer):
         self.failures = 1
         self.ends_as: str | None = None
         self.calls: list[str] = []
+        self.chats = 0
+        self.named: str | None = BASE
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -41,6 +51,12 @@ class Handler(BaseHTTPRequestHandler):
     def handle_call(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
         self.server.calls.append(f"{self.command} {self.path}")
+        if self.path.endswith("/chat/completions"):
+            self.server.chats += 1
+            model = self.server.deployed[body["model"]]["properties"]["model"]["name"]
+            by = {"model": self.server.named or model, "system_fingerprint": "fp_1"}
+            self.reply(200, completion(f"I am {model}") | by)
+            return
         azure = self.path.startswith("/subscriptions/")
         if self.headers["authorization"] != f"Bearer {TOKEN if azure else 'nebius-key'}":
             self.reply(403, {"error": {"message": f"no permission for {self.headers['authorization']}"}})
@@ -59,7 +75,18 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.server.looks += 1
             word = "waiting" if self.server.looks < 3 else self.server.ends_as or ("Succeeded" if azure else "active")
-            self.reply(200, {"properties": {"provisioningState": word}} if azure else {"status": word})
+            self.reply(200, self.azure_deployment(name, word) if azure else {"status": word})
+
+    def azure_deployment(self, name: str, state: str) -> dict[str, Any]:
+        """Return the body that Microsoft's page on Deployments - Get prints."""
+        body = self.server.deployed[name]
+        return {
+            "id": self.path.split("?")[0],
+            "name": name,
+            "type": "Microsoft.CognitiveServices/accounts/deployments",
+            "sku": body["sku"],
+            "properties": {**body["properties"], "provisioningState": state},
+        }
 
     do_GET = do_PUT = do_POST = do_DELETE = handle_call
 
@@ -78,6 +105,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FINETUNE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("AZURE_ARM_TOKEN", TOKEN)
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", "azure-key")
     monkeypatch.setenv("NEBIUS_API_KEY", "nebius-key")
@@ -174,3 +202,106 @@ def test_a_provider_without_deployments_uses_the_models_own_name(cloud: Cloud) -
     done = CliRunner().invoke(app, ["deploy", "--yes"])
     assert isinstance(done.exception, FinetuneError)
     assert "as soon as it is trained" in str(done.exception)
+
+
+def bring(cloud: Cloud, model: str) -> None:
+    """Point the deployment `prod` to a model, as in Azure's console, and let it be ready."""
+    cloud.deployed["prod"] = {
+        "sku": {"name": "standard", "capacity": 1},
+        "properties": {"model": {"format": "OpenAI", "name": model, "version": "1"}},
+    }
+    cloud.looks, cloud.failures = 3, 0
+
+
+def ask_prod(said: list[str], batch: bool = False) -> set[str]:
+    prompts = [[{"role": "user", "content": str(number)}] for number in range(5)]
+    params = load_params()
+    with connect(params.provider) as connection:
+        settings = params.evaluate.model_copy(update={"batch": batch})
+        found = answer_all(connection, "prod", prompts, settings, 1, lambda *_: None, said.append)
+    return {answer.text for answer in found}
+
+
+def test_a_deployment_that_was_brought_to_another_model_is_asked_again(cloud: Cloud) -> None:
+    write_params(cloud, "azure", **AZURE)
+    said: list[str] = []
+    bring(cloud, f"{BASE}.ft-m1")
+    assert ask_prod(said) == {f"I am {BASE}.ft-m1"}
+    assert ask_prod(said) == {f"I am {BASE}.ft-m1"}
+    assert cloud.chats == 5  # what the deployment has is read at no cost
+    assert not said
+    bring(cloud, f"{BASE}.ft-m2")
+    assert ask_prod(said) == {f"I am {BASE}.ft-m2"}
+    assert cloud.chats == 5 + 5
+    assert said[0].startswith(f"prod is another model than before ({BASE}.ft-m2 version 1; before: {BASE}.ft-m1")
+    with open_answer_cache() as cache:
+        assert [(one["model"], one["answers"]) for one in cache.groups()] == [(f"{BASE}.ft-m2 version 1", 5)]
+
+
+def test_without_the_right_to_read_deployments_their_answers_say_which_model_it_is(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_params(cloud, "azure", **AZURE)
+    said: list[str] = []
+    bring(cloud, f"{BASE}.ft-m1")
+    ask_prod(said)
+    monkeypatch.setenv("AZURE_ARM_TOKEN", "expired")
+    ask_prod(said)
+    assert cloud.chats == 5 + 1
+    assert len(said) == 1
+    assert said[0].startswith("warning: it cannot be read which model prod has")
+    assert "expired" not in said[0]
+
+
+def test_a_deployment_that_has_another_model_than_the_record_is_refused(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else the record would get the figures of the other model."""
+    write_params(cloud, "azure", **AZURE)
+    write_json(DEPLOYMENT, {"provider": "azure", "model": TUNED, "name": "prod"})
+    bring(cloud, TUNED)
+    assert deployment.answering_name(load_params(), TUNED) == "prod"
+    bring(cloud, f"{BASE}.ft-m2")
+    with pytest.raises(FinetuneError, match=r"The deployment prod has the model .*\.ft-m2 now, .* of .*\.ft-abc"):
+        deployment.answering_name(load_params(), TUNED)
+    assert not capsys.readouterr().err
+    monkeypatch.setenv("AZURE_ARM_TOKEN", "expired")
+    assert deployment.answering_name(load_params(), TUNED) == "prod"
+    assert "warning: it was not checked whether the deployment prod still has" in capsys.readouterr().err
+
+
+def test_answers_that_name_another_fine_tune_than_the_record_are_refused(cloud: Cloud) -> None:
+    """Where deployments cannot be read. Answers that name only the base are taken."""
+    write_params(cloud, "azure")
+    for named, model, is_refused in ((BASE, "ft-m1", False), (None, "ft-m1", False), (None, "ft-m2", True)):
+        cloud.named = named
+        bring(cloud, f"{BASE}.{model}")
+        with connect(load_params().provider) as connection:
+            prompts = [[{"role": "user", "content": f"{named} {model}"}]]
+            answer_all(connection, "prod", prompts, load_params().evaluate, 1, lambda *_: None, print)
+            if is_refused:
+                with pytest.raises(FinetuneError, match=r"has the model .*\.ft-m2 now, .* of .*\.ft-m1"):
+                    deployment.refuse_other_answers(connection, "prod", f"{BASE}.ft-m1")
+            else:
+                deployment.refuse_other_answers(connection, "prod", f"{BASE}.ft-m1")
+
+
+def test_a_batch_of_the_former_model_is_not_taken_for_that_of_the_deployment(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another machine, which has no answers yet, a batch is found by its requests."""
+    write_params(cloud, "azure", **AZURE)
+    batches: dict[tuple[str, ...], dict[str, Any]] = {}
+
+    def answer_batch(connection: Any, requests: dict[str, Any], *_: Any) -> dict[str, Any]:
+        model = cloud.deployed["prod"]["properties"]["model"]["name"]
+        answers = {key: completion(f"I am {model}") | {"model": BASE} for key in requests}
+        return batches.setdefault(tuple(sorted(requests)), answers)
+
+    monkeypatch.setattr(completions, "answer_batch", answer_batch)
+    for model, machine in (("ft-m1", "a"), ("ft-m1", "b"), ("ft-m2", "c"), ("ft-m2", "a")):
+        monkeypatch.setenv("FINETUNE_HOME", str(Path(machine).resolve()))
+        bring(cloud, f"{BASE}.{model}")
+        assert ask_prod([], batch=True) == {f"I am {BASE}.{model}"}
+    assert cloud.chats == 0
+    assert len(batches) == 3  # m1; m2; m2 on the machine that has counted one more time

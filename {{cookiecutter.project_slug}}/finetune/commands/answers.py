@@ -23,6 +23,9 @@ def list_answers(as_json: AsJson = False) -> None:
     if as_json:
         print_json(groups)
         return
+    if not groups:
+        print("answers: none are kept")
+        return
     rows = [
         [
             one["provider"] or "(earlier version)",

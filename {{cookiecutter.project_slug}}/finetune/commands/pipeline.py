@@ -86,21 +86,32 @@ def train(
 
 
 def baseline(fresh: Fresh = False) -> None:
-    """Ask the base model the test questions."""
+    """Ask the base model the test questions.
+
+    Examples: finetune baseline · finetune baseline --fresh, then: dvc commit -f baseline && dvc repro
+    """
     from finetune.core.params import load_params
     from finetune.stages import baseline as stage
 
     with with_restore_command("baseline"):
-        print(f"baseline: {stage.run(load_params(), fresh)} answers")
+        print(f"baseline: {stage.run(load_params(), fresh)} answers{after_fresh('baseline', fresh)}")
 
 
 def tuned(fresh: Fresh = False) -> None:
-    """Ask the tuned model, the models to compare, the judge and the graders."""
+    """Ask the tuned model, the models to compare, the judge and the graders.
+
+    Examples: finetune tuned · finetune tuned --fresh, then: dvc commit -f tuned && dvc repro
+    """
     from finetune.core.params import load_params
     from finetune.stages import tuned as stage
 
     with with_restore_command("tuned"):
-        print(f"tuned: {stage.run(load_params(), fresh)} answers")
+        print(f"tuned: {stage.run(load_params(), fresh)} answers{after_fresh('tuned', fresh)}")
+
+
+def after_fresh(stage: str, fresh: bool) -> str:
+    """Return what to do with new answers to the same questions: without it, DVC restores the former ones."""
+    return f". Keep these with: dvc commit -f {stage} && dvc repro" if fresh else ""
 
 
 def evaluate() -> None:

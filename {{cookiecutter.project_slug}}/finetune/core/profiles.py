@@ -56,7 +56,7 @@ PROFILES = {
             integrations=True,
             uploads=True,
             batches=True,
-            fixed_names=r"ft:.*|.*-\d{4}-\d{2}-\d{2}",
+            fixed_names=r"ft:.*|.*-(\d{4}-\d{2}-\d{2}|\d{4}(-preview)?)",
             closes=datetime.date(2027, 1, 6),  # announced 2026-05-07; for shutdown dates of models see models.toml
         ),
         Profile(

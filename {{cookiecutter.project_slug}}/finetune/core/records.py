@@ -388,7 +388,7 @@ class KeptAnswers(TypedDict):
 
     provider: str
     asked: str  # the name by which the model was asked
-    model: str  # what the provider says has answered
+    model: str  # what the provider says has answered, or that the deployment had
     fingerprint: str
     answers: int
     first: int | None  # in seconds since 1970

@@ -47,7 +47,15 @@ def known(name: str, home: Path) -> bool:
 def ready(name: str, home: Path) -> bool:
     """Return whether a base is in a folder, so that it needs neither a download nor a conversion."""
     folder = Path(name) if Path(name).is_absolute() else home / "bases" / name
-    return (folder / "config.json").is_file()
+    return (folder / "config.json").is_file() or (HUB_NAME.fullmatch(name) is not None and is_downloaded(name))
+
+
+def is_downloaded(name: str) -> bool:
+    """Return whether the hub's own cache has a hub model."""
+    from huggingface_hub import try_to_load_from_cache
+
+    repository, revision = name.split("@")
+    return isinstance(try_to_load_from_cache(repository, "config.json", revision=revision), str)
 
 
 def short_name(name: str) -> str:
@@ -81,9 +89,12 @@ def folder_of(name: str, home: Path) -> Path:
     raise JobError("model_not_found", f"This server has no base model {name!r}.", "model")
 
 
-@cache  # each request looks up its base, and the hub would be asked each time
+@cache
 def download(name: str) -> Path:
-    """Return a snapshot of a hub model at its pinned revision, from the hub's own cache if it is in there."""
+    """Return a snapshot of a hub model at its pinned revision, from the hub's own cache if it is in there.
+
+    A process asks the hub once, because each request needs the folder.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 

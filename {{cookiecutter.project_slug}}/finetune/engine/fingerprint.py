@@ -9,7 +9,8 @@ from finetune.engine import bases
 from finetune.engine.store import Store
 
 Stamp = tuple[tuple[str, int, int], ...]  # of each file: its name, size and time of change in nanoseconds
-FILES = ("*.safetensors", "*.json", "*.jinja")
+# Weights, settings, tokenizers and chat templates, as Transformers loads them.
+FILES = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
 CHUNK = 1 << 24
 
 

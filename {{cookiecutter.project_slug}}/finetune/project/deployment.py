@@ -1,15 +1,19 @@
 """deploy: an optional step after train, for providers whose fine-tuned models answer only when deployed."""
 
+import re
+
 from finetune.core.disk import read_json, read_note, write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import DEPLOYMENT
+from finetune.core.paths import DEPLOYMENT, MODEL
 from finetune.core.profiles import PROFILES
 from finetune.core.read_records import read_model_record
 from finetune.core.records import DeploymentRecord
 from finetune.provider import deployment_api
-from finetune.provider.connect import connect
+from finetune.provider.connect import Connection, connect
 from finetune.terminal.progress import say
+
+FINE_TUNE = re.compile(r".+\.ft-\w+")  # Azure's names of fine-tuned models
 
 
 def deploy(params: Params) -> DeploymentRecord:
@@ -35,7 +39,8 @@ def remove(params: Params) -> str:
 def answering_name(params: Params, model: str) -> str:
     """Return the name to ask a fine-tuned model by: its own, or that of its deployment.
 
-    Raises FinetuneError if the provider requires a deployment and there is none of this model.
+    Raises FinetuneError if the provider requires a deployment and there is none of this model, or if the deployment has
+    another model now.
     """
     profile = PROFILES[params.provider.name]
     if profile.deploys is None:
@@ -46,4 +51,34 @@ def answering_name(params: Params, model: str) -> str:
             f"At {profile.name!r}, {model} answers only when it is deployed. A deployment costs {profile.deploys}.",
             "Deploy it with: finetune deploy, then: dvc repro",
         )
-    return str(deployment["name"])
+    name = str(deployment["name"])
+    refuse_other_model(params, name, model)
+    return name
+
+
+def refuse_other_model(params: Params, name: str, model: str) -> None:
+    """Raise FinetuneError if a deployment has another model now: its answers would be told as those of this one."""
+    try:
+        found = deployment_api.deployed_model(PROFILES[params.provider.name], name, params.provider.deploy)
+    except FinetuneError as error:
+        say(f"warning: it was not checked whether the deployment {name} still has {model}: {error.what}")
+        return
+    if found and found["name"] != model:
+        raise other_model(name, found["name"], model)
+
+
+def refuse_other_answers(connection: Connection, name: str, model: str) -> None:
+    """Raise FinetuneError if the answers to a name say that another fine-tuned model gave them.
+
+    For users without the right to read deployments. Answers that name only the base say nothing.
+    """
+    answer = connection.answering.get(name)
+    if answer and answer.model != model and all(map(FINE_TUNE.fullmatch, (answer.model, model))):
+        raise other_model(name, answer.model, model)
+
+
+def other_model(name: str, found: str, model: str) -> FinetuneError:
+    return FinetuneError(
+        f"The deployment {name} has the model {found} now, and {MODEL} is the record of {model}.",
+        "Bring this model back with: finetune deploy, then: dvc repro. Or restore the record of the other one.",
+    )

@@ -35,8 +35,9 @@ def cache_path() -> Path:
 class AnswerCache:
     """Answers by their keys in SQLite tables. Threads may share it.
 
-    Further tables say which answers were cut, how many tokens of the prompt the provider had cached, and which model
-    answered. Earlier versions, which may use the same file, read only the first ones.
+    Further tables say which answers were cut, how many tokens of the prompt the provider had cached, which model
+    answered, and how often answers were removed to be asked again. Earlier versions, which may use the same file, read
+    only the first ones.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,47 +52,79 @@ class AnswerCache:
             "CREATE TABLE IF NOT EXISTS answered (key TEXT PRIMARY KEY, provider TEXT, asked TEXT, model TEXT,"
             " fingerprint TEXT, at INTEGER)"
         )
+        self.db.execute("CREATE TABLE IF NOT EXISTS deployed (key TEXT PRIMARY KEY, model TEXT)")
+        self.db.execute("CREATE TABLE IF NOT EXISTS renewed (key TEXT PRIMARY KEY, times INTEGER)")
 
     def get(self, key: str) -> Answer | None:
         """Return the answer of this key, or None."""
         with self.lock:
             row = self.db.execute(
-                "SELECT answer, cut, tokens, model, fingerprint FROM completions LEFT JOIN ends USING (key)"
-                " LEFT JOIN cached USING (key) LEFT JOIN answered USING (key) WHERE key = ?",
+                "SELECT answer, cut, tokens, answered.model, fingerprint, deployed.model FROM completions"
+                " LEFT JOIN ends USING (key) LEFT JOIN cached USING (key) LEFT JOIN answered USING (key)"
+                " LEFT JOIN deployed USING (key) WHERE key = ?",
                 (key,),
             ).fetchone()
         if row is None:
             return None
         fields = json.loads(row[0])
         fields["logprobs"] = [[(token, logprob) for token, logprob in tops] for tops in fields["logprobs"]]
-        _, cut, cached, model, fingerprint = row
+        _, cut, cached, model, fingerprint, deployed = row
         fields |= {"cut": None if cut is None else bool(cut), "cached_tokens": cached}
-        return Answer(**fields, model=model or "", fingerprint=fingerprint or "")
+        return Answer(**fields, model=model or "", fingerprint=fingerprint or "", deployed=deployed or "")
 
     def put(self, key: str, answer: Answer, provider: str, asked: str) -> None:
         """Keep an answer of a provider under this key; `asked` is the name by which its model was asked."""
         fields = asdict(answer)
-        cut, cached, model, fingerprint = (
-            fields.pop(name) for name in ("cut", "cached_tokens", "model", "fingerprint")
+        cut, cached, model, fingerprint, deployed = (
+            fields.pop(name) for name in ("cut", "cached_tokens", "model", "fingerprint", "deployed")
         )
-        by = (key, provider, asked, model, fingerprint, int(time.time()))
+        by = (key, provider, asked, model, fingerprint, time.time())
         with self.lock:
             self.db.execute("INSERT OR REPLACE INTO answered VALUES (?, ?, ?, ?, ?, ?)", by)
+            self.db.execute("INSERT OR REPLACE INTO deployed VALUES (?, ?)", (key, deployed))
             self.db.execute("INSERT OR REPLACE INTO cached VALUES (?, ?)", (key, cached))
             self.db.execute("INSERT OR REPLACE INTO ends VALUES (?, ?)", (key, cut))
             self.db.execute("INSERT OR REPLACE INTO completions VALUES (?, ?)", (key, json.dumps(fields)))
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Remove the answers of these keys."""
+        """Remove the answers of these keys, which are asked again, and count how often this was done."""
+        rows = [(key,) for key in keys]
+        count = "INSERT INTO renewed VALUES (?, 1) ON CONFLICT (key) DO UPDATE SET times = times + 1"
         with self.lock:
-            self.db.executemany("DELETE FROM completions WHERE key = ?", [(key,) for key in keys])
+            self.db.execute("BEGIN")
+            self.db.executemany("DELETE FROM completions WHERE key = ?", rows)
+            self.db.executemany(count, rows)
+            self.db.execute("COMMIT")
+
+    def times_renewed(self, key: str) -> int:
+        """Return how often the answer of this key was removed to be asked again."""
+        with self.lock:
+            row = self.db.execute("SELECT times FROM renewed WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else 0
+
+    def alternating(self, provider: str, asked: str, seconds: float) -> list[str]:
+        """Return a name's fingerprints if they alternate, else []: twice, one comes again within seconds."""
+        with self.lock:
+            rows = self.db.execute(
+                "SELECT fingerprint, at FROM completions JOIN answered USING (key)"
+                " WHERE provider = ? AND asked = ? AND fingerprint != '' ORDER BY at",
+                (provider, asked),
+            ).fetchall()
+        last_seen: dict[str, float] = {}
+        returns, before = 0, ""
+        for fingerprint, at in rows:
+            returns += fingerprint != before and at - last_seen.get(fingerprint, float("-inf")) < seconds
+            before, last_seen[fingerprint] = fingerprint, at
+        return sorted(last_seen) if returns > 1 else []
 
     def groups(self) -> list[KeptAnswers]:
         """Return the numbers of answers by provider, name and model, the newest last."""
         with self.lock:
             rows = self.db.execute(
-                "SELECT provider, asked, model, fingerprint, COUNT(*), MIN(at), MAX(at) FROM completions"
-                " LEFT JOIN answered USING (key) GROUP BY provider, asked, model, fingerprint ORDER BY MAX(at)"
+                "SELECT provider, asked, COALESCE(NULLIF(deployed.model, ''), answered.model) AS by, fingerprint,"
+                " COUNT(*), CAST(MIN(at) AS INTEGER), CAST(MAX(at) AS INTEGER) FROM completions"
+                " LEFT JOIN answered USING (key) LEFT JOIN deployed USING (key)"
+                " GROUP BY provider, asked, by, fingerprint ORDER BY MAX(at)"
             ).fetchall()
         return [
             {

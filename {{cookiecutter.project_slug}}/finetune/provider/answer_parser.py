@@ -24,6 +24,7 @@ class Answer:
     cached_tokens: int | None = None  # of the prompt, in the provider's cache; None: it does not say
     model: str = ""  # what the provider says has answered; "": it does not say, or an earlier version kept the answer
     fingerprint: str = ""  # the provider's system_fingerprint
+    deployed: str = ""  # the model that the deployment had then, by the provider's resource manager
     cut: bool | None = None  # at the maximum length; None: the provider does not say, or an earlier version kept it
 
 

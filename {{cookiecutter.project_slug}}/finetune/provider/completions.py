@@ -1,5 +1,6 @@
 """Many answers from one model: cached on disk, and requested concurrently or by the Batch API."""
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -10,7 +11,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Evaluate
 from finetune.provider.answer_cache import AnswerCache, cache_key, open_answer_cache
 from finetune.provider.answer_parser import Answer, parse_answer
-from finetune.provider.answering_model import still_valid
+from finetune.provider.answering_model import find_deployed, keep, still_valid
 from finetune.provider.batch_api import answer_batch
 from finetune.provider.completion_request import CompletionRequest, Messages, completion_request
 from finetune.provider.connect import Connection
@@ -54,8 +55,10 @@ def ask_all(
     keys = [cache_key(connection.identity, request) for request in requests]
     by_key = dict(zip(keys, requests, strict=True))
     with open_answer_cache() as cache:
+        find_deployed(connection, {str(request["model"]) for request in requests}, say)
         if connection.fresh:
-            cache.forget(by_key)
+            cache.forget(by_key.keys() - connection.renewed)
+            connection.renewed.update(by_key)
         kept = {key: answer for key in by_key if (answer := cache.get(key)) is not None}
 
         def ask_without(answered: Mapping[str, Answer]) -> dict[str, Answer]:
@@ -66,8 +69,13 @@ def ask_all(
                 return ask_by_batch(connection, rest, cache, progress, say)
             return ask_concurrently(connection, rest, cache, settings.concurrency, progress, bool(answered))
 
-        answers = ask_without(kept)  # first: these answers say which models answer now
-        answers |= still_valid(connection, kept, answers, by_key, cache, say)
+        asked = ask_without(kept)  # first: these answers say which models answer now
+        if settings.batch:  # its batch may be old, and of another model
+            batch = {key: answer for key, answer in asked.items() if not answer.error}
+            refused = {key: answer for key, answer in asked.items() if answer.error}
+            answers = refused | still_valid(connection, kept | batch, {}, by_key, cache, say)
+        else:
+            answers = asked | still_valid(connection, kept, asked, by_key, cache, say)
         answers |= ask_without(answers)
         raise_if_all_refused(list(answers.values()))
     return [answers[key] for key in keys]
@@ -87,12 +95,22 @@ def ask_by_batch(
     if any("prompt" in request for request in requests.values()):
         raise FinetuneError("evaluate.batch works for chat examples only.", "Set it to false in params.yaml.")
     answers = {}
-    for key, body in answer_batch(connection, requests, say, progress).items():
+    keys = {batch_id(connection, cache, key, request): key for key, request in requests.items()}
+    by_id = {one: requests[key] for one, key in keys.items()}
+    for one, body in answer_batch(connection, by_id, say, progress).items():
+        key = keys[one]
         answer = error_answer(body["error"]) if "error" in body else parse_answer(body, None)
-        if not answer.error:
-            cache.put(key, answer, connection.identity, str(requests[key]["model"]))
-        answers[key] = answer
+        answers[key] = answer if answer.error else keep(connection, cache, key, requests[key], answer)
     return answers
+
+
+def batch_id(connection: Connection, cache: AnswerCache, key: str, request: CompletionRequest) -> str:
+    """Return the custom_id of a request: its key, or another one if it is asked again or of a deployment's model.
+
+    A batch is found again by these, so that one of another model is not taken for the answers of this one.
+    """
+    times, deployed = cache.times_renewed(key), connection.deployed.get(str(request["model"]), "")
+    return hashlib.sha256(f"{key} {times} {deployed}".encode()).hexdigest() if times or deployed else key
 
 
 def error_answer(error: Any) -> Answer:
@@ -123,7 +141,7 @@ def ask_concurrently(
                 key, answer = futures[future], future.result()
                 answers[key] = answer
                 if not answer.error:
-                    cache.put(key, answer, connection.identity, str(requests[key]["model"]))
+                    answers[key] = keep(connection, cache, key, requests[key], answer)
                 elif done == REFUSALS_BEFORE_STOP and not some_answered:
                     raise_if_all_refused(list(answers.values()))
                 refused += bool(answer.error)

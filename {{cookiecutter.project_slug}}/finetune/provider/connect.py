@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Provider
+from finetune.core.params import Deploy, Provider
 from finetune.core.paths import user_home
 from finetune.core.profiles import PROFILES, Profile
 from finetune.provider.error_messages import explained_errors
@@ -32,6 +32,9 @@ class Connection:
     profile: Profile
     identity: str
     fresh: bool = False  # ask again what was asked before
+    deploy: Deploy = field(default_factory=Deploy)  # where the provider's deployments are
+    renewed: set[str] = field(default_factory=set)  # keys of answers that `fresh` has removed
+    deployed: dict[str, str] = field(default_factory=dict)  # by name: the model that the deployment has
     answering: dict[str, Any] = field(default_factory=dict)  # by name: what answers now, see answering_model.py
 
     @property
@@ -70,7 +73,7 @@ def connect(provider: Provider, fresh: bool = False) -> Iterator[Connection]:
         http = openai.DefaultHttpxClient(event_hooks={"response": [check_response]})
         client = stack.enter_context(openai.OpenAI(base_url=base_url, api_key=key, http_client=http))
         with explained_errors(client, profile):
-            yield Connection(client, profile, identity, fresh)
+            yield Connection(client, profile, identity, fresh, provider.deploy)
 
 
 def check_response(response: "Response") -> None:

@@ -28,6 +28,7 @@ from finetune.core.paths import (
 from finetune.core.read_records import read_model_record
 from finetune.core.records import AnsweredBy, Prediction, Questions
 from finetune.data.questions import load_questions
+from finetune.project.deployment import refuse_other_answers
 from finetune.provider.connect import connect
 from finetune.scoring.usage import latency
 from finetune.terminal.progress import say
@@ -62,6 +63,7 @@ def run(params: Params, fresh: bool = False) -> int:
         for name, model in others.items():
             answers[name] = ask_split(connection, params, questions, model)
         answers["tuned"] = ask_split(connection, params, questions, tuned)
+        refuse_other_answers(connection, tuned, record["model"])
         regression = ask_regression_sets(connection, params, questions, tuned)
         grader_replies = ask_graders(connection, params, questions, answers)
         judge_replies = ask_judge(connection, params, questions, answers["base"], answers["tuned"])

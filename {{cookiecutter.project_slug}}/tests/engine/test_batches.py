@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -17,14 +18,17 @@ from typing import Any
 import openai
 import pytest
 from faulty import FAULTS, Plan, Server, address, faulty, kill_after, kill_before
+from tiny import make_tiny_base
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Provider
+from finetune.core.params import Evaluate, Provider
 from finetune.core.profiles import PROFILES
 from finetune.engine import batch_runner
 from finetune.engine.embedded import embedded
 from finetune.provider import batch_api, create_once
+from finetune.provider.answer_cache import open_answer_cache
 from finetune.provider.batch_api import answer_batch
+from finetune.provider.completions import answer_all
 from finetune.provider.connect import Connection, connect
 
 URL = "/v1/chat/completions"
@@ -423,3 +427,52 @@ def test_a_provider_without_batches_is_refused(connection: Connection) -> None:
     with pytest.raises(FinetuneError, match="'nebius' has no Batch API") as raised:
         answer_batch(nebius, requests_of("nobody", 1), quiet, quiet)
     assert raised.value.remedy == "Set evaluate.batch to false in params.yaml."
+
+
+def test_what_is_asked_again_takes_no_former_batch(client: openai.OpenAI, connection: Connection, home: Path) -> None:
+    """The base gets other weights under its name; then --fresh asks all again. An interrupted run finds its batch."""
+    prompts = [[{"role": "user", "content": f"again {n}"}] for n in range(4)]
+    settings = Evaluate(max_tokens=3, temperature=0.0, concurrency=4, batch=True)
+
+    def ask(fresh: bool = False) -> tuple[list[str], list[str]]:
+        said: list[str] = []
+        found = dataclasses.replace(connection, fresh=fresh, answering={}, deployed={}, renewed=set())
+        answers = answer_all(found, "swapped", prompts, settings, 1, quiet, said.append)
+        return [answer.text for answer in answers], said
+
+    def batches() -> int:
+        return sum(batch.model == "swapped" for batch in client.batches.list(limit=100))
+
+    make_tiny_base(home / "bases" / "swapped")
+    first, _ = ask()
+    assert (ask(), batches()) == ((first, []), 1)
+    shutil.rmtree(home / "bases" / "swapped")
+    make_tiny_base(home / "bases" / "swapped", width=32)
+    second, said = ask()
+    assert second != first
+    assert said[0].startswith("swapped is another model than before")
+    assert batches() == 2
+    assert ask(fresh=True)[0] == second
+    assert batches() == 3
+    with open_answer_cache() as cache:
+        cache.clear("swapped")
+    assert ask()[0] == second
+    assert batches() == 3
+
+
+def test_a_former_batch_of_other_weights_is_not_taken_by_another_machine(
+    client: openai.OpenAI, connection: Connection, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [[{"role": "user", "content": f"elsewhere {n}"}] for n in range(4)]
+    settings = Evaluate(max_tokens=3, temperature=0.0, concurrency=4, batch=True)
+
+    def ask() -> list[str]:
+        found = dataclasses.replace(connection, answering={}, deployed={}, renewed=set())
+        return [answer.text for answer in answer_all(found, "moved", prompts, settings, 1, quiet, quiet)]
+
+    make_tiny_base(home / "bases" / "moved")
+    first = ask()
+    shutil.rmtree(home / "bases" / "moved")
+    make_tiny_base(home / "bases" / "moved", width=32)
+    monkeypatch.setenv("FINETUNE_HOME", str(tmp_path))
+    assert ask() != first

@@ -16,6 +16,7 @@ from tiny import make_tiny_base
 from finetune.engine import bases
 from finetune.engine.api_errors import JobError
 from finetune.engine.chat_template import Message, render
+from finetune.engine.fingerprint import fingerprint_of
 from finetune.engine.inference.generation_types import GeneratedAnswer, GenerationRequest
 from finetune.engine.inference.generator import Generator
 from finetune.engine.inference.loaded_model import LoadedModel
@@ -269,3 +270,33 @@ def test_examples_before_a_question_are_computed_once_and_change_no_answer(
     ((_, prefix),) = generator.loaded[wide[0]][1].prefix_caches
     tokenizer = generator.loaded[wide[0]][1].tokenizer
     assert list(prefix) == render(tokenizer, asked[:-1], add_generation_prompt=False)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "model.bin", "tokenizer.model", "vocab.txt", "config.json"])
+def test_each_file_that_answers_depend_on_counts_for_the_fingerprint(tmp_path: Path, file: str) -> None:
+    base = tmp_path / "bases" / "one"
+    store = Store(tmp_path)
+    base.mkdir(parents=True)
+    (base / "config.json").write_text("{}", encoding="utf-8")
+    (base / file).write_bytes(b"a")
+    before = fingerprint_of(store, "one")
+    (base / "README.md").write_text("nothing that is loaded", encoding="utf-8")
+    assert fingerprint_of(store, "one") == before
+    (base / file).write_bytes(b"b!")
+    assert fingerprint_of(store, "one") != before
+
+
+def test_a_base_of_the_hub_is_looked_up_there_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each request needs its folder, and the hub answers in tenths of a second."""
+    import huggingface_hub
+
+    looked: list[str] = []
+
+    def snapshot(repository: str, **settings: Any) -> str:
+        looked.append(repository)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    for _ in range(3):
+        assert bases.folder_of("someone/some-base@0123abc", tmp_path) == tmp_path
+    assert looked == ["someone/some-base"]
