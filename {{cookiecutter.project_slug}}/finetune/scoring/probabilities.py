@@ -110,8 +110,8 @@ def after_thoughts(tops: Sequence[TokenLogprobs]) -> Sequence[TokenLogprobs]:
     answer = without_thoughts(text)
     if len(answer) == len(text):
         return tops
-    ends = accumulate(map(len, tokens))
-    return [top for top, end in zip(tops, ends, strict=True) if end > len(text) - len(answer)]
+    begins = accumulate(map(len, tokens), initial=0)
+    return [top for top, begin in zip(tops, begins, strict=False) if begin >= len(text) - len(answer)]
 
 
 def unseen_share(place: int | None, masses: Sequence[float], unseen: Unseen) -> tuple[float, float]:
