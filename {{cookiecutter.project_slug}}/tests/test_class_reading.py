@@ -152,6 +152,22 @@ def test_marks_case_and_a_sentence_change_no_class(labels: list[str], form: str)
             assert label_of(form.format(text), labels) == label
 
 
+@given(st.sampled_from([*SPAM, *BILLS]), TEXTS.filter(lambda text: "</" not in text), st.sampled_from(["", "<think>"]))
+def test_no_thought_changes_the_class(label: str, thought: str, begin: str) -> None:
+    assert label_of(f"{begin}{thought}</think>\n{label}", [*SPAM, *BILLS]) == label
+
+
+@given(
+    st.sampled_from([*SPAM, *BILLS, *TEAMS, "스팸"]),
+    st.sampled_from(
+        ["not {}", "This isn't {}.", "kein {}", "ce n'est pas {}", "no es {}", "não é {}", "不是{}", "{}ではない", "{} 아님",
+         "Is it {}?", "{}: no", "non-{}", "не {}", "{} değil", "bukan {}", "không phải {}", "ليس {}", "~~{}~~", "{}: 0 %"]
+    ),
+)  # fmt: skip
+def test_a_class_that_is_denied_is_not_named(label: str, form: str) -> None:
+    assert label_of(form.format(label), [*SPAM, *BILLS, *TEAMS, "스팸"]) is None
+
+
 @given(st.sampled_from([*SPAM, *BILLS]), st.text("abcäşж", min_size=1, max_size=3), st.booleans())
 def test_a_class_inside_a_longer_word_is_not_named(label: str, letters: str, before: bool) -> None:
     assert label_of(letters + label if before else label + letters, [label, "other"]) is None
