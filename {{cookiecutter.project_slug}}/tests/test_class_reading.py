@@ -160,8 +160,9 @@ def test_no_thought_changes_the_class(label: str, thought: str, begin: str) -> N
 @given(
     st.sampled_from([*SPAM, *BILLS, *TEAMS, "스팸"]),
     st.sampled_from(
-        ["not {}", "This isn't {}.", "kein {}", "ce n'est pas {}", "no es {}", "não é {}", "不是{}", "{}ではない", "{} 아님",
-         "Is it {}?", "{}: no", "non-{}", "не {}", "{} değil", "bukan {}", "không phải {}", "ليس {}", "~~{}~~", "{}: 0 %"]
+        ["not {}", "This isn't {}.", "kein {}", "ce n'est pas {}", "no es {}", "não é {}", "不是{}", "{}ではない",
+         "{} 아님", "Is it {}?", "{}: no", "non-{}", "не {}", "{} değil", "bukan {}", "không phải {}", "ليس {}",
+         "~~{}~~", "{}: 0 %"]
     ),
 )  # fmt: skip
 def test_a_class_that_is_denied_is_not_named(label: str, form: str) -> None:
