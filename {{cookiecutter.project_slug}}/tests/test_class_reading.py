@@ -68,6 +68,39 @@ NUMBERS = [str(number) for number in range(11)]
         (["A", "B", "IT"], ["It is for IT.", "it", "IT department"], "IT"),
         (["18-24", "25-34"], ["18–24", "18-24 years"], "18-24"),
         (["true", "false"], ['{"spam": true}', "True"], "true"),
+        # What a model thinks before its answer is no answer.
+        (SPAM,
+         ["<think>ham?</think>spam", "<think>\n\n</think>\n\nspam", "Or ham?\n</think>\n\n**spam**",
+          "[THINK]ham[/THINK]spam", "◁think▷ham◁/think▷spam", "<reasoning>ham</reasoning><answer>spam</answer>",
+          '<think>{"label": "ham"}</think>{"label": "spam"}'], "spam"),
+        (SPAM, ["<think>It looks like spam", "<think>ham</think>not spam", "<think>spam</think>"], None),
+        # Denials, in other words, and scores.
+        (SPAM,
+         ["It has nothing to do with spam", "I doubt it is spam", "It isnt spam", "unclear whether it is spam",
+          "I rule out spam", "~~spam~~", "!spam", "❌ spam", "spam: ❌", "spam: 0", "spam (5%)", "spam = 0.05",
+          "Spam is unlikely", "spam: N"], None),
+        (SPAM,
+         ["spam (95%)", "spam: 1", "spam\n\nThe sender is not known.", "spam\n- no sender", "spam ✅",
+          "Hi! spam"], "spam"),
+        (["垃圾邮件", "正常"],
+         ["我不认为这是垃圾邮件", "无法判断是否为垃圾邮件", "不太可能是垃圾邮件", "不应归类为垃圾邮件",
+          "是垃圾邮件吗"], None),
+        (["垃圾邮件", "正常"], ["类别是垃圾邮件", "被识别为垃圾邮件", "应该是垃圾邮件"], "垃圾邮件"),
+        (TEAMS,
+         ["配送とは言えない", "配送に該当しません", "配送かどうか不明", "配送の可能性は低い", "配送なし",
+          "配送でしょうか。"], None),
+        (TEAMS,
+         ["配送です。商品が届いていません。", "不在票の配送", "配送:届いていないため", "配送と判断します"], "配送"),
+        (["배송", "환불"], ["배송 문제가 아닙니다", "배송으로 보이지 않습니다", "배송이라고 볼 수 없습니다"], None),
+        (["배송", "환불"], ["배송입니다. 물건이 오지 않았습니다.", "배송으로 분류됩니다"], "배송"),
+        (["สแปม", "ปกติ"], ["ไม่น่าจะเป็นสแปม", "สแปมหรือไม่"], None),
+        # "no" is a class, and a word of sentences.
+        (["no", "yes"], ["I have no idea", "There's no way to tell", "no doubt", "yes or no question"], None),
+        (["no", "yes"], ["No\n\nThere is no sign of it.", "No because it is late", "The answer is no."], "no"),
+        (["no", "yes"], ["Yes, there is no problem."], "yes"),
+        (["no problem", "problem"], ["There is no problem", "no problem"], "no problem"),
+        (["billing", "billing/payment"], ["billing / payment", "It is about Billing/ payment."], "billing/payment"),
+        (["Q&A", "other"], ["q & a"], "Q&A"),
     ],
 )  # fmt: skip
 def test_the_class_that_an_answer_names(labels: list[str], answers: list[str], label: str | None) -> None:
@@ -119,6 +152,23 @@ def test_marks_case_and_a_sentence_change_no_class(labels: list[str], form: str)
             assert label_of(form.format(text), labels) == label
 
 
+@given(st.sampled_from([*SPAM, *BILLS]), TEXTS.filter(lambda text: "</" not in text), st.sampled_from(["", "<think>"]))
+def test_no_thought_changes_the_class(label: str, thought: str, begin: str) -> None:
+    assert label_of(f"{begin}{thought}</think>\n{label}", [*SPAM, *BILLS]) == label
+
+
+@given(
+    st.sampled_from([*SPAM, *BILLS, *TEAMS, "스팸"]),
+    st.sampled_from(
+        ["not {}", "This isn't {}.", "kein {}", "ce n'est pas {}", "no es {}", "não é {}", "不是{}", "{}ではない",
+         "{} 아님", "Is it {}?", "{}: no", "non-{}", "не {}", "{} değil", "bukan {}", "không phải {}", "ليس {}",
+         "~~{}~~", "{}: 0 %"]
+    ),
+)  # fmt: skip
+def test_a_class_that_is_denied_is_not_named(label: str, form: str) -> None:
+    assert label_of(form.format(label), [*SPAM, *BILLS, *TEAMS, "스팸"]) is None
+
+
 @given(st.sampled_from([*SPAM, *BILLS]), st.text("abcäşж", min_size=1, max_size=3), st.booleans())
 def test_a_class_inside_a_longer_word_is_not_named(label: str, letters: str, before: bool) -> None:
     assert label_of(letters + label if before else label + letters, [label, "other"]) is None
@@ -139,6 +189,14 @@ def test_probabilities_and_predict_read_the_same_class(answer: str) -> None:
     assert (row["answer"], row["confidence"]) == (named or answer, 1.0 if named else 0.0)
 
 
+def test_probabilities_are_those_after_the_thinking() -> None:
+    thought = [[(piece, -0.1), ("spam", -3.0)] for piece in ("<think>", "ham or", " spam?", "</think>\n")]
+    answer = [[("spam", math.log(0.75)), ("ham", math.log(0.25))]]
+    assert class_probabilities([*thought, *answer], SPAM) == pytest.approx([0.75, 0.25])
+    assert class_probabilities([*thought[2:], *answer], SPAM) == pytest.approx([0.75, 0.25])
+    assert class_probabilities(thought[:3], SPAM) == [0.0, 0.0]  # cut: there is no answer
+
+
 def test_long_answers_and_many_classes_take_a_moment() -> None:
     import time
 
@@ -148,4 +206,6 @@ def test_long_answers_and_many_classes_take_a_moment() -> None:
     assert [label_of(f"{answer} It is class {number} of goods.", labels) for number in range(20)] == labels[:20]
     assert label_of("not " * 3000 + "spam" + " a" * 3000, SPAM) is None
     assert label_of("[" * 5000 + "spam", SPAM) == "spam"
+    assert label_of("spam " * 5000, SPAM) == "spam"
+    assert label_of(" " * 99999 + "/" + " " * 99999 + "spam", SPAM) == "spam"
     assert time.process_time() - start < 5

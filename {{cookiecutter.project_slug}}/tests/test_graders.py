@@ -253,6 +253,8 @@ def test_the_request_of_a_score_model() -> None:
         ('{"result": 9}', 5),
         ('{"result": -Infinity}', None),
         (" 4 ", 4),
+        ("<think>2 or 3?</think>\n4", 4),
+        ('<think>{"result": 1}?</think>{"result": 4}', 4),
         ('{"result": NaN}', None),
         ('{"result": true}', None),
         ('{"result": null}', None),

@@ -299,6 +299,7 @@ def test_incomplete_parameters_are_refused(abstain: str, message: str) -> None:
         ("I can not tell from this", PHRASE, True),
         ("In 1912. I cannot tell from this.", PHRASE, False),
         ("I cannot tell", PHRASE, False),
+        ("<think>Is it in 1912?</think>\n\nI cannot tell from this.", PHRASE, True),
         ("", PHRASE, False),
         ("Normally on Monday", "No", False),
         ("No.", "no", True),

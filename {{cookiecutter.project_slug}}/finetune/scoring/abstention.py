@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from itertools import accumulate, takewhile
 
 from finetune.scoring.text_units import words_of
+from finetune.scoring.thoughts import without_thoughts
 
 
 def abstained(answer: str, phrase: str) -> bool:
     """Return whether an answer begins with the phrase; case, width, spaces and punctuation are ignored.
 
-    Whole words are compared: "Normally" does not begin with "no".
+    Whole words are compared: "Normally" does not begin with "no". What a model thinks before its answer is left out.
     """
+    answer = without_thoughts(answer)
     wanted = "".join(words_of(phrase))
     if not wanted:  # punctuation only, such as a dash
         return answer.strip() == phrase.strip()

@@ -1,7 +1,8 @@
 """Read the JSON of an answer, strictly or leniently, and bring JSON into a form in which it is compared.
 
 Strict is what RFC 8259 allows, with every key once: what a program reads without help. Lenient is also JSON in a
-sentence or a code block, with commas at the end of lists and objects, or with a repeated key, whose last value counts.
+sentence, in a code block or after what the model thinks, with commas at the end of lists and objects, or with a
+repeated key, whose last value counts.
 """
 
 import json
@@ -12,16 +13,19 @@ from typing import Any, NamedTuple
 
 import regex
 
+from finetune.scoring.thoughts import without_thoughts
+
 TEXT = r'"(?:\\.|[^"\\])*+"'
 BRACKET = regex.compile(rf"{TEXT}|[\[\]{{}}]", regex.S)
-LAST_COMMA = regex.compile(rf"({TEXT})|,(?=\s*[\]}}])", regex.S)
+LAST_COMMA = regex.compile(rf"({TEXT})|(?<![\[{{,]\s{{0,9}}),(?=\s*[\]}}])", regex.S)
+CHECKBOX = "[ ]"  # of a Markdown list; an empty list only where it is alone
 ANY_BRACKET = regex.compile(r"[\[\]{}]")
 DEEPEST = 100  # lists and objects in each other; Python's own limit depends on where it is called
 Pairs = list[tuple[str, Any]]
 
 
 class FoundJson(NamedTuple):
-    """A list or object in an answer."""
+    """A list or object in an answer; its place is that after what the model thinks."""
 
     value: Any
     text: str
@@ -48,9 +52,13 @@ def found_json(text: str) -> FoundJson | None:
     also citations and notes: `[1]`. What is inside a bracket that is never closed, or is no JSON, is not looked at: it
     is a part of something, not the answer.
     """
+    if parsed(text) is None:
+        text = without_thoughts(text)
     found: list[FoundJson] = []
     for start, end in brackets(text):
         written = text[start:end]
+        if written == CHECKBOX != text.strip():
+            continue
         for form in (written, LAST_COMMA.sub(r"\1", written)):
             if (value := parsed(form)) is not None:
                 found.append(FoundJson(value, form, start, end, text.strip() == written))

@@ -1,8 +1,8 @@
 """Read the class that an answer names. All models are read by these rules, wherever a class is read from an answer.
 
 An answer that is nothing but a class names it: with other case, width or white space, in quotes, Markdown, a code block
-or JSON. In a sentence, the longest classes count, as words of their own. An answer that names several classes, or
-denies one, names none: what cannot be read is never guessed.
+or JSON, or after what the model thinks. In a sentence, the longest classes count, as words of their own. An answer that
+names several classes, or denies one, names none: what cannot be read is never guessed.
 """
 
 import unicodedata
@@ -13,22 +13,26 @@ from typing import Any, NamedTuple
 import regex
 
 from finetune.scoring.answer_json import found_json, scalars_in
-from finetune.scoring.negation import is_denied
+from finetune.scoring.negation import is_denied, is_determiner
+from finetune.scoring.thoughts import without_thoughts
 from finetune.scoring.word_borders import is_whole_word
 
 INVISIBLE = regex.compile(r"[\p{Cf}\uFE0E\uFE0F]")
 HYPHENS = regex.compile("[\u2010\u2011\u2212]|(?<=\\w)\u2013(?=\\w)")
+AROUND_SIGN = regex.compile(r"[^\S\n]{0,3}([/&])[^\S\n]{0,3}")
 DIGIT = regex.compile(r"\p{Nd}")
 SEPARATORS = regex.compile(r"(?<=[\p{L}\p{M}\p{N}])[-_\s]+(?=[\p{L}\p{M}\p{N}])")
 NUMBER = regex.compile(r"\d+(?:[.,:/]\d+)*")
 FENCE = regex.compile(r"\s*```[\w+-]*\s*\n(.*?)\n?\s*```\s*", regex.S)
 # Ignored around an answer. A sign or a point before a digit is part of a number, and + and # of names such as C++.
+# "!spam" and "~~spam~~" are not spam.
 MARK = r"(?:[[\s\p{P}`~|>]--[-%#&@/]])"
-BEFORE = regex.compile(rf"^(?:(?![.,]\d){MARK})*", regex.V1)
+BEFORE = regex.compile(rf"^(?:(?![.,]\d|!|~~){MARK})*", regex.V1)
 AFTER = regex.compile(rf"{MARK}*$", regex.V1)
 ARTICLE = regex.compile(r"(?<=^|[.!?\n]\s*)\p{L}\s+\p{L}")  # "A parcel is late" may not mean the class A
 # The forms of `forms_of` in which an answer and the classes are compared: the strictest first.
 ORDER = [(0, 0), (1, 0), (1, 1), (2, 2), (3, 2), (3, 3), (4, 4), (5, 4), (5, 5), (6, 6)]
+Found = tuple[int, int, set[str]]  # where classes begin and end in a text
 
 
 class Reading(NamedTuple):
@@ -61,8 +65,9 @@ def read_class(answer: str, labels: Sequence[str], codes: bool = False) -> Readi
     known = tuple(labels)
     if exact := whole_forms(known)[0].get(answer.strip()):
         return Reading(only(exact), True)
-    block = FENCE.fullmatch(answer)
-    text = block[1] if block else answer
+    text = without_thoughts(answer)
+    if block := FENCE.fullmatch(text):
+        text = block[1]
     whole = named_by_whole(text, known)
     if not whole and (found := found_json(text)) and (isinstance(found.value, dict) or found.is_whole):
         rest = [text[: found.start], text[found.end :]]
@@ -79,8 +84,9 @@ def only(labels: Set[str | None]) -> str | None:
 def fold(text: str, ignores_case: bool = True) -> str:
     """Return a text in which case, width, digits, hyphens and invisible signs make no difference.
 
-    All four i of Turkish are the same letter.
+    All four i of Turkish are the same letter, and "billing / payment" is "billing/payment".
     """
+    text = AROUND_SIGN.sub(r"\1", text)
     if text.isascii():
         return text.casefold() if ignores_case else text
     text = unicodedata.normalize("NFKC", HYPHENS.sub("-", INVISIBLE.sub("", text)).replace("’", "'"))
@@ -134,19 +140,24 @@ def named_in_sentence(text: str, labels: tuple[str, ...], codes: bool) -> set[st
         for form in sentence_forms(labels, codes)
         if all(word in folded for word in form.words) and (not form.is_short or is_written(form.same, text))
         for match in form.pattern.finditer(folded)
-        if is_whole_word(folded, *match.span())
+        if is_whole_word(folded, *match.span()) and not is_determiner(folded, *match.span())
     ]
-    longest = [
-        (start, end, same)
-        for start, end, same in found
-        if not any(a <= start and end <= b and (a, b) != (start, end) for a, b, _ in found)
-    ]
+    longest = without_parts(found)
     if any(is_denied(folded, start, end) or ARTICLE.match(folded, start) for start, end, _ in longest):
         return {None}
     is_number = any(folded[start:end].isdigit() for start, end, _ in longest)
     if is_number and len(set(NUMBER.findall(folded))) > 1:  # "1 in 10" is neither 1 nor 10
         return {None}
     return {label for _, _, same in longest for label in those_written(same, text)}
+
+
+def without_parts(found: list[Found]) -> list[Found]:
+    """Return what is found in no longer one."""
+    longest: list[Found] = []
+    for one in sorted(found, key=lambda one: (one[0], -one[1])):
+        if not longest or one[1] > longest[-1][1] or one[:2] == longest[-1][:2]:
+            longest.append(one)
+    return longest
 
 
 def those_written(same: set[str], text: str) -> set[str | None]:

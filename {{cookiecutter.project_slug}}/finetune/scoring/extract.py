@@ -9,6 +9,7 @@ from finetune.scoring.answer_json import canonical, folded, found_json, json_in,
 from finetune.scoring.answer_schema import validator_of
 from finetune.scoring.design_effect import Values
 from finetune.scoring.item_sets import set_scores
+from finetune.scoring.thoughts import without_thoughts
 
 UNREADABLE = "unreadable"  # in place of items, which are JSON: an answer without JSON is not an empty list
 BULLET = re.compile(r"^(?:[-*•・]|\d{1,3}[.)])\s+")  # before an item of a list
@@ -120,7 +121,7 @@ def unreadable(expected: Sequence[str]) -> list[int]:
 
 def lines_of(answer: str) -> list[str]:
     """Return the items of an answer as texts: those of its JSON list if it is one, else its lines without bullets."""
-    lines = [line.strip() for line in answer.splitlines() if not line.startswith("```")]
+    lines = [line.strip() for line in without_thoughts(answer).splitlines() if not line.startswith("```")]
     found = strict_json("\n".join(lines))
     if isinstance(found, list):
         return [one if isinstance(one, str) else canonical(one) for one in found]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from finetune.core.records import JudgeResult
 from finetune.scoring.answer_json import json_in
 from finetune.scoring.paired_comparison import ALPHA
+from finetune.scoring.thoughts import without_thoughts
 
 INSTRUCTIONS = (
     "You compare two answers to the same request. The message is a JSON object: `request` is what was asked,"
@@ -41,7 +42,6 @@ MARKED = re.compile(
     r"(?:(?i:answer|response|option)\W*)?|\[\[\s*)(A|B|C|(?i:tie|draw|neither))(?=\W|$)"
     r"(?!\W*(?:[=<&/|]|or\b|and\b|is (?:not|worse)\b))"
 )
-THOUGHTS = re.compile(r"(?s)^.*</think(?:ing)?>")
 MOST_UNREADABLE = 0.1  # of the rows; with more, the rest need not be like them
 
 
@@ -69,7 +69,7 @@ def choice_of(text: str | None) -> Choice | None:
     The choice may be the whole reply, its first line or its last, because judges explain after or before it; a value of
     a JSON object; or marked as the verdict. What a model thinks before its reply is ignored.
     """
-    reply = THOUGHTS.sub("", unicodedata.normalize("NFKC", text or ""))
+    reply = without_thoughts(unicodedata.normalize("NFKC", text or ""))
     read = json_in(reply) if "{" in reply else None
     if isinstance(read, Mapping) and read:
         return only({choice for one in read.values() if isinstance(one, str) and (choice := choice_in(one))})

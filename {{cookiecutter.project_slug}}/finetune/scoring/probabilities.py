@@ -6,11 +6,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any, TypedDict
 
 import regex
 
 from finetune.scoring.class_reading import fold, without_marks_before
+from finetune.scoring.thoughts import without_thoughts
 from finetune.scoring.word_borders import is_whole_word
 
 FLOOR = 1e-6  # for the probability of the true class, so that a single row cannot decide the log loss
@@ -46,7 +48,7 @@ def class_probabilities(tops: Sequence[TokenLogprobs], labels: Sequence[str], co
 
     `tops` has a list for each token of the answer: first the chosen token, then the likeliest ones, which may include
     the chosen one again. A token is its text (see `token_text`) and its log-probability; one that is not finite is
-    ignored. Marks before the answer, case, width and the ends of words are read as in class_reading.py.
+    ignored. Thinking and marks before the answer, case, width and the ends of words are read as in class_reading.py.
 
     The chosen tokens are followed one by one. At each token, the text so far is continued with every alternative. An
     alternative whose text begins exactly one class adds its mass to that class. So does the chosen token, and then
@@ -78,7 +80,7 @@ def class_masses(
             masses[index] += mass / len(classes)
 
     text, mass = "", 1.0
-    for top in tops:
+    for top in after_thoughts(tops):
         shares: dict[str, float] = {}
         for token, logprob in top:
             if is_finite(logprob):
@@ -99,6 +101,17 @@ def class_masses(
     # Rounded log-probabilities may sum to slightly more than 1.
     total = max(1.0, sum(masses))
     return [mass / total for mass in masses], unseen
+
+
+def after_thoughts(tops: Sequence[TokenLogprobs]) -> Sequence[TokenLogprobs]:
+    """Return the tokens after what the model thinks before its answer; [] if the thinking has no end."""
+    tokens = [top[0][0] if top else "" for top in tops]
+    text = "".join(tokens)
+    answer = without_thoughts(text)
+    if len(answer) == len(text):
+        return tops
+    begins = accumulate(map(len, tokens), initial=0)
+    return [top for top, begin in zip(tops, begins, strict=False) if begin >= len(text) - len(answer)]
 
 
 def unseen_share(place: int | None, masses: Sequence[float], unseen: Unseen) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from finetune.scoring.graders.definitions import (
     variables,
 )
 from finetune.scoring.graders.local import Graded, graded
+from finetune.scoring.thoughts import without_thoughts
 
 
 def grader_request(grader: ScoreModel | LabelModel, item: Mapping[str, str], answer: str) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def filled(template: str, known: Mapping[str, str]) -> str:
 def score_of(grader: ScoreModel, text: str) -> float | None:
     """Return the score in a reply, clipped to the definition's range; None if there is none."""
     found = json_in(text)
-    value = found.get("result") if isinstance(found, Mapping) else text
+    value = found.get("result") if isinstance(found, Mapping) else without_thoughts(text)
     try:
         score = float(value) if isinstance(value, (str, float, int)) and not isinstance(value, bool) else math.nan
     except (ValueError, OverflowError):
