@@ -16,6 +16,7 @@ from finetune.commands.init import init
 from finetune.commands.predict import predict
 from finetune.commands.serve import serve
 from finetune.commands.track import track
+from finetune.commands.variants import learning_curve, repeat
 from finetune.core.errors import FinetuneError
 
 PANELS = {
@@ -31,7 +32,7 @@ PANELS = {
     ),
     "Data": (init, check, doubtful, estimate),
     "Use the model": (predict, chat),
-    "Compare and promote": (results.show, results.compare, results.promote, track),
+    "Compare and promote": (results.show, results.compare, results.promote, repeat, learning_curve, track),
     "At the provider": (doctor, deploy),
     "Engine": (serve,),
 }

@@ -28,6 +28,7 @@ def make_markdown(results: Results) -> str:
         "# Fine-tune report",
         f"**{plain(title)}.** {plain(score_sentence(evaluation))}: {plain(verdict.certainty)}.",
         plain(f"{sentence}.") if (sentence := base_sentence(evaluation)) else "",
+        plain(f"{evaluation['trainings']['verdict']}.") if "trainings" in evaluation else "",
         gates(evaluation),
         metric_table(evaluation),
         pair_table(read_pairs(results.tables["pairs"])),

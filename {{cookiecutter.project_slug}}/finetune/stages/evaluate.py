@@ -37,6 +37,7 @@ from finetune.scoring.judge import judge_result
 from finetune.scoring.plot_tables import write_tables
 from finetune.scoring.prediction_scores import class_of_code, expected_of, limited_to_classes, score_predictions
 from finetune.scoring.regression_sets import score_regression_sets
+from finetune.scoring.trainings import trainings_of
 from finetune.scoring.usage import cut_warning, saved_prompt_tokens, usage
 
 
@@ -53,6 +54,7 @@ def run(params: Params, say: Say = say_nothing) -> Evaluation:
     scored = {model: score_predictions(params, prepared, rows) for model, rows in everyone.items()}
     metrics: dict[str, Any] = {"task": params.evaluate.task, "evaluated": read_json(ANSWERED_BY, "tuned")}
     metrics |= compare_models(scored, groups)
+    metrics |= trainings_of(params, prepared, metrics, say)
     for model, rows in answers.items():
         get_model(metrics, model).update(usage(params, rows, tuned=model not in ("base", "few_shot")))
     for row in compared:

@@ -16,6 +16,8 @@ def print_scores(report: Evaluation) -> None:
     if "rival" in report and report["rival"]["name"] != "base":
         print(f"tuned against {floor_label(report['rival']['name'])}: {report['rival']['verdict']}")
     print(f"tuned against base: {report['lift']['verdict']}")
+    if "trainings" in report:
+        print(f"trainings: {report['trainings']['verdict']}")
     for name, found in report["also"].items():
         print(f"also.{name}: tuned against base: {found['verdict']}")
     if "judge" in report:
