@@ -125,8 +125,13 @@ def lines_of(bill: "Bill", params: "Params", command: str) -> list[str]:
         price = dollars(bill.train_usd)
         lines.append(f"{command}: {count} on {place}: {bill.tokens:,} tokens, {price}{minutes}.")
     if bill.found:
-        lines.append(f"{command}: {bill.found} exist already and are not paid again.")
-    lines.append(f"{command}: {bill.asked} models answer the test rows: at most {dollars(bill.ask_usd)}.")
+        which = (
+            "1 training exists already and is" if bill.found == 1 else f"{bill.found} trainings exist already and are"
+        )
+        lines.append(f"{command}: {which} not paid again.")
+    models = "1 model answers" if bill.asked == 1 else f"{bill.asked} models answer"
+    price = f"at most {dollars(bill.ask_usd)}" if not isinstance(bill.ask_usd, str) else dollars(bill.ask_usd)
+    lines.append(f"{command}: {models} the test rows: {price}.")
     return lines
 
 

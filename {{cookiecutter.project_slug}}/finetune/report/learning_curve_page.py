@@ -17,11 +17,13 @@ NEAREST = 28  # between two numbers of rows on the axis
 
 def make_learning_curve_page(curve: LearningCurve) -> str:
     """Return the page as text, the same for the same figures."""
+    title, _, rest = curve["verdict"].partition(". ")
     return render(
         "learning_curve.html.jinja",
         metric=metric_label(curve["metric"]),
         test_rows=curve["test_rows"],
-        verdict=curve["verdict"],
+        title=title.removesuffix("."),
+        rest=rest,
         notes=curve["notes"],
         chart=curve_chart(curve["points"], curve["fit"], metric_label(curve["metric"])),
         legend={"base": "trained", **({"tuned": "fitted law"} if curve["fit"] else {})},
@@ -92,6 +94,7 @@ def law_of(fit: CurveFit | None) -> str:
         return ""
     error = 1 - fit["best_score"]
     return (
-        f"The law: the error, 1 − score, falls as {figure(error)} + gain × rows^−{fit['exponent']:g}. The band is its"
-        " 95 % interval, over the test rows and between trainings. That of each training is over the test rows only."
+        f"The law: the error, 1 − score, falls as {figure(error)} + gain × rows to the power of −{fit['exponent']:g}."
+        " The band is its 95 % interval, over the test rows and between trainings. The interval of each training is over"
+        " the test rows only."
     )

@@ -66,8 +66,9 @@ def verdict_of(fit: CurveFit | None, metric: str, trainings: int) -> str:
     ends = f"95 % interval {sized(low, metric).split()[0]} to {sized(high, metric)}, from {trainings} trainings"
     if low > 0:
         return (
-            f"T{rows} would bring about {sized(fit['gain'], metric)} ({ends}): {metric} {twice['score']:.3f}"
-            f" ({twice['low']:.3f} to {twice['high']:.3f})."
+            f"T{rows} would bring about {sized(fit['gain'], metric)} ({ends}). By the fitted law,"
+            f" {metric} is {fit['now']['score']:.3f} now and then {twice['score']:.3f} ({twice['low']:.3f} to"
+            f" {twice['high']:.3f})."
         )
     return f"What t{rows} would bring cannot be told: anything from nothing to {sized(high, metric)} ({ends})."
 

@@ -16,7 +16,7 @@ EXPONENTS = [step / 50 for step in range(1, 101)]  # Hestness et al. measured 0.
 ASSUMED_SPREAD = 0.08  # a standard deviation of 0.026 at an accuracy of 0.88, of 0.04 at 0.5
 ASSUMED_WEIGHT = 2  # degrees of freedom of this assumption, against those of repeated trainings
 SMALLEST_ERROR = 0.02  # of which the spread is taken: no score is exact
-LINE_POINTS = 25
+LINE_POINTS = 13
 FEWEST_SIZES = 3  # the law has three parameters
 MISFIT = 0.01  # p-value below which the scores do not follow the law
 
@@ -62,7 +62,7 @@ def fit_power_law(points: Sequence[Point], groups: Sequence[int] | None = None) 
     low, high = profile_interval(lambda value: misfit_of_gain(errors, value), twice, limit)
 
     def level(times: float) -> CurveLevel:
-        error = least + gain * times**-exponent
+        error = min(1.0, least + gain * times**-exponent)
         ends = profile_interval(lambda value: misfit_of_error(errors, times, value), error, limit)
         return {
             "rows": round(largest * times),
@@ -76,7 +76,7 @@ def fit_power_law(points: Sequence[Point], groups: Sequence[int] | None = None) 
     found: CurveFit = {
         "best_score": rounded(1 - least),
         "exponent": exponent,
-        "spread_between_trainings": rounded(spread * math.sqrt(max(SMALLEST_ERROR, least + gain) * (1 - least - gain))),
+        "spread_between_trainings": rounded(spread * float(unit_of_spread(least + gain))),
         "spread_from_trainings": trainings,
         "fits": bool(fits),
         "gain": rounded(twice),
@@ -101,11 +101,18 @@ def spread_between_trainings(points: Sequence[Point]) -> tuple[float, int]:
     for size in sorted({point.rows for point in points}):
         means = np.array([np.mean(point.scores) for point in points if point.rows == size])
         if len(means) > 1:
-            error = float(np.clip(1 - means.mean(), SMALLEST_ERROR, 1 - SMALLEST_ERROR))
-            squares += float(((means - means.mean()) ** 2).sum()) / (error * (1 - error))
+            squares += float(((means - means.mean()) ** 2).sum() / unit_of_spread(1 - means.mean()) ** 2)
             freedom += len(means) - 1
             trainings += len(means)
     return math.sqrt(squares / freedom), trainings
+
+
+def unit_of_spread(errors: Any) -> Any:
+    """Return sqrt(error × (1 - error)), in which the spread between trainings is measured."""
+    import numpy as np
+
+    near = np.clip(errors, SMALLEST_ERROR, 1 - SMALLEST_ERROR)
+    return np.sqrt(near * (1 - near))
 
 
 def errors_of(points: Sequence[Point], spread: float, groups: Sequence[int] | None) -> Errors:
@@ -119,9 +126,8 @@ def errors_of(points: Sequence[Point], spread: float, groups: Sequence[int] | No
     count = int(place.max()) + 1
     sums = np.array([np.bincount(place, row - row.mean(), minlength=count) for row in scores])
     over_rows = sums @ sums.T / n**2 * count / max(1, count - 1)
-    near = np.clip(values, SMALLEST_ERROR, 1 - SMALLEST_ERROR)
     # A mean of few rows that are all right is not exact.
-    covariance = over_rows + np.diag(spread**2 * near * (1 - near) + 1 / n**2)
+    covariance = over_rows + np.diag((spread * unit_of_spread(values)) ** 2 + 1 / n**2)
     sizes = np.array([point.rows for point in points], float)
     return Errors(sizes / sizes.max(), values, np.linalg.inv(covariance))
 
@@ -177,6 +183,6 @@ def profile_interval(misfit: Any, best: float, limit: float) -> tuple[float, flo
     def beyond(value: float) -> float:
         return float(misfit(value)) - limit
 
-    low = 0.0 if beyond(0.0) <= 0 else brentq(beyond, 0.0, best, xtol=1e-5)
-    high = 1.0 if beyond(1.0) <= 0 else brentq(beyond, best, 1.0, xtol=1e-5)
+    low = 0.0 if best <= 0 or beyond(0.0) <= 0 else brentq(beyond, 0.0, best, xtol=1e-5)
+    high = 1.0 if best >= 1 or beyond(1.0) <= 0 else brentq(beyond, best, 1.0, xtol=1e-5)
     return float(low), float(high)
