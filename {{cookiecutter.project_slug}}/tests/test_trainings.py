@@ -1,5 +1,6 @@
 """The spread between trainings with different seeds, in the evaluation and in words; and the price that is named."""
 
+import subprocess
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -8,13 +9,16 @@ import pytest
 import typer
 from finished import write_finished
 
-from finetune.asking.variant_trainings import Bill
+from finetune.asking.variant_trainings import Bill, refuse_deployments
 from finetune.commands import variants as commands
 from finetune.core.disk import read_json, write_json
+from finetune.core.errors import FinetuneError
 from finetune.core.params import Budget, Evaluate, Params
 from finetune.core.paths import EVALUATION, VALIDATION_REPORT, VARIANTS
 from finetune.core.records import PrepareReport, VariantRecord
 from finetune.project import budget
+from finetune.project.cleanup import needed
+from finetune.project.variants import path_of, write_variant
 from finetune.scoring.trainings import scoring_settings, spread, trainings_of
 from finetune.stages import report
 
@@ -98,7 +102,8 @@ def test_only_trainings_of_the_same_recipe_rows_and_settings_are_compared() -> N
     assert found == []
     write_json(VARIANTS / "stale.json", record(46, 0.3, "other settings"))
     assert trainings()["trainings"]["seeds"] == [42, 43]
-    assert "1 trainings of models/variants are not compared" in found[0]
+    assert "seeds 46, whose answers are missing" in found[0]
+    assert found[0].endswith("finetune repeat --seeds 46")
 
 
 def test_the_report_tells_the_spread(tmp_path: Any) -> None:
@@ -111,7 +116,34 @@ def test_the_report_tells_the_spread(tmp_path: Any) -> None:
     assert words in report.MARKDOWN.read_text(encoding="utf-8").replace("\\", "")
 
 
+def test_what_a_record_names_is_kept_at_the_provider_also_after_it_is_deleted(tmp_path: Any) -> None:
+    def git(*arguments: str) -> None:
+        who = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
+        subprocess.run(["git", *who, *arguments], check=True, capture_output=True)
+
+    files = {"train": {"id": "file-part", "sha256": "x"}}
+    of_job = cast("VariantRecord", {"seed": 43, "rows": 79, "fingerprint": "f" * 64, "job": "j", "files": files})
+    git("init", "-q")
+    write_variant(of_job)  # the job runs
+    assert "f" * 64 in needed().fingerprints
+    git("add", ".")
+    git("commit", "-qm", "one")
+    write_variant({**of_job, "model": "m", "checkpoints": ["m-1", "m"]})
+    assert path_of(of_job).name == "seed43-rows79-ffffffffffff.json"
+    git("commit", "-qam", "two")
+    path_of(of_job).unlink()
+    git("commit", "-qam", "three")
+    kept = needed()
+    assert (kept.models, kept.files, kept.fingerprints) == ({"m-1", "m"}, {"file-part"}, {"f" * 64})
+
+
 # What it costs
+
+
+def test_models_that_must_be_deployed_are_refused_before_anything_is_sent() -> None:
+    project = cast("Params", SimpleNamespace(provider=SimpleNamespace(name="azure")))
+    with pytest.raises(FinetuneError, match="each of 3 models would have to be deployed"):
+        refuse_deployments(project, 3)
 
 
 def priced(**limits: float) -> Params:
@@ -125,7 +157,7 @@ def test_a_part_of_the_rows_is_priced_by_its_tokens_and_its_own_epochs() -> None
     bill = budget.estimated(priced(), part)
     assert (bill["n_epochs"], bill["billed_tokens"], bill["train_usd"]) == (5, 50_000, 0.25)
     budget.refuse_over_total(priced(total_usd=1.3), [budget.WHOLE, part])
-    with pytest.raises(Exception, match=r"these 2 would cost 1\.25"):
+    with pytest.raises(FinetuneError, match=r"these 2 would cost 1\.25"):
         budget.refuse_over_total(priced(total_usd=1.2), [budget.WHOLE, part])
     assert budget.total_usd([1.0, "unknown"]) == "unknown"
 

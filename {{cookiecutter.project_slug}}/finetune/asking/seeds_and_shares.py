@@ -17,8 +17,8 @@ def train_with_seeds(
     params: Params, seeds: Sequence[int], again: bool, confirm: Confirm
 ) -> tuple[list[VariantRecord], Trainings | None]:
     """Train with each seed, and return the records and the spread between all trainings that there are."""
+    _, evaluation = read_evaluated_model()  # first: without it, nothing is to be paid
     records = run_variants(params, [1.0], seeds, again, confirm)
-    _, evaluation = read_evaluated_model()
     return records, trainings_of(params, read_prepare_report(), evaluation, say).get("trainings")
 
 

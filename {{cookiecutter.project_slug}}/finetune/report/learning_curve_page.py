@@ -95,6 +95,6 @@ def law_of(fit: CurveFit | None) -> str:
     error = 1 - fit["best_score"]
     return (
         f"The law: the error, 1 − score, falls as {figure(error)} + gain × rows to the power of −{fit['exponent']:g}."
-        " The band is its 95 % interval, over the test rows and between trainings. The interval of each training is over"
-        " the test rows only."
+        " The band is its 95 % interval, over the test rows and between trainings. The interval of each training is"
+        " over the test rows only."
     )

@@ -44,10 +44,11 @@ def trainings_of(params: Params, prepared: PrepareReport, metrics: Mapping[str, 
     settings = scoring_settings(params, prepared, evaluated["test_rows"])
     repeats = [one for one in records.values() if one["recipe"] == own["recipe"] and one["share"] == 1 and one != own]
     scored = [one for one in repeats if has_scores(one, settings, metrics["metric"])]
-    if len(scored) < len(repeats):
+    if left_out := sorted(one["seed"] for one in repeats if one not in scored):
+        seeds = ",".join(map(str, left_out))
         say(
-            f"{len(repeats) - len(scored)} trainings of models/variants are not compared: their answers are missing, or"
-            " of other test rows or settings. Ask them with: finetune repeat"
+            f"Not compared: trainings of models/variants with the seeds {seeds}, whose answers are missing, or of other"
+            f" test rows or settings. Complete them with: finetune repeat --seeds {seeds}"
         )
     if not scored:
         return {}
