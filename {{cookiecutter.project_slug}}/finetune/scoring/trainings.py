@@ -37,9 +37,9 @@ def scoring_settings(params: Params, prepared: PrepareReport, test_rows: str) ->
 
 def trainings_of(params: Params, prepared: PrepareReport, metrics: Mapping[str, Any], say: Say) -> dict[str, Any]:
     """Return the spread between the trainings of `finetune repeat` as part of an evaluation; {} without them."""
-    records, evaluated = read_variants(), metrics["evaluated"]
-    own = records.get(evaluated["fingerprint"])
-    if own is None:
+    records, evaluated = read_variants(), metrics.get("evaluated")  # earlier versions did not write it
+    own = records.get(evaluated["fingerprint"]) if evaluated else None
+    if evaluated is None or own is None:
         return {}
     settings = scoring_settings(params, prepared, evaluated["test_rows"])
     repeats = [one for one in records.values() if one["recipe"] == own["recipe"] and one["share"] == 1 and one != own]
