@@ -18,6 +18,7 @@ from finetune.commands.predict import predict
 from finetune.commands.replay import replay
 from finetune.commands.serve import serve
 from finetune.commands.track import track
+from finetune.commands.variants import learning_curve, repeat
 from finetune.core.errors import FinetuneError
 
 PANELS = {
@@ -33,7 +34,7 @@ PANELS = {
     ),
     "Data": (init, check, doubtful, estimate, replay),
     "Use the model": (predict, ask, chat),
-    "Compare and promote": (results.show, results.compare, results.promote, track),
+    "Compare and promote": (results.show, results.compare, results.promote, repeat, learning_curve, track),
     "At the provider": (doctor, deploy),
     "Engine": (serve,),
 }

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from finetune.cli import app
 from finetune.core.disk import write_json
 from finetune.core.errors import FinetuneError
-from finetune.core.paths import PREPARED, PREPARED_REPORT, REPLAY, TEST_ROWS
+from finetune.core.paths import PREPARED, PREPARED_REPORT, REPLAY, TEST_ROWS, TRAIN_GROUPS
 from finetune.data.checks.project_files import expand
 from finetune.data.split import SPLITS
 
@@ -81,7 +81,7 @@ def test_every_file_that_the_stages_write_beside_the_splits_is_known() -> None:
     outs = [str(path) for stage in stages for path in stage.get("outs", ())]
     written = {Path(path).name for path in outs if path.startswith("data/prepared/")}
     others = written - {f"{split}.jsonl" for split in SPLITS} - {REPLAY.name}
-    assert all(name == TEST_ROWS.name or name.endswith(".json") for name in others)
+    assert all(name in (TEST_ROWS.name, TRAIN_GROUPS.name) or name.endswith(".json") for name in others)
 
 
 @pytest.mark.parametrize("command", ["check", "estimate", "doubtful"])

@@ -9,6 +9,7 @@ from finetune.core.errors import FinetuneError
 
 PREPARED = Path("data/prepared")
 TEST_ROWS = PREPARED / "test_rows.jsonl"  # what is known of each test row beside its example
+TRAIN_GROUPS = PREPARED / "train_groups.jsonl"  # the group of each training row
 COMMON_PIECES = PREPARED / "common_pieces.json"  # what does not count when questions are compared
 REPLAY = PREPARED / "replay.jsonl"  # general chat that is mixed into the uploaded training rows; empty: none
 CHECKED = PREPARED / "checked.json"  # what validate found without mistakes
@@ -20,6 +21,7 @@ REPLAY_FOLDER = Path("data/replay")  # the folder of train.replay.file, on which
 FILES = Path("models/files.json")
 MODEL = Path("models/model.json")
 DEPLOYMENT = Path("models/deployment.json")
+VARIANTS = Path("models/variants")  # records of trainings with another seed, or with fewer rows
 WEIGHTS = Path("models/weights")
 EVENTS = Path("models/events.jsonl")
 
@@ -44,6 +46,8 @@ CURVES = REPORTS / "training.csv"
 EVALUATION = REPORTS / "evaluation.json"
 LATENCY = REPORTS / "latency.json"
 LEDGER = REPORTS / "ledger.csv"
+LEARNING_CURVE = REPORTS / "learning_curve.csv"
+LEARNING_CURVE_PAGE = REPORTS / "learning_curve.html"
 
 NOTES = Path(".finetune")  # ignored by Git: notes on uploads and jobs that this clone has begun
 

@@ -1,10 +1,13 @@
 """Read the records of this folder. FinetuneError names the stage that writes one that is missing."""
 
+import json
+from typing import cast
+
 from finetune.core.disk import read_json, sha256_of
 from finetune.core.errors import FinetuneError
 from finetune.core.old_records import current_evaluation
-from finetune.core.paths import EVALUATION, MODEL, PREPARED, PREPARED_REPORT
-from finetune.core.records import Evaluation, ModelRecord, PrepareReport
+from finetune.core.paths import EVALUATION, MODEL, PREPARED, PREPARED_REPORT, VARIANTS
+from finetune.core.records import Evaluation, ModelRecord, PrepareReport, VariantRecord
 
 
 def read_prepare_report() -> PrepareReport:
@@ -17,6 +20,19 @@ def read_model_record() -> ModelRecord:
     """Read the record of the fine-tune."""
     record: ModelRecord = read_json(MODEL, "train")
     return record
+
+
+def read_variants() -> dict[str, VariantRecord]:
+    """Read the records of trainings with other seeds or with fewer rows, by their fingerprints."""
+    records = []
+    for path in sorted(VARIANTS.glob("*.json")):
+        try:
+            records.append(cast("VariantRecord", json.loads(path.read_text(encoding="utf-8"))))
+        except ValueError as error:
+            raise FinetuneError(
+                f"{path} is not valid JSON: {error}", f"Restore it with: git checkout {path}"
+            ) from error
+    return {record["fingerprint"]: record for record in records}
 
 
 def read_evaluation() -> Evaluation:

@@ -1,6 +1,7 @@
 """Limit what a job may cost: checked before the upload, and again before the job, whose epochs may have changed."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from finetune.core.break_even import UNKNOWN
 from finetune.core.disk import read_json
@@ -9,33 +10,43 @@ from finetune.core.params import Params
 from finetune.core.paths import LEDGER, VALIDATION_REPORT
 from finetune.core.records import CostEstimate, LedgerRow, Usd, ValidationReport
 from finetune.pricing.catalogue import look_up
-from finetune.pricing.cost import estimate
+from finetune.pricing.cost import auto_epochs, estimate
 from finetune.project import ledger
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
 
 
-def estimated(params: Params, n_epochs: int | None = None) -> CostEstimate:
-    """Estimate the cost of this project's job, corrected by the bills of its earlier jobs.
+class Part(NamedTuple):
+    """A part of the training data: its rows, and its tokens as a share of all."""
+
+    rows: int | None
+    tokens: float
+
+
+WHOLE = Part(None, 1.0)
+
+
+def estimated(params: Params, part: Part = WHOLE, n_epochs: int | None = None) -> CostEstimate:
+    """Estimate the cost of this project's job, or of one on a part of its data, corrected by the earlier bills.
 
     `n_epochs` are the epochs that a job has taken; by default, those that it will take.
     """
     report: ValidationReport = read_json(VALIDATION_REPORT, "validate")
-    asked = report["auto"]["n_epochs"] if params.train.n_epochs == "auto" else params.train.n_epochs
-    n_epochs = n_epochs or asked
+    auto = report["auto"]["n_epochs"] if part.rows is None else auto_epochs(part.rows)
+    n_epochs = n_epochs or (auto if params.train.n_epochs == "auto" else params.train.n_epochs)
     base = look_up(params.train.base, params.provider.name)
     ratio, seconds = ledger.learned(params.provider.name, params.train.base)
-    tokens = report["train_tokens_per_epoch"]
+    tokens = round(report["train_tokens_per_epoch"] * part.tokens)
     return estimate([tokens], n_epochs, None, base.training, seconds or base.seconds, ratio)
 
 
-def refuse_over_budget(params: Params) -> None:
+def refuse_over_budget(params: Params, part: Part = WHOLE) -> None:
     """Raise FinetuneError if the estimate is over train.budget, or is not known."""
     budget = params.train.budget
     if budget.usd is None and budget.minutes is None:
         return
-    bill = estimated(params)
+    bill = estimated(params, part)
     seconds = bill["seconds"]
     for name, limit, takes in (
         ("usd", budget.usd, bill["train_usd"]),
@@ -54,12 +65,12 @@ def refuse_over_budget(params: Params) -> None:
             )
 
 
-def refuse_over_total(params: Params) -> None:
-    """Raise FinetuneError if this job, with the jobs of all ledgers, would exceed train.budget.total_usd."""
+def refuse_over_total(params: Params, parts: Sequence[Part] = (WHOLE,)) -> None:
+    """Raise FinetuneError if jobs on these parts, with the jobs of all ledgers, would exceed train.budget.total_usd."""
     limit = params.train.budget.total_usd
     if limit is None:
         return
-    takes = estimated(params)["train_usd"]
+    takes = total_usd([estimated(params, part)["train_usd"] for part in parts])
     bills = [row["billed_usd"] for row in ledger.rows_of_all_commits()]
     if isinstance(takes, str) or UNKNOWN in bills:
         raise unknown(params, "total_usd", limit)
@@ -67,10 +78,26 @@ def refuse_over_total(params: Params) -> None:
     spent = sum(map(float, bills))
     if spent + takes > limit:
         raise FinetuneError(
-            f"{len(bills)} jobs have cost {spent:g} dollars ({LEDGER}) and this one would cost {takes:g};"
+            f"{len(bills)} jobs have cost {spent:g} dollars ({LEDGER}) and {which(len(parts))} would cost {takes:g};"
             f" train.budget.total_usd is {limit:g}. Nothing was sent.",
             "Raise the budget, lower train.n_epochs, or train on fewer examples.",
         )
+
+
+def which(jobs: int) -> str:
+    return "this one" if jobs == 1 else f"these {jobs}"
+
+
+def total_usd(bills: Sequence[Usd]) -> Usd:
+    """Return the sum of bills; UNKNOWN if one of them is."""
+    known = [bill for bill in bills if not isinstance(bill, str)]
+    return round(sum(known), 4) if len(known) == len(bills) else UNKNOWN
+
+
+def price_to_ask(models: int) -> Usd:
+    """Return what it costs at most to ask a number of fine-tuned models the test questions."""
+    report: ValidationReport = read_json(VALIDATION_REPORT, "validate")
+    return total_usd([report["evaluate_usd_at_most"]["tuned"]] * models)
 
 
 def refuse_unclear_tokens(name: str, limit: float) -> None:
@@ -94,14 +121,16 @@ def unknown(params: Params, name: str, limit: float) -> FinetuneError:
     )
 
 
-def ledger_row(params: Params, job: "FineTuningJob", usd: Usd, n_epochs: object = None) -> LedgerRow:
+def ledger_row(
+    params: Params, job: "FineTuningJob", usd: Usd, n_epochs: object = None, part: Part = WHOLE
+) -> LedgerRow:
     """Return the ledger's row for a job that has ended: what it took, and the estimate for the epochs that it took.
 
     `n_epochs` are those that the job reports; if it reports no number, it took those of the estimate. With `auto`, a
     provider may take others than were estimated: that is no error in the tokens of an epoch, and must not correct the
     next estimate.
     """
-    bill = estimated(params, n_epochs if isinstance(n_epochs, int) else None)
+    bill = estimated(params, part, n_epochs if isinstance(n_epochs, int) else None)
     return {
         "job": job.id,
         "provider": params.provider.name,

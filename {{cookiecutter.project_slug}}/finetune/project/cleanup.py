@@ -5,13 +5,13 @@ from typing import Any, Literal
 
 from finetune.core.disk import read_json, read_note
 from finetune.core.errors import FinetuneError
-from finetune.core.paths import FILES, MODEL, NOTES
-from finetune.core.read_records import read_model_record
+from finetune.core.paths import FILES, MODEL
+from finetune.core.read_records import read_model_record, read_variants
 from finetune.project.history import committed_files, committed_models, project_id
+from finetune.project.uploads import UPLOADED
+from finetune.project.variants import committed_variants
 from finetune.provider.connect import Connection
 from finetune.provider.remote_jobs import ENDED, FINGERPRINT, PROJECT
-
-UPLOADED = NOTES / "uploaded.json"  # the files that this clone uploaded: ID → SHA-256
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,10 @@ def needed() -> Needed:
     for model in models:
         kept.fingerprints.add(model["fingerprint"])
         kept.models.update({model["model"], *(c["model"] for c in model["checkpoints"])}, model.get("lineage", []))
+    for variant in [*committed_variants(), *read_variants().values()]:
+        kept.fingerprints.add(variant["fingerprint"])
+        kept.models.update(variant.get("checkpoints", []))
+        files.append(variant["files"])
     for record in files:
         kept.files.update(file["id"] for file in record.values())
     return kept

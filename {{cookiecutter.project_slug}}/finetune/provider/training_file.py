@@ -20,34 +20,41 @@ TRAIN = PREPARED / "train.jsonl"
 def uploaded_split(split: str, profile: Profile) -> Iterator[Path]:
     """Give a split as it is uploaded. Without replay rows it is the prepared file."""
     path = PREPARED / f"{split}.jsonl"
-    if path != TRAIN or not replay_rows():
+    with uploaded_mix(path, replay_file() if path == TRAIN else None, profile) as uploaded:
+        yield uploaded
+
+
+@contextmanager
+def uploaded_mix(path: Path, replay: Path | None, profile: Profile) -> Iterator[Path]:
+    """Give a file as it is uploaded, with the rows of `replay` among its own."""
+    if replay is None:
         with uploaded_form(path, profile) as uploaded:
             yield uploaded
         return
     with tempfile.TemporaryDirectory(dir=PREPARED) as folder:
         mixed = Path(folder) / path.name
-        write_lines(mixed, mixed_lines())
+        write_lines(mixed, mixed_lines(path, replay))
         with uploaded_form(mixed, profile) as uploaded:
             yield uploaded
 
 
-def replay_rows() -> int:
-    """Return the number of rows that are mixed into the training rows."""
-    return count_lines(REPLAY) if REPLAY.is_file() and TRAIN.is_file() else 0
+def replay_file() -> Path | None:
+    """Return the file whose rows are mixed into the training rows; None if there are none."""
+    return REPLAY if REPLAY.is_file() and REPLAY.stat().st_size else None
 
 
-def mixed_lines() -> Iterator[bytes]:
-    """Yield the lines of the training rows and of the replay rows, in the order of the uploaded file."""
-    counts = count_lines(TRAIN), count_lines(REPLAY)
-    with open(TRAIN, "rb") as train, open(REPLAY, "rb") as replay:
+def mixed_lines(path: Path, replay: Path) -> Iterator[bytes]:
+    """Yield the lines of both files, in the order of the uploaded file."""
+    counts = count_lines(path), count_lines(replay)
+    with open(path, "rb") as rows, open(replay, "rb") as replay_rows:
         for number in range(1, sum(counts) + 1):
-            yield next(train if source(number, *counts)[0] == TRAIN else replay)
+            yield next(replay_rows if source(number, *counts)[0] == REPLAY else rows)
 
 
 def source_of(line: int) -> tuple[Path, int]:
     """Return the prepared file and its line that are line `line` of the uploaded training file."""
-    replay = replay_rows()
-    return source(line, count_lines(TRAIN), replay) if replay else (TRAIN, line)
+    replay = replay_file()
+    return source(line, count_lines(TRAIN), count_lines(replay)) if replay and TRAIN.is_file() else (TRAIN, line)
 
 
 def source(line: int, train: int, replay: int) -> tuple[Path, int]:

@@ -32,6 +32,7 @@ def make_markdown(results: Results) -> str:
         "# Fine-tune report",
         f"**{plain(title)}.** {plain(score_sentence(evaluation))}: {plain(verdict.certainty)}.",
         *(plain(f"{one}.") for one in (base_sentence(evaluation), unanswered_sentence(evaluation)) if one),
+        plain(f"{evaluation['trainings']['verdict']}.") if "trainings" in evaluation else "",
         gates(evaluation),
         metric_table(evaluation),
         pair_table(read_pairs(results.tables["pairs"])),

@@ -40,6 +40,7 @@ from finetune.scoring.judge import judge_result, unreadable_warning
 from finetune.scoring.plot_tables import write_tables
 from finetune.scoring.prediction_scores import class_of_code, expected_of, limited_to_classes, score_predictions
 from finetune.scoring.regression_sets import score_regression_sets
+from finetune.scoring.trainings import trainings_of
 from finetune.scoring.usage import cut_warning, saved_by_tuning, usage
 
 
@@ -56,6 +57,7 @@ def run(params: Params, say: Say = say_nothing) -> Evaluation:
     scored = {model: score_predictions(params, prepared, rows) for model, rows in everyone.items()}
     metrics: dict[str, Any] = {"task": params.evaluate.task, "evaluated": read_json(ANSWERED_BY, "tuned")}
     metrics |= compare_models(scored, groups)
+    metrics |= trainings_of(params, prepared, metrics, say)
     if on_answered := lift_on_answered(params, prepared, answers["base"], answers["tuned"], groups):
         metrics["lift_on_answered"] = on_answered
     bases = {row["model"]: row.get("base") for row in compared}

@@ -14,7 +14,7 @@ from finetune.core.callbacks import Progress, Say, say_nothing
 from finetune.core.disk import write_json, write_jsonl, write_lines
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params
-from finetune.core.paths import PREPARED, PREPARED_REPORT, TEST_ROWS
+from finetune.core.paths import PREPARED, PREPARED_REPORT, TEST_ROWS, TRAIN_GROUPS
 from finetune.core.profiles import PROFILES
 from finetune.core.records import Account, PrepareReport
 from finetune.data.cell_map import cell_map_of
@@ -148,7 +148,7 @@ def codes_of(params: Params, labels: list[str]) -> dict[str, str]:
 
 
 def write_splits(gathered: SpooledExamples, rows: SpoolRows, data: Data) -> dict[str, int]:
-    """Write the three splits, and the file on the test rows. Return the number of lines written to each split."""
+    """Write the three splits, and the files on training and test rows. Return the number of lines of each split."""
     written = Counter[str]()
 
     def lines(name: str, part: SpoolRows) -> Iterator[bytes]:
@@ -158,26 +158,29 @@ def write_splits(gathered: SpooledExamples, rows: SpoolRows, data: Data) -> dict
 
     for split, name in enumerate(SPLITS):
         write_lines(PREPARED / f"{name}.jsonl", lines(name, rows[rows["split"] == split]))
+    groups = groups_of(gathered, rows, "train").tolist()
+    write_lines(TRAIN_GROUPS, (b'{"group": %d}\n' % group for group in groups))
     tested = rows[rows["split"] == SPLITS.index("test")]
     # Redacted together, so that two cells do not become one.
     cells = redact([gathered.cells(row).get(data.by or "") for row in tested], data.redact) if data.by else None
     found = []
-    for number, (row, group) in enumerate(zip(tested, groups_of(gathered, tested).tolist(), strict=True)):
+    for number, (row, group) in enumerate(zip(tested, groups_of(gathered, rows, "test").tolist(), strict=True)):
         by = {} if cells is None else {"by": cell_text(cells[number]).strip()}
         found.append({"question": f"{row['question']:016x}", "group": group, **by})
     write_jsonl(TEST_ROWS, found)
     return {name: written[name] for name in SPLITS}
 
 
-def groups_of(gathered: SpooledExamples, tested: SpoolRows) -> Any:
-    """Return the number of each test row's group: rows whose raw rows could not be in two splits are a group.
+def groups_of(gathered: SpooledExamples, rows: SpoolRows, name: str) -> Any:
+    """Return the group of each row of a split, from 0: rows whose raw rows could not be in two splits are a group.
 
     These are the rows of one data.group, of one conversation, and with the same user messages. A row that was added
     with another context belongs to its original.
     """
-    in_test = gathered.rows["split"] == SPLITS.index("test")
-    raw, first = np.unique(gathered.rows["row"][in_test], return_index=True)
-    keys = gathered.keys[in_test][first][np.searchsorted(raw, tested["row"])]
+    split = SPLITS.index(name)
+    own, inside = rows[rows["split"] == split], gathered.rows["split"] == split
+    raw, first = np.unique(gathered.rows["row"][inside], return_index=True)
+    keys = gathered.keys[inside][first][np.searchsorted(raw, own["row"])]
     _, first, place = np.unique(keys, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[place]
 

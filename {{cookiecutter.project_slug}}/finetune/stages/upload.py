@@ -2,17 +2,16 @@
 
 import datetime
 
-from finetune.core.disk import read_note, sha256_of, write_json
+from finetune.core.disk import write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import FILES, PREPARED
 from finetune.core.records import FilesRecord
 from finetune.project.budget import refuse_over_budget, refuse_over_total
-from finetune.project.cleanup import UPLOADED
+from finetune.project.uploads import upload_once
 from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsupported, shutdown_warning
 from finetune.provider.connect import connect
-from finetune.provider.remote_files import ensure_file
-from finetune.provider.training_file import replay_rows, uploaded_split
+from finetune.provider.training_file import replay_file
 from finetune.terminal.progress import progress_bar, say
 
 
@@ -38,14 +37,8 @@ def run(params: Params) -> FilesRecord:
     record: FilesRecord = {}
     with connect(params.provider) as connection, progress_bar("upload") as progress:
         for split, path in paths.items():
-            if path.stat().st_size == 0:
-                continue
-            with uploaded_split(split, connection.profile) as uploaded:
-                file_id, is_new = ensure_file(connection, uploaded, may_create, progress, say)
-                record[split] = {"id": file_id, "sha256": sha256_of(uploaded)}
-                if split == "train" and (replay := replay_rows()):
-                    record[split]["replay"] = replay
-                if is_new:
-                    write_json(UPLOADED, read_note(UPLOADED) | {file_id: record[split]["sha256"]})
+            if path.stat().st_size:
+                replay = replay_file() if split == "train" else None
+                record[split] = upload_once(connection, path, replay, may_create, progress, say)
     write_json(FILES, record)
     return record

@@ -19,6 +19,8 @@ def print_scores(report: Evaluation) -> None:
     if "lift_on_answered" in report:
         on_answered = report["lift_on_answered"]
         print(f"tuned against base, on the {on_answered['n']:,} rows that both answered: {on_answered['verdict']}")
+    if "trainings" in report:
+        print(f"trainings: {report['trainings']['verdict']}")
     for name, found in report["also"].items():
         print(f"also.{name}: tuned against base: {found['verdict']}")
     if "judge" in report:

@@ -8,7 +8,7 @@ from finetune.core.class_labels import labels_of
 from finetune.core.disk import read_note
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params
-from finetune.core.paths import PREPARED, PREPARED_REPORT, REPLAY, TEST_ROWS
+from finetune.core.paths import PREPARED, PREPARED_REPORT, REPLAY, TEST_ROWS, TRAIN_GROUPS
 from finetune.core.records import PrepareReport
 from finetune.data.checks.across_files import FileToCheck
 from finetune.data.existing_marks import NO_MARKS
@@ -22,7 +22,7 @@ def expand(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
     """Return the training files among `paths`, and a sentence on the files that are none.
 
     A folder stands for its files in JSON Lines. Beside the splits, the stages write other files into data/prepared:
-    the file on the test rows, and records in JSON. Raises FinetuneError for a table or a compressed file, and where
+    the files on the test and training rows, and records in JSON. Raises FinetuneError for a table or a compressed file, and where
     nothing is left.
     """
     found: list[Path] = []
@@ -32,7 +32,7 @@ def expand(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
         in_prepared = path.resolve().parent.parts[-len(PREPARED.parts) :] == PREPARED.parts
         may_be_empty = in_prepared and path.name in ("valid.jsonl", REPLAY.name)
         is_empty = may_be_empty and path.exists() and not path.stat().st_size
-        if is_empty or (in_prepared and (path.name == TEST_ROWS.name or path.suffix == ".json")):
+        if is_empty or (in_prepared and (path.name in (TEST_ROWS.name, TRAIN_GROUPS.name) or path.suffix == ".json")):
             others.append(f"{path} (empty)" if is_empty else str(path))
         elif path not in found:
             found.append(path)

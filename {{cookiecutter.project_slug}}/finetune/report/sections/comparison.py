@@ -27,6 +27,7 @@ class ComparisonView(NamedTuple):
     scores: Table
     pairs: Table | None
     unclear: list[Pair]  # pairs without a clear winner
+    trainings: str  # how much the score differs between trainings with other seeds; "" if that was not measured
     graders: Table | None
     other_metrics: Table | None
     signature: str | None  # sacrebleu's, which names the version of a score
@@ -40,6 +41,7 @@ def comparison_view(results: Results) -> ComparisonView:
         scores=score_table(evaluation),
         pairs=difference_table(pairs) if pairs else None,
         unclear=[pair for pair in pairs if not pair.verdict.startswith(("better", "worse"))],
+        trainings=evaluation["trainings"]["verdict"] if "trainings" in evaluation else "",
         graders=grader_table(evaluation),
         other_metrics=metric_table(evaluation, metrics(evaluation)[1:], results.tables["metrics"]),
         signature=evaluation["tuned"].get("signature"),

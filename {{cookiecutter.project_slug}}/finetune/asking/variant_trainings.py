@@ -1,0 +1,260 @@
+"""Train variants and ask their models the test questions, each once.
+
+A variant goes the way of the stages: its file is uploaded once, its job is found or created once, and its model answers
+the same test rows. Its record in models/variants says how far it is, so an interrupted run continues there. The
+training of the pipeline is one of the variants, and is neither trained nor asked again.
+"""
+
+import datetime
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from finetune.asking.checkpoint_choice import choose
+from finetune.asking.split_answers import ask_split
+from finetune.asking.variants import Pipeline, Variant, pipeline_of, variants_of, with_seed
+from finetune.core.disk import read_jsonl
+from finetune.core.errors import FinetuneError
+from finetune.core.params import Params
+from finetune.core.paths import PREPARED, TUNED_ANSWERS
+from finetune.core.profiles import PROFILES
+from finetune.core.read_records import read_variants
+from finetune.core.records import FilesRecord, Prediction, Usd, VariantRecord, VariantScores
+from finetune.project import ledger
+from finetune.project.budget import (
+    estimated,
+    ledger_row,
+    price_to_ask,
+    refuse_over_budget,
+    refuse_over_total,
+    total_usd,
+)
+from finetune.project.job_request import job_request
+from finetune.project.model_record import bill_of, hyperparameters_of
+from finetune.project.uploads import upload_once
+from finetune.project.variants import write_variant
+from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsupported
+from finetune.provider.connect import Connection, connect
+from finetune.provider.follow_job import follow
+from finetune.provider.remote_jobs import ENDED, ensure_job, find
+from finetune.scoring.mean_interval import interval
+from finetune.scoring.prediction_scores import score_predictions
+from finetune.terminal.progress import progress_bar, say
+
+if TYPE_CHECKING:
+    from openai.types.fine_tuning import FineTuningJob
+
+
+class Bill(NamedTuple):
+    """What is still to be done, and what it costs."""
+
+    trainings: int
+    found: int  # trainings that exist already
+    tokens: int
+    train_usd: Usd
+    seconds: float | str
+    asked: int  # models that are asked the test questions
+    ask_usd: Usd  # at most
+
+
+Confirm = Callable[[Bill], None]  # may raise
+
+
+def run_variants(
+    params: Params, shares: Sequence[float], seeds: Sequence[int], again: bool, confirm: Confirm
+) -> list[VariantRecord]:
+    """Return the record of each variant, the smallest share first; those that are missing are trained and asked.
+
+    `confirm` gets the bill before anything is sent. `again` creates a new job where one failed for good.
+    """
+    refuse_unsupported(params)
+    pipeline = pipeline_of(params)
+    variants = variants_of(pipeline, shares, seeds)
+    records = read_variants()
+    done = {variant.fingerprint: records.get(variant.fingerprint) for variant in variants}
+    left = [variant for variant in variants if not is_complete(done[variant.fingerprint], pipeline)]
+    for variant in left:
+        if variant.fingerprint == pipeline.model["fingerprint"]:
+            done[variant.fingerprint] = record_of_pipeline(pipeline, variant)
+    left = [variant for variant in left if variant.fingerprint != pipeline.model["fingerprint"]]
+    if left:
+        refuse_deployments(params, len(left))
+        with connect(params.provider) as connection:
+            new = [one for one in left if not is_trained(connection, one, done[one.fingerprint])]
+            refuse_over_budgets(params, new)
+            confirm(bill_for(params, new, left))
+            for number, variant in enumerate(left, 1):
+                say(f"{number} of {len(left)}: {variant.words}")
+                record = trained(connection, pipeline, variant, done[variant.fingerprint], again)
+                done[variant.fingerprint] = asked(connection, pipeline, record)
+    return [record for record in done.values() if record]
+
+
+def is_complete(record: VariantRecord | None, pipeline: Pipeline) -> bool:
+    """Return whether a variant has answered all test rows, with the settings of now."""
+    scores = record.get("scores") if record else None
+    return scores is not None and scores["settings"] == pipeline.settings and not scores["failed"]
+
+
+def refuse_deployments(params: Params, count: int) -> None:
+    """Raise FinetuneError if the models of variants answer only after each of them is deployed."""
+    profile = PROFILES[params.provider.name]
+    if profile.deploys:
+        raise FinetuneError(
+            f"At {profile.name!r}, each of {count} models would have to be deployed to be asked. Nothing was sent.",
+            f"A deployment costs {profile.deploys}. Use a provider whose models answer at once, such as local.",
+        )
+
+
+def is_trained(connection: Connection, variant: Variant, record: VariantRecord | None) -> bool:
+    """Return whether a variant has a model, or a job that will make one."""
+    if record and "model" in record and has_model(connection, record["model"]):
+        return True
+    job = find(connection, variant.fingerprint, {})
+    return job is not None and (job.status == "succeeded" or job.status not in ENDED)
+
+
+def has_model(connection: Connection, model: str) -> bool:
+    import openai
+
+    try:
+        connection.control.models.retrieve(model)
+    except openai.NotFoundError:
+        return False
+    return True
+
+
+def refuse_over_budgets(params: Params, new: Sequence[Variant]) -> None:
+    """Raise FinetuneError if a new job exceeds a limit of train.budget, or all of them together."""
+    for variant in new:
+        refuse_over_budget(params, variant.part)
+    if new:
+        refuse_over_total(params, [variant.part for variant in new])
+
+
+def bill_for(params: Params, new: Sequence[Variant], left: Sequence[Variant]) -> Bill:
+    """Return what the new trainings cost, and the answers of all that are not complete."""
+    costs = [estimated(params, variant.part) for variant in new]
+    seconds = [cost["seconds"] for cost in costs if not isinstance(cost["seconds"], str)]
+    return Bill(
+        trainings=len(new),
+        found=len(left) - len(new),
+        tokens=sum(cost["billed_tokens"] for cost in costs),
+        train_usd=total_usd([cost["train_usd"] for cost in costs]),
+        seconds=sum(seconds) if len(seconds) == len(costs) else "unknown",
+        asked=len(left),
+        ask_usd=price_to_ask(len(left)),
+    )
+
+
+def trained(
+    connection: Connection, pipeline: Pipeline, variant: Variant, record: VariantRecord | None, again: bool
+) -> VariantRecord:
+    """Return the record with the model of a variant: that of before, or of its one job, which is waited for."""
+    if record and "model" in record and has_model(connection, record["model"]):
+        return record
+    params = with_seed(pipeline.params, variant.seed)
+
+    def may_create() -> None:
+        refuse_after_shutdown(params, datetime.date.today())
+        refuse_over_total(params, [variant.part])
+
+    files: FilesRecord = {}
+    with progress_bar("upload") as progress:
+        files["train"] = upload_once(connection, variant.file, variant.replay, may_create, progress, say)
+        if "valid" in pipeline.files:
+            files["valid"] = upload_once(connection, PREPARED / "valid.jsonl", None, may_create, progress, say)
+    request = job_request(params, connection, variant.settings, files, variant.fingerprint)
+    try:
+        job = ensure_job(connection, variant.fingerprint, request, again, say, may_create)
+        started = record_of_job(pipeline, variant, files, job.id)
+        write_variant(started)
+        with progress_bar(f"train {variant.words}") as progress:
+            job = follow(connection, job, progress, say)
+    except KeyboardInterrupt:
+        say("\nA job that has started continues at the provider. The same command follows it again.")
+        say("List and stop jobs with: finetune jobs list --mine, and finetune jobs cancel")
+        raise
+    except FinetuneError as error:
+        raise FinetuneError(
+            f"The training on {variant.words}, has no model. {error.what}",
+            "Correct what the message names, then run the same command again: what has trained is kept, and not paid"
+            " again. With --again, a job that failed is created again.",
+        ) from error
+    return with_model(connection, pipeline, variant, started, job)
+
+
+def record_of_job(pipeline: Pipeline, variant: Variant, files: FilesRecord, job: str) -> VariantRecord:
+    """Return the record of a job that exists."""
+    return {
+        "provider": pipeline.params.provider.name,
+        "base": pipeline.params.train.base,
+        "recipe": pipeline.recipe,
+        "seed": variant.seed,
+        "share": variant.share,
+        "rows": variant.rows,
+        "fingerprint": variant.fingerprint,
+        "files": files,
+        "job": job,
+    }
+
+
+def with_model(
+    connection: Connection, pipeline: Pipeline, variant: Variant, record: VariantRecord, job: "FineTuningJob"
+) -> VariantRecord:
+    """Add the model of a job that has succeeded to its record, and the job to the ledger."""
+    params = pipeline.params
+    checkpoints = sorted(connection.control.fine_tuning.jobs.checkpoints.list(job.id), key=lambda one: one.step_number)
+    chosen = choose(connection, params, job, checkpoints)
+    usd = bill_of(job, params)
+    n_epochs = hyperparameters_of(job, params).get("n_epochs")
+    ledger.add_job(ledger_row(params, job, usd, n_epochs, variant.part))
+    models = [one.fine_tuned_model_checkpoint for one in checkpoints]
+    found: VariantRecord = {
+        **record,
+        "model": chosen.model,
+        "checkpoints": list(dict.fromkeys([*models, chosen.model])),
+        "step": chosen.step,
+        "n_epochs": n_epochs,
+        "trained_tokens": job.trained_tokens,
+        "usd": usd,
+    }
+    write_variant(found)
+    return found
+
+
+def record_of_pipeline(pipeline: Pipeline, variant: Variant) -> VariantRecord:
+    """Write and return the record of the pipeline's own training, with the scores of its answers."""
+    model = pipeline.model
+    record: VariantRecord = {
+        **record_of_job(pipeline, variant, pipeline.files, model["job"]),
+        "model": model["model"],
+        "checkpoints": list(dict.fromkeys([*(one["model"] for one in model["checkpoints"]), model["model"]])),
+        "step": model["chosen"]["step"],
+        "n_epochs": model["hyperparameters"].get("n_epochs"),
+        "trained_tokens": model["trained_tokens"],
+        "usd": model["usd"],
+    }
+    return with_scores(pipeline, record, read_jsonl(TUNED_ANSWERS, "tuned"))
+
+
+def asked(connection: Connection, pipeline: Pipeline, record: VariantRecord) -> VariantRecord:
+    """Ask a variant's model the test questions; answers of an interrupted run are kept. Return it with its scores."""
+    return with_scores(pipeline, record, ask_split(connection, pipeline.params, pipeline.questions, record["model"]))
+
+
+def with_scores(pipeline: Pipeline, record: VariantRecord, rows: Sequence[Prediction]) -> VariantRecord:
+    """Score the answers as `evaluate` does, and write and return the record with the scores."""
+    scored = score_predictions(pipeline.params, pipeline.prepared, rows)
+    low, high = interval(scored.compared, pipeline.groups)
+    scores: VariantScores = {
+        "settings": pipeline.settings,
+        "metric": scored.metric,
+        "score": round(float(scored.metrics[scored.metric]), 4),
+        "low": low,
+        "high": high,
+        "failed": sum("error" in row for row in rows),
+        "rows": " ".join(f"{score:.4g}" for score in scored.compared),
+    }
+    found: VariantRecord = {**record, "scores": scores}
+    write_variant(found)
+    return found

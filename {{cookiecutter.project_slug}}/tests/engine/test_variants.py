@@ -1,0 +1,188 @@
+"""Trainings with other seeds and fewer rows: each is paid once, also after a kill; the pipeline's own is reused."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import quick
+from conftest import COLOURS
+from faulty import Plan, Server, address, faulty, kill_after, kill_before
+from typer.testing import CliRunner
+
+from finetune.cli import app
+from finetune.core.disk import read_csv, read_json
+from finetune.core.errors import FinetuneError
+from finetune.core.params import load_params
+from finetune.core.paths import EVALUATION, LEARNING_CURVE, LEARNING_CURVE_PAGE, LEDGER, MODEL, VARIANTS
+from finetune.core.profiles import PROFILES
+from finetune.engine.embedded import listen, server_of
+from finetune.project.cleanup import needed
+from finetune.provider import remote_jobs
+from finetune.stages import baseline, evaluate, prepare, train, tuned, upload, validate
+
+KEY = "sk-test-0123456789abcdef"
+HERE = Path(__file__).parent
+PARAMS = """
+data: {file: data/raw/raw.jsonl, labels: [red, blue, green], split: {train: 0.7, valid: 0.1, test: 0.2}}
+provider: {name: local, base_url: URL}
+train: {base: tiny, method: supervised, n_epochs: 1, batch_size: auto, learning_rate_multiplier: auto, seed: 7}
+evaluate: {task: classify, max_tokens: 6, temperature: 0.0, concurrency: 8}
+"""
+CREATE = "POST /v1/fine_tuning/jobs"
+ASK = "POST /v1/chat/completions"
+
+
+@pytest.fixture(scope="module")
+def provider(home: Path, forked_workers: None) -> Iterator[Server]:
+    """An engine behind a proxy that makes planned calls fail."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FINETUNE_ENGINE_KEY", KEY)
+        patch.setitem(PROFILES, "local", PROFILES["local"])
+        for module, name, value in quick.PAUSES:
+            patch.setattr(module, name, value)  # so that the old values return
+        quick.shorten_pauses()
+        patch.setattr(remote_jobs, "LIST_DELAY", 0.01)
+        with server_of(KEY) as engine, listen("127.0.0.1", 0) as sock:
+            thread = threading.Thread(target=engine.run, kwargs={"sockets": [sock]}, daemon=True)
+            thread.start()
+            while not engine.started:
+                time.sleep(0.01)
+            with faulty(f"http://127.0.0.1:{sock.getsockname()[1]}") as server:
+                yield server
+            engine.should_exit = True
+            thread.join()
+
+
+@pytest.fixture
+def project(provider: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose pipeline has run, with data that no other test has."""
+    monkeypatch.chdir(tmp_path)
+    provider.plan = Plan()
+    (tmp_path / "params.yaml").write_text(PARAMS.replace("URL", address(provider)), encoding="utf-8")
+    lines = []
+    for n in range(200):
+        colour = COLOURS[n % 3]
+        turns = [
+            {"role": "user", "content": f"{n * 7919:x} {tmp_path.name} {n**3:x}: paint it {colour}"},
+            {"role": "assistant", "content": colour},
+        ]
+        lines.append(json.dumps({"messages": turns}) + "\n")
+    (tmp_path / "data/raw").mkdir(parents=True)
+    (tmp_path / "data/raw/raw.jsonl").write_text("".join(lines), encoding="utf-8")
+    for stage in (prepare, validate, upload, train, baseline, tuned, evaluate):
+        stage.run(load_params())
+    provider.plan = Plan()
+    return tmp_path
+
+
+def run(*arguments: str) -> str:
+    done = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def killed(provider: Server, folder: Path, *arguments: str) -> None:
+    """Run a command in a process, which the provider kills at its planned call."""
+    client = provider.client = subprocess.Popen(
+        [sys.executable, HERE / "quick.py", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(HERE.parents[1])},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    client.wait()
+    assert provider.plan.times == 0, "the planned call was never made"
+
+
+def jobs_of(home: Path, folder: Path) -> list[tuple[str, str]]:
+    """Return the seed and the status of each job that this project's files were used for."""
+    files = {one["files"]["train"]["id"] for one in records(folder)} | {read_json(MODEL, "train")["job"]}
+    db = sqlite3.connect(home / "engine.db")
+    try:
+        found = db.execute("SELECT id, status, training_file FROM jobs").fetchall()
+    finally:
+        db.close()
+    return sorted((job, status) for job, status, file in found if file in files or job in files)
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / VARIANTS).glob("*.json"))]
+
+
+@pytest.mark.parametrize(
+    ("call", "skip", "fault"), [(CREATE, 1, kill_after), (CREATE, 1, kill_before), (ASK, 50, kill_after)]
+)
+def test_after_a_kill_the_curve_continues_and_nothing_is_paid_twice(
+    home: Path, provider: Server, project: Path, call: str, skip: int, fault: Any
+) -> None:
+    provider.plan = Plan(call, skip, fault)
+    killed(provider, project, "learning-curve")
+    provider.plan = Plan()
+    text = run("learning-curve")
+    found = records(project)
+    assert len({one["rows"] for one in found}) == 4
+    assert sorted(one["share"] for one in found) == [0.125, 0.25, 0.5, 1.0]
+    jobs = jobs_of(home, project)
+    assert sorted(job for job, _ in jobs) == sorted(one["job"] for one in found)
+    assert {status for _, status in jobs} == {"succeeded"}
+    assert read_json(MODEL, "train")["job"] in {one["job"] for one in found}
+    assert sorted(row["job"] for row in read_csv(LEDGER)) == sorted(one["job"] for one in found)
+    assert "twice the rows" in text.lower()
+    assert len([row for row in read_csv(LEARNING_CURVE) if row["kind"] == "trained"]) == 4
+    before, page = LEARNING_CURVE.read_bytes(), LEARNING_CURVE_PAGE.read_bytes()
+
+    provider.plan = Plan()
+    run("learning-curve")
+    assert provider.plan.seen == []  # all of it is recorded: the provider is not asked at all
+    assert (LEARNING_CURVE.read_bytes(), LEARNING_CURVE_PAGE.read_bytes()) == (before, page)
+
+
+def test_other_seeds_are_trained_once_and_reach_the_evaluation(home: Path, provider: Server, project: Path) -> None:
+    found = json.loads(run("repeat", "--seeds", "8,9", "--json"))
+    assert [one["seed"] for one in found["points"]] == [7, 8, 9]
+    assert provider.plan.seen.count(CREATE) == 2
+    assert found["trainings"]["n"] == 3
+    assert evaluate.run(load_params())["trainings"] == found["trainings"]
+    assert read_json(EVALUATION, "evaluate")["trainings"]["seeds"] == [7, 8, 9]
+    assert "3 trainings with the seeds 7, 8, 9" in run("show")
+    kept = needed()
+    for one in records(project):
+        assert one["model"] in kept.models
+        assert one["files"]["train"]["id"] in kept.files
+        assert one["fingerprint"] in kept.fingerprints
+
+    # The record of a variant is lost: its job and its answers are found.
+    for path in (project / VARIANTS).glob("seed8-*"):
+        path.unlink()
+    provider.plan = Plan()
+    run("repeat", "--seeds", "8")
+    assert CREATE not in provider.plan.seen
+    assert ASK not in provider.plan.seen
+    run("learning-curve", "--seeds", "8")  # the whole of seed 8 is trained
+    assert provider.plan.seen.count(CREATE) == 3
+
+
+def test_a_training_beyond_the_budget_is_refused_before_anything_is_sent(provider: Server, project: Path) -> None:
+    text = (project / "params.yaml").read_text(encoding="utf-8").replace("seed: 7", "seed: 7, budget: {minutes: 0.01}")
+    (project / "params.yaml").write_text(text, encoding="utf-8")
+    (project / "models.toml").write_text("[tiny]\nseconds = 1000000\n", encoding="utf-8")
+    with pytest.raises(FinetuneError, match=r"train\.budget\.minutes"):
+        run("repeat")
+    assert not [call for call in provider.plan.seen if call.startswith("POST")]
+
+
+def test_another_pipeline_than_the_trained_one_is_refused(provider: Server, project: Path) -> None:
+    text = (project / "params.yaml").read_text(encoding="utf-8").replace("n_epochs: 1", "n_epochs: 2")
+    (project / "params.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(FinetuneError, match="Train and evaluate first with: dvc repro"):
+        run("learning-curve")
+    assert provider.plan.seen == []
