@@ -22,8 +22,8 @@ def expand(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
     """Return the training files among `paths`, and a sentence on the files that are none.
 
     A folder stands for its files in JSON Lines. Beside the splits, the stages write other files into data/prepared:
-    the files on the test and training rows, and records in JSON. Raises FinetuneError for a table or a compressed file, and where
-    nothing is left.
+    the files on the test and training rows, and records in JSON. Raises FinetuneError for a table or a compressed file,
+    and where nothing is left.
     """
     found: list[Path] = []
     others: list[str] = []
