@@ -15,7 +15,8 @@ from loopback import completion, refusal, server
 
 from finetune.asking import split_answers
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Evaluate, Provider
+from finetune.core.params import ANSWERING, Evaluate, Provider
+from finetune.provider import completions
 from finetune.provider.answer_cache import cache_key, open_answer_cache
 from finetune.provider.answer_parser import Answer
 from finetune.provider.completions import answer_all
@@ -208,7 +209,57 @@ def test_answers_keep_their_white_space_where_expected_ones_have_some(
     chat = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": expected}]}
     example = {"prompt": "a ->", "completion": f" {expected}###"} if marks else chat
     settings = Evaluate(max_tokens=5, temperature=0.0, concurrency=1)
-    same = {"max_tokens": 5, "temperature": 0.0, "seed": 1, "top_logprobs": 0}
+    same = {**settings.model_dump(include={*ANSWERING}), "seed": 1, "top_logprobs": 0}
     params, questions = SimpleNamespace(evaluate=settings), {**same, "completion": marks}
     (row,) = split_answers.ask_examples(cast("Any", None), cast("Any", params), cast("Any", questions), "m", [example])
     assert (row["expected"], row["answer"]) == (expected, kept)
+
+
+def test_a_batch_is_asked_again_without_the_parameter_that_its_rows_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is the one that OpenAI's reasoning models give, as the line of a batch's error file has it."""
+    message = "Unsupported value: 'temperature' does not support 0.0 with this model."
+    error = {"message": message, "type": "invalid_request_error", "param": "temperature", "code": "unsupported_value"}
+    too_long = {"message": "Too long.", "type": "invalid_request_error", "param": "messages", "code": "string_too_long"}
+    batches: list[dict[str, Any]] = []
+
+    def batch(_connection: Any, requests: dict[str, dict[str, Any]], *_: Any) -> dict[str, Any]:
+        batches.append(requests)
+        answers: dict[str, Any] = {}
+        for key, request in requests.items():
+            asked = question_of(request)
+            refuses = "temperature" in request or asked == "7"
+            answers[key] = {"error": too_long if asked == "7" else error} if refuses else completion(f"<{asked}>")
+        return answers
+
+    monkeypatch.setattr(completions, "answer_batch", batch)
+    settings = Evaluate(max_tokens=5, temperature=0.0, concurrency=1, batch=True)
+    prompts = [[{"role": "user", "content": str(number)}] for number in range(9)]
+    said: list[str] = []
+    for _ in range(2):  # the second time from the cache
+        with (
+            server(lambda body: (200, completion(f"<{question_of(body)}>"), {})) as address,
+            connect(Provider(name="compatible", base_url="http://fixed/v1")) as connection,
+        ):
+            connection.client.base_url = address
+            answers = answer_all(connection, "batch-model", prompts, settings, 1, lambda *_: None, said.append)
+        assert [answer.text for answer in answers] == [f"<{n}>" if n != 7 else "" for n in range(9)]
+        assert answers[7].error == "string_too_long: Too long."
+    first, second, third = batches
+    assert (len(first), len(second), len(third)) == (9, 8, 1)
+    assert not first.keys() & second.keys()  # else the first batch, of errors, would be found again
+    assert all("temperature" not in request for request in second.values())
+    assert any("without it" in line for line in said)
+
+
+@pytest.mark.parametrize("kind", ["refusal", "content_filter"])
+def test_refusals_are_marked_and_stay_so_in_the_cache(kind: str) -> None:
+    """The forms are those of OpenAI's reference: `message.refusal`, and the finish reason `content_filter`."""
+    body = completion("I am", finish_reason="content_filter" if kind == "content_filter" else "stop")
+    if kind == "refusal":
+        body["choices"][0]["message"] |= {"content": None, "refusal": "I cannot help with that."}
+    with server(lambda _: (200, body, {})) as address:
+        for _ in range(2):
+            (answer,) = ask(address, 1)
+            assert answer.refused
+            assert answer.text == ("I am" if kind == "content_filter" else "I cannot help with that.")
+            assert not answer.error

@@ -12,6 +12,9 @@ BEFORE: dict[str, Any] = {
     "seed": 1,
     "max_tokens": 5,
     "temperature": 0.0,
+    "stop": [],
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
     "top_logprobs": 20,
     "completion": None,
     "few_shot": [{"messages": []}],
@@ -46,6 +49,8 @@ def test_to_ask_less_needs_no_model(change: dict[str, Any]) -> None:
     [
         {},  # a wish to ask again
         {"max_tokens": 6, "judge": None},
+        {"stop": ["."], "judge": None},
+        {"frequency_penalty": 0.5, "judge": None},
         {"base": "c", "judge": None},
         {"compare": ["v2"]},
         {"also": {"tone": {"max_tokens": 10, "examples": [2]}}},

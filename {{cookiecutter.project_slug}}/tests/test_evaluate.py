@@ -414,14 +414,21 @@ def test_models_are_compared_by_the_metric_of_the_params() -> None:
     assert "\nrecall,base," in table
 
 
-def test_rows_that_the_base_did_not_answer_are_told_with_the_lift_on_the_others() -> None:
+@pytest.mark.parametrize("form", ["error", "refusal"])
+def test_rows_that_the_base_did_not_answer_are_told_with_the_lift_on_the_others(form: str) -> None:
+    refused = completion("")
+    refused["choices"][0]["message"] |= {"content": None, "refusal": "I cannot help with that."}
+
     def model(name: str, question: str) -> Any:
         refuses = name == "base" and int(question.split()[-1]) % 4 == 1  # the base is right in these rows
-        return refusal("content_filter") if refuses else half_right(name, question)
+        if refuses:
+            return refusal("content_filter") if form == "error" else refused
+        return half_right(name, question)
 
     metrics = run(ASKED, model)
     found = metrics["lift_on_answered"]
     assert (found["n"], found["base_unanswered"], found["tuned_unanswered"]) == (30, 10, 0)
+    assert (metrics["base"]["failed"], metrics["base"]["refused"]) == ((10, 0) if form == "error" else (0, 10))
     assert found["lift"] < metrics["lift"]["accuracy"]
     assert unanswered_sentence(metrics).startswith(
         "The base model did not answer 10 of 40 test rows, which count as wrong. On the 30 rows that both answered: "
@@ -439,7 +446,7 @@ def test_regression_rows_that_the_base_did_not_answer_are_left_out() -> None:
     found = run(ASKED, model, also=also)["also"]["general"]
     assert (found["n"], found["base_unanswered"], found["tuned_unanswered"]) == (19, 1, 1)
     assert found["lift"] == -0.0526
-    assert found["verdict"].endswith("1 rows that the tuned model did not answer count as wrong")
+    assert found["verdict"].endswith("1 row that the tuned model did not answer counts as wrong")
 
 
 @pytest.mark.parametrize(

@@ -405,3 +405,42 @@ def test_a_file_of_the_same_kind_is_read_as_the_parameters_say(provider: Provide
 def test_a_row_of_a_sheet_is_named_by_its_number_there(provider: Provider) -> None:
     write_rows("new.xlsx", [{"message": "hello"}, {"message": " "}])
     assert "The first, row 3: no question" in predict("new.xlsx").stderr
+
+
+def test_what_ends_an_answer_and_penalties_are_sent_where_they_are_set(provider: Provider) -> None:
+    write_rows("new.csv", ROWS[:1])
+    predict("new.csv")
+    write_params(stop=["\n\n", "Regards"], frequency_penalty=0.5)
+    predict("new.csv")
+    write_params({"prompt": PROMPT, "target": "completion"}, stop=["\n\n"], presence_penalty=-1.0)
+    write_json(PREPARED_REPORT, {"completion": {"separator": " ->", "lead": " ", "stop": "###"}})
+    provider.reply = lambda body: (200, {**completion(""), "choices": [{"index": 0, "text": " billing"}]})
+    predict("new.csv")
+    plain, chat, text = provider.asked
+    assert not {"stop", "frequency_penalty", "presence_penalty"} & plain.keys()
+    assert (chat["stop"], chat["frequency_penalty"]) == (["\n\n", "Regards"], 0.5)
+    assert "presence_penalty" not in chat
+    assert (text["stop"], text["presence_penalty"]) == (["###", "\n\n"], -1.0)
+
+
+def test_more_stops_than_a_request_takes_are_refused(provider: Provider) -> None:
+    write_rows("new.csv", ROWS[:1])
+    write_params(stop=list("abcde"))
+    assert "'evaluate.stop': list should have at most 4" in str(predict("new.csv", code=1).exception)
+    write_params({"prompt": PROMPT, "target": "completion"}, stop=list("abcd"))
+    assert "evaluate.stop has 4 texts" in str(predict("new.csv", code=1).exception)
+    assert provider.asked == []
+
+
+def test_a_refusal_is_no_answer(provider: Provider) -> None:
+    write_rows("new.csv", ROWS[:2])
+
+    def reply(body: Body) -> Any:
+        found = completion("yes")
+        if question_of(body) == "message 1":
+            found["choices"][0]["message"] |= {"content": None, "refusal": "I cannot help with that."}
+        return 200, found
+
+    provider.reply = reply
+    assert "1 of 2 rows have no answer. The first, line 3, row 2: the provider marks" in predict("new.csv").output
+    assert [row["answer"] for row in read_rows("new.predicted.csv")] == ["yes", "I cannot help with that."]

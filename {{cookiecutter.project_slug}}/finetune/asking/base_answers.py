@@ -17,7 +17,7 @@ from typing import BinaryIO, cast
 from finetune.asking.model_names import name_of_base
 from finetune.core.disk import write_jsonl
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Params, Replay
+from finetune.core.params import Evaluate, Params, Replay
 from finetune.core.records import Example
 from finetune.data.identity import messages_before_answer
 from finetune.data.replay import ANSWERED_BY, read_replay
@@ -49,7 +49,8 @@ def write_base_answers(params: Params, file: Path, output: Path, max_tokens: int
         gathered = read_replay(params, Replay(file=str(file), share=0.0, prompt=prompt), cast("BinaryIO", spool))
         examples = [gathered.example(row) for row in gathered.rows]
     asked = [{**example, "messages": messages_before_answer(example)} for example in examples]
-    settings = params.evaluate.model_copy(update={"max_tokens": max_tokens, "temperature": 0.0})
+    asking = params.evaluate
+    settings = Evaluate(max_tokens=max_tokens, temperature=0.0, concurrency=asking.concurrency, batch=asking.batch)
     model, prompts = name_of_base(params), [example["messages"] for example in asked]
     with connect(params.provider) as connection, progress_bar(f"ask {model}") as progress:
         answers = answer_all(connection, model, prompts, settings, params.train.seed, progress, say)

@@ -8,12 +8,13 @@ from typing import Any
 
 from finetune.core.disk import parse_jsonl
 from finetune.core.errors import FinetuneError
+from finetune.core.params import ANSWERING
 from finetune.core.paths import FEW_SHOT_ANSWERS, QUESTIONS
 from finetune.core.records import Questions
 from finetune.project.history import git, output_at
 
 HEAD = "HEAD"
-SAME = ("provider", "base", "seed", "max_tokens", "temperature", "top_logprobs", "completion")
+SAME = ("provider", "base", "seed", *ANSWERING, "top_logprobs", "completion")
 
 
 def committed_answers(stage: str, questions: Questions, files: Sequence[Path]) -> dict[Path, Any] | None:

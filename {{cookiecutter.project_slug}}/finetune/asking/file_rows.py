@@ -158,7 +158,8 @@ def columns_of(answer: Answer, text: str, classes: Mapping[str, str], codes: boo
         return {"answer": "", "error": answer.error}
     written = list(classes)
     named = label_of(text, written, codes) if classes else None
-    found = {"answer": text if named is None else classes[named], "error": ""}
+    why = "the provider marks this answer as a refusal" if answer.refused else ""
+    found = {"answer": text if named is None else classes[named], "error": why}
     masses = masses_of(answer, written, codes)
     return found | ({"confidence": confidences([named or ""], [masses], written)[0]} if masses else {})
 

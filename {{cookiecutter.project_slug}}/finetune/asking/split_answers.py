@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from finetune.core.disk import read_jsonl
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Params
+from finetune.core.params import ANSWERING, Params
 from finetune.core.paths import PREPARED
 from finetune.core.records import Example, Prediction, Questions, RegressionPrediction
 from finetune.data.completion_format import CompletionFormat, from_completion
@@ -48,7 +48,7 @@ def ask_examples(
     marks = CompletionFormat(**found) if found else None
     before = turns_of_shots(shots)
     prompts = [example["prompt"] if marks else prompt_of(example["messages"][:-1], before) for example in examples]
-    settings = params.evaluate.model_copy(update={key: questions[key] for key in ("max_tokens", "temperature")})
+    settings = params.evaluate.model_copy(update={key: questions[key] for key in ANSWERING})
     seed, stop, top_logprobs = questions["seed"], marks.stop if marks else None, questions["top_logprobs"]
     with progress_bar(f"ask {model}") as progress:
         answers = answer_all(connection, model, prompts, settings, seed, progress, say, stop, top_logprobs, bool(shots))
@@ -71,6 +71,8 @@ def ask_examples(
             row["logprobs"] = answer.logprobs
         if was_cut(answer, questions["max_tokens"]):
             row["cut"] = True
+        if answer.refused:
+            row["refused"] = True
         if answer.error:
             row["error"] = answer.error
         rows.append(row)
@@ -85,10 +87,14 @@ def text_without_lead(text: str, marks: CompletionFormat | None) -> str:
 def ask_regression_sets(
     connection: Connection, params: Params, questions: Questions, model: str
 ) -> list[RegressionPrediction]:
-    """Ask a model all regression sets of `evaluate.also`, and return a row for each question, with its set."""
+    """Ask a model all regression sets of `evaluate.also`, and return a row for each question, with its set.
+
+    `evaluate.stop` is left out: what ends an answer of the project's task may be a part of other answers.
+    """
     rows: list[RegressionPrediction] = []
     for name, one in questions["also"].items():
-        asked: Questions = {**questions, "max_tokens": one["max_tokens"], "top_logprobs": 0, "completion": None}
+        asked: Questions = {**questions, "max_tokens": one["max_tokens"]}
+        asked |= {"stop": [], "top_logprobs": 0, "completion": None}
         answers = ask_examples(connection, params, asked, model, one["examples"])
         rows += [{"set": name, **row} for row in without_seconds(answers)]
     return rows

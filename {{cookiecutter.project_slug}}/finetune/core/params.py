@@ -1,7 +1,7 @@
 """Load `params.yaml` as typed values. An unknown key or a value of the wrong type is refused by its name."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
@@ -10,6 +10,7 @@ from finetune.core.profiles import PROFILES
 from finetune.core.task import Task
 
 FILE = Path("params.yaml")
+MOST_STOPS_OF_COMPLETIONS = 3  # beside the mark that ends a completion: requests take 4
 
 
 class Section(BaseModel):
@@ -247,9 +248,15 @@ class Evaluate(Section):
     require: dict[str, str] = {}
     max_tokens: Annotated[int, Field(ge=1)]
     temperature: Annotated[float, Field(ge=0, le=2)]
+    stop: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=4)] = []  # texts that end an answer
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     top_logprobs: Annotated[int, Field(ge=0, le=20)] = 20
     concurrency: Annotated[int, Field(ge=1, le=500)]
     batch: bool = False
+
+
+ANSWERING: Final = ("max_tokens", "temperature", "stop", "presence_penalty", "frequency_penalty")  # how models answer
 
 
 class Params(Section):
@@ -293,6 +300,12 @@ def checked(values: dict[str, Any], path: Path = FILE) -> Params:
         raise FinetuneError(
             f"{path}: data.labels is auto, but evaluate.task is {params.evaluate.task}, whose answers are not classes.",
             "Set data.labels to [], or evaluate.task to classify.",
+        )
+    if params.data.target == "completion" and len(params.evaluate.stop) > MOST_STOPS_OF_COMPLETIONS:
+        raise FinetuneError(
+            f"{path}: evaluate.stop has {len(params.evaluate.stop)} texts. A request takes 4, and the mark that ends a"
+            " completion is one.",
+            f"Leave at most {MOST_STOPS_OF_COMPLETIONS} in evaluate.stop.",
         )
     return params
 

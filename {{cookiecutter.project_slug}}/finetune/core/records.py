@@ -142,6 +142,9 @@ class Questions(TypedDict):
     seed: int
     max_tokens: int
     temperature: float
+    stop: list[str]
+    presence_penalty: float
+    frequency_penalty: float
     top_logprobs: int
     few_shot: list[Example]  # in the prompt of the third model
     completion: CompletionMarks | None
@@ -413,6 +416,7 @@ class Prediction(TypedDict):
     seconds: NotRequired[float]  # in memory only: a file with it would differ each time
     logprobs: NotRequired[list[Alternatives]]  # by token of the answer
     cut: NotRequired[bool]  # the answer ended at evaluate.max_tokens
+    refused: NotRequired[bool]  # by the model or the provider's filter; `answer` is its refusal
     error: NotRequired[str]  # why there is no answer
 
 

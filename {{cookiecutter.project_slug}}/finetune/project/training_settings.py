@@ -8,7 +8,7 @@ from typing import Any
 
 from finetune.core.class_labels import labels_of
 from finetune.core.disk import read_note
-from finetune.core.params import Params
+from finetune.core.params import ANSWERING, Params
 from finetune.core.paths import PREPARED_REPORT
 from finetune.core.records import Questions, ServerAddress, TrainingSettings
 from finetune.scoring.answer_schema import load_schema
@@ -49,7 +49,8 @@ def metric_settings(params: Params, questions: Questions) -> dict[str, Any]:
     schema = params.evaluate.answer_schema
     return {
         "task": params.evaluate.task,
-        **{key: questions[key] for key in ("max_tokens", "temperature", "completion")},
+        **{key: questions[key] for key in ANSWERING},
+        "completion": questions["completion"],
         "labels": sorted(labels_of(params.data, read_note(PREPARED_REPORT))),
         "abstain": params.data.abstain.answer if params.data.abstain else None,
         "schema": load_schema(schema) if schema else None,

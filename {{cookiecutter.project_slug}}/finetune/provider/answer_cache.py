@@ -35,9 +35,9 @@ def cache_path() -> Path:
 class AnswerCache:
     """Answers by their keys in SQLite tables. Threads may share it.
 
-    Further tables say which answers were cut, how many tokens of the prompt the provider had cached, which model
-    answered, and how often answers were removed to be asked again. Earlier versions, which may use the same file, read
-    only the first ones.
+    Further tables say which answers were cut or refused, how many tokens of the prompt the provider had cached, which
+    model answered, and how often answers were removed to be asked again. Earlier versions, which may use the same file,
+    read only the first ones.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,35 +53,39 @@ class AnswerCache:
             " fingerprint TEXT, at INTEGER)"
         )
         self.db.execute("CREATE TABLE IF NOT EXISTS deployed (key TEXT PRIMARY KEY, model TEXT)")
+        self.db.execute("CREATE TABLE IF NOT EXISTS refusals (key TEXT PRIMARY KEY)")
         self.db.execute("CREATE TABLE IF NOT EXISTS renewed (key TEXT PRIMARY KEY, times INTEGER)")
 
     def get(self, key: str) -> Answer | None:
         """Return the answer of this key, or None."""
         with self.lock:
             row = self.db.execute(
-                "SELECT answer, cut, tokens, answered.model, fingerprint, deployed.model FROM completions"
+                "SELECT answer, cut, tokens, answered.model, fingerprint, deployed.model, refusals.key FROM completions"
                 " LEFT JOIN ends USING (key) LEFT JOIN cached USING (key) LEFT JOIN answered USING (key)"
-                " LEFT JOIN deployed USING (key) WHERE key = ?",
+                " LEFT JOIN deployed USING (key) LEFT JOIN refusals USING (key) WHERE completions.key = ?",
                 (key,),
             ).fetchone()
         if row is None:
             return None
         fields = json.loads(row[0])
         fields["logprobs"] = [[(token, logprob) for token, logprob in tops] for tops in fields["logprobs"]]
-        _, cut, cached, model, fingerprint, deployed = row
-        fields |= {"cut": None if cut is None else bool(cut), "cached_tokens": cached}
+        _, cut, cached, model, fingerprint, deployed, refused = row
+        fields |= {"cut": None if cut is None else bool(cut), "cached_tokens": cached, "refused": refused is not None}
         return Answer(**fields, model=model or "", fingerprint=fingerprint or "", deployed=deployed or "")
 
     def put(self, key: str, answer: Answer, provider: str, asked: str) -> None:
         """Keep an answer of a provider under this key; `asked` is the name by which its model was asked."""
         fields = asdict(answer)
-        cut, cached, model, fingerprint, deployed = (
-            fields.pop(name) for name in ("cut", "cached_tokens", "model", "fingerprint", "deployed")
+        cut, cached, model, fingerprint, deployed, refused = (
+            fields.pop(name) for name in ("cut", "cached_tokens", "model", "fingerprint", "deployed", "refused")
         )
         by = (key, provider, asked, model, fingerprint, time.time())
         with self.lock:
             self.db.execute("INSERT OR REPLACE INTO answered VALUES (?, ?, ?, ?, ?, ?)", by)
             self.db.execute("INSERT OR REPLACE INTO deployed VALUES (?, ?)", (key, deployed))
+            self.db.execute("DELETE FROM refusals WHERE key = ?", (key,))
+            if refused:
+                self.db.execute("INSERT INTO refusals VALUES (?)", (key,))
             self.db.execute("INSERT OR REPLACE INTO cached VALUES (?, ?)", (key, cached))
             self.db.execute("INSERT OR REPLACE INTO ends VALUES (?, ?)", (key, cut))
             self.db.execute("INSERT OR REPLACE INTO completions VALUES (?, ?)", (key, json.dumps(fields)))

@@ -25,6 +25,7 @@ class Answer:
     model: str = ""  # what the provider says has answered; "": it does not say, or an earlier version kept the answer
     fingerprint: str = ""  # the provider's system_fingerprint
     deployed: str = ""  # the model that the deployment had then, by the provider's resource manager
+    refused: bool = False  # by the model, or by the provider's filter: `text` is its refusal, or the answer until then
     cut: bool | None = None  # at the maximum length; None: the provider does not say, or an earlier version kept it
 
 
@@ -51,6 +52,7 @@ def parse_answer(completion: Mapping[str, Any], seconds: float | None) -> Answer
         cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens"),
         model=completion.get("model") or "",
         fingerprint=completion.get("system_fingerprint") or "",
+        refused=bool(message.get("refusal")) or choice.get("finish_reason") == "content_filter",
         cut=choice["finish_reason"] == "length" if choice.get("finish_reason") else None,
     )
 

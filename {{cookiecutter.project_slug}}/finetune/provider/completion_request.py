@@ -28,6 +28,7 @@ def completion_request(
 ) -> CompletionRequest:
     """Return the request for one answer: by chat for messages, and up to `stop` for a text to complete.
 
+    What is not set is not sent, so that the keys of kept answers stay as they are.
     `shared_prompt` says that all prompts have the same turns before the last one.
     """
     request: CompletionRequest = {
@@ -36,8 +37,15 @@ def completion_request(
         "seed": seed,
         "max_tokens" if stop is not None else connection.profile.max_tokens_name: settings.max_tokens,
     }
-    if stop is not None:
-        request |= {"stop": stop} | ({"logprobs": min(MAX_TEXT_LOGPROBS, top_logprobs)} if top_logprobs else {})
+    if settings.stop:
+        request["stop"] = [*([stop] if stop is not None else []), *settings.stop]
+    elif stop is not None:
+        request["stop"] = stop
+    for name in ("presence_penalty", "frequency_penalty"):
+        if penalty := getattr(settings, name):
+            request[name] = penalty
+    if top_logprobs and stop is not None:
+        request["logprobs"] = min(MAX_TEXT_LOGPROBS, top_logprobs)
     elif top_logprobs:
         request |= {"logprobs": True, "top_logprobs": top_logprobs}
     if shared_prompt and connection.profile.shared_prompts:

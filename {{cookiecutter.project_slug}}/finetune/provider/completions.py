@@ -17,6 +17,7 @@ from finetune.provider.completion_request import CompletionRequest, Messages, co
 from finetune.provider.connect import Connection
 from finetune.provider.error_messages import error_message
 from finetune.provider.rate_limits import RateLimiter
+from finetune.provider.refused_parameters import learn_from, without_refused
 from finetune.provider.retries import concerns_only_this_request, request_answer
 
 REFUSALS_BEFORE_STOP = 20  # where nothing else came until then, the cause is in all requests
@@ -94,28 +95,44 @@ def ask_by_batch(
     """
     if any("prompt" in request for request in requests.values()):
         raise FinetuneError("evaluate.batch works for chat examples only.", "Set it to false in params.yaml.")
-    answers = {}
-    keys = {batch_id(connection, cache, key, request): key for key, request in requests.items()}
-    by_id = {one: requests[key] for one, key in keys.items()}
-    for one, body in answer_batch(connection, by_id, say, progress).items():
-        key = keys[one]
-        answer = error_answer(body["error"]) if "error" in body else parse_answer(body, None)
-        answers[key] = answer if answer.error else keep(connection, cache, key, requests[key], answer)
+    answers: dict[str, Answer] = {}
+    while rest := {key: request for key, request in requests.items() if key not in answers}:
+        sent = {key: without_refused(connection.client, request) for key, request in rest.items()}
+        keys = {batch_id(connection, cache, key, rest[key], sent[key]): key for key in rest}
+        by_id = {one: sent[key] for one, key in keys.items()}
+        for one, body in answer_batch(connection, by_id, say, progress).items():
+            key = keys[one]
+            if "error" not in body:
+                answers[key] = keep(connection, cache, key, requests[key], parse_answer(body, None))
+            elif not learn_from(connection.client, sent[key], error := error_of(body)):
+                answers[key] = error_answer(error)
+        if len(answers) < len(requests):
+            say("The server refuses a parameter; a new batch asks the rest without it.")
     return answers
 
 
-def batch_id(connection: Connection, cache: AnswerCache, key: str, request: CompletionRequest) -> str:
-    """Return the custom_id of a request: its key, or another one if it is asked again or of a deployment's model.
+def batch_id(
+    connection: Connection, cache: AnswerCache, key: str, request: CompletionRequest, sent: CompletionRequest
+) -> str:
+    """Return the custom_id of a request: its key, or another one if it is not what the key stands for.
 
-    A batch is found again by these, so that one of another model is not taken for the answers of this one.
+    That is where it is asked again, of a deployment's model, or sent without parameters that the server refuses. A
+    batch is found again by these IDs, so that one of another model is not taken for the answers of this one.
     """
     times, deployed = cache.times_renewed(key), connection.deployed.get(str(request["model"]), "")
-    return hashlib.sha256(f"{key} {times} {deployed}".encode()).hexdigest() if times or deployed else key
+    left_out = " ".join(sorted(request.keys() - sent.keys()))
+    differs = times or deployed or left_out
+    return hashlib.sha256(f"{key} {times} {deployed}{left_out}".encode()).hexdigest() if differs else key
 
 
-def error_answer(error: Any) -> Answer:
+def error_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the API's error object of a request in a batch."""
+    error = body["error"]
+    return error if isinstance(error, Mapping) else {"message": str(error)}
+
+
+def error_answer(fields: Mapping[str, Any]) -> Answer:
     """Return an answer whose `error` has the code and the message of the API's error object."""
-    fields = error if isinstance(error, Mapping) else {"message": str(error)}
     return Answer("", error=": ".join(str(fields[key]) for key in ("code", "message") if fields.get(key)) or "refused")
 
 

@@ -33,17 +33,20 @@ def without_refused(client: "OpenAI", request: Mapping[str, Any]) -> dict[str, A
 def learn_refused(client: "OpenAI", request: Mapping[str, Any], error: "APIStatusError") -> bool:
     """Remember the parameter that a refusal names; return whether the request can be sent again without it.
 
-    `request` is as it was sent. A server names it in `param`, or in its message, in quotes.
+    `request` is as it was sent.
     """
-    if error.status_code not in (400, 422):
-        return False
     body = error.body if isinstance(error.body, Mapping) else {}
-    message = str(body.get("message") or error.message)
-    about = f"{body.get('code') or ''} {message}".lower()
+    return error.status_code in (400, 422) and learn_from(client, request, {"message": error.message} | dict(body))
+
+
+def learn_from(client: "OpenAI", request: Mapping[str, Any], error: Mapping[str, Any]) -> bool:
+    """Do the same from an error object. A server names the parameter in `param`, or in its message, in quotes."""
+    message = str(error.get("message") or "")
+    about = f"{error.get('code') or ''} {message}".lower()
     if not any(word in about for word in WORDS):
         return False
     for name in (*OPTIONAL, *REPLACED):
-        named = body.get("param") == name or any(f"{mark}{name}{mark}" in message for mark in "'`\"")
+        named = error.get("param") == name or any(f"{mark}{name}{mark}" in message for mark in "'`\"")
         if named and name in request:
             known = refused(client, str(request["model"]))
             if name in REPLACED and REPLACED[name] in known:

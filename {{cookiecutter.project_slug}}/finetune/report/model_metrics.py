@@ -24,6 +24,7 @@ METRIC_NAMES = {
     "cut": "answers cut at the maximum length",
     "failed": "rows without an answer",
     "lenient": "answers whose class is not written exactly",
+    "refused": "answers that are refusals",
     "n_unanswerable": "unanswerable rows",
     "no_class": "answers that name no class, or several",
     "no_logprobs": "rows without log-probabilities",
@@ -34,7 +35,7 @@ METRIC_NAMES = {
     "strict_json": "strict JSON and nothing else",
     "valid_json": "valid JSON",  # in evaluations of earlier versions
 }
-COUNTS = ("unseen", "failed", "cut")  # at the end, and only where a model has some
+COUNTS = ("unseen", "failed", "refused", "cut")  # at the end, and only where a model has some
 LOWER_IS_BETTER = ("log_loss", "calibration_error", "outside", "lenient", "no_class")
 OF_ONE_CLASS = ("precision", "recall", "f_beta", "auroc", "auprc")  # where there are two classes
 CHECKPOINTS, COMPARED, FIELDS = "checkpoints.", "compared.", "fields."  # prefixes of names that a user gave

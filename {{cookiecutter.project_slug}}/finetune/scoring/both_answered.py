@@ -1,7 +1,7 @@
 """Compare two models on the rows that both answered, where one of them failed some rows.
 
-A row without an answer counts as wrong. So a model whose provider refused many rows seems worse than it is, and the
-tuned model better.
+A row without an answer, or with a refusal, is wrong. So a model whose provider refused many rows seems worse than it
+is, and the tuned model better.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from finetune.scoring.prediction_scores import score_predictions
 
 
 def is_answered(row: Prediction) -> bool:
-    return "error" not in row
+    return "error" not in row and not row.get("refused", False)
 
 
 def lift_on_answered(

@@ -1,5 +1,6 @@
 """The interval of a mean score."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,6 +30,25 @@ def interval(scores: Values, groups: Sequence[int] | None = None) -> tuple[float
     alpha = 2 * ndtr(-effect.critical_value(LEVEL))
     low, high = proportion_confint(mean * rows, rows, alpha, method="wilson")
     return rounded(least + low * (most - least)), rounded(least + high * (most - least))
+
+
+def ranking_interval(values: Values, groups: Sequence[int] | None = None) -> tuple[float, float]:
+    """Return the 95 % interval of AUROC or AUPRC from the values of rows: Student's t in log-odds (delta method).
+
+    Near 1 these vary more to one side, so that an interval for shares covers too seldom (Boyd, Eng and Page 2013).
+    Where log-odds or the variance are not defined, it is `interval`.
+    """
+    from scipy.special import expit, logit
+
+    shares = np.asarray(values, float)
+    mean, n = float(shares.mean()), len(shares)
+    variance = mean * (1 - mean) / n
+    effect = design_effect(shares, variance, groups, is_binary=False)
+    if variance * effect.factor <= 0 or effect.groups < 2:
+        return interval(shares.clip(0, 1), groups)
+    margin = effect.critical_value(LEVEL) * math.sqrt(effect.factor / (n * mean * (1 - mean)))
+    centre = float(logit(mean))
+    return rounded(float(expit(centre - margin))), rounded(float(expit(centre + margin)))
 
 
 def rounded(value: float) -> float:

@@ -3,30 +3,42 @@
 from collections.abc import Mapping
 
 from finetune.core.records import MetricRow
-from finetune.scoring.evaluation import RowGroups, difference, interval_of
-from finetune.scoring.prediction_scores import with_metric
+from finetune.scoring.design_effect import Values
+from finetune.scoring.evaluation import RowGroups
+from finetune.scoring.mean_interval import interval, ranking_interval
+from finetune.scoring.paired_comparison import paired_difference
 from finetune.scoring.tasks import Scored
+
+RANKING = ("auroc", "auprc")
+UNBOUNDED = ("log_loss",)  # others are from 0 to 1
 
 
 def metric_rows(models: Mapping[str, Scored], groups: RowGroups = None) -> list[MetricRow]:
     """Return a row for each metric and model. P-values are those of single comparisons."""
-    rows: list[MetricRow] = []
-    for metric in models["tuned"].values:
-        scored = {name: with_metric(one, metric) for name, one in models.items() if metric in one.values}
-        for name, one in scored.items():
-            low, high = interval_of(one, groups)
-            by = difference(one, scored["tuned"], groups) if name != "tuned" else None
-            rows.append(
-                {
-                    "metric": metric,
-                    "model": name,
-                    "value": one.metrics[metric],
-                    "low": low,
-                    "high": high,
-                    "difference": by["lift"] if by else "",
-                    "difference_low": by["low"] if by else "",
-                    "difference_high": by["high"] if by else "",
-                    "p_value": by["p_value"] if by else "",
-                }
-            )
-    return rows
+    values = {name: {**one.values, **one.probability_values} for name, one in models.items()}
+    return [
+        metric_row(metric, name, models[name].metrics[metric], own[metric], values["tuned"][metric], groups)
+        for metric in values["tuned"]
+        for name, own in values.items()
+        if metric in own
+    ]
+
+
+def metric_row(
+    metric: str, model: str, value: float, own: Values, tuned: Values, groups: RowGroups = None
+) -> MetricRow:
+    """Return the row of a metric and model; `own` and `tuned` are what each row of the test contributes to it."""
+    most = float("inf") if metric in UNBOUNDED else 1.0
+    low, high = (ranking_interval if metric in RANKING else interval)(own, groups)
+    by = paired_difference(own, tuned, groups) if model != "tuned" else None
+    return {
+        "metric": metric,
+        "model": model,
+        "value": value,
+        "low": max(0.0, low),
+        "high": min(most, high),
+        "difference": by["lift"] if by else "",
+        "difference_low": max(-most, by["low"]) if by else "",
+        "difference_high": min(most, by["high"]) if by else "",
+        "p_value": by["p_value"] if by else "",
+    }

@@ -7,7 +7,7 @@ from typing import Any
 from finetune.core.evaluated_models import RIVALS, is_floor, set_model
 from finetune.core.flatten import flatten
 from finetune.core.params import Params
-from finetune.core.records import JudgeResult, Metrics, Prediction, PrepareReport, RegressionResult
+from finetune.core.records import JudgeResult, Metrics, Prediction, PrepareReport, RegressionResult, Trainings
 from finetune.scoring.evaluation import lifts_over
 from finetune.scoring.prediction_scores import score_predictions
 from finetune.scoring.usage import usage
@@ -46,6 +46,7 @@ def metric_names(params: Params, prepared: PrepareReport, expected: Sequence[str
     if settings.few_shot:
         report |= {"lift_over_few_shot": lift, "saved_prompt_tokens": 0.0, "saved_usd_per_1000": 0.0}
     report["also"] = {name: numbers_of(RegressionResult) for name in settings.also}
+    report["trainings"] = numbers_of(Trainings)  # with `finetune repeat`
     report["judge"] = numbers_of(JudgeResult) if settings.judge else {}
     return {name for name, value in flatten(report).items() if isinstance(value, (int, float))}
 

@@ -224,24 +224,55 @@ def probability_metrics(
     if not known.any():
         return metrics
     shares, truth = renormalized(given, known), is_class(expected, labels)
-    useful = truth.any(axis=0) & ~truth.all(axis=0)
-    if len(labels) == 2:
-        useful[0] = False
-    if useful.any():
-        # Not truth[:, useful]: numpy stores that by columns, with which scikit-learn is twenty times slower.
-        classes = truth.compress(useful, axis=1), shares.compress(useful, axis=1)
+    if classes := ranked_classes(truth, shares):
         metrics["auroc"] = rounded(roc_auc_score(*classes))
         metrics["auprc"] = rounded(average_precision_score(*classes))
     likelihood = likelihoods(expected, probabilities, labels, unseen, shares.sum(axis=1, where=truth))
-    # The loss of right or wrong: a class that is not among the labels costs the floor, like one of probability 0.
-    likelihood = np.clip(likelihood, FLOOR, 1)
     metrics["log_loss"] = rounded(
         log_loss(np.ones(len(truth)), np.column_stack([1 - likelihood, likelihood]), labels=[0, 1])
     )
     metrics["unseen"] = int((given[known].sum(axis=1, where=truth[known]) == 0).sum())
     metrics |= calibration_error(calibration_bins(expected, predicted, probabilities, labels))
-    metrics["outside"] = rounded(np.clip(1 - given[known].sum(axis=1), 0, 1).mean())
+    metrics["outside"] = rounded(mass_outside(given[known]).mean())
     return metrics
+
+
+def probability_values(
+    expected: Sequence[str], probabilities: Sequence[Sequence[float]], labels: Sequence[str], unseen: Sequence[Unseen]
+) -> dict[str, Any]:
+    """Return how much each row contributes to AUROC, AUPRC, log loss and the mass outside the classes.
+
+    The mean of the values is the metric of `probability_metrics`. {} if a row has no log-probabilities.
+    """
+    import numpy as np
+
+    from finetune.scoring.ranking_values import ranking_values
+
+    given, known = matrix(probabilities, labels)
+    if not known.all():
+        return {}
+    shares, truth = renormalized(given, known), is_class(expected, labels)
+    classes = ranked_classes(truth, shares)
+    found: dict[str, Any] = ranking_values(*classes) if classes else {}
+    likelihood = likelihoods(expected, probabilities, labels, unseen, shares.sum(axis=1, where=truth))
+    return found | {"log_loss": -np.log(likelihood), "outside": mass_outside(given)}
+
+
+def ranked_classes(truth: Any, shares: Any) -> tuple[Any, Any] | None:
+    """Return which row has which class, and the probabilities, of the classes whose ranking is measured.
+
+    Of two classes that is the second; a class that no row or every row has cannot be ranked. None if none is left.
+    """
+    useful = truth.any(axis=0) & ~truth.all(axis=0)
+    if truth.shape[1] == 2:
+        useful[0] = False
+    # Not truth[:, useful]: numpy stores that by columns, with which scikit-learn is twenty times slower.
+    return (truth.compress(useful, axis=1), shares.compress(useful, axis=1)) if useful.any() else None
+
+
+def mass_outside(given: Any) -> Any:
+    """Return the probability of each row's answers that name no class."""
+    return (1 - given.sum(axis=1)).clip(0, 1)
 
 
 def likelihoods(
@@ -251,7 +282,10 @@ def likelihoods(
     unseen: Sequence[Unseen],
     seen: Any,
 ) -> Any:
-    """Return the probability of each right class, with its part of the unseen mass; `seen` is it without that."""
+    """Return the probability of each right class, with its part of the unseen mass; `seen` is it without that.
+
+    It is at least 1e-6, also for a class that is not among the labels.
+    """
     import numpy as np
 
     places = {label: place for place, label in enumerate(labels)}
@@ -261,7 +295,7 @@ def likelihoods(
         if total:
             place = places.get(right)
             found[row] = (own + (0.0 if place is None else masses[place])) / (sum(masses) + total)
-    return found
+    return np.clip(found, FLOOR, 1)
 
 
 def calibration_bins(

@@ -90,6 +90,13 @@ def score_set(
 
 def unanswered_words(base: int, tuned: int) -> str:
     """Return how many rows have no answer, and what that means for the comparison; "" without any."""
-    words = [f"{base} rows that the base did not answer are left out"] if base else []
-    words += [f"{tuned} rows that the tuned model did not answer count as wrong"] if tuned else []
+    words = []
+    if base:
+        words.append(f"{rows_that(base)} the base did not answer {'is' if base == 1 else 'are'} left out")
+    if tuned:
+        words.append(f"{rows_that(tuned)} the tuned model did not answer count{'s' * (tuned == 1)} as wrong")
     return "".join(f"; {one}" for one in words)
+
+
+def rows_that(count: int) -> str:
+    return f"{count:,} row{'s' * (count != 1)} that"

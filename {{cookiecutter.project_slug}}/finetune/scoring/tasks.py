@@ -19,6 +19,7 @@ from finetune.scoring.probabilities import (
     class_masses,
     confidences,
     probability_metrics,
+    probability_values,
 )
 
 ClassRow = TypedDict("ClassRow", {"class": str, "precision": float, "recall": float, "f1": float, "n": int})
@@ -36,6 +37,7 @@ class Scored:
     calibration: list[CalibrationBin] = field(default_factory=list)  # if log-probabilities came with the answers
     confidence: list[float] = field(default_factory=list)  # the same: the probability of each answered class
     values: Mapping[str, Values] = field(default_factory=dict)  # by metric: of each answer; their mean is the metric
+    probability_values: Mapping[str, Values] = field(default_factory=dict)  # the same for those of probabilities
 
     @property
     def compared(self) -> Values:
@@ -101,4 +103,5 @@ def score_classes(
     if not metrics["no_logprobs"]:
         del metrics["no_logprobs"]
     bins, sure = calibration_bins(expected, predicted, masses, names), confidences(predicted, masses, names)
-    return Scored("accuracy", scores, metrics, predicted, table, bins, sure, values)
+    contributions = probability_values(expected, masses, names, unseen)
+    return Scored("accuracy", scores, metrics, predicted, table, bins, sure, values, contributions)

@@ -9,7 +9,7 @@ from typing import Any
 from finetune.core.callbacks import Say
 from finetune.core.class_labels import labels_of
 from finetune.core.evaluated_models import FLOORS
-from finetune.core.params import Params
+from finetune.core.params import ANSWERING, Params
 from finetune.core.read_records import read_variants
 from finetune.core.records import PrepareReport, Trainings, VariantRecord
 from finetune.scoring.answer_schema import load_schema
@@ -24,8 +24,7 @@ def scoring_settings(params: Params, prepared: PrepareReport, test_rows: str) ->
         "server": [provider.name, provider.base_url],
         "task": settings.task,
         "metric": settings.metric,
-        "max_tokens": settings.max_tokens,
-        "temperature": settings.temperature,
+        **{key: getattr(settings, key) for key in ANSWERING},
         "beta": settings.beta,
         "schema": load_schema(settings.answer_schema) if settings.answer_schema else None,
         "labels": sorted(labels_of(params.data, prepared)),

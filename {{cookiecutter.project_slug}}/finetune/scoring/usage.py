@@ -14,7 +14,8 @@ BATCH_PRICE = 0.5  # of the price of single calls, without a discount for cached
 
 
 def usage(params: Params, rows: Sequence[Prediction], tuned: bool, base: str | None = None) -> Metrics:
-    """Return the mean tokens of a call, the dollars of 1,000 calls, and the numbers of refused and of cut rows.
+    """Return the mean tokens of a call, the dollars of 1,000 calls, and the numbers of rows without an answer,
+    of refusals and of cut answers.
 
     `tuned` says whether a fine-tuned model answered, or the base, which may be a fine-tuned model too. `base` is the
     base of the model if it is not that of the project. `usd_per_1000` is always the price of single calls; with
@@ -22,7 +23,11 @@ def usage(params: Params, rows: Sequence[Prediction], tuned: bool, base: str | N
     """
     base = base or params.train.base
     prices = look_up(base, params.provider.name).call_prices(tuned or is_fine_tuned(base))
-    metrics: Metrics = {"failed": sum("error" in row for row in rows), "cut": sum("cut" in row for row in rows)}
+    metrics: Metrics = {
+        "failed": sum("error" in row for row in rows),
+        "refused": sum("refused" in row for row in rows),
+        "cut": sum("cut" in row for row in rows),
+    }
     prompt, completion = mean(rows, "prompt_tokens"), mean(rows, "completion_tokens")
     if prompt is None or completion is None:
         return metrics | {"usd_per_1000": UNKNOWN}

@@ -6,7 +6,8 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import openai
 import pytest
@@ -20,7 +21,7 @@ from finetune.engine.fingerprint import fingerprint_of
 from finetune.engine.inference.generation_types import GeneratedAnswer, GenerationRequest
 from finetune.engine.inference.generator import Generator
 from finetune.engine.inference.loaded_model import LoadedModel
-from finetune.engine.inference.sampling import sample_token
+from finetune.engine.inference.sampling import penalized, sample_token
 from finetune.engine.store import Store
 from finetune.engine.training.encoding import IGNORE_INDEX, encode, encode_file
 from finetune.engine.training.training_file import InvalidExample
@@ -300,3 +301,33 @@ def test_a_base_of_the_hub_is_looked_up_there_once(tmp_path: Path, monkeypatch: 
     for _ in range(3):
         assert bases.folder_of("someone/some-base@0123abc", tmp_path) == tmp_path
     assert looked == ["someone/some-base"]
+
+
+def test_penalties_lower_the_logits_of_the_tokens_of_the_answer_so_far() -> None:
+    import torch
+
+    request = GenerationRequest("m", [], 9, 0, 1, 0, (), 2, presence_penalty=0.5, frequency_penalty=0.25)
+    state: Any = SimpleNamespace(request=request, generated_ids=[3, 1, 3])
+    logits = torch.tensor([1.0, 1.0, 1.0, 1.0])
+    assert penalized(logits, state).tolist() == [1.0, 0.25, 1.0, 0.0]
+    assert logits.tolist() == [1.0] * 4
+    plain = GenerationRequest("m", [], 9, 0, 1, 0, (), 2)
+    for unpenalized, ids in ((request, []), (plain, [1])):
+        unchanged = SimpleNamespace(request=unpenalized, generated_ids=ids)
+        assert penalized(logits, cast("Any", unchanged)) is logits
+
+
+def test_a_penalty_ends_a_repetition(client: openai.OpenAI) -> None:
+    def tokens(**more: Any) -> list[str]:
+        answer = client.chat.completions.create(
+            model="tiny",
+            messages=[{"role": "user", "content": "again and again"}],
+            max_tokens=40,
+            temperature=0,
+            logprobs=True,
+            **more,
+        ).choices[0]
+        assert answer.logprobs
+        return [one.token for one in answer.logprobs.content or []]
+
+    assert len(set(tokens(frequency_penalty=2, presence_penalty=2))) > len(set(tokens()))

@@ -36,6 +36,8 @@ class ChatRequest(RequestBody):
     max_completion_tokens: int | None = Field(None, ge=1, le=1_000_000)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
     n: int | None = Field(None, ge=1, le=128)
     seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
     prompt_cache_key: str | None = None  # says that other requests begin with the same turns
@@ -75,6 +77,8 @@ def generation_requests(chat: ChatRequest) -> list[GenerationRequest]:
             top_p=1 if chat.top_p is None else chat.top_p,
             seed=(first_seed + index) % 2**63,
             stop=tuple(chat.stop or ()),
+            presence_penalty=chat.presence_penalty or 0,
+            frequency_penalty=chat.frequency_penalty or 0,
             top_logprobs=(chat.top_logprobs or 0) if chat.logprobs else None,
             shares_turns=bool(chat.prompt_cache_key),
         )

@@ -28,6 +28,8 @@ class GenerationRequest:
     seed: int
     stop: tuple[str, ...]
     top_logprobs: int | None
+    presence_penalty: float = 0
+    frequency_penalty: float = 0
     shares_turns: bool = False
 
 

@@ -16,11 +16,15 @@ MIN_TEMPERATURE = 1e-5  # below this, dividing by the temperature might overflow
 
 
 def add_token(loaded: LoadedModel, state: RequestState, logits: "torch.Tensor") -> None:
-    """Add the next token of a request, chosen from its logits (vocabulary,); resolve its future if it ends there."""
+    """Add the next token of a request, chosen from its logits (vocabulary,); resolve its future if it ends there.
+
+    The log-probabilities that are reported are the model's own, without the request's penalties.
+    """
     import torch
 
     request, tokenizer = state.request, loaded.tokenizer
     log_probabilities = torch.log_softmax(logits, -1)
+    logits = penalized(logits, state)
     token = int(logits.argmax())
     if not log_probabilities[token].isfinite():
         state.finish_reason = "error"
@@ -48,6 +52,20 @@ def add_token(loaded: LoadedModel, state: RequestState, logits: "torch.Tensor") 
                 seconds=time.monotonic() - state.started_at,
             )
         )
+
+
+def penalized(logits: "torch.Tensor", state: RequestState) -> "torch.Tensor":
+    """Return logits that are lower for the tokens of the answer so far: once, and for each time that they occur.
+
+    Source: OpenAI's guide, "Frequency and presence penalties".
+    """
+    import torch
+
+    request = state.request
+    if not state.generated_ids or not (request.presence_penalty or request.frequency_penalty):
+        return logits
+    counts = torch.bincount(torch.tensor(state.generated_ids, device=logits.device), minlength=len(logits))
+    return logits - (counts > 0) * request.presence_penalty - counts * request.frequency_penalty
 
 
 def end_at_stop_or_length(tokenizer: Any, state: RequestState) -> None:
