@@ -13,26 +13,23 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import quick
-from faulty import FAULTS, STEPS, Plan, Server, address, faulty, kill_after, kill_before
+from faulty import FAULTS, STEPS, Plan, Server, address, kill_after, kill_before
+from faulty_engine import KEY, faulty_engine
 
 from finetune.core.disk import write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
 from finetune.core.paths import FILES, MODEL, PREPARED, PREPARED_REPORT, VALIDATION_REPORT
 from finetune.core.profiles import PROFILES
-from finetune.engine.embedded import listen, server_of
-from finetune.provider import connect, follow_job, remote_jobs
+from finetune.provider import connect, follow_job
 from finetune.stages import train, upload
 from finetune.terminal.progress import say
 
-KEY = "sk-test-0123456789abcdef"
 HERE = Path(__file__).parent
 # Only a person can solve these, so the run ends with a message. It recovers from the others by itself.
 FOR_A_PERSON = ("400", "401", "403", "404", "429-quota", "429-daily")
@@ -49,22 +46,8 @@ evaluate: {max_tokens: 6, temperature: 0.0, concurrency: 8}
 @pytest.fixture(scope="module")
 def provider(home: Path, forked_workers: None) -> Iterator[Server]:
     """An engine behind a proxy that makes planned calls fail."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FINETUNE_ENGINE_KEY", KEY)
-        patch.setitem(PROFILES, "local", PROFILES["local"])
-        for module, name, value in quick.PAUSES:
-            patch.setattr(module, name, value)  # so that the old values return
-        quick.shorten_pauses()
-        patch.setattr(remote_jobs, "LIST_DELAY", 0.01)
-        with server_of(KEY) as engine, listen("127.0.0.1", 0) as sock:
-            thread = threading.Thread(target=engine.run, kwargs={"sockets": [sock]}, daemon=True)
-            thread.start()
-            while not engine.started:
-                time.sleep(0.01)
-            with faulty(f"http://127.0.0.1:{sock.getsockname()[1]}") as server:
-                yield server
-            engine.should_exit = True
-            thread.join()
+    with faulty_engine() as server:
+        yield server
     for file in home.rglob("*"):
         assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
 

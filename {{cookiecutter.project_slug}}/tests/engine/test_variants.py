@@ -5,16 +5,14 @@ import os
 import sqlite3
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import quick
 from conftest import COLOURS
-from faulty import Plan, Server, address, faulty, kill_after, kill_before
+from faulty import Plan, Server, address, kill_after, kill_before
+from faulty_engine import faulty_engine
 from typer.testing import CliRunner
 
 from finetune.cli import app
@@ -22,13 +20,9 @@ from finetune.core.disk import read_csv, read_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
 from finetune.core.paths import EVALUATION, LEARNING_CURVE, LEARNING_CURVE_PAGE, LEDGER, MODEL, VARIANTS
-from finetune.core.profiles import PROFILES
-from finetune.engine.embedded import listen, server_of
 from finetune.project.cleanup import needed
-from finetune.provider import remote_jobs
 from finetune.stages import baseline, evaluate, prepare, train, tuned, upload, validate
 
-KEY = "sk-test-0123456789abcdef"
 HERE = Path(__file__).parent
 PARAMS = """
 data: {file: data/raw/raw.jsonl, labels: [red, blue, green], split: {train: 0.7, valid: 0.1, test: 0.2}}
@@ -43,22 +37,8 @@ ASK = "POST /v1/chat/completions"
 @pytest.fixture(scope="module")
 def provider(home: Path, forked_workers: None) -> Iterator[Server]:
     """An engine behind a proxy that makes planned calls fail."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FINETUNE_ENGINE_KEY", KEY)
-        patch.setitem(PROFILES, "local", PROFILES["local"])
-        for module, name, value in quick.PAUSES:
-            patch.setattr(module, name, value)  # so that the old values return
-        quick.shorten_pauses()
-        patch.setattr(remote_jobs, "LIST_DELAY", 0.01)
-        with server_of(KEY) as engine, listen("127.0.0.1", 0) as sock:
-            thread = threading.Thread(target=engine.run, kwargs={"sockets": [sock]}, daemon=True)
-            thread.start()
-            while not engine.started:
-                time.sleep(0.01)
-            with faulty(f"http://127.0.0.1:{sock.getsockname()[1]}") as server:
-                yield server
-            engine.should_exit = True
-            thread.join()
+    with faulty_engine() as server:
+        yield server
 
 
 @pytest.fixture
