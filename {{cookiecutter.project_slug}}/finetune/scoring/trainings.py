@@ -8,7 +8,7 @@ from typing import Any
 
 from finetune.core.callbacks import Say
 from finetune.core.class_labels import labels_of
-from finetune.core.evaluated_models import FLOORS
+from finetune.core.evaluated_models import floor_title
 from finetune.core.params import ANSWERING, Params
 from finetune.core.read_records import read_variants
 from finetune.core.records import PrepareReport, Trainings, VariantRecord
@@ -113,7 +113,7 @@ def words_of(found: Trainings, metric: str, rival: str) -> str:
     if found["share_of_lift"] is not None:
         words += f", which is {found['share_of_lift']:.0%} of the lift over base"
     if "above_rival" in found:
-        name = FLOORS.get(rival.removeprefix("floors."), rival)
+        name = floor_title(rival)
         part = found.get("share_of_rival_lift")
         words += f" and {part:.0%} of the difference to {name}" if part is not None else ""
         words += f"; {found['above_rival']} of {found['n']} trainings score above {name}"
