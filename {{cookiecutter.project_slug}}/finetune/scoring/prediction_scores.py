@@ -22,7 +22,7 @@ def score_predictions(params: Params, prepared: PrepareReport, rows: Sequence[Pr
     """
     classes = class_of_code(prepared)
     settings = params.evaluate
-    expected, answered = expected_of(rows, classes, settings.task), [row["answer"] for row in rows]
+    expected, answered = expected_of(rows, classes, settings.task), [*map(scored_text, rows)]
     schema: dict[str, Any] | None = load_schema(settings.answer_schema) if settings.answer_schema else None
     scored = score(
         settings.task,
@@ -37,6 +37,11 @@ def score_predictions(params: Params, prepared: PrepareReport, rows: Sequence[Pr
     if phrase := prepared.get("abstain"):
         scored.metrics.update(abstention(expected, scored.predicted, phrase))
     return with_metric(scored, settings.metric or scored.metric)
+
+
+def scored_text(row: Prediction) -> str:
+    """Return the answer as it is scored. A refusal names no class, although "No, I cannot help" begins like one."""
+    return "" if row.get("refused") else row["answer"]
 
 
 def with_metric(scored: Scored, metric: str) -> Scored:
@@ -64,6 +69,8 @@ def limited_to_classes(params: Params, prepared: PrepareReport, rows: Sequence[P
         answer = names[masses.index(likeliest)] if likeliest > 0 else row["answer"]
         changed = changed or likeliest > 0
         found.append({**row, "answer": answer})
+        if likeliest > 0:
+            found[-1].pop("refused", None)
     return found if changed else []
 
 

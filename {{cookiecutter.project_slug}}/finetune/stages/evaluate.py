@@ -131,6 +131,7 @@ def with_floors(
         found[f"floors.{name}"] = [{**row, "answer": text} for row, text in zip(tuned, texts, strict=True)]
         for row in found[f"floors.{name}"]:
             row.pop("logprobs", None)
+            row.pop("refused", None)  # by the tuned model
     return {**found, "tuned": tuned}
 
 
