@@ -63,8 +63,7 @@ def score_set(
     base, tuned = ([rows[place] for place in known] for rows in (base, tuned))
     groups = [groups[place] for place in known] if groups else None
     before, after = (
-        score(settings.task, [row["expected"] for row in rows], [*map(scored_text, rows)])
-        for rows in (base, tuned)
+        score(settings.task, [row["expected"] for row in rows], [*map(scored_text, rows)]) for rows in (base, tuned)
     )
     found = paired_difference(before.scores, after.scores, groups)
     kept = found["low"] >= -settings.margin

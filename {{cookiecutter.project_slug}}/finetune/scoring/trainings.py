@@ -20,6 +20,7 @@ def scoring_settings(params: Params, prepared: PrepareReport, test_rows: str) ->
     """Return the SHA-256 of all that decides answers and scores beside the model; `test_rows` is that of the rows."""
     settings, provider = params.evaluate, params.provider
     decides = {
+        "choose": params.train.choose,
         "test_rows": test_rows,
         "server": [provider.name, provider.base_url],
         "task": settings.task,
@@ -33,6 +34,11 @@ def scoring_settings(params: Params, prepared: PrepareReport, test_rows: str) ->
         "completion": prepared.get("completion"),
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def choice_of(params: Params, settings: str) -> str:
+    """Return what chooses the checkpoint of a training: train.choose, and where answers are scored for it, how."""
+    return f"{params.train.choose} {settings}" if params.train.choose == "best_metric" else params.train.choose
 
 
 def trainings_of(params: Params, prepared: PrepareReport, metrics: Mapping[str, Any], say: Say) -> dict[str, Any]:
