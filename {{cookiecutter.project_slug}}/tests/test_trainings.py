@@ -136,7 +136,8 @@ def test_what_a_record_names_is_kept_at_the_provider_also_after_it_is_deleted(tm
         subprocess.run(["git", *who, *arguments], check=True, capture_output=True)
 
     files = {"train": {"id": "file-part", "sha256": "x"}}
-    of_job = cast("VariantRecord", {"seed": 43, "rows": 79, "fingerprint": "f" * 64, "job": "j", "files": files})
+    of_job: VariantRecord = {**record(43, 0.0, rows=79, fingerprint="f" * 64, files=files)}
+    del of_job["scores"]
     git("init", "-q")
     write_variant(of_job)  # the job runs
     assert "f" * 64 in needed().fingerprints

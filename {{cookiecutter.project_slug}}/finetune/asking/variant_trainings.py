@@ -252,7 +252,7 @@ def asked(connection: Connection, pipeline: Pipeline, record: VariantRecord) -> 
 
 def with_scores(pipeline: Pipeline, record: VariantRecord, rows: Sequence[Prediction]) -> VariantRecord:
     """Score the answers as `evaluate` does, and write and return the record with the scores."""
-    scored = score_predictions(pipeline.params, pipeline.prepared, rows)
+    scored = score_predictions(pipeline.params, pipeline.prepared, rows, pipeline.groups)
     low, high = interval(scored.compared, pipeline.groups)
     scores: VariantScores = {
         "settings": pipeline.settings,

@@ -15,8 +15,12 @@ from finetune.scoring.probabilities import as_text, class_probabilities
 from finetune.scoring.tasks import Scored, score
 
 
-def score_predictions(params: Params, prepared: PrepareReport, rows: Sequence[Prediction]) -> Scored:
+def score_predictions(
+    params: Params, prepared: PrepareReport, rows: Sequence[Prediction], groups: Sequence[int] | None = None
+) -> Scored:
     """Score a model's answers. Expected codes are replaced by their class names.
+
+    `groups` has the group of each row, None if rows are independent.
 
     Raises FinetuneError if evaluate.schema is no JSON Schema, or evaluate.metric is none of the task's.
     """
@@ -33,6 +37,7 @@ def score_predictions(params: Params, prepared: PrepareReport, rows: Sequence[Pr
         logprobs=[row.get("logprobs", []) for row in rows],
         beta=settings.beta,
         schema=schema,
+        groups=groups,
     )
     if phrase := prepared.get("abstain"):
         scored.metrics.update(abstention(expected, scored.predicted, phrase))
