@@ -29,8 +29,8 @@ def class_metric_values(
 ) -> Metrics:
     """Return the values of each row for each metric of classes, as scoring/classify.py defines them.
 
-    `groups` has the group of each row, None if rows are independent. Without groups of several rows, those with the same
-    expected and the same predicted class have the same values, so each such pair is computed once.
+    `groups` has the group of each row, None if rows are independent. Without groups of several rows, those with the
+    same expected and the same predicted class have the same values, so each such pair is computed once.
     """
     place = {label: number for number, label in enumerate(dict.fromkeys([*labels, *predicted]))}
     truth, guess = (np.array([place[name] for name in names]) for names in (expected, predicted))
