@@ -280,6 +280,20 @@ def test_an_answer_is_replaced_whole_or_not_at_all(monkeypatch: pytest.MonkeyPat
         assert (found.text, found.model) == ("old", "m1")
 
 
+def test_models_that_answer_by_turns_are_not_paid_again() -> None:
+    """A gateway may name the replica that answered; each run asked half of the questions again."""
+    asked: list[Any] = []
+
+    def reply(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
+        asked.append(body)
+        return 200, completion("yes") | {"model": f"replica-{len(asked) % 2}"}, {}
+
+    with server(reply) as address:
+        ask(address, 20, concurrency=1)
+        ask(address, 20, concurrency=1)
+    assert len(asked) <= 21  # one finds out what answers now
+
+
 def test_an_answer_in_parts_is_their_text() -> None:
     """Mistral's reasoning models answer so: the parts of thinking are no answer."""
     parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}, {"type": "text", "text": "yes"}]

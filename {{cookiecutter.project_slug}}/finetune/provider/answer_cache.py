@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import user_home
@@ -117,12 +117,14 @@ class AnswerCache:
             row = self.db.execute("SELECT times FROM renewed WHERE key = ?", (key,)).fetchone()
         return row[0] if row else 0
 
-    def alternating(self, provider: str, asked: str, seconds: float) -> list[str]:
-        """Return a name's fingerprints if they alternate, else []: twice, one comes again within seconds."""
+    def alternating(
+        self, provider: str, asked: str, seconds: float, by: Literal["fingerprint", "model"] = "fingerprint"
+    ) -> list[str]:
+        """Return a name's fingerprints or models if they alternate, else []: twice, one comes again within seconds."""
         with self.lock:
             rows = self.db.execute(
-                "SELECT fingerprint, at FROM completions JOIN answered USING (key)"
-                " WHERE provider = ? AND asked = ? AND fingerprint != '' ORDER BY at",
+                f"SELECT {by}, at FROM completions JOIN answered USING (key)"
+                f" WHERE provider = ? AND asked = ? AND {by} != '' ORDER BY at",
                 (provider, asked),
             ).fetchall()
         last_seen: dict[str, float] = {}
