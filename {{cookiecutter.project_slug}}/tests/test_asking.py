@@ -251,6 +251,58 @@ def test_a_batch_is_asked_again_without_the_parameter_that_its_rows_refuse(monke
     assert any("without it" in line for line in said)
 
 
+def test_a_batch_of_cleared_answers_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[list[str]] = []
+
+    def batch(_connection: Any, requests: dict[str, dict[str, Any]], *_: Any) -> dict[str, Any]:
+        batches.append(list(requests))
+        return {key: completion("yes") for key in requests}
+
+    monkeypatch.setattr(completions, "answer_batch", batch)
+    settings = Evaluate(max_tokens=5, temperature=0.0, concurrency=1, batch=True)
+    for _ in range(2):
+        with connect(Provider(name="compatible", base_url="http://127.0.0.1:1/v1")) as connection:
+            answer_all(connection, "m", [[{"role": "user", "content": "?"}]], settings, 1, lambda *_: None, print)
+        with open_answer_cache() as cache:
+            assert cache.clear(None) == 1
+    assert batches[0] != batches[1]
+
+
+def test_an_answer_is_replaced_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the answer of a former model would be taken for one of the present model."""
+    with open_answer_cache() as cache:
+        cache.put("k", Answer("old", model="m1"), "p", "prod")
+        monkeypatch.setattr("finetune.provider.answer_cache.json.dumps", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            cache.put("k", Answer("new", model="m2"), "p", "prod")
+        found = cache.get("k")
+        assert found
+        assert (found.text, found.model) == ("old", "m1")
+
+
+def test_models_that_answer_by_turns_are_not_paid_again() -> None:
+    """A gateway may name the replica that answered; each run asked half of the questions again."""
+    asked: list[Any] = []
+
+    def reply(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
+        asked.append(body)
+        return 200, completion("yes") | {"model": f"replica-{len(asked) % 2}"}, {}
+
+    with server(reply) as address:
+        ask(address, 20, concurrency=1)
+        ask(address, 20, concurrency=1)
+    assert len(asked) <= 21  # one finds out what answers now
+
+
+def test_an_answer_in_parts_is_their_text() -> None:
+    """Mistral's reasoning models answer so: the parts of thinking are no answer."""
+    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}, {"type": "text", "text": "yes"}]
+    body = completion("")
+    body["choices"][0]["message"]["content"] = parts
+    with server(lambda _: (200, body, {})) as address:
+        assert [answer.text for answer in ask(address, 2)] == ["yes", "yes"]
+
+
 @pytest.mark.parametrize("kind", ["refusal", "content_filter"])
 def test_refusals_are_marked_and_stay_so_in_the_cache(kind: str) -> None:
     """The forms are those of OpenAI's reference: `message.refusal`, and the finish reason `content_filter`."""

@@ -435,6 +435,25 @@ def test_rows_that_the_base_did_not_answer_are_told_with_the_lift_on_the_others(
     )
 
 
+@pytest.mark.parametrize("form", ["refusal", "content_filter"])
+def test_a_refusal_that_begins_like_a_class_is_wrong(form: str) -> None:
+    def model(name: str, question: str) -> Any:
+        if name == "base":
+            return completion("yes")
+        found = completion("No", finish_reason="content_filter") if form == "content_filter" else completion("")
+        if form == "refusal":
+            found["choices"][0]["message"] |= {"content": None, "refusal": "No, I cannot help with that."}
+        return found
+
+    write_jsonl(Path("also.jsonl"), [example(f"question {n}", "no") for n in range(20)])
+    also = {"general": {"file": "also.jsonl", "task": "classify", "margin": 0.1}}
+    metrics = run(ASKED, model, also=also)
+    assert (metrics["tuned"]["accuracy"], metrics["tuned"]["refused"]) == (0.0, 40)
+    assert metrics["also"]["general"]["tuned"] == 0.0
+    assert metrics["floors"]["majority"]["accuracy"] > 0  # the floors did not refuse
+    assert unanswered_sentence(metrics).startswith("The tuned model did not answer 40 of 40 test rows, which count")
+
+
 def test_regression_rows_that_the_base_did_not_answer_are_left_out() -> None:
     write_jsonl(Path("also.jsonl"), [example(f"question {n}", "yes") for n in range(1, 41, 2)])
 

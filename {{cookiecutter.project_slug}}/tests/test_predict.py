@@ -433,14 +433,16 @@ def test_more_stops_than_a_request_takes_are_refused(provider: Provider) -> None
 
 
 def test_a_refusal_is_no_answer(provider: Provider) -> None:
+    write_params({"prompt": PROMPT, "labels": ["no", "yes"]}, task="classify")
+    write_json(PREPARED_REPORT, {"labels": ["no", "yes"]})
     write_rows("new.csv", ROWS[:2])
 
     def reply(body: Body) -> Any:
         found = completion("yes")
         if question_of(body) == "message 1":
-            found["choices"][0]["message"] |= {"content": None, "refusal": "I cannot help with that."}
+            found["choices"][0]["message"] |= {"content": None, "refusal": "No, I cannot help with that."}
         return 200, found
 
     provider.reply = reply
     assert "1 of 2 rows have no answer. The first, line 3, row 2: the provider marks" in predict("new.csv").output
-    assert [row["answer"] for row in read_rows("new.predicted.csv")] == ["yes", "I cannot help with that."]
+    assert [row["answer"] for row in read_rows("new.predicted.csv")] == ["yes", "No, I cannot help with that."]

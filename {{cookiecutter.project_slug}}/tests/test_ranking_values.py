@@ -83,6 +83,19 @@ def test_a_log_loss_above_one_is_not_cut() -> None:
     assert float(row["difference_low"]) < -3
 
 
+@pytest.mark.parametrize(("count", "group", "is_told"), [(1, 1, False), (9, 1, False), (10, 1, True), (40, 10, False)])
+def test_a_ranking_of_few_rows_of_a_class_has_no_interval(count: int, group: int, is_told: bool) -> None:
+    """One row of 200 that is ranked first gave an AUROC of 1 (0.981 to 1), and p = 0 against another model."""
+    expected = ["yes"] * count + ["no"] * (200 - count)
+    logprobs = [[[(one, -0.1), (one, -0.1)]] for one in expected]
+    models = {"base": scored(expected, logprobs), "tuned": scored(expected, logprobs)}
+    groups = [row // group for row in range(200)]
+    assert models["base"].metrics["auroc"] == 1
+    found = {row["metric"] for row in metric_rows(models, groups, expected)}
+    assert ("auroc" in found, "auprc" in found) == (is_told, is_told)
+    assert {"log_loss", "outside", "accuracy", "macro_f1"} <= found
+
+
 def test_without_log_probabilities_there_are_no_values() -> None:
     some = score("classify", ["a", "b"], ["a", "b"], ["a", "b"], logprobs=[[[("a", -0.1)]], []])
     assert some.probability_values == {}

@@ -15,6 +15,7 @@ from finetune.core.disk import read_json, write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Budget, Evaluate, Params
 from finetune.core.paths import EVALUATION, VALIDATION_REPORT, VARIANTS
+from finetune.core.read_records import read_variants
 from finetune.core.records import PrepareReport, VariantRecord
 from finetune.project import budget
 from finetune.project.cleanup import needed
@@ -33,13 +34,15 @@ def _in_an_empty_folder(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 def params(**evaluate: Any) -> Params:
     settings = Evaluate.model_validate({"max_tokens": 6, "temperature": 0.0, "concurrency": 1} | evaluate)
     provider = SimpleNamespace(name="openai", base_url=None)
-    return cast("Params", SimpleNamespace(evaluate=settings, provider=provider, data=SimpleNamespace(labels="auto")))
+    data, train = SimpleNamespace(labels="auto"), SimpleNamespace(choose="last")
+    return cast("Params", SimpleNamespace(evaluate=settings, provider=provider, data=data, train=train))
 
 
 def record(seed: int, score: float, settings: str = "s", **more: Any) -> VariantRecord:
     scores = {"score": score, "settings": settings, "metric": "accuracy"}
     found = {"seed": seed, "share": 1.0, "recipe": "r", "fingerprint": f"f{seed}", "rows": 9, "scores": scores}
-    return cast("VariantRecord", found | more)
+    rest = {"provider": "local", "base": "b", "files": {}, "job": f"j{seed}"}
+    return cast("VariantRecord", found | rest | more)
 
 
 def metrics(tuned: float, base: float = 0.1, rival: float | None = None) -> dict[str, Any]:
@@ -47,6 +50,15 @@ def metrics(tuned: float, base: float = 0.1, rival: float | None = None) -> dict
     if rival is not None:
         found["rival"] = {"name": "floors.tfidf", "accuracy": tuned - rival}
     return found | {"evaluated": {"fingerprint": "f42", "test_rows": "t"}}
+
+
+@pytest.mark.parametrize("content", ["", "{}", "null", "[1]", '{"fingerprint": "f"}', "<<<<<<< HEAD"])
+def test_a_damaged_record_of_a_training_is_named(content: str) -> None:
+    VARIANTS.mkdir(parents=True)
+    (VARIANTS / "seed8.json").write_text(content, encoding="utf-8")
+    with pytest.raises(FinetuneError, match=r"seed8\.json") as error:
+        read_variants()
+    assert "delete it" in error.value.remedy
 
 
 def test_the_spread_is_told_beside_the_lift() -> None:
@@ -124,7 +136,8 @@ def test_what_a_record_names_is_kept_at_the_provider_also_after_it_is_deleted(tm
         subprocess.run(["git", *who, *arguments], check=True, capture_output=True)
 
     files = {"train": {"id": "file-part", "sha256": "x"}}
-    of_job = cast("VariantRecord", {"seed": 43, "rows": 79, "fingerprint": "f" * 64, "job": "j", "files": files})
+    of_job: VariantRecord = {**record(43, 0.0, rows=79, fingerprint="f" * 64, files=files)}
+    del of_job["scores"]
     git("init", "-q")
     write_variant(of_job)  # the job runs
     assert "f" * 64 in needed().fingerprints

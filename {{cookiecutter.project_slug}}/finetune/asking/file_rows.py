@@ -157,7 +157,7 @@ def columns_of(answer: Answer, text: str, classes: Mapping[str, str], codes: boo
     if answer.error:
         return {"answer": "", "error": answer.error}
     written = list(classes)
-    named = label_of(text, written, codes) if classes else None
+    named = label_of(text, written, codes) if classes and not answer.refused else None
     why = "the provider marks this answer as a refusal" if answer.refused else ""
     found = {"answer": text if named is None else classes[named], "error": why}
     masses = masses_of(answer, written, codes)

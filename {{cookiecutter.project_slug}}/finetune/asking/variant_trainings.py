@@ -71,15 +71,15 @@ def run_variants(
     variants = variants_of(pipeline, shares, seeds)
     records = read_variants()
     done = {variant.fingerprint: records.get(variant.fingerprint) for variant in variants}
-    left = [variant for variant in variants if not is_complete(done[variant.fingerprint], pipeline)]
-    for variant in left:
-        if variant.fingerprint == pipeline.model["fingerprint"]:
+    for variant in variants:
+        if variant.fingerprint == pipeline.model["fingerprint"]:  # always: its model may have been asked again
             done[variant.fingerprint] = record_of_pipeline(pipeline, variant)
-    left = [variant for variant in left if variant.fingerprint != pipeline.model["fingerprint"]]
+    others = [variant for variant in variants if variant.fingerprint != pipeline.model["fingerprint"]]
+    left = [variant for variant in others if not is_complete(done[variant.fingerprint], pipeline)]
     if left:
         refuse_deployments(params, len(left))
         with connect(params.provider) as connection:
-            new = [one for one in left if not is_trained(connection, one, done[one.fingerprint])]
+            new = [one for one in left if not is_trained(connection, pipeline, one, done[one.fingerprint])]
             refuse_over_budgets(params, new)
             confirm(bill_for(params, new, left))
             for number, variant in enumerate(left, 1):
@@ -105,12 +105,18 @@ def refuse_deployments(params: Params, count: int) -> None:
         )
 
 
-def is_trained(connection: Connection, variant: Variant, record: VariantRecord | None) -> bool:
+def is_trained(connection: Connection, pipeline: Pipeline, variant: Variant, record: VariantRecord | None) -> bool:
     """Return whether a variant has a model, or a job that will make one."""
-    if record and "model" in record and has_model(connection, record["model"]):
+    if record and has_chosen(connection, pipeline, record):
         return True
     job = find(connection, variant.fingerprint, {})
     return job is not None and (job.status == "succeeded" or job.status not in ENDED)
+
+
+def has_chosen(connection: Connection, pipeline: Pipeline, record: VariantRecord) -> bool:
+    """Return whether a record has a model that exists, and that is still the checkpoint to choose."""
+    is_choice = record.get("choice", "last") == pipeline.choice
+    return is_choice and "model" in record and has_model(connection, record["model"])
 
 
 def has_model(connection: Connection, model: str) -> bool:
@@ -150,7 +156,7 @@ def trained(
     connection: Connection, pipeline: Pipeline, variant: Variant, record: VariantRecord | None, again: bool
 ) -> VariantRecord:
     """Return the record with the model of a variant: that of before, or of its one job, which is waited for."""
-    if record and "model" in record and has_model(connection, record["model"]):
+    if record and has_chosen(connection, pipeline, record):
         return record
     params = with_seed(pipeline.params, variant.seed)
 
@@ -214,6 +220,7 @@ def with_model(
         "model": chosen.model,
         "checkpoints": list(dict.fromkeys([*models, chosen.model])),
         "step": chosen.step,
+        "choice": pipeline.choice,
         "n_epochs": n_epochs,
         "trained_tokens": job.trained_tokens,
         "usd": usd,
@@ -230,6 +237,7 @@ def record_of_pipeline(pipeline: Pipeline, variant: Variant) -> VariantRecord:
         "model": model["model"],
         "checkpoints": list(dict.fromkeys([*(one["model"] for one in model["checkpoints"]), model["model"]])),
         "step": model["chosen"]["step"],
+        "choice": pipeline.choice,
         "n_epochs": model["hyperparameters"].get("n_epochs"),
         "trained_tokens": model["trained_tokens"],
         "usd": model["usd"],
@@ -244,7 +252,7 @@ def asked(connection: Connection, pipeline: Pipeline, record: VariantRecord) -> 
 
 def with_scores(pipeline: Pipeline, record: VariantRecord, rows: Sequence[Prediction]) -> VariantRecord:
     """Score the answers as `evaluate` does, and write and return the record with the scores."""
-    scored = score_predictions(pipeline.params, pipeline.prepared, rows)
+    scored = score_predictions(pipeline.params, pipeline.prepared, rows, pipeline.groups)
     low, high = interval(scored.compared, pipeline.groups)
     scores: VariantScores = {
         "settings": pipeline.settings,

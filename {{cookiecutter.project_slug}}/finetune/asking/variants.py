@@ -19,7 +19,7 @@ from finetune.project.job_request import JobSettings, fingerprint_now, job_setti
 from finetune.project.training_start import start_of
 from finetune.provider.remote_jobs import job_fingerprint
 from finetune.provider.training_file import replay_file, uploaded_mix
-from finetune.scoring.trainings import scoring_settings
+from finetune.scoring.trainings import choice_of, scoring_settings
 from finetune.terminal.progress import say
 
 SUBSETS = NOTES / "variants"
@@ -37,6 +37,7 @@ class Pipeline:
     questions: Questions
     groups: list[int]  # of the test rows
     settings: str  # what decides answers and scores
+    choice: str  # what chooses the checkpoint of each training
     recipe: str
 
 
@@ -70,8 +71,9 @@ def pipeline_of(params: Params) -> Pipeline:
         raise FinetuneError(f"{TUNED_ANSWERS} is of another model or of other test rows.", "Ask first with: dvc repro")
     files: FilesRecord = read_json(FILES, "upload")
     prepared = read_prepare_report()
-    settings: dict[str, Any] = {**job_settings(params, start_of(params)[0])}
-    settings |= {"seed": None, "provider": params.provider.name}
+    common: dict[str, Any] = {**job_settings(params, start_of(params)[0])}
+    common |= {"seed": None, "provider": params.provider.name}
+    settings = scoring_settings(params, prepared, test_rows)
     return Pipeline(
         params,
         model,
@@ -79,8 +81,9 @@ def pipeline_of(params: Params) -> Pipeline:
         prepared,
         load_questions(params),
         [row["group"] for row in read_jsonl(TEST_ROWS, "prepare")],
-        scoring_settings(params, prepared, test_rows),
-        job_fingerprint(files["train"]["sha256"], hash_of(files, "valid"), settings),
+        settings,
+        choice_of(params, settings),
+        job_fingerprint(files["train"]["sha256"], hash_of(files, "valid"), common),
     )
 
 

@@ -24,15 +24,18 @@ def read_model_record() -> ModelRecord:
 
 def read_variants() -> dict[str, VariantRecord]:
     """Read the records of trainings with other seeds or with fewer rows, by their fingerprints."""
-    records = []
+    records: dict[str, VariantRecord] = {}
     for path in sorted(VARIANTS.glob("*.json")):
+        remedy = f"Restore it with: git checkout {path}. Or delete it: finetune repeat finds its job and answers again."
         try:
-            records.append(cast("VariantRecord", json.loads(path.read_text(encoding="utf-8"))))
+            found = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise FinetuneError(
-                f"{path} is not valid JSON: {error}", f"Restore it with: git checkout {path}"
-            ) from error
-    return {record["fingerprint"]: record for record in records}
+            raise FinetuneError(f"{path} is not valid JSON: {error}", remedy) from error
+        if not isinstance(found, dict) or (missing := sorted(VariantRecord.__required_keys__ - found.keys())):
+            lacks = f"it lacks {', '.join(missing)}" if isinstance(found, dict) else "it is no object"
+            raise FinetuneError(f"{path} is no record of a training: {lacks}.", remedy)
+        records[found["fingerprint"]] = cast("VariantRecord", found)
+    return records
 
 
 def read_evaluation() -> Evaluation:

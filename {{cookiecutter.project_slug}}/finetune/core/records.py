@@ -370,6 +370,7 @@ class VariantRecord(TypedDict):
     model: NotRequired[str]
     checkpoints: NotRequired[list[str]]  # all models of the job
     step: NotRequired[int | None]  # of the chosen checkpoint
+    choice: NotRequired[str]  # what has chosen it (`choice_of` in scoring/trainings.py)
     n_epochs: NotRequired[int | str | None]
     trained_tokens: NotRequired[int | None]
     usd: NotRequired[Usd]

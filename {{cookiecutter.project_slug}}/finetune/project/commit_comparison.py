@@ -41,9 +41,9 @@ def compare_commits(params: Params, before: str, after: str | None) -> CommitCom
             "Compare commits whose test splits are from the same data.",
         )
     prepared = read_prepare_report()
-    scored = score_predictions(params, prepared, [one.answers[row] for row, _ in both])
-    other_scored = score_predictions(params, prepared, [other.answers[row] for _, row in both])
     groups = [other.rows[row]["group"] for _, row in both] if other.rows else None
+    scored = score_predictions(params, prepared, [one.answers[row] for row, _ in both], groups)
+    other_scored = score_predictions(params, prepared, [other.answers[row] for _, row in both], groups)
     found = difference(scored, other_scored, groups)
     return {
         "n": len(both),

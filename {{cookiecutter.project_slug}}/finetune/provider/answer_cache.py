@@ -9,12 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import user_home
 from finetune.core.records import KeptAnswers
 from finetune.provider.answer_parser import Answer
+
+ONCE_MORE = "ON CONFLICT (key) DO UPDATE SET times = times + 1"
 
 
 def cache_key(identity: str, request: Mapping[str, Any]) -> str:
@@ -80,7 +82,7 @@ class AnswerCache:
             fields.pop(name) for name in ("cut", "cached_tokens", "model", "fingerprint", "deployed", "refused")
         )
         by = (key, provider, asked, model, fingerprint, time.time())
-        with self.lock:
+        with self.transaction():
             self.db.execute("INSERT OR REPLACE INTO answered VALUES (?, ?, ?, ?, ?, ?)", by)
             self.db.execute("INSERT OR REPLACE INTO deployed VALUES (?, ?)", (key, deployed))
             self.db.execute("DELETE FROM refusals WHERE key = ?", (key,))
@@ -90,15 +92,24 @@ class AnswerCache:
             self.db.execute("INSERT OR REPLACE INTO ends VALUES (?, ?)", (key, cut))
             self.db.execute("INSERT OR REPLACE INTO completions VALUES (?, ?)", (key, json.dumps(fields)))
 
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Write all of the block or nothing: an answer without what answered would be taken for another model's."""
+        with self.lock:
+            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self.db.execute("ROLLBACK")
+                raise
+            self.db.execute("COMMIT")
+
     def forget(self, keys: Iterable[str]) -> None:
         """Remove the answers of these keys, which are asked again, and count how often this was done."""
         rows = [(key,) for key in keys]
-        count = "INSERT INTO renewed VALUES (?, 1) ON CONFLICT (key) DO UPDATE SET times = times + 1"
-        with self.lock:
-            self.db.execute("BEGIN")
+        with self.transaction():
             self.db.executemany("DELETE FROM completions WHERE key = ?", rows)
-            self.db.executemany(count, rows)
-            self.db.execute("COMMIT")
+            self.db.executemany(f"INSERT INTO renewed VALUES (?, 1) {ONCE_MORE}", rows)
 
     def times_renewed(self, key: str) -> int:
         """Return how often the answer of this key was removed to be asked again."""
@@ -106,12 +117,14 @@ class AnswerCache:
             row = self.db.execute("SELECT times FROM renewed WHERE key = ?", (key,)).fetchone()
         return row[0] if row else 0
 
-    def alternating(self, provider: str, asked: str, seconds: float) -> list[str]:
-        """Return a name's fingerprints if they alternate, else []: twice, one comes again within seconds."""
+    def alternating(
+        self, provider: str, asked: str, seconds: float, by: Literal["fingerprint", "model"] = "fingerprint"
+    ) -> list[str]:
+        """Return a name's fingerprints or models if they alternate, else []: twice, one comes again within seconds."""
         with self.lock:
             rows = self.db.execute(
-                "SELECT fingerprint, at FROM completions JOIN answered USING (key)"
-                " WHERE provider = ? AND asked = ? AND fingerprint != '' ORDER BY at",
+                f"SELECT {by}, at FROM completions JOIN answered USING (key)"
+                f" WHERE provider = ? AND asked = ? AND {by} != '' ORDER BY at",
                 (provider, asked),
             ).fetchall()
         last_seen: dict[str, float] = {}
@@ -144,10 +157,14 @@ class AnswerCache:
         ]
 
     def clear(self, asked: str | None) -> int:
-        """Remove the answers to questions under a name, None: all answers; return their number."""
-        where = "" if asked is None else " WHERE key IN (SELECT key FROM answered WHERE asked = :asked)"
-        with self.lock:
-            return self.db.execute(f"DELETE FROM completions{where}", {"asked": asked}).rowcount
+        """Remove the answers to questions under a name, None: all answers; return their number.
+
+        It is counted as by `forget`, so that a batch that had these answers is not used again.
+        """
+        where = "WHERE :asked IS NULL OR key IN (SELECT key FROM answered WHERE asked = :asked)"
+        with self.transaction():
+            self.db.execute(f"INSERT INTO renewed SELECT key, 1 FROM completions {where} {ONCE_MORE}", {"asked": asked})
+            return self.db.execute(f"DELETE FROM completions {where}", {"asked": asked}).rowcount
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def parse_answer(completion: Mapping[str, Any], seconds: float | None) -> Answer
         return Answer("", seconds=seconds, error="an answer without choices")
     choice, usage = choices[0], completion.get("usage") or {}
     message = choice.get("message") or {}
-    text = message.get("content") or message.get("refusal") or choice.get("text") or ""
+    text = joined(message.get("content")) or message.get("refusal") or choice.get("text") or ""
     logprobs = choice.get("logprobs") or {}
     return Answer(
         text,
@@ -54,6 +54,15 @@ def parse_answer(completion: Mapping[str, Any], seconds: float | None) -> Answer
         fingerprint=completion.get("system_fingerprint") or "",
         refused=bool(message.get("refusal")) or choice.get("finish_reason") == "content_filter",
         cut=choice["finish_reason"] == "length" if choice.get("finish_reason") else None,
+    )
+
+
+def joined(content: Any) -> str:
+    """Return a message's content as text: some servers give parts, of which those of thinking are no answer."""
+    if not isinstance(content, list):
+        return content or ""
+    return "".join(
+        part.get("text") or "" for part in content if isinstance(part, Mapping) and part.get("type") == "text"
     )
 
 

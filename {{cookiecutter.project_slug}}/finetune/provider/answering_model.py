@@ -118,6 +118,12 @@ def those_of(
     now: Answer | None = connection.answering[model]
     if now is None:
         return dict(answers)
+    if not now.deployed and (several := cache.alternating(connection.identity, model, ALTERNATE_SECONDS, "model")):
+        say(
+            f"warning: several models answer as {model} by turns ({', '.join(several)}), so its figures are of all of"
+            " them. Its kept answers are used. Ask one of them by its own name, or again with --fresh."
+        )
+        return dict(answers)
     by_fingerprint = connection.profile.fingerprints
     if by_fingerprint and (several := cache.alternating(connection.identity, model, ALTERNATE_SECONDS)):
         by_fingerprint = False

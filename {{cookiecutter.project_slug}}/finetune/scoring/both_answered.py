@@ -37,8 +37,11 @@ def lift_on_answered(
     }
     if not both:
         return found
-    before, after = (score_predictions(params, prepared, [rows[place] for place in both]) for rows in (base, tuned))
-    by = difference(before, after, [groups[place] for place in both] if groups is not None else None)
+    within = [groups[place] for place in both] if groups is not None else None
+    before, after = (
+        score_predictions(params, prepared, [rows[place] for place in both], within) for rows in (base, tuned)
+    )
+    by = difference(before, after, within)
     return found | {
         "lift": by["lift"],
         "low": by["low"],

@@ -16,7 +16,10 @@ BULLET = re.compile(r"^(?:[-*•・]|\d{1,3}[.)])\s+")  # before an item of a li
 
 
 def extraction(
-    expected: Sequence[str], answered: Sequence[str], schema: Mapping[str, Any] | None = None
+    expected: Sequence[str],
+    answered: Sequence[str],
+    schema: Mapping[str, Any] | None = None,
+    groups: Sequence[int] | None = None,
 ) -> tuple[dict[str, Values], Metrics]:
     """Compute the values of each answer by metric, and the metrics.
 
@@ -37,7 +40,7 @@ def extraction(
             truths[place], guesses[place] = lines_of(expected[place]), lines_of(answered[place])
     true_items = [items_of(one) for one in truths]
     found_items = [items_found(guess, truth) for guess, truth in zip(guesses, truths, strict=True)]
-    values, averages = set_scores(true_items, found_items)
+    values, averages = set_scores(true_items, found_items, groups)
     shares = {
         "same_items": [a == b for a, b in zip(true_items, found_items, strict=True)],
         "exact_match": [is_exact(*pair) for pair in zip(expected, answered, strict=True)],
@@ -94,11 +97,11 @@ def field_scores(truths: Sequence[Any], guesses: Sequence[Any]) -> dict[str, flo
     """Return the F1 of each field of the expected objects, over all rows."""
     scores: dict[str, float] = {}
     for field in sorted({key for truth in truths if isinstance(truth, dict) for key in truth}):
-        columns = [
+        expected, found = (
             [set(members_of(one[field])) if isinstance(one, dict) and field in one else set() for one in side]
             for side in (truths, guesses)
-        ]
-        scores[field] = set_scores(*columns)[1]["f1_micro"]
+        )
+        scores[field] = set_scores(expected, found)[1]["f1_micro"]
     return scores
 
 

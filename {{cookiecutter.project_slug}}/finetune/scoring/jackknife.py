@@ -4,6 +4,9 @@ The metric is computed again without each row. A row's value is the metric plus 
 row, times the number of the other rows; so the mean of the values is the metric, and their variance is the jackknife's
 (Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 11). Two models' values on the same rows are
 compared like any scores.
+
+Rows of one group are left out together: without one row of a class that only one group has, its F1 hardly changes, so
+rows alone would not show how much depends on the group.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,11 +21,16 @@ AT_ONCE = 2_000_000  # counts in memory
 
 
 def class_metric_values(
-    expected: Sequence[str], predicted: Sequence[str], labels: Sequence[str], beta: float | None
+    expected: Sequence[str],
+    predicted: Sequence[str],
+    labels: Sequence[str],
+    beta: float | None,
+    groups: Sequence[int] | None = None,
 ) -> Metrics:
     """Return the values of each row for each metric of classes, as scoring/classify.py defines them.
 
-    Rows with the same expected and the same predicted class have the same values, so each such pair is computed once.
+    `groups` has the group of each row, None if rows are independent. Without groups of several rows, those with the
+    same expected and the same predicted class have the same values, so each such pair is computed once.
     """
     place = {label: number for number, label in enumerate(dict.fromkeys([*labels, *predicted]))}
     truth, guess = (np.array([place[name] for name in names]) for names in (expected, predicted))
@@ -61,8 +69,25 @@ def class_metric_values(
             counts[-1][rows, at] -= less
         return metrics(*counts)
 
+    def without_groups(start: int, end: int) -> Metrics:
+        here = (place_of_group >= start) & (place_of_group < end)
+        at, one, other = place_of_group[here] - start, truth[here], guess[here]
+        hits = one == other
+
+        def left(total: NDArray[Any], at: NDArray[Any], names: NDArray[Any]) -> NDArray[Any]:
+            shape = (end - start, len(total))
+            return total - np.bincount(at * shape[1] + names, minlength=shape[0] * shape[1]).reshape(shape)
+
+        return metrics(left(right[:known], at[hits], one[hits]), left(actual, at, one), left(answered, at, other))
+
     whole = metrics(right[:known], actual, answered)
     step = max(1, AT_ONCE // size)
+    if groups is not None and len(set(groups)) < len(truth):
+        _, place_of_group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        count = len(sizes)
+        parts = [without_groups(start, min(count, start + step)) for start in range(0, count, step)]
+        rest = {name: np.concatenate([part[name] for part in parts]) for name in whole}
+        return {name: group_values(whole[name], rest[name], sizes)[place_of_group] for name in whole}
     parts = [without(pairs[start : start + step]) for start in range(0, len(pairs), step)]
     found = {name: np.concatenate([part[name] for part in parts]) for name in whole}
     return {name: row_values(whole[name], found[name], times)[kind] for name in whole}
@@ -78,6 +103,16 @@ def row_values(whole: Any, without: Numbers, times: NDArray[np.int64]) -> Number
     n = int(times.sum())
     mean = (without * times).sum() / n
     values: Numbers = whole + (n - 1) * (mean - without)
+    return values
+
+
+def group_values(whole: Any, without: Numbers, sizes: NDArray[np.int64]) -> Numbers:
+    """Return the values of the rows of each group, from the metric without each group and the rows of each.
+
+    Their sums over groups vary as the jackknife of groups says; with groups of one row they are `row_values`.
+    """
+    count = len(sizes)
+    values: Numbers = whole + sizes.sum() * (count - 1) / count * (without.mean() - without) / sizes
     return values
 
 

@@ -34,7 +34,7 @@ def write_tables(
     write_csv(CLASSES, ["model", "class", "precision", "recall", "f1", "n"], classes)
     calibration = [{"model": name, **row} for name, one in scored.items() for row in one.calibration]
     write_csv(CALIBRATION, ["model", "confidence", "accuracy", "rows"], calibration)
-    write_csv(METRICS, list(MetricRow.__annotations__), metric_rows(scored, groups))
+    write_csv(METRICS, list(MetricRow.__annotations__), metric_rows(scored, groups, expected))
     write_csv(PAIRS, list(PairRow.__annotations__), pairs(scored, groups))
     write_csv(BY_GROUP, list(GroupRow.__annotations__), by_cell(scored, cells, groups) if cells else [])
     write_csv(ROWS, list(RowToRead.__annotations__), rows_to_read(tuned, expected, scored["base"], scored["tuned"]))

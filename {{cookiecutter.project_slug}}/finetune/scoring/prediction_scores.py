@@ -15,14 +15,18 @@ from finetune.scoring.probabilities import as_text, class_probabilities
 from finetune.scoring.tasks import Scored, score
 
 
-def score_predictions(params: Params, prepared: PrepareReport, rows: Sequence[Prediction]) -> Scored:
+def score_predictions(
+    params: Params, prepared: PrepareReport, rows: Sequence[Prediction], groups: Sequence[int] | None = None
+) -> Scored:
     """Score a model's answers. Expected codes are replaced by their class names.
+
+    `groups` has the group of each row, None if rows are independent.
 
     Raises FinetuneError if evaluate.schema is no JSON Schema, or evaluate.metric is none of the task's.
     """
     classes = class_of_code(prepared)
     settings = params.evaluate
-    expected, answered = expected_of(rows, classes, settings.task), [row["answer"] for row in rows]
+    expected, answered = expected_of(rows, classes, settings.task), [*map(scored_text, rows)]
     schema: dict[str, Any] | None = load_schema(settings.answer_schema) if settings.answer_schema else None
     scored = score(
         settings.task,
@@ -33,10 +37,16 @@ def score_predictions(params: Params, prepared: PrepareReport, rows: Sequence[Pr
         logprobs=[row.get("logprobs", []) for row in rows],
         beta=settings.beta,
         schema=schema,
+        groups=groups,
     )
     if phrase := prepared.get("abstain"):
         scored.metrics.update(abstention(expected, scored.predicted, phrase))
     return with_metric(scored, settings.metric or scored.metric)
+
+
+def scored_text(row: Prediction) -> str:
+    """Return the answer as it is scored. A refusal names no class, although "No, I cannot help" begins like one."""
+    return "" if row.get("refused") else row["answer"]
 
 
 def with_metric(scored: Scored, metric: str) -> Scored:
@@ -64,6 +74,8 @@ def limited_to_classes(params: Params, prepared: PrepareReport, rows: Sequence[P
         answer = names[masses.index(likeliest)] if likeliest > 0 else row["answer"]
         changed = changed or likeliest > 0
         found.append({**row, "answer": answer})
+        if likeliest > 0:
+            found[-1].pop("refused", None)
     return found if changed else []
 
 

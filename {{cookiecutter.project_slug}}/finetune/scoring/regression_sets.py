@@ -9,6 +9,7 @@ from finetune.core.records import Prediction, RegressionPrediction, RegressionRe
 from finetune.scoring.both_answered import is_answered
 from finetune.scoring.mean_interval import LEVEL
 from finetune.scoring.paired_comparison import paired_difference, verdict
+from finetune.scoring.prediction_scores import scored_text
 from finetune.scoring.tasks import score
 
 
@@ -62,8 +63,7 @@ def score_set(
     base, tuned = ([rows[place] for place in known] for rows in (base, tuned))
     groups = [groups[place] for place in known] if groups else None
     before, after = (
-        score(settings.task, [row["expected"] for row in rows], [row["answer"] for row in rows])
-        for rows in (base, tuned)
+        score(settings.task, [row["expected"] for row in rows], [*map(scored_text, rows)]) for rows in (base, tuned)
     )
     found = paired_difference(before.scores, after.scores, groups)
     kept = found["low"] >= -settings.margin

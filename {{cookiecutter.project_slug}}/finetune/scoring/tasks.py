@@ -54,22 +54,24 @@ def score(
     logprobs: Sequence[Sequence[Alternatives]] = (),
     beta: float | None = None,
     schema: Mapping[str, Any] | None = None,
+    groups: Sequence[int] | None = None,
 ) -> Scored:
     """Score answers. Raises ValueError if there is no row.
 
     For classify: `labels` are the classes in the order of tables, by default those that occur in `expected`;
     `spellings` is each class as the model writes it, if that is a code; `logprobs` are those of each answer's tokens.
-    For extract: `schema` is a JSON Schema for the answers.
+    For extract: `schema` is a JSON Schema for the answers. `groups` has the group of each row, None if rows are
+    independent.
     """
     if not expected:
         raise ValueError("there is no row to score")
     if task == "extract":
-        values, metrics = extraction(expected, answered, schema)
+        values, metrics = extraction(expected, answered, schema, groups)
         return Scored("f1", [*values["f1"]], metrics, list(answered), values=values)
     if task == "generate":
         values, metrics = generation(expected, answered)
         return Scored("chrf", [*values["chrf"]], metrics, list(answered), values=values)
-    return score_classes(expected, answered, labels, spellings, logprobs, beta)
+    return score_classes(expected, answered, labels, spellings, logprobs, beta, groups)
 
 
 def score_classes(
@@ -79,6 +81,7 @@ def score_classes(
     spellings: Sequence[str],
     logprobs: Sequence[Sequence[Alternatives]],
     beta: float | None,
+    groups: Sequence[int] | None,
 ) -> Scored:
     """Score answers that name a class; a class that only the rows have is added after the declared ones."""
     declared = list(labels) or sorted(set(expected))
@@ -94,7 +97,7 @@ def score_classes(
     if len(names) == 2:
         metrics["positive_class"] = names[1]  # what precision, recall, F-beta, AUROC and AUPRC are about
     scores = [float(a == b) for a, b in zip(expected, predicted, strict=True)]
-    values: dict[str, Values] = {**class_metric_values(expected, predicted, names, beta), "accuracy": scores}
+    values: dict[str, Values] = {**class_metric_values(expected, predicted, names, beta, groups), "accuracy": scores}
     if not any(logprobs):
         return Scored("accuracy", scores, metrics, predicted, table, values=values)
     read = [class_masses(as_text(answer), codes, bool(spellings)) for answer in logprobs]

@@ -15,11 +15,14 @@ from finetune.core.records import PrepareReport, Trainings, VariantRecord
 from finetune.scoring.answer_schema import load_schema
 from finetune.scoring.mean_interval import LEVEL, rounded
 
+LARGEST_SD = 0.5  # of scores from 0 to 1
+
 
 def scoring_settings(params: Params, prepared: PrepareReport, test_rows: str) -> str:
     """Return the SHA-256 of all that decides answers and scores beside the model; `test_rows` is that of the rows."""
     settings, provider = params.evaluate, params.provider
     decides = {
+        "choose": params.train.choose,
         "test_rows": test_rows,
         "server": [provider.name, provider.base_url],
         "task": settings.task,
@@ -33,6 +36,11 @@ def scoring_settings(params: Params, prepared: PrepareReport, test_rows: str) ->
         "completion": prepared.get("completion"),
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def choice_of(params: Params, settings: str) -> str:
+    """Return what chooses the checkpoint of a training: train.choose, and where answers are scored for it, how."""
+    return f"{params.train.choose} {settings}" if params.train.choose == "best_metric" else params.train.choose
 
 
 def trainings_of(params: Params, prepared: PrepareReport, metrics: Mapping[str, Any], say: Say) -> dict[str, Any]:
@@ -64,7 +72,8 @@ def has_scores(record: VariantRecord, settings: str, metric: str) -> bool:
 def spread(others: Sequence[VariantRecord], seed: int, metrics: Mapping[str, Any]) -> Trainings:
     """Return the spread between the evaluated training and others, whose records have scores.
 
-    The interval of the standard deviation is that of normal values, from the chi-squared distribution.
+    The interval of the standard deviation is that of normal values, from the chi-squared distribution, within what
+    scores from 0 to 1 can have.
     """
     import numpy as np
     from scipy.special import chdtri
@@ -73,7 +82,8 @@ def spread(others: Sequence[VariantRecord], seed: int, metrics: Mapping[str, Any
     own = float(metrics["tuned"][metric])
     scores = np.array([own, *(one["scores"]["score"] for one in others)])
     freedom, sd = len(scores) - 1, float(scores.std(ddof=1))
-    ends = [sd * math.sqrt(freedom / float(chdtri(freedom, share))) for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2)]
+    shares = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+    ends = [min(LARGEST_SD, sd * math.sqrt(freedom / float(chdtri(freedom, share)))) for share in shares]
     found: Trainings = {
         "n": len(scores),
         "seeds": sorted([seed, *(one["seed"] for one in others)]),

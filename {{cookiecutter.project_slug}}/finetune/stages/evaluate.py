@@ -54,7 +54,7 @@ def run(params: Params, say: Say = say_nothing) -> Evaluation:
         raise different_rows("tuned", "the test split")
     groups = [row["group"] for row in rows_of_test]
     everyone = with_floors(params, prepared, answers)
-    scored = {model: score_predictions(params, prepared, rows) for model, rows in everyone.items()}
+    scored = {model: score_predictions(params, prepared, rows, groups) for model, rows in everyone.items()}
     metrics: dict[str, Any] = {"task": params.evaluate.task, "evaluated": read_json(ANSWERED_BY, "tuned")}
     metrics |= compare_models(scored, groups)
     metrics |= trainings_of(params, prepared, metrics, say)
@@ -131,6 +131,7 @@ def with_floors(
         found[f"floors.{name}"] = [{**row, "answer": text} for row, text in zip(tuned, texts, strict=True)]
         for row in found[f"floors.{name}"]:
             row.pop("logprobs", None)
+            row.pop("refused", None)  # by the tuned model
     return {**found, "tuned": tuned}
 
 

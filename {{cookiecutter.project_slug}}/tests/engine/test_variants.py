@@ -16,10 +16,10 @@ from faulty_engine import faulty_engine
 from typer.testing import CliRunner
 
 from finetune.cli import app
-from finetune.core.disk import read_csv, read_json
+from finetune.core.disk import read_csv, read_json, read_jsonl, write_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
-from finetune.core.paths import EVALUATION, LEARNING_CURVE, LEARNING_CURVE_PAGE, LEDGER, MODEL, VARIANTS
+from finetune.core.paths import EVALUATION, LEARNING_CURVE, LEARNING_CURVE_PAGE, LEDGER, MODEL, TUNED_ANSWERS, VARIANTS
 from finetune.project.cleanup import needed
 from finetune.stages import baseline, evaluate, prepare, train, tuned, upload, validate
 
@@ -149,6 +149,29 @@ def test_other_seeds_are_trained_once_and_reach_the_evaluation(home: Path, provi
     assert ASK not in provider.plan.seen
     run("learning-curve", "--seeds", "8")  # the whole of seed 8 is trained
     assert provider.plan.seen.count(CREATE) == 3
+
+
+def test_another_choice_of_the_checkpoint_holds_for_all_trainings(provider: Server, project: Path) -> None:
+    """Else the spread would be that between a chosen checkpoint of one training and the last ones of others."""
+    run("repeat", "--seeds", "8")
+    text = (project / "params.yaml").read_text(encoding="utf-8").replace("seed: 7", "seed: 7, choose: best_valid_loss")
+    (project / "params.yaml").write_text(text, encoding="utf-8")
+    for stage in (validate, train, tuned):
+        stage.run(load_params())
+    assert "trainings" not in evaluate.run(load_params())  # they are of the former choice
+    provider.plan = Plan()
+    found = json.loads(run("repeat", "--seeds", "8", "--json"))
+    assert CREATE not in provider.plan.seen
+    assert [one["choice"] for one in found["points"]] == ["best_valid_loss"] * 2
+    assert found["trainings"]["n"] == 2
+
+
+def test_the_record_of_the_pipelines_training_has_its_answers_of_now(provider: Server, project: Path) -> None:
+    run("repeat", "--seeds", "7")
+    rows = read_jsonl(TUNED_ANSWERS, "")
+    write_jsonl(TUNED_ANSWERS, [{**row, "answer": row["expected"]} for row in rows])  # asked again: all are right now
+    evaluate.run(load_params())
+    assert [one["scores"]["score"] for one in json.loads(run("repeat", "--seeds", "7", "--json"))["points"]] == [1.0]
 
 
 def test_a_training_beyond_the_budget_is_refused_before_anything_is_sent(provider: Server, project: Path) -> None:
