@@ -10,7 +10,9 @@ from tiny import make_tiny_base
 
 from finetune.engine import bases
 from finetune.engine.chat_template import Message, render
+from finetune.engine.fingerprint import base_and_adapter
 from finetune.engine.inference.loaded_model import MAX_PREFILL_TOKENS
+from finetune.engine.store import Store
 
 QUESTION: Message = {"role": "user", "content": "paint it … " + "x" * MAX_PREFILL_TOKENS}  # computed in parts
 CHAT: list[Message] = [QUESTION, {"role": "assistant", "content": "red"}]
@@ -88,11 +90,11 @@ def test_they_equal_a_direct_computation(
     assert texts == ["\n", *"red", "<|im_end|>", "\n"]
 
 
-def test_a_tuned_model_has_its_own(client: openai.OpenAI, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tuned_model_has_its_own(client: openai.OpenAI, home: Path) -> None:
     from transformers import AutoTokenizer
 
     tuned = str(wait(client, start_job(client).id).fine_tuned_model)
-    [adapter] = {path.parent for path in (home / "models").rglob("adapter_config.json") if "step" not in path.parts[-2]}
+    adapter = base_and_adapter(Store(home), tuned)[1]
     folder = home / "bases" / "tiny"
     ids = render(AutoTokenizer.from_pretrained(folder), CHAT, add_generation_prompt=False)
     found, base = (own_tokens(ask(client, model)) for model in (tuned, "tiny"))
