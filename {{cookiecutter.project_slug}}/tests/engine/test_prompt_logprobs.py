@@ -104,7 +104,9 @@ def test_a_tuned_model_has_its_own(client: openai.OpenAI, home: Path) -> None:
 
 
 def test_the_likeliest_tokens_follow_the_own_one_and_the_answer_stays_the_same(client: openai.OpenAI) -> None:
-    answer = ask(client, messages=[{"role": "user", "content": "hi"}], prompt_logprobs=2, add_generation_prompt=True, n=2)
+    answer = ask(
+        client, messages=[{"role": "user", "content": "hi"}], prompt_logprobs=2, add_generation_prompt=True, n=2
+    )
     for place in answer["prompt_logprobs"][1:]:
         own, *top = place.values()
         assert len(place) == (3 if own["rank"] > 2 else 2)

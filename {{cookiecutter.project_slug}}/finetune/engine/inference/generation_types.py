@@ -17,8 +17,8 @@ class GenerationRequest:
 
     `max_tokens` None is what the context has room for. `top_logprobs` is how many alternatives to report with each
     token; with None, no tokens are reported. `shares_turns` says that other requests have the same turns before the
-    last one. `prompt_logprobs` is how many of the likeliest tokens to report at each place of the prompt, beside its own
-    token; with None, none are. Without `add_generation_prompt` the prompt ends where the last turn ends.
+    last one. `prompt_logprobs` is how many of the likeliest tokens to report at each place of the prompt, beside its
+    own token; with None, none are. Without `add_generation_prompt` the prompt ends where the last turn ends.
     """
 
     model: str
