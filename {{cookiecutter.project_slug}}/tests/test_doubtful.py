@@ -296,9 +296,9 @@ def test_a_model_finds_the_answers_that_its_questions_do_not_explain(asked_serve
     found = json.loads(run("own.jsonl", "--model", "base", "--json"))
     assert [row["line"] for row in found[:2]] == [31, 8]
     assert len(found) == 6
-    # cumin, in nats: five letters of 4 each alone; after the question 18.6 of 20.3, since it has an m, and the end.
+    # The loss of cumin and its end is 5 × 4 + 0.3 alone; its question has a u, so there it is 4 × 4 + 0.1 + 0.3.
     assert found[0] == {
-        "file": "own.jsonl", "line": 31, "answer": "cumin", "suggested": "", "score": 0.0, "question": "30 g of flour"
+        "file": "own.jsonl", "line": 31, "answer": "cumin", "suggested": "", "score": 0.192, "question": "30 g of flour"
     }  # fmt: skip
     assert found[2]["score"] > 0.8
     rows = parse_csv(Path("reports/doubtful.csv").read_text(encoding="utf-8"))
