@@ -325,9 +325,10 @@ def test_the_screen_says_which_model_judged(asked_server: Server) -> None:
     [
         lambda body: completion("x"),
         lambda body: completion("x") | {"prompt_logprobs": None},
+        lambda body: completion("x") | {"prompt_logprobs": [None, -0.5, -0.1]},
         lambda body: (400, refusal("unknown_parameter", "Unrecognized request argument supplied: prompt_logprobs"), {}),
     ],
-    ids=["ignored", "null", "refused"],
+    ids=["ignored", "null", "another form", "refused"],
 )
 def test_a_server_without_them_is_asked_once(asked_server: Server, reply: Any) -> None:
     asked_server.reply = reply

@@ -141,14 +141,18 @@ def score(connection: Connection, request: Mapping[str, Any], limiter: RateLimit
 
 
 def prompt_tokens(completion: Mapping[str, Any]) -> Tokens | None:
-    """Return the tokens of the prompt of a completion; None if it does not have them."""
+    """Return the tokens of the prompt of a completion; None if it does not have them, or in another form."""
     places = completion.get("prompt_logprobs")
     if not isinstance(places, list) or not places:
         return None
-    return [own_token(place) if place else FIRST_PLACE for place in places]
+    try:
+        return [own_token(place) if place else FIRST_PLACE for place in places]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
 
 
 def own_token(place: Mapping[str, Any]) -> tuple[int, float]:
+    """Return the first token at a place of a prompt: the prompt's own."""
     token, values = next(iter(place.items()))
     return int(token), float(values["logprob"])
 
