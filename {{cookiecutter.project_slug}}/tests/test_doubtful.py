@@ -173,6 +173,7 @@ def run(*arguments: str) -> str:
 def test_the_list_is_on_the_screen_in_csv_and_in_json() -> None:
     output = run()
     assert "data/prepared/train.jsonl:8" in output
+    assert "the other rows say" in output
     assert "1 of 90 rows to review; all of them in reports/doubtful.csv" in output
     assert "\x1b[31m" not in output
     assert "x" * 99 not in output
@@ -317,6 +318,7 @@ def test_the_screen_says_which_model_judged(asked_server: Server) -> None:
     output = run("own.jsonl", "--model", "ft:mine")
     assert "explain their answers least, by ft:mine" in output
     assert "no model judged" not in output
+    assert "the other rows say" not in output
     assert {body["model"] for body in asked_server.bodies} == {"ft:mine"}
 
 

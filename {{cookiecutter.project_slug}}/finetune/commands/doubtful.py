@@ -67,11 +67,18 @@ def doubtful(
     if as_json:
         print_json(found)
         return
+    suggests = any(row["suggested"] for row in found)
     if found:
         print_table(
-            ["row", "answer", "the other rows say", "score", "question"],
+            ["row", "answer", *(["the other rows say"] if suggests else []), "score", "question"],
             [
-                [place_of(row), cut(row["answer"]), cut(row["suggested"]), row["score"], cut(row["question"])]
+                [
+                    place_of(row),
+                    cut(row["answer"]),
+                    *([cut(row["suggested"])] if suggests else []),
+                    row["score"],
+                    cut(row["question"]),
+                ]
                 for row in found[:SHOWN]
             ],
         )
@@ -80,7 +87,7 @@ def doubtful(
             f"doubtful: listed is the tenth whose questions explain their answers least, by {judge}, also where all"
             " answers are right."
         )
-    elif found and not any(row["suggested"] for row in found):
+    elif found and not suggests:
         print(
             "doubtful: the answers are no classes, and no model judged them. Listed is the tenth whose wording is the"
             " least like that of the question, also where all answers are right."
