@@ -1,8 +1,8 @@
 """Show how many planted wrong answers `finetune doubtful` lists, with the base's judgement and without a model.
 
 Plants them in 8 % of the rows of the starters `extract` and `generate`: the answer of another row, one item or sentence
-of another row, and an item left out. It compares the list by wording, and four orders by the base's log-probabilities.
-About ten minutes on two cores. It is no part of `make bench`: `demo/my-fine-tune/.venv/bin/python bench/doubtful.py`.
+of another row, and an item left out. It compares the order by wording, and four orders by the base's log-probabilities.
+About five minutes on two cores. It is no part of `make bench`: `demo/my-fine-tune/.venv/bin/python bench/doubtful.py`.
 """
 
 import csv
