@@ -59,8 +59,8 @@ def score_of(answer: GivenAnswer) -> float:
     Dataset Difficulty with V-Usable Information"); divided by the loss without the question, it does not depend on
     the answer's length. Recall at 50 with wrong answers in 8 % of the rows, by the base SmolLM2-135M-Instruct (the
     template's bench/doubtful.py): extract, 210 rows, another row's answer 1.00, another item 0.53, an item left out
-    0.47; generate, 305 rows, another row's answer 0.92, another sentence 0.67. By the mean loss: 1.00, 0.71, 0.41, 0.50,
-    0.46; by the wording, without a model: 1.00, 0.29, 0.35, 1.00, 0.71.
+    0.47; generate, 305 rows, another row's answer 0.92, another sentence 0.67. By the mean loss: 1.00, 0.71, 0.41,
+    0.50, 0.46; by the wording, without a model: 1.00, 0.29, 0.35, 1.00, 0.71.
     """
     alone = sum(answer.alone)
     return 1 - sum(answer.asked) / alone if alone else 0.0
