@@ -4,12 +4,14 @@ import csv
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from loopback import completion, refusal, server
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from finetune.cli import app
@@ -171,6 +173,7 @@ def run(*arguments: str) -> str:
 def test_the_list_is_on_the_screen_in_csv_and_in_json() -> None:
     output = run()
     assert "data/prepared/train.jsonl:8" in output
+    assert "the other rows say" in output
     assert "1 of 90 rows to review; all of them in reports/doubtful.csv" in output
     assert "\x1b[31m" not in output
     assert "x" * 99 not in output
@@ -227,3 +230,141 @@ def test_too_few_or_too_many_rows_are_refused(tmp_path: Path, count: int, most: 
     write_jsonl(tmp_path / "a.jsonl", [example(f"question {n}", "a") for n in range(count)])
     with pytest.raises(FinetuneError, match=f"{count}.*\n?.*{message}"):
         read_answered([tmp_path / "a.jsonl"], most=most)
+
+
+# By a model: a server with vLLM's log-probabilities, a token for each character. After a question, the characters that
+# it has are likely.
+
+
+def vllm_reply(body: dict[str, Any], before_answer: str = "") -> dict[str, Any]:
+    """Return what vLLM returns for a prompt: the own token of each place, and null for the first."""
+    *asked, last = body["messages"]
+    text = "".join(f"<{turn['role']}>{turn['content']}\n" for turn in asked) + "<assistant>" + before_answer
+    known = set("".join(turn["content"] for turn in asked))
+    tokens = [(ord(letter), -0.5) for letter in text]
+    tokens += [(ord(letter), -0.1 if letter in known else -4.0) for letter in last["content"]] + [(1, -0.3), (10, -9.0)]
+    places = [
+        {str(token): {"logprob": logprob, "rank": 1, "decoded_token": chr(token)}} for token, logprob in tokens[1:]
+    ]
+    return completion("x") | {"prompt_logprobs": [None, *places]}
+
+
+class Server:
+    """The bodies that it got, and the reply to each."""
+
+    def __init__(self) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self.reply: Callable[[dict[str, Any]], Any] = vllm_reply
+
+    def answer(self, body: dict[str, Any]) -> Any:
+        self.bodies.append(body)
+        found = self.reply(body)
+        return found if isinstance(found, tuple) else (200, found, {})
+
+
+WORDS = ("flour", "sugar", "honey", "thyme", "mango", "olive")
+
+
+@pytest.fixture
+def asked_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """Yield the server of a project with 60 recipes, whose rows 8 and 31 have answers of other recipes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FINETUNE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("FINETUNE_API_KEY", "a-key-of-the-test")
+    examples = [example(f"{n} g of {WORDS[n % 6]}", f"{WORDS[n % 6]} {n}") for n in range(60)]
+    examples[7]["messages"][1] |= {"content": "jumbo prawns", "weight": 1}
+    examples[30]["messages"][1]["content"] = "cumin"
+    write_jsonl(Path("own.jsonl"), examples)
+    found = Server()
+    with server(found.answer) as address:
+        write_project(address)
+        yield found
+
+
+def write_project(address: str) -> None:
+    auto = dict.fromkeys(("n_epochs", "batch_size", "learning_rate_multiplier"), "auto")
+    values = {
+        "data": {"file": "own.jsonl", "split": {"train": 0.7, "valid": 0.1, "test": 0.2}},
+        "provider": {"name": "compatible", "base_url": address},
+        "train": {"base": "the-base", "method": "supervised", "seed": 1, **auto},
+        "evaluate": {"task": "extract", "max_tokens": 8, "temperature": 0, "concurrency": 4},
+    }
+    with open("params.yaml", "w", encoding="utf-8") as file:
+        YAML().dump(values, file)
+
+
+def test_a_model_finds_the_answers_that_its_questions_do_not_explain(asked_server: Server) -> None:
+    found = json.loads(run("own.jsonl", "--model", "base", "--json"))
+    assert [row["line"] for row in found[:2]] == [31, 8]
+    assert len(found) == 6
+    # The loss of cumin and its end is 5 × 4 + 0.3 alone; its question has a u, so there it is 4 × 4 + 0.1 + 0.3.
+    assert found[0] == {
+        "file": "own.jsonl", "line": 31, "answer": "cumin", "suggested": "", "score": 0.192, "question": "30 g of flour"
+    }  # fmt: skip
+    assert found[2]["score"] > 0.8
+    rows = parse_csv(Path("reports/doubtful.csv").read_text(encoding="utf-8"))
+    assert [row["line"] for row in rows] == [str(row["line"]) for row in found]
+    first, *_, last = asked_server.bodies
+    for body in (first, last):
+        assert body["model"] == "the-base"
+        assert body["max_tokens"] == 1
+        assert (body["prompt_logprobs"], body["add_generation_prompt"]) == (0, False)
+    assert first["messages"] == [{"role": "user", "content": "?"}, {"role": "assistant", "content": "a"}]
+    assert len(asked_server.bodies) == 2 + 60 + 60
+    assert all("weight" not in turn for body in asked_server.bodies for turn in body["messages"])
+
+
+def test_the_screen_says_which_model_judged(asked_server: Server) -> None:
+    output = run("own.jsonl", "--model", "ft:mine")
+    assert "explain their answers least, by ft:mine" in output
+    assert "no model judged" not in output
+    assert "the other rows say" not in output
+    assert {body["model"] for body in asked_server.bodies} == {"ft:mine"}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        lambda body: completion("x"),
+        lambda body: completion("x") | {"prompt_logprobs": None},
+        lambda body: completion("x") | {"prompt_logprobs": [None, -0.5, -0.1]},
+        lambda body: (400, refusal("unknown_parameter", "Unrecognized request argument supplied: prompt_logprobs"), {}),
+    ],
+    ids=["ignored", "null", "another form", "refused"],
+)
+def test_a_server_without_them_is_asked_once(asked_server: Server, reply: Any) -> None:
+    asked_server.reply = reply
+    done = CliRunner().invoke(app, ["doubtful", "own.jsonl", "--model", "base"])
+    assert done.exit_code == 1
+    assert isinstance(done.exception, FinetuneError)
+    assert "gives no log-probabilities of given answers" in str(done.exception)
+    assert "without --model" in str(done.exception)
+    assert len(asked_server.bodies) == 1
+    assert not Path("reports/doubtful.csv").exists()
+
+
+def test_what_the_template_puts_before_an_answer_does_not_count(asked_server: Server) -> None:
+    plain = run("own.jsonl", "--model", "base", "--json")
+    asked_server.reply = lambda body: vllm_reply(body, "<think>\n\n</think>\n\n")
+    assert run("own.jsonl", "--model", "base", "--json") == plain
+
+
+def test_rows_that_the_server_refuses_are_counted(asked_server: Server) -> None:
+    def reply(body: dict[str, Any]) -> Any:
+        too_long = body["messages"][0]["content"].startswith("5 g")
+        return (400, refusal("context_length_exceeded", "too long"), {}) if too_long else vllm_reply(body)
+
+    asked_server.reply = reply
+    assert "not judged: 1 that the-base cannot judge (the first: 400 too long)" in run("own.jsonl", "--model", "base")
+    asked_server.reply = lambda body: (
+        vllm_reply(body) if body["messages"][0]["content"] == "?" else (400, refusal("x", "no"), {})
+    )
+    with pytest.raises(FinetuneError, match="the-base can judge none of 60 rows: 400 no"):
+        CliRunner().invoke(app, ["doubtful", "own.jsonl", "--model", "base"], catch_exceptions=False)
+
+
+def test_prompts_and_completions_are_not_judged_by_a_model(asked_server: Server) -> None:
+    write_jsonl(Path("own.jsonl"), [{"prompt": f"question {n} ->", "completion": f" {n} END"} for n in range(60)])
+    with pytest.raises(FinetuneError, match="chat examples only"):
+        CliRunner().invoke(app, ["doubtful", "own.jsonl", "--model", "base"], catch_exceptions=False)
+    assert not asked_server.bodies

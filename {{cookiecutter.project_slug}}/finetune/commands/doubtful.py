@@ -18,6 +18,9 @@ def doubtful(
     files: Annotated[
         list[Path] | None, typer.Argument(help="Training files in JSON Lines. Default: the project's three splits.")
     ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="tuned, base, or a model's ID: judge by this model. Default: ask none.")
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="A CSV file for the list with whole texts.")] = OUTPUT,
     as_json: AsJson = False,
 ) -> None:
@@ -27,7 +30,11 @@ def doubtful(
     answers: the tenth that fits its question least; `score` is how many standard deviations it fits the question
     better than the other answers do. No model is asked. Correct the raw data, then run: dvc repro
 
-    Examples: finetune doubtful · finetune doubtful data/prepared/train.jsonl --json
+    With --model, for chat examples: the tenth whose question explains its answer least, by this model; `score` is the
+    share of the answer's loss that the question takes away. The server is asked twice for each row, and must give
+    log-probabilities of given answers, as the engine and vLLM do.
+
+    Examples: finetune doubtful · finetune doubtful data/prepared/train.jsonl --json · finetune doubtful --model base
     """
     from collections import Counter
 
@@ -47,21 +54,40 @@ def doubtful(
     prepared = {path.resolve() for path in splits} >= {path.resolve() for path in chosen}
     skipped = Counter[str]()
     rows = read_answered(chosen, read_prepare_report() if prepared else None, skipped=skipped)
-    with progress_bar("doubtful") if sys.stderr.isatty() else nullcontext() as progress:
-        found = find_doubtful(rows, progress, skipped)
+    judge = ""
+    if model:
+        from finetune.asking.improbable_answers import improbable_rows
+        from finetune.core.params import load_params
+
+        found, judge = improbable_rows(load_params(), model, rows, skipped)
+    else:
+        with progress_bar("doubtful") if sys.stderr.isatty() else nullcontext() as progress:
+            found = find_doubtful(rows, progress, skipped)
     write_csv(output, COLUMNS, found)
     if as_json:
         print_json(found)
         return
+    suggests = any(row["suggested"] for row in found)
     if found:
         print_table(
-            ["row", "answer", "the other rows say", "score", "question"],
+            ["row", "answer", *(["the other rows say"] if suggests else []), "score", "question"],
             [
-                [place_of(row), cut(row["answer"]), cut(row["suggested"]), row["score"], cut(row["question"])]
+                [
+                    place_of(row),
+                    cut(row["answer"]),
+                    *([cut(row["suggested"])] if suggests else []),
+                    row["score"],
+                    cut(row["question"]),
+                ]
                 for row in found[:SHOWN]
             ],
         )
-    if found and not any(row["suggested"] for row in found):
+    if judge:
+        print(
+            f"doubtful: listed is the tenth whose questions explain their answers least, by {judge}, also where all"
+            " answers are right."
+        )
+    elif found and not suggests:
         print(
             "doubtful: the answers are no classes, and no model judged them. Listed is the tenth whose wording is the"
             " least like that of the question, also where all answers are right."

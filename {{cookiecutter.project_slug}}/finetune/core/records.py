@@ -252,7 +252,8 @@ class DoubtfulRow(TypedDict):
     line: int  # from 1
     answer: str
     suggested: str  # the class that the other rows predict; "" where answers are no classes
-    score: float  # classes: the probability of the answer by the other rows; else how well it fits its question
+    score: float  # classes: the probability of the answer by the other rows; else how well it fits its question, or
+    # with a model, the share of the answer's loss that the question takes away
     question: str
 
 

@@ -123,7 +123,12 @@ def find_doubtful(
     classes have enough questions.
     """
     found = doubtful_classes(rows, progress, skipped) if are_classes(rows) else doubtful_texts(rows)
-    return sorted(found, key=lambda row: (row["score"], row["file"], row["line"]))
+    return by_doubt(found)
+
+
+def by_doubt(rows: Sequence[DoubtfulRow]) -> list[DoubtfulRow]:
+    """Return rows in the order of the list: the most doubtful first."""
+    return sorted(rows, key=lambda row: (row["score"], row["file"], row["line"]))
 
 
 def are_classes(rows: Sequence[Answered]) -> bool:

@@ -25,6 +25,16 @@ FINAL_CODES = ("insufficient_quota", "daily_rate_limit_exceeded", "billing_hard_
 def request_answer(client: "OpenAI", request: Mapping[str, Any], limiter: RateLimiter) -> Answer:
     """Send a request for one completion, of chat or of text, until it is answered; return the answer.
 
+    Raises what `request_completion` does.
+    """
+    return parse_answer(*request_completion(client, request, limiter))
+
+
+def request_completion(
+    client: "OpenAI", request: Mapping[str, Any], limiter: RateLimiter
+) -> tuple[Mapping[str, Any], float]:
+    """Send a request for one completion until it is answered; return the completion, and the seconds that it took.
+
     After a 429 the limiter decides when to send again. Raises the SDK's error where a 429 is final or lasts longer than
     PATIENCE, after ATTEMPTS connection or server errors, and at once for any other refusal, except of a sampling
     parameter that the model does not take: then the request is sent without it. Raises Stopped where the
@@ -41,9 +51,11 @@ def request_answer(client: "OpenAI", request: Mapping[str, Any], limiter: RateLi
                 sent = without_refused(client, request)
                 response = completions.with_raw_response.create(**sent)
                 seconds = float(response.headers.get("openai-processing-ms") or 0) / 1000 or time.monotonic() - started
-                answer = parse_answer(json.loads(response.content), round(seconds, 3))
-                limiter.record_answer(response.headers, (answer.prompt_tokens or 0) + (answer.completion_tokens or 0))
-                return answer
+                completion = json.loads(response.content)
+                usage = completion.get("usage") or {}
+                tokens = (usage.get("prompt_tokens") or 0) + (usage.get("completion_tokens") or 0)
+                limiter.record_answer(response.headers, tokens)
+                return completion, round(seconds, 3)
             except openai.RateLimitError as error:
                 if is_final(error) or time.monotonic() - limiter.last_answer_at > PATIENCE:
                     raise

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Sequence
 
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
-from finetune.engine.inference.generation_types import GeneratedAnswer, GeneratedToken
+from finetune.engine.inference.generation_types import GeneratedAnswer, GeneratedToken, PromptToken
 from finetune.engine.store import new_id
 
 
@@ -27,6 +27,7 @@ class ChatCompletion(TypedDict):
     system_fingerprint: str | None
     choices: list[dict[str, object]]
     usage: Usage
+    prompt_logprobs: NotRequired[list[dict[str, dict[str, object]] | None]]  # vLLM's addition, where it is requested
 
 
 def completion(
@@ -35,7 +36,7 @@ def completion(
     """Return the chat completion object for one or more answers to the same prompt."""
     prompt_tokens = answers[0].prompt_tokens
     completion_tokens = sum(answer.completion_tokens for answer in answers)
-    return {
+    found: ChatCompletion = {
         "id": new_id("chatcmpl-"),
         "object": "chat.completion",
         "created": int(time.time()),
@@ -48,6 +49,10 @@ def completion(
             "total_tokens": prompt_tokens + completion_tokens,
         },
     }
+    prompt = answers[0].prompt
+    if prompt is not None:
+        found["prompt_logprobs"] = [prompt_logprobs(place) if place else None for place in prompt]
+    return found
 
 
 def choice(index: int, answer: GeneratedAnswer, logprobs: bool) -> dict[str, object]:
@@ -58,6 +63,14 @@ def choice(index: int, answer: GeneratedAnswer, logprobs: bool) -> dict[str, obj
         "message": {"role": "assistant", "content": answer.text, "refusal": None},
         "finish_reason": answer.finish_reason,
         "logprobs": {"content": content, "refusal": None} if logprobs else None,
+    }
+
+
+def prompt_logprobs(place: Sequence[PromptToken]) -> dict[str, dict[str, object]]:
+    """Return the tokens at a place of the prompt by their IDs; the prompt's own token comes first."""
+    return {
+        str(token.token_id): {"logprob": token.logprob, "rank": token.rank, "decoded_token": token.text}
+        for token in place
     }
 
 

@@ -43,6 +43,8 @@ class ChatRequest(RequestBody):
     prompt_cache_key: str | None = None  # says that other requests begin with the same turns
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
+    prompt_logprobs: int | None = Field(None, ge=0, le=20)  # this and the next key: as vLLM has them
+    add_generation_prompt: bool | None = None
     stop: Annotated[list[Annotated[str, Field(min_length=1)]] | None, BeforeValidator(as_array)] = Field(
         None, max_length=4, description="a text that is not empty, or an array of up to 4 of them"
     )
@@ -81,6 +83,8 @@ def generation_requests(chat: ChatRequest) -> list[GenerationRequest]:
             frequency_penalty=chat.frequency_penalty or 0,
             top_logprobs=(chat.top_logprobs or 0) if chat.logprobs else None,
             shares_turns=bool(chat.prompt_cache_key),
+            prompt_logprobs=chat.prompt_logprobs if index == 0 else None,  # the same for each choice
+            add_generation_prompt=chat.add_generation_prompt is not False,
         )
         for index in range(chat.n or 1)
     ]

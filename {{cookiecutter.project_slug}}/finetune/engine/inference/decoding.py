@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from finetune.engine.inference.batch_invariance import CANDIDATE_SIZES
 from finetune.engine.inference.generation_types import RequestState
 from finetune.engine.inference.loaded_model import MAX_PREFILL_TOKENS, LoadedModel, pad_rows
+from finetune.engine.inference.prompt_scores import prefill_scored
 from finetune.engine.inference.sampling import add_token
 
 if TYPE_CHECKING:
@@ -46,7 +47,10 @@ def generate(loaded: LoadedModel, adapter: Path | None, states: list[RequestStat
     with torch.inference_mode():
         loaded.cache_prefix(adapter, states[0].prefix_ids)
     with torch.inference_mode(), loaded.eager_attention() if batched else nullcontext():
-        logits, mask, cache = prefill(loaded, adapter, states, batched)
+        if states[0].request.prompt_logprobs is None:
+            logits, mask, cache = prefill(loaded, adapter, states, batched)
+        else:
+            logits, mask, cache = prefill_scored(loaded, adapter, states[0])
         while True:
             for state, row_logits in zip(states, logits.float().cpu(), strict=False):  # more rows are padding
                 if state.finish_reason is None:

@@ -17,7 +17,8 @@ class GenerationRequest:
 
     `max_tokens` None is what the context has room for. `top_logprobs` is how many alternatives to report with each
     token; with None, no tokens are reported. `shares_turns` says that other requests have the same turns before the
-    last one.
+    last one. `prompt_logprobs` is how many of the likeliest tokens to report at each place of the prompt, beside its
+    own token; with None, none are. Without `add_generation_prompt` the prompt ends where the last turn ends.
     """
 
     model: str
@@ -31,6 +32,8 @@ class GenerationRequest:
     presence_penalty: float = 0
     frequency_penalty: float = 0
     shares_turns: bool = False
+    prompt_logprobs: int | None = None
+    add_generation_prompt: bool = True
 
 
 @dataclass
@@ -44,6 +47,20 @@ class GeneratedToken:
 
 
 @dataclass
+class PromptToken:
+    """A token at a place of the prompt; `rank` 1 is the likeliest there."""
+
+    token_id: int
+    text: str
+    logprob: float
+    rank: int
+
+
+# At each place of a prompt: its own token first, then the likeliest ones. The first place has none.
+PromptTokens = list[list[PromptToken]]
+
+
+@dataclass
 class GeneratedAnswer:
     """A finished choice; `tokens` are those to report, `seconds` count from the start of its batch."""
 
@@ -53,6 +70,7 @@ class GeneratedAnswer:
     completion_tokens: int
     tokens: list[GeneratedToken]
     seconds: float = field(compare=False)
+    prompt: PromptTokens | None = None
 
 
 @dataclass
@@ -72,6 +90,7 @@ class RequestState:
     started_at: float = 0
     generated_ids: list[int] = field(default_factory=list)
     reported_tokens: list[GeneratedToken] = field(default_factory=list)
+    prompt_tokens: PromptTokens | None = None
     finish_reason: str | None = None
     text: str = ""
 

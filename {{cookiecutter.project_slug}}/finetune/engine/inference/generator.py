@@ -95,7 +95,7 @@ class Generator:
             import torch
 
             loaded = self._load(base_and_adapter(self.store, request.model)[0])
-            prompt = render(loaded.tokenizer, request.messages, add_generation_prompt=True)
+            prompt = render(loaded.tokenizer, request.messages, add_generation_prompt=request.add_generation_prompt)
             room = loaded.context_length - len(prompt)
             if room < (request.max_tokens or 1):
                 what = (
@@ -103,7 +103,8 @@ class Generator:
                     f" {len(prompt)} and the answer may have {request.max_tokens or 1}."
                 )
                 raise ApiError(400, what, "context_length_exceeded", "messages")
-            prefix_ids = () if loaded.has_sliding_window else prompt_prefix(loaded.tokenizer, request, prompt)
+            alone = loaded.has_sliding_window or request.prompt_logprobs is not None
+            prefix_ids = () if alone else prompt_prefix(loaded.tokenizer, request, prompt)
             state = RequestState(
                 request=request,
                 future=future,
@@ -129,7 +130,7 @@ class Generator:
             base, adapter = base_and_adapter(self.store, batch[0].request.model)
             loaded = self._load(base)
             loaded.switch_to(adapter)  # may empty `invariant_sizes`, if this adapter's products mix rows
-            batched = bool(loaded.invariant_sizes) and max_length(batch[0]) <= MAX_BATCHED_TOKENS
+            batched = bool(loaded.invariant_sizes) and may_be_batched(batch[0])
             batch = batch[: MAX_BATCH_ROWS if batched else 1]
             generate(loaded, adapter, batch, batched)
         except Exception as error:
@@ -168,7 +169,15 @@ def prompt_prefix(tokenizer: Any, request: GenerationRequest, prompt: list[int])
 
 def batch_key(state: RequestState) -> tuple[Any, ...]:
     """Return what requests must have in common to share a batch."""
-    return state.request.model, state.prefix_ids, decode_length(state), max_length(state) <= MAX_BATCHED_TOKENS
+    return state.request.model, state.prefix_ids, decode_length(state), may_be_batched(state)
+
+
+def may_be_batched(state: RequestState) -> bool:
+    """Return whether a request may share a batch: it stays short, and does not ask for its prompt's log-probabilities.
+
+    Those need the logits at all places of the prompt, which would fill the memory for many requests.
+    """
+    return state.request.prompt_logprobs is None and max_length(state) <= MAX_BATCHED_TOKENS
 
 
 def max_length(state: RequestState) -> int:

@@ -44,7 +44,9 @@ class LoadedModel:
         self.model = self.base  # from the first adapter on, PEFT's model around it
         # The last position of each row is not a contiguous slice; PyTorch may then copy the vocabulary for each row.
         self.base.get_output_embeddings().register_forward_pre_hook(
-            lambda module, inputs: (pad_rows(inputs[0], self.padded_size(len(inputs[0]))),)
+            lambda module, inputs: (
+                (pad_rows(inputs[0], self.padded_size(len(inputs[0]))),) if inputs[0].shape[1] == 1 else None
+            )
         )
         # Padding after a prefix would push the prefix out of a sliding window.
         self.has_sliding_window = bool(getattr(self.base.config.get_text_config(), "sliding_window", None))

@@ -50,6 +50,7 @@ def add_token(loaded: LoadedModel, state: RequestState, logits: "torch.Tensor") 
                 completion_tokens=len(state.generated_ids),
                 tokens=state.reported_tokens,
                 seconds=time.monotonic() - state.started_at,
+                prompt=state.prompt_tokens,
             )
         )
 
