@@ -336,3 +336,12 @@ def test_a_missing_regression_file_is_named_with_its_key() -> None:
     with pytest.raises(FinetuneError, match=r"evaluate\.also\.general: There is no file") as raised:
         regression_examples("general", settings)
     assert "evaluate.also.general.file" in raised.value.remedy
+
+
+@pytest.mark.usefixtures("_prepared")
+def test_a_stop_that_would_end_right_answers_is_refused_with_their_lines() -> None:
+    ours = params()
+    with_stop = [ours.model_copy(update={"evaluate": ours.evaluate.model_copy(update={"stop": [one]})}) for one in "#e"]
+    validate.run(with_stop[0])
+    with pytest.raises(FinetuneError, match=r"test\.jsonl, .*evaluate\.stop is in the right answer"):
+        validate.run(with_stop[1])

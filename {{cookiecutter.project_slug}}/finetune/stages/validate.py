@@ -145,7 +145,15 @@ def expected_answers(limit: int | None = None) -> list[str]:
 
 
 def check_expected(params: Params) -> None:
-    """Raise FinetuneError naming the test rows whose right answer `extract` cannot read."""
+    """Raise FinetuneError naming the test rows whose right answer `extract` cannot read, or evaluate.stop would end."""
+    stops = params.evaluate.stop
+    expected = expected_answers() if stops else []
+    if ended := [place for place, text in enumerate(expected) if any(one in text for one in stops)]:
+        raise FinetuneError(
+            f"{PREPARED / 'test.jsonl'}, {lines_text([place + 1 for place in ended])}: a text of evaluate.stop is in"
+            " the right answer, so no model could give it.",
+            "Remove that text from evaluate.stop in params.yaml.",
+        )
     if params.evaluate.task != "extract":
         return
     if found := unreadable(expected_answers()):
