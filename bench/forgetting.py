@@ -55,8 +55,11 @@ def row_of(name: str, evaluation: dict[str, Any], seconds: float) -> str:
 
 
 def main() -> None:
-    use_demo()
-    source = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else DEMO
+    if sys.argv[1:]:
+        source = Path(sys.argv[1]).resolve()
+    else:
+        use_demo()
+        source = DEMO
     settings = [(f"own answers, share {share:g}", {"replay": {"file": OWN, "share": share}}) for share in SHARES]
     settings += [("written answers, share 0.2", {"replay": {"file": WRITTEN, "share": 0.2}})]
     settings += [(", ".join(f"{key} {value}" for key, value in one.items()), {**one, "replay": None}) for one in RIVALS]
