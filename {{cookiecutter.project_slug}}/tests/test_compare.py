@@ -180,7 +180,7 @@ def test_several_comparisons_are_corrected() -> None:
     found = paired_difference([0.0] * 8 + [1.0] * 92, [1.0] * 100)
     assert verdict("accuracy", found, 100).startswith("better")
     words = verdict("accuracy", found, 100, 0.06, 12)
-    assert words.startswith("no difference shown")
+    assert words.startswith("no difference shown after the correction for 12 comparisons (")
     assert "p = 0.06 corrected for 12 comparisons" in words
 
 

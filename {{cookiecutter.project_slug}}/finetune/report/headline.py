@@ -32,7 +32,7 @@ def comparison(lift: Metrics, metric: str, other: str) -> Headline:
     for result in ("better", "worse"):
         if clause.startswith(f"{result} "):
             return Headline(result, clause, certainty, with_article(other))
-    return Headline("even", "no difference shown", certainty, with_article(other))
+    return Headline("even", clause, certainty, with_article(other))
 
 
 def with_article(model: str) -> str:

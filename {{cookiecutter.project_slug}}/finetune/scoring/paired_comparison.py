@@ -126,6 +126,8 @@ def verdict(name: str, found: PairedDifference, n: int, p_holm: float | None = N
         sure += f"; p = {p_holm:g} corrected for {comparisons} comparisons"
     if max(found["p_value"], p_holm or 0.0) <= ALPHA:
         return f"{'better' if found['lift'] > 0 else 'worse'} by {size} ({sure})"
+    # Alone, the comparison would show one; its interval, which is not corrected, excludes 0.
+    corrected = f" after the correction for {comparisons} comparisons" if found["p_value"] <= ALPHA else ""
     fresh = found["fresh_rows"]
     hint = f"; a fresh test set of about {fresh:,} rows would show such a difference in 4 of 5 cases" if fresh else ""
-    return f"no difference shown ({sure}){hint}"
+    return f"no difference shown{corrected} ({sure}){hint}"
