@@ -12,6 +12,7 @@ import orjson
 
 from finetune.core.errors import FinetuneError
 from finetune.data.column_names import listed
+from finetune.data.converters.values import has_value
 from finetune.data.examples import shape_of
 from finetune.data.json_values import Values, values_in
 from finetune.data.raw_file import Note, RawFile, Row
@@ -61,12 +62,25 @@ def read_json(source: RawFile, note: Note) -> Iterable[Row]:
             raise FinetuneError(
                 f"{source.path}: item {number} is not an object.", 'Write each row as {"column": "cell"}.'
             )
-    return rows
+    return filled_rows(source, rows)
+
+
+def filled_rows(source: RawFile, rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield the rows that are not blank. Each has its number in the file."""
+    source.places.in_sheet = True
+    filled = 0
+    for number, row in enumerate(rows, 1):
+        if source.leaves_out(not any(map(has_value, row.values()))):
+            continue
+        filled += 1
+        source.places.add(filled, number)
+        yield row
 
 
 def separate_rows(source: RawFile, values: Values) -> Iterator[Row]:
     """Yield the rows of objects that follow each other without being JSON Lines or a list."""
-    for number, (text, line) in enumerate(zip(values.texts, values.lines, strict=True), 1):
+    rows = 0
+    for text, line in zip(values.texts, values.lines, strict=True):
         row = parse(text)
         if not isinstance(row, dict):
             raise FinetuneError(
@@ -74,7 +88,10 @@ def separate_rows(source: RawFile, values: Values) -> Iterator[Row]:
             )
         if has_repeated_keys(text, row):
             refuse_repeated_keys(source, text, line)
-        source.places.add(number, line)
+        if source.leaves_out(not any(map(has_value, row.values()))):
+            continue
+        rows += 1
+        source.places.add(rows, line)
         yield row
 
 
@@ -150,6 +167,8 @@ def read_json_lines(source: RawFile) -> Iterator[Row]:
                 )
             if has_repeated_keys(line, row):
                 refuse_repeated_keys(source, line, number)
+            if source.leaves_out(not any(map(has_value, row.values()))):
+                continue
             rows += 1
             source.places.add(rows, number)
             yield row

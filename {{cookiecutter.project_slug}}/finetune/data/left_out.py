@@ -100,9 +100,9 @@ def warning_of_same_questions(left_out: LeftOut, train: int, data: Data) -> str:
 
 
 def account_of(
-    read: int, rows: SpoolRows, kept: SpoolRows, left_out: LeftOut, written: dict[str, int], added: int
+    read: int, rows: SpoolRows, kept: SpoolRows, left_out: LeftOut, written: dict[str, int], added: int, blank: int = 0
 ) -> Account:
-    """Return where each of `read` rows has gone: `rows` are their examples, `written` the lines of each split.
+    """Return where each row has gone: `read` are not blank, `rows` their examples, `written` the lines of each split.
 
     Raises RuntimeError unless each example is either in a split or left out, once. That would be a bug of this program.
     """
@@ -115,7 +115,8 @@ def account_of(
     with_example = sum(np.count_nonzero(np.bincount(rows["row"][rows["split"] == n])) for n in range(len(SPLITS)))
     reasons = np.bincount(left_out["reason"], minlength=len(REASONS)).tolist()
     return {
-        "rows": read,
+        "rows": read + blank,
+        "blank": blank,
         "without_answer": read - int(with_example),
         "examples": len(rows),
         "added": added,

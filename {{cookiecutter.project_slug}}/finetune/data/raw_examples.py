@@ -40,6 +40,7 @@ class ReadingNotes:
     found_marks: FoundMarks = field(default_factory=lambda: NO_MARKS.copy())
     unused: UnusedKeys = field(default_factory=UnusedKeys)
     redacted: Counter[str] = field(default_factory=Counter)  # by kind
+    blank: int = 0  # records without text in any cell
 
 
 def raw_examples(
@@ -86,6 +87,7 @@ def raw_examples(
             notes.unused.add(unused_keys(row, used, form))
             own.update(row)
             own.update(path for path in paths if cell_of(row, path) is not None)
+        notes.blank += raw.places.blank
         if data.by and name in ("", "test"):
             check_column("data.by", data.by, own, file)
         columns |= own

@@ -22,13 +22,15 @@ class ReadOptions:
     encoding: str | None = None
     delimiter: str | None = None
     quoting: Quoting = "auto"
+    keep_blank: bool = False  # rows without text in any cell are rows
 
 
 class Places:
-    """Where each row is in its file: the line where it begins, or the row of the sheet."""
+    """Where each row is in its file: the line where it begins, or the row of the sheet; and how many are blank."""
 
     def __init__(self) -> None:
-        self.in_sheet = False
+        self.in_sheet = False  # rows are numbered as in the file: in a sheet, a list of JSON, and Parquet
+        self.blank = 0  # rows without text in any cell, which are left out
         self.rows, self.lines = array("Q"), array("Q")  # the rows before which other lines stand, and their own lines
 
     def add(self, row: int, line: int) -> None:
@@ -82,6 +84,12 @@ class RawFile:
 
     def text(self, newline: str | None) -> io.TextIOWrapper:
         return io.TextIOWrapper(self.open(), self.encoding, newline=newline)
+
+    def leaves_out(self, is_blank: bool) -> bool:
+        """Return whether a row is left out, which has no text in any cell if it `is_blank`; and count it if so."""
+        left_out = is_blank and not self.options.keep_blank
+        self.places.blank += left_out
+        return left_out
 
     def lines(self, newline: str | None) -> Iterator[tuple[int, str]]:
         """Yield the lines that are not blank, with their numbers."""

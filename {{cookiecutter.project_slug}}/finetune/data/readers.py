@@ -31,16 +31,18 @@ def read_rows(
     encoding: str | None = None,
     delimiter: str | None = None,
     quoting: Quoting = "auto",
+    keep_blank: bool = False,
 ) -> tuple[Rows, Note]:
     """Return the rows of a file in their order, and a note of how they are read.
 
     Cells of tables are strings, "" where empty. CSV, TSV, TXT and JSON Lines are read row by row, so they may be of any
     size; workbooks, Parquet and JSON as a whole. `sheet` is the name of a workbook's sheet, None for the first; the
-    parameters after it are those of `data` in params.yaml, and what is None or "auto" is detected.
+    parameters after it are those of `data` in params.yaml, and what is None or "auto" is detected. Rows without text in
+    any cell are left out and counted, unless `keep_blank`.
     Raises FinetuneError with the file, and with the line where one line is wrong; of some mistakes after the last row.
     """
     note: Note = {}
-    options = ReadOptions(sheet, encoding, delimiter, quoting)
+    options = ReadOptions(sheet, encoding, delimiter, quoting, keep_blank)
     suffix = path.suffix.lower()
     gzipped = suffix == ".gz"
     if gzipped:

@@ -90,7 +90,7 @@ def known_values(source: RawFile, dialect: Dialect, width: int) -> tuple[list[se
     records = read_records(source, dialect)
     next(records)
     for first, last, cells in records:
-        if first == last and len(cells) == width:
+        if first == last and len(cells) == width and any(cells):
             rows += 1
             for column, cell in enumerate(cells):
                 spaced[column] += cell.startswith(" ")

@@ -11,6 +11,7 @@ from finetune.data.cell_texts import time_text
 from finetune.data.column_names import column_names
 from finetune.data.delimited_text import Dialect
 from finetune.data.dialect import choose_dialect
+from finetune.data.json_readers import filled_rows
 from finetune.data.raw_file import Note, RawFile, Row
 from finetune.data.table_rows import table_rows
 
@@ -52,7 +53,7 @@ def read_parquet(source: RawFile, note: Note) -> Iterator[Row]:
     classes = class_names(table.schema_arrow.metadata or {})
     if classes:
         note["class names of"] = " and ".join(classes)
-    return parquet_rows(source, table, names, classes)
+    return filled_rows(source, parquet_rows(source, table, names, classes))
 
 
 def class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:

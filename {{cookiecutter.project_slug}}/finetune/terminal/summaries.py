@@ -62,14 +62,17 @@ def prepare_summary(report: PrepareReport, data: Data) -> str:
 def account_lines(account: Account, shares: dict[str, float]) -> list[str]:
     """Return lines that say where every row has gone: "880 rows read = 631 train (71.7%) + … + 2 duplicates"."""
     read, unanswered, examples = account["rows"], account["without_answer"], account["examples"]
+    blank = f" + {account['blank']:,} blank" if account.get("blank") else ""
+    filled = read - account.get("blank", 0)
     parts = [f"{account[split]:,} {split} ({share:.1%})" for split, share in shares.items()]  # type: ignore[literal-required]
     left_out = [f"{account[reason]:,} {words}" for reason, words in LEFT_OUT_WORDS.items() if account[reason]]  # type: ignore[literal-required]
     added = f" + {account['added']:,} added with another row's context" if account["added"] else ""
     equal = f"{added} = {' + '.join(parts + left_out)}"
-    lines = [f"{read:,} rows read{equal}"]
-    if examples != read:
+    lines = [f"{read:,} rows read{equal}{blank}"]
+    if examples != filled:
         without = f" + {unanswered:,} rows without an answer to train on" if unanswered else ""
-        lines = [f"{read:,} rows read = {read - unanswered:,} conversations{without}", f"{examples:,} examples{equal}"]
+        rows = f"{filled - unanswered:,} conversations{without}{blank}"
+        lines = [f"{read:,} rows read = {rows}", f"{examples:,} examples{equal}"]
     if left_out:
         lines.append(f"{sum(account[reason] for reason in LEFT_OUT_WORDS):,} left out, listed in {LEFT_OUT}")  # type: ignore[literal-required]
     return lines
