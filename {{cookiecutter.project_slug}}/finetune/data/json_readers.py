@@ -16,12 +16,12 @@ from finetune.data.converters.values import has_value
 from finetune.data.examples import shape_of
 from finetune.data.json_values import Values, values_in
 from finetune.data.raw_file import Note, RawFile, Row
+from finetune.data.written_numbers import parse_json
 
 NAMED = 10  # keys in an error
 KEY_END = re.compile(r'(?<!\\)"\s*:')
 NO_NUMBER = re.compile(r"[:\[,]\s*(NaN|-?Infinity)\b")
 SINGLE_QUOTES = re.compile(r"\s*\{\s*'")
-LONG_NUMBER = re.compile(r"[0-9](?<=[0-9]{19})")  # may have more than 64 bits; quicker than [0-9]{19}
 
 
 def read_json(source: RawFile, note: Note) -> Iterable[Row]:
@@ -34,7 +34,7 @@ def read_json(source: RawFile, note: Note) -> Iterable[Row]:
     with source.text(newline=None) as content:
         text = content.read().lstrip("\ufeff")
     try:
-        whole = document = parse(text)
+        whole = document = parse_json(text)
     except orjson.JSONDecodeError as error:
         values = values_in(text)
         if values.texts and values.broken_line is None:
@@ -81,7 +81,7 @@ def separate_rows(source: RawFile, values: Values) -> Iterator[Row]:
     """Yield the rows of objects that follow each other without being JSON Lines or a list."""
     rows = 0
     for text, line in zip(values.texts, values.lines, strict=True):
-        row = parse(text)
+        row = parse_json(text)
         if not isinstance(row, dict):
             raise FinetuneError(
                 f"{source.path}, line {line}: not a JSON object.", 'Write each row as {"column": "cell"}.'
@@ -110,12 +110,6 @@ def is_object(line: str) -> bool:
     with suppress(orjson.JSONDecodeError):
         return isinstance(orjson.loads(line), dict)
     return False
-
-
-def parse(text: str) -> Any:
-    """Return the value of JSON. Integers of more than 64 bits stay exact, which orjson reads as rounded numbers."""
-    value = orjson.loads(text)
-    return json.loads(text) if LONG_NUMBER.search(text) else value
 
 
 def has_repeated_keys(text: str, value: Any) -> bool:
@@ -158,7 +152,7 @@ def read_json_lines(source: RawFile) -> Iterator[Row]:
             if not line.strip():
                 continue
             try:
-                row = parse(line.removeprefix("\ufeff") if number == 1 else line)
+                row = parse_json(line.removeprefix("\ufeff") if number == 1 else line)
             except orjson.JSONDecodeError as error:
                 raise invalid_json(source, number, error, line) from error
             if not isinstance(row, dict):
