@@ -26,7 +26,7 @@ def test_a_float_of_32_bits_is_read_as_written(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     values = [0.1, None, 2.0, float("nan")]
     parquet.write_table(pa.table({"a": pa.array(values, pa.float32())}), tmp_path / "a.parquet")
-    assert [row["a"] for row in read_rows(tmp_path / "a.parquet", keep_blank=True)[0]] == [0.1, None, 2.0, None]
+    assert [row["a"] for row in read_rows(tmp_path / "a.parquet", keep_all=True)[0]] == [0.1, None, 2.0, None]
 
 
 def test_floats_of_32_bits_inside_lists_and_objects_are_read_as_written(tmp_path: Path) -> None:

@@ -362,7 +362,7 @@ def test_rows_without_text_are_counted_and_left_out(tmp_path: Path) -> None:
         assert rows.places.blank == 6
         assert [rows.place(1), rows.place(2)] == ["line 2, row 1", "line 5, row 2"]
     assert "has no rows" in refusal(write(tmp_path, "b.csv", "a,b\n,\n,\n"))
-    rows, _ = read_rows(write(tmp_path, "a.csv", text), keep_blank=True)  # as predict reads
+    rows, _ = read_rows(write(tmp_path, "a.csv", text), keep_all=True)  # as predict reads
     assert len(list(rows)) == 6
     assert rows.places.blank == 0
 

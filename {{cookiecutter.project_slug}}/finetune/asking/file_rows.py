@@ -106,9 +106,9 @@ def rows_of(data: Data, file: Path) -> Rows:
     suffix = suffix_of(file)
     sheet = data.sheet if suffix == ".xlsx" else None
     if suffix != suffix_of(Path(data.file or (data.files.test if data.files else ""))):
-        return read_rows(file, sheet, keep_blank=True)[0]
+        return read_rows(file, sheet, keep_all=True)[0]
     encoding = None if data.encoding is None or is_utf8(file) else data.encoding
-    return read_rows(file, sheet, encoding, data.delimiter, data.quoting, keep_blank=True)[0]
+    return read_rows(file, sheet, encoding, data.delimiter, data.quoting, keep_all=True)[0]
 
 
 def suffix_of(file: Path) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from finetune.core.errors import FinetuneError
+from finetune.data.annotation_exports import is_unaccepted
 from finetune.data.column_names import listed
 from finetune.data.converters.values import has_value
 from finetune.data.examples import shape_of
@@ -66,15 +67,21 @@ def read_json(source: RawFile, note: Note) -> Iterable[Row]:
 
 
 def filled_rows(source: RawFile, rows: Iterable[Row]) -> Iterator[Row]:
-    """Yield the rows that are not blank. Each has its number in the file."""
+    """Yield the rows that are not left out. Each has its number in the file."""
     source.places.in_sheet = True
     filled = 0
     for number, row in enumerate(rows, 1):
-        if source.leaves_out(not any(map(has_value, row.values()))):
+        if is_left_out(source, row):
             continue
         filled += 1
         source.places.add(filled, number)
         yield row
+
+
+def is_left_out(source: RawFile, row: Row) -> bool:
+    """Return whether a row is left out: it is blank, or an annotator did not accept it."""
+    is_blank = not any(map(has_value, row.values()))
+    return source.leaves_out(is_blank, is_unaccepted(row, source.options.keep_rejected))
 
 
 def separate_rows(source: RawFile, values: Values) -> Iterator[Row]:
@@ -88,7 +95,7 @@ def separate_rows(source: RawFile, values: Values) -> Iterator[Row]:
             )
         if has_repeated_keys(text, row):
             refuse_repeated_keys(source, text, line)
-        if source.leaves_out(not any(map(has_value, row.values()))):
+        if is_left_out(source, row):
             continue
         rows += 1
         source.places.add(rows, line)
@@ -161,7 +168,7 @@ def read_json_lines(source: RawFile) -> Iterator[Row]:
                 )
             if has_repeated_keys(line, row):
                 refuse_repeated_keys(source, line, number)
-            if source.leaves_out(not any(map(has_value, row.values()))):
+            if is_left_out(source, row):
                 continue
             rows += 1
             source.places.add(rows, number)

@@ -41,7 +41,7 @@ class ReadingNotes:
     found_marks: FoundMarks = field(default_factory=lambda: NO_MARKS.copy())
     unused: UnusedKeys = field(default_factory=UnusedKeys)
     redacted: Counter[str] = field(default_factory=Counter)  # by kind
-    blank: int = 0  # records without text in any cell
+    left_out: Counter[str] = field(default_factory=Counter)  # rows that are no examples, by the reason
 
 
 def raw_examples(
@@ -88,7 +88,7 @@ def raw_examples(
             notes.unused.add(unused_keys(row, used, form))
             own.update(row)
             own.update(path for path in paths if cell_of(row, path) is not None)
-        notes.blank += raw.places.blank
+        notes.left_out.update(blank=raw.places.blank, not_accepted=raw.places.not_accepted)
         if data.by and name in ("", "test"):
             check_column("data.by", data.by, own, file)
         columns |= own
