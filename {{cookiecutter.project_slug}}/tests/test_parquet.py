@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,37 @@ def test_a_float_of_32_bits_is_read_as_written(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     values = [0.1, None, 2.0, float("nan")]
     parquet.write_table(pa.table({"a": pa.array(values, pa.float32())}), tmp_path / "a.parquet")
-    assert [row["a"] for row in read_rows(tmp_path / "a.parquet")[0]] == [0.1, None, 2.0, None]
+    assert [row["a"] for row in read_rows(tmp_path / "a.parquet", keep_all=True)[0]] == [0.1, None, 2.0, None]
+
+
+def test_floats_of_32_bits_inside_lists_and_objects_are_read_as_written(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    item = pa.struct([("x", pa.float32()), ("name", pa.string())])
+    columns = {
+        "a": pa.array([[0.1, None, 2.5], None], pa.list_(pa.float32())),
+        "b": pa.array([{"x": 0.2, "name": "n"}, None], item),
+        "c": pa.array([[{"x": 0.3, "name": None}], []], pa.list_(item)),
+        "d": pa.array([[[0.1]], [[]]], pa.list_(pa.list_(pa.float32()))),
+        "e": pa.array([[("k", 0.7)], []], pa.map_(pa.string(), pa.float32())),
+        "f": pa.array([0.1, 1e30], pa.float32()),
+    }
+    parquet.write_table(pa.table(columns), tmp_path / "a.parquet")
+    assert list(read_rows(tmp_path / "a.parquet")[0]) == [
+        {
+            "a": [0.1, None, 2.5],
+            "b": {"x": 0.2, "name": "n"},
+            "c": [{"x": 0.3, "name": None}],
+            "d": [[0.1]],
+            "e": [["k", 0.7]],
+            "f": 0.1,
+        },
+        {"a": None, "b": None, "c": [], "d": [[]], "e": [], "f": 1e30},
+    ]
+
+
+def test_decimals_keep_their_zeros() -> None:
+    assert [json_value(Decimal(text)) for text in ("10.50", "0.0000001", "1E+3")] == ["10.50", "0.0000001", "1000"]
 
 
 def test_numbers_of_classes_are_their_names_where_the_file_has_them(tmp_path: Path) -> None:

@@ -309,6 +309,25 @@ def test_every_row_is_accounted_for_and_what_is_left_out_is_listed() -> None:
     assert f"+ 7 duplicates + {account['same_question']} with the question of a later split" in summary
 
 
+def test_blank_rows_are_accounted_for_and_an_empty_answer_stays_an_error() -> None:
+    lines = [f"{distinct_question(n)};no" for n in range(40)]
+    text = "question;answer\r\n" + "\r\n".join([*lines[:9], ";", *lines[9:], ";", ";", ";;"]) + "\r\n"
+    Path("raw.csv").write_text(text, encoding="utf-8", newline="")
+    prompt = {"user": "{question}", "assistant": "{answer}"}
+    data = Data.model_validate({"file": "raw.csv", "split": SHARES, "prompt": prompt})
+    report = prepare.run(cast("Params", SimpleNamespace(data=data)))
+    account: Any = report["account"]
+    left_out = account["duplicate"] + account["same_question"] + account["near_duplicate"]
+    assert (account["rows"], account["blank"], account["examples"]) == (44, 4, 40)
+    assert account["rows"] == sum(account[name] for name in SHARES) + left_out + account["blank"]
+    summary = prepare_summary(report, data)
+    assert "44 rows read = " in summary
+    assert " + 4 blank\n" in summary + "\n"
+    Path("raw.csv").write_text(text.replace(lines[20], lines[20].removesuffix("no")), encoding="utf-8", newline="")
+    with pytest.raises(FinetuneError, match=r"line 23, row 21 \(the question or the answer is empty"):
+        prepare.run(cast("Params", SimpleNamespace(data=data)))
+
+
 def test_rows_without_an_answer_to_train_on_are_accounted_for() -> None:
     rows: list[dict[str, Any]] = chats_by_turns(30)
     for n in (3, 4, 29):

@@ -86,6 +86,7 @@ def test_rows_have_the_numbers_of_the_sheet(tmp_path: Path) -> None:
     rows, _ = read_rows(path)
     assert [row["message"] for row in rows] == ["a", "c", "e"]
     assert [rows.place(number) for number in (1, 2, 3)] == ["row 3", "row 5", "row 6"]
+    assert rows.places.blank == 1
 
 
 @pytest.mark.parametrize("merge", [[], ["A1:B1"]])

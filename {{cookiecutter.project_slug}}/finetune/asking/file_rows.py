@@ -99,13 +99,16 @@ def answer_rows(
 
 
 def rows_of(data: Data, file: Path) -> Rows:
-    """Return the rows of a file. What params.yaml says about the raw data holds for files with the same suffix."""
+    """Return the rows of a file, blank ones too, so that each row of the file has its row of answers.
+
+    What params.yaml says about the raw data holds for files with the same suffix.
+    """
     suffix = suffix_of(file)
     sheet = data.sheet if suffix == ".xlsx" else None
     if suffix != suffix_of(Path(data.file or (data.files.test if data.files else ""))):
-        return read_rows(file, sheet)[0]
+        return read_rows(file, sheet, keep_all=True)[0]
     encoding = None if data.encoding is None or is_utf8(file) else data.encoding
-    return read_rows(file, sheet, encoding, data.delimiter, data.quoting)[0]
+    return read_rows(file, sheet, encoding, data.delimiter, data.quoting, keep_all=True)[0]
 
 
 def suffix_of(file: Path) -> str:

@@ -14,6 +14,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.data.prompts import columns_in
 from finetune.data.raw_file import Row
+from finetune.data.written_numbers import parse_json
 
 
 def ask(params: Params, question: str, choice: str) -> tuple[Row, bool]:
@@ -45,7 +46,7 @@ def row_of(params: Params, question: str) -> Row:
     if len(columns) == 1:
         return {columns[0]: question}
     try:
-        row = orjson.loads(question)
+        row = parse_json(question)
     except ValueError:
         row = None
     if not isinstance(row, dict):

@@ -126,7 +126,7 @@ def proposal_for(
 
     count = token_count(former)
     with progress_bar("init") as progress:
-        look = look_at(file, sheet, choices.as_columns, progress)
+        look = look_at(file, sheet, choices.as_columns, progress, keep_rejected=choices.answer == "answer")
     show_file(look)
     if first_line_may_be_a_row(look):
         say(

@@ -29,6 +29,7 @@ LAST_QUESTIONS = {"group": f"The column whose rows stay in one split, or {NONE}"
 def show_file(look: "FileLook") -> None:
     """Print how a file was read, its columns with their kinds, and its first rows, without sensitive data."""
     from finetune.core.params import SensitiveKind
+    from finetune.data.cell_paths import cell_of
     from finetune.data.prompts import cell_text
     from finetune.data.redaction import redact
     from finetune.terminal.summaries import how_read
@@ -40,11 +41,18 @@ def show_file(look: "FileLook") -> None:
     print_table(
         head,
         [
-            [shortened(name), column.kind, *(shortened(redact(cell_text(row.get(name)), kinds)) for row in look.first)]
+            [
+                shortened(name),
+                column.kind,
+                *(shortened(redact(cell_text(cell_of(row, name)), kinds)) for row in look.first),
+            ]
             for name, column in look.columns.items()
         ],
     )
     print()
+    if look.not_accepted:
+        rows = f"{look.not_accepted:,} {'row' if look.not_accepted == 1 else 'rows'}"
+        print(f"init: {rows} that the annotator rejected or ignored are left out.\n")
     if look.turns > 1:
         print(f"init: up to {look.turns} answers in a row. With data.turns: each, each of them is an example.\n")
 

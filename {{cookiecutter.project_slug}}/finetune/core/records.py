@@ -34,11 +34,14 @@ class FoundMarks(TypedDict):
 class Account(TypedDict):
     """Where every row that was read has gone.
 
-    A row is an example. Only with data.turns each, a row has an example for each answer, or none.
+    A row is an example, unless it is blank or not accepted. With data.turns each, it has an example for each answer, or
+    none.
     examples + added = train + valid + test + duplicate + same_question + near_duplicate.
     """
 
     rows: int
+    blank: NotRequired[int]  # rows without text in any cell; not in reports of earlier versions
+    not_accepted: NotRequired[int]  # rows that an annotator of Prodigy rejected or ignored
     without_answer: int  # rows of data.turns each in which no answer is trained on
     examples: int
     added: int  # with data.abstain.share

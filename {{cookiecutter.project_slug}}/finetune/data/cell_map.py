@@ -72,7 +72,7 @@ def renamed(cell: object, renames: Renames, name: str) -> str:
 
 def value_text(value: object) -> str:
     """Return a value as text, the same for 1, 1.0 and "1", and for true and "True"."""
-    text = cell_text(value).strip()
+    text = cell_text(float(value) if isinstance(value, float) else value).strip()  # a number without its spelling
     if whole := WHOLE_FLOAT.fullmatch(text):
         return whole[1]
     return text.lower() if text.lower() in ("true", "false") else text

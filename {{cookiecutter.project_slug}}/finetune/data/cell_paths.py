@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from finetune.data.raw_file import Row
+from finetune.data.written_numbers import parse_json
 
 STEP = re.compile(r"\.?([^.\[\]]+)|\[(-?\d+)\]")
 
@@ -30,7 +31,7 @@ def step_into(value: Any, step: str | int) -> Any:
     """Return the member of an object, or the item of a list; None where there is none."""
     if isinstance(value, str):
         try:
-            value = orjson.loads(value)
+            value = parse_json(value)
         except orjson.JSONDecodeError:
             return None
     if isinstance(step, int):

@@ -7,6 +7,7 @@ from typing import Any
 
 from finetune.core.errors import FinetuneError
 from finetune.core.task import Task
+from finetune.data.annotation_exports import ONE_CHOICE, is_own_key
 from finetune.data.column_words import ANSWERS, COMPANIONS, GROUPS, OPTIONS, QUESTIONS, rank
 from finetune.data.file_look import Column, FileLook
 from finetune.data.prompts import PLACEHOLDER, columns_in
@@ -57,6 +58,8 @@ def answer_column(look: FileLook, choices: Choices) -> tuple[str, str]:
     usable = [column for column in usable_columns(look) if column.name not in chosen]
     if not usable or len(usable) + len(chosen) < 2:
         raise no_question_and_answer(look)
+    if choice := next((c for c in usable if c.name in (ONE_CHOICE, "accept") and look.tool == "Prodigy"), None):
+        return choice.name, "the options that were accepted"
     found, why = named_answer(usable), "its name"
     if found is None:
         found, why = likely_answer(usable)
@@ -67,9 +70,10 @@ def answer_column(look: FileLook, choices: Choices) -> tuple[str, str]:
 
 def usable_columns(look: FileLook) -> list[Column]:
     """Return the columns that may be a question or an answer; where they are too few, also constant ones and groups."""
-    columns = [c for c in look.columns.values() if c.kind in ("label", "json", "text", "number")]
+    own = [c for c in look.columns.values() if not is_own_key(c.name, look.tool)]
+    columns = [c for c in own if c.kind in ("label", "json", "text", "number")]
     if len(columns) < 2:
-        columns = [c for c in look.columns.values() if c in columns or c.kind in ("constant", "group")]
+        columns = [c for c in own if c in columns or c.kind in ("constant", "group")]
     return columns
 
 
@@ -210,6 +214,7 @@ def group_column(look: FileLook, choices: Choices, taken: Iterable[str | None]) 
         column
         for column in look.columns.values()
         if column.name not in taken
+        and not is_own_key(column.name, look.tool)
         and column.filled == look.rows
         and column.kind == "group"
         and len(column.distinct) >= FEWEST_GROUPS

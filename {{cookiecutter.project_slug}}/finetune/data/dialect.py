@@ -73,7 +73,7 @@ def cell_counts(sample: str, dialect: Dialect, end: str, whole: bool) -> list[in
         records = list(csv.reader(lines, delimiter=dialect.delimiter, quoting=dialect.quoting, **dialect.escaping))
     except csv.Error:  # reading the file names the line
         return []
-    counts = [len(cells) for cells in records if len(cells) > 1 or (cells and cells[0].strip())]
+    counts = [len(cells) for cells in records if any(map(str.strip, cells))]
     return counts if whole or len(counts) < 2 else counts[:-1]  # the last one may be cut off
 
 
@@ -125,7 +125,7 @@ def lengths(source: RawFile, dialect: Dialect) -> Lengths:
     try:
         for _, _, cells in read_records(source, dialect):
             width = width or len(cells)
-            counts[len(cells)] += 1
+            counts[len(cells)] += any(map(str.strip, cells))
     except FinetuneError:
         return Lengths(0, 0, float("inf"))
     return Lengths(counts.total(), width, counts.total() - counts[width])

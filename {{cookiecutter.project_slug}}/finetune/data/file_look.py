@@ -15,6 +15,7 @@ from finetune.core.callbacks import Progress
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Split
 from finetune.core.records import Example
+from finetune.data.annotation_exports import ONE_CHOICE, Tool, refuse_nested_export, tool_of
 from finetune.data.class_codes import MOST_CLASSES
 from finetune.data.column_words import GROUPS, QUESTIONS, rank
 from finetune.data.converters.keys import Format
@@ -164,15 +165,21 @@ class FileLook:
     columns: dict[str, Column]
     answers: Column  # the last answer of each row; without cells for "columns"
     turns: int  # the most answers in one row
+    tool: Tool | None = None  # of annotation, whose export this is
+    not_accepted: int = 0  # rows that are left out, because the annotator rejected or ignored them
 
 
-def look_at(path: Path, sheet: str | None, as_columns: bool, progress: Progress | None = None) -> FileLook:
+def look_at(
+    path: Path, sheet: str | None, as_columns: bool, progress: Progress | None = None, keep_rejected: bool = False
+) -> FileLook:
     """Look at all rows of a file, one by one.
 
     `as_columns`: its rows are plain columns, whatever their keys are. Raises FinetuneError where `prepare` would too.
     """
-    read, note = read_rows(path, sheet)
+    read, note = read_rows(path, sheet, keep_rejected=keep_rejected)
     first = list(islice(read, SHOWN))
+    tool = tool_of(first[0])
+    refuse_nested_export(path, first[0])
     form: Format = "columns" if as_columns else known_format(first[0])
     rows = Rows(chain(first, read), read.places)
     if form == "completion":
@@ -184,6 +191,10 @@ def look_at(path: Path, sheet: str | None, as_columns: bool, progress: Progress 
     for row, example in examples(rows, form, str(path)):
         for name, cell in row.items():
             columns.setdefault(name, Column(name)).add(cell)
+        if tool == "Prodigy" and isinstance(row.get("accept"), list):
+            columns.setdefault(ONE_CHOICE, Column(ONE_CHOICE)).add(
+                row["accept"][0] if len(row["accept"]) == 1 else None
+            )
         if example:
             found = answers_of(example)
             turns = max(turns, len(found))
@@ -191,7 +202,9 @@ def look_at(path: Path, sheet: str | None, as_columns: bool, progress: Progress 
         count += 1
         if progress and count % EVERY == 0:
             progress(count, 0, f"{count:,} rows read")
-    return FileLook(path, note, form, count, first, columns, answers, turns)
+    if ONE_CHOICE in columns:  # one option is accepted in each row, or a list of several
+        del columns["accept" if columns[ONE_CHOICE].filled == count else ONE_CHOICE]
+    return FileLook(path, note, form, count, first, columns, answers, turns, tool, read.places.not_accepted)
 
 
 def known_format(row: Row) -> Format:

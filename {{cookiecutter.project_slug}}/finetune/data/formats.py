@@ -7,6 +7,7 @@ from typing import Literal
 
 from finetune.core.errors import FinetuneError
 from finetune.core.records import Example
+from finetune.data.annotation_exports import ONE_CHOICE, refuse_several_options
 from finetune.data.cell_map import CellMap, map_cells
 from finetune.data.cell_paths import cell_of
 from finetune.data.converters.alpaca import from_alpaca
@@ -99,6 +100,8 @@ def convert_rows(
             columns.update(name for name in missing if cell_of(row, name) is not None)
         answer = other_answer(row, number) if other_answer else None
         try:
+            if ONE_CHOICE in named:
+                refuse_several_options(row)
             mapped = map_cells(row, cell_map)
             if template is not None:
                 cells = {**fixed, **mapped} if fixed else mapped

@@ -93,7 +93,12 @@ def calls_text(message: dict[str, Any]) -> str:
 def canonical_json(value: Any) -> str:
     """Return a value as JSON that does not depend on the order of keys."""
     options = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
-    return orjson.dumps(value, default=str, option=options).decode()
+    return orjson.dumps(value, default=plain_value, option=options).decode()
+
+
+def plain_value(value: Any) -> float | str:
+    """Return what orjson can write for a value that it cannot: a number without its spelling, anything else as text."""
+    return float(value) if isinstance(value, float) else str(value)
 
 
 def media_of(parts: list[Any]) -> Iterator[str]:

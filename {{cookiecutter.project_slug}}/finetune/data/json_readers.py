@@ -11,16 +11,18 @@ from typing import Any
 import orjson
 
 from finetune.core.errors import FinetuneError
+from finetune.data.annotation_exports import is_unaccepted
 from finetune.data.column_names import listed
+from finetune.data.converters.values import has_value
 from finetune.data.examples import shape_of
 from finetune.data.json_values import Values, values_in
 from finetune.data.raw_file import Note, RawFile, Row
+from finetune.data.written_numbers import parse_json
 
 NAMED = 10  # keys in an error
 KEY_END = re.compile(r'(?<!\\)"\s*:')
 NO_NUMBER = re.compile(r"[:\[,]\s*(NaN|-?Infinity)\b")
 SINGLE_QUOTES = re.compile(r"\s*\{\s*'")
-LONG_NUMBER = re.compile(r"[0-9](?<=[0-9]{19})")  # may have more than 64 bits; quicker than [0-9]{19}
 
 
 def read_json(source: RawFile, note: Note) -> Iterable[Row]:
@@ -33,7 +35,7 @@ def read_json(source: RawFile, note: Note) -> Iterable[Row]:
     with source.text(newline=None) as content:
         text = content.read().lstrip("\ufeff")
     try:
-        whole = document = parse(text)
+        whole = document = parse_json(text)
     except orjson.JSONDecodeError as error:
         values = values_in(text)
         if values.texts and values.broken_line is None:
@@ -61,20 +63,42 @@ def read_json(source: RawFile, note: Note) -> Iterable[Row]:
             raise FinetuneError(
                 f"{source.path}: item {number} is not an object.", 'Write each row as {"column": "cell"}.'
             )
-    return rows
+    return filled_rows(source, rows)
+
+
+def filled_rows(source: RawFile, rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield the rows that are not left out. Each has its number in the file."""
+    source.places.in_sheet = True
+    filled = 0
+    for number, row in enumerate(rows, 1):
+        if is_left_out(source, row):
+            continue
+        filled += 1
+        source.places.add(filled, number)
+        yield row
+
+
+def is_left_out(source: RawFile, row: Row) -> bool:
+    """Return whether a row is left out: it is blank, or an annotator did not accept it."""
+    is_blank = not any(map(has_value, row.values()))
+    return source.leaves_out(is_blank, is_unaccepted(row, source.options.keep_rejected))
 
 
 def separate_rows(source: RawFile, values: Values) -> Iterator[Row]:
     """Yield the rows of objects that follow each other without being JSON Lines or a list."""
-    for number, (text, line) in enumerate(zip(values.texts, values.lines, strict=True), 1):
-        row = parse(text)
+    rows = 0
+    for text, line in zip(values.texts, values.lines, strict=True):
+        row = parse_json(text)
         if not isinstance(row, dict):
             raise FinetuneError(
                 f"{source.path}, line {line}: not a JSON object.", 'Write each row as {"column": "cell"}.'
             )
         if has_repeated_keys(text, row):
             refuse_repeated_keys(source, text, line)
-        source.places.add(number, line)
+        if is_left_out(source, row):
+            continue
+        rows += 1
+        source.places.add(rows, line)
         yield row
 
 
@@ -93,12 +117,6 @@ def is_object(line: str) -> bool:
     with suppress(orjson.JSONDecodeError):
         return isinstance(orjson.loads(line), dict)
     return False
-
-
-def parse(text: str) -> Any:
-    """Return the value of JSON. Integers of more than 64 bits stay exact, which orjson reads as rounded numbers."""
-    value = orjson.loads(text)
-    return json.loads(text) if LONG_NUMBER.search(text) else value
 
 
 def has_repeated_keys(text: str, value: Any) -> bool:
@@ -141,7 +159,7 @@ def read_json_lines(source: RawFile) -> Iterator[Row]:
             if not line.strip():
                 continue
             try:
-                row = parse(line.removeprefix("\ufeff") if number == 1 else line)
+                row = parse_json(line.removeprefix("\ufeff") if number == 1 else line)
             except orjson.JSONDecodeError as error:
                 raise invalid_json(source, number, error, line) from error
             if not isinstance(row, dict):
@@ -150,6 +168,8 @@ def read_json_lines(source: RawFile) -> Iterator[Row]:
                 )
             if has_repeated_keys(line, row):
                 refuse_repeated_keys(source, line, number)
+            if is_left_out(source, row):
+                continue
             rows += 1
             source.places.add(rows, number)
             yield row

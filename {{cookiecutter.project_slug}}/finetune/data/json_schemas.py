@@ -11,7 +11,7 @@ MOST_LETTERS = 80  # of the library's message
 def schema_fault(parameters: Any) -> str | None:
     """Return what is wrong with the parameters of a function, a JSON Schema of an object or {}; None if nothing is."""
     try:
-        return fault_of_document(orjson.dumps(parameters))
+        return fault_of_document(orjson.dumps(parameters, default=float))
     except (TypeError, ValueError, RecursionError):  # not from JSON, or too deep for a schema
         return "cannot be read"
 

@@ -1,6 +1,6 @@
 """The examples that are in no split: why each was left out, and because of which other row. And the account of all."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -100,9 +100,17 @@ def warning_of_same_questions(left_out: LeftOut, train: int, data: Data) -> str:
 
 
 def account_of(
-    read: int, rows: SpoolRows, kept: SpoolRows, left_out: LeftOut, written: dict[str, int], added: int
+    read: int,
+    no_examples: Mapping[str, int],
+    rows: SpoolRows,
+    kept: SpoolRows,
+    left_out: LeftOut,
+    written: dict[str, int],
+    added: int,
 ) -> Account:
-    """Return where each of `read` rows has gone: `rows` are their examples, `written` the lines of each split.
+    """Return where each row has gone: `rows` are the examples of `read` rows, `written` the lines of each split.
+
+    `no_examples` are further rows, by the reason why they are left out.
 
     Raises RuntimeError unless each example is either in a split or left out, once. That would be a bug of this program.
     """
@@ -115,7 +123,9 @@ def account_of(
     with_example = sum(np.count_nonzero(np.bincount(rows["row"][rows["split"] == n])) for n in range(len(SPLITS)))
     reasons = np.bincount(left_out["reason"], minlength=len(REASONS)).tolist()
     return {
-        "rows": read,
+        "rows": read + sum(no_examples.values()),
+        "blank": no_examples.get("blank", 0),
+        "not_accepted": no_examples.get("not_accepted", 0),
         "without_answer": read - int(with_example),
         "examples": len(rows),
         "added": added,

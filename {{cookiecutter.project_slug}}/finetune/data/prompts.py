@@ -9,6 +9,7 @@ from functools import lru_cache
 from finetune.core.errors import FinetuneError
 from finetune.data.cell_paths import cell_of
 from finetune.data.raw_file import Row
+from finetune.data.written_numbers import json_text
 
 Message = dict[str, str]
 Template = Mapping[str, str | None]  # the texts of system, user and assistant
@@ -56,10 +57,10 @@ def columns_in(template: Template) -> list[str]:
 
 
 def cell_text(value: object) -> str:
-    """Return a cell as text: a string as it is, null as "", anything else as JSON."""
+    """Return a cell as text: a string as it is, null as "", anything else as JSON with its numbers as written."""
     if value is None:
         return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else json_text(value)
 
 
 def check_columns(template: Template, columns: Set[str], source: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from finetune.core.errors import FinetuneError
 from finetune.core.task import Task
+from finetune.data.annotation_exports import refuse_annotations
 from finetune.data.choose_columns import AS_BEFORE, Choices, answer_column, group_column, question_columns
 from finetune.data.class_codes import MOST_CLASSES
 from finetune.data.converters.keys import Format
@@ -63,6 +64,9 @@ def propose(look: FileLook, choices: Choices, count_tokens: TokenCount) -> Propo
         questions, reasons["question"] = question_columns(look, choices, answer)
         answers = look.columns[answer]
         refuse_header_of_cells(look, answers, chosen=choices.answer is not None)
+        refuse_annotations(look.path, look.tool, [row.get(answer) for row in look.first], answers.objects, look.rows)
+        if look.not_accepted and answers.kind == "constant":
+            raise only_accepted(look, answers)
     task, reasons["task"] = task_of(answers, choices.task)
     labels = labels_of(answers) if task == "classify" else []
     if same := spelled_in_two_ways(labels):
@@ -86,6 +90,14 @@ def propose(look: FileLook, choices: Choices, count_tokens: TokenCount) -> Propo
     reasons["max_tokens"] = f"the longest answer may have {longest} tokens"
     return Proposal(
         look.format, task, questions, answer, system, labels, group, split, round(longest * ROOM) + 1, reasons
+    )
+
+
+def only_accepted(look: FileLook, answers: Column) -> FinetuneError:
+    """Return the error for accepted rows that all have the same label, so that nothing is learned."""
+    return FinetuneError(
+        f"{look.path}: all accepted rows have the same {answers.name}, {answers.longest!r}.",
+        "To train whether an annotator accepts it, take the decision as the answer: --answer answer",
     )
 
 

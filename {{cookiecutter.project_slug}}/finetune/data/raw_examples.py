@@ -27,6 +27,7 @@ from finetune.data.redaction import redact, shown
 from finetune.data.split import SPLITS, split_keys
 from finetune.data.unanswerable import is_marked, question_columns
 from finetune.data.unused_keys import UnusedKeys
+from finetune.data.written_numbers import has_written
 
 SPLIT_NAMES = {"train": 0, "training": 0, "valid": 1, "validation": 1, "val": 1, "dev": 1, "test": 2}
 
@@ -40,6 +41,7 @@ class ReadingNotes:
     found_marks: FoundMarks = field(default_factory=lambda: NO_MARKS.copy())
     unused: UnusedKeys = field(default_factory=UnusedKeys)
     redacted: Counter[str] = field(default_factory=Counter)  # by kind
+    left_out: Counter[str] = field(default_factory=Counter)  # rows that are no examples, by the reason
 
 
 def raw_examples(
@@ -86,6 +88,7 @@ def raw_examples(
             notes.unused.add(unused_keys(row, used, form))
             own.update(row)
             own.update(path for path in paths if cell_of(row, path) is not None)
+        notes.left_out.update(blank=raw.places.blank, not_accepted=raw.places.not_accepted)
         if data.by and name in ("", "test"):
             check_column("data.by", data.by, own, file)
         columns |= own
@@ -119,7 +122,8 @@ def used_columns(data: Data, template: Template | None, form: Format) -> set[str
 
 def cells_of(row: Row, columns: list[str]) -> Row:
     """Return the cells of some columns or paths, of those that the row has."""
-    return {column: cell_of(row, column) for column in columns if column in row or root_of(column) in row}
+    cells = {column: cell_of(row, column) for column in columns if column in row or root_of(column) in row}
+    return {column: cell_text(cell) if has_written(cell) else cell for column, cell in cells.items()}
 
 
 def has_white_space_at_ends(example: Example) -> bool:

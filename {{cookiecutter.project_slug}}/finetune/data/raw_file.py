@@ -22,13 +22,17 @@ class ReadOptions:
     encoding: str | None = None
     delimiter: str | None = None
     quoting: Quoting = "auto"
+    keep_all: bool = False  # rows without text in any cell, and rows that are not accepted, are rows
+    keep_rejected: bool = False  # rows that an annotator of Prodigy rejected are rows
 
 
 class Places:
-    """Where each row is in its file: the line where it begins, or the row of the sheet."""
+    """Where each row is in its file: the line where it begins, or the row of the sheet; and how many are blank."""
 
     def __init__(self) -> None:
-        self.in_sheet = False
+        self.in_sheet = False  # rows are numbered as in the file: in a sheet, a list of JSON, and Parquet
+        self.blank = 0  # rows without text in any cell, which are left out
+        self.not_accepted = 0  # rows that an annotator rejected or ignored, which are left out
         self.rows, self.lines = array("Q"), array("Q")  # the rows before which other lines stand, and their own lines
 
     def add(self, row: int, line: int) -> None:
@@ -82,6 +86,14 @@ class RawFile:
 
     def text(self, newline: str | None) -> io.TextIOWrapper:
         return io.TextIOWrapper(self.open(), self.encoding, newline=newline)
+
+    def leaves_out(self, is_blank: bool, is_unaccepted: bool = False) -> bool:
+        """Return whether a row is left out, and count it if so."""
+        if self.options.keep_all or not (is_blank or is_unaccepted):
+            return False
+        self.places.blank += is_blank
+        self.places.not_accepted += not is_blank
+        return True
 
     def lines(self, newline: str | None) -> Iterator[tuple[int, str]]:
         """Yield the lines that are not blank, with their numbers."""

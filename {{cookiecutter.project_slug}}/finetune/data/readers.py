@@ -12,6 +12,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Data
 from finetune.data.file_content import refuse_other_content
 from finetune.data.json_readers import read_json
+from finetune.data.prompts import columns_in
 from finetune.data.raw_file import Note, Quoting, RawFile, ReadOptions, Row, Rows
 from finetune.data.table_readers import read_csv, read_parquet, read_tsv
 from finetune.data.text_encoding import TextEncoding, decoding_error, detect_encoding, marked_encoding
@@ -22,7 +23,9 @@ Reader = Callable[[RawFile, Note], Iterable[Row]]
 
 def read_raw_data(data: Data, file: str) -> tuple[Rows, Note]:
     """Return the rows of a file of `data` in params.yaml, and a note of how they are read, as `read_rows` does."""
-    return read_rows(Path(file), data.sheet, data.encoding, data.delimiter, data.quoting)
+    named = columns_in(data.prompt.model_dump()) if data.prompt else []
+    rejected = "answer" in named  # then the decision of an annotator is part of the example
+    return read_rows(Path(file), data.sheet, data.encoding, data.delimiter, data.quoting, keep_rejected=rejected)
 
 
 def read_rows(
@@ -31,16 +34,20 @@ def read_rows(
     encoding: str | None = None,
     delimiter: str | None = None,
     quoting: Quoting = "auto",
+    keep_all: bool = False,
+    keep_rejected: bool = False,
 ) -> tuple[Rows, Note]:
     """Return the rows of a file in their order, and a note of how they are read.
 
     Cells of tables are strings, "" where empty. CSV, TSV, TXT and JSON Lines are read row by row, so they may be of any
     size; workbooks, Parquet and JSON as a whole. `sheet` is the name of a workbook's sheet, None for the first; the
-    parameters after it are those of `data` in params.yaml, and what is None or "auto" is detected.
+    parameters after it are those of `data` in params.yaml, and what is None or "auto" is detected. Rows without text in
+    any cell, and rows that an annotator of Prodigy did not accept, are left out and counted, unless `keep_all`. With
+    `keep_rejected`, only those that were ignored are.
     Raises FinetuneError with the file, and with the line where one line is wrong; of some mistakes after the last row.
     """
     note: Note = {}
-    options = ReadOptions(sheet, encoding, delimiter, quoting)
+    options = ReadOptions(sheet, encoding, delimiter, quoting, keep_all, keep_rejected)
     suffix = path.suffix.lower()
     gzipped = suffix == ".gz"
     if gzipped:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
 
 from finetune.core.errors import FinetuneError
@@ -11,6 +12,7 @@ from finetune.data.cell_texts import time_text
 from finetune.data.column_names import column_names
 from finetune.data.delimited_text import Dialect
 from finetune.data.dialect import choose_dialect
+from finetune.data.json_readers import filled_rows
 from finetune.data.raw_file import Note, RawFile, Row
 from finetune.data.table_rows import table_rows
 
@@ -52,7 +54,7 @@ def read_parquet(source: RawFile, note: Note) -> Iterator[Row]:
     classes = class_names(table.schema_arrow.metadata or {})
     if classes:
         note["class names of"] = " and ".join(classes)
-    return parquet_rows(source, table, names, classes)
+    return filled_rows(source, parquet_rows(source, table, names, classes))
 
 
 def class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
@@ -86,12 +88,37 @@ def parquet_rows(source: RawFile, table: Any, names: list[str], classes: Mapping
 
 
 def values_of_column(column: Any) -> list[Any]:
-    """Return the values of a column of Parquet."""
-    from pyarrow import string, types
+    """Return the values of a column of Parquet; 0.1 of 32 bits as 0.1, for which Python has 0.10000000149011612."""
+    values = list(column.to_pylist())
+    return [shortest(value, column.type) for value in values] if has_short_floats(column.type) else values
 
-    if types.is_float32(column.type):  # Python would print 0.1 of 32 bits as 0.10000000149011612
-        return [None if text is None else float(text) for text in column.cast(string()).to_pylist()]
-    return list(column.to_pylist())
+
+def has_short_floats(kind: Any) -> bool:
+    """Return whether a type of pyarrow has numbers of less than 64 bits with a point, at any depth."""
+    from pyarrow import types
+
+    if types.is_float16(kind) or types.is_float32(kind):
+        return True
+    return any(has_short_floats(kind.field(index).type) for index in range(kind.num_fields))
+
+
+def shortest(value: Any, kind: Any) -> Any:
+    """Return a value of a type of pyarrow with the fewest decimals that give the same number of its bits."""
+    import numpy as np
+    from pyarrow import types
+
+    if value is None or not has_short_floats(kind):
+        return value
+    if types.is_map(kind):
+        return [(shortest(key, kind.key_type), shortest(item, kind.item_type)) for key, item in value]
+    if types.is_struct(kind):
+        fields = [kind.field(index) for index in range(kind.num_fields)]
+        return {field.name: shortest(value[field.name], field.type) for field in fields}
+    if isinstance(value, list):
+        return [shortest(item, kind.value_type) for item in value]
+    if types.is_float16(kind) or types.is_float32(kind):
+        return float(str(np.float16(value) if types.is_float16(kind) else np.float32(value)))
+    return value  # of a rare type, such as a union
 
 
 def json_value(value: Any) -> Any:
@@ -104,6 +131,8 @@ def json_value(value: Any) -> Any:
         return time_text(value)
     if isinstance(value, bytes):
         return text_of_bytes(value)
+    if isinstance(value, Decimal):
+        return f"{value:f}"  # with its zeros, and without an exponent
     missing = value is None or (isinstance(value, float) and value != value)
     return None if missing else value if isinstance(value, (str, bool, int, float)) else str(value)
 

@@ -62,7 +62,7 @@ class OtherLengths:
 
 
 def table_rows(source: RawFile, dialect: Dialect) -> Iterator[Row]:
-    """Yield the rows of delimited text; cells are strings.
+    """Yield the rows of delimited text that are not blank; cells are strings.
 
     Raises FinetuneError with the line of a row that repeats the header; after the last row, with the lines of records
     of another length than the header, of cells in columns without a name, and of cells that contain whole records,
@@ -77,9 +77,11 @@ def table_rows(source: RawFile, dialect: Dialect) -> Iterator[Row]:
     other, in_unnamed = OtherLengths(header, header_line), list[int]()
     suspicious = False
     for first, last, cells in records:
+        is_blank = not any(map(str.strip, cells))
+        if source.leaves_out(is_blank) or (is_blank and len(cells) != width):  # as spreadsheets write empty rows
+            continue
         if len(cells) != width:
-            if len(cells) > 1 or cells[0].strip():  # a line of spaces is blank
-                other.add(first, last, cells)
+            other.add(first, last, cells)
             continue
         if unnamed and any(cells[index] for index in unnamed):
             in_unnamed.append(first)

@@ -91,7 +91,7 @@ def counter(encoding: str, image_prices: ImagePrices = IMAGE_PRICES) -> Callable
 
     def chat_tokens(messages: list[Example], asked: Example) -> int:
         functions = functions_of(asked) if len(asked) > 1 else None
-        return 1 + sum(map(message_tokens, messages)) + (declared(orjson.dumps(functions)) if functions else 0)
+        return 1 + sum(map(message_tokens, messages)) + (declared(as_sent(functions).encode()) if functions else 0)
 
     def count(example: Example) -> int:
         if "messages" in example:
@@ -106,7 +106,7 @@ def counter(encoding: str, image_prices: ImagePrices = IMAGE_PRICES) -> Callable
 
 def as_sent(value: Any) -> str:
     """Return the JSON of a value as it is sent: without spaces and without escapes of letters."""
-    return orjson.dumps(value).decode()
+    return orjson.dumps(value, default=float).decode()
 
 
 def image_tokens(image: Example, prices: ImagePrices) -> int:

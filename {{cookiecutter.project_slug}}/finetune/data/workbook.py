@@ -73,12 +73,13 @@ def sheet_rows(grid: Grid, header: int, source: RawFile) -> Iterator[Row]:
     refuse_unnamed(grid, header, unnamed, width, source)
     rows = 0
     for number, cells in enumerate(grid[header + 1 :], header + 2):
-        if any(cells):
+        if any(cells) and not source.leaves_out(not any(map(str.strip, cells))):
             filled = [*cells, *[""] * width][:width]
             if is_header(filled, first):
                 refuse_repeated_header(f"{source.path}, row {number}")
             rows += 1
             source.places.add(rows, number)
+            source.places.blank = number - header - 1 - rows  # empty rows below the last one do not count
             yield dict(zip(names, filled, strict=True))
 
 

@@ -71,7 +71,7 @@ def run(
             notes.counts["mismatched"] = len(rows) - len(originals)
         written = write_splits(gathered, rows, data)
     added = len(rows) - len(originals)
-    account = account_of(notes.counts["rows"], gathered.rows, originals, left_out, written, added)
+    account = account_of(notes.counts["rows"], notes.left_out, gathered.rows, originals, left_out, written, added)
     shares, seed = (data.split.shares, data.split.seed) if data.split else ([], 0)
     for warning in warnings_of_shares(gathered, list(written.values()), shares, seed):
         say(f"warning: {warning}")

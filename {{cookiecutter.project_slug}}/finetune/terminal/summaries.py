@@ -1,6 +1,6 @@
 """The texts that prepare and validate print when they have finished."""
 
-from typing import Any
+from typing import Any, Literal
 
 from finetune.core.params import Data, Params
 from finetune.core.paths import LEFT_OUT, PREPARED
@@ -11,6 +11,10 @@ LEFT_OUT_WORDS = {
     "duplicate": "duplicates",
     "same_question": "with the question of a later split",
     "near_duplicate": "near duplicates",
+}
+NO_EXAMPLE_WORDS: dict[Literal["blank", "not_accepted"], str] = {
+    "blank": "blank",
+    "not_accepted": "that the annotator rejected or ignored",
 }
 REPLAY_WORDS = {
     "not_needed": "not needed",
@@ -62,14 +66,18 @@ def prepare_summary(report: PrepareReport, data: Data) -> str:
 def account_lines(account: Account, shares: dict[str, float]) -> list[str]:
     """Return lines that say where every row has gone: "880 rows read = 631 train (71.7%) + … + 2 duplicates"."""
     read, unanswered, examples = account["rows"], account["without_answer"], account["examples"]
+    no_examples = {words: account.get(reason, 0) for reason, words in NO_EXAMPLE_WORDS.items()}
+    blank = "".join(f" + {rows:,} {words}" for words, rows in no_examples.items() if rows)
+    filled = read - sum(no_examples.values())
     parts = [f"{account[split]:,} {split} ({share:.1%})" for split, share in shares.items()]  # type: ignore[literal-required]
     left_out = [f"{account[reason]:,} {words}" for reason, words in LEFT_OUT_WORDS.items() if account[reason]]  # type: ignore[literal-required]
     added = f" + {account['added']:,} added with another row's context" if account["added"] else ""
     equal = f"{added} = {' + '.join(parts + left_out)}"
-    lines = [f"{read:,} rows read{equal}"]
-    if examples != read:
+    lines = [f"{read:,} rows read{equal}{blank}"]
+    if examples != filled:
         without = f" + {unanswered:,} rows without an answer to train on" if unanswered else ""
-        lines = [f"{read:,} rows read = {read - unanswered:,} conversations{without}", f"{examples:,} examples{equal}"]
+        rows = f"{filled - unanswered:,} conversations{without}{blank}"
+        lines = [f"{read:,} rows read = {rows}", f"{examples:,} examples{equal}"]
     if left_out:
         lines.append(f"{sum(account[reason] for reason in LEFT_OUT_WORDS):,} left out, listed in {LEFT_OUT}")  # type: ignore[literal-required]
     return lines

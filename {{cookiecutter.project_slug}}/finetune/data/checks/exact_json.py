@@ -3,17 +3,7 @@
 import json
 from typing import Any
 
-
-class WrittenFloat(float):
-    """A number that remembers how it was written."""
-
-    text: str
-
-
-class WrittenInt(int):
-    """A whole number that remembers how it was written, such as -0."""
-
-    text: str
+from finetune.data.written_numbers import WrittenFloat, WrittenInt
 
 
 def read_exactly(text: bytes) -> Any:

@@ -12,6 +12,7 @@ from finetune.data.examples import KEYS, SYSTEM_ROLES
 from finetune.data.null_keys import is_null, without_null_keys
 from finetune.data.prompts import cell_text
 from finetune.data.raw_file import Row
+from finetune.data.written_numbers import parse_json
 
 Message = dict[str, Any]
 # The role of each speaker. A call is an assistant's message with `tool_calls`.
@@ -146,7 +147,7 @@ def message_of(role: str, value: Any, numbers: "count[int]", waiting: list[str])
 def calls_in(value: Any, numbers: "count[int]") -> list[dict[str, Any]]:
     """Return the tool calls of a turn: one call or a list, each with a name and arguments, also as JSON text."""
     try:
-        found = orjson.loads(value) if isinstance(value, str) else value
+        found = parse_json(value) if isinstance(value, str) else value
     except orjson.JSONDecodeError:
         raise ValueError("the value of a function_call is not JSON") from None
     calls = found if isinstance(found, list) else [found]

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from finetune.data.prompts import cell_text
+from finetune.data.written_numbers import parse_json
 
 LIST_OF_MESSAGES = re.compile(r"\s*\[\s*\{\s*['\"](?:role|content)['\"]\s*:")  # JSON, or a list that Python printed
 
@@ -21,7 +22,7 @@ def as_list(value: object, name: str) -> list[Any]:
     """Return a list, also one that is JSON text. Raises ValueError for anything else."""
     if isinstance(value, str):
         try:
-            value = orjson.loads(value)
+            value = parse_json(value)
         except orjson.JSONDecodeError:
             raise ValueError(f"{name} is not a list, nor JSON of one") from None
     if not isinstance(value, list):
