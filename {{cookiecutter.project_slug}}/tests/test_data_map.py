@@ -123,7 +123,7 @@ def test_a_column_with_the_name_of_a_path_comes_first() -> None:
 def test_a_path_may_begin_with_a_column_that_has_dots() -> None:
     row = {"a.b": '{"c": ["x"]}', "a": {"b": {"c": ["z"], "d": 1}}, "label.responses": ["yes"]}
     assert [cell_of(row, name) for name in ("a.b.c[0]", "a.b.d", "label.responses[0]")] == ["x", 1, "yes"]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"text": f"question {n**5:x}", "label.responses": [f"answer {n}"], "of.x": {"by": f"t{n}"}} for n in range(30)
     ]
     prompt = {"user": "{text}", "assistant": "{label.responses[0]}"}
