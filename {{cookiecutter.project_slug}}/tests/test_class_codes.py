@@ -186,3 +186,20 @@ def test_an_answer_that_is_not_a_string_has_no_code(tmp_path: Path, monkeypatch:
     Path("raw.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
     with pytest.raises(FinetuneError, match="not in data"):
         prepare.run(params(labels=["billing"], prompt=None))
+
+
+def test_a_column_that_is_called_codes_is_refused_where_the_prompt_has_the_table_of_codes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{"question": f"q {n**5:x}", "label": "ab"[n % 2], "codes": "x"} for n in range(40)]
+    Path("raw.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    values: dict[str, Any] = {"file": "raw.jsonl", "codes": True, "labels": ["a", "b"], "split": SHARES}
+    params = SimpleNamespace(
+        data=Data.model_validate({**values, "prompt": PROMPT}), train=SimpleNamespace(base="gpt-4o")
+    )
+    params.provider = SimpleNamespace(name="openai")
+    with pytest.raises(FinetuneError, match=r"raw\.jsonl has a column 'codes'"):
+        prepare.run(cast("Params", params))
+    params.data = Data.model_validate({**values, "prompt": {**PROMPT, "system": "Answer with a code."}})
+    prepare.run(cast("Params", params))

@@ -120,6 +120,19 @@ def test_a_column_with_the_name_of_a_path_comes_first() -> None:
     assert root_of("Größe (cm)") == "Größe (cm)"
 
 
+def test_a_path_may_begin_with_a_column_that_has_dots() -> None:
+    row = {"a.b": '{"c": ["x"]}', "a": {"b": {"c": ["z"], "d": 1}}, "label.responses": ["yes"]}
+    assert [cell_of(row, name) for name in ("a.b.c[0]", "a.b.d", "label.responses[0]")] == ["x", 1, "yes"]
+    rows: list[dict[str, Any]] = [
+        {"text": f"question {n**5:x}", "label.responses": [f"answer {n}"], "of.x": {"by": f"t{n}"}} for n in range(30)
+    ]
+    prompt = {"user": "{text}", "assistant": "{label.responses[0]}"}
+    found = prepared("a.jsonl", jsonl(*rows), prompt=prompt, by="of.x.by")
+    assert found == {(row["text"], row["label.responses"][0]) for row in rows}
+    tested = [json.loads(line) for line in TEST_ROWS.read_text(encoding="utf-8").splitlines()]
+    assert {row["by"] for row in tested} <= {f"t{n}" for n in range(30)}
+
+
 NAMES = st.text(max_size=6) | st.sampled_from(["a[0]", "a.b", "[0]", "a.", ".a", "a[x]", "a[0][1]", "a[99999]"])
 
 

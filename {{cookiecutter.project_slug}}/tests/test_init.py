@@ -797,3 +797,35 @@ def test_edited_yaml_has_the_new_values_and_the_comments_of_the_keys_that_stay(
         assert (f"# about {name}\n" in edited) == (name in new)
         for key in part:
             assert (f"# about {name}.{key}\n" in edited) == (key in new.get(name, {}))
+
+
+ODD = ("message, text", "message.text", "message: text", "# message", "message\ntext", 'message\'s "text"', "[message]")
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_columns_may_have_any_name_without_braces(project: Path, tmp_path: Path, name: str) -> None:
+    rows = [{"id": f"x{n}", name: text, "te.am, x": ("sales", "billing")[n % 2]} for n, text in enumerate(texts(100))]
+    file = table(tmp_path / "odd.csv", rows)
+    done(file, "--question", name, "--answer", "te.am, x")
+    data = load_params().data
+    assert data.prompt is not None
+    assert (data.prompt.user, data.prompt.assistant) == (f"{{{name}}}", "{te.am, x}")
+    written = (project / "data" / "prepared" / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    asked = {json.loads(line)["messages"][-2]["content"] for line in written}
+    assert asked <= {row[name] for row in rows}
+
+
+def test_names_with_commas_can_be_typed(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetune.commands.init.is_terminal", lambda: True)
+    rows = [{"a, b": text, "c": text[::-1], "team": ("x", "y")[n % 2]} for n, text in enumerate(texts(100))]
+    result = run(table(tmp_path / "mine.csv", rows), typed="team\nc,a, b\n\n\n\ny\n")
+    assert result.exit_code == 0, result.output
+    data = load_params().data
+    assert data.prompt is not None
+    assert data.prompt.user == "c: {c}\na, b: {a, b}"
+
+
+def test_a_column_with_braces_is_refused_by_its_name(project: Path, tmp_path: Path) -> None:
+    rows = [{"{message}": text, "team": ("x", "y")[n % 2]} for n, text in enumerate(texts(100))]
+    refused = run(table(tmp_path / "mine.csv", rows), "--yes")
+    assert "cannot name the column '{message}'" in str(refused.exception)

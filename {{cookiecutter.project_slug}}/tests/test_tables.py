@@ -342,6 +342,12 @@ def test_lines_may_end_as_on_any_system(tmp_path: Path, end: str) -> None:
     assert read(write(tmp_path, "a.csv", text))[0] == rows
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_name_may_have_line_breaks_as_spreadsheets_write_them(tmp_path: Path, end: str) -> None:
+    text = f'a,"b{chr(10)}(in cm)"{end}1,2{end}3,"4{chr(10)}5"{end}'
+    assert read(write(tmp_path, "a.csv", text))[0] == [{"a": "1", "b\n(in cm)": "2"}, {"a": "3", "b\n(in cm)": "4\n5"}]
+
+
 def test_a_cell_may_be_longer_than_the_csv_module_expects(tmp_path: Path) -> None:
     assert read(write(tmp_path, "a.csv", f"a,b\n{'x' * 200_000},y\n"))[0][0]["b"] == "y"
 

@@ -178,6 +178,19 @@ def test_the_estimate_says_at_least_where_an_image_is_not_known(
     assert ("images whose tokens are not known" in notes) is unclear
 
 
+def test_the_estimate_with_functions_is_about_right_and_says_so(tmp_path: Path) -> None:
+    """A formula that one call of the API confirms is no bill, and calls have none."""
+    call = {"id": "c", "type": "function", "function": {"name": "find_parcel", "arguments": "{}"}}
+    called = {**with_tools(PARCEL), "messages": [USER, {"role": "assistant", "tool_calls": [call]}]}
+    for example in (with_tools(PARCEL), called, {**CHAT, "functions": [PARCEL]}):
+        report, _, notes = estimate(write(tmp_path / "a.jsonl", *[CHAT] * 11, example), VISION)
+        assert (report["tokens_exact"], report["tokens_at_least"]) == (False, False)
+        assert "1 example with declared or called functions" in notes
+    report, _, notes = estimate(write(tmp_path / "a.jsonl", *[CHAT] * 12), VISION)
+    assert report["tokens_exact"] is True
+    assert "functions" not in notes
+
+
 def test_lines_with_mistakes_make_a_total_at_least(tmp_path: Path) -> None:
     twice_wrong = {"messages": [{**USER, "name": 5, "weight": 1}, ANSWER]}
     report, table, notes = estimate(write(tmp_path / "a.jsonl", *[CHAT] * 11, twice_wrong))

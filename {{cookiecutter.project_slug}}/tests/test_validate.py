@@ -199,6 +199,19 @@ def test_a_budget_stops_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.usefixtures("_prepared")
+def test_tokens_of_functions_are_not_exact() -> None:
+    before: Any = validate.run(params())
+    assert before["tokens_exact"] is True
+    path = PREPARED / "train.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows[0]["tools"] = [{"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}]
+    write(path, rows)
+    report: Any = validate.run(params())
+    assert (report["tokens_exact"], report["tokens_at_least"]) == (False, False)
+    assert "about " in validate_summary(report, params(), budget.estimated(params()), 0)
+
+
+@pytest.mark.usefixtures("_prepared")
 def test_images_of_unknown_size_make_totals_at_least_and_limits_unknown() -> None:
     clear: Any = validate.run(params())
     assert (clear["tokens_exact"], clear["tokens_at_least"]) == (True, False)

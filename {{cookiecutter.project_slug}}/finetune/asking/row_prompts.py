@@ -12,7 +12,7 @@ from finetune.core.paths import PREPARED_REPORT
 from finetune.core.read_records import read_model_record, read_prepare_report
 from finetune.core.records import Example
 from finetune.data.cell_map import CellMap, cell_map_of, map_cells
-from finetune.data.cell_paths import cell_of, root_of
+from finetune.data.cell_paths import cell_of, column_of
 from finetune.data.class_codes import codes_text
 from finetune.data.completion_format import CompletionFormat, prompt_of_question, question_and_answer
 from finetune.data.converters.keys import Format, refuse_keys
@@ -134,7 +134,7 @@ def prompt_of(
         return prompt_of_question(cell_text(row["prompt"]), marks)
     if template and not has_own_format(row, template, marks):
         try:
-            messages: Sequence[dict[str, Any]] = fill(template, {**shared, **row})
+            messages: Sequence[dict[str, Any]] = fill(template, {**row, **shared})
         except ValueError:
             named = columns_in(template)
             raise ValueError(f"no question: {', '.join(named)} {'are' if len(named) > 1 else 'is'} empty") from None
@@ -148,9 +148,7 @@ def prompt_of(
 
 def has_own_format(row: Row, template: Template, marks: CompletionFormat | None) -> bool:
     """Return whether a row lacks columns of the template, and has messages or a marked prompt instead."""
-    lacks_columns = not row.keys() >= {root_of(name) if name not in row else name for name in columns_in(template)} - {
-        "codes"
-    }
+    lacks_columns = any(name != "codes" and column_of(row, name) is None for name in columns_in(template))
     return lacks_columns and ("messages" in row or is_marked_prompt(row, marks))
 
 

@@ -68,7 +68,7 @@ def estimate(
         **cost,
         "provider": provider,
         "retired": retired,
-        "tokens_exact": known.tokens_exact and len(checked.tokens) > 0 and not checked.tokens_at_least,
+        "tokens_exact": known.tokens_exact and len(checked.tokens) > 0 and checked.tokens_are_exact,
         "tokens_at_least": checked.tokens_at_least,
     }
     if not len(checked.tokens):
@@ -91,6 +91,11 @@ def estimate(
     if checked.unknown_images:
         what = counted(checked.unknown_images, "example")
         say(f"{what} with images whose tokens are not known: they count as low detail.")
+    if checked.with_functions:
+        what = counted(checked.with_functions, "example")
+        say(
+            f"{what} with declared or called functions, which a server counts in its own way: the total is about right."
+        )
 
 
 def shown(key: str, value: Any, totals: Collection[str]) -> Any:

@@ -1,6 +1,6 @@
 """What `finetune init` shows and asks: the file, each setting with the proposal as the default, and the settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -91,11 +91,13 @@ def ask(look: "FileLook", choices: "Choices", propose: "Callable[[Choices], Prop
         if name == "system" and propose(choices).reasons["system"] == AS_BEFORE:
             continue
         if getattr(choices, name) is None:
-            choices = ask_for(name, words, choices, propose)
+            choices = ask_for(name, words, look, choices, propose)
     return choices
 
 
-def ask_for(name: str, words: str, choices: "Choices", propose: "Callable[[Choices], Proposal]") -> "Choices":
+def ask_for(
+    name: str, words: str, look: "FileLook", choices: "Choices", propose: "Callable[[Choices], Proposal]"
+) -> "Choices":
     """Ask for one setting until the answer fits the file.
 
     The default is no choice, so that its reason is shown; but the column of the answer stays when questions are chosen.
@@ -106,7 +108,7 @@ def ask_for(name: str, words: str, choices: "Choices", propose: "Callable[[Choic
         text = str(typer.prompt(words, default=default)).strip()
         if text == default:
             return replace(choices, answer=proposed) if name == "answer" else choices
-        chosen = replace(choices, **{name: value_of(name, text)})
+        chosen = replace(choices, **{name: value_of(name, text, look.columns)})
         try:
             propose(chosen)
         except FinetuneError as error:
@@ -115,8 +117,19 @@ def ask_for(name: str, words: str, choices: "Choices", propose: "Callable[[Choic
             return chosen
 
 
-def value_of(name: str, text: str) -> Any:
+def value_of(name: str, text: str, columns: Collection[str]) -> Any:
     """Return what was typed as the value of a choice."""
     if name == "questions":
-        return tuple(part.strip() for part in text.split(","))
+        return names_in(text, columns)
     return "" if text == NONE and name in ("system", "group") else text
+
+
+def names_in(text: str, columns: Collection[str]) -> tuple[str, ...]:
+    """Return the names in a text with commas between them; the longest ones, for a name may have commas itself."""
+    parts, names, start = text.split(","), list[str](), 0
+    while start < len(parts):
+        ends = range(len(parts), start, -1)
+        end = next((end for end in ends if ",".join(parts[start:end]).strip() in columns), start + 1)
+        names.append(",".join(parts[start:end]).strip())
+        start = end
+    return tuple(names)

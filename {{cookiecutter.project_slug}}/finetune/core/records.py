@@ -213,7 +213,9 @@ class ValidationReport(TypedDict):
     longest_example_tokens: int
     train_tokens_per_epoch: int  # with those of train.replay
     train_usd_per_epoch: Usd
-    tokens_exact: bool  # False: the base's tokenizer is not known here, and another one counts; or tokens_at_least
+    # False: the base's tokenizer is not known here, and another one counts; or tokens_at_least; or examples declare or
+    # call functions, which a server counts in its own way
+    tokens_exact: bool
     tokens_at_least: bool  # True: the training data have more, in images whose size or price is not known
     auto: TrainingEstimate  # for the epochs that `auto` gives
     planned: TrainingEstimate  # for train.n_epochs

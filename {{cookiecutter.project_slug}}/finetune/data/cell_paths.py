@@ -15,16 +15,23 @@ STEP = re.compile(r"\.?([^.\[\]]+)|\[(-?\d+)\]")
 def cell_of(row: Row, name: str) -> Any:
     """Return the cell of a column, or the value at the end of a path; None where there is none.
 
-    A column with exactly this name comes first. Text on the way is read as JSON, as tables hold nested values.
+    A column with exactly this name comes first, then the longest one that the path begins with: names may have dots.
+    Text on the way is read as JSON, as tables hold nested values.
     """
     if name in row:
         return row[name]
-    value: Any = row
-    for step in steps_of(name):
-        value = step_into(value, step)
-        if value is None:
-            break
-    return None if value is row else value
+    for column, steps in beginnings_of(name):
+        value: Any = row.get(column)
+        for step in steps:
+            value = step_into(value, step)
+        if value is not None:
+            return value
+    return None
+
+
+def column_of(row: Row, name: str) -> str | None:
+    """Return the column of a row that `cell_of` reads; None if it has none."""
+    return name if name in row else next((column for column, _ in beginnings_of(name) if column in row), None)
 
 
 def step_into(value: Any, step: str | int) -> Any:
@@ -40,18 +47,22 @@ def step_into(value: Any, step: str | int) -> Any:
 
 
 def root_of(name: str) -> str:
-    """Return the column that a path begins with; the name itself if it is no path."""
-    steps = steps_of(name)
-    return str(steps[0]) if steps else name
+    """Return the shortest column that a path begins with; the name itself if it is no path."""
+    beginnings = beginnings_of(name)
+    return beginnings[-1][0] if beginnings else name
 
 
 @lru_cache(1024)
-def steps_of(path: str) -> tuple[str | int, ...]:
-    """Return the keys and indices of a path; () if it is not one."""
-    steps, end = list[str | int](), 0
+def beginnings_of(path: str) -> tuple[tuple[str, tuple[str | int, ...]], ...]:
+    """Return the columns that a path may begin with, the longest first, and the steps after each; () for no path."""
+    found, end = list[tuple[int, str | int]](), 0
     for match in STEP.finditer(path):
         if match.start() != end:
             return ()
-        steps.append(match[1] if match[1] is not None else int(match[2]))
         end = match.end()
-    return tuple(steps) if end == len(path) else ()
+        found.append((end, match[1] if match[1] is not None else int(match[2])))
+    if end != len(path) or not found or isinstance(found[0][1], int):
+        return ()
+    steps = tuple(step for _, step in found)
+    columns = [str(steps[0]), *(path[:end] for end, _ in found[1:])]
+    return tuple((column, steps[number:]) for number, column in reversed([*enumerate(columns, 1)]))

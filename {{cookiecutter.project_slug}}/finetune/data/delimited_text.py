@@ -10,6 +10,7 @@ from finetune.core.errors import FinetuneError
 from finetune.data.raw_file import RawFile
 
 BREAKS = ("\r", "\n")
+LINES_OF_HEADER = 100  # at most
 LARGEST_CELL = 2**31 - 1  # the csv module's default, 131,072, is less than a document may have
 NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?", re.I)  # Excel writes it above the header
@@ -102,10 +103,19 @@ def refuse_escapes(source: RawFile, line: int) -> NoReturn:
 
 
 def line_end(source: RawFile) -> str:
-    """Return what ends the first line of a text: LF, CR or both."""
+    """Return what ends the first record of a text, the header: LF, CR or both. Names in quotes may have line breaks."""
     with source.text(newline="") as text:
-        first = text.readline()
+        lines = [text.readline()]
+        while is_open(lines, source) and (line := text.readline()):
+            lines.append(line)
+        first = lines[0] if is_open(lines, source) else lines[-1]
     return next((end for end in ("\r\n", "\r") if first.endswith(end)), "\n")
+
+
+def is_open(lines: list[str], source: RawFile) -> bool:
+    """Return whether a quote is open after the first lines of a text. A header has few lines, so of many it is not."""
+    quotes = sum(line.count('"') for line in lines)
+    return source.options.quoting != "none" and quotes % 2 == 1 and len(lines) < LINES_OF_HEADER
 
 
 def refuse_line_end(source: RawFile, line: int) -> NoReturn:

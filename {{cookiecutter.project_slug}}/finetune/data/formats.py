@@ -94,8 +94,14 @@ def convert_rows(
     named = {*columns_in(template or {}), *cell_map} - fixed.keys()
     columns: set[str] = set()  # those of the rows, and the paths that lead to a cell in some row
     wrong = WrongRows()
+    shared = fixed.keys() & {*columns_in(template or {})}
     for number, row in enumerate(rows, 1):
         columns.update(row)
+        if shared & row.keys():
+            raise FinetuneError(
+                f"{source} has a column 'codes', but with data.codes {{codes}} in data.prompt is the table of codes.",
+                "Rename the column.",
+            )
         if missing := named - columns:
             columns.update(name for name in missing if cell_of(row, name) is not None)
         answer = other_answer(row, number) if other_answer else None

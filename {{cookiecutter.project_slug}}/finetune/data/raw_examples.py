@@ -10,7 +10,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Abstain, Data
 from finetune.core.records import Example, FoundMarks
 from finetune.data.cell_map import cell_map_of
-from finetune.data.cell_paths import cell_of, root_of
+from finetune.data.cell_paths import beginnings_of, cell_of, column_of, root_of
 from finetune.data.class_codes import codes_text
 from finetune.data.converters.keys import CONVERTED, Format, unused_keys
 from finetune.data.example_spool import NewExample
@@ -114,15 +114,15 @@ def declared_columns(data: Data) -> set[str]:
 
 
 def used_columns(data: Data, template: Template | None, form: Format) -> set[str]:
-    """Return all columns that are used of rows of a format; of a path, the column that it begins with too."""
+    """Return all columns that are used of rows of a format; of a path, the columns that it may begin with too."""
     named = columns_in(template) if template else CONVERTED[form]
     columns = {*named, *declared_columns(data)}
-    return columns | {root_of(column) for column in columns}
+    return columns | {beginning for column in columns for beginning, _ in beginnings_of(column)}
 
 
 def cells_of(row: Row, columns: list[str]) -> Row:
     """Return the cells of some columns or paths, of those that the row has."""
-    cells = {column: cell_of(row, column) for column in columns if column in row or root_of(column) in row}
+    cells = {column: cell_of(row, column) for column in columns if column_of(row, column) is not None}
     return {column: cell_text(cell) if has_written(cell) else cell for column, cell in cells.items()}
 
 

@@ -96,6 +96,7 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
     tokens = {name: found.tokens.tolist() for name, found in files.items()}
     calls = None if unclear else call_tokens(questions, len(tokens["test"]), base.encoding, base.image_tokens)
     report = report_of(base, tokens, params, unclear, calls, groups_of_test_rows())
+    report["tokens_exact"] = report["tokens_exact"] and all(found.tokens_are_exact for found in files.values())
     report["warnings"] = dict(Counter(finding.code for finding in findings))
     if replay:
         report["replay"] = replay

@@ -114,6 +114,7 @@ def join_parts(checked: CheckedFile, parts: list[CheckedLines]) -> None:
         part.rows["line"] += before
         before += part.count
         checked.unknown_images += part.unknown_images
+        checked.with_functions += part.with_functions
         if checked.answers is not None:
             checked.answers = checked.answers + part.answers if part.answers is not None else None
             if checked.answers is not None and len(checked.answers) > MOST_CLASSES:

@@ -20,7 +20,9 @@ from finetune.data.examples import (
     ReadExample,
     Shape,
     TurnTexts,
+    has_call,
     join_question,
+    messages_of,
     shape_of,
     texts_of,
     texts_of_functions,
@@ -68,6 +70,7 @@ class CheckedLines:
     rows: ExampleRows
     answers: Counter[str] | None  # how often each answer occurs, where answers may be classes
     unknown_images: int  # counted examples with an image whose tokens are not known
+    with_functions: int  # counted examples that declare or call functions
 
 
 def check_lines(
@@ -87,7 +90,7 @@ def check_lines(
     findings: list[Finding] = []
     rows: list[tuple[int, ...]] = []
     answers: Counter[str] | None = Counter()
-    unknown_images = 0
+    unknown_images = with_functions = 0
     for number, (line, rules) in enumerate(zip(block.lines, rules_to_ask(block), strict=True), 1):
         place, start = start, start + len(line) + 1
         example, known_texts, faults = read_line(line, method, rules)
@@ -95,6 +98,7 @@ def check_lines(
         if example is not None and count and not any(severity == "error" for _, severity, _, _ in faults):
             tokens = count(example)
             unknown_images += known_texts is None and has_unknown_image(example, image_prices)
+            with_functions += known_texts is None and has_functions(example)
             if context is not None and tokens > context:
                 what = f"{tokens:,} tokens, more than the training context of {context:,}; the server cuts off the end"
                 faults.append(("too_long", "error", what, "Shorten the example: the answer is at its end."))
@@ -114,7 +118,16 @@ def check_lines(
             answers[answer] += 1
             if len(answers) > MOST_CLASSES or len(answer) > LONGEST_CLASS or "\n" in answer:
                 answers = None
-    return CheckedLines(len(block.lines), findings, np.array(rows, EXAMPLE_DTYPE), answers, unknown_images)
+    return CheckedLines(
+        len(block.lines), findings, np.array(rows, EXAMPLE_DTYPE), answers, unknown_images, with_functions
+    )
+
+
+def has_functions(example: Example) -> bool:
+    """Return whether an example declares or calls functions, whose tokens no bill has confirmed (see `counter`)."""
+    given = example.get("input") if isinstance(example.get("input"), dict) else example
+    declared = any(given.get(key) for key in ("tools", "functions")) if given else False
+    return declared or any(has_call(message) for _, message in messages_of(example))
 
 
 def read_line(

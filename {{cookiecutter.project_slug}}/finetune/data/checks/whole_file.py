@@ -34,6 +34,7 @@ class CheckedFile:
     rows: ExampleRows = field(default_factory=lambda: np.empty(0, EXAMPLE_DTYPE))
     answers: Counter[str] | None = None  # how often each answer occurs, where answers may be classes
     unknown_images: int = 0  # counted examples with an image whose tokens are not known
+    with_functions: int = 0  # counted examples that declare or call functions
 
     def add(self, code: str, severity: Severity, line: int, message: str, fix: str) -> None:
         self.findings.append(Finding(code, severity, self.file, line, message, fix))
@@ -62,6 +63,14 @@ class CheckedFile:
     def tokens_at_least(self) -> bool:
         """Whether the file has more tokens than were counted: in images, or in lines with an error."""
         return bool(self.unknown_images or self.refused_lines)
+
+    @property
+    def tokens_are_exact(self) -> bool:
+        """Whether the tokens are those of the bill, if the tokenizer is the base's.
+
+        Those of functions may differ: their formula is the cookbook's, which one call confirms, and calls have none.
+        """
+        return not (self.with_functions or self.tokens_at_least)
 
     @property
     def classes(self) -> Counter[str]:
