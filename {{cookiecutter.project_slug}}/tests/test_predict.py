@@ -152,6 +152,24 @@ def test_a_row_without_an_answer_has_the_reason(provider: Provider) -> None:
     ]
 
 
+def test_numbers_are_asked_and_written_as_the_file_has_them(provider: Provider) -> None:
+    Path("new.jsonl").write_text('{"message": 10.50, "more": [1e3, {"a": 1.0}]}\n', encoding="utf-8")
+    predict("new.jsonl")
+    assert question_of(provider.asked[0]) == "10.50"
+    assert (
+        Path("new.predicted.jsonl")
+        .read_text(encoding="utf-8")
+        .startswith('{"message": 10.50, "more": [1e3, {"a": 1.0}], "answer": ')
+    )
+    assert predict("new.jsonl", "-o", "-").stdout.startswith('{"message": 10.50, "more": [1e3, ')
+
+
+def test_blank_rows_have_their_row_of_answers(provider: Provider) -> None:
+    Path("new.csv").write_text("message,note\na,\n,\nb,\n,\n", encoding="utf-8")
+    predict("new.csv")
+    assert [row["answer"] for row in read_rows("new.predicted.csv")] == ["a!", "", "b!", ""]
+
+
 def test_nothing_is_written_if_no_row_has_an_answer(provider: Provider) -> None:
     provider.reply = lambda body: (400, refusal("content_filter", "Not this."))
     write_rows("new.csv", ROWS[:3])

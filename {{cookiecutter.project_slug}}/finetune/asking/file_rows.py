@@ -10,7 +10,7 @@ from finetune.asking.row_prompts import Prompt, completion_format, prompts_of
 from finetune.asking.split_answers import last_turn, text_without_lead
 from finetune.core.callbacks import Progress
 from finetune.core.class_labels import labels_of
-from finetune.core.disk import read_jsonl, read_note, write_csv, write_jsonl
+from finetune.core.disk import read_jsonl, read_note, write_csv, write_lines
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params
 from finetune.core.paths import PREPARED, PREPARED_REPORT
@@ -19,6 +19,7 @@ from finetune.data.completion_format import from_completion
 from finetune.data.prompts import cell_text
 from finetune.data.raw_file import Row, Rows
 from finetune.data.readers import is_utf8, read_rows
+from finetune.data.written_numbers import json_text
 from finetune.provider.answer_parser import Answer, was_cut
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import connect
@@ -195,7 +196,7 @@ def output_for(file: Path) -> Path:
 def write(output: Path, rows: Sequence[Row]) -> None:
     """Write rows as JSON Lines, or as CSV with lists and objects as JSON."""
     if output.suffix.lower() == ".jsonl":
-        write_jsonl(output, rows)
+        write_lines(output, (json_text(row).encode() + b"\n" for row in rows))
         return
     columns = dict.fromkeys(column for row in rows for column in row)
     write_csv(output, list(columns), ({key: cell_text(value) for key, value in row.items()} for row in rows))

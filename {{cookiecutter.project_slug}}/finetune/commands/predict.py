@@ -1,6 +1,5 @@
 """`finetune predict`: a model's answer to each row of a file."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +35,7 @@ def predict(
     """
     from finetune.asking import file_rows
     from finetune.core.params import load_params
+    from finetune.data.written_numbers import json_text
     from finetune.terminal.progress import say
 
     target = Path(output) if output else file_rows.output_for(file)
@@ -50,7 +50,7 @@ def predict(
         raise
     if output == "-":
         for row in done.rows:
-            typer.echo(json.dumps(row, ensure_ascii=False).encode())
+            typer.echo(json_text(row).encode())
     else:
         file_rows.write(target, done.rows)
         print(f"predict: {len(done.rows) - len(done.failed)} answers of {done.model} in {target}")

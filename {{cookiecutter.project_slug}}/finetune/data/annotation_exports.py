@@ -1,7 +1,7 @@
 """Recognise the exports of annotation tools by their keys, which have a meaning: Prodigy, Label Studio and Argilla.
 
-Sources: the guides of Prodigy ("Annotation task formats": answer, accept, options, spans, _input_hash, _task_hash), of
-Label Studio ("Export annotations": JSON, JSON-MIN) and of Argilla ("Import and export").
+The forms of Prodigy (_task_hash, answer, accept, options) and of Label Studio's JSON are those of published files and
+of Label Studio's guide "Task format". The keys of JSON-MIN and of Argilla's tables are not checked against a real file.
 """
 
 from collections.abc import Collection

@@ -97,7 +97,7 @@ def convert_rows(
     shared = fixed.keys() & {*columns_in(template or {})}
     for number, row in enumerate(rows, 1):
         columns.update(row)
-        if shared & row.keys():
+        if shared and shared & row.keys():
             raise FinetuneError(
                 f"{source} has a column 'codes', but with data.codes {{codes}} in data.prompt is the table of codes.",
                 "Rename the column.",

@@ -102,7 +102,7 @@ def prompt_of(messages: Messages, before: Messages) -> Messages:
 def regression_examples(name: str, settings: Also) -> list[Example]:
     """Read the chat examples of a regression set. Raises FinetuneError naming the row that is not one."""
     try:
-        examples: list[dict[str, Any]] = list(read_rows(Path(settings.file))[0])
+        examples: list[dict[str, Any]] = list(read_rows(Path(settings.file), keep_all=True)[0])
     except FinetuneError as error:
         raise FinetuneError(
             f"evaluate.also.{name}: {error.what}", f"Correct the file, or evaluate.also.{name}.file in params.yaml."
