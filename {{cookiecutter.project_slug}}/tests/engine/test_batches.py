@@ -455,9 +455,13 @@ def test_what_is_asked_again_takes_no_former_batch(client: openai.OpenAI, connec
     assert ask(fresh=True)[0] == second
     assert batches() == 3
     with open_answer_cache() as cache:
-        cache.clear("swapped")
+        cache.db.execute("DELETE FROM completions")  # as if the run had stopped before it kept them
     assert ask()[0] == second
     assert batches() == 3
+    with open_answer_cache() as cache:
+        assert cache.clear("swapped") == 4  # a wish to ask again
+    assert ask()[0] == second
+    assert batches() == 4
 
 
 def test_a_former_batch_of_other_weights_is_not_taken_by_another_machine(
