@@ -127,3 +127,11 @@ def test_intervals_cover_the_truth_and_false_differences_are_rare() -> None:
             different[name] += paired_difference(values[0][name], values[1][name])["p_value"] <= 0.05
     assert all(0.91 <= count / 250 <= 0.985 for count in covered.values()), covered
     assert all(count / 250 <= 0.08 for count in different.values()), different
+
+
+def test_a_log_loss_of_one_group_has_no_interval() -> None:
+    draw = random.Random(5)
+    one = scored(*with_probabilities(draw, 40, 0.4))
+    models = {"base": one, "tuned": one}
+    assert "log_loss" not in {row["metric"] for row in metric_rows(models, [0] * 40)}
+    assert "log_loss" in {row["metric"] for row in metric_rows(models, [0, 1] * 20)}

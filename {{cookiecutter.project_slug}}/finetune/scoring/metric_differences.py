@@ -19,15 +19,17 @@ def metric_rows(
 ) -> list[MetricRow]:
     """Return a row for each metric and model. P-values are those of single comparisons.
 
-    `expected` has the class of each row. If one has fewer than FEWEST rows or groups, AUROC and AUPRC have no row.
+    `expected` has the class of each row. If one has fewer than FEWEST rows or groups, AUROC and AUPRC have no row. If
+    all rows are one group, nor has a metric without bounds: its interval would have no ends.
     """
     values = {name: {**one.values, **one.probability_values} for name, one in models.items()}
+    left_out = UNBOUNDED if groups is not None and len(set(groups)) < 2 else ()
     are_few = bool(expected) and fewest_of_a_class(expected, groups) < FEWEST
     return [
         metric_row(metric, name, models[name].metrics[metric], own[metric], values["tuned"][metric], groups)
         for metric in values["tuned"]
         for name, own in values.items()
-        if metric in own and not (are_few and metric in RANKING)
+        if metric in own and metric not in left_out and not (are_few and metric in RANKING)
     ]
 
 
