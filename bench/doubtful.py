@@ -16,7 +16,7 @@ from typing import Any
 
 from common import BASE, ROOT, use_demo
 
-STARTERS = ROOT / "{{cookiecutter.project_slug}}" / "starters"
+STARTERS = next(ROOT.glob("*cookiecutter.project_slug*/starters"))
 SHARE, REVIEWED = 0.08, 50
 ROWS = int(os.environ.get("ROWS", "1000"))  # fewer for a quick look
 Row = tuple[list[dict[str, str]], str]  # the turns before the answer, and the answer

@@ -57,7 +57,7 @@ def answering_name(params: Params, model: str) -> str:
 
 
 def refuse_other_model(params: Params, name: str, model: str) -> None:
-    """Raise FinetuneError if a deployment has another model now: its answers would be told as those of this one."""
+    """Raise FinetuneError if a deployment has another model now: its answers would count as this one's."""
     try:
         found = deployment_api.deployed_model(PROFILES[params.provider.name], name, params.provider.deploy)
     except FinetuneError as error:

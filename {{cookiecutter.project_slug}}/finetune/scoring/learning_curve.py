@@ -54,23 +54,23 @@ def sized(value: float, metric: str) -> str:
 
 
 def verdict_of(fit: CurveFit | None, metric: str, trainings: int) -> str:
-    """Say what twice the rows would bring, or that it cannot be told."""
+    """Say what twice the rows would bring, or why that is not known."""
     if fit is None:
-        return "What more rows would bring cannot be told: a curve needs three different numbers of rows."
+        return "It is not known what more rows would bring: a curve needs three different numbers of rows."
     if not fit["fits"]:
-        return "What more rows would bring cannot be told: the scores do not fall on a power law."
+        return "It is not known what more rows would bring: the scores do not fall on a power law."
     low, high, twice = fit["gain_low"], fit["gain_high"], fit["twice"]
-    rows = f"wice the rows ({twice['rows']:,})"
+    rows = f"the rows ({twice['rows']:,})"
     if high <= NEGLIGIBLE:
-        return f"T{rows} would bring {sized(high, metric)} at most: more rows of this kind hardly help."
+        return f"Twice {rows} would bring {sized(high, metric)} at most: more rows of this kind hardly help."
     ends = f"95 % interval {sized(low, metric).split()[0]} to {sized(high, metric)}, from {trainings} trainings"
     if low > 0:
         return (
-            f"T{rows} would bring about {sized(fit['gain'], metric)} ({ends}). By the fitted law,"
+            f"Twice {rows} would bring about {sized(fit['gain'], metric)} ({ends}). By the fitted law,"
             f" {metric} is {fit['now']['score']:.3f} now and then {twice['score']:.3f} ({twice['low']:.3f} to"
             f" {twice['high']:.3f})."
         )
-    return f"What t{rows} would bring cannot be told: anything from nothing to {sized(high, metric)} ({ends})."
+    return f"It is not known what twice {rows} would bring: anything from nothing to {sized(high, metric)} ({ends})."
 
 
 def notes_of(fit: CurveFit | None, metric: str, records: Sequence[VariantRecord]) -> list[str]:
