@@ -12,7 +12,7 @@ from typing import Any, cast
 import openai
 import pytest
 from conftest import start_job, wait
-from tiny import make_tiny_base
+from tiny import make_tiny_base, windowed_model
 
 from finetune.engine import bases
 from finetune.engine.api_errors import JobError
@@ -166,14 +166,7 @@ def test_bases_with_a_sliding_window_answer_as_transformers_generate(
     folder = home / "bases" / kind
     make_tiny_base(folder)
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
-    sizes: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "head_dim": 16}
-    ends: dict[str, Any] = {"eos_token_id": 0, "pad_token_id": 0, "bos_token_id": 1}
-    config = getattr(transformers, f"{kind}Config")(
-        vocab_size=258, num_hidden_layers=4, num_key_value_heads=2, sliding_window=40, max_position_embeddings=1024,
-        initializer_range=0.3, **sizes, **ends
-    )  # fmt: skip
-    torch.manual_seed(0)
-    model: Any = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
+    model = windowed_model(kind)
     model.save_pretrained(folder)
     for length in (3, 60):
         messages: list[Message] = [{"role": "user", "content": "x" * length}]

@@ -6,7 +6,7 @@ from typing import Any
 import openai
 import pytest
 from conftest import start_job, wait
-from tiny import make_tiny_base
+from tiny import make_tiny_base, windowed_model
 
 from finetune.engine import bases
 from finetune.engine.chat_template import Message, render
@@ -50,20 +50,10 @@ def direct(folder: Path, ids: list[int], adapter: Path | None = None) -> list[tu
 
 def make_base(kind: str, home: Path) -> Path:
     """Make a base; one with a sliding window that is shorter than the prompt, and Gemma2, which caps its logits."""
-    import torch
-    import transformers
-
     folder = home / "bases" / f"scored-{kind}"
     make_tiny_base(folder)
     if kind != "Llama":
-        sizes: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "head_dim": 16}
-        ends: dict[str, Any] = {"eos_token_id": 0, "pad_token_id": 0, "bos_token_id": 1}
-        config = getattr(transformers, f"{kind}Config")(
-            vocab_size=258, num_hidden_layers=4, num_key_value_heads=2, sliding_window=40, max_position_embeddings=1024,
-            initializer_range=0.3, **sizes, **ends
-        )  # fmt: skip
-        torch.manual_seed(0)
-        getattr(transformers, f"{kind}ForCausalLM")(config).save_pretrained(folder)
+        windowed_model(kind).save_pretrained(folder)
     return folder
 
 
