@@ -145,6 +145,12 @@ def test_a_class_as_it_is_written_is_read_exactly(labels: list[str], data: st.Da
         assert read_class(f" {label}\n", labels) == (label, True)
 
 
+def test_a_digit_that_python_does_not_know_yet_is_a_letter_like_others() -> None:
+    # The library regex knows a newer Unicode than Python: \U0001E5F1 is a digit of Ol Onal, of the year 2024.
+    assert read_class("\U0001e5f1", ["\U0001e5f1", "other"]) == ("\U0001e5f1", True)
+    assert read_class("Class ٣", ["Class 3", "Class 4"])[0] == "Class 3"
+
+
 @given(st.sampled_from([SPAM, BILLS, TEAMS]), st.sampled_from(['"{}"', "**{}**", "({})", "{}.", "\n{}!\n", "「{}」"]))
 def test_marks_case_and_a_sentence_change_no_class(labels: list[str], form: str) -> None:
     for label in labels:

@@ -90,7 +90,7 @@ def fold(text: str, ignores_case: bool = True) -> str:
     if text.isascii():
         return text.casefold() if ignores_case else text
     text = unicodedata.normalize("NFKC", HYPHENS.sub("-", INVISIBLE.sub("", text)).replace("’", "'"))
-    text = DIGIT.sub(lambda match: str(unicodedata.decimal(match[0])), text)
+    text = DIGIT.sub(lambda match: str(unicodedata.decimal(match[0], match[0])), text)
     if not ignores_case:
         return text
     return unicodedata.normalize("NFKC", text.casefold().replace("i\u0307", "i").replace("ı", "i"))
