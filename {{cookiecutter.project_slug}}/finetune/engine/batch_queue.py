@@ -78,8 +78,15 @@ def set_status(store: Store, batch_id: str, status: str, from_statuses: Sequence
 
 
 def input_path(store: Store, batch_id: str) -> Path:
-    """Return the file of the batch's requests."""
-    return store.file_path(get(store, batch_id)["input_file"])
+    """Return the file of the batch's requests. Raises ApiError if it was deleted or is not what was uploaded."""
+    file_id = get(store, batch_id)["input_file"]
+    path = store.file_path(file_id)
+    if store.file(file_id) is None or not path.is_file():
+        raise ApiError(400, f"The input file {file_id!r} was deleted.", "invalid_file", "input_file_id")
+    if store.is_damaged(path):
+        what = f"The input file {file_id!r} on the server's disk is not what was uploaded. Upload it again."
+        raise ApiError(400, what, "invalid_file", "input_file_id")
+    return path
 
 
 def results_path(store: Store, batch_id: str) -> Path:

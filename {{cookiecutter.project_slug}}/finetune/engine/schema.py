@@ -1,6 +1,7 @@
 """The engine's database: the schema of its tables, and the types of the rows that queries return.
 
-A column whose comment says JSON holds JSON as text. Times are Unix seconds. `n` counts the rows of a table in the order
+`digests` has the SHA-256 of files and adapters as they were written, by their paths below the home. Homes of earlier
+versions have none for their older files. A column whose comment says JSON holds JSON as text. Times are Unix seconds. `n` counts the rows of a table in the order
 in which they were added.
 """
 
@@ -32,6 +33,7 @@ CREATE TABLE IF NOT EXISTS batches (
     total INTEGER DEFAULT 0, completed INTEGER DEFAULT 0, failed INTEGER DEFAULT 0, usage TEXT, errors TEXT,
     output_file TEXT, error_file TEXT, in_progress_at INTEGER, finalizing_at INTEGER, completed_at INTEGER,
     failed_at INTEGER, cancelling_at INTEGER, cancelled_at INTEGER);
+CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, sha256 TEXT);
 CREATE TABLE IF NOT EXISTS notes (key TEXT PRIMARY KEY, value REAL);
 """
 # Jobs with their `base`, which differs from `model` where a job continues from a fine-tuned model.

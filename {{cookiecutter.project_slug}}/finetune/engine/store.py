@@ -1,9 +1,13 @@
 """The engine's state in one folder per user: records in an SQLite database, and content in plain files."""
 
+import errno
+import hashlib
 import json
 import os
 import secrets
+import shlex
 import sqlite3
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,9 +16,12 @@ from typing import Any
 
 import platformdirs
 
+from finetune.engine.client_text import encodable
 from finetune.engine.schema import JOBS, SCHEMA, FileRow, JobRow
 
 UNFINISHED = ("validating_files", "queued", "running")  # statuses of jobs that need a worker
+# Errors of a machine that has no room: the next try may succeed.
+TEMPORARY = (errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
 
 
 def default_home() -> Path:
@@ -27,18 +34,42 @@ def new_id(prefix: str) -> str:
     return prefix + secrets.token_hex(12)
 
 
-class Store:
-    """The records and files below one folder, which only its owner can read. Several processes may use it at once."""
+def shared_home_warning(home: Path) -> str | None:
+    """Return what to tell the owner of a home whose mode gives rights to other users; None for a private home."""
+    mode = stat.S_IMODE(home.stat().st_mode)
+    if os.name != "posix" or not mode & 0o077:
+        return None
+    what = "change" if mode & 0o022 else "read"
+    return (
+        f"warning: other users may {what} the folder {home} (mode {mode:03o}). Its mode and those of its files were"
+        f" kept; what is new in it is private.\n→ To make all of it private: chmod 700 {shlex.quote(str(home))}"
+    )
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        home.mkdir(parents=True, exist_ok=True)
-        home.chmod(0o700)
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with open(path, "rb") as content:
+        digest = hashlib.sha256()
+        while chunk := content.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+class Store:
+    """The records and files below one folder. Several processes may use it at once.
+
+    What it creates, only its owner can read. What exists keeps its mode: others may share the folder on purpose.
+    With `any_base`, requests may name each folder of this machine and each model of the hub as a base.
+    """
+
+    def __init__(self, home: Path, any_base: bool = False) -> None:
+        self.home, self.any_base = home, any_base
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name in ("files", "uploads", "jobs", "models", "bases", "batches"):
-            (home / name).mkdir(exist_ok=True)
+            (home / name).mkdir(exist_ok=True, mode=0o700)
+        os.close(os.open(self.database, os.O_RDWR | os.O_CREAT, 0o600))
         with self.transaction() as db:
             db.executescript(SCHEMA)
-        self.database.chmod(0o600)
 
     @property
     def database(self) -> Path:
@@ -87,34 +118,50 @@ class Store:
         self, filename: str, purpose: str, content: Iterable[bytes], check: Callable[[Path], None] | None = None
     ) -> str:
         """Store the chunks of `content` as a new file and return its ID. If `check` raises, nothing is stored."""
-        file_id = new_id("file-")
+        file_id, digest = new_id("file-"), hashlib.sha256()
         path = self.file_path(file_id)
         try:
             with open(path, "wb") as out:
-                out.writelines(content)
+                for chunk in content:
+                    digest.update(chunk)
+                    out.write(chunk)
                 out.flush()
                 os.fsync(out.fileno())
             if check:
                 check(path)
+            with self.transaction() as db:
+                db.execute(
+                    "INSERT INTO files (id, created_at, filename, purpose, bytes) VALUES (?, ?, ?, ?, ?)",
+                    (file_id, int(time.time()), filename, purpose, path.stat().st_size),
+                )
+                db.execute("INSERT INTO digests VALUES (?, ?)", (self.digest_key(path), digest.hexdigest()))
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-        self.execute(
-            "INSERT INTO files (id, created_at, filename, purpose, bytes) VALUES (?, ?, ?, ?, ?)",
-            file_id,
-            int(time.time()),
-            filename,
-            purpose,
-            path.stat().st_size,
-        )
         return file_id
 
     def delete_file(self, file_id: str) -> None:
-        self.execute("DELETE FROM files WHERE id = ?", file_id)
+        with self.transaction() as db:
+            self.forget_file(db, file_id)
         self.file_path(file_id).unlink(missing_ok=True)
+
+    def forget_file(self, db: sqlite3.Connection, file_id: str) -> None:
+        """Delete a file's rows in a transaction."""
+        db.execute("DELETE FROM files WHERE id = ?", (file_id,))
+        db.execute("DELETE FROM digests WHERE path = ?", (self.digest_key(self.file_path(file_id)),))
 
     def file_path(self, file_id: str) -> Path:
         return self.home / "files" / file_id
+
+    # Digests: what a file held when it was written. A disk, a backup or a person may have changed it since.
+
+    def digest_key(self, path: Path) -> str:
+        return path.relative_to(self.home).as_posix()
+
+    def is_damaged(self, path: Path) -> bool:
+        """Return whether a file is missing or is not what was written. One without a digest is trusted if it is there."""
+        row = self.row("SELECT sha256 FROM digests WHERE path = ?", self.digest_key(path))
+        return not path.is_file() or (row is not None and row["sha256"] != sha256_of(path))
 
     # Jobs
 
@@ -123,8 +170,11 @@ class Store:
         return row
 
     def unfinished(self) -> list[JobRow]:
-        """Return the jobs that need a worker: first the running one, then the others in the order of creation."""
-        return self.rows(f"{JOBS} WHERE status IN {UNFINISHED} ORDER BY status != 'running', n")
+        """Return the jobs that need a worker: first the running one, then the others in the order of creation.
+
+        Those whose worker died since their last checkpoint come after all others, so that they block none of them.
+        """
+        return self.rows(f"{JOBS} WHERE status IN {UNFINISHED} ORDER BY starts, status != 'running', n")
 
     def job_folder(self, job_id: str) -> Path:
         folder = self.home / "jobs" / job_id
@@ -160,6 +210,7 @@ class Store:
         step: int | None = None,
     ) -> None:
         """Add an event to a job. With `data`, it is an event of type `metrics`."""
+        message = encodable(message)
         self.execute(
             "INSERT INTO events (id, job, created_at, level, type, message, data, step)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -175,6 +226,6 @@ class Store:
 
     def end_job(self, job_id: str, status: str, code: str, message: str, param: str | None = None) -> None:
         """End a job that has no model. The reason becomes OpenAI's `error` object and an event."""
-        error = json.dumps({"code": code, "message": message, "param": param}, sort_keys=True)
+        error = json.dumps({"code": code, "message": encodable(message), "param": param}, sort_keys=True)
         if self.set_job_status(job_id, status, error=error, finished_at=int(time.time())):
             self.add_event(job_id, message, level="error")

@@ -1,7 +1,6 @@
 """Files that clients send: whole, or as an upload in parts. They are written in chunks and never held in memory."""
 
 import hashlib
-import json
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from finetune.engine.api_errors import ApiError
+from finetune.engine.jsonl import numbered_lines, parse_object
 from finetune.engine.schema import PartRow, UploadRow
 from finetune.engine.store import Store, new_id
 
@@ -32,23 +32,17 @@ def chunks(content: BinaryIO) -> Iterator[bytes]:
 
 def check_jsonl(path: Path) -> None:
     """Raise ApiError unless every line is a JSON object. OpenAI checks no more than that at upload."""
-    with open(path, "rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip() and not is_json_object(line):
-                raise ApiError(
-                    400,
-                    "Expected file to have JSONL format, where every line is a JSON dictionary."
-                    f" Line {number} is not a dictionary.",
-                    None,
-                    "file",
-                )
-
-
-def is_json_object(line: bytes) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
+    for number, line in numbered_lines(path):
+        try:
+            parse_object(line)
+        except ValueError as error:
+            raise ApiError(
+                400,
+                "Expected file to have JSONL format, where every line is a JSON dictionary."
+                f" Line {number} is not a dictionary ({error}).",
+                None,
+                "file",
+            ) from error
 
 
 # Uploads: a part is the file uploads/<upload>/<part>, and is complete on the disk before its row is added.

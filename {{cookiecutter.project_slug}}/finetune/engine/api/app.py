@@ -34,7 +34,7 @@ from finetune.engine.api.requests import (
     UploadRequest,
 )
 from finetune.engine.api.upload_routes import add_part, cancel_upload, complete_upload, create_upload
-from finetune.engine.api_errors import ApiError, internal_error
+from finetune.engine.api_errors import ApiError, JobError, as_refusal
 from finetune.engine.batch_runner import BatchRunner
 from finetune.engine.inference.generator import Generator
 from finetune.engine.store import Store, new_id
@@ -74,7 +74,12 @@ def make_app(store: Store, key: str) -> Starlette:
     """Return the application. Every request must have the header `Authorization: Bearer <key>`."""
     generator = Generator(store)
     ensure_worker(store)
-    handlers: dict[Any, Any] = {ApiError: on_api_error, HTTPException: on_http_error, Exception: on_crash}
+    handlers: dict[Any, Any] = {
+        ApiError: on_error,
+        JobError: on_error,
+        HTTPException: on_http_error,
+        Exception: on_error,
+    }
     app = Starlette(routes=ROUTES, exception_handlers=handlers)
     app.state.engine = Engine(store, generator, BatchRunner(store, generator))
     expected = f"Bearer {key}".encode()
@@ -96,13 +101,9 @@ def error_answer(error: ApiError) -> Response:
     return JSONResponse(error.envelope(), error.status)
 
 
-async def on_api_error(request: Request, error: ApiError) -> Response:
-    return error_answer(error)
+async def on_error(request: Request, error: Exception) -> Response:
+    return error_answer(as_refusal(error))
 
 
 async def on_http_error(request: Request, error: HTTPException) -> Response:
     return error_answer(ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}"))
-
-
-async def on_crash(request: Request, error: Exception) -> Response:
-    return error_answer(internal_error(error))

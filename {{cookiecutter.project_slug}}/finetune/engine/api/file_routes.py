@@ -8,7 +8,7 @@ from finetune.engine import uploads
 from finetune.engine.api.helpers import form_file, page, store_of
 from finetune.engine.api.requests import FileForm
 from finetune.engine.api.responses import Json, deleted_object, file_object
-from finetune.engine.api_errors import ApiError
+from finetune.engine.api_errors import ApiError, damaged
 from finetune.engine.request_body import parse_body
 from finetune.engine.schema import FileRow
 from finetune.engine.store import Store
@@ -45,6 +45,8 @@ def delete_file(request: Request) -> Json:
 def file_content(request: Request) -> Response:
     store = store_of(request)
     row = find_file(store, request.path_params["id"])
+    if store.is_damaged(store.file_path(row["id"])):
+        raise damaged(f"the file {row['id']} ({row['filename']})")
     return FileResponse(store.file_path(row["id"]), media_type="application/octet-stream")
 
 
