@@ -56,7 +56,7 @@ def check_input(store: Store, path: Path) -> CheckedInput:
         checked.errors.append(file_error("too_many_tasks", message))
     if not checked.errors and checked.model is not None:
         tuned = store.row("SELECT id FROM models WHERE id = ?", checked.model)
-        if not tuned and not bases.known(checked.model, store.home):
+        if not tuned and not bases.known(checked.model, store):
             message = f"The model `{checked.model}` does not exist."
             checked.errors.append(file_error("model_not_found", message, "body.model"))
     return checked

@@ -56,7 +56,7 @@ def answer_of(result: Result) -> ChatCompletion | None:
 def read_results(path: Path) -> Iterator[tuple[bytes, Result]]:
     """Yield each line of an unfinished batch's results and its content. A last line that a kill cut off is removed."""
     complete = 0
-    path.touch()
+    path.touch(mode=0o600)
     with open(path, "r+b") as lines:
         for line in lines:
             if not line.endswith(b"\n"):

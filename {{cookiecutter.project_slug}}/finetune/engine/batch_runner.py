@@ -25,7 +25,7 @@ from finetune.engine.inference.chat_request import ChatRequest, generation_reque
 from finetune.engine.inference.generation_types import GeneratedAnswer
 from finetune.engine.inference.generator import Generator
 from finetune.engine.request_body import parse_body
-from finetune.engine.store import TEMPORARY, Store
+from finetune.engine.store import TEMPORARY, Store, private
 
 # Enough to fill the generator's batches for prompts of any lengths. A chat request waits for at most this many.
 IN_FLIGHT = 256
@@ -140,7 +140,7 @@ class BatchRunner:
         requests = read_requests(batch_queue.input_path(self.store, batch_id))
         unanswered = (request for request in requests if request.custom_id not in known)
         waiting: dict[str, Waiting] = {}
-        with open(path, "ab") as out:
+        with open(path, "ab", opener=private) as out:
             while not self.closing:
                 if self._status(batch_id) == "in_progress":
                     for request in islice(unanswered, IN_FLIGHT - len(waiting)):

@@ -60,12 +60,16 @@ def check_model(store: Store, model: str) -> str | None:
     tuned = store.row("SELECT base FROM models WHERE id = ?", model)
     if tuned:
         return str(tuned["base"])
-    if not bases.known(model, store.home):
+    if not bases.known(model, store):
+        others = (
+            "an absolute folder, organisation/model@revision of the Hugging Face hub,"
+            if store.any_base
+            else "another that the server's owner has put into FINETUNE_HOME/bases (or allowed with --allow-any-base)"
+        )
         raise ApiError(
             400,
-            f"The model {model!r} cannot be fine-tuned here. Installed bases: {', '.join(bases.installed(store.home))}."
-            " Name one of these, an absolute folder, organisation/model@revision of the Hugging Face hub, or a"
-            " fine-tuned model of this server, from which training continues.",
+            f"The model {model!r} cannot be fine-tuned here. Installed bases: {', '.join(bases.installed(store))}."
+            f" Name one of these, {others} or a fine-tuned model of this server, from which training continues.",
             "model_not_found",
             "model",
         )

@@ -46,6 +46,11 @@ def shared_home_warning(home: Path) -> str | None:
     )
 
 
+def private(path: str, flags: int) -> int:
+    """Open a file, as `open` does with this as its opener. If the file is new, only its owner can read it."""
+    return os.open(path, flags, 0o600)
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's content."""
     with open(path, "rb") as content:
@@ -67,7 +72,7 @@ class Store:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name in ("files", "uploads", "jobs", "models", "bases", "batches"):
             (home / name).mkdir(exist_ok=True, mode=0o700)
-        os.close(os.open(self.database, os.O_RDWR | os.O_CREAT, 0o600))
+        os.close(private(str(self.database), os.O_RDWR | os.O_CREAT))
         with self.transaction() as db:
             db.executescript(SCHEMA)
 
@@ -121,7 +126,7 @@ class Store:
         file_id, digest = new_id("file-"), hashlib.sha256()
         path = self.file_path(file_id)
         try:
-            with open(path, "wb") as out:
+            with open(path, "wb", opener=private) as out:
                 for chunk in content:
                     digest.update(chunk)
                     out.write(chunk)
@@ -178,7 +183,7 @@ class Store:
 
     def job_folder(self, job_id: str) -> Path:
         folder = self.home / "jobs" / job_id
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True, mode=0o700)
         return folder
 
     def set_job_status(

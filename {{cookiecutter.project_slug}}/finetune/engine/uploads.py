@@ -10,7 +10,7 @@ from typing import BinaryIO, Literal
 from finetune.engine.api_errors import ApiError
 from finetune.engine.jsonl import numbered_lines, parse_object
 from finetune.engine.schema import PartRow, UploadRow
-from finetune.engine.store import Store, new_id
+from finetune.engine.store import Store, new_id, private
 
 Purpose = Literal["fine-tune", "batch", "assistants", "vision", "user_data", "evals"]
 
@@ -52,7 +52,7 @@ def create(store: Store, filename: str, purpose: Purpose, size: int) -> UploadRo
     """Create a pending upload for a file of `size` bytes."""
     expire_old(store)
     upload_id = new_id("upload_")
-    parts_folder(store, upload_id).mkdir()
+    parts_folder(store, upload_id).mkdir(mode=0o700)
     store.execute(
         "INSERT INTO uploads (id, created_at, filename, purpose, bytes, status) VALUES (?, ?, ?, ?, ?, 'pending')",
         upload_id,
@@ -69,7 +69,7 @@ def add_part(store: Store, upload_id: str, content: BinaryIO) -> PartRow:
     folder = parts_folder(store, get_pending(store, upload_id)["id"])
     part_id = new_id("part_")
     size = 0
-    with open(folder / part_id, "wb") as out:
+    with open(folder / part_id, "wb", opener=private) as out:
         for chunk in chunks(content):
             size += out.write(chunk)
     if size > MAX_PART:

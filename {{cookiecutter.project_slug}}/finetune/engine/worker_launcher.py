@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from finetune.engine.client_text import without_paths
-from finetune.engine.store import TEMPORARY, Store
+from finetune.engine.store import TEMPORARY, Store, private
 
 # Seconds that a new worker may need until it holds the lock. No second worker is started in that time.
 STARTUP_SECONDS = 10
@@ -143,8 +143,3 @@ def start_process(store: Store) -> "subprocess.Popen[bytes]":
             env=environment,
             start_new_session=True,
         )
-
-
-def private(path: str, flags: int) -> int:
-    """Open a file that only its owner can read, if it is new."""
-    return os.open(path, flags, 0o600)

@@ -1,6 +1,7 @@
 """The engine's HTTP application: OpenAI's routes, the check of the API key, and the answers to errors."""
 
 import hmac
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -70,8 +71,12 @@ ROUTES = [
 ]
 
 
-def make_app(store: Store, key: str) -> Starlette:
-    """Return the application. Every request must have the header `Authorization: Bearer <key>`."""
+def make_app(store: Store, key: str, hosts: frozenset[str] | None = None) -> Starlette:
+    """Return the application. Every request must have the header `Authorization: Bearer <key>`.
+
+    With `hosts`, its Host must be one of them, with any port. A page in the browser of this machine can point a name of
+    its own to a loopback address (DNS rebinding), but its requests then have that name as their Host.
+    """
     generator = Generator(store)
     ensure_worker(store)
     handlers: dict[Any, Any] = {
@@ -84,7 +89,11 @@ def make_app(store: Store, key: str) -> Starlette:
     app.state.engine = Engine(store, generator, BatchRunner(store, generator))
     expected = f"Bearer {key}".encode()
 
-    async def check_key(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    async def check(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        host = re.sub(r":\d{1,5}$", "", request.headers.get("host", "").lower())
+        if hosts is not None and host not in hosts:
+            what = f"This server listens for {', '.join(sorted(hosts))} only. Use one of them in its address."
+            return error_answer(ApiError(421, what, "misdirected_request"))
         if not hmac.compare_digest(request.headers.get("authorization", "").encode(), expected):
             return error_answer(
                 ApiError(401, "Incorrect API key provided. Use the key of this server.", "invalid_api_key")
@@ -93,7 +102,7 @@ def make_app(store: Store, key: str) -> Starlette:
         response.headers["x-request-id"] = new_id("req_")
         return response
 
-    app.add_middleware(BaseHTTPMiddleware, dispatch=check_key)
+    app.add_middleware(BaseHTTPMiddleware, dispatch=check)
     return app
 
 
