@@ -2,7 +2,7 @@
 
 from typing_extensions import TypedDict
 
-from finetune.engine.client_text import reason
+from finetune.engine.client_text import encodable, reason
 
 
 class ErrorDetail(TypedDict):
@@ -19,7 +19,12 @@ class ErrorEnvelope(TypedDict):
 
 
 class ApiError(Exception):
-    """A request that is refused: the HTTP status, and the message, code and param of the error envelope."""
+    """A request that is refused: the HTTP status, and the message, code and param of the error envelope.
+
+    `unforeseen` is the exception of the engine that it stands for, if it is not the request that is wrong.
+    """
+
+    unforeseen: Exception | None = None
 
     def __init__(self, status: int, message: str, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message)
@@ -27,12 +32,14 @@ class ApiError(Exception):
 
     def envelope(self) -> ErrorEnvelope:
         kind = "server_error" if self.status >= 500 else "invalid_request_error"
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+        return {"error": {"message": encodable(self.message), "type": kind, "param": self.param, "code": self.code}}
 
 
 def internal_error(error: Exception) -> ApiError:
     """Return the answer to a request that failed by an error of the engine."""
-    return ApiError(500, reason(error), "server_error")
+    found = ApiError(500, reason(error), "server_error")
+    found.unforeseen = error
+    return found
 
 
 def model_not_found(model: str) -> ApiError:

@@ -32,14 +32,12 @@ def create(store: Store, input_file_id: str, metadata: Mapping[str, str] | None)
         message = f"input_file_id {input_file_id!r} has purpose {file['purpose']!r}, not 'batch'."
         raise ApiError(400, message, "invalid_file", "input_file_id")
     batch_id = new_id("batch_")
-    store.execute(
-        "INSERT INTO batches (id, created_at, status, input_file, metadata) VALUES (?, ?, 'validating', ?, ?)",
-        batch_id,
-        int(time.time()),
-        input_file_id,
-        json.dumps(metadata, sort_keys=True) if metadata else None,
-    )
-    return get(store, batch_id)
+    with store.transaction() as db:
+        db.execute(
+            "INSERT INTO batches (id, created_at, status, input_file, metadata) VALUES (?, ?, 'validating', ?, ?)",
+            (batch_id, int(time.time()), input_file_id, json.dumps(metadata, sort_keys=True) if metadata else None),
+        )
+        return get(store, batch_id)
 
 
 def get(store: Store, batch_id: str) -> BatchRow:

@@ -8,6 +8,7 @@ import secrets
 import shlex
 import sqlite3
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from typing import Any
 import platformdirs
 
 from finetune.engine.client_text import encodable
-from finetune.engine.schema import JOBS, SCHEMA, FileRow, JobRow
+from finetune.engine.schema import JOB_METADATA, JOBS, SCHEMA, FileRow, JobRow
 
 UNFINISHED = ("validating_files", "queued", "running")  # statuses of jobs that need a worker
 # Errors of a machine that has no room: the next try may succeed.
@@ -73,8 +74,13 @@ class Store:
         for name in ("files", "uploads", "jobs", "models", "bases", "batches"):
             (home / name).mkdir(exist_ok=True, mode=0o700)
         os.close(private(str(self.database), os.O_RDWR | os.O_CREAT))
+        self.current = threading.local()  # its `db` is the connection of this thread's open transaction
         with self.transaction() as db:
             db.executescript(SCHEMA)
+        with self.transaction() as db:
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'job_metadata'").fetchone():
+                for statement in JOB_METADATA:
+                    db.execute(statement)
 
     @property
     def database(self) -> Path:
@@ -82,8 +88,14 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Open a connection whose statements are committed together, or not at all."""
-        db = sqlite3.connect(self.database, timeout=30, isolation_level=None)
+        """Open a connection whose statements are committed together, or not at all.
+
+        Inside another transaction of this thread, they are part of that one, and so are `rows` and `execute`.
+        """
+        if self.is_in_transaction():
+            yield self.current.db
+            return
+        self.current.db = db = sqlite3.connect(self.database, timeout=30, isolation_level=None)
         db.row_factory = sqlite3.Row
         try:
             db.execute("PRAGMA journal_mode=WAL")
@@ -93,10 +105,16 @@ class Store:
             if db.in_transaction:
                 db.execute("COMMIT")
         finally:
+            self.current.db = None
             db.close()  # rolls an open transaction back
 
+    def is_in_transaction(self) -> bool:
+        return getattr(self.current, "db", None) is not None
+
     def rows(self, query: str, *values: object) -> list[Any]:
-        """Return the rows of a query as dictionaries. Annotate the result with a row type of `tables.py`."""
+        """Return the rows of a query as dictionaries. Annotate the result with a row type of `schema.py`."""
+        if self.is_in_transaction():
+            return [dict(row) for row in self.current.db.execute(query, values)]
         db = sqlite3.connect(self.database, timeout=30)
         db.row_factory = sqlite3.Row
         try:
@@ -173,6 +191,10 @@ class Store:
     def job(self, job_id: str) -> JobRow | None:
         row: JobRow | None = self.row(f"{JOBS} WHERE id = ?", job_id)
         return row
+
+    def has_unfinished(self) -> bool:
+        """Return whether a job needs a worker."""
+        return self.row(f"SELECT 1 FROM jobs WHERE status IN {UNFINISHED} LIMIT 1") is not None
 
     def unfinished(self) -> list[JobRow]:
         """Return the jobs that need a worker: first the running one, then the others in the order of creation.

@@ -28,7 +28,7 @@ def training_lock(home: Path) -> FileLock:
 
 def ensure_worker(store: Store) -> None:
     """Start a worker if a job waits and no worker runs: after a kill, a crash or a restart of the machine."""
-    if not store.unfinished():
+    if not store.has_unfinished():
         return
     try:
         with training_lock(store.home).acquire(timeout=0):
@@ -38,7 +38,7 @@ def ensure_worker(store: Store) -> None:
     started = note(store, "spawned")
     if abs(time.time() - started) > STARTUP_SECONDS:  # the clock may have been set back
         count_failed_start(store, started)
-        if store.unfinished():
+        if store.has_unfinished():
             start_worker(store)
 
 

@@ -5,7 +5,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from finetune.engine import uploads
-from finetune.engine.api.helpers import form_file, page, store_of
+from finetune.engine.api.forms import form_with_file
+from finetune.engine.api.helpers import store_of
+from finetune.engine.api.lists import is_ascending, page
 from finetune.engine.api.requests import FileForm
 from finetune.engine.api.responses import Json, deleted_object, file_object
 from finetune.engine.api_errors import ApiError, damaged
@@ -16,19 +18,17 @@ from finetune.engine.store import Store
 
 async def create_file(request: Request) -> Response:
     store = store_of(request)
-    async with request.form() as form:
-        file = form_file(form, "file")
-        purpose = parse_body(FileForm, {"purpose": form.get("purpose")}).purpose
-        file_id = await run_in_threadpool(uploads.add_file, store, file.filename or "file", purpose, file.file)
+    async with form_with_file(request, "file") as (form, file):
+        fields = {"file": file.filename or "file", "purpose": form.get("purpose")}
+        asked = parse_body(FileForm, {name: value for name, value in fields.items() if value is not None})
+        file_id = await run_in_threadpool(uploads.add_file, store, asked.file, asked.purpose, file.file)
     return JSONResponse(file_object(find_file(store, file_id)))
 
 
 def list_files(request: Request) -> Json:
-    order = "ASC" if request.query_params.get("order") == "asc" else "DESC"
-    rows: list[FileRow] = store_of(request).rows(f"SELECT * FROM files ORDER BY n {order}")
     purpose = request.query_params.get("purpose")
-    chosen = [row for row in rows if purpose in (None, row["purpose"])]
-    return page(request, chosen, file_object, 10_000, 10_000)
+    of_purpose = [] if purpose is None else [("purpose = ?", [purpose])]
+    return page(request, "SELECT * FROM files", of_purpose, file_object, 10_000, 10_000, is_ascending(request))
 
 
 def get_file(request: Request) -> Json:

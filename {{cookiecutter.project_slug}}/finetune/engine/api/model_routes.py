@@ -15,7 +15,7 @@ from finetune.engine.training import publishing
 
 def list_models(request: Request) -> Json:
     store = store_of(request)
-    tuned: list[ModelRow] = store.rows("SELECT * FROM models ORDER BY n")
+    tuned = store.rows("SELECT id, created_at FROM models ORDER BY n")
     data = [model_object(name, 0, "base") for name in bases.installed(store)]
     data += [model_object(row["id"], row["created_at"], "local") for row in tuned]
     return {"object": "list", "data": data}
