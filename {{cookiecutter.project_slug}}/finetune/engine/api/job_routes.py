@@ -1,7 +1,5 @@
 """Endpoints of fine-tuning jobs, their events and their checkpoints."""
 
-import re
-
 from starlette.requests import Request
 
 from finetune.engine import job_queue
@@ -38,7 +36,7 @@ def list_jobs(request: Request) -> Json:
 def metadata_conditions(request: Request) -> list[Condition]:
     """Return the conditions of the query's metadata. Raises ApiError for a mixture of its two forms."""
     query = request.query_params.multi_items()
-    pairs = [[match[1], value] for name, value in query if (match := re.fullmatch(r"metadata\[(.*)\]", name, re.DOTALL))]
+    pairs = [[name[9:-1], value] for name, value in query if name.startswith("metadata[") and name.endswith("]")]
     bare = [value for name, value in query if name == "metadata"]
     if bare and (pairs or set(bare) != {"null"}):
         what = "'metadata' must be null, or a pair in the form metadata[key]=value; not both."
