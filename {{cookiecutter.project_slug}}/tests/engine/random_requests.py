@@ -34,23 +34,104 @@ BODIES: dict[str, type[BaseModel]] = {
 }
 FORMS = {"/v1/files": "file", "/v1/uploads/{id}/parts": "data"}
 WITHOUT_BODY = ("/cancel", "/pause", "/resume")
-DESCRIPTION = sorted({(route.path, method) for route in ROUTES for method in route.methods or ()})
+DESCRIPTION = sorted({(route.path, method) for route in ROUTES for method in route.methods or () if method != "HEAD"})
 QUERY = ["after", "limit", "order", "purpose", "metadata", "metadata[a]", "metadata[", "metadata[]", "metadata[a][b]"]
 
-TEXTS = ["", "a", "null", "tiny", "file-none", "값 é 😀", "a\0b", "\x7f\r\n", "../../etc/passwd", "/etc", "~", "%s%n", "{}"]
-TEXTS += ["'; DROP TABLE jobs; --", "\u202e\ufeff\ufffe", "\U0010ffff", "x" * 70, "y" * 5000, "a/b@c", ".", "..", "[", "-1"]
+TEXTS = [
+    "",
+    "a",
+    "null",
+    "tiny",
+    "file-none",
+    "값 é 😀",
+    "a\0b",
+    "\x7f\r\n",
+    "../../etc/passwd",
+    "/etc",
+    "~",
+    "%s%n",
+    "{}",
+]
+TEXTS += [
+    "'; DROP TABLE jobs; --",
+    "\u202e\ufeff\ufffe",
+    "\U0010ffff",
+    "x" * 70,
+    "y" * 5000,
+    "a/b@c",
+    ".",
+    "..",
+    "[",
+    "-1",
+]
 NUMBERS = [0, -1, 1, 2, 0.5, -0.0, 2**31, 2**63 - 1, 2**63, -(2**63) - 1, 2**64, 10**400, 1e308, 5e-324]
 OTHERS = [None, True, False, [], {}, [[]], {"a": 1}, [None], {"": ""}, ["a"] * 200, [1, "a"]]
 HALVES = ["\ud800", "a\udfff", "\udc80\ud800"]
-RAW = [b"", b" ", b"{", b"[]", b"null", b'"a"', b"1", b"\xff\xfe{}", b"\xef\xbb\xbf{}", b"[" * 100_000, b'{"a":' * 100_000]
-RAW += [b'{"model": NaN}', b'{"seed": Infinity}', b'{"n": ' + b"9" * 5000 + b"}", b'{"a": 1e999}', b'{"model": "\\ud800"}']
+RAW = [
+    b"",
+    b" ",
+    b"{",
+    b"[]",
+    b"null",
+    b'"a"',
+    b"1",
+    b"\xff\xfe{}",
+    b"\xef\xbb\xbf{}",
+    b"[" * 100_000,
+    b'{"a":' * 100_000,
+]
+RAW += [
+    b'{"model": NaN}',
+    b'{"seed": Infinity}',
+    b'{"n": ' + b"9" * 5000 + b"}",
+    b'{"a": 1e999}',
+    b'{"model": "\\ud800"}',
+]
 RAW += [b'{"model": "\xed\xa0\x80"}', b"{}" * 2, b"\0" * 10, b'{"model": "tiny", "model": 1}', b'{"a": "\\u0000"}']
-TYPES = ["", "text/plain", "application/json; charset=utf-16", "multipart/form-data", "application/x-www-form-urlencoded"]
-TYPES += ["multipart/form-data; boundary=", "multipart/form-data; boundary=other", "multipart/form-data; boundary=\xff", "/"]
-TYPES += ["multipart/form-data; boundary=b0undary; charset=" + name for name in ("idna", "unicode_escape", "utf-7", "a")]
-ADDRESSES = [b"\xed\xa0\x80", b"\xff", b"\0", b"..", b"../../etc/passwd", b"a" * 5000, b"%", b"", b"//", b"?", b"#", b"\r\n"]
-FILES = [b"", b"{}", b'{"a": 1}\n' * 3, b"[1]\n", b"\xff\n", b'{"a": "\xed\xa0\x80"}\n', b'{"a": "\\ud800"}', b"[" * 10_000]
-FILES += [b'{"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "tiny"}}\n', b"\0" * 100]
+TYPES = [
+    "",
+    "text/plain",
+    "application/json; charset=utf-16",
+    "multipart/form-data",
+    "application/x-www-form-urlencoded",
+]
+TYPES += [
+    "multipart/form-data; boundary=",
+    "multipart/form-data; boundary=other",
+    "multipart/form-data; boundary=\xff",
+    "/",
+]
+TYPES += [
+    "multipart/form-data; boundary=b0undary; charset=" + name for name in ("idna", "unicode_escape", "utf-7", "a")
+]
+ADDRESSES = [
+    b"\xed\xa0\x80",
+    b"\xff",
+    b"\0",
+    b"..",
+    b"../../etc/passwd",
+    b"a" * 5000,
+    b"%",
+    b"",
+    b"//",
+    b"?",
+    b"#",
+    b"\r\n",
+]
+FILES = [
+    b"",
+    b"{}",
+    b'{"a": 1}\n' * 3,
+    b"[1]\n",
+    b"\xff\n",
+    b'{"a": "\xed\xa0\x80"}\n',
+    b'{"a": "\\ud800"}',
+    b"[" * 10_000,
+]
+FILES += [
+    b'{"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "tiny"}}\n',
+    b"\0" * 100,
+]
 
 
 @dataclass
@@ -113,7 +194,15 @@ class RandomRequests:
         }
         if how == "valid":
             return f"{quote(name)}={quote(good.get(name, lambda: 'b')())}"
-        bad = [quote(self.text()), quote_from_bytes(self.random.choice(ADDRESSES)), "0", "-1", "101", "9" * 5000, "%D9%A3"]
+        bad = [
+            quote(self.text()),
+            quote_from_bytes(self.random.choice(ADDRESSES)),
+            "0",
+            "-1",
+            "101",
+            "9" * 5000,
+            "%D9%A3",
+        ]
         return f"{quote(name)}={self.random.choice(bad)}"
 
     def text(self) -> str:
@@ -153,7 +242,9 @@ class RandomRequests:
             return {one: self.of_schema(names[one], one, all_of) for one in chosen}
         if kind == "array":
             most = min(3, schema.get("maxItems", 3))
-            return [self.of_schema(schema["items"], name, all_of) for _ in range(self.random.randint(min(1, most), most))]
+            return [
+                self.of_schema(schema["items"], name, all_of) for _ in range(self.random.randint(min(1, most), most))
+            ]
         if kind == "string":
             ids = self.known_id(*known[name]) if name in known else ""
             return (ids or self.random.choice(["a", "값 é 😀", "paint it red"]))[: schema.get("maxLength", 10_000)]
@@ -210,7 +301,11 @@ class RandomRequests:
                 {"content-length": self.random.choice(["0", "-1", "a", "9" * 30, str(2**63), "\xb2", "600000000"])},
                 {"authorization": self.random.choice(["", "Bearer", "Bearer \xff", "Basic a"])},
                 {"host": self.random.choice(["", "evil.example", "127.0.0.1:99999", "[::1]", "localhost:1"])},
-                {"range": self.random.choice(["bytes=0-0", "bytes=5-1", "a=1-2", "bytes=9-99", "bytes=" + "0-0," * 500])},
+                {
+                    "range": self.random.choice(
+                        ["bytes=0-0", "bytes=5-1", "a=1-2", "bytes=9-99", "bytes=" + "0-0," * 500]
+                    )
+                },
                 {"if-range": "\xff", "range": "bytes=0-0"},
             ]
         )

@@ -19,6 +19,7 @@ from asgi import KEY, Client, Received, Sent, empty_home, form
 from random_requests import BODIES, DESCRIPTION, FORMS, WITHOUT_BODY, RandomRequests
 
 from finetune.engine.api.app import make_app
+from finetune.engine.fingerprint import ADAPTER_FILES
 from finetune.engine.inference.generation_types import GeneratedAnswer, GenerationRequest
 from finetune.engine.store import Store
 
@@ -41,6 +42,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for module in ("job_queue", "worker_launcher"):
         monkeypatch.setattr(f"finetune.engine.{module}.start_worker", lambda _: None)
     monkeypatch.setattr("finetune.engine.batch_runner.BatchRunner._work_on_all", lambda _: None)
+    monkeypatch.setattr("finetune.engine.bases.wheel_weights", lambda: None)  # converting them takes long
     return tmp_path
 
 
@@ -56,6 +58,26 @@ def client(home: Path) -> Iterator[Client]:
 def test_the_description_has_a_body_for_each_route_that_takes_one() -> None:
     posts = {path for path, method in DESCRIPTION if method == "POST"}
     assert posts == {*BODIES, *FORMS, *(path for path in posts if path.endswith(WITHOUT_BODY))}
+
+
+def add_models(store: Store, count: int) -> None:
+    """Add fine-tuned models, each with its job and its checkpoint. Every other one has lost its adapter."""
+    for number in range(count):
+        name, job = f"ft:tiny:local::{number}", f"ftjob-{number}"
+        folder = store.home / "models" / str(number)
+        folder.mkdir()
+        for file in ADAPTER_FILES if number % 2 else ():
+            (folder / file).touch()
+        with store.transaction() as db:
+            db.execute(
+                "INSERT INTO jobs (id, created_at, status, model, seed, training_file, asked, fine_tuned_model)"
+                " VALUES (?, 1, ?, 'tiny', 1, 'file-none', '{}', ?)",
+                (job, "queued" if number % 2 else "succeeded", name),
+            )
+            db.execute("INSERT INTO models VALUES (NULL, ?, 1, ?, 'tiny', 'float32', ?)", (name, job, str(number)))
+            db.execute(
+                "INSERT INTO checkpoints VALUES (NULL, ?, ?, 1, 1, ?, '{}', '[]')", (f"ftckpt_{number}", job, name)
+            )
 
 
 def left(db: sqlite3.Connection, home: Path, tables: list[str]) -> tuple[Any, ...]:
@@ -85,6 +107,7 @@ def test_random_requests(client: Client, home: Path) -> None:
         body = form(("purpose", None, purpose), ("file", "a.jsonl", b'{"a": 1}\n'))
         kind = {"content-type": "multipart/form-data; boundary=b0undary"}
         source.see(client.send(Sent("POST", "/v1/files", [body], kind)).json())
+    add_models(Store(home), 20)
     source.see(client.get("/v1/models").json())
     statuses: Counter[int] = Counter()
     for number in range(REQUESTS):
@@ -96,7 +119,9 @@ def test_random_requests(client: Client, home: Path) -> None:
             if answer.status >= 400 or sent.method == "GET":
                 assert left(db, home, tables) == before
         except (AssertionError, ValueError) as error:
-            short = Sent(sent.method, sent.target[:500], [chunk[:2000] for chunk in sent.chunks], sent.headers, sent.cut)
+            short = Sent(
+                sent.method, sent.target[:500], [chunk[:2000] for chunk in sent.chunks], sent.headers, sent.cut
+            )
             raise AssertionError(f"request {number} of seed {SEED}: {short} → {answer}") from error
         if answer.status == 200 and "/content" not in sent.target:
             source.see(json.loads(answer.body))
