@@ -40,6 +40,7 @@ CREATE INDEX IF NOT EXISTS jobs_of_status ON jobs (status);
 CREATE INDEX IF NOT EXISTS jobs_of_metadata ON jobs (metadata) WHERE metadata IS NULL;
 CREATE INDEX IF NOT EXISTS batches_of_status ON batches (status);
 CREATE INDEX IF NOT EXISTS events_of_job ON events (job);
+CREATE INDEX IF NOT EXISTS checkpoints_of_job ON checkpoints (job);
 CREATE INDEX IF NOT EXISTS parts_of_upload ON parts (upload);
 """
 # The metadata of jobs again, a row for each key, so that a list of jobs need not read all of them. A trigger fills the
