@@ -10,8 +10,9 @@ import sqlite3
 import stat
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import platformdirs
 from finetune.engine.client_text import encodable
 from finetune.engine.schema import JOB_METADATA, JOBS, SCHEMA, FileRow, JobRow
 
+MAX_IDLE = 16  # connections to the database that wait for the next query
 UNFINISHED = ("validating_files", "queued", "running")  # statuses of jobs that need a worker
 # Errors of a machine that has no room: the next try may succeed.
 TEMPORARY = (errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
@@ -73,7 +75,10 @@ class Store:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name in ("files", "uploads", "jobs", "models", "bases", "batches"):
             (home / name).mkdir(exist_ok=True, mode=0o700)
-        os.close(private(str(self.database), os.O_RDWR | os.O_CREAT))
+        # Not opened if it is there: closing it would end SQLite's locks of this process, also those of its other threads.
+        with suppress(FileExistsError):
+            os.close(private(str(self.database), os.O_RDWR | os.O_CREAT | os.O_EXCL))
+        self.idle: deque[tuple[tuple[int, int], sqlite3.Connection]] = deque()  # each with its file's device and inode
         self.current = threading.local()  # its `db` is the connection of this thread's open transaction
         with self.transaction() as db:
             db.executescript(SCHEMA)
@@ -115,12 +120,36 @@ class Store:
         """Return the rows of a query as dictionaries. Annotate the result with a row type of `schema.py`."""
         if self.is_in_transaction():
             return [dict(row) for row in self.current.db.execute(query, values)]
-        db = sqlite3.connect(self.database, timeout=30)
-        db.row_factory = sqlite3.Row
-        try:
+        with self.reader() as db:
             return [dict(row) for row in db.execute(query, values)]
-        finally:
+
+    @contextmanager
+    def reader(self) -> Iterator[sqlite3.Connection]:
+        """Take an idle connection, or open one. Opening takes longer than reading a page of a list."""
+        stat = self.database.stat()
+        file = stat.st_dev, stat.st_ino  # another one if a backup was put in its place
+        try:
+            opened, db = self.idle.pop()
+            if opened != file:
+                db.close()
+                raise IndexError
+        except IndexError:
+            db = sqlite3.connect(self.database, timeout=30, check_same_thread=False)
+            db.row_factory = sqlite3.Row
+        try:
+            yield db
+        except BaseException:
             db.close()
+            raise
+        if len(self.idle) < MAX_IDLE:
+            self.idle.append((file, db))
+        else:
+            db.close()
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        while self.idle:
+            self.idle.pop()[1].close()
 
     def row(self, query: str, *values: object) -> Any:
         """Return the first row of a query, or None. Annotate the result like that of `rows`."""

@@ -26,9 +26,10 @@ class Engine:
     batches: BatchRunner
 
     def close(self) -> None:
-        """Stop the threads."""
+        """Stop the threads and close the database."""
         self.generator.close()
         self.batches.close()
+        self.store.close()
 
 
 def engine_of(request: Request) -> Engine:
