@@ -1,8 +1,8 @@
 """The engine's database: the schema of its tables, and the types of the rows that queries return.
 
 `digests` has the SHA-256 of files and adapters as they were written, by their paths below the home. Homes of earlier
-versions have none for their older files. A column whose comment says JSON holds JSON as text. Times are Unix seconds. `n` counts the rows of a table in the order
-in which they were added.
+versions have none for their older files. A column whose comment says JSON holds JSON as text. Times are Unix seconds.
+`n` counts the rows of a table in the order in which they were added.
 """
 
 from typing_extensions import TypedDict
