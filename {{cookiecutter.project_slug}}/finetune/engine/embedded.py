@@ -16,7 +16,6 @@ from finetune.engine import before_torch
 from finetune.engine.api.app import make_app
 from finetune.engine.store import Store, default_home, shared_home_warning
 
-
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 

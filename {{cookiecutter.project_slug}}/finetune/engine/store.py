@@ -211,7 +211,7 @@ class Store:
         return path.relative_to(self.home).as_posix()
 
     def is_damaged(self, path: Path) -> bool:
-        """Return whether a file is missing or is not what was written. One without a digest is trusted if it is there."""
+        """Return whether a file is missing, or is not what was written. One without a digest only has to be there."""
         row = self.row("SELECT sha256 FROM digests WHERE path = ?", self.digest_key(path))
         return not path.is_file() or (row is not None and row["sha256"] != sha256_of(path))
 

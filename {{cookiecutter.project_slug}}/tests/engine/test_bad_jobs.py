@@ -424,7 +424,7 @@ def test_a_full_disk_leaves_a_batch_waiting_and_the_next_one_is_answered(
     real, refused = batch_runner.check_input, []
 
     def check(store: Store, path: Path) -> Any:
-        if not refused or refused == [path] and full:
+        if not refused or (refused == [path] and full):
             refused[:] = [path]
             raise error
         return real(store, path)

@@ -28,8 +28,8 @@ from finetune.engine.training.hyperparameters import (
 from finetune.engine.training.metrics import ValidationSet
 from finetune.engine.training.publishing import finish_job
 from finetune.engine.training.reporting import ReportingCallback
-from finetune.engine.training.training_file import file_of_job
 from finetune.engine.training.trainer import JobTrainer
+from finetune.engine.training.training_file import file_of_job
 
 MAX_MICRO_BATCH = 16  # examples; larger batches are accumulated from equal parts of at most this size
 MAX_EAGER_TOKENS = 512  # of the longest example, for eager attention
