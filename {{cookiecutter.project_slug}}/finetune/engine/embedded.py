@@ -14,6 +14,7 @@ import uvicorn
 
 from finetune.engine import before_torch
 from finetune.engine.api.app import make_app
+from finetune.engine.api.protocol import Protocol
 from finetune.engine.store import Store, default_home, shared_home_warning
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -62,7 +63,9 @@ def server_of(
     if resume_batches:
         app.state.engine.batches.wake()
     yield uvicorn.Server(
-        uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=2)
+        uvicorn.Config(
+            app, http=Protocol, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=2
+        )
     )
     app.state.engine.close()
 

@@ -21,7 +21,7 @@ import platformdirs
 from finetune.engine.client_text import encodable
 from finetune.engine.schema import JOB_METADATA, JOBS, SCHEMA, FileRow, JobRow
 
-MAX_IDLE = 16  # connections to the database that wait for the next query
+MAX_IDLE = 16  # connections to the database that are kept open: opening takes longer than reading a page of a list
 UNFINISHED = ("validating_files", "queued", "running")  # statuses of jobs that need a worker
 # Errors of a machine that has no room: the next try may succeed.
 TEMPORARY = (errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
@@ -75,7 +75,7 @@ class Store:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name in ("files", "uploads", "jobs", "models", "bases", "batches"):
             (home / name).mkdir(exist_ok=True, mode=0o700)
-        # Not opened if it is there: closing it would end SQLite's locks of this process, also those of its other threads.
+        # Not opened if it is there: closing it would end the locks that SQLite holds for this process.
         with suppress(FileExistsError):
             os.close(private(str(self.database), os.O_RDWR | os.O_CREAT | os.O_EXCL))
         self.idle: deque[tuple[tuple[int, int], sqlite3.Connection]] = deque()  # each with its file's device and inode
@@ -125,31 +125,30 @@ class Store:
 
     @contextmanager
     def reader(self) -> Iterator[sqlite3.Connection]:
-        """Take an idle connection, or open one. Opening takes longer than reading a page of a list."""
+        """Take an idle connection or open one, and keep it for the next query if nothing fails."""
         stat = self.database.stat()
-        file = stat.st_dev, stat.st_ino  # another one if a backup was put in its place
-        try:
-            opened, db = self.idle.pop()
-            if opened != file:
-                db.close()
-                raise IndexError
-        except IndexError:
-            db = sqlite3.connect(self.database, timeout=30, check_same_thread=False)
-            db.row_factory = sqlite3.Row
+        file = stat.st_dev, stat.st_ino  # another one when a backup was put in its place
+        db = self.idle_connection(file) or sqlite3.connect(self.database, timeout=30, check_same_thread=False)
+        db.row_factory = sqlite3.Row
+        keep = False
         try:
             yield db
-        except BaseException:
-            db.close()
-            raise
-        if len(self.idle) < MAX_IDLE:
-            self.idle.append((file, db))
-        else:
-            db.close()
+            keep = len(self.idle) < MAX_IDLE
+        finally:
+            self.idle.append((file, db)) if keep else db.close()
+
+    def idle_connection(self, file: tuple[int, int]) -> sqlite3.Connection | None:
+        with suppress(IndexError):
+            while True:
+                opened, db = self.idle.pop()
+                if opened == file:
+                    return db
+                db.close()
+        return None
 
     def close(self) -> None:
         """Close the idle connections."""
-        while self.idle:
-            self.idle.pop()[1].close()
+        self.idle_connection((0, 0))
 
     def row(self, query: str, *values: object) -> Any:
         """Return the first row of a query, or None. Annotate the result like that of `rows`."""

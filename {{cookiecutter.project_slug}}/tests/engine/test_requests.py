@@ -2,6 +2,7 @@
 
 import json
 import logging
+import socket
 import sqlite3
 import tracemalloc
 from collections.abc import Iterator
@@ -9,12 +10,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import openai
 import pytest
 from asgi import KEY, Client, Sent, empty_home, form
 
 from finetune.engine import batch_queue, job_queue, uploads
 from finetune.engine.api import guard
 from finetune.engine.api.app import make_app
+from finetune.engine.embedded import embedded
 from finetune.engine.store import Store
 
 FORM = "multipart/form-data; boundary=b0undary"
@@ -372,3 +375,44 @@ def test_a_job_whose_worker_cannot_start_is_there_and_answered(
     answer = client.post(JOBS, {"model": "tiny", "training_file": file_of(client)})
     assert answer.status == 200
     assert [job["id"] for job in client.get(JOBS).json()["data"]] == [answer.json()["id"]]
+
+
+HEAD = b"POST /v1/fine_tuning/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer KEY\r\n"
+CHUNKED = HEAD + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no HTTP at all\r\n\r\n",
+        HEAD + b"Content-Length: many\r\n\r\n{}",
+        HEAD + b"Content-Length: -1\r\n\r\n{}",
+        HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        HEAD + b"A: " + b"a" * 100_000 + b"\r\n\r\n",
+        CHUNKED + b"no length\r\n{}\r\n",
+        CHUNKED + b"2\r\n{}BROKEN",
+        CHUNKED + b"-2\r\n{}\r\n0\r\n\r\n",
+        CHUNKED + b"2\r\n{}\r\n0\r\n\r\n",
+    ],
+)
+def test_broken_http_is_refused_in_the_envelope(home: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setenv("FINETUNE_HOME", str(home))
+    with embedded() as address:
+        port = int(address.base_url.split(":")[2].removesuffix("/v1"))
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(content.replace(b"KEY", address.key.encode()))
+            answer = b""
+            while b'"code"' not in answer and (part := connection.recv(65536)):
+                answer += part
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert set(json.loads(body)["error"]) == {"message", "type", "param", "code"}
+
+
+def test_a_client_gets_the_answer_to_a_body_over_the_limit(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_HOME", str(home))
+    with embedded() as address, openai.OpenAI(base_url=address.base_url, api_key=address.key, max_retries=0) as api:
+        with pytest.raises(openai.APIStatusError, match="at most") as caught:
+            api.post("/batches", cast_to=object, content=b"{" + b" " * guard.MAX_JSON * 2)
+        assert (caught.value.status_code, caught.value.code) == (413, "request_too_large")
+        assert api.models.list().data
