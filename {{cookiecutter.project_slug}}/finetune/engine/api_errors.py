@@ -60,10 +60,10 @@ class JobError(Exception):
 DAMAGED = "damaged_file"  # the code for content on the disk that is not what was written
 
 
-def damaged(what: str) -> JobError:
+def damaged(what: str, param: str) -> JobError:
     """Return the error for a file of the server that is not what was written."""
     message = f"The content of {what} on the server's disk is missing, cut or changed: it is not used."
-    return JobError(DAMAGED, f"{message} Restore it from a backup, or make it again.")
+    return JobError(DAMAGED, f"{message} Restore it from a backup, or make it again.", param)
 
 
 def as_refusal(error: Exception) -> ApiError:

@@ -35,7 +35,7 @@ def fingerprint_of(store: Store, model: str) -> str:
 def check_adapter(store: Store, adapter: Path, model: str) -> None:
     """Raise JobError if a model's adapter is not what its job wrote. Files that do not change are read once."""
     if not is_intact(store, adapter, stamp_of(adapter)):
-        raise damaged(f"the weights of the model `{model}`")
+        raise damaged(f"the weights of the model `{model}`", "model")
 
 
 @lru_cache(maxsize=256)

@@ -46,7 +46,7 @@ def file_content(request: Request) -> Response:
     store = store_of(request)
     row = find_file(store, request.path_params["id"])
     if store.is_damaged(store.file_path(row["id"])):
-        raise damaged(f"the file {row['id']} ({row['filename']})")
+        raise damaged(f"the file {row['id']} ({row['filename']})", "id")
     return FileResponse(store.file_path(row["id"]), media_type="application/octet-stream")
 
 
