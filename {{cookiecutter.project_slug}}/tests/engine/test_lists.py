@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -176,7 +176,7 @@ def test_a_page_reads_no_more_than_itself(client: Client, home: Path, monkeypatc
         steps += 1
         return 0
 
-    connect = sqlite3.connect
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
 
     def counted(*arguments: Any, **options: Any) -> sqlite3.Connection:
         db = connect(*arguments, **options)
