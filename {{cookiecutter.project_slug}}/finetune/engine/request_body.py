@@ -27,11 +27,12 @@ Body = TypeVar("Body", bound=RequestBody)
 NO_NUL = r"^[^\x00]*$"  # SQLite's functions take the character NUL for the end of a text
 
 # OpenAI's limits of `metadata`.
+MAX_PAIRS = 16
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64, pattern=NO_NUL)], Annotated[str, Field(max_length=512, pattern=NO_NUL)]],
     Field(
-        max_length=16,
-        description="an object of at most 16 strings of up to 512 characters, under keys of up to 64 characters, all"
+        max_length=MAX_PAIRS,
+        description=f"an object of at most {MAX_PAIRS} strings of up to 512 characters, under keys of up to 64 characters, all"
         " without the character NUL",
     ),
 ]

@@ -212,7 +212,10 @@ class Store:
     def is_damaged(self, path: Path) -> bool:
         """Return whether a file is missing, or is not what was written. One without a digest only has to be there."""
         row = self.row("SELECT sha256 FROM digests WHERE path = ?", self.digest_key(path))
-        return not path.is_file() or (row is not None and row["sha256"] != sha256_of(path))
+        try:
+            return not path.is_file() or (row is not None and row["sha256"] != sha256_of(path))
+        except FileNotFoundError:  # deleted in the meantime
+            return True
 
     # Jobs
 

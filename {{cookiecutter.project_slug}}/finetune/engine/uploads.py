@@ -111,16 +111,20 @@ def complete(store: Store, upload_id: str, part_ids: Sequence[str], md5: str | N
     digest = hashlib.md5(usedforsecurity=False)
 
     def check(path: Path) -> None:
-        size = path.stat().st_size
-        if size != upload["bytes"]:
-            message = f"The parts have {size} bytes in all, but the upload was announced with {upload['bytes']}."
-            raise ApiError(400, message, "invalid_value", "part_ids")
         if md5 is not None and md5.lower() != digest.hexdigest():
             raise ApiError(400, f"The parts have the MD5 {digest.hexdigest()}, not {md5}.", "invalid_value", "md5")
         if upload["purpose"] == "fine-tune":
             check_jsonl(path)
 
-    file_id = store.add_file(upload["filename"], upload["purpose"], joined(paths, digest), check)
+    try:
+        size = sum(path.stat().st_size for path in paths)  # before they are joined: a request may name a part often
+        if size != upload["bytes"]:
+            message = f"The parts have {size} bytes in all, but the upload was announced with {upload['bytes']}."
+            raise ApiError(400, message, "invalid_value", "part_ids")
+        file_id = store.add_file(upload["filename"], upload["purpose"], joined(paths, digest), check)
+    except FileNotFoundError:  # another request has ended the upload and removed its folder
+        get_pending(store, upload_id)
+        raise
     try:
         if not end_pending(store, upload_id, "completed"):  # another request ended the upload in the meantime
             get_pending(store, upload_id)

@@ -59,6 +59,14 @@ class Client:
     def send(self, sent: Sent) -> Received:
         return self.loop.run_until_complete(asyncio.wait_for(self._send(sent), 60))
 
+    def send_together(self, sent: Sequence[Sent]) -> list[Received]:
+        """Send requests at the same time."""
+
+        async def gather() -> list[Received]:
+            return await asyncio.gather(*map(self._send, sent))
+
+        return self.loop.run_until_complete(asyncio.wait_for(gather(), 120))
+
     def get(self, target: str) -> Received:
         return self.send(Sent("GET", target))
 

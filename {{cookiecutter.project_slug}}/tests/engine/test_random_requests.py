@@ -99,16 +99,25 @@ def check(sent: Sent, answer: Received, home: Path) -> None:
         assert isinstance(answer.json(), dict)
 
 
-def test_random_requests(client: Client, home: Path) -> None:
-    source = RandomRequests(random.Random(SEED))
-    db = sqlite3.connect(home / "engine.db")
-    tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+def first_objects(client: Client, home: Path, source: RandomRequests) -> None:
+    """Add files and models that requests can name."""
     for purpose in (b"fine-tune", b"batch"):
         body = form(("purpose", None, purpose), ("file", "a.jsonl", b'{"a": 1}\n'))
         kind = {"content-type": "multipart/form-data; boundary=b0undary"}
         source.see(client.send(Sent("POST", "/v1/files", [body], kind)).json())
     add_models(Store(home), 20)
     source.see(client.get("/v1/models").json())
+
+
+def in_short(sent: Sent) -> Sent:
+    return Sent(sent.method, sent.target[:500], [chunk[:2000] for chunk in sent.chunks], sent.headers, sent.cut)
+
+
+def test_random_requests(client: Client, home: Path) -> None:
+    source = RandomRequests(random.Random(SEED))
+    db = sqlite3.connect(home / "engine.db")
+    tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    first_objects(client, home, source)
     statuses: Counter[int] = Counter()
     for number in range(REQUESTS):
         sent = source.request()
@@ -119,10 +128,7 @@ def test_random_requests(client: Client, home: Path) -> None:
             if answer.status >= 400 or sent.method == "GET":
                 assert left(db, home, tables) == before
         except (AssertionError, ValueError) as error:
-            short = Sent(
-                sent.method, sent.target[:500], [chunk[:2000] for chunk in sent.chunks], sent.headers, sent.cut
-            )
-            raise AssertionError(f"request {number} of seed {SEED}: {short} → {answer}") from error
+            raise AssertionError(f"request {number} of seed {SEED}: {in_short(sent)} → {answer}") from error
         if answer.status == 200 and "/content" not in sent.target:
             source.see(json.loads(answer.body))
         statuses[answer.status] += 1
@@ -130,3 +136,18 @@ def test_random_requests(client: Client, home: Path) -> None:
     print(f"{REQUESTS:,} requests: " + ", ".join(f"{status}: {count:,}" for status, count in sorted(statuses.items())))
     assert statuses[200] > REQUESTS / 10
     assert {400, 401, 404, 405, 413, 421} <= set(statuses)
+
+
+def test_random_requests_at_the_same_time(client: Client, home: Path) -> None:
+    """Some of them end what others work on: an upload, a file or a model."""
+    source = RandomRequests(random.Random(SEED + 1))
+    first_objects(client, home, source)
+    for _ in range(REQUESTS // 100):
+        sent = [source.request() for _ in range(25)]
+        for one, answer in zip(sent, client.send_together(sent), strict=True):
+            try:
+                check(one, answer, home)
+            except (AssertionError, ValueError) as error:
+                raise AssertionError(f"{in_short(one)} → {answer}") from error
+            if answer.status == 200 and "/content" not in one.target:
+                source.see(json.loads(answer.body))

@@ -268,6 +268,19 @@ def test_a_file_and_a_part_over_their_limits_are_refused(
                 assert left(home) == before
 
 
+def test_a_part_that_is_named_often_is_not_written_often(
+    client: Client, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload_id = client.post("/v1/uploads", {**UPLOAD, "bytes": 10}).json()["id"]
+    part = upload(client, ("data", "a", b"a" * 10), to=f"/v1/uploads/{upload_id}/parts").json()["id"]
+    before = left(home)
+    monkeypatch.setattr(Store, "add_file", None)  # nothing is written
+    answer = client.post(f"/v1/uploads/{upload_id}/complete", {"part_ids": [part] * 100_000})
+    assert (answer.status, answer.error["param"]) == (400, "part_ids")
+    assert "1000000 bytes" in answer.error["message"]
+    assert left(home) == before
+
+
 def test_a_large_upload_is_not_held_in_memory(client: Client) -> None:
     head = form(("purpose", None, b"user_data"), ("file", "a", b""), end=False)[:-2]
     chunks = (head, *[b"a" * 1024**2] * 40, b"\r\n--b0undary--\r\n")

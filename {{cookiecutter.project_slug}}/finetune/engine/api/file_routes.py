@@ -1,8 +1,11 @@
 """Endpoints of files."""
 
+from pathlib import Path
+
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from finetune.engine import uploads
 from finetune.engine.api.forms import form_with_file
@@ -47,12 +50,29 @@ def file_content(request: Request) -> Response:
     row = find_file(store, request.path_params["id"])
     if store.is_damaged(store.file_path(row["id"])):
         raise damaged(f"the file {row['id']} ({row['filename']})", "id")
-    return FileResponse(store.file_path(row["id"]), media_type="application/octet-stream")
+    return FileContent(store.file_path(row["id"]), media_type="application/octet-stream")
+
+
+class FileContent(FileResponse):
+    """The content of a file. Another request may delete the file just before it is sent."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except (RuntimeError, FileNotFoundError) as error:
+            path = Path(self.path)
+            if path.exists():
+                raise
+            raise no_file(path.name) from error
 
 
 def find_file(store: Store, file_id: str) -> FileRow:
     """Return a file. Raises ApiError if there is none of this ID."""
     row = store.file(file_id)
     if row is None:
-        raise ApiError(404, f"No such File object: {file_id}", None, "id")
+        raise no_file(file_id)
     return row
+
+
+def no_file(file_id: str) -> ApiError:
+    return ApiError(404, f"No such File object: {file_id}", None, "id")

@@ -8,6 +8,7 @@ from finetune.engine.api.lists import Condition, page
 from finetune.engine.api.requests import JobRequest
 from finetune.engine.api.responses import Json, checkpoint_object, event_object, job_object
 from finetune.engine.api_errors import ApiError
+from finetune.engine.request_body import MAX_PAIRS
 from finetune.engine.schema import JOBS
 from finetune.engine.worker_launcher import ensure_worker
 
@@ -41,6 +42,8 @@ def metadata_conditions(request: Request) -> list[Condition]:
     if bare and (pairs or set(bare) != {"null"}):
         what = "'metadata' must be null, or a pair in the form metadata[key]=value; not both."
         raise ApiError(400, what, "invalid_value", "metadata")
+    if len(pairs) > MAX_PAIRS:
+        raise ApiError(400, f"'metadata' may have at most {MAX_PAIRS} pairs.", "invalid_value", "metadata")
     if bare:
         return [("metadata IS NULL", [])]
     return [("n IN (SELECT job FROM job_metadata WHERE key = ? AND value = ?)", pair) for pair in pairs]
