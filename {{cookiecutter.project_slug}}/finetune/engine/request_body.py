@@ -32,8 +32,8 @@ Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64, pattern=NO_NUL)], Annotated[str, Field(max_length=512, pattern=NO_NUL)]],
     Field(
         max_length=MAX_PAIRS,
-        description=f"an object of at most {MAX_PAIRS} strings of up to 512 characters, under keys of up to 64 characters, all"
-        " without the character NUL",
+        description=f"an object of at most {MAX_PAIRS} strings of up to 512 characters, under keys of up to 64"
+        " characters, all without the character NUL",
     ),
 ]
 

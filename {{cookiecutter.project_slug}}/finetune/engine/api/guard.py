@@ -128,7 +128,10 @@ def limited(receive: Receive, limit: int) -> Receive:
 
 
 def too_large(limit: int) -> ApiError:
-    return ApiError(413, f"The body of this request may have at most {limit:,} bytes.", "request_too_large")
+    what = f"The body of this request may have at most {limit:,} bytes."
+    if limit == uploads.MAX_FILE + FORM:
+        what += " Send larger files in parts, to /v1/uploads."
+    return ApiError(413, what, "request_too_large")
 
 
 def refusal_of(error: Exception, request_id: str) -> ApiError:
