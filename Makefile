@@ -35,6 +35,7 @@ bench: demo
 	$(DEMO)/.venv/bin/python bench/rate_limits.py
 	$(DEMO)/.venv/bin/python bench/checking.py
 	$(DEMO)/.venv/bin/python bench/large_files.py
+	$(DEMO)/.venv/bin/python bench/engine_lists.py
 
 # Pin exact versions for the generated project, for every system and Python.
 lock: .venv/ready

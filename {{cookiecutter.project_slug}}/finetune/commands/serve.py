@@ -15,6 +15,15 @@ def serve(
         str, typer.Option(help="The address to listen on; by default, only this machine can connect.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port to listen on.", min=1, max=65535)] = 8000,
+    allow_any_base: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-any-base/--no-allow-any-base",
+            help="Let clients name any folder of this machine and any model of the Hugging Face hub as a base, besides"
+            " those in FINETUNE_HOME/bases. By default, only if --host is this machine alone.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Serve the engine in the box to any OpenAI client, until Ctrl-C.
 
@@ -30,9 +39,11 @@ def serve(
     if not key:
         key = secrets.token_urlsafe(24)
         print(f"The key of this run: {key}", file=sys.stderr)
-    print(f"Serving on http://{host}:{port}/v1", file=sys.stderr, flush=True)
     try:
-        embedded.serve(host, port, key)
+        sock = embedded.listen(host, port)
     except OSError as error:
         reason = error.strerror or error
         raise FinetuneError(f"Cannot listen on {host}:{port}: {reason}.", "Choose another port with --port.") from error
+    with sock:
+        print(f"Serving on http://{host}:{port}/v1", file=sys.stderr, flush=True)
+        embedded.serve(sock, key, allow_any_base)

@@ -2,6 +2,8 @@
 
 from typing_extensions import TypedDict
 
+from finetune.engine.client_text import encodable, reason
+
 
 class ErrorDetail(TypedDict):
     message: str
@@ -17,7 +19,12 @@ class ErrorEnvelope(TypedDict):
 
 
 class ApiError(Exception):
-    """A request that is refused: the HTTP status, and the message, code and param of the error envelope."""
+    """A request that is refused: the HTTP status, and the message, code and param of the error envelope.
+
+    `unforeseen` is the exception of the engine that it stands for, if it is not the request that is wrong.
+    """
+
+    unforeseen: Exception | None = None
 
     def __init__(self, status: int, message: str, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message)
@@ -25,12 +32,14 @@ class ApiError(Exception):
 
     def envelope(self) -> ErrorEnvelope:
         kind = "server_error" if self.status >= 500 else "invalid_request_error"
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+        return {"error": {"message": encodable(self.message), "type": kind, "param": self.param, "code": self.code}}
 
 
 def internal_error(error: Exception) -> ApiError:
     """Return the answer to a request that failed by an error of the engine."""
-    return ApiError(500, f"{type(error).__name__}: {error}", "server_error")
+    found = ApiError(500, reason(error), "server_error")
+    found.unforeseen = error
+    return found
 
 
 def model_not_found(model: str) -> ApiError:
@@ -46,3 +55,22 @@ class JobError(Exception):
     def __init__(self, code: str, message: str, param: str | None = None) -> None:
         super().__init__(message)
         self.code, self.message, self.param = code, message, param
+
+
+DAMAGED = "damaged_file"  # the code for content on the disk that is not what was written
+
+
+def damaged(what: str, param: str) -> JobError:
+    """Return the error for a file of the server that is not what was written."""
+    message = f"The content of {what} on the server's disk is missing, cut or changed: it is not used."
+    return JobError(DAMAGED, f"{message} Restore it from a backup, or make it again.", param)
+
+
+def as_refusal(error: Exception) -> ApiError:
+    """Return the answer to a request that failed by an exception.
+
+    What fails jobs too, such as a missing base, gets a status that clients do not try again.
+    """
+    if isinstance(error, JobError):
+        return ApiError(422 if error.code == DAMAGED else 404, error.message, error.code, error.param)
+    return error if isinstance(error, ApiError) else internal_error(error)

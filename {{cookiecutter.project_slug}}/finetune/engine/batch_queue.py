@@ -32,14 +32,12 @@ def create(store: Store, input_file_id: str, metadata: Mapping[str, str] | None)
         message = f"input_file_id {input_file_id!r} has purpose {file['purpose']!r}, not 'batch'."
         raise ApiError(400, message, "invalid_file", "input_file_id")
     batch_id = new_id("batch_")
-    store.execute(
-        "INSERT INTO batches (id, created_at, status, input_file, metadata) VALUES (?, ?, 'validating', ?, ?)",
-        batch_id,
-        int(time.time()),
-        input_file_id,
-        json.dumps(metadata, sort_keys=True) if metadata else None,
-    )
-    return get(store, batch_id)
+    with store.transaction() as db:
+        db.execute(
+            "INSERT INTO batches (id, created_at, status, input_file, metadata) VALUES (?, ?, 'validating', ?, ?)",
+            (batch_id, int(time.time()), input_file_id, json.dumps(metadata, sort_keys=True) if metadata else None),
+        )
+        return get(store, batch_id)
 
 
 def get(store: Store, batch_id: str) -> BatchRow:
@@ -78,8 +76,15 @@ def set_status(store: Store, batch_id: str, status: str, from_statuses: Sequence
 
 
 def input_path(store: Store, batch_id: str) -> Path:
-    """Return the file of the batch's requests."""
-    return store.file_path(get(store, batch_id)["input_file"])
+    """Return the file of the batch's requests. Raises ApiError if it was deleted or is not what was uploaded."""
+    file_id = get(store, batch_id)["input_file"]
+    path = store.file_path(file_id)
+    if store.file(file_id) is None or not path.is_file():
+        raise ApiError(400, f"The input file {file_id!r} was deleted.", "invalid_file", "input_file_id")
+    if store.is_damaged(path):
+        what = f"The input file {file_id!r} on the server's disk is not what was uploaded. Upload it again."
+        raise ApiError(400, what, "invalid_file", "input_file_id")
+    return path
 
 
 def results_path(store: Store, batch_id: str) -> Path:

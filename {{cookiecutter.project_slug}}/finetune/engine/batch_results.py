@@ -8,7 +8,7 @@ from typing import Literal, cast
 
 from typing_extensions import TypedDict
 
-from finetune.engine.api_errors import ApiError, ErrorEnvelope, internal_error
+from finetune.engine.api_errors import ErrorEnvelope, as_refusal
 from finetune.engine.batch_queue import results_path, set_status
 from finetune.engine.fingerprint import fingerprint_of
 from finetune.engine.inference.chat_completions import ChatCompletion, Usage, completion
@@ -39,9 +39,10 @@ def make_result(
     try:
         answers = [choice.result() for choice in choices]
         answer = completion(model, answers, logprobs, fingerprint_of(store, model))
+        json.dumps(answer, allow_nan=False)  # damaged weights give NaN, which JSON does not have
         response = {"status_code": 200, "request_id": new_id("req_"), "body": answer}
     except Exception as error:
-        refusal = error if isinstance(error, ApiError) else internal_error(error)
+        refusal = as_refusal(error)
         response = {"status_code": refusal.status, "request_id": new_id("req_"), "body": refusal.envelope()}
     return {"id": new_id("batch_req_"), "custom_id": custom_id, "response": response, "error": None}
 
@@ -55,7 +56,7 @@ def answer_of(result: Result) -> ChatCompletion | None:
 def read_results(path: Path) -> Iterator[tuple[bytes, Result]]:
     """Yield each line of an unfinished batch's results and its content. A last line that a kill cut off is removed."""
     complete = 0
-    path.touch()
+    path.touch(mode=0o600)
     with open(path, "r+b") as lines:
         for line in lines:
             if not line.endswith(b"\n"):

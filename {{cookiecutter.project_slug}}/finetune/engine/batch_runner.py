@@ -17,7 +17,7 @@ from itertools import islice
 from filelock import FileLock, Timeout
 
 from finetune.engine import batch_queue
-from finetune.engine.api_errors import ApiError, internal_error
+from finetune.engine.api_errors import ApiError, as_refusal
 from finetune.engine.batch_input import BatchLine, check_input, read_requests
 from finetune.engine.batch_queue import UNFINISHED, BatchError
 from finetune.engine.batch_results import answer_of, finish, make_result, read_results
@@ -25,7 +25,7 @@ from finetune.engine.inference.chat_request import ChatRequest, generation_reque
 from finetune.engine.inference.generation_types import GeneratedAnswer
 from finetune.engine.inference.generator import Generator
 from finetune.engine.request_body import parse_body
-from finetune.engine.store import Store
+from finetune.engine.store import TEMPORARY, Store, private
 
 # Enough to fill the generator's batches for prompts of any lengths. A chat request waits for at most this many.
 IN_FLIGHT = 256
@@ -66,20 +66,32 @@ class BatchRunner:
         self.thread.join()
 
     def _run(self) -> None:
-        query = f"SELECT id FROM batches WHERE status IN {UNFINISHED} ORDER BY n"
         while True:
             self.awake.wait()
             self.awake.clear()
-            # An error of the disk, for example a full one, leaves the batch unchanged. The next wake tries again.
             with suppress(Timeout, sqlite3.Error, OSError):
-                while not self.closing and (batch := self.store.row(query)):
-                    with FileLock(self.store.home / "batches.lock", mode=0o600).acquire(timeout=0):
-                        self._work_on(batch["id"])
+                self._work_on_all()
             if self.closing:
                 return
 
+    def _work_on_all(self) -> None:
+        """Work on each unfinished batch once, the oldest first, and on those that are created meanwhile.
+
+        A batch that an error of the machine leaves unchanged, for example a full disk, is tried again at the next wake.
+        It does not keep the others from being answered.
+        """
+        tried = 0  # the number `n` of the last batch
+        query = f"SELECT n, id FROM batches WHERE status IN {UNFINISHED} AND n > ? ORDER BY n"
+        while not self.closing and (batch := self.store.row(query, tried)):
+            with FileLock(self.store.home / "batches.lock", mode=0o600).acquire(timeout=0):
+                self._work_on(batch["id"])
+            tried = batch["n"]
+
     def _work_on(self, batch_id: str) -> None:
-        """Bring a batch from its present status to its end, or until the server closes."""
+        """Bring a batch from its present status to its end, or until the server closes. It fails with any error of it.
+
+        An error of the machine leaves it unchanged.
+        """
         try:
             if self._status(batch_id) == "validating":
                 self._validate(batch_id)
@@ -88,19 +100,24 @@ class BatchRunner:
             batch_queue.set_status(self.store, batch_id, "finalizing", ("in_progress",))
             if self._status(batch_id) in UNFINISHED:
                 finish(self.store, batch_id)
-        except FileNotFoundError:
-            self._fail(batch_id, "invalid_file", "The input file was deleted.", "input_file_id")
-        except (sqlite3.Error, OSError):
-            raise
         except Exception as error:
-            self._fail(batch_id, "server_error", internal_error(error).message)
+            if isinstance(error, sqlite3.OperationalError) or getattr(error, "errno", None) in TEMPORARY:
+                return
+            with suppress(Exception):  # the next wake tries again to end the batch
+                self._fail(batch_id, error)
 
     def _status(self, batch_id: str) -> str:
         return batch_queue.get(self.store, batch_id)["status"]
 
-    def _fail(self, batch_id: str, code: str, message: str, param: str | None = None) -> None:
-        error: BatchError = {"code": code, "message": message, "param": param, "line": None}
-        batch_queue.fail(self.store, batch_id, [error])
+    def _fail(self, batch_id: str, error: Exception) -> None:
+        refusal = as_refusal(error)
+        failed: BatchError = {
+            "code": refusal.code or "server_error",
+            "message": refusal.message,
+            "param": refusal.param,
+            "line": None,
+        }
+        batch_queue.fail(self.store, batch_id, [failed])
 
     def _validate(self, batch_id: str) -> None:
         """Check the batch's input file: the batch is then in progress, or failed with the wrong lines."""
@@ -123,7 +140,7 @@ class BatchRunner:
         requests = read_requests(batch_queue.input_path(self.store, batch_id))
         unanswered = (request for request in requests if request.custom_id not in known)
         waiting: dict[str, Waiting] = {}
-        with open(path, "ab") as out:
+        with open(path, "ab", opener=private) as out:
             while not self.closing:
                 if self._status(batch_id) == "in_progress":
                     for request in islice(unanswered, IN_FLIGHT - len(waiting)):

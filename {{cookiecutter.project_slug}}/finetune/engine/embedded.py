@@ -1,7 +1,9 @@
 """Start the server: in a thread while a `with` block runs, or in the foreground for `finetune serve`."""
 
+import ipaddress
 import secrets
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +14,10 @@ import uvicorn
 
 from finetune.engine import before_torch
 from finetune.engine.api.app import make_app
-from finetune.engine.store import Store, default_home
+from finetune.engine.api.protocol import Protocol
+from finetune.engine.store import Store, default_home, shared_home_warning
+
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 @dataclass(frozen=True)
@@ -30,20 +35,37 @@ def listen(host: str, port: int) -> socket.socket:
     return found
 
 
+def is_loopback(sock: socket.socket) -> bool:
+    """Return whether only this machine can connect to a listening socket."""
+    return ipaddress.ip_address(sock.getsockname()[0]).is_loopback
+
+
+def local_hosts(sock: socket.socket) -> frozenset[str] | None:
+    """Return the names under which clients of this machine reach a loopback socket; None for one beyond loopback."""
+    address = sock.getsockname()[0]
+    return LOCAL_HOSTS | {f"[{address}]" if ":" in address else address} if is_loopback(sock) else None
+
+
 @contextmanager
-def server_of(key: str, resume_batches: bool = False) -> Iterator[uvicorn.Server]:
+def server_of(
+    key: str, any_base: bool = True, hosts: frozenset[str] | None = LOCAL_HOSTS, resume_batches: bool = False
+) -> Iterator[uvicorn.Server]:
     """Make the server of `FINETUNE_HOME`, which logs only errors. Its threads end with the block.
 
     With `resume_batches` it continues unfinished batches at once. Without, it does so at the first request about
     batches, so that a command that needs no batch never loads a model.
     """
-    store = Store(default_home())
+    store = Store(default_home(), any_base)
+    if warning := shared_home_warning(store.home):
+        print(warning, file=sys.stderr, flush=True)
     before_torch(store.home)
-    app = make_app(store, key)
+    app = make_app(store, key, hosts)
     if resume_batches:
         app.state.engine.batches.wake()
     yield uvicorn.Server(
-        uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=2)
+        uvicorn.Config(
+            app, http=Protocol, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=2
+        )
     )
     app.state.engine.close()
 
@@ -64,7 +86,11 @@ def embedded() -> Iterator[Address]:
             thread.join()
 
 
-def serve(host: str, port: int, key: str) -> None:
-    """Serve until Ctrl-C. Raises OSError if the port is in use."""
-    with listen(host, port) as sock, server_of(key, resume_batches=True) as server:
+def serve(sock: socket.socket, key: str, any_base: bool | None = None) -> None:
+    """Serve on a listening socket until Ctrl-C.
+
+    `any_base` None allows any base on loopback only: others could load what they like from this machine.
+    """
+    any_base = is_loopback(sock) if any_base is None else any_base
+    with server_of(key, any_base, local_hosts(sock), resume_batches=True) as server:
         server.run(sockets=[sock])

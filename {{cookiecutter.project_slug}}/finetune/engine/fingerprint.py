@@ -6,11 +6,13 @@ from pathlib import Path
 import xxhash
 
 from finetune.engine import bases
+from finetune.engine.api_errors import damaged
 from finetune.engine.store import Store
 
 Stamp = tuple[tuple[str, int, int], ...]  # of each file: its name, size and time of change in nanoseconds
 # Weights, settings, tokenizers and chat templates, as Transformers loads them.
 FILES = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 CHUNK = 1 << 24
 
 
@@ -21,11 +23,24 @@ def base_and_adapter(store: Store, model: str) -> tuple[str, Path | None]:
 
 
 def fingerprint_of(store: Store, model: str) -> str:
-    """Return the fingerprint of what answers. Raises JobError if there is no such base."""
+    """Return the fingerprint of what answers. Raises JobError if there is no such base, or the adapter is damaged."""
     base, adapter = base_and_adapter(store, model)
+    if adapter:
+        check_adapter(store, adapter, model)
     folders = [bases.folder_of(base, store.home), *([adapter] if adapter else [])]
     digest = xxhash.xxh3_128("".join(digest_of(folder, stamp_of(folder)) for folder in folders).encode())
     return f"fp_{digest.hexdigest()[:16]}"
+
+
+def check_adapter(store: Store, adapter: Path, model: str) -> None:
+    """Raise JobError if a model's adapter is not what its job wrote. Files that do not change are read once."""
+    if not is_intact(store, adapter, stamp_of(adapter)):
+        raise damaged(f"the weights of the model `{model}`", "model")
+
+
+@lru_cache(maxsize=256)
+def is_intact(store: Store, adapter: Path, stamp: Stamp) -> bool:
+    return not any(store.is_damaged(adapter / name) for name in ADAPTER_FILES)
 
 
 def stamp_of(folder: Path) -> Stamp:

@@ -1,6 +1,7 @@
 """Fine-tuning jobs: created, read, cancelled, paused and resumed. Training itself is the worker's."""
 
 import json
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -10,6 +11,8 @@ from finetune.engine.api_errors import ApiError
 from finetune.engine.schema import FileRow, JobRow
 from finetune.engine.store import UNFINISHED, Store, new_id
 from finetune.engine.worker_launcher import start_worker
+
+LOG = logging.getLogger("uvicorn.error")
 
 
 def create(
@@ -33,26 +36,33 @@ def create(
     if validation_file is not None:
         check_training_file(store, validation_file, "validation_file")
     job_id = new_id("ftjob-")
-    if parent:
-        # Stored with the job, so that the job can be resumed from its own checkpoint when that model was deleted.
-        store.execute("INSERT INTO parents VALUES (?, ?)", job_id, parent)
-    store.execute(
-        "INSERT INTO jobs"
-        " (id, created_at, status, model, suffix, seed, training_file, validation_file, asked, metadata)"
-        " VALUES (?, ?, 'validating_files', ?, ?, ?, ?, ?, ?, ?)",
-        job_id,
-        int(time.time()),
-        model,
-        suffix,
-        int.from_bytes(os.urandom(4), "big") >> 1 if seed is None else seed,
-        training_file,
-        validation_file,
-        json.dumps(hyperparameters, sort_keys=True),
-        json.dumps(metadata, sort_keys=True) if metadata else None,
-    )
-    store.add_event(job_id, f"Created fine-tuning job: {job_id}")
-    start_worker(store)
-    return get(store, job_id)
+    with store.transaction() as db:
+        if parent:
+            # Stored with the job, so that the job can be resumed from its own checkpoint when that model was deleted.
+            db.execute("INSERT INTO parents VALUES (?, ?)", (job_id, parent))
+        db.execute(
+            "INSERT INTO jobs"
+            " (id, created_at, status, model, suffix, seed, training_file, validation_file, asked, metadata)"
+            " VALUES (?, ?, 'validating_files', ?, ?, ?, ?, ?, ?, ?)",
+            (
+                job_id,
+                int(time.time()),
+                model,
+                suffix,
+                int.from_bytes(os.urandom(4), "big") >> 1 if seed is None else seed,
+                training_file,
+                validation_file,
+                json.dumps(hyperparameters, sort_keys=True),
+                json.dumps(metadata, sort_keys=True) if metadata else None,
+            ),
+        )
+        store.add_event(job_id, f"Created fine-tuning job: {job_id}")
+        row = get(store, job_id)
+    try:
+        start_worker(store)
+    except Exception:  # not answered as an error: the job is there, and the next request about jobs tries again
+        LOG.exception("No worker was started for %s:", job_id)
+    return row
 
 
 def check_model(store: Store, model: str) -> str | None:
@@ -60,12 +70,16 @@ def check_model(store: Store, model: str) -> str | None:
     tuned = store.row("SELECT base FROM models WHERE id = ?", model)
     if tuned:
         return str(tuned["base"])
-    if not bases.known(model, store.home):
+    if not bases.known(model, store):
+        others = (
+            "an absolute folder, organisation/model@revision of the Hugging Face hub,"
+            if store.any_base
+            else "another that the server's owner has put into FINETUNE_HOME/bases (or allowed with --allow-any-base)"
+        )
         raise ApiError(
             400,
-            f"The model {model!r} cannot be fine-tuned here. Installed bases: {', '.join(bases.installed(store.home))}."
-            " Name one of these, an absolute folder, organisation/model@revision of the Hugging Face hub, or a"
-            " fine-tuned model of this server, from which training continues.",
+            f"The model {model!r} cannot be fine-tuned here. Installed bases: {', '.join(bases.installed(store))}."
+            f" Name one of these, {others} or a fine-tuned model of this server, from which training continues.",
             "model_not_found",
             "model",
         )

@@ -24,12 +24,16 @@ class RequestBody(BaseModel):
 
 Body = TypeVar("Body", bound=RequestBody)
 
+NO_NUL = r"^[^\x00]*$"  # SQLite's functions take the character NUL for the end of a text
+
 # OpenAI's limits of `metadata`.
+MAX_PAIRS = 16
 Metadata = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
+    dict[Annotated[str, Field(max_length=64, pattern=NO_NUL)], Annotated[str, Field(max_length=512, pattern=NO_NUL)]],
     Field(
-        max_length=16,
-        description="an object of at most 16 strings of up to 512 characters, under keys of up to 64 characters",
+        max_length=MAX_PAIRS,
+        description=f"an object of at most {MAX_PAIRS} strings of up to 512 characters, under keys of up to 64"
+        " characters, all without the character NUL",
     ),
 ]
 
@@ -43,8 +47,11 @@ WORDS = {
 
 
 def parse_json(content: bytes | str) -> Any:
-    """Return the value that a JSON text holds. Raises ValueError, also for nesting and numbers that are too large."""
-    return from_json(content)
+    """Return the value that a JSON text holds.
+
+    Raises ValueError, also for half of a surrogate pair, NaN, and nesting and numbers that are too large.
+    """
+    return from_json(content, allow_inf_nan=False)
 
 
 def parse_body(kind: type[Body], body: object, parent: str | None = None) -> Body:

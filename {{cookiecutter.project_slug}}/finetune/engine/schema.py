@@ -1,7 +1,8 @@
 """The engine's database: the schema of its tables, and the types of the rows that queries return.
 
-A column whose comment says JSON holds JSON as text. Times are Unix seconds. `n` counts the rows of a table in the order
-in which they were added.
+`digests` has the SHA-256 of files and adapters as they were written, by their paths below the home. Homes of earlier
+versions have none for their older files. A column whose comment says JSON holds JSON as text. Times are Unix seconds.
+`n` counts the rows of a table in the order in which they were added.
 """
 
 from typing_extensions import TypedDict
@@ -32,8 +33,24 @@ CREATE TABLE IF NOT EXISTS batches (
     total INTEGER DEFAULT 0, completed INTEGER DEFAULT 0, failed INTEGER DEFAULT 0, usage TEXT, errors TEXT,
     output_file TEXT, error_file TEXT, in_progress_at INTEGER, finalizing_at INTEGER, completed_at INTEGER,
     failed_at INTEGER, cancelling_at INTEGER, cancelled_at INTEGER);
+CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, sha256 TEXT);
 CREATE TABLE IF NOT EXISTS notes (key TEXT PRIMARY KEY, value REAL);
+CREATE INDEX IF NOT EXISTS files_of_purpose ON files (purpose);
+CREATE INDEX IF NOT EXISTS jobs_of_status ON jobs (status);
+CREATE INDEX IF NOT EXISTS jobs_of_metadata ON jobs (metadata) WHERE metadata IS NULL;
+CREATE INDEX IF NOT EXISTS batches_of_status ON batches (status);
+CREATE INDEX IF NOT EXISTS events_of_job ON events (job);
+CREATE INDEX IF NOT EXISTS checkpoints_of_job ON checkpoints (job);
+CREATE INDEX IF NOT EXISTS parts_of_upload ON parts (upload);
 """
+# The metadata of jobs again, a row for each key, so that a list of jobs need not read all of them. A trigger fills the
+# table, also for the processes of earlier versions that share the home. When it is created, it gets the older jobs.
+JOB_METADATA = (
+    "CREATE TABLE job_metadata (job INTEGER, key TEXT, value TEXT, PRIMARY KEY (key, value, job)) WITHOUT ROWID",
+    "CREATE TRIGGER copy_metadata AFTER INSERT ON jobs WHEN NEW.metadata IS NOT NULL BEGIN"
+    " INSERT OR IGNORE INTO job_metadata SELECT NEW.n, key, value FROM json_each(NEW.metadata); END",
+    "INSERT OR IGNORE INTO job_metadata SELECT jobs.n, key, value FROM jobs, json_each(jobs.metadata)",
+)
 # Jobs with their `base`, which differs from `model` where a job continues from a fine-tuned model.
 JOBS = "SELECT jobs.*, COALESCE(parents.base, model) AS base FROM jobs LEFT JOIN parents ON parents.job = jobs.id"
 

@@ -1,20 +1,30 @@
 """The engine's state in one folder per user: records in an SQLite database, and content in plain files."""
 
+import errno
+import hashlib
 import json
 import os
 import secrets
+import shlex
 import sqlite3
+import stat
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
-from finetune.engine.schema import JOBS, SCHEMA, FileRow, JobRow
+from finetune.engine.client_text import encodable
+from finetune.engine.schema import JOB_METADATA, JOBS, SCHEMA, FileRow, JobRow
 
+MAX_IDLE = 16  # connections to the database that are kept open: opening takes longer than reading a page of a list
 UNFINISHED = ("validating_files", "queued", "running")  # statuses of jobs that need a worker
+# Errors of a machine that has no room: the next try may succeed.
+TEMPORARY = (errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
 
 
 def default_home() -> Path:
@@ -27,18 +37,55 @@ def new_id(prefix: str) -> str:
     return prefix + secrets.token_hex(12)
 
 
-class Store:
-    """The records and files below one folder, which only its owner can read. Several processes may use it at once."""
+def shared_home_warning(home: Path) -> str | None:
+    """Return what to tell the owner of a home whose mode gives rights to other users; None for a private home."""
+    mode = stat.S_IMODE(home.stat().st_mode)
+    if os.name != "posix" or not mode & 0o077:
+        return None
+    what = "change" if mode & 0o022 else "read"
+    return (
+        f"warning: other users may {what} the folder {home} (mode {mode:03o}). Its mode and those of its files were"
+        f" kept; what is new in it is private.\n→ To make all of it private: chmod 700 {shlex.quote(str(home))}"
+    )
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        home.mkdir(parents=True, exist_ok=True)
-        home.chmod(0o700)
+
+def private(path: str, flags: int) -> int:
+    """Open a file, as `open` does with this as its opener. If the file is new, only its owner can read it."""
+    return os.open(path, flags, 0o600)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with open(path, "rb") as content:
+        digest = hashlib.sha256()
+        while chunk := content.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+class Store:
+    """The records and files below one folder. Several processes may use it at once.
+
+    What it creates, only its owner can read. What exists keeps its mode: others may share the folder on purpose.
+    With `any_base`, requests may name each folder of this machine and each model of the hub as a base.
+    """
+
+    def __init__(self, home: Path, any_base: bool = False) -> None:
+        self.home, self.any_base = home, any_base
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name in ("files", "uploads", "jobs", "models", "bases", "batches"):
-            (home / name).mkdir(exist_ok=True)
+            (home / name).mkdir(exist_ok=True, mode=0o700)
+        # Not opened if it is there: closing it would end the locks that SQLite holds for this process.
+        with suppress(FileExistsError):
+            os.close(private(str(self.database), os.O_RDWR | os.O_CREAT | os.O_EXCL))
+        self.idle: deque[tuple[tuple[int, int], sqlite3.Connection]] = deque()  # each with its file's device and inode
+        self.current = threading.local()  # its `db` is the connection of this thread's open transaction
         with self.transaction() as db:
             db.executescript(SCHEMA)
-        self.database.chmod(0o600)
+        with self.transaction() as db:
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'job_metadata'").fetchone():
+                for statement in JOB_METADATA:
+                    db.execute(statement)
 
     @property
     def database(self) -> Path:
@@ -46,8 +93,14 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Open a connection whose statements are committed together, or not at all."""
-        db = sqlite3.connect(self.database, timeout=30, isolation_level=None)
+        """Open a connection whose statements are committed together, or not at all.
+
+        Inside another transaction of this thread, they are part of that one, and so are `rows` and `execute`.
+        """
+        if self.is_in_transaction():
+            yield self.current.db
+            return
+        self.current.db = db = sqlite3.connect(self.database, timeout=30, isolation_level=None)
         db.row_factory = sqlite3.Row
         try:
             db.execute("PRAGMA journal_mode=WAL")
@@ -57,16 +110,45 @@ class Store:
             if db.in_transaction:
                 db.execute("COMMIT")
         finally:
+            self.current.db = None
             db.close()  # rolls an open transaction back
 
+    def is_in_transaction(self) -> bool:
+        return getattr(self.current, "db", None) is not None
+
     def rows(self, query: str, *values: object) -> list[Any]:
-        """Return the rows of a query as dictionaries. Annotate the result with a row type of `tables.py`."""
-        db = sqlite3.connect(self.database, timeout=30)
-        db.row_factory = sqlite3.Row
-        try:
+        """Return the rows of a query as dictionaries. Annotate the result with a row type of `schema.py`."""
+        if self.is_in_transaction():
+            return [dict(row) for row in self.current.db.execute(query, values)]
+        with self.reader() as db:
             return [dict(row) for row in db.execute(query, values)]
+
+    @contextmanager
+    def reader(self) -> Iterator[sqlite3.Connection]:
+        """Take an idle connection or open one, and keep it for the next query if nothing fails."""
+        stat = self.database.stat()
+        file = stat.st_dev, stat.st_ino  # another one when a backup was put in its place
+        db = self.idle_connection(file) or sqlite3.connect(self.database, timeout=30, check_same_thread=False)
+        db.row_factory = sqlite3.Row
+        keep = False
+        try:
+            yield db
+            keep = len(self.idle) < MAX_IDLE
         finally:
-            db.close()
+            self.idle.append((file, db)) if keep else db.close()
+
+    def idle_connection(self, file: tuple[int, int]) -> sqlite3.Connection | None:
+        with suppress(IndexError):
+            while True:
+                opened, db = self.idle.pop()
+                if opened == file:
+                    return db
+                db.close()
+        return None
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self.idle_connection((0, 0))
 
     def row(self, query: str, *values: object) -> Any:
         """Return the first row of a query, or None. Annotate the result like that of `rows`."""
@@ -87,34 +169,53 @@ class Store:
         self, filename: str, purpose: str, content: Iterable[bytes], check: Callable[[Path], None] | None = None
     ) -> str:
         """Store the chunks of `content` as a new file and return its ID. If `check` raises, nothing is stored."""
-        file_id = new_id("file-")
+        file_id, digest = new_id("file-"), hashlib.sha256()
         path = self.file_path(file_id)
         try:
-            with open(path, "wb") as out:
-                out.writelines(content)
+            with open(path, "wb", opener=private) as out:
+                for chunk in content:
+                    digest.update(chunk)
+                    out.write(chunk)
                 out.flush()
                 os.fsync(out.fileno())
             if check:
                 check(path)
+            with self.transaction() as db:
+                db.execute(
+                    "INSERT INTO files (id, created_at, filename, purpose, bytes) VALUES (?, ?, ?, ?, ?)",
+                    (file_id, int(time.time()), filename, purpose, path.stat().st_size),
+                )
+                db.execute("INSERT INTO digests VALUES (?, ?)", (self.digest_key(path), digest.hexdigest()))
         except BaseException:
             path.unlink(missing_ok=True)
             raise
-        self.execute(
-            "INSERT INTO files (id, created_at, filename, purpose, bytes) VALUES (?, ?, ?, ?, ?)",
-            file_id,
-            int(time.time()),
-            filename,
-            purpose,
-            path.stat().st_size,
-        )
         return file_id
 
     def delete_file(self, file_id: str) -> None:
-        self.execute("DELETE FROM files WHERE id = ?", file_id)
+        with self.transaction() as db:
+            self.forget_file(db, file_id)
         self.file_path(file_id).unlink(missing_ok=True)
+
+    def forget_file(self, db: sqlite3.Connection, file_id: str) -> None:
+        """Delete a file's rows in a transaction."""
+        db.execute("DELETE FROM files WHERE id = ?", (file_id,))
+        db.execute("DELETE FROM digests WHERE path = ?", (self.digest_key(self.file_path(file_id)),))
 
     def file_path(self, file_id: str) -> Path:
         return self.home / "files" / file_id
+
+    # Digests: what a file held when it was written. A disk, a backup or a person may have changed it since.
+
+    def digest_key(self, path: Path) -> str:
+        return path.relative_to(self.home).as_posix()
+
+    def is_damaged(self, path: Path) -> bool:
+        """Return whether a file is missing, or is not what was written. One without a digest only has to be there."""
+        row = self.row("SELECT sha256 FROM digests WHERE path = ?", self.digest_key(path))
+        try:
+            return not path.is_file() or (row is not None and row["sha256"] != sha256_of(path))
+        except FileNotFoundError:  # deleted in the meantime
+            return True
 
     # Jobs
 
@@ -122,13 +223,20 @@ class Store:
         row: JobRow | None = self.row(f"{JOBS} WHERE id = ?", job_id)
         return row
 
+    def has_unfinished(self) -> bool:
+        """Return whether a job needs a worker."""
+        return self.row(f"SELECT 1 FROM jobs WHERE status IN {UNFINISHED} LIMIT 1") is not None
+
     def unfinished(self) -> list[JobRow]:
-        """Return the jobs that need a worker: first the running one, then the others in the order of creation."""
-        return self.rows(f"{JOBS} WHERE status IN {UNFINISHED} ORDER BY status != 'running', n")
+        """Return the jobs that need a worker: first the running one, then the others in the order of creation.
+
+        Those whose worker died since their last checkpoint come after all others, so that they block none of them.
+        """
+        return self.rows(f"{JOBS} WHERE status IN {UNFINISHED} ORDER BY starts, status != 'running', n")
 
     def job_folder(self, job_id: str) -> Path:
         folder = self.home / "jobs" / job_id
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True, mode=0o700)
         return folder
 
     def set_job_status(
@@ -160,6 +268,7 @@ class Store:
         step: int | None = None,
     ) -> None:
         """Add an event to a job. With `data`, it is an event of type `metrics`."""
+        message = encodable(message)
         self.execute(
             "INSERT INTO events (id, job, created_at, level, type, message, data, step)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -175,6 +284,6 @@ class Store:
 
     def end_job(self, job_id: str, status: str, code: str, message: str, param: str | None = None) -> None:
         """End a job that has no model. The reason becomes OpenAI's `error` object and an event."""
-        error = json.dumps({"code": code, "message": message, "param": param}, sort_keys=True)
+        error = json.dumps({"code": code, "message": encodable(message), "param": param}, sort_keys=True)
         if self.set_job_status(job_id, status, error=error, finished_at=int(time.time())):
             self.add_event(job_id, message, level="error")

@@ -1,7 +1,7 @@
 """Files that clients send: whole, or as an upload in parts. They are written in chunks and never held in memory."""
 
 import hashlib
-import json
+import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,21 +9,33 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from finetune.engine.api_errors import ApiError
+from finetune.engine.jsonl import numbered_lines, parse_object
 from finetune.engine.schema import PartRow, UploadRow
-from finetune.engine.store import Store, new_id
+from finetune.engine.store import Store, new_id, private
 
 Purpose = Literal["fine-tune", "batch", "assistants", "vision", "user_data", "evals"]
 
-# OpenAI's limits: bytes of an upload and of a part, and the seconds until a pending upload expires.
+# OpenAI's limits: bytes of a file, an upload and a part, and the seconds until a pending upload expires.
+MAX_FILE = 512 * 1024**2
 MAX_UPLOAD = 8 * 1024**3
 MAX_PART = 64 * 1024**2
 LIFETIME = 3600
+MAX_FILENAME = 1024  # characters
 CHUNK = 1024**2  # bytes that are read at a time
 
 
 def add_file(store: Store, filename: str, purpose: Purpose, content: BinaryIO) -> str:
-    """Store a file and return its ID. Raises ApiError for a training file that is not JSONL."""
+    """Store a file and return its ID. Raises ApiError for one too large, and for a training file that is not JSONL."""
+    size = content.seek(0, os.SEEK_END)
+    content.seek(0)
+    if size > MAX_FILE:
+        raise too_large("file", "A file", MAX_FILE, size)
     return store.add_file(filename, purpose, chunks(content), check_jsonl if purpose == "fine-tune" else None)
+
+
+def too_large(param: str, what: str, limit: int, size: int) -> ApiError:
+    message = f"{what} has at most {limit:,} bytes; this one has {size:,}."
+    return ApiError(413, message, "request_too_large", param)
 
 
 def chunks(content: BinaryIO) -> Iterator[bytes]:
@@ -32,23 +44,17 @@ def chunks(content: BinaryIO) -> Iterator[bytes]:
 
 def check_jsonl(path: Path) -> None:
     """Raise ApiError unless every line is a JSON object. OpenAI checks no more than that at upload."""
-    with open(path, "rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip() and not is_json_object(line):
-                raise ApiError(
-                    400,
-                    "Expected file to have JSONL format, where every line is a JSON dictionary."
-                    f" Line {number} is not a dictionary.",
-                    None,
-                    "file",
-                )
-
-
-def is_json_object(line: bytes) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
+    for number, line in numbered_lines(path):
+        try:
+            parse_object(line)
+        except ValueError as error:
+            raise ApiError(
+                400,
+                "Expected file to have JSONL format, where every line is a JSON dictionary."
+                f" Line {number} is not a dictionary ({error}).",
+                None,
+                "file",
+            ) from error
 
 
 # Uploads: a part is the file uploads/<upload>/<part>, and is complete on the disk before its row is added.
@@ -58,31 +64,40 @@ def create(store: Store, filename: str, purpose: Purpose, size: int) -> UploadRo
     """Create a pending upload for a file of `size` bytes."""
     expire_old(store)
     upload_id = new_id("upload_")
-    parts_folder(store, upload_id).mkdir()
-    store.execute(
-        "INSERT INTO uploads (id, created_at, filename, purpose, bytes, status) VALUES (?, ?, ?, ?, ?, 'pending')",
-        upload_id,
-        int(time.time()),
-        filename,
-        purpose,
-        size,
-    )
-    return get(store, upload_id)
+    folder = parts_folder(store, upload_id)
+    folder.mkdir(mode=0o700)
+    try:
+        with store.transaction() as db:
+            db.execute(
+                "INSERT INTO uploads (id, created_at, filename, purpose, bytes, status)"
+                " VALUES (?, ?, ?, ?, ?, 'pending')",
+                (upload_id, int(time.time()), filename, purpose, size),
+            )
+            return get(store, upload_id)
+    except BaseException:
+        folder.rmdir()
+        raise
 
 
 def add_part(store: Store, upload_id: str, content: BinaryIO) -> PartRow:
-    """Add a part to a pending upload."""
+    """Add a part to a pending upload. If anything fails, nothing of the part stays."""
     folder = parts_folder(store, get_pending(store, upload_id)["id"])
-    part_id = new_id("part_")
+    part: PartRow = {"id": new_id("part_"), "upload": upload_id, "created_at": int(time.time())}
+    path = folder / part["id"]
     size = 0
-    with open(folder / part_id, "wb") as out:
-        for chunk in chunks(content):
-            size += out.write(chunk)
-    if size > MAX_PART:
-        (folder / part_id).unlink()
-        raise ApiError(400, f"A part has at most {MAX_PART} bytes; this one has {size}.", "invalid_value", "data")
-    part: PartRow = {"id": part_id, "upload": upload_id, "created_at": int(time.time())}
-    store.execute("INSERT INTO parts (id, upload, created_at) VALUES (?, ?, ?)", *part.values())
+    try:
+        with open(path, "wb", opener=private) as out:
+            for chunk in chunks(content):
+                size += out.write(chunk)
+        if size > MAX_PART:
+            raise too_large("data", "A part", MAX_PART, size)
+        store.execute("INSERT INTO parts (id, upload, created_at) VALUES (?, ?, ?)", *part.values())
+    except FileNotFoundError:  # another request has ended the upload and removed its folder
+        get_pending(store, upload_id)
+        raise
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
     return part
 
 
@@ -96,20 +111,27 @@ def complete(store: Store, upload_id: str, part_ids: Sequence[str], md5: str | N
     digest = hashlib.md5(usedforsecurity=False)
 
     def check(path: Path) -> None:
-        size = path.stat().st_size
-        if size != upload["bytes"]:
-            message = f"The parts have {size} bytes in all, but the upload was announced with {upload['bytes']}."
-            raise ApiError(400, message, "invalid_value", "part_ids")
         if md5 is not None and md5.lower() != digest.hexdigest():
             raise ApiError(400, f"The parts have the MD5 {digest.hexdigest()}, not {md5}.", "invalid_value", "md5")
         if upload["purpose"] == "fine-tune":
             check_jsonl(path)
 
-    file_id = store.add_file(upload["filename"], upload["purpose"], joined(paths, digest), check)
-    if not end_pending(store, upload_id, "completed"):  # another request ended the upload in the meantime
-        store.delete_file(file_id)
+    try:
+        size = sum(path.stat().st_size for path in paths)  # before they are joined: a request may name a part often
+        if size != upload["bytes"]:
+            message = f"The parts have {size} bytes in all, but the upload was announced with {upload['bytes']}."
+            raise ApiError(400, message, "invalid_value", "part_ids")
+        file_id = store.add_file(upload["filename"], upload["purpose"], joined(paths, digest), check)
+    except FileNotFoundError:  # another request has ended the upload and removed its folder
         get_pending(store, upload_id)
-    return get(store, upload_id), file_id
+        raise
+    try:
+        if not end_pending(store, upload_id, "completed"):  # another request ended the upload in the meantime
+            get_pending(store, upload_id)
+        return get(store, upload_id), file_id
+    except BaseException:
+        store.delete_file(file_id)
+        raise
 
 
 def part_paths(store: Store, upload_id: str, part_ids: Sequence[str]) -> list[Path]:

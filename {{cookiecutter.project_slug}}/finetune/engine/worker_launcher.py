@@ -12,10 +12,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from finetune.engine.store import Store
+from finetune.engine.client_text import without_paths
+from finetune.engine.store import TEMPORARY, Store, private
 
 # Seconds that a new worker may need until it holds the lock. No second worker is started in that time.
 STARTUP_SECONDS = 10
+MAX_FAILED_STARTS = 3  # of workers that ended with an error before they ran a line of this engine
+last_started: dict[Path, "subprocess.Popen[bytes]"] = {}  # by home: the last worker that this process started
 
 
 def training_lock(home: Path) -> FileLock:
@@ -25,16 +28,63 @@ def training_lock(home: Path) -> FileLock:
 
 def ensure_worker(store: Store) -> None:
     """Start a worker if a job waits and no worker runs: after a kill, a crash or a restart of the machine."""
-    if not store.unfinished():
+    if not store.has_unfinished():
         return
     try:
         with training_lock(store.home).acquire(timeout=0):
             pass
     except Timeout:
         return
-    started = store.row("SELECT value FROM notes WHERE key = 'spawned'")
-    if started is None or time.time() - started["value"] > STARTUP_SECONDS:
-        start_worker(store)
+    started = note(store, "spawned")
+    if abs(time.time() - started) > STARTUP_SECONDS:  # the clock may have been set back
+        count_failed_start(store, started)
+        if store.has_unfinished():
+            start_worker(store)
+
+
+def note(store: Store, key: str) -> float:
+    row = store.row("SELECT value FROM notes WHERE key = ?", key)
+    return float(row["value"]) if row else 0.0
+
+
+def set_note(store: Store, key: str, value: float) -> None:
+    store.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", key, value)
+
+
+def has_begun(store: Store) -> None:
+    """Note that a worker runs: its launcher and its imports work."""
+    set_note(store, "failed_starts", 0)
+    set_note(store, "begun", time.time())
+
+
+def count_failed_start(store: Store, started: float) -> None:
+    """Fail the jobs that wait if the last workers ended with an error before they began."""
+    process = last_started.pop(store.home, None)
+    if process and process.poll() and note(store, "begun") < started:
+        failed = note(store, "failed_starts") + 1
+        set_note(store, "failed_starts", failed)
+        if failed >= MAX_FAILED_STARTS:
+            set_note(store, "failed_starts", 0)
+            end = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
+            fail_waiting_jobs(store, f"it ended at once, {MAX_FAILED_STARTS} times, with {end}: {last_line(store)}")
+
+
+def last_line(store: Store) -> str:
+    """Return the last line of the workers' log, which often is an error."""
+    with open(store.home / "worker.log", "rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
+        lines = log.read().decode("utf-8", "replace").split("\n")
+    return next((line for line in reversed(lines) if line.strip()), "it printed nothing.")
+
+
+def fail_waiting_jobs(store: Store, why: str) -> None:
+    """End the jobs that have not begun to train: no worker can be started. Those with checkpoints wait for one."""
+    has_launcher = os.environ.get("FINETUNE_ENGINE_LAUNCHER")
+    remedy = " Correct FINETUNE_ENGINE_LAUNCHER, the command that starts it on the server." if has_launcher else ""
+    message = f"The worker process cannot be started: {without_paths(why)}{remedy}"
+    for job in store.unfinished():
+        if job["threads"] is None:
+            store.end_job(job["id"], "failed", "server_error", message)
 
 
 def copy_of_code(home: Path) -> Path:
@@ -49,6 +99,7 @@ def copy_of_code(home: Path) -> Path:
     digest = hashlib.sha256(repr(contents).encode()).hexdigest()[:16]
     folder = home / "code" / digest
     if not folder.exists():
+        folder.parent.mkdir(exist_ok=True, mode=0o700)
         incomplete = home / "code" / f"{digest}.{os.getpid()}.{threading.get_ident()}"
         for name, content in contents.items():
             (incomplete / name).parent.mkdir(parents=True, exist_ok=True)
@@ -61,6 +112,16 @@ def copy_of_code(home: Path) -> Path:
 
 
 def start_worker(store: Store) -> None:
+    """Start a worker. If that is not possible, the jobs that wait fail with the reason."""
+    set_note(store, "spawned", time.time())
+    try:
+        last_started[store.home] = start_process(store)
+    except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) not in TEMPORARY:
+            fail_waiting_jobs(store, f"{error}.")
+
+
+def start_process(store: Store) -> "subprocess.Popen[bytes]":
     """Start a worker in its own session, so that it survives Ctrl-C and the end of this process.
 
     FINETUNE_ENGINE_LAUNCHER replaces the interpreter that starts it, for example by
@@ -72,9 +133,8 @@ def start_worker(store: Store) -> None:
     code = str(copy_of_code(store.home))
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH")]))
     environment["PYTHONHASHSEED"] = "0"
-    store.execute("INSERT OR REPLACE INTO notes VALUES ('spawned', ?)", time.time())
-    with open(store.home / "worker.log", "ab") as log:
-        subprocess.Popen(
+    with open(store.home / "worker.log", "ab", opener=private) as log:
+        return subprocess.Popen(
             [*launcher, "-m", "finetune.engine.training.worker", str(store.home)],
             stdin=subprocess.DEVNULL,
             stdout=log,

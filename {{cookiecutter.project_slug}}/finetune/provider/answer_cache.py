@@ -44,8 +44,10 @@ class AnswerCache:
 
     def __init__(self, path: Path) -> None:
         self.lock = threading.Lock()
+        is_new = not path.exists()
         self.db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-        path.chmod(0o600)
+        if is_new:  # one that exists keeps its mode: the folder may be shared on purpose
+            path.chmod(0o600)
         self.db.execute("PRAGMA journal_mode=WAL")
         self.db.execute("CREATE TABLE IF NOT EXISTS completions (key TEXT PRIMARY KEY, answer TEXT)")
         self.db.execute("CREATE TABLE IF NOT EXISTS ends (key TEXT PRIMARY KEY, cut INTEGER)")

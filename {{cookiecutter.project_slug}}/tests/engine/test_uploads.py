@@ -141,8 +141,9 @@ def test_a_part_of_another_upload_and_one_too_large_are_refused(
         client.uploads.complete(one.id, part_ids=send(client, other, CONTENT))
     assert uploads.MAX_PART == 64 * 1024 * 1024
     monkeypatch.setattr(uploads, "MAX_PART", 10)
-    with pytest.raises(openai.BadRequestError, match="at most 10 bytes; this one has 11"):
+    with pytest.raises(openai.APIStatusError, match="at most 10 bytes; this one has 11") as caught:
         send(client, one, b"01234567890")
+    assert (caught.value.status_code, caught.value.param) == (413, "data")
     assert not list((home / "uploads" / one.id).iterdir())
 
 

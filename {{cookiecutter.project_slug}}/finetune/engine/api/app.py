@@ -1,19 +1,15 @@
-"""The engine's HTTP application: OpenAI's routes, the check of the API key, and the answers to errors."""
-
-import hmac
-from collections.abc import Awaitable, Callable
-from typing import Any
+"""The engine's HTTP application: OpenAI's routes inside the guard that every request passes."""
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from finetune.engine.api.batch_routes import cancel_batch, create_batch, get_batch, list_batches
 from finetune.engine.api.chat_routes import create_chat_completion
 from finetune.engine.api.file_routes import create_file, delete_file, file_content, get_file, list_files
+from finetune.engine.api.guard import Guard, error_answer
 from finetune.engine.api.helpers import Engine, in_thread, with_body
 from finetune.engine.api.job_routes import (
     cancel_job,
@@ -34,10 +30,10 @@ from finetune.engine.api.requests import (
     UploadRequest,
 )
 from finetune.engine.api.upload_routes import add_part, cancel_upload, complete_upload, create_upload
-from finetune.engine.api_errors import ApiError, internal_error
+from finetune.engine.api_errors import ApiError
 from finetune.engine.batch_runner import BatchRunner
 from finetune.engine.inference.generator import Generator
-from finetune.engine.store import Store, new_id
+from finetune.engine.store import Store
 from finetune.engine.worker_launcher import ensure_worker
 
 ROUTES = [
@@ -70,39 +66,21 @@ ROUTES = [
 ]
 
 
-def make_app(store: Store, key: str) -> Starlette:
-    """Return the application. Every request must have the header `Authorization: Bearer <key>`."""
+def make_app(store: Store, key: str, hosts: frozenset[str] | None = None) -> Starlette:
+    """Return the application. Every request must have the header `Authorization: Bearer <key>`.
+
+    With `hosts`, its Host must be one of them, with any port.
+    """
     generator = Generator(store)
     ensure_worker(store)
-    handlers: dict[Any, Any] = {ApiError: on_api_error, HTTPException: on_http_error, Exception: on_crash}
-    app = Starlette(routes=ROUTES, exception_handlers=handlers)
+    app = Starlette(routes=ROUTES, exception_handlers={HTTPException: on_http_error})
+    app.router.redirect_slashes = False  # a redirect would name the Host of the request, which clients choose
     app.state.engine = Engine(store, generator, BatchRunner(store, generator))
-    expected = f"Bearer {key}".encode()
-
-    async def check_key(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        if not hmac.compare_digest(request.headers.get("authorization", "").encode(), expected):
-            return error_answer(
-                ApiError(401, "Incorrect API key provided. Use the key of this server.", "invalid_api_key")
-            )
-        response = await call_next(request)
-        response.headers["x-request-id"] = new_id("req_")
-        return response
-
-    app.add_middleware(BaseHTTPMiddleware, dispatch=check_key)
+    app.add_middleware(Guard, key=key, hosts=hosts)
     return app
 
 
-def error_answer(error: ApiError) -> Response:
-    return JSONResponse(error.envelope(), error.status)
-
-
-async def on_api_error(request: Request, error: ApiError) -> Response:
-    return error_answer(error)
-
-
-async def on_http_error(request: Request, error: HTTPException) -> Response:
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """Answer what the framework refuses: an unknown route, a wrong method or a broken form."""
+    assert isinstance(error, HTTPException)
     return error_answer(ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}"))
-
-
-async def on_crash(request: Request, error: Exception) -> Response:
-    return error_answer(internal_error(error))

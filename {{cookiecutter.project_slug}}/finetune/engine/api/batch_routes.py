@@ -3,10 +3,10 @@
 from starlette.requests import Request
 
 from finetune.engine import batch_queue
-from finetune.engine.api.helpers import engine_of, page, store_of
+from finetune.engine.api.helpers import engine_of, store_of
+from finetune.engine.api.lists import page
 from finetune.engine.api.requests import BatchRequest
 from finetune.engine.api.responses import Json, batch_object
-from finetune.engine.schema import BatchRow
 
 
 def create_batch(request: Request, body: BatchRequest) -> Json:
@@ -17,8 +17,7 @@ def create_batch(request: Request, body: BatchRequest) -> Json:
 
 def list_batches(request: Request) -> Json:
     engine_of(request).batches.wake()
-    rows: list[BatchRow] = store_of(request).rows("SELECT * FROM batches ORDER BY n DESC")
-    return page(request, rows, batch_object, 20, 100)
+    return page(request, "SELECT * FROM batches", [], batch_object, 20, 100)
 
 
 def get_batch(request: Request) -> Json:

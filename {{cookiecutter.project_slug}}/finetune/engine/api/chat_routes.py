@@ -17,7 +17,7 @@ from finetune.engine.inference.chat_request import ChatRequest, generation_reque
 async def create_chat_completion(request: Request) -> Response:
     engine = engine_of(request)
     chat = await read_body(request, ChatRequest)
-    if not tuned_model(engine.store, chat.model) and not bases.known(chat.model, engine.store.home):
+    if not tuned_model(engine.store, chat.model) and not bases.known(chat.model, engine.store):
         raise model_not_found(chat.model)
     choices = [asyncio.wrap_future(engine.generator.submit(choice)) for choice in generation_requests(chat)]
     answers = await asyncio.gather(*choices)

@@ -1,14 +1,19 @@
 """Endpoints of files."""
 
+from pathlib import Path
+
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from finetune.engine import uploads
-from finetune.engine.api.helpers import form_file, page, store_of
+from finetune.engine.api.forms import form_with_file
+from finetune.engine.api.helpers import store_of
+from finetune.engine.api.lists import is_ascending, page
 from finetune.engine.api.requests import FileForm
 from finetune.engine.api.responses import Json, deleted_object, file_object
-from finetune.engine.api_errors import ApiError
+from finetune.engine.api_errors import ApiError, damaged
 from finetune.engine.request_body import parse_body
 from finetune.engine.schema import FileRow
 from finetune.engine.store import Store
@@ -16,19 +21,17 @@ from finetune.engine.store import Store
 
 async def create_file(request: Request) -> Response:
     store = store_of(request)
-    async with request.form() as form:
-        file = form_file(form, "file")
-        purpose = parse_body(FileForm, {"purpose": form.get("purpose")}).purpose
-        file_id = await run_in_threadpool(uploads.add_file, store, file.filename or "file", purpose, file.file)
+    async with form_with_file(request, "file") as (form, file):
+        fields = {"file": file.filename or "file", "purpose": form.get("purpose")}
+        asked = parse_body(FileForm, {name: value for name, value in fields.items() if value is not None})
+        file_id = await run_in_threadpool(uploads.add_file, store, asked.file, asked.purpose, file.file)
     return JSONResponse(file_object(find_file(store, file_id)))
 
 
 def list_files(request: Request) -> Json:
-    order = "ASC" if request.query_params.get("order") == "asc" else "DESC"
-    rows: list[FileRow] = store_of(request).rows(f"SELECT * FROM files ORDER BY n {order}")
     purpose = request.query_params.get("purpose")
-    chosen = [row for row in rows if purpose in (None, row["purpose"])]
-    return page(request, chosen, file_object, 10_000, 10_000)
+    of_purpose = [] if purpose is None else [("purpose = ?", [purpose])]
+    return page(request, "SELECT * FROM files", of_purpose, file_object, 10_000, 10_000, is_ascending(request))
 
 
 def get_file(request: Request) -> Json:
@@ -45,12 +48,31 @@ def delete_file(request: Request) -> Json:
 def file_content(request: Request) -> Response:
     store = store_of(request)
     row = find_file(store, request.path_params["id"])
-    return FileResponse(store.file_path(row["id"]), media_type="application/octet-stream")
+    if store.is_damaged(store.file_path(row["id"])):
+        raise damaged(f"the file {row['id']} ({row['filename']})", "id")
+    return FileContent(store.file_path(row["id"]), media_type="application/octet-stream")
+
+
+class FileContent(FileResponse):
+    """The content of a file. Another request may delete the file just before it is sent."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except (RuntimeError, FileNotFoundError) as error:
+            path = Path(self.path)
+            if path.exists():
+                raise
+            raise no_file(path.name) from error
 
 
 def find_file(store: Store, file_id: str) -> FileRow:
     """Return a file. Raises ApiError if there is none of this ID."""
     row = store.file(file_id)
     if row is None:
-        raise ApiError(404, f"No such File object: {file_id}", None, "id")
+        raise no_file(file_id)
     return row
+
+
+def no_file(file_id: str) -> ApiError:
+    return ApiError(404, f"No such File object: {file_id}", None, "id")

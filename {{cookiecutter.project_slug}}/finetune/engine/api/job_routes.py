@@ -1,15 +1,15 @@
 """Endpoints of fine-tuning jobs, their events and their checkpoints."""
 
-import json
-import re
-
 from starlette.requests import Request
 
 from finetune.engine import job_queue
-from finetune.engine.api.helpers import page, store_of
+from finetune.engine.api.helpers import store_of
+from finetune.engine.api.lists import Condition, page
 from finetune.engine.api.requests import JobRequest
 from finetune.engine.api.responses import Json, checkpoint_object, event_object, job_object
-from finetune.engine.schema import JOBS, CheckpointRow, EventRow, JobRow
+from finetune.engine.api_errors import ApiError
+from finetune.engine.request_body import MAX_PAIRS
+from finetune.engine.schema import JOBS
 from finetune.engine.worker_launcher import ensure_worker
 
 
@@ -31,16 +31,22 @@ def list_jobs(request: Request) -> Json:
     """List jobs, newest first; those with the metadata of `metadata[key]=value`, or without any for `metadata=null`."""
     store = store_of(request)
     ensure_worker(store)
-    wanted = {
-        match[1]: value
-        for name, value in request.query_params.items()
-        if (match := re.fullmatch(r"metadata\[(.*)\]", name))
-    }
-    rows: list[JobRow] = store.rows(f"{JOBS} ORDER BY n DESC")
-    rows = [row for row in rows if wanted.items() <= json.loads(row["metadata"] or "{}").items()]
-    if request.query_params.get("metadata") == "null":
-        rows = [row for row in rows if row["metadata"] is None]
-    return page(request, rows, job_object, 20, 100)
+    return page(request, JOBS, metadata_conditions(request), job_object, 20, 100)
+
+
+def metadata_conditions(request: Request) -> list[Condition]:
+    """Return the conditions of the query's metadata. Raises ApiError for a mixture of its two forms."""
+    query = request.query_params.multi_items()
+    pairs = [[name[9:-1], value] for name, value in query if name.startswith("metadata[") and name.endswith("]")]
+    bare = [value for name, value in query if name == "metadata"]
+    if bare and (pairs or set(bare) != {"null"}):
+        what = "'metadata' must be null, or a pair in the form metadata[key]=value; not both."
+        raise ApiError(400, what, "invalid_value", "metadata")
+    if len(pairs) > MAX_PAIRS:
+        raise ApiError(400, f"'metadata' may have at most {MAX_PAIRS} pairs.", "invalid_value", "metadata")
+    if bare:
+        return [("metadata IS NULL", [])]
+    return [("n IN (SELECT job FROM job_metadata WHERE key = ? AND value = ?)", pair) for pair in pairs]
 
 
 def get_job(request: Request) -> Json:
@@ -64,12 +70,10 @@ def list_events(request: Request) -> Json:
     store = store_of(request)
     ensure_worker(store)
     job = job_queue.get(store, request.path_params["id"])
-    rows: list[EventRow] = store.rows("SELECT * FROM events WHERE job = ? ORDER BY n DESC", job["id"])
-    return page(request, rows, event_object, 20, 1000)
+    return page(request, "SELECT * FROM events", [("job = ?", [job["id"]])], event_object, 20, 1000)
 
 
 def list_checkpoints(request: Request) -> Json:
     store = store_of(request)
     job = job_queue.get(store, request.path_params["id"])
-    rows: list[CheckpointRow] = store.rows("SELECT * FROM checkpoints WHERE job = ? ORDER BY n DESC", job["id"])
-    return page(request, rows, checkpoint_object, 10, 1000)
+    return page(request, "SELECT * FROM checkpoints", [("job = ?", [job["id"]])], checkpoint_object, 10, 1000)

@@ -15,8 +15,8 @@ from finetune.engine.training import publishing
 
 def list_models(request: Request) -> Json:
     store = store_of(request)
-    tuned: list[ModelRow] = store.rows("SELECT * FROM models ORDER BY n")
-    data = [model_object(name, 0, "base") for name in bases.installed(store.home)]
+    tuned = store.rows("SELECT id, created_at FROM models ORDER BY n")
+    data = [model_object(name, 0, "base") for name in bases.installed(store)]
     data += [model_object(row["id"], row["created_at"], "local") for row in tuned]
     return {"object": "list", "data": data}
 
@@ -26,7 +26,7 @@ def get_model(request: Request) -> Json:
     row = tuned_model(store, name)
     if row:
         return model_object(name, row["created_at"], "local") | fingerprint(store, name, row["base"])
-    if bases.known(name, store.home):
+    if bases.known(name, store):
         return model_object(name, 0, "base") | fingerprint(store, name, name)
     raise model_not_found(name)
 
@@ -41,7 +41,7 @@ def delete_model(request: Request) -> Json:
     store, name = store_of(request), request.path_params["id"]
     if publishing.delete_model(store, name):
         return deleted_object("model", name)
-    if bases.known(name, store.home):
+    if bases.known(name, store):
         raise ApiError(403, f"{name} is a base model; only fine-tuned models can be deleted.", None, "model")
     raise model_not_found(name)
 
@@ -51,7 +51,7 @@ def tokenize(request: Request, body: TokenizeRequest) -> Json:
     store = store_of(request)
     row = tuned_model(store, body.model)
     base = row["base"] if row else body.model
-    if not bases.known(base, store.home):
+    if not row and not bases.known(base, store):
         raise model_not_found(body.model)
     ids = bases.tokenizer_of(base, store.home).encode(body.prompt).ids
     return {"tokens": ids, "count": len(ids)}

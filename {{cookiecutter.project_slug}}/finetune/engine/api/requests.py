@@ -4,21 +4,26 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from finetune.engine.request_body import Metadata, RequestBody, parse_body
+from finetune.engine.request_body import NO_NUL, Metadata, RequestBody, parse_body
 from finetune.engine.training.hyperparameters import LIMITS
-from finetune.engine.uploads import MAX_UPLOAD, Purpose
+from finetune.engine.uploads import MAX_FILENAME, MAX_UPLOAD, Purpose
 
 
 class FileForm(RequestBody):
-    """The text field of a form that uploads a file. Other fields of the form are ignored."""
+    """What a form says of the file that it uploads. Its other fields are ignored."""
 
     purpose: Purpose
+    file: str = Field(
+        max_length=MAX_FILENAME, pattern=NO_NUL, description=f"named by up to {MAX_FILENAME} characters without NUL"
+    )
 
 
 class UploadRequest(RequestBody):
     """`POST /v1/uploads`."""
 
-    filename: str
+    filename: str = Field(
+        max_length=MAX_FILENAME, pattern=NO_NUL, description=f"a text of up to {MAX_FILENAME} characters without NUL"
+    )
     mime_type: str
     purpose: Purpose
     bytes: int = Field(ge=1, le=MAX_UPLOAD)
@@ -81,7 +86,9 @@ class JobRequest(RequestBody):
     model: str
     training_file: str
     validation_file: str | None = None
-    suffix: str | None = Field(None, min_length=1, max_length=64)
+    suffix: str | None = Field(
+        None, min_length=1, max_length=64, pattern=NO_NUL, description="a text of 1 to 64 characters without NUL"
+    )
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
     metadata: Metadata | None = None
     integrations: list[Any] | None = Field(

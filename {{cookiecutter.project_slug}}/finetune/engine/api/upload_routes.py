@@ -6,7 +6,8 @@ from starlette.responses import JSONResponse, Response
 
 from finetune.engine import uploads
 from finetune.engine.api.file_routes import find_file
-from finetune.engine.api.helpers import form_file, store_of
+from finetune.engine.api.forms import form_with_file
+from finetune.engine.api.helpers import store_of
 from finetune.engine.api.requests import CompleteUploadRequest, UploadRequest
 from finetune.engine.api.responses import Json, part_object, upload_object
 
@@ -16,9 +17,10 @@ def create_upload(request: Request, body: UploadRequest) -> Json:
 
 
 async def add_part(request: Request) -> Response:
-    async with request.form() as form:
-        part = form_file(form, "data")
-        row = await run_in_threadpool(uploads.add_part, store_of(request), request.path_params["id"], part.file)
+    store, upload_id = store_of(request), request.path_params["id"]
+    await run_in_threadpool(uploads.get_pending, store, upload_id)  # before the part is read
+    async with form_with_file(request, "data") as (_, part):
+        row = await run_in_threadpool(uploads.add_part, store, upload_id, part.file)
     return JSONResponse(part_object(row))
 
 

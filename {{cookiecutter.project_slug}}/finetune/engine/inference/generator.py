@@ -19,9 +19,9 @@ from concurrent.futures import Future
 from typing import Any
 
 from finetune.engine import bases
-from finetune.engine.api_errors import ApiError, JobError
+from finetune.engine.api_errors import ApiError, as_refusal
 from finetune.engine.chat_template import render
-from finetune.engine.fingerprint import Stamp, base_and_adapter, stamp_of
+from finetune.engine.fingerprint import Stamp, base_and_adapter, check_adapter, stamp_of
 from finetune.engine.inference.decoding import decode_length, generate
 from finetune.engine.inference.generation_types import GeneratedAnswer, GenerationRequest, RequestState
 from finetune.engine.inference.loaded_model import MAX_BATCH_ROWS, LoadedModel
@@ -91,6 +91,8 @@ class Generator:
 
     def _admit(self, request: GenerationRequest, future: "Future[GeneratedAnswer]") -> None:
         """Turn a request into token IDs and add it to the pending ones, or refuse it."""
+        if not future.set_running_or_notify_cancel():  # its client is gone; from here on it cannot be cancelled
+            return
         try:
             import torch
 
@@ -115,7 +117,7 @@ class Generator:
             )
             self.pending.append(state)
         except Exception as error:
-            future.set_exception(as_api_error(error))
+            future.set_exception(as_refusal(error))
 
     def _answer_batch(self) -> None:
         """Answer the fullest batch of pending requests, or the oldest request's batch if that has waited enough."""
@@ -127,7 +129,10 @@ class Generator:
         batch = batches[batch_key(oldest)] if must_go else max(batches.values(), key=len)
         try:
             # Looked up again: the model may have been deleted since the request was admitted.
-            base, adapter = base_and_adapter(self.store, batch[0].request.model)
+            model = batch[0].request.model
+            base, adapter = base_and_adapter(self.store, model)
+            if adapter:
+                check_adapter(self.store, adapter, model)
             loaded = self._load(base)
             loaded.switch_to(adapter)  # may empty `invariant_sizes`, if this adapter's products mix rows
             batched = bool(loaded.invariant_sizes) and may_be_batched(batch[0])
@@ -136,16 +141,11 @@ class Generator:
         except Exception as error:
             for state in batch:
                 if not state.future.done():
-                    state.future.set_exception(as_api_error(error))
+                    state.future.set_exception(as_refusal(error))
         answered = {id(state) for state in batch}
         self.pending = [state for state in self.pending if id(state) not in answered]
         for state in self.pending:
             state.batches_waited += 1
-
-
-def as_api_error(error: Exception) -> Exception:
-    """Return a JobError, such as that of a missing base, as the ApiError that the client gets; others as they are."""
-    return ApiError(404, str(error), error.code, error.param) if isinstance(error, JobError) else error
 
 
 def prompt_prefix(tokenizer: Any, request: GenerationRequest, prompt: list[int]) -> tuple[int, ...]:

@@ -25,9 +25,9 @@ def encode_file(tokenizer: Any, path: Path, max_length: int, param: str) -> list
     Raises JobError for what `read_examples` and `encode` refuse.
     """
     encoded = []
-    for number, messages in enumerate(read_examples(path, param), 1):
-        with at_example(number, param):
-            encoded.append(encode(tokenizer, messages, max_length))
+    for number, example in enumerate(read_examples(path, param), 1):
+        with at_example(number, example["line"], param):
+            encoded.append(encode(tokenizer, example["messages"], max_length))
     return encoded
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from finetune.engine import bases
 from finetune.engine.api_errors import ApiError
 from finetune.engine.schema import CheckpointRow, JobRow
-from finetune.engine.store import UNFINISHED, Store, new_id
+from finetune.engine.store import UNFINISHED, Store, new_id, sha256_of
 
 PUBLISHED_CHECKPOINTS = 3  # the newest ones stay, as at OpenAI
 RESULT_COLUMNS = ["step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy"]
@@ -27,7 +27,9 @@ def publish_checkpoint(store: Store, job: JobRow, checkpoint: Path, step: int, i
     name += "" if is_last else f":ckpt-step-{step}"
     folder = store.home / "models" / new_id("")
     copy_adapter(checkpoint, folder, bases.short_name(job["base"]))
-    files = [store.add_file(path.name, "fine-tune-results", [path.read_bytes()]) for path in sorted(folder.iterdir())]
+    paths = sorted(folder.iterdir())
+    files = [store.add_file(path.name, "fine-tune-results", [path.read_bytes()]) for path in paths]
+    digests = [(store.digest_key(path), sha256_of(path)) for path in paths]
     row = store.row("SELECT data FROM steps WHERE job = ? AND step = ?", job["id"], step)
     metrics = json.loads(row["data"]) if row else {"step": step}
     metrics.pop("total_steps", None)
@@ -41,6 +43,7 @@ def publish_checkpoint(store: Store, job: JobRow, checkpoint: Path, step: int, i
             "INSERT INTO models (id, created_at, job, base, dtype, folder) VALUES (?, ?, ?, ?, ?, ?)",
             (name, now, job["id"], job["base"], job["dtype"], folder.name),
         )
+        db.executemany("INSERT INTO digests VALUES (?, ?)", digests)
     store.add_event(job["id"], f"Checkpoint created at step {step} with snapshot ID: {name}", step=step)
     newest_first = store.rows("SELECT * FROM checkpoints WHERE job = ? ORDER BY step DESC", job["id"])
     for old in newest_first[PUBLISHED_CHECKPOINTS:]:
@@ -64,7 +67,10 @@ def delete_checkpoint(store: Store, checkpoint: CheckpointRow) -> None:
     with store.transaction() as db:
         db.execute("DELETE FROM checkpoints WHERE id = ?", (checkpoint["id"],))
         db.execute("DELETE FROM models WHERE id = ?", (checkpoint["model"],))
-        db.executemany("DELETE FROM files WHERE id = ?", [(file,) for file in files])
+        for file in files:
+            store.forget_file(db, file)
+        if model:
+            db.execute("DELETE FROM digests WHERE path LIKE ?", (f"models/{model['folder']}/%",))
     for file in files:
         store.file_path(file).unlink(missing_ok=True)
     if model:

@@ -1,10 +1,12 @@
 """Report each step and each checkpoint of a job to the store, and stop training when the job's status says so."""
 
 import json
+import math
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from finetune.engine.api_errors import JobError
 from finetune.engine.schema import JobRow
 from finetune.engine.store import UNFINISHED, Store
 from finetune.engine.training.checkpoints import mark_complete
@@ -23,6 +25,7 @@ class ReportingCallback(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         metrics = self._measure(args, state)
+        refuse_divergence(metrics)
         if state.is_world_process_zero:
             self._report(metrics)
         row = self.store.job(self.job["id"])
@@ -68,6 +71,15 @@ class ReportingCallback(TrainerCallback):
             message += f", full validation loss={metrics['full_valid_loss']:.2f}"
         self.store.execute("INSERT OR REPLACE INTO steps VALUES (?, ?, ?)", self.job["id"], step, json.dumps(metrics))
         self.store.add_event(self.job["id"], message, data=dict(metrics), step=step)
+
+
+def refuse_divergence(metrics: StepMetrics) -> None:
+    """Raise JobError if a measured value is not a finite number: the model is useless, and JSON has no such number."""
+    values: dict[str, Any] = dict(metrics)
+    wrong = [name for name, value in values.items() if not math.isfinite(value)]
+    if wrong:
+        what = f"The training diverged: {wrong[0]} at step {metrics['step']} is not a number."
+        raise JobError("training_diverged", f"{what} Use a lower learning_rate_multiplier.", "hyperparameters")
 
 
 def ends_epoch(args: TrainingArguments, state: TrainerState) -> bool:

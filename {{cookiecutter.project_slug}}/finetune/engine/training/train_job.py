@@ -13,6 +13,7 @@ from transformers.utils import logging
 
 from finetune.engine import bases
 from finetune.engine.api_errors import JobError
+from finetune.engine.fingerprint import check_adapter
 from finetune.engine.schema import JobRow
 from finetune.engine.store import Store
 from finetune.engine.training.checkpoints import delete_reports_after, newest_complete_checkpoint, step_of
@@ -28,6 +29,7 @@ from finetune.engine.training.metrics import ValidationSet
 from finetune.engine.training.publishing import finish_job
 from finetune.engine.training.reporting import ReportingCallback
 from finetune.engine.training.trainer import JobTrainer
+from finetune.engine.training.training_file import file_of_job
 
 MAX_MICRO_BATCH = 16  # examples; larger batches are accumulated from equal parts of at most this size
 MAX_EAGER_TOKENS = 512  # of the longest example, for eager attention
@@ -94,7 +96,7 @@ def encode_files(store: Store, job: JobRow, base_folder: Path) -> tuple[list[Enc
     context_length = AutoConfig.from_pretrained(base_folder).max_position_embeddings
 
     def encoded(file_id: str, param: str) -> list[EncodedExample]:
-        return encode_file(tokenizer, store.file_path(file_id), context_length, param)
+        return encode_file(tokenizer, file_of_job(store, file_id, param), context_length, param)
 
     validation_file = job["validation_file"]
     examples = encoded(job["training_file"], "training_file")
@@ -146,7 +148,9 @@ def parent_adapter(store: Store, job: JobRow) -> Path | None:
     if parent is None:
         what = f"The model {job['model']!r}, which this job continues from, was deleted."
         raise JobError("model_not_found", what, "model")
-    return store.home / "models" / str(parent["folder"])
+    adapter = store.home / "models" / str(parent["folder"])
+    check_adapter(store, adapter, job["model"])
+    return adapter
 
 
 def load_adapter(model: PeftModel, adapter: Path) -> None:

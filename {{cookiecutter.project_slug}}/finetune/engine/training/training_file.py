@@ -1,15 +1,25 @@
 """Read a training or validation file in chat format, and check each of its examples."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from typing_extensions import TypedDict
+
 from finetune.engine.api_errors import JobError
 from finetune.engine.chat_template import Message
+from finetune.engine.jsonl import numbered_lines, parse_object
+from finetune.engine.store import Store
 
 ROLES = ("system", "user", "assistant", "developer")
 MIN_EXAMPLES = 10
+
+
+class Example(TypedDict):
+    """A conversation, and its line in the file."""
+
+    line: int
+    messages: list[Message]
 
 
 class InvalidExample(Exception):
@@ -17,7 +27,7 @@ class InvalidExample(Exception):
 
 
 @contextmanager
-def at_example(number: int, param: str) -> Iterator[None]:
+def at_example(number: int, line: int, param: str) -> Iterator[None]:
     """Turn an InvalidExample raised in the block into a JobError that names the example and its line.
 
     Examples and lines are counted from 1, as OpenAI counts them; `param` is the job's parameter that names the file.
@@ -25,19 +35,33 @@ def at_example(number: int, param: str) -> Iterator[None]:
     try:
         yield
     except InvalidExample as error:
-        raise JobError("invalid_training_file", f"Example {number} {error} (line {number})", param) from error
+        raise JobError("invalid_training_file", f"Example {number} {error} (line {line})", param) from error
 
 
-def read_examples(path: Path, param: str) -> list[list[Message]]:
+def file_of_job(store: Store, file_id: str, param: str) -> Path:
+    """Return the path of a job's file; `param` is the job's parameter that names it.
+
+    Raises JobError if the file was deleted after the job was created, or is not what was uploaded.
+    """
+    row, path = store.file(file_id), store.file_path(file_id)
+    if row is None or not path.is_file():
+        what = f"{param} {file_id!r} was deleted. Upload the file again and create another job."
+        raise JobError("invalid_file", what, param)
+    if store.is_damaged(path):
+        what = f"{param} {file_id!r} is damaged: its content on the server's disk is not what was uploaded."
+        raise JobError("invalid_file", f"{what} Upload the file again and create another job.", param)
+    return path
+
+
+def read_examples(path: Path, param: str) -> list[Example]:
     """Return the conversations of a JSONL file in chat format; `param` is the job's parameter that names the file.
 
     Raises JobError, with OpenAI's codes, for an invalid example and for too few examples.
     """
-    examples = []
-    with open(path, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            with at_example(number, param):
-                examples.append(checked_messages(line))
+    examples: list[Example] = []
+    for line, content in numbered_lines(path):
+        with at_example(len(examples) + 1, line, param):
+            examples.append({"line": line, "messages": checked_messages(content)})
     if param == "training_file" and len(examples) < MIN_EXAMPLES:
         raise JobError(
             "invalid_n_examples",
@@ -49,13 +73,13 @@ def read_examples(path: Path, param: str) -> list[list[Message]]:
     return examples
 
 
-def checked_messages(line: str) -> list[Message]:
+def checked_messages(line: bytes) -> list[Message]:
     """Return the messages of one line; raises InvalidExample if it is not a chat example with an answer to train on."""
     try:
-        example = json.loads(line)
+        example = parse_object(line)
     except ValueError as error:
         raise InvalidExample(f"cannot be parsed. Error: line contains invalid json: {error}") from error
-    if not isinstance(example, dict) or not isinstance(example.get("messages"), list):
+    if not isinstance(example.get("messages"), list):
         raise InvalidExample("is missing key 'messages'.")
     for key in sorted(set(example) - {"messages"}):
         raise InvalidExample(f'contains an extra "{key}", which this server does not train on.')

@@ -1,0 +1,150 @@
+"""What every request passes: checks of its host, key, address and size, and an answer to every error.
+
+Each error is in OpenAI's envelope. The answer to an unforeseen one names only an ID, under which the log has the rest.
+"""
+
+import hmac
+import logging
+import re
+from urllib.parse import unquote_to_bytes
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from finetune.engine import uploads
+from finetune.engine.api_errors import ApiError, as_refusal
+from finetune.engine.store import new_id
+
+MIB = 1024**2
+MAX_JSON = 4 * MIB  # the largest request with a use completes an upload: 8 GB have 128 parts of 64 MiB, 4 KiB of IDs
+# A million tokens, which is more than bases have, are about 4 million letters, and each may be escaped as \uXXXX.
+MAX_TEXT = 32 * MIB
+FORM = MIB  # what a form has besides its file
+LOG = logging.getLogger("uvicorn.error")
+
+
+class Guard:
+    """The middleware around all routes.
+
+    With `hosts`, a request's Host must be one of them, with any port. A page in the browser of this machine can point a
+    name of its own to a loopback address (DNS rebinding), but its requests then have that name as their Host.
+    """
+
+    def __init__(self, app: ASGIApp, key: str, hosts: frozenset[str] | None) -> None:
+        self.app, self.hosts, self.expected = app, hosts, f"Bearer {key}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = new_id("req_")
+        answer = Answer(send, request_id)
+        try:
+            headers = Headers(scope=scope)
+            self.check_host_and_key(headers)
+            check_address(scope)
+            limit = body_limit(scope["path"])
+            if (announced := headers.get("content-length", "")).isdecimal() and int(announced[:20]) > limit:
+                raise too_large(limit)
+            await self.app(scope, limited(receive, limit), answer.send)
+        except Exception as error:
+            if answer.started:
+                raise
+            await error_answer(refusal_of(error, request_id))(scope, receive, answer.send)
+
+    def check_host_and_key(self, headers: Headers) -> None:
+        host = re.sub(r":\d{1,5}$", "", headers.get("host", "").lower())
+        if self.hosts is not None and host not in self.hosts:
+            what = f"This server listens for {', '.join(sorted(self.hosts))} only. Use one of them in its address."
+            raise ApiError(421, what, "misdirected_request")
+        if not hmac.compare_digest(headers.get("authorization", "").encode(), self.expected):
+            raise ApiError(401, "Incorrect API key provided. Use the key of this server.", "invalid_api_key")
+
+
+class Answer:
+    """An answer on its way: with an ID, and in the envelope if it is an error that a library wrote as plain text."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self.forward, self.request_id, self.started = send, request_id, False
+        self.plain: tuple[int, bytes] | None = None  # the status and the text of a plain error
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(raw=message["headers"])
+            if message["status"] >= 400 and headers.get("content-type") != "application/json":
+                self.plain = message["status"], b""
+                return
+            self.started = True
+            headers["x-request-id"] = self.request_id
+        elif self.plain:
+            status, text = self.plain[0], self.plain[1] + message.get("body", b"")
+            self.plain = status, text
+            if not message.get("more_body"):
+                self.plain = None
+                error = ApiError(status, text.decode("utf-8", "replace") or "This request cannot be answered.")
+                await error_answer(error)({"type": "http"}, no_body, self.send)
+            return
+        await self.forward(message)
+
+
+async def no_body() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+def check_address(scope: Scope) -> None:
+    """Raise ApiError if the path or the query is not UTF-8."""
+    try:
+        scope["path"].encode()
+        for escaped in (scope.get("raw_path") or b"", scope["query_string"]):
+            unquote_to_bytes(escaped).decode()
+    except UnicodeError as error:
+        raise ApiError(400, "The address of your request is not UTF-8.", "invalid_value") from error
+
+
+def body_limit(path: str) -> int:
+    """Return how many bytes the body of a request to this path may have."""
+    if path == "/v1/files":
+        return uploads.MAX_FILE + FORM
+    if re.fullmatch(r"/v1/uploads/[^/]*/parts", path):
+        return uploads.MAX_PART + FORM
+    return MAX_TEXT if path in ("/v1/chat/completions", "/tokenize") else MAX_JSON
+
+
+def limited(receive: Receive, limit: int) -> Receive:
+    """Return a `receive` that raises ApiError when more than `limit` bytes of the body have come."""
+    received = 0
+
+    async def receive_within_limit() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise too_large(limit)
+        return message
+
+    return receive_within_limit
+
+
+def too_large(limit: int) -> ApiError:
+    what = f"The body of this request may have at most {limit:,} bytes."
+    if limit == uploads.MAX_FILE + FORM:
+        what += " Send larger files in parts, to /v1/uploads."
+    return ApiError(413, what, "request_too_large")
+
+
+def refusal_of(error: Exception, request_id: str) -> ApiError:
+    """Return the answer to a request that ended with an exception. An unforeseen one is written to the log."""
+    if isinstance(error, ClientDisconnect):
+        return ApiError(400, "The request ended before its body was complete.")
+    refusal = as_refusal(error)
+    if refusal.unforeseen is None:
+        return refusal
+    LOG.error("%s failed:", request_id, exc_info=refusal.unforeseen)
+    what = f"The server had an error while processing your request. Its log has the reason, under {request_id}."
+    return ApiError(500, what, "server_error")
+
+
+def error_answer(error: ApiError) -> Response:
+    return JSONResponse(error.envelope(), error.status)
