@@ -72,14 +72,14 @@ def check_model(store: Store, model: str) -> str | None:
         return str(tuned["base"])
     if not bases.known(model, store):
         others = (
-            "an absolute folder, organisation/model@revision of the Hugging Face hub,"
+            " An absolute folder and organisation/model@revision of the Hugging Face hub are allowed too."
             if store.any_base
-            else "another that the server's owner has put into FINETUNE_HOME/bases (or allowed with --allow-any-base)"
+            else " The server's owner can add others to FINETUNE_HOME/bases, or start it with --allow-any-base."
         )
         raise ApiError(
             400,
             f"The model {model!r} cannot be fine-tuned here. Installed bases: {', '.join(bases.installed(store))}."
-            f" Name one of these, {others} or a fine-tuned model of this server, from which training continues.",
+            " Name one of these, or a fine-tuned model of this server, from which training continues." + others,
             "model_not_found",
             "model",
         )

@@ -130,9 +130,9 @@ def test_the_owner_may_name_any_folder_and_its_models_stay_usable(
         assert calls(strict, job.fine_tuned_model)[route]()
     for name in ("/nowhere", "/root", f"{outside}/../base", str(outside.parent)):
         assert refusals(client, name) == refusals(client, "none")
-    with pytest.raises(openai.BadRequestError, match="an absolute folder"):
+    with pytest.raises(openai.BadRequestError, match="An absolute folder"):
         start_job(client, model="none")
-    with pytest.raises(openai.BadRequestError, match="allowed with --allow-any-base"):
+    with pytest.raises(openai.BadRequestError, match="start it with --allow-any-base"):
         start_job(strict, model="none")
 
 
