@@ -250,10 +250,7 @@ def test_an_answer_in_a_process_of_its_own_cannot_reach_the_grader(program: str,
 
 
 def test_a_killed_grader_fails_only_the_row_that_killed_it() -> None:
-    found = run(
-        "result = 1", "import os; os.kill(os.getppid(), 9); result = 1", "import os; os.kill(-1, 9)", "result = 1"
-    )
-    assert (found.scores[0], found.scores[3]) == (1, 1)
+    assert run("result = 1", "import os; os.kill(os.getppid(), 9); result = 1", "result = 1").scores[::2] == [1, 1]
 
 
 def test_what_grade_loads_at_its_first_call_is_loaded_once() -> None:
