@@ -70,12 +70,15 @@ def trust_warning(definitions: Mapping[str, Any]) -> str | None:
     singles = [one for grader in definitions.values() for one in [grader, *dict(grader.get("graders") or {}).values()]]
     if not any(one.get("type") == "python" for one in singles):
         return None
-    missing = [] if working_command() is not None else ["namespaces (bwrap or unshare)"]
+    missing, reached = [], []
+    if working_command() is None:
+        missing, reached = ["namespaces (bwrap or unshare)"], ["network"]
     if not landlock_version():
         missing.append("Landlock")
+        reached += ["files", "keys"]
     if not missing:
         return None
     return (
-        f"this system has no working {' and no '.join(missing)}, so python graders are not isolated from your files,"
-        " processes and network. Use only graders that you trust, and no grader that runs the answers as code."
+        f"this system has no working {' and no '.join(missing)}, so python graders may reach your"
+        f" {', '.join(reached)}. Use only graders that you trust, and none that runs the answers as code."
     )
