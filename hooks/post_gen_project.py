@@ -10,7 +10,7 @@ ANSWERS = json.loads(
 {{ cookiecutter | jsonify }}
 """
 )
-ENGINE_PATHS = ("finetune/engine", "tests/engine", "constraints-engine.txt")
+ENGINE_PATHS = ("finetune/engine", "tests/engine", "constraints-engine.txt", "requirements-engine.lock")
 
 
 def keep_starter(root: Path, name: str) -> None:

@@ -12,6 +12,7 @@ from finetune.core.callbacks import Progress
 from finetune.core.class_labels import labels_of
 from finetune.core.disk import read_jsonl, read_note, write_csv, write_lines
 from finetune.core.errors import FinetuneError
+from finetune.core.formula_cells import begins_formula
 from finetune.core.params import Data, Params
 from finetune.core.paths import PREPARED, PREPARED_REPORT
 from finetune.core.read_records import read_prepare_report
@@ -193,10 +194,17 @@ def output_for(file: Path) -> Path:
     return Path(f"{stem.stem}.predicted{'.csv' if suffix_of(file) in TABLES else '.jsonl'}")
 
 
-def write(output: Path, rows: Sequence[Row]) -> None:
-    """Write rows as JSON Lines, or as CSV with lists and objects as JSON."""
+def write(output: Path, rows: Sequence[Row], spreadsheet: bool = False) -> int:
+    """Write rows as JSON Lines, or as CSV with lists and objects as JSON. Return how many cells begin a formula in CSV.
+
+    Programs read the file too, so texts are written as they are; for a spreadsheet, formulas are marked as text.
+    """
     if output.suffix.lower() == ".jsonl":
         write_lines(output, (json_text(row).encode() + b"\n" for row in rows))
-        return
-    columns = dict.fromkeys(column for row in rows for column in row)
-    write_csv(output, list(columns), ({key: cell_text(value) for key, value in row.items()} for row in rows))
+        return 0
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    cells = [{key: cell_text(value) for key, value in row.items()} for row in rows]
+    write_csv(output, columns, cells, mark_formulas=spreadsheet)
+    return sum(
+        begins_formula(text) for row in [dict(zip(columns, columns, strict=True)), *cells] for text in row.values()
+    )

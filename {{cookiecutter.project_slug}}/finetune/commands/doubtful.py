@@ -21,7 +21,14 @@ def doubtful(
     model: Annotated[
         str | None, typer.Option(help="tuned, base, or a model's ID: judge by this model. Default: ask none.")
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="A CSV file for the list with whole texts.")] = OUTPUT,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="A CSV file for the list with whole texts. A text that begins a formula has a ' before it.",
+        ),
+    ] = OUTPUT,
     as_json: AsJson = False,
 ) -> None:
     """List the rows whose answer is probably wrong, the most doubtful first.

@@ -21,6 +21,10 @@ def predict(
         ),
     ] = None,
     model: Annotated[str, typer.Option(help="tuned, base, or a model's ID.")] = "tuned",
+    spreadsheet: Annotated[
+        bool,
+        typer.Option("--spreadsheet", help="Write ' before cells of CSV that a spreadsheet would run as a formula."),
+    ] = False,
 ) -> None:
     """Answer each row of a file with a model.
 
@@ -52,8 +56,13 @@ def predict(
         for row in done.rows:
             typer.echo(json_text(row).encode())
     else:
-        file_rows.write(target, done.rows)
+        formulas = file_rows.write(target, done.rows, spreadsheet)
         print(f"predict: {len(done.rows) - len(done.failed)} answers of {done.model} in {target}")
+        if formulas and not spreadsheet:
+            say(
+                f"predict: warning: {formulas} cells would run as a formula in a spreadsheet. Before you open {target}"
+                " in one, run the same command with --spreadsheet; no row is asked again."
+            )
     if done.cut:
         say(f"predict: warning: {done.cut} answers were cut at evaluate.max_tokens in params.yaml. Set it higher.")
     if done.outside is not None:

@@ -8,11 +8,13 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
 
 from finetune.core.errors import FinetuneError
+from finetune.core.formula_cells import marked, unmarked
 
 LONGEST_CELL = 2**31 - 1  # characters; a prompt may be longer than the default limit of Python's csv
 BLOCK = 1 << 20  # bytes that are read at once
@@ -56,24 +58,33 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows) or "\n")
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write CSV with the given columns; other keys of a row are left out."""
-    table = io.StringIO()
-    writer = csv.DictWriter(table, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, table.getvalue())
+def write_csv(
+    path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, mark_formulas: bool = True
+) -> None:
+    """Write CSV with the given columns; other keys of a row are left out.
+
+    People open these files in spreadsheets, so a text that begins a formula gets a mark, which `read_csv` removes.
+    Without `mark_formulas`, for programs that read the file, all texts are written as they are.
+    """
+    lines: list[str] = []
+    cell = marked if mark_formulas else lambda value: value
+    # Before Python 3.13, a lone \r is quoted only if it is part of the line terminator.
+    writer = csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n")
+    writer.writerow([cell(column) for column in columns])
+    writer.writerows([cell(row.get(column, "")) for column in columns] for row in rows)
+    write_lines(path, (line.removesuffix("\r\n").encode("utf-8") + b"\n" for line in lines))
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a table as texts by column; [] if the file is missing."""
+    """Read the rows of a table of `write_csv` as texts by column; [] if the file is missing."""
     return parse_csv(path.read_bytes().decode("utf-8")) if path.exists() else []
 
 
 def parse_csv(text: str) -> list[dict[str, str]]:
-    """Return the rows of a table as texts by column."""
+    """Return the rows of a table as texts by column, without the marks of formulas."""
     csv.field_size_limit(LONGEST_CELL)
-    return list(csv.DictReader(io.StringIO(text, newline="")))
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    return [{key: unmarked(cell) if isinstance(cell, str) else cell for key, cell in row.items()} for row in rows]
 
 
 def count_lines(path: Path) -> int:

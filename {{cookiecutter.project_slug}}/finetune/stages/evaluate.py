@@ -35,6 +35,7 @@ from finetune.scoring.both_answered import lift_on_answered
 from finetune.scoring.evaluation import compare_models
 from finetune.scoring.floors import MOST_SEARCHED, TrainingTexts, floor_answers
 from finetune.scoring.gates import results_of
+from finetune.scoring.graders.isolation import trust_warning
 from finetune.scoring.graders.summary import grades_of_all
 from finetune.scoring.judge import judge_result, unreadable_warning
 from finetune.scoring.plot_tables import write_tables
@@ -67,6 +68,8 @@ def run(params: Params, say: Say = say_nothing) -> Evaluation:
         if "commit" in row:
             get_model(metrics, row["model"])["commit"] = row["commit"]
     if params.evaluate.graders:
+        if warning := trust_warning(params.evaluate.graders):
+            say(f"warning: {warning}")
         replies = read_jsonl(GRADER_REPLIES, "tuned")
         metrics["graders"] = grades_of_all(params.evaluate.graders, answers, replies, groups)
     judge_replies: list[JudgeReply] = read_jsonl(JUDGE_REPLIES, "tuned")

@@ -33,11 +33,9 @@ def grade(
 ) -> Graded:
     """Score each answer; an item has `asked` and `expected`."""
     if isinstance(grader, Python):
-        rows = [
-            {"sample": sample_of(answer), "item": {**item, "reference": item["expected"]}}
-            for item, answer in zip(items, answers, strict=True)
-        ]
-        return graded(grades(grader.name, grader.source, rows))
+        rows = [row_of(item, answer) for item, answer in zip(items, answers, strict=True)]
+        example = row_of(items[0], items[0]["expected"]) if items else None
+        return graded(grades(grader.name, grader.source, rows, example))
     known = [variables(item, answer) for item, answer in zip(items, answers, strict=True)]
     pairs = [rendered(grader, one) for one in known]
     if isinstance(grader, StringCheck):
@@ -55,6 +53,11 @@ def rendered(grader: StringCheck | TextSimilarity, known: Mapping[str, str]) -> 
         return render(grader.input, known), render(grader.reference, known)
     except LookupError as error:
         return str(error.args[0])
+
+
+def row_of(item: Mapping[str, str], answer: str) -> dict[str, Any]:
+    """Return what a python grader gets for a row."""
+    return {"sample": sample_of(answer), "item": {**item, "reference": item["expected"]}}
 
 
 def sample_of(answer: str) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""Run python graders in a separate process: without our environment, and with limits of time and memory."""
+"""Run python graders in a separate process: isolated where the system can, with limits of time and memory.
+
+The source is part of the project, like its other code. The answers that it grades are not, and a source may run them:
+`isolation` and `confinement` keep them from the user's keys, files, processes and network.
+"""
 
 import json
 import math
@@ -16,27 +20,38 @@ from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from finetune.core.errors import FinetuneError
+from finetune.scoring.graders.isolation import isolating
 
 START_SECONDS = 30.0  # for the imports of a source
 ROW_SECONDS = 5.0
 ALL_SECONDS = 300.0  # for all rows of one model
+GRACE_SECONDS = 5.0  # more, for a process that watches the time of its rows itself
 MEMORY = 2 * 2**30  # bytes of address space, as at OpenAI
+PROJECT = Path(__file__).parents[3]
+PROGRAM = (
+    "import sys; sys.path[0] = sys.argv[1]; from finetune.scoring.graders.python_grader_process import main; main()"
+)
 
 Grade = float | str  # a score, or why there is none
 Ask = Callable[[Mapping[str, Any], float], dict[str, Any]]
 
 
-def grades(name: str, source: str, rows: Sequence[Mapping[str, Any]]) -> list[Grade]:
-    """Return what grade() returns for each row's `sample` and `item`, all from one process.
+def grades(
+    name: str, source: str, rows: Sequence[Mapping[str, Any]], example: Mapping[str, Any] | None = None
+) -> list[Grade]:
+    """Return what grade() returns for each row's `sample` and `item`. The source is loaded once.
 
-    A row that blocks or ends the process gets an error, and a new process continues with the next row.
+    A row that blocks or ends its process gets an error, and does not change the next row. `example` is a row with
+    the expected answer: grade() is called with it first, where rows are graded in children of the process.
     """
     found: list[Grade] = []
     end = time.monotonic() + ALL_SECONDS
     while len(found) < len(rows) and time.monotonic() < end:
-        with started(name, source) as ask:
+        with started(name, source, example) as ask:
             for row in rows[len(found) :]:
-                answer = ask(row, max(0.0, min(ROW_SECONDS, end - time.monotonic())))
+                if (seconds := min(ROW_SECONDS, end - time.monotonic())) <= 0:
+                    break
+                answer = ask({**row, "seconds": seconds}, seconds)
                 found.append(answer["error"] if "error" in answer else answer["score"])
                 if answer.get("lost"):
                     break
@@ -45,47 +60,58 @@ def grades(name: str, source: str, rows: Sequence[Mapping[str, Any]]) -> list[Gr
 
 
 @contextmanager
-def started(name: str, source: str) -> Iterator[Ask]:
+def started(name: str, source: str, example: Mapping[str, Any] | None = None) -> Iterator[Ask]:
     """Start a process with the source, and yield the function that asks it; it and its children end with the block.
 
-    Raises FinetuneError naming the grader if the source has no grade() that can be called. The limits protect against
-    accidents, not against attacks: the source is part of the project, like its other code.
+    Raises FinetuneError naming the grader if the source has no grade() that can be called.
     """
-    program = Path(__file__).with_name("python_grader_process.py").read_text(encoding="utf-8")
-    # Our environment has the API key, so only what Python needs to start is passed. One thread and a fixed seed, so
-    # that a grade is the same each time.
-    environment = {key: os.environ[key] for key in ("SYSTEMROOT", "LD_LIBRARY_PATH") if key in os.environ}
-    environment |= {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        process = subprocess.Popen(
-            [sys.executable, "-s", "-B", "-c", program],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=folder,
-            env=environment,
-            start_new_session=True,
-        )
-        assert process.stdin
-        assert process.stdout
-        lines: queue.Queue[bytes] = queue.Queue()
-        threading.Thread(target=read_lines, args=(process.stdout, lines), daemon=True).start()
-        ask = ask_through(process.stdin, lines)
+        process = new_process(Path(folder).resolve())
         try:
-            limits = {"memory": MEMORY, "seconds": math.ceil(ALL_SECONDS)}
-            answer = ask({"source": source, **limits}, START_SECONDS)
+            ask = ask_through(process)
+            limits = {"memory": MEMORY, "seconds": math.ceil(ALL_SECONDS), "row_seconds": min(ROW_SECONDS, ALL_SECONDS)}
+            start = {"source": source, "project": str(PROJECT), "example": example, **limits}
+            answer = ask(start, START_SECONDS)
+            if answer.get("lost") and example:  # the example may have ended it
+                stop(process)
+                process = new_process(Path(folder).resolve())
+                ask = ask_through(process)
+                answer = ask({**start, "example": None}, START_SECONDS)
             if "error" in answer:
                 raise FinetuneError(
                     f"evaluate.graders.{name}: the source fails: {answer['error']}.",
                     "It must define grade(sample, item), which returns a number.",
                 )
-            yield ask
+            grace = GRACE_SECONDS if answer["forks"] else 0.0
+            yield lambda row, seconds: ask(row, seconds + grace)
         finally:
             stop(process)
 
 
-def ask_through(stdin: IO[bytes], lines: "queue.Queue[bytes]") -> Ask:
-    """Return the function that sends an object to the process and waits for its answer."""
+def new_process(folder: Path) -> "subprocess.Popen[bytes]":
+    """Start the process of a grader in a folder, isolated where the system can."""
+    # Our environment has the API key, so only what Python needs to start is passed. One thread and a fixed seed, so
+    # that a grade is the same each time.
+    environment = {key: os.environ[key] for key in ("SYSTEMROOT", "LD_LIBRARY_PATH") if key in os.environ}
+    environment |= {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*isolating(folder), sys.executable, "-s", "-B", "-c", PROGRAM, str(PROJECT)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=folder,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+def ask_through(process: "subprocess.Popen[bytes]") -> Ask:
+    """Return the function that sends an object to a process and waits for its answer."""
+    stdin, stdout = process.stdin, process.stdout
+    assert stdin
+    assert stdout
+    lines: queue.Queue[bytes] = queue.Queue()
+    threading.Thread(target=read_lines, args=(stdout, lines), daemon=True).start()
 
     def ask(thing: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """Return the answer; `lost` is true if the process cannot answer any more."""
@@ -112,7 +138,13 @@ def read_lines(stdout: IO[bytes], lines: "queue.Queue[bytes]") -> None:
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
-    """Kill a process and its children."""
+    """Kill a process and all that it started, also in other sessions."""
+    import psutil
+
+    with suppress(psutil.Error):
+        for one in psutil.Process(process.pid).children(recursive=True):
+            with suppress(psutil.Error):
+                one.kill()
     with suppress(OSError):
         if sys.platform == "win32":
             process.kill()

@@ -1,16 +1,35 @@
-"""The process of a python grader: it reads the source as a line of JSON, then answers each row with its grade.
+"""The process of a python grader: it loads the source, then grades each row in a child of its own.
 
-python_grader.py starts it with a minimal environment. It imports nothing of the project.
+python_grader.py starts it with a minimal environment, in namespaces where the system has them. It talks in lines of
+JSON. On Linux, the source and the answers that it grades cannot reach the files, the keys and the processes of the
+user, and a row's child cannot reach this process or another row.
 """
 
 import inspect
 import json
 import math
 import os
+import secrets
+import select
+import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from types import ModuleType
 from typing import Any
+
+from finetune.scoring.graders.confinement import allow_files, confine, limit
+
+CAN_FORK = sys.platform == "linux"  # a child of a process with macOS' frameworks may crash
+LONGEST = 4_096  # bytes of a child's answer
+LOOK_SECONDS = 0.05  # between looks whether a child that says nothing has ended
+
+GradeFunction = Callable[[Any, Any], Any]
+Answer = dict[str, Any]
 
 
 def main() -> None:
@@ -21,40 +40,33 @@ def main() -> None:
     for stream in (0, 1, 2):
         os.dup2(nowhere, stream)
 
-    def send(answer: dict[str, Any]) -> None:
+    def send(answer: Answer) -> None:
         answers.write(json.dumps(answer).encode() + b"\n")
         answers.flush()
 
     start = json.loads(requests.readline())
-    limit(start["memory"], start["seconds"])
+    sys.path[:] = [path for path in sys.path if path]  # no import from the folder that rows write to
     try:
+        limit(start["memory"], start["seconds"])
+        if CAN_FORK:
+            confine(Path(start["project"]), Path.cwd())
         grade = grade_of(start["source"])
+        if CAN_FORK and start["example"]:
+            warm_up(grade, start["example"], start["row_seconds"])
     except BaseException as error:  # the source may raise anything, SystemExit too
         send({"error": described(error)})
         return
-    send({})
+    send({"forks": CAN_FORK})
+    helpers = children()
     for line in requests:
         row = json.loads(line)
-        try:
-            send({"score": checked(grade(row["sample"], row["item"]))})
-        except BaseException as error:
-            send({"error": described(error)})
+        if CAN_FORK:
+            send(grade_in_child(grade, row, helpers, (requests.fileno(), answers.fileno())))
+        else:
+            send(graded(grade, row))
 
 
-def limit(memory: int, seconds: int) -> None:
-    """Limit address space and processor time, if the system can."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    for kind, most in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CPU, seconds), (resource.RLIMIT_CORE, 0)):
-        try:
-            resource.setrlimit(kind, (most, most))
-        except (ValueError, OSError):  # macOS cannot limit the address space
-            continue
-
-
-def grade_of(source: str) -> Callable[[Any, Any], Any]:
+def grade_of(source: str) -> GradeFunction:
     """Return the source's grade(). Raises what the source raises, or TypeError without a grade() of two arguments."""
     module = ModuleType("grader")
     sys.modules["grader"] = module  # dataclasses look up their module there
@@ -64,6 +76,111 @@ def grade_of(source: str) -> Callable[[Any, Any], Any]:
         raise TypeError("there is no function grade(sample, item)")
     inspect.signature(grade).bind({}, {})
     return grade  # type: ignore[no-any-return]
+
+
+def warm_up(grade: GradeFunction, example: Mapping[str, Any], seconds: float) -> None:
+    """Call grade() with an expected answer, so that what it loads at its first call is loaded once for all rows."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        graded(grade, example)
+    except TimeoutError:  # between the end of grade() and the next line
+        return
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def grade_in_child(grade: GradeFunction, row: Mapping[str, Any], helpers: set[int], private: tuple[int, int]) -> Answer:
+    """Grade a row in a child, which ends with all that it started; `private` are the files that it must not have.
+
+    The child's answer begins with a number drawn for the row, so that text written to its files is no score.
+    """
+    token = secrets.token_hex(16)
+    folder = mkdtemp(dir=".")
+    readable, writable = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            for file in (readable, *private):
+                os.close(file)
+            os.chdir(folder)
+            allow_files(["/"], [".", os.devnull])
+            os.write(writable, (token + json.dumps(graded(grade, row))).encode() + b"\n")
+        finally:
+            os._exit(0)
+    os.close(writable)
+    try:
+        text = received(readable, child, row["seconds"])
+    finally:
+        os.close(readable)
+        kill_all_but(helpers, child)
+        rmtree(folder, ignore_errors=True)
+    if text is None:
+        return {"error": f"no answer within {row['seconds']:.3g} s"}
+    if not text:
+        return {"error": "the process ended"}
+    if not text.startswith(token.encode()):
+        return {"error": "something other than grade() wrote the result"}
+    answer: Answer = json.loads(text[len(token) :])
+    return answer
+
+
+def received(readable: int, child: int, seconds: float) -> bytes | None:
+    """Return a child's line; b"" if it ended without one, None if the time is over.
+
+    The end of the child counts, not the end of the pipe: what it started may hold the pipe open.
+    """
+    end = time.monotonic() + seconds
+    text, ended = b"", False
+    while b"\n" not in text and len(text) < LONGEST:
+        ready, _, _ = select.select(
+            [readable], [], [], 0 if ended else max(0, min(LOOK_SECONDS, end - time.monotonic()))
+        )
+        if ready:
+            block = os.read(readable, LONGEST)
+            if not block:
+                return b""
+            text += block
+        elif ended:
+            return b""
+        elif time.monotonic() >= end:
+            return None
+        else:
+            ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    return text
+
+
+def children() -> set[int]:
+    """Return the children of this process; nothing where the system does not list them."""
+    try:
+        return set(map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()))
+    except OSError:
+        return set()
+
+
+def kill_all_but(helpers: set[int], child: int) -> None:
+    """Kill a child and all that it started, also in other sessions: as their parents end, they become our children."""
+    found = {child}
+    while found:
+        for process in found:
+            with suppress(OSError):
+                os.kill(process, signal.SIGKILL)
+        for process in found:
+            with suppress(ChildProcessError):
+                os.waitpid(process, 0)
+        found = children() - helpers
+
+
+def graded(grade: GradeFunction, row: Mapping[str, Any]) -> Answer:
+    """Return the score of a row, or the error."""
+    try:
+        return {"score": checked(grade(row["sample"], row["item"]))}
+    except BaseException as error:  # the source may raise anything, SystemExit too
+        return {"error": described(error)}
 
 
 def checked(value: Any) -> float:
@@ -77,7 +194,3 @@ def checked(value: Any) -> float:
 def described(error: BaseException) -> str:
     """Return an exception as one short line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
-
-
-if __name__ == "__main__":
-    main()
