@@ -7,11 +7,14 @@ import dataclasses
 import sys
 
 from finetune.core.profiles import PROFILES
-from finetune.provider import connect, create_once, remote_jobs
+from finetune.provider import bounded_client, connect, create_once, ready_model, remote_jobs
 
 PAUSES = [
     (connect, "TIMEOUT", 1),
-    (create_once, "PAUSES", (0.1, 0.2, 0.4)),
+    (bounded_client, "ENDS_AFTER", 3),
+    (create_once, "PAUSES", (0.1, 0.2)),
+    (create_once, "LIST_LAG", 1.8),  # a hundredth
+    (ready_model, "PATIENCE", 2),
     (remote_jobs, "LIST_DELAY", 1.1),
 ]
 

@@ -26,7 +26,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
 from finetune.core.paths import FILES, MODEL, PREPARED, PREPARED_REPORT, VALIDATION_REPORT
 from finetune.core.profiles import PROFILES
-from finetune.provider import connect, follow_job
+from finetune.provider import connect, create_once, follow_job, ready_model
 from finetune.stages import train, upload
 from finetune.terminal.progress import say
 
@@ -34,7 +34,8 @@ HERE = Path(__file__).parent
 # Only a person can solve these, so the run ends with a message. It recovers from the others by itself.
 FOR_A_PERSON = ("400", "401", "403", "404", "429-quota", "429-daily")
 # Steps after the job has succeeded: these cases share one job.
-AFTER_TRAINING = ("files.result", "jobs.checkpoints", "files.name", "files.weights")
+EXTRAS = ("jobs.events", "files.result", "jobs.checkpoints")
+AFTER_TRAINING = ("models.retrieve", "files.result", "jobs.checkpoints", "files.name", "files.weights")
 PARAMS = """
 data: {file: raw.csv, split: {train: 0.7, valid: 0.1, test: 0.2}}
 provider: {name: local, base_url: URL}
@@ -157,13 +158,160 @@ def test_every_fault_at_every_step_leaves_one_job(
     error = run(stage)
     assert provider.plan.times == 0, "the planned call was never made"
     message = "" if error is None else str(error)
-    if fault in FOR_A_PERSON:
-        assert "  → " in message
+    if fault in FOR_A_PERSON and not (step in EXTRAS and fault in ("400", "404")):
+        assert "  → " in message or (step, fault) == ("models.retrieve", "404")  # then the list of models has it
         assert provider.plan.calls() == skip + 1  # there was no retry
-    if message:
+    if message or is_incomplete():
         assert run(stage) is None
     assert (project / (MODEL if stage_name == "train" else FILES)).exists()
+    assert not is_incomplete()
     assert_paid_once(home, project, capfd.readouterr().err + message)
+    assert provider.followed == []
+
+
+def is_incomplete() -> bool:
+    """Return whether the record says that the provider lacked something."""
+    return MODEL.exists() and "missing" in json.loads(MODEL.read_text(encoding="utf-8"))
+
+
+# What a server does all the time; a second here is a hundredth of the real one, as for all pauses of these tests.
+HABITS: dict[str, dict[str, Any]] = {
+    "lag of 20 s": {"lag": 0.2},
+    "lag of 90 s": {"lag": 0.9},
+    "no metadata": {"keeps_metadata": False},
+    "no metadata, lag of 90 s": {"keeps_metadata": False, "lag": 0.9},
+    "clock 5 minutes ahead": {"clock": 300},
+    "clock 5 minutes behind": {"clock": -300},
+    "endless pages": {"pages_end": False},
+}
+
+
+@pytest.mark.parametrize("fault", [None, *FAULTS])
+@pytest.mark.parametrize("habit", HABITS)
+@pytest.mark.parametrize("stage", [upload, train], ids=["upload", "train"])
+def test_every_fault_at_the_creation_leaves_one_job_whatever_the_server_is_like(
+    stage: Any, habit: str, fault: str | None, home: Path, provider: Server, project: Path
+) -> None:
+    provider.plan = Plan(**HABITS[habit])
+    if stage is train:
+        assert run(upload) is None
+    step = "jobs.create" if stage is train else "files.create"
+    provider.plan = Plan(STEPS[step][1], 0, FAULTS[fault] if fault else None, **HABITS[habit])
+    error = run(stage)
+    if error:
+        assert run(stage) is None
+    assert_paid_once(home, project, str(error))
+
+
+@pytest.mark.parametrize("fault", ["404", "501", "500", "broken-json", "web-page", "200-error", "200-empty"])
+@pytest.mark.parametrize("step", EXTRAS)
+def test_without_extras_there_is_a_record_and_the_next_run_completes_it(
+    step: str, fault: str, home: Path, provider: Server, trained: Path, project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    take_over(trained, project)
+    assert run(upload) is None
+    provider.plan = Plan(STEPS[step][1], 0, FAULTS[fault], times=1000)
+    if (step, fault) == ("files.result", "200-empty"):
+        pytest.skip("a file may have this content")
+    error = run(train)
+    if step == "files.result" and error:  # the weights are files too
+        assert "weights" in str(error)
+    else:
+        assert error is None
+        record = json.loads(MODEL.read_text(encoding="utf-8"))
+        [missing] = record["missing"]
+        assert missing.startswith({"jobs.events": "events", "files.result": "result"}.get(step, "checkpoints"))
+        assert "dvc repro -f -s train" in capfd.readouterr().err
+        weights = Path("models/weights/README.txt")
+        assert not weights.exists() or "does not hand out" not in weights.read_text(encoding="utf-8")
+    provider.plan = Plan()
+    assert run(train) is None
+    assert not is_incomplete()
+    assert_paid_once(home, project, str(error))
+
+
+def test_a_deleted_model_is_not_adopted_and_trained_again_only_when_asked(
+    home: Path, provider: Server, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(upload) is None
+    assert run(train) is None
+    record = json.loads(MODEL.read_text(encoding="utf-8"))
+    with connect.connect(load_params().provider) as connection:
+        connection.control.models.delete(record["model"])
+    monkeypatch.setattr(ready_model, "PATIENCE", 0)
+    known = provider_jobs(home)
+    message = str(run(train))
+    assert record["model"] in message
+    assert "finetune train --again" in message
+    assert provider_jobs(home) == known
+    monkeypatch.setattr(ready_model, "PATIENCE", 2)
+    again = train.run(load_params(), again=True)
+    assert again["job"] != record["job"]
+    assert len(provider_jobs(home)) == len(known) + 1
+    assert run(train) is None
+    assert json.loads(MODEL.read_text(encoding="utf-8"))["job"] == again["job"]
+
+
+def test_a_succeeded_job_is_trained_again_when_asked(home: Path, provider: Server, project: Path) -> None:
+    assert run(upload) is None
+    first = train.run(load_params())
+    second = train.run(load_params(), again=True)
+    assert first["job"] != second["job"]
+    assert first["fingerprint"] == second["fingerprint"]
+
+
+@pytest.mark.parametrize("lacks", ["no name", "not there yet"])
+def test_the_model_of_a_succeeded_job_is_waited_for(lacks: str, home: Path, provider: Server, project: Path) -> None:
+    looks = 0
+
+    def late(call: str, content: bytes) -> bytes:
+        nonlocal looks
+        if lacks == "no name" and re.fullmatch(STEPS["jobs.retrieve"][1], call) and b'"succeeded"' in content:
+            looks += 1
+            return re.sub(rb'"fine_tuned_model":"[^"]+"', b'"fine_tuned_model":null', content) if looks < 4 else content
+        return content
+
+    assert run(upload) is None
+    provider.plan = Plan(rewrite=late)
+    if lacks == "not there yet":
+        provider.plan = Plan(r"GET /v1/models(/.*)?", 0, no_models, times=6)
+    assert run(train) is None
+    assert looks == 4 or provider.plan.times == 0
+    assert json.loads(MODEL.read_text(encoding="utf-8"))["model"]
+    assert_paid_once(home, project, "")
+
+
+def no_models(handler: Any, forward: Any) -> None:
+    """Answer as a server that does not know the model yet."""
+    if handler.path.endswith("/models"):
+        handler.reply(200, b'{"object":"list","data":[]}', {"content-type": "application/json"})
+    else:
+        FAULTS["404"](handler, forward)
+
+
+def test_a_job_that_never_names_its_model_gives_no_record(provider: Server, project: Path) -> None:
+    def nameless(call: str, content: bytes) -> bytes:
+        return re.sub(rb'"fine_tuned_model":"[^"]+"', b'"fine_tuned_model":null', content)
+
+    assert run(upload) is None
+    provider.plan = Plan(rewrite=nameless)
+    assert "it has no model" in str(run(train))
+    assert not MODEL.exists()
+    provider.plan = Plan()
+    assert run(train) is None
+
+
+def test_who_knows_that_there_is_no_job_need_not_wait(
+    home: Path, provider: Server, project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(upload) is None
+    provider.plan = Plan(*STEPS["jobs.create"][1:], FAULTS["cut-before"])
+    assert "no clear outcome" in str(run(train))
+    monkeypatch.setattr(create_once, "LIST_LAG", 3600)
+    capfd.readouterr()
+    train.run(load_params(), forget=True)
+    assert "Looking for" not in capfd.readouterr().err
+    assert_paid_once(home, project, "")
 
 
 def start(stage: str, folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
