@@ -6,25 +6,21 @@ Each case really trains. It ends, after at most one more run, with one job, one 
 import dataclasses
 import gc
 import json
-import os
 import re
 import shutil
-import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty import FAULTS, STEPS, Plan, Server, address, kill_after, kill_before
+from faulty import FAULTS, STEPS, Plan, Server, kill_after, kill_before
 from faulty_engine import KEY, faulty_engine
+from small_projects import make_project, provider_jobs, rows, start
 
-from finetune.core.disk import write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
-from finetune.core.paths import FILES, MODEL, PREPARED, PREPARED_REPORT, VALIDATION_REPORT
+from finetune.core.paths import FILES, MODEL, PREPARED
 from finetune.core.profiles import PROFILES
 from finetune.provider import connect, create_once, follow_job, ready_model
 from finetune.stages import train, upload
@@ -36,12 +32,6 @@ FOR_A_PERSON = ("400", "401", "403", "404", "429-quota", "429-daily")
 # Steps after the job has succeeded: these cases share one job.
 EXTRAS = ("jobs.events", "files.result", "jobs.checkpoints")
 AFTER_TRAINING = ("models.retrieve", "files.result", "jobs.checkpoints", "files.name", "files.weights")
-PARAMS = """
-data: {file: raw.csv, split: {train: 0.7, valid: 0.1, test: 0.2}}
-provider: {name: local, base_url: URL}
-train: {base: tiny, method: supervised, n_epochs: 1, batch_size: auto, learning_rate_multiplier: auto, seed: 7}
-evaluate: {max_tokens: 6, temperature: 0.0, concurrency: 8}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -79,25 +69,6 @@ def take_over(trained: Path, project: Path) -> None:
     shutil.copytree(trained / PREPARED, project / PREPARED, dirs_exist_ok=True)
 
 
-def make_project(folder: Path, provider: Server) -> None:
-    (folder / "params.yaml").write_text(PARAMS.replace("URL", address(provider)), encoding="utf-8")
-    (folder / PREPARED).mkdir(parents=True)
-    for split, rows in (("train", 10), ("valid", 2)):
-        lines = [
-            {
-                "messages": [
-                    {"role": "user", "content": f"{folder} {split} {n}"},
-                    {"role": "assistant", "content": "red"},
-                ]
-            }
-            for n in range(rows)
-        ]
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        (folder / PREPARED / f"{split}.jsonl").write_text(text, encoding="utf-8")
-    write_json(folder / VALIDATION_REPORT, {"train_tokens_per_epoch": 100, "auto": {"n_epochs": 1}})
-    write_json(folder / PREPARED_REPORT, {"prompt": "x"})
-
-
 def run(stage: Any) -> FinetuneError | None:
     """Run the stage as its command does; return the error that it would print. Any other exception fails the test."""
     try:
@@ -123,18 +94,6 @@ def assert_paid_once(home: Path, project: Path, printed: str) -> None:
     assert KEY not in printed
     for path in project.rglob("*"):
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
-
-
-def rows(home: Path, query: str, *values: str) -> list[Any]:
-    db = sqlite3.connect(home / "engine.db")
-    try:
-        return db.execute(query, values).fetchall()
-    finally:
-        db.close()
-
-
-def provider_jobs(home: Path) -> list[tuple[str, str]]:
-    return rows(home, "SELECT id, status FROM jobs ORDER BY n")
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -312,18 +271,6 @@ def test_who_knows_that_there_is_no_job_need_not_wait(
     train.run(load_params(), forget=True)
     assert "Looking for" not in capfd.readouterr().err
     assert_paid_once(home, project, "")
-
-
-def start(stage: str, folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    """Start the stage as a process with the tests' pauses."""
-    return subprocess.Popen(
-        [sys.executable, HERE / "quick.py", stage, *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(HERE.parents[1]), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
 
 
 @pytest.mark.parametrize("step", STEPS)
