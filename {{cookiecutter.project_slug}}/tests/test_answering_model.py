@@ -16,7 +16,7 @@ from finetune.provider.answer_cache import cache_path
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import connect
 
-SETTINGS = Evaluate(max_tokens=4, temperature=0.0, concurrency=2)
+SETTINGS = Evaluate(max_tokens=4, temperature=0.0, concurrency=1)  # so that a server's turns are those of the questions
 QUESTIONS = [[{"role": "user", "content": f"question {number}"}] for number in range(5)]
 
 
