@@ -8,6 +8,7 @@ training of the pipeline is one of the variants, and is neither trained nor aske
 import datetime
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from finetune.asking.checkpoint_choice import choose
@@ -39,7 +40,7 @@ from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsuppo
 from finetune.provider.connect import Connection, connect
 from finetune.provider.follow_job import follow
 from finetune.provider.paging import all_rows
-from finetune.provider.remote_jobs import ENDED, ensure_job, find
+from finetune.provider.remote_jobs import ENDED, ensure_job, find, older_twin
 from finetune.scoring.mean_interval import interval
 from finetune.scoring.prediction_scores import score_predictions
 from finetune.terminal.progress import progress_bar, say
@@ -186,7 +187,8 @@ def trained(
         started = record_of_job(pipeline, variant, files, job.id)
         write_variant(started)
         with progress_bar(f"train {variant.words}") as progress:
-            job = follow(connection, job, progress, say)
+            twin = partial(older_twin, connection, variant.fingerprint, say)
+            job = follow(connection, job, progress, say, twin)
     except KeyboardInterrupt:
         say("\nA job that has started continues at the provider. The same command follows it again.")
         say("List and stop jobs with: finetune jobs list --mine, and finetune jobs cancel")

@@ -33,18 +33,22 @@ def follow(
     job: "FineTuningJob",
     progress: Progress,
     say: Say,
+    older_twin: Callable[["FineTuningJob"], "FineTuningJob | None"] = lambda job: None,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> "FineTuningJob":
     """Return the job when it has ended; call `progress` with each new step.
 
-    An unknown status is waited for like `running`, and the model of a job that has succeeded until the provider has it.
-    Raises FinetuneError when the job ends without a model.
+    `older_twin` is called at each look, and may return another job to follow instead. An unknown status is waited for
+    like `running`, and the model of a job that has succeeded until the provider has it. Raises FinetuneError when the
+    job ends without a model.
     """
     jobs = connection.control.fine_tuning.jobs
     was_paused = False
 
     def look() -> JobState:
+        nonlocal job
+        job = older_twin(job) or job
         found = jobs.retrieve(job.id)
         return JobState(found, found.status, *newest_step(connection, job.id))
 

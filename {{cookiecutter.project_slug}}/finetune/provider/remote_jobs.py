@@ -13,7 +13,7 @@ from finetune.core.callbacks import Say
 from finetune.core.errors import FinetuneError
 from finetune.core.records import RequestNote
 from finetune.provider.connect import Connection
-from finetune.provider.create_once import Creation, Reserve, create_once, find_by_note
+from finetune.provider.create_once import LIST_LAG, Creation, Reserve, create_once, find_by_note
 from finetune.provider.job_failures import is_temporary, job_error
 from finetune.provider.locks import exclusive_lock
 from finetune.provider.paging import all_rows
@@ -171,18 +171,26 @@ def keep_oldest(connection: Connection, fingerprint: str, job: "FineTuningJob", 
 
     The engine in the box needs no such check: all its clones are on this machine and share a lock.
     """
-    if connection.identity == "local":
-        return job
-    time.sleep(LIST_DELAY)
-    return older_twin(connection, fingerprint, job, say) or job
+    if connection.identity != "local":
+        time.sleep(LIST_DELAY)
+    return older_twin(connection, fingerprint, say, job) or job
 
 
-def older_twin(connection: Connection, fingerprint: str, job: "FineTuningJob", say: Say) -> "FineTuningJob | None":
-    """Return the older job that another machine created at the same time as this one, which is cancelled then."""
+def older_twin(connection: Connection, fingerprint: str, say: Say, job: "FineTuningJob") -> "FineTuningJob | None":
+    """Return the older job that another machine created at the same time as this one, which is cancelled then.
+
+    While the list lags behind, each machine sees only its own job, so a job that is followed is looked at again.
+    """
+    if connection.identity == "local" or connection.clock.now() - job.created_at > LIST_LAG:
+        return None
     note = read_request_note(connection.identity, fingerprint)
     known = note["known"] if note else []
     jobs = [one for one in list_jobs(connection, fingerprint, note) if one.id not in known]
-    usable = [other for other in jobs if other.status not in ("failed", "cancelled")]
+    usable = [
+        other
+        for other in jobs
+        if other.status not in ("failed", "cancelled") and job.created_at - other.created_at < 2 * LIST_LAG
+    ]
     oldest = min(usable or [job], key=lambda one: (one.created_at, one.id))
     if oldest.id == job.id:
         return None

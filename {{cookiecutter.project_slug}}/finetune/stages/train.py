@@ -4,6 +4,7 @@ import datetime
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from finetune.provider.connect import Connection, connect
 from finetune.provider.extras import extra
 from finetune.provider.follow_job import follow
 from finetune.provider.paging import all_rows
-from finetune.provider.remote_jobs import PROJECT, ensure_job, forget_request, job_fingerprint
+from finetune.provider.remote_jobs import PROJECT, ensure_job, forget_request, job_fingerprint, older_twin
 from finetune.report.curve_verdict import CurveVerdict, curve_verdict
 from finetune.report.training_curves import (
     COLUMNS,
@@ -77,7 +78,7 @@ def run(params: Params, again: bool = False, forget: bool = False) -> ModelRecor
             claim(connection, job.id, say)
         try:
             with progress_bar("train") as progress:
-                job = follow(connection, job, progress, say)
+                job = follow(connection, job, progress, say, partial(older_twin, connection, fingerprint, say))
         except KeyboardInterrupt:
             say(
                 f"\nJob {job.id} continues at the provider. Follow it again with: dvc repro"

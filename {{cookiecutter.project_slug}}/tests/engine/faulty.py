@@ -158,6 +158,18 @@ STEPS = {
 }
 
 
+# What a server does all the time; a second here is a hundredth of the real one, as for all pauses of these tests.
+HABITS: dict[str, dict[str, Any]] = {
+    "lag of 20 s": {"lag": 0.2},
+    "lag of 90 s": {"lag": 0.9},
+    "no metadata": {"keeps_metadata": False},
+    "no metadata, lag of 90 s": {"keeps_metadata": False, "lag": 0.9},
+    "clock 5 minutes ahead": {"clock": 300},
+    "clock 5 minutes behind": {"clock": -300},
+    "endless pages": {"pages_end": False},
+}
+
+
 @dataclass
 class Plan:
     """Which call fails, how, and how many times; `seen` is every call that came, as method and path.

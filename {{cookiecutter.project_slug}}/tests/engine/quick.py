@@ -15,6 +15,7 @@ PAUSES = [
     (create_once, "PAUSES", (0.1, 0.2)),
     (create_once, "LIST_LAG", 1.8),  # a hundredth
     (ready_model, "PATIENCE", 2),
+    (remote_jobs, "LIST_LAG", 1.8),
     (remote_jobs, "LIST_DELAY", 1.1),
 ]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty import FAULTS, STEPS, Plan, Server, kill_after, kill_before
+from faulty import FAULTS, HABITS, STEPS, Plan, Server, kill_after, kill_before
 from faulty_engine import KEY, faulty_engine
 from small_projects import make_project, provider_jobs, rows, start
 
@@ -131,18 +131,6 @@ def test_every_fault_at_every_step_leaves_one_job(
 def is_incomplete() -> bool:
     """Return whether the record says that the provider lacked something."""
     return MODEL.exists() and "missing" in json.loads(MODEL.read_text(encoding="utf-8"))
-
-
-# What a server does all the time; a second here is a hundredth of the real one, as for all pauses of these tests.
-HABITS: dict[str, dict[str, Any]] = {
-    "lag of 20 s": {"lag": 0.2},
-    "lag of 90 s": {"lag": 0.9},
-    "no metadata": {"keeps_metadata": False},
-    "no metadata, lag of 90 s": {"keeps_metadata": False, "lag": 0.9},
-    "clock 5 minutes ahead": {"clock": 300},
-    "clock 5 minutes behind": {"clock": -300},
-    "endless pages": {"pages_end": False},
-}
 
 
 @pytest.mark.parametrize("fault", [None, *FAULTS])
@@ -466,9 +454,28 @@ def test_eight_hours_of_waiting_take_few_requests_and_no_memory(
         provider.plan = Plan(rewrite=stuck)
         job = connection.control.fine_tuning.jobs.retrieve(job_id)
         with pytest.raises(Enough):
-            follow_job.follow(hosted, job, lambda *_: None, say, sleep, lambda: now[0])
+            follow_job.follow(hosted, job, lambda *_: None, say, sleep=sleep, clock=lambda: now[0])
     # Two requests a look, a look a minute at most.
     assert len(provider.plan.seen) <= 2 * (8 * 60 + 20)
     # The plan itself keeps one string per call.
     assert objects[-1] - objects[1] < 1000, objects
     assert capfd.readouterr().err.count("has not changed for half an hour") == 1
+
+
+def test_two_machines_with_a_lagging_list_end_with_one_job(
+    home: Path, provider: Server, project: Path, tmp_path: Path
+) -> None:
+    """Each sees only its own job at first; the newer one is cancelled as soon as the list shows the older one."""
+    path = project / "params.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("n_epochs: 1", "n_epochs: 50"), encoding="utf-8")
+    assert run(upload) is None
+    shutil.copytree(project, tmp_path / "clone")
+    known = provider_jobs(home)
+    provider.plan = Plan(lag=0.9)
+    folders = (project, tmp_path / "clone")
+    running = [start("train", folder, FINETUNE_HOME=str(tmp_path / f"home{n}")) for n, folder in enumerate(folders)]
+    outputs = [process.communicate(timeout=90)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0], outputs
+    made = provider_jobs(home)[len(known) :]
+    assert sorted(status for _, status in made) == ["cancelled", "succeeded"]
+    assert (project / MODEL).read_bytes() == (tmp_path / "clone" / MODEL).read_bytes()
