@@ -195,7 +195,7 @@ def read_answers(connection: Connection, batch: "Batch") -> Answers:
     for file in filter(None, (batch.error_file_id, batch.output_file_id)):
         with suppress(openai.NotFoundError):
             # Split by this byte alone: answers may contain other line separators.
-            for line in connection.client.files.content(file).content.split(b"\n"):
+            for line in connection.downloads.files.content(file).content.split(b"\n"):
                 if line.strip():
                     result = json.loads(line)
                     answers[result["custom_id"]] = completion_or_error(result)

@@ -16,6 +16,7 @@ from finetune.provider.error_messages import explained_errors
 if TYPE_CHECKING:
     from openai import OpenAI
 
+DOWNLOAD_TIMEOUT = 600
 TIMEOUT = 60  # seconds for an answer about files and jobs; a model's answer may take longer
 
 
@@ -40,6 +41,11 @@ class Connection:
     def control(self) -> "OpenAI":
         """Return the client for files and jobs, with a shorter timeout."""
         return self.client.with_options(timeout=TIMEOUT)
+
+    @property
+    def downloads(self) -> "OpenAI":
+        """Return the client for large files."""
+        return self.client.with_options(timeout=DOWNLOAD_TIMEOUT)
 
     @property
     def once(self) -> "OpenAI":

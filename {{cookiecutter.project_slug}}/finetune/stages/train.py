@@ -199,7 +199,7 @@ def fetch_weights(connection: Connection, file_ids: Sequence[str], missing: Sequ
         text = unknown if missing else "This provider does not hand out the weights."
         write_text(incomplete / "README.txt", text + "\n")
     for file in files:
-        content = connection.client.files.content(file.id).content
+        content = connection.downloads.files.content(file.id).content
         if len(content) != file.bytes:
             raise FinetuneError(
                 f"The weights file {file.filename} has {len(content):,} bytes; {file.bytes:,} were expected.",
