@@ -15,9 +15,9 @@ PAUSES = [
     (remote_files, "UPLOAD_TIMEOUT", 1),
     (bounded_client, "ENDS_AFTER", 3),
     (create_once, "PAUSES", (0.1, 0.2)),
-    (create_once, "LIST_LAG", 1.8),  # a hundredth
+    (create_once, "LIST_LAG", 0.9),  # a two-hundredth
     (ready_model, "PATIENCE", 2),
-    (remote_jobs, "LIST_LAG", 1.8),
+    (remote_jobs, "LIST_LAG", 0.9),
     (remote_jobs, "LIST_DELAY", 1.1),
 ]
 
