@@ -110,6 +110,14 @@ def test_a_list_that_is_none_is_no_empty_list(body: object, monkeypatch: pytest.
         all_rows(connection.once.fine_tuning.jobs.list())
 
 
+def test_an_object_without_an_id_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        served(lambda handler: reply(handler, 200, {"object": "file"}), monkeypatch) as (connection, _),
+        pytest.raises(openai.APIConnectionError),
+    ):
+        connection.once.files.retrieve("file-1")
+
+
 def test_a_list_without_rows_may_say_null(monkeypatch: pytest.MonkeyPatch) -> None:
     with served(lambda handler: reply(handler, 200, {"object": "list", "data": None}), monkeypatch) as (connection, _):
         assert all_rows(connection.control.fine_tuning.jobs.list()) == []

@@ -90,10 +90,11 @@ def fault_of(response: "Response") -> str | None:
     if error and not body.get("id"):
         message = error.get("message") if isinstance(error, dict) else error
         return f"status {response.status_code} and an error: {str(message)[:200]}"
-    is_listed = response.request.method == "GET" and path.endswith(LISTS)
-    if is_listed and not isinstance(body.get("data"), list) and not is_empty_list(body):
-        return "no list"
-    return None
+    if response.request.method != "GET":
+        return None
+    if not path.endswith(LISTS):
+        return None if body.get("id") else "an object without an ID"
+    return None if isinstance(body.get("data"), list) or is_empty_list(body) else "no list"
 
 
 def error_code(response: "Response") -> Any:
