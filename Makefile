@@ -1,4 +1,4 @@
-# make demo: generate, install and run a project · make test: verify everything · make bench: measure the figures
+# make demo: generate, install and run a project · make test: verify everything · make soak: try faults at random · make bench: measure the figures
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 TEMPLATE := {{cookiecutter.project_slug}}
@@ -7,7 +7,7 @@ OWN := hooks tests bench
 DEMO := demo/my-fine-tune
 GIT := git -c user.name=demo -c user.email=demo@example.com
 
-.PHONY: demo test bench lock clean
+.PHONY: demo test soak bench lock clean
 
 # Existing files are kept: a second `make demo` finds everything up to date.
 demo: $(DEMO)/.venv/ready
@@ -27,6 +27,10 @@ $(DEMO)/.venv/ready: .venv/ready
 test: .venv/ready
 	$(BIN)/ruff check --no-cache $(OWN) && $(BIN)/ruff format --no-cache --check $(OWN)
 	$(BIN)/python -m pytest --durations=10
+
+# A thousand random schedules of faults, kills and clocks against the protocol that never pays twice.
+soak: $(DEMO)/.venv/ready
+	$(MAKE) -C $(DEMO) soak
 
 bench: demo
 	$(DEMO)/.venv/bin/python bench/pipeline.py

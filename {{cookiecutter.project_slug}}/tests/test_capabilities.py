@@ -100,7 +100,7 @@ def request(tmp_path: Path, provider: str, **train: Any) -> dict[str, Any]:
     wanted = params(tmp_path, provider, **train)
     connection: Any = SimpleNamespace(profile=PROFILES[provider])
     files: FilesRecord = {"train": {"id": "file-1", "sha256": "0" * 64}}
-    return job_request(wanted, connection, job_settings(wanted, HOSTED), files, "f" * 64)
+    return job_request(wanted, connection, job_settings(wanted, HOSTED), files, "f" * 64, 0.5)
 
 
 def test_the_create_call_has_what_the_provider_takes_and_no_unset_parameter(tmp_path: Path) -> None:

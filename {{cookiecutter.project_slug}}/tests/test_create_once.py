@@ -1,14 +1,21 @@
-"""Creating once: what is sent again, what is looked for, and when a refusal is reported. And the job's fingerprint."""
+"""Creating once: what is sent again, what is looked for, and what becomes of the note. And the job's fingerprint."""
 
 import time
-from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx2
 import openai
 import pytest
 
+from finetune.core.errors import FinetuneError
+from finetune.core.records import RequestNote
 from finetune.provider import create_once
 from finetune.provider.remote_jobs import job_fingerprint
+from finetune.provider.request_notes import note_path, read_request_note
 
 REQUEST = httpx2.Request("POST", "http://127.0.0.1/v1/fine_tuning/jobs")
 
@@ -17,69 +24,154 @@ def connection_error() -> openai.OpenAIError:
     return openai.APIConnectionError(request=REQUEST)
 
 
-def status_error(status: int, code: str = "x", **headers: str) -> Callable[[], openai.OpenAIError]:
-    types = {400: openai.BadRequestError, 409: openai.ConflictError, 429: openai.RateLimitError}
+def status_error(status: int, code: str = "x", **headers: str) -> openai.OpenAIError:
+    types: dict[int, type[openai.APIStatusError]] = {429: openai.RateLimitError}
     response = httpx2.Response(status, headers=headers, request=REQUEST)
-    return lambda: types.get(status, openai.InternalServerError)("refused", response=response, body={"code": code})
+    usual = openai.InternalServerError if status >= 500 else openai.APIStatusError
+    return types.get(status, usual)("refused", response=response, body={"code": code})
 
 
 class Protocol:
-    """Record the calls of `create_once`. `created` and `found` are the outcomes of its calls, in their order."""
+    """Record the calls of `create_once`. `created` and `found` are the outcomes of its calls, in their order.
+
+    The clock moves only by the pauses.
+    """
 
     def __init__(self, created: list[object], found: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[str] = []
+        self.said: list[str] = []
         self.outcomes = {"create": created, "find": found}
-        monkeypatch.setattr(time, "sleep", lambda seconds: self.calls.append(f"sleep {seconds:g}"))
+        self.seconds = 1_000_000.0
+        monkeypatch.setattr(time, "sleep", self.sleep)
+        monkeypatch.setattr(time, "monotonic", lambda: self.seconds)
+        clock = SimpleNamespace(now=lambda: self.seconds)
+        connection = cast("Any", SimpleNamespace(identity="openai", clock=clock))
+        create, say = partial(self.next_outcome, "create"), self.said.append
+        self.creation = create_once.Creation(connection, "key", "job", "fine_tuning.job", create, self.find, say)
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+    def find(self, note: RequestNote) -> object:
+        return self.next_outcome("find")
 
     def next_outcome(self, name: str) -> object:
         self.calls.append(name)
-        outcome = self.outcomes[name].pop(0)
-        if callable(outcome):
-            raise outcome()
+        outcome = self.outcomes[name].pop(0) if self.outcomes[name] else None
+        if isinstance(outcome, Exception):
+            raise outcome
         return outcome
 
     def run(self) -> object:
-        return create_once.create_once(
-            lambda: self.next_outcome("create"),
-            lambda: self.next_outcome("find"),
-            "job",
-            lambda message: None,
-            lambda: self.calls.append("refused"),
-        )
+        return create_once.create_once(self.creation, lambda: nullcontext({"usd": 1.0}), ["ftjob-0"])
+
+    def note(self) -> dict[str, Any]:
+        return cast("dict[str, Any]", read_request_note("openai", "key") or {})
 
 
-@pytest.mark.parametrize("unclear", [connection_error, status_error(500), status_error(503), status_error(409)])
-def test_after_an_unclear_outcome_nothing_is_created_again(
-    unclear: Callable[[], openai.OpenAIError], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    protocol = Protocol([unclear], [None, connection_error, status_error(500), "ftjob-1"], monkeypatch)
-    assert protocol.run() == "ftjob-1"
-    assert protocol.calls == ["create", "sleep 1", "find", "sleep 2", "find", "sleep 4", "find", "sleep 8", "find"]
-    protocol = Protocol([unclear], [None] * 5, monkeypatch)
-    with pytest.raises(type(unclear())):
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINETUNE_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+
+def made(name: str = "ftjob-1", **more: object) -> SimpleNamespace:
+    return SimpleNamespace(id=name, object="fine_tuning.job", **more)
+
+
+UNCLEAR: list[object] = [
+    connection_error(),
+    *(status_error(status) for status in (302, 307, 408, 409, 500, 501, 503)),
+    None,
+    [],
+    made(""),
+    SimpleNamespace(id=None, object=None),
+    SimpleNamespace(id="file-1", object="file"),
+    SimpleNamespace(error={"message": "overloaded"}),
+]
+
+
+@pytest.mark.parametrize("unclear", UNCLEAR, ids=str)
+def test_after_an_unclear_outcome_nothing_is_created_again(unclear: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that is no job, or no answer: the list is asked until it had its time, and the note stays."""
+    protocol = Protocol([unclear], [None, connection_error(), status_error(500), made()], monkeypatch)
+    assert protocol.run() == made()
+    assert protocol.calls == ["create", "find", "find", "find", "find"]
+    assert protocol.note().get("id") == "ftjob-1"
+    protocol = Protocol([unclear], [], monkeypatch)
+    with pytest.raises(FinetuneError, match="no clear outcome"):
         protocol.run()
-    assert (protocol.calls.count("create"), protocol.calls.count("refused")) == (1, 0)
+    assert protocol.calls.count("create") == 1
+    assert protocol.seconds - 1_000_000 == create_once.LIST_LAG
+    assert protocol.note().get("id") is None
 
 
-def test_too_many_requests_are_sent_again_after_the_time_that_the_provider_names(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    busy = [status_error(429, **{"retry-after": "7"}), status_error(429, **{"retry-after-ms": "500"})]
-    protocol = Protocol([*busy, status_error(429), "ftjob-1"], [], monkeypatch)
-    assert protocol.run() == "ftjob-1"
-    assert protocol.calls == ["create", "sleep 7", "create", "sleep 0.5", "create", "sleep 4", "create"]
-    protocol = Protocol([status_error(429)] * 6, [], monkeypatch)
-    with pytest.raises(openai.RateLimitError):
-        protocol.run()
-    assert protocol.calls[-2:] == ["create", "refused"]
-
-
-@pytest.mark.parametrize("refusal", [status_error(400), status_error(429, "insufficient_quota")])
-def test_a_refusal_is_final(refusal: Callable[[], openai.OpenAIError], monkeypatch: pytest.MonkeyPatch) -> None:
-    protocol = Protocol([refusal], [], monkeypatch)
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 415, 422])
+def test_only_a_certain_refusal_removes_the_note(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    protocol = Protocol([status_error(status)], [], monkeypatch)
     with pytest.raises(openai.APIStatusError):
         protocol.run()
-    assert protocol.calls == ["create", "refused"]
+    assert protocol.calls == ["create"]
+    assert bool(protocol.note()) == (status == 400)  # a gateway may answer 400 after the effect
+
+
+def test_a_refusal_keeps_what_is_known_of_an_earlier_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Protocol([made("ftjob-7")], [], monkeypatch)
+    first.run()
+    second = Protocol([status_error(403)], [], monkeypatch)
+    with pytest.raises(openai.APIStatusError):
+        second.run()
+    assert second.note().get("id") == "ftjob-7"
+    third = Protocol([made("ftjob-8")], [], monkeypatch)
+    third.run()
+    assert third.note().get("earlier") == [{"id": "ftjob-7", "facts": {"usd": 1.0}}]
+
+
+def test_a_429_is_sent_again_when_the_list_had_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway may answer 429 after the effect. A code that is final is not waited for."""
+    busy = [status_error(429, **{"retry-after": "7"}), status_error(429, **{"retry-after": "400"})]
+    protocol = Protocol([*busy, made()], [], monkeypatch)
+    assert protocol.run() == made()
+    assert protocol.calls.count("create") == 3
+    assert protocol.seconds - 1_000_000 == create_once.LIST_LAG + 400
+    protocol = Protocol([status_error(429)], [None, made()], monkeypatch)
+    assert protocol.run() == made()
+    assert protocol.calls.count("create") == 1
+    protocol = Protocol([status_error(429)] * 9, [], monkeypatch)
+    with pytest.raises(FinetuneError, match="no clear outcome"):
+        protocol.run()
+    assert protocol.calls.count("create") == create_once.ATTEMPTS
+    protocol = Protocol([status_error(429, "insufficient_quota")], [], monkeypatch)
+    with pytest.raises(openai.RateLimitError):
+        protocol.run()
+    assert protocol.calls == ["create"]
+
+
+@pytest.mark.parametrize(("age", "waits"), [(0, 180), (100, 80), (180, 0), (99_999, 0), (-300, 180)])
+def test_a_note_is_fresh_until_the_list_had_its_time(age: int, waits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The age is by the provider's clock; one that was turned back makes nobody wait for longer."""
+    protocol = Protocol([], [], monkeypatch)
+    note: RequestNote = {"asked_at": protocol.seconds - age, "known": [], "facts": {}}
+    assert create_once.find_by_note(protocol.creation, note) is None
+    assert protocol.seconds - 1_000_000 == waits
+    assert any("--forget" in words for words in protocol.said) == (waits > 0)
+
+
+def test_the_last_look_must_be_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it, nobody knows whether the job exists."""
+    protocol = Protocol([connection_error()], [connection_error()] * 99, monkeypatch)
+    with pytest.raises(openai.APIConnectionError):
+        protocol.run()
+    assert protocol.note()
+
+
+def test_a_damaged_note_is_a_request_that_may_have_had_its_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    protocol = Protocol([made()], [], monkeypatch)
+    protocol.run()
+    path = note_path("openai", "key")
+    path.write_bytes(path.read_bytes()[:20])
+    assert "id" not in protocol.note()
+    assert protocol.note()["asked_at"] == path.stat().st_mtime
 
 
 def test_the_fingerprint_of_a_job_is_that_of_earlier_versions() -> None:

@@ -43,6 +43,7 @@ class Cloud(ThreadingHTTPServer):
         self.calls: list[str] = []
         self.chats = 0
         self.named: str | None = BASE
+        self.moved = False
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -56,6 +57,9 @@ class Handler(BaseHTTPRequestHandler):
             model = self.server.deployed[body["model"]]["properties"]["model"]["name"]
             by = {"model": self.server.named or model, "system_fingerprint": "fp_1"}
             self.reply(200, completion(f"I am {model}") | by)
+            return
+        if self.server.moved:
+            self.reply(307, {}, location="http://localhost/elsewhere")
             return
         azure = self.path.startswith("/subscriptions/")
         if self.headers["authorization"] != f"Bearer {TOKEN if azure else 'nebius-key'}":
@@ -90,11 +94,12 @@ class Handler(BaseHTTPRequestHandler):
 
     do_GET = do_PUT = do_POST = do_DELETE = handle_call
 
-    def reply(self, status: int, body: dict[str, Any]) -> None:
+    def reply(self, status: int, body: dict[str, Any], **headers: str) -> None:
         content = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(content)))
+        for name, value in {"content-length": str(len(content)), **headers}.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
 
@@ -194,6 +199,15 @@ def test_errors_do_not_show_the_token(cloud: Cloud, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PATH", "")
     with pytest.raises(FinetuneError, match="az login"):
         deployment.deploy(load_params())
+
+
+@pytest.mark.parametrize("provider", ["azure", "nebius"])
+def test_a_redirect_is_no_deployment(provider: str, cloud: Cloud) -> None:
+    write_params(cloud, provider, **(AZURE if provider == "azure" else {}))
+    cloud.moved = True
+    with pytest.raises(FinetuneError, match="answered 307"):
+        deployment.deploy(load_params())
+    assert len(cloud.calls) == 1
 
 
 def test_a_provider_without_deployments_uses_the_models_own_name(cloud: Cloud) -> None:

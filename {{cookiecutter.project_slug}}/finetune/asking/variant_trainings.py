@@ -6,8 +6,10 @@ training of the pipeline is one of the variants, and is neither trained nor aske
 """
 
 import datetime
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from finetune.asking.checkpoint_choice import choose
 from finetune.asking.split_answers import ask_split
@@ -26,16 +28,19 @@ from finetune.project.budget import (
     price_to_ask,
     refuse_over_budget,
     refuse_over_total,
+    reserved,
     total_usd,
 )
 from finetune.project.job_request import job_request
 from finetune.project.model_record import bill_of, hyperparameters_of
+from finetune.project.spending import settle
 from finetune.project.uploads import upload_once
 from finetune.project.variants import write_variant
 from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsupported
 from finetune.provider.connect import Connection, connect
 from finetune.provider.follow_job import follow
-from finetune.provider.remote_jobs import ENDED, ensure_job, find
+from finetune.provider.paging import all_rows
+from finetune.provider.remote_jobs import ENDED, ensure_job, find, older_twin
 from finetune.scoring.mean_interval import interval
 from finetune.scoring.prediction_scores import score_predictions
 from finetune.terminal.progress import progress_bar, say
@@ -80,7 +85,7 @@ def run_variants(
         refuse_deployments(params, len(left))
         with connect(params.provider) as connection:
             new = [one for one in left if not is_trained(connection, pipeline, one, done[one.fingerprint])]
-            refuse_over_budgets(params, new)
+            refuse_over_budgets(params, new, connection)
             confirm(bill_for(params, new, left))
             for number, variant in enumerate(left, 1):
                 say(f"{number} of {len(left)}: {variant.words}")
@@ -109,7 +114,7 @@ def is_trained(connection: Connection, pipeline: Pipeline, variant: Variant, rec
     """Return whether a variant has a model, or a job that will make one."""
     if record and has_chosen(connection, pipeline, record):
         return True
-    job = find(connection, variant.fingerprint, {})
+    job = find(connection, variant.fingerprint)
     return job is not None and (job.status == "succeeded" or job.status not in ENDED)
 
 
@@ -129,12 +134,12 @@ def has_model(connection: Connection, model: str) -> bool:
     return True
 
 
-def refuse_over_budgets(params: Params, new: Sequence[Variant]) -> None:
+def refuse_over_budgets(params: Params, new: Sequence[Variant], connection: Connection) -> None:
     """Raise FinetuneError if a new job exceeds a limit of train.budget, or all of them together."""
     for variant in new:
         refuse_over_budget(params, variant.part)
     if new:
-        refuse_over_total(params, [variant.part for variant in new])
+        refuse_over_total(params, [variant.part for variant in new], connection)
 
 
 def bill_for(params: Params, new: Sequence[Variant], left: Sequence[Variant]) -> Bill:
@@ -162,20 +167,28 @@ def trained(
 
     def may_create() -> None:
         refuse_after_shutdown(params, datetime.date.today())
-        refuse_over_total(params, [variant.part])
+        refuse_over_total(params, [variant.part], connection, variant.fingerprint)
+
+    @contextmanager
+    def reserve() -> Iterator[Mapping[str, Any]]:
+        refuse_after_shutdown(params, datetime.date.today())
+        with reserved(connection, params, variant.fingerprint, variant.part) as facts:
+            yield facts
 
     files: FilesRecord = {}
     with progress_bar("upload") as progress:
         files["train"] = upload_once(connection, variant.file, variant.replay, may_create, progress, say)
         if "valid" in pipeline.files:
             files["valid"] = upload_once(connection, PREPARED / "valid.jsonl", None, may_create, progress, say)
-    request = job_request(params, connection, variant.settings, files, variant.fingerprint)
+    usd = estimated(params, variant.part)["train_usd"]
+    request = job_request(params, connection, variant.settings, files, variant.fingerprint, usd)
     try:
-        job = ensure_job(connection, variant.fingerprint, request, again, say, may_create)
+        job = ensure_job(connection, variant.fingerprint, request, reserve, say, again)
         started = record_of_job(pipeline, variant, files, job.id)
         write_variant(started)
         with progress_bar(f"train {variant.words}") as progress:
-            job = follow(connection, job, progress, say)
+            twin = partial(older_twin, connection, variant.fingerprint, say)
+            job = follow(connection, job, progress, say, twin)
     except KeyboardInterrupt:
         say("\nA job that has started continues at the provider. The same command follows it again.")
         say("List and stop jobs with: finetune jobs list --mine, and finetune jobs cancel")
@@ -209,10 +222,12 @@ def with_model(
 ) -> VariantRecord:
     """Add the model of a job that has succeeded to its record, and the job to the ledger."""
     params = pipeline.params
-    checkpoints = sorted(connection.control.fine_tuning.jobs.checkpoints.list(job.id), key=lambda one: one.step_number)
+    checkpoints = all_rows(connection.control.fine_tuning.jobs.checkpoints.list(job.id))
+    checkpoints.sort(key=lambda one: one.step_number)
     chosen = choose(connection, params, job, checkpoints)
     usd = bill_of(job, params)
     n_epochs = hyperparameters_of(job, params).get("n_epochs")
+    settle(connection, variant.fingerprint, usd)
     ledger.add_job(ledger_row(params, job, usd, n_epochs, variant.part))
     models = [one.fine_tuned_model_checkpoint for one in checkpoints]
     found: VariantRecord = {

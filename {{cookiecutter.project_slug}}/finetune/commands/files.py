@@ -25,9 +25,10 @@ def list_files(
     from finetune.core.params import load_params
     from finetune.project.cleanup import needed
     from finetune.provider.connect import connect
+    from finetune.provider.paging import each_row
 
     with connect(load_params().provider) as connection:
-        found = list(islice(connection.control.files.list(limit=limit), limit))
+        found = list(islice(each_row(connection.control.files.list(limit=limit)), limit))
     kept = needed().files
     if as_json:
         print_json([file.model_dump(mode="json") | {"in_history": file.id in kept} for file in found])

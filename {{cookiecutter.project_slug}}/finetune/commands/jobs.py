@@ -44,10 +44,11 @@ def list_jobs(
     from finetune.core.params import load_params
     from finetune.project.history import project_id
     from finetune.provider.connect import connect
+    from finetune.provider.paging import each_row
 
     with connect(load_params().provider) as connection:
         project = project_id()
-        found = (listed(job, project) for job in connection.control.fine_tuning.jobs.list(limit=limit))
+        found = (listed(job, project) for job in each_row(connection.control.fine_tuning.jobs.list(limit=limit)))
         jobs = list(islice((job for job in found if job["this_project"] or not mine), limit))
     if as_json:
         print_json(jobs)
@@ -78,11 +79,12 @@ def show_job(job: JobId, as_json: AsJson = False) -> None:
     from finetune.core.params import load_params
     from finetune.project.history import project_id
     from finetune.provider.connect import connect
+    from finetune.provider.paging import all_rows
 
     with connect(load_params().provider) as connection:
         jobs = connection.control.fine_tuning.jobs
         found = jobs.retrieve(job)
-        checkpoints = list(jobs.checkpoints.list(job))
+        checkpoints = all_rows(jobs.checkpoints.list(job))
         events = jobs.list_events(job, limit=10).data
     if as_json:
         more: dict[str, list[Any]] = {"checkpoints": checkpoints, "events": events}

@@ -24,9 +24,10 @@ def list_models(
     from finetune.core.params import load_params
     from finetune.project.cleanup import needed
     from finetune.provider.connect import connect
+    from finetune.provider.paging import all_rows
 
     with connect(load_params().provider) as connection:
-        found = [m for m in connection.control.models.list() if m.id.startswith("ft:") or not tuned]
+        found = [m for m in all_rows(connection.control.models.list()) if m.id.startswith("ft:") or not tuned]
     kept = needed().models
     if as_json:
         print_json([model.model_dump(mode="json") | {"in_history": model.id in kept} for model in found])

@@ -71,17 +71,26 @@ def upload() -> None:
 
 
 def train(
-    again: Annotated[bool, typer.Option("--again", help="Create a new job even if the same one failed.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Create a new job even if the same one failed, or has a model. It may cost.")
+    ] = False,
+    forget: Annotated[
+        bool,
+        typer.Option("--forget", help="You know that an earlier request without a clear answer has made no job."),
+    ] = False,
 ) -> None:
     """Train with one job (paid). An existing job is found and used.
 
-    The same data, base, hyperparameters, seed and suffix are one job.
+    The same data, base, hyperparameters, seed and suffix are one job. After a request without a clear answer, nothing
+    is created until the provider's list had its time.
+
+    Examples: finetune train · finetune train --again
     """
     from finetune.core.params import load_params
     from finetune.stages import train as stage
 
     with with_restore_command("train"):
-        record = stage.run(load_params(), again)
+        record = stage.run(load_params(), again, forget)
     print(f"train: {record['model']}")
 
 

@@ -283,12 +283,21 @@ class UploadNote(TypedDict):
     parts: list[str]  # IDs of the parts that have arrived
 
 
-class JobNote(TypedDict):
-    """.finetune/<fingerprint>.json: this clone's request for a job, written before it is sent."""
+class EarlierRequest(TypedDict):
+    """What an earlier request of the same key has made."""
 
-    asked_at: int  # seconds since 1970
-    request: dict[str, Any]  # the arguments of the create call
-    job: NotRequired[str]  # its ID, as soon as that is known
+    id: str
+    facts: dict[str, Any]
+
+
+class RequestNote(TypedDict):
+    """requests/<hash>.json in the user's folder: a request that creates something, written before it is sent."""
+
+    asked_at: float  # seconds since 1970, by the provider's clock
+    known: list[str]  # IDs of what existed before, which the request has not made
+    facts: dict[str, Any]  # what the caller adds: of a job, its project, its request and its dollars
+    id: NotRequired[str]  # of what was made, as soon as that is known
+    earlier: NotRequired[list[EarlierRequest]]
 
 
 class CheckpointRecord(TypedDict, total=False):
@@ -321,6 +330,7 @@ class CurveFacts(TypedDict):
     train_accuracy: float | None
     valid_loss: float | None
     valid_accuracy: float | None
+    missing: NotRequired[list[str]]  # what the provider did not have when the record was made, and why
 
 
 class ModelRecord(CurveFacts):

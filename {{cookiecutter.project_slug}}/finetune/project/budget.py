@@ -1,7 +1,8 @@
 """Limit what a job may cost: checked before the upload, and again before the job, whose epochs may have changed."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from finetune.core.break_even import UNKNOWN
 from finetune.core.disk import read_json
@@ -12,6 +13,8 @@ from finetune.core.records import CostEstimate, LedgerRow, Usd, ValidationReport
 from finetune.pricing.catalogue import look_up
 from finetune.pricing.cost import auto_epochs, estimate
 from finetune.project import ledger
+from finetune.project.spending import project_names, spending_lock, spent_by_job
+from finetune.provider.connect import Connection
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
@@ -65,23 +68,51 @@ def refuse_over_budget(params: Params, part: Part = WHOLE) -> None:
             )
 
 
-def refuse_over_total(params: Params, parts: Sequence[Part] = (WHOLE,)) -> None:
-    """Raise FinetuneError if jobs on these parts, with the jobs of all ledgers, would exceed train.budget.total_usd."""
+def refuse_over_total(
+    params: Params,
+    parts: Sequence[Part] = (WHOLE,),
+    connection: Connection | None = None,
+    fingerprint: str | None = None,
+) -> None:
+    """Raise FinetuneError if jobs on these parts, with all jobs of the project, would exceed train.budget.total_usd.
+
+    `fingerprint` is that of the job that is about to be created.
+    """
     limit = params.train.budget.total_usd
     if limit is None:
         return
     takes = total_usd([estimated(params, part)["train_usd"] for part in parts])
-    bills = [row["billed_usd"] for row in ledger.rows_of_all_commits()]
-    if isinstance(takes, str) or UNKNOWN in bills:
+    bills = spent_by_job(connection, params.provider.name, fingerprint)
+    spent = total_usd(list(bills.values()))
+    if isinstance(takes, str) or isinstance(spent, str):
         raise unknown(params, "total_usd", limit)
     refuse_unclear_tokens("total_usd", limit)
-    spent = sum(map(float, bills))
     if spent + takes > limit:
         raise FinetuneError(
-            f"{len(bills)} jobs have cost {spent:g} dollars ({LEDGER}) and {which(len(parts))} would cost {takes:g};"
-            f" train.budget.total_usd is {limit:g}. Nothing was sent.",
+            f"{len(bills)} jobs have cost {spent:g} dollars ({LEDGER} of all commits, and jobs that run or failed by"
+            f" their estimate) and {which(len(parts))} would cost {takes:g}; train.budget.total_usd is {limit:g}."
+            " Nothing was sent.",
             "Raise the budget, lower train.n_epochs, or train on fewer examples.",
         )
+
+
+@contextmanager
+def reserved(
+    connection: Connection, params: Params, fingerprint: str, part: Part = WHOLE
+) -> Iterator[Mapping[str, Any]]:
+    """Allow a job, and give what the note on its request says of the money.
+
+    The note is written in the block: until then, no other process of this user may decide. Raises FinetuneError if the
+    job is over train.budget.total_usd.
+    """
+    with spending_lock():
+        refuse_over_total(params, [part], connection, fingerprint)
+        yield {
+            "project": project_names()[0],
+            "provider": params.provider.name,
+            "fingerprint": fingerprint,
+            "usd": estimated(params, part)["train_usd"],
+        }
 
 
 def which(jobs: int) -> str:

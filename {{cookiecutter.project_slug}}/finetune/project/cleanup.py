@@ -7,10 +7,12 @@ from finetune.core.disk import read_json, read_note
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import FILES, MODEL
 from finetune.core.read_records import read_model_record, read_variants
+from finetune.project.claims import marks
 from finetune.project.history import committed_files, committed_models, project_id
 from finetune.project.uploads import UPLOADED
 from finetune.project.variants import committed_variants
 from finetune.provider.connect import Connection
+from finetune.provider.paging import all_rows
 from finetune.provider.remote_jobs import ENDED, FINGERPRINT, PROJECT
 
 
@@ -21,6 +23,7 @@ class Needed:
     files: set[str]
     models: set[str]
     fingerprints: set[str]
+    jobs: set[str]
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,14 @@ def needed() -> Needed:
         models.append(read_model_record())
     if FILES.exists():
         files.append(read_json(FILES, "upload"))
-    kept = Needed(set(), set(), set())
+    kept = Needed(set(), set(), set(), set())
     for model in models:
         kept.fingerprints.add(model["fingerprint"])
+        kept.jobs.add(model["job"])
         kept.models.update({model["model"], *(c["model"] for c in model["checkpoints"])}, model.get("lineage", []))
     for variant in [*committed_variants(), *read_variants().values()]:
         kept.fingerprints.add(variant["fingerprint"])
+        kept.jobs.update(filter(None, [variant.get("job")]))
         kept.models.update(variant.get("checkpoints", []))
         files.append(variant["files"])
     for record in files:
@@ -55,8 +60,9 @@ def needed() -> Needed:
 def unneeded(connection: Connection) -> list[Unneeded]:
     """List the models and files to delete: models before the files of their jobs.
 
-    Candidates are the files and models of jobs with this project's mark, and the files that this clone uploaded. What
-    a job of another project uses is never listed. Raises FinetuneError in a project without a commit.
+    Candidates are the files and models of jobs of this project, and the files that this clone uploaded. What a job of
+    another project uses, or another project has marked, is never listed. Raises FinetuneError in a project without a
+    commit.
     """
     project = project_id()
     if project == "none":
@@ -66,29 +72,36 @@ def unneeded(connection: Connection) -> list[Unneeded]:
         )
     kept = needed()
     control = connection.control
-    jobs = list(control.fine_tuning.jobs.list(limit=100))
+    marked = marks(connection)
+    others = {made for name, made in marked.values() if name != project[:12]}
+    jobs = all_rows(control.fine_tuning.jobs.list(limit=100))
     ours = [
         job
         for job in jobs
         if (metadata := job.metadata or {}).get(PROJECT) == project
         and metadata.get(FINGERPRINT) not in kept.fingerprints
         and job.status in ENDED
+        and job.id not in others
     ]
     our_ids = {job.id for job in ours}
-    in_use = {file for job in jobs if job.id not in our_ids for file in files_of(job)} | kept.files
+    in_use = kept.files | others
+    in_use |= {file for job in jobs if job.id not in our_ids for file in files_of(job)}
     models: dict[str, str] = {}
     files: dict[str, str] = {}
     for job in ours:
         why = f"no commit refers to job {job.id} ({job.status})"
-        for checkpoint in control.fine_tuning.jobs.checkpoints.list(job.id):
+        for checkpoint in all_rows(control.fine_tuning.jobs.checkpoints.list(job.id)):
             models[checkpoint.fine_tuned_model_checkpoint] = why
             files.update(dict.fromkeys(getattr(checkpoint, "result_files", None) or [], why))
         if job.fine_tuned_model:
             models[job.fine_tuned_model] = why
         files.update(dict.fromkeys(files_of(job), why))
     files = {**dict.fromkeys(read_note(UPLOADED), "uploaded from this clone, and no commit refers to it"), **files}
-    there = {file.id for file in control.files.list()}
-    known = {model.id for model in control.models.list()}
+    for file, (name, made) in marked.items():
+        if name == project[:12] and made not in kept.files | kept.jobs:
+            files[file] = f"the mark that this project uses {made}, and no commit refers to it"
+    there = {file.id for file in all_rows(control.files.list())}
+    known = {model.id for model in all_rows(control.models.list())}
     return [
         *(Unneeded("model", name, why) for name, why in models.items() if name in known - kept.models),
         *(Unneeded("file", name, why) for name, why in files.items() if name in there - in_use),

@@ -20,6 +20,7 @@ from finetune.pricing.catalogue import base_name, look_up
 from finetune.project.history import git, project_id
 from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsupported, shutdown_warning
 from finetune.provider.connect import Connection, connect
+from finetune.provider.paging import all_rows
 
 DISK_BYTES = 5e9  # for the engine, a base of 135M and a few fine-tunes
 
@@ -139,7 +140,7 @@ def check_provider(params: Params, ask: bool) -> Iterator[Check]:
 
 def list_models(connection: Connection, base: str) -> str:
     """Return the number of the provider's models, and its address."""
-    return f"{len(list(connection.control.models.list()))} models at {connection.client.base_url}"
+    return f"{len(all_rows(connection.control.models.list()))} models at {connection.client.base_url}"
 
 
 def retrieve_base(connection: Connection, base: str) -> str:

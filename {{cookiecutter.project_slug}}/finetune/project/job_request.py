@@ -6,12 +6,12 @@ from finetune.core.disk import sha256_of
 from finetune.core.params import Params
 from finetune.core.paths import PREPARED
 from finetune.core.profiles import PROFILES
-from finetune.core.records import FilesRecord
+from finetune.core.records import FilesRecord, Usd
 from finetune.project.history import project_id
 from finetune.project.training_settings import hyperparameters
 from finetune.project.training_start import start_of
 from finetune.provider.connect import Connection
-from finetune.provider.remote_jobs import FINGERPRINT, PROJECT, job_fingerprint
+from finetune.provider.remote_jobs import FINGERPRINT, PROJECT, USD, job_fingerprint
 from finetune.provider.training_file import uploaded_split
 
 
@@ -50,12 +50,15 @@ def fingerprint_now(params: Params) -> str | None:
 
 
 def job_request(
-    params: Params, connection: Connection, settings: JobSettings, files: FilesRecord, fingerprint: str
+    params: Params, connection: Connection, settings: JobSettings, files: FilesRecord, fingerprint: str, usd: Usd
 ) -> dict[str, Any]:
-    """Return the arguments of the create call; unset ones are left out, because older servers refuse null."""
+    """Return the arguments of the create call; unset ones are left out, because older servers refuse null.
+
+    `usd` is the estimate, by which the job counts for other machines until it has a bill.
+    """
     # `auto` is the default of providers, and some accept only numbers.
     hyperparameters = {name: value for name, value in settings["hyperparameters"].items() if value != "auto"}
-    suffix, metadata = settings["suffix"], {FINGERPRINT: fingerprint, PROJECT: project_id()}
+    suffix, metadata = settings["suffix"], {FINGERPRINT: fingerprint, PROJECT: project_id(), USD: str(usd)}
     if not connection.profile.metadata:
         suffix, metadata = "-".join(filter(None, [suffix, fingerprint[:12]])), {}
     training_type = {"trainingType": params.train.training_type} if params.train.training_type else {}

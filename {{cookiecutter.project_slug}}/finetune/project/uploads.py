@@ -7,6 +7,7 @@ from finetune.core.callbacks import Progress, Say
 from finetune.core.disk import count_lines, read_note, sha256_of, write_json
 from finetune.core.paths import NOTES
 from finetune.core.records import UploadedFile
+from finetune.project.claims import claim_file
 from finetune.provider.connect import Connection
 from finetune.provider.remote_files import ensure_file
 from finetune.provider.training_file import uploaded_mix
@@ -31,6 +32,9 @@ def upload_once(
         record: UploadedFile = {"id": file_id, "sha256": sha256_of(uploaded)}
     if replay:
         record["replay"] = count_lines(replay)
+    uploaded_here = read_note(UPLOADED)
     if is_new:
-        write_json(UPLOADED, read_note(UPLOADED) | {file_id: record["sha256"]})
+        write_json(UPLOADED, uploaded_here | {file_id: record["sha256"]})
+    elif file_id not in uploaded_here:
+        claim_file(connection, file_id, say)
     return record

@@ -4,18 +4,20 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from finetune.core.callbacks import Progress, Say
-from finetune.core.disk import sha256_of
 from finetune.core.errors import FinetuneError
-from finetune.provider import remote_files
+from finetune.core.records import RequestNote
 from finetune.provider.connect import Connection
-from finetune.provider.create_once import create_once
+from finetune.provider.create_once import Creation, create_once, find_by_note
 from finetune.provider.locks import exclusive_lock
+from finetune.provider.paging import all_rows
 from finetune.provider.polling import poll
+from finetune.provider.remote_files import ensure_file
+from finetune.provider.request_notes import read_request_note
 
 if TYPE_CHECKING:
     from openai.types import Batch
@@ -108,7 +110,8 @@ def find(connection: Connection, fingerprint: str, say: Say) -> "tuple[Batch | N
 
 def list_batches(connection: Connection, fingerprint: str) -> "list[Batch]":
     """Return all batches of these keys."""
-    return [b for b in connection.control.batches.list(limit=100) if (b.metadata or {}).get(FINGERPRINT) == fingerprint]
+    listed = all_rows(connection.control.batches.list(limit=100))
+    return [batch for batch in listed if (batch.metadata or {}).get(FINGERPRINT) == fingerprint]
 
 
 def rank(batch: "Batch") -> tuple[bool, bool, int]:
@@ -118,9 +121,10 @@ def rank(batch: "Batch") -> tuple[bool, bool, int]:
 
 
 def create(connection: Connection, fingerprint: str, lines: dict[str, bytes], say: Say, progress: Progress) -> "Batch":
-    """Upload the requests and create the batch once."""
+    """Upload the requests and create the batch once; return that of an earlier request that had no clear outcome."""
+    import openai
+
     input_file = upload(connection, lines, progress, say)
-    known = {batch.id for batch in list_batches(connection, fingerprint)}
 
     def send() -> "Batch":
         return connection.once.batches.create(
@@ -130,10 +134,20 @@ def create(connection: Connection, fingerprint: str, lines: dict[str, bytes], sa
             metadata={FINGERPRINT: fingerprint},
         )
 
-    def find_new() -> "Batch | None":
-        return next((batch for batch in list_batches(connection, fingerprint) if batch.id not in known), None)
+    def find_new(note: RequestNote) -> "Batch | None":
+        batches = [batch for batch in list_batches(connection, fingerprint) if batch.id not in note["known"]]
+        if "id" in note and not batches:
+            with suppress(openai.NotFoundError):
+                batches.append(connection.control.batches.retrieve(note["id"]))
+        return next(iter(batches), None)
 
-    batch = create_once(send, find_new, "batch", say)
+    creation = Creation(connection, f"batch {fingerprint}", "batch", "batch", send, find_new, say)
+    known = [batch.id for batch in list_batches(connection, fingerprint)]
+    note = read_request_note(connection.identity, creation.key)
+    noted = find_by_note(creation, note)
+    if noted is not None and noted.id not in known:
+        return noted
+    batch = create_once(creation, lambda: nullcontext({}), known)
     say(f"Batch {batch.id} created with {len(lines):,} requests.")
     return batch
 
@@ -143,17 +157,11 @@ def upload(connection: Connection, lines: dict[str, bytes], progress: Progress, 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "requests.jsonl")
         path.write_bytes(b"".join(lines.values()))
-        name, size = f"{sha256_of(path)}.jsonl", path.stat().st_size
-        file = remote_files.find(connection, name, size, "batch") or remote_files.send(
-            connection, path, name, size, progress, say, "batch"
-        )
-    file = connection.control.files.wait_for_processing(file.id)
-    if file.status == "error":
-        raise FinetuneError(
-            f"The provider could not read the requests of the batch: {file.status_details or 'no reason given'}",
-            "Run the same command again, or set evaluate.batch to false in params.yaml.",
-        )
-    return file.id
+        return ensure_file(connection, path, do_nothing, progress, say, "batch")[0]
+
+
+def do_nothing() -> None:
+    """Allow the upload: the questions of a batch have been paid for when they are asked."""
 
 
 def wait_for(connection: Connection, batch: "Batch", say: Say, progress: Progress) -> "Batch":
@@ -187,7 +195,7 @@ def read_answers(connection: Connection, batch: "Batch") -> Answers:
     for file in filter(None, (batch.error_file_id, batch.output_file_id)):
         with suppress(openai.NotFoundError):
             # Split by this byte alone: answers may contain other line separators.
-            for line in connection.client.files.content(file).content.split(b"\n"):
+            for line in connection.downloads.files.content(file).content.split(b"\n"):
                 if line.strip():
                     result = json.loads(line)
                     answers[result["custom_id"]] = completion_or_error(result)

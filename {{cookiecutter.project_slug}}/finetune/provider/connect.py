@@ -1,6 +1,5 @@
 """The client for the provider that `params.yaml` names, for as long as a stage lasts."""
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,13 +10,13 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Deploy, Provider
 from finetune.core.paths import user_home
 from finetune.core.profiles import PROFILES, Profile
+from finetune.provider.answer_checks import Clock, check_answer, hold_redirect
 from finetune.provider.error_messages import explained_errors
-from finetune.provider.retries import FINAL_CODES
 
 if TYPE_CHECKING:
-    from httpx2 import Response
     from openai import OpenAI
 
+DOWNLOAD_TIMEOUT = 600
 TIMEOUT = 60  # seconds for an answer about files and jobs; a model's answer may take longer
 
 
@@ -36,11 +35,17 @@ class Connection:
     renewed: set[str] = field(default_factory=set)  # keys of answers that `fresh` has removed
     deployed: dict[str, str] = field(default_factory=dict)  # by name: the model that the deployment has
     answering: dict[str, Any] = field(default_factory=dict)  # by name: what answers now, see answering_model.py
+    clock: Clock = field(default_factory=Clock)  # the provider's, which may differ from this machine's
 
     @property
     def control(self) -> "OpenAI":
         """Return the client for files and jobs, with a shorter timeout."""
         return self.client.with_options(timeout=TIMEOUT)
+
+    @property
+    def downloads(self) -> "OpenAI":
+        """Return the client for large files."""
+        return self.client.with_options(timeout=DOWNLOAD_TIMEOUT)
 
     @property
     def once(self) -> "OpenAI":
@@ -56,6 +61,8 @@ def connect(provider: Provider, fresh: bool = False) -> Iterator[Connection]:
     """
     import openai
 
+    from finetune.provider.bounded_client import BoundedClient
+
     profile = PROFILES[provider.name]
     base_url = provider.base_url or profile.base_url
     with ExitStack() as stack:
@@ -70,48 +77,12 @@ def connect(provider: Provider, fresh: bool = False) -> Iterator[Connection]:
                 )
             key = api_key(profile)
             identity = f"{profile.name} {base_url}"
-        http = openai.DefaultHttpxClient(event_hooks={"response": [check_response]})
-        client = stack.enter_context(openai.OpenAI(base_url=base_url, api_key=key, http_client=http))
+        clock = Clock()
+        hooks = [clock.read, hold_redirect, check_answer]
+        http = openai.DefaultHttpxClient(event_hooks={"response": hooks})
+        client = stack.enter_context(BoundedClient(base_url=base_url, api_key=key, http_client=http))
         with explained_errors(client, profile):
-            yield Connection(client, profile, identity, fresh, provider.deploy)
-
-
-def check_response(response: "Response") -> None:
-    """Stop the SDK from retrying final errors, and from accepting a gateway's HTML page as an answer.
-
-    Raises httpx2.RemoteProtocolError for a success that is not JSON: the request may or may not have had its effect.
-    """
-    import httpx2
-
-    if response.headers.get("content-type", "").startswith("text/event-stream"):
-        return
-    response.read()
-    if response.status_code == 429 and error_code(response) in FINAL_CODES:
-        response.headers["x-should-retry"] = "false"
-    if response.is_success:
-        is_page = response.headers.get("content-type", "").startswith("text/html")
-        if is_page or not (response.request.url.path.endswith("/content") or is_json(response.content)):
-            raise httpx2.RemoteProtocolError(
-                f"{response.request.method} {response.request.url.path} was answered with"
-                f" {'a web page' if is_page else 'broken JSON'}",
-                request=response.request,
-            )
-
-
-def is_json(content: bytes) -> bool:
-    try:
-        json.loads(content)
-    except ValueError:
-        return False
-    return True
-
-
-def error_code(response: "Response") -> Any:
-    """Return the code of the error in a response; None where there is none."""
-    try:
-        return json.loads(response.content)["error"]["code"]
-    except (ValueError, TypeError, KeyError):
-        return None
+            yield Connection(client, profile, identity, fresh, provider.deploy, clock=clock)
 
 
 @contextmanager

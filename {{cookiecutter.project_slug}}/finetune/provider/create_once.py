@@ -1,74 +1,188 @@
 """Create something at the provider once: where the outcome of the request is unclear, look before creating again."""
 
+import itertools
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from finetune.core.callbacks import Say
+from finetune.core.errors import FinetuneError
+from finetune.core.records import EarlierRequest, RequestNote
+from finetune.provider.connect import Connection
 from finetune.provider.rate_limits import retry_after
+from finetune.provider.request_notes import forget, read_request_note, write_request_note
 from finetune.provider.retries import is_final
 
-PAUSES = (1, 2, 4, 8, 16)  # seconds before each look, and before each attempt after a 429 without Retry-After
+if TYPE_CHECKING:
+    from openai import APIError
 
-Created = TypeVar("Created")
+PAUSES = (1, 2, 4, 8, 16)  # seconds before each look; the last one is repeated
+LIST_LAG = 180  # seconds until a list certainly shows what was created; lags of 90 were seen
+ATTEMPTS = 3  # of a request that is answered with 429
+# Refusals before any effect. A 400 or 429 may come from a gateway, after the effect.
+REFUSED = (401, 403, 404, 405, 413, 415, 422)
+
+Made = TypeVar("Made")
+Reserve = Callable[[], AbstractContextManager[Mapping[str, Any]]]
 
 
-def do_nothing() -> None:
-    """Do nothing."""
+@dataclass(frozen=True)
+class Creation(Generic[Made]):
+    """What is created once, how it is sent, and how it is found again."""
+
+    connection: Connection
+    key: str  # the same for the same content; it finds the note
+    kind: str  # in messages: "job"
+    type: str  # the field `object` of the API: "fine_tuning.job"
+    send: Callable[[], Made]  # sends one request, without the SDK's retries
+    find: Callable[[RequestNote], Made | None]  # what the request of a note has made
+    say: Say
 
 
-def create_once(
-    create: Callable[[], Created],
-    find: Callable[[], Created | None],
-    kind: str,
-    say: Say,
-    on_refusal: Callable[[], None] = do_nothing,
-) -> Created:
-    """Return what `create` creates, or what `find` finds after a request with an unclear outcome.
+def find_by_note(creation: Creation[Made], note: RequestNote | None) -> Made | None:
+    """Return what the request of an earlier note has made; None where it has made nothing.
 
-    `create` sends one request, without the SDK's retries. After a connection error, a 5xx or a 409 it may have had its
-    effect, so nothing is sent again: `find` is called until it returns something. A 429 had no effect, so the request
-    is sent again after the time that Retry-After names, unless its code is final. `kind` names the object in messages.
+    Where the note is fresh, it is looked for until the provider's list has had its time.
+    """
+    if note is None:
+        return None
+    found = creation.find(note)
+    if found is None and (seconds := seconds_left(creation.connection, note)) > 0:
+        forgets = " (unless you know that there is none: finetune train --forget)" if creation.kind == "job" else ""
+        creation.say(
+            f"An earlier request for this {creation.kind} had no clear outcome. Looking for up to {seconds:.0f} s"
+            f" whether the {creation.kind} exists; nothing is created until then{forgets}."
+        )
+        found = wait_to_appear(creation, note, seconds)
+    if found is not None:
+        keep_id(creation, note, found)
+    return found
 
-    Raises the SDK's error where the provider refuses the request, after a call of `on_refusal`, and where `find` finds
-    nothing.
+
+def create_once(creation: Creation[Made], reserve: Reserve, known: list[str]) -> Made:
+    """Return what the request creates, or what is found after a request with an unclear outcome.
+
+    A note is written before, in the context of `reserve`, which may refuse by raising and gives the facts for the note;
+    `known` are the IDs that the request cannot have made. Only a refusal that is certain removes the note. After
+    anything else - no answer, an answer that is not the thing itself, a redirect, a 400, 408, 409, 429 or 5xx - the
+    request may have had its effect, so nothing is sent again before the provider's list had its time. Then a 429 is
+    sent again, unless its code is final.
+
+    Raises the SDK's error where the provider refuses, and FinetuneError where the outcome stays unclear.
     """
     import openai
 
-    for pause in (*PAUSES, None):
+    connection, say = creation.connection, creation.say
+    former = read_request_note(connection.identity, creation.key)
+    note: RequestNote = {"asked_at": connection.clock.now(), "known": known, "facts": {}, "earlier": earlier_of(former)}
+    with reserve() as facts:
+        note["facts"] = {**facts}
+        write_request_note(connection.identity, creation.key, note)
+    for attempt in range(1, ATTEMPTS + 1):
+        failure: openai.APIError | FinetuneError
         try:
-            return create()
-        except openai.RateLimitError as error:
-            if is_final(error) or pause is None:
-                on_refusal()
-                raise
-            wait = retry_after(error.response.headers)
-            seconds = pause if wait is None else wait
-            say(f"The provider's rate limit is reached; trying to create the {kind} again in {seconds:.0f} s.")
-            time.sleep(seconds)
-        except (openai.APIConnectionError, openai.InternalServerError, openai.ConflictError) as error:
-            why = type(error).__name__
-            say(f"The request to create the {kind} got no clear answer ({why}); checking whether the {kind} exists.")
-            found = wait_to_appear(find)
-            if found is None:
-                raise
+            made = creation.send()
+        except openai.APIError as error:
+            failure = error
+        else:
+            if is_made(made, creation.type):
+                keep_id(creation, note, made)
+                return made
+            failure = FinetuneError(f"The provider's answer is no {creation.kind}: {str(made)[:200]}", "")
+        status = failure.status_code if isinstance(failure, openai.APIStatusError) else None
+        if status in REFUSED:
+            put_back(creation, former)
+            raise failure
+        busy = failure if isinstance(failure, openai.RateLimitError) else None
+        if status == 400 or (busy and is_final(busy)):
+            raise failure
+        seconds = max(LIST_LAG, (busy and retry_after(busy.response.headers)) or 0)
+        say(
+            f"The request for the {creation.kind} has no clear outcome: {words_of(failure)}"
+            f"\nLooking for up to {seconds:.0f} s whether the {creation.kind} exists; nothing is sent again until then."
+        )
+        found = wait_to_appear(creation, note, seconds)
+        if found is not None:
+            keep_id(creation, note, found)
             return found
-        except openai.APIStatusError:
-            on_refusal()
-            raise
-    raise AssertionError("the last pause is None")
+        if not busy or attempt == ATTEMPTS:
+            raise still_unclear(creation, failure) from failure
+        note["asked_at"] = connection.clock.now()
+        write_request_note(connection.identity, creation.key, note)
+    raise AssertionError("the last attempt returns or raises")
 
 
-def wait_to_appear(find: Callable[[], Created | None]) -> Created | None:
-    """Return what `find` returns as soon as it is not None; None after the last of the growing pauses."""
+def is_made(answer: object, type_of_object: str) -> bool:
+    """Return whether an answer is the thing itself: it has an ID, and says nothing else of what it is."""
+    identifier, said = getattr(answer, "id", None), getattr(answer, "object", None)
+    return isinstance(identifier, str) and identifier != "" and said in (None, type_of_object)
+
+
+def seconds_left(connection: Connection, note: RequestNote) -> float:
+    """Return how long the provider's list may still lack what a request has made, by the provider's clock."""
+    age = connection.clock.now() - note["asked_at"]
+    return min(LIST_LAG, LIST_LAG - age)  # a clock that was turned back makes nobody wait for longer
+
+
+def wait_to_appear(creation: Creation[Made], note: RequestNote, seconds: float) -> Made | None:
+    """Return what the request of a note has made as soon as it is found; None if it is not there after the seconds.
+
+    Raises the SDK's error where the last look gets no answer: then it is not known what is there.
+    """
     import openai
 
-    for pause in PAUSES:
-        time.sleep(pause)
+    end = time.monotonic() + seconds
+    for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
+        time.sleep(max(0, min(pause, end - time.monotonic())))
+        is_last = time.monotonic() >= end
         try:
-            found = find()
-        except (openai.APIConnectionError, openai.InternalServerError):
+            found = creation.find(note)
+        except (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError):
+            if is_last:
+                raise
             continue
-        if found is not None:
+        if found is not None or is_last:
             return found
-    return None
+    raise AssertionError("the pauses have no end")
+
+
+def keep_id(creation: Creation[Made], note: RequestNote, made: Made) -> None:
+    """Note the ID of what was made."""
+    identifier: str = getattr(made, "id")  # noqa: B009 - any object of the API has one
+    if note.get("id") != identifier:
+        note["id"] = identifier
+        write_request_note(creation.connection.identity, creation.key, note)
+
+
+def earlier_of(former: RequestNote | None) -> list[EarlierRequest]:
+    """Return what earlier requests of this key have made: each may have cost something."""
+    if former is None:
+        return []
+    made: list[EarlierRequest] = [{"id": former["id"], "facts": former["facts"]}] if "id" in former else []
+    return [*former.get("earlier", []), *made]
+
+
+def put_back(creation: Creation[Made], former: RequestNote | None) -> None:
+    """Restore the note of before a request that was refused."""
+    forget(creation.connection.identity, creation.key)
+    if former is not None and "id" in former:
+        write_request_note(creation.connection.identity, creation.key, former)
+
+
+def words_of(failure: "APIError | FinetuneError") -> str:
+    """Return what happened instead of a clear answer."""
+    if isinstance(failure, FinetuneError):
+        return failure.what
+    return f"{type(failure).__name__}: {failure.__cause__ or failure.message}"
+
+
+def still_unclear(creation: Creation[Made], failure: "APIError | FinetuneError") -> FinetuneError:
+    """Return the error for a request of which nothing is known after the list had its time."""
+    return FinetuneError(
+        f"The request for the {creation.kind} had no clear outcome ({words_of(failure)}), and the provider's list does"
+        f" not show the {creation.kind}.",
+        f"Run the same command again: it looks again before it creates the {creation.kind}, so that nothing is paid"
+        " twice.",
+    )

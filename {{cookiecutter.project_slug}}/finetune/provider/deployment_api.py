@@ -180,7 +180,7 @@ def call(method: str, address: str, token: str, body: Json | None) -> Json:
     except ValueError:
         content = {}
     content = content if isinstance(content, dict) else {}
-    if answer.is_error and not (method == "DELETE" and answer.status_code == 404):
+    if not answer.is_success and not (method == "DELETE" and answer.status_code == 404):
         error_type = TemporaryError if answer.status_code == 429 or answer.status_code >= 500 else FinetuneError
         problem = content.get("error") or content.get("detail") or answer.reason_phrase
         message = problem.get("message") if isinstance(problem, dict) else json.dumps(problem)

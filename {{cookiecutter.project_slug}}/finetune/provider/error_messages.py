@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from finetune.core.errors import FinetuneError
 from finetune.core.profiles import Profile
+from finetune.provider.answer_checks import HELD
 
 if TYPE_CHECKING:
     from openai import APIStatusError, OpenAI
@@ -48,6 +49,9 @@ def explain(error: "APIStatusError", profile: Profile, base_url: str) -> Finetun
         429: f"Wait a minute, {again}",
     }
     remedy = by_code.get(error.code or "") or by_status.get(error.status_code)
+    if target := error.response.headers.get(HELD):
+        what = f"{base_url} answered {error.status_code}: go to {target}. This was not followed."
+        return FinetuneError(what, f"If the provider documents that address, set provider.base_url to it, {again}")
     if remedy is None and error.status_code >= 500:
         remedy = "The provider has a fault: run the same command again later. Nothing is lost."
     message = error_message(error)

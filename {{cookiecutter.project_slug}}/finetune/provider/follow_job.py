@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from finetune.core.callbacks import Progress, Say
 from finetune.provider.connect import Connection
+from finetune.provider.extras import extra
 from finetune.provider.job_failures import job_error
 from finetune.provider.polling import poll
+from finetune.provider.ready_model import wait_for_model
 from finetune.provider.remote_jobs import ENDED
 
 if TYPE_CHECKING:
@@ -31,17 +33,22 @@ def follow(
     job: "FineTuningJob",
     progress: Progress,
     say: Say,
+    older_twin: Callable[["FineTuningJob"], "FineTuningJob | None"] = lambda job: None,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> "FineTuningJob":
     """Return the job when it has ended; call `progress` with each new step.
 
-    An unknown status is waited for like `running`. Raises FinetuneError when the job ends without a model.
+    `older_twin` is called at each look, and may return another job to follow instead. An unknown status is waited for
+    like `running`, and the model of a job that has succeeded until the provider has it. Raises FinetuneError when the
+    job ends without a model.
     """
     jobs = connection.control.fine_tuning.jobs
     was_paused = False
 
     def look() -> JobState:
+        nonlocal job
+        job = older_twin(job) or job
         found = jobs.retrieve(job.id)
         return JobState(found, found.status, *newest_step(connection, job.id))
 
@@ -66,12 +73,16 @@ def follow(
     ).job
     if ended.status != "succeeded":
         raise job_error(ended)
-    return ended
+    return wait_for_model(connection, ended, say, sleep, clock)
 
 
 def newest_step(connection: Connection, job_id: str) -> tuple[int, int, str]:
-    """Return step, total steps and message of the newest event that reports a step; zeros before the first."""
-    for event in connection.control.fine_tuning.jobs.list_events(job_id, limit=10).data:
+    """Return step, total steps and message of the newest event that reports a step; zeros before the first.
+
+    A job can be followed without events.
+    """
+    jobs = connection.control.fine_tuning.jobs
+    for event in extra("events", lambda: jobs.list_events(job_id, limit=10).data or [], []):
         data = event.data if isinstance(event.data, dict) else {}
         if "step" in data:
             return int(data["step"]), int(data.get("total_steps") or 0), event.message

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -15,10 +15,12 @@ from finetune.core.disk import read_note, sha256_of, write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import NOTES
 from finetune.core.profiles import Profile
-from finetune.core.records import UploadNote
+from finetune.core.records import RequestNote, UploadNote
 from finetune.provider.connect import Connection
-from finetune.provider.create_once import create_once
+from finetune.provider.create_once import Creation, create_once, find_by_note, is_made
 from finetune.provider.locks import exclusive_lock
+from finetune.provider.paging import all_rows
+from finetune.provider.request_notes import read_request_note
 
 if TYPE_CHECKING:
     from openai.types import FileObject
@@ -44,64 +46,84 @@ def uploaded_form(path: Path, profile: Profile) -> Iterator[Path]:
 
 
 def ensure_file(
-    connection: Connection, path: Path, may_create: Callable[[], None], progress: Progress, say: Say
-) -> tuple[str, bool]:
-    """Return the ID of a processed fine-tuning file with this content, and whether it was uploaded now.
-
-    A file's name at the provider is the SHA-256 of its content. `may_create` is called before anything is sent, and may
-    raise. Raises FinetuneError when the file is too large for the provider, or the provider cannot read it.
-    """
-    name, size = f"{sha256_of(path)}.jsonl", path.stat().st_size
-    with exclusive_lock(connection.identity, name):
-        file = find(connection, name, size)
-        is_new = file is None
-        if file is None:
-            may_create()
-            file = send(connection, path, name, size, progress, say)
-    file = connection.control.files.wait_for_processing(file.id)
-    if file.status == "error":
-        raise FinetuneError(
-            f"The provider could not read {path}: {file.status_details or 'no reason given'}",
-            "Upload it again with: dvc repro -f -s upload",
-        )
-    return file.id, is_new
-
-
-def find(connection: Connection, name: str, size: int, purpose: Purpose = "fine-tune") -> "FileObject | None":
-    """Return the oldest file of this name and size, unless the provider could not read it."""
-    same = [
-        file
-        for file in connection.control.files.list(purpose=purpose)
-        if file.filename == name and file.bytes == size and file.status not in ("error", "deleted")
-    ]
-    return min(same, key=lambda file: (file.created_at, file.id), default=None)
-
-
-def send(
     connection: Connection,
     path: Path,
-    name: str,
-    size: int,
+    may_create: Callable[[], None],
     progress: Progress,
     say: Say,
     purpose: Purpose = "fine-tune",
-) -> "FileObject":
-    """Upload a file once, in parts where it is larger than the provider takes in one request.
+    name: str | None = None,
+) -> tuple[str, bool]:
+    """Return the ID of a processed file with this content, and whether it was uploaded now.
+
+    A file's name at the provider is the SHA-256 of its content, unless another is given. `may_create` is called before
+    anything is sent, and may raise. Raises FinetuneError when the file is too large for the provider, or the provider
+    cannot read it.
+    """
+    name = name or f"{sha256_of(path)}.jsonl"
+    with exclusive_lock(connection.identity, name):
+        send = sending(connection, path, name, purpose, progress)
+        find = partial(find_file, connection, name, path.stat().st_size, purpose)
+        creation = Creation(connection, f"{purpose} {name}", "file", "file", send, find, say)
+        note = read_request_note(connection.identity, creation.key)
+        found = find(note) or find_by_note(creation, note)
+        if found is None:
+            may_create()
+        file = found or create_once(creation, lambda: nullcontext({}), [])
+    return processed(connection, file.id, path), found is None
+
+
+def find_file(
+    connection: Connection, name: str, size: int, purpose: Purpose, note: RequestNote | None
+) -> "FileObject | None":
+    """Return the oldest file of this name and size, unless the provider could not read it.
+
+    The file of the note counts even where the list lags behind, or the server has changed its name.
+    """
+    import openai
+
+    files = connection.control.files
+    same = [file for file in all_rows(files.list(purpose=purpose)) if file.filename == name and file.bytes == size]
+    if note and "id" in note:
+        with suppress(openai.NotFoundError):
+            same.append(files.retrieve(note["id"]))
+    readable = (file for file in same if file.status not in ("error", "deleted"))
+    return min(readable, key=lambda file: (file.created_at, file.id), default=None)
+
+
+def processed(connection: Connection, file_id: str, path: Path) -> str:
+    """Return the ID of a file as soon as the provider has read it. Raises FinetuneError if it cannot."""
+    try:
+        file = connection.control.files.wait_for_processing(file_id)
+    except RuntimeError as error:  # the SDK's, after half an hour
+        raise FinetuneError(
+            f"The provider has not read {path} (file {file_id}) in half an hour.",
+            "Run the same command again later: the file is found, and not sent again.",
+        ) from error
+    if file.status == "error":
+        raise FinetuneError(
+            f"The provider could not read {path}: {file.status_details or 'no reason given'}",
+            "Correct what the message names, then run the same command again.",
+        )
+    return file.id
+
+
+def sending(
+    connection: Connection, path: Path, name: str, purpose: Purpose, progress: Progress
+) -> "Callable[[], FileObject]":
+    """Return the function that uploads a file: in parts where one request is too small for it.
 
     Raises FinetuneError where it is too large, and the provider takes no parts.
     """
-    profile = connection.profile
-    if size > profile.file_bytes and not profile.uploads:
+    profile, size = connection.profile, path.stat().st_size
+    if size <= profile.file_bytes:
+        return partial(send_whole, connection, path, name, purpose)
+    if not profile.uploads:
         raise FinetuneError(
             f"{path} has {size:,} bytes; {profile.name!r} takes {profile.file_bytes:,} at most. Nothing was sent.",
             "Train on fewer or shorter examples.",
         )
-    create: Callable[[], FileObject] = (
-        partial(send_whole, connection, path, name, purpose)
-        if size <= profile.file_bytes
-        else partial(complete, connection, path, *send_parts(connection, path, name, size, progress, purpose))
-    )
-    return create_once(create, lambda: find(connection, name, size, purpose), "file", say)
+    return lambda: complete(connection, path, *send_parts(connection, path, name, size, progress, purpose))
 
 
 def send_whole(connection: Connection, path: Path, name: str, purpose: Purpose) -> "FileObject":
@@ -122,16 +144,28 @@ def send_parts(
     note = cast("UploadNote", read_note(path_of_note))
     if note.get("identity") != connection.identity or note["expires_at"] < time.time() + 60:
         upload = uploads.create(filename=name, bytes=size, purpose=purpose, mime_type="text/jsonl")
+        refuse_other(upload, "upload", path)
         note = {"identity": connection.identity, "id": upload.id, "expires_at": upload.expires_at, "parts": []}
         write_json(path_of_note, note)
     with open(path, "rb") as file:
         file.seek(len(note["parts"]) * PART_BYTES)
         while part := file.read(PART_BYTES):
-            note["parts"].append(uploads.parts.create(note["id"], data=part, timeout=UPLOAD_TIMEOUT).id)
+            sent = uploads.parts.create(note["id"], data=part, timeout=UPLOAD_TIMEOUT)
+            refuse_other(sent, "upload.part", path)
+            note["parts"].append(sent.id)
             write_json(path_of_note, note)
             progress(min(size, len(note["parts"]) * PART_BYTES), size, "bytes")
     path_of_note.unlink()  # the parts can be made a file once, so no later run may use them
     return note["id"], note["parts"]
+
+
+def refuse_other(answer: object, type_of_object: str, path: Path) -> None:
+    """Raise FinetuneError if an answer is not the upload, or the part of one, that it should be."""
+    if not is_made(answer, type_of_object):
+        raise FinetuneError(
+            f"The provider took {path} in parts and answered without an ID: {str(answer)[:200]}",
+            "Run the same command again: it continues after the last part that arrived.",
+        )
 
 
 def complete(connection: Connection, path: Path, upload_id: str, part_ids: list[str]) -> "FileObject":

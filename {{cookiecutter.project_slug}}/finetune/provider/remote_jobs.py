@@ -1,29 +1,34 @@
 """Fine-tuning jobs that are created once: an existing job is found by its fingerprint, and used or waited for."""
 
 import hashlib
+import itertools
 import json
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from finetune.core.callbacks import Say
-from finetune.core.disk import read_note, write_json
-from finetune.core.paths import NOTES
-from finetune.core.records import JobNote
+from finetune.core.errors import FinetuneError
+from finetune.core.records import RequestNote
 from finetune.provider.connect import Connection
-from finetune.provider.create_once import create_once, wait_to_appear
+from finetune.provider.create_once import LIST_LAG, Creation, Reserve, create_once, find_by_note
 from finetune.provider.job_failures import is_temporary, job_error
 from finetune.provider.locks import exclusive_lock
+from finetune.provider.paging import all_rows
+from finetune.provider.ready_model import is_new, missing_model
+from finetune.provider.request_notes import forget, read_request_note, write_request_note
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
 
 FINGERPRINT = "finetune-fingerprint"  # the keys of a job's metadata
 PROJECT = "finetune-project"
+USD = "finetune-usd"  # the estimate, until there is a bill
 ENDED = ("succeeded", "failed", "cancelled")
+CLOCKS_DIFFER = 600  # seconds by which a job's created_at may be before the request
 LIST_DELAY = 2.0  # seconds until a job that another machine created at the same time appears in the list
-NOTE_LASTS = 3600  # seconds: a job that has not appeared by then was never created
 
 JobRequest = Mapping[str, Any]  # the arguments of the create call
 
@@ -35,50 +40,101 @@ def job_fingerprint(train_sha256: str, valid_sha256: str | None, settings: Mappi
 
 
 def ensure_job(
-    connection: Connection, fingerprint: str, request: JobRequest, again: bool, say: Say, may_create: Callable[[], None]
+    connection: Connection, fingerprint: str, request: JobRequest, reserve: Reserve, say: Say, again: bool = False
 ) -> "FineTuningJob":
     """Return the job of this fingerprint: an existing one in any state, or a new one.
 
-    `may_create` is called before a job is created, and may raise. Raises FinetuneError for a job that failed for good,
-    unless `again` asks for a new one.
+    `reserve` is entered before a job is created; it may raise, and gives facts for the note. Raises FinetuneError for
+    a job that failed for good, or whose model was deleted, unless `again` asks for a new one. With `again`, a job that
+    has succeeded is trained again too.
     """
     with exclusive_lock(connection.identity, fingerprint):
-        job = find(connection, fingerprint, request)
-        if job is None and was_requested_lately(fingerprint):
-            say("An earlier run sent the request for this job and got no answer; checking whether the job exists.")
-            job = wait_to_appear(lambda: find(connection, fingerprint, request))
+        creation = creation_of(connection, fingerprint, request, say)
+        note = read_request_note(connection.identity, fingerprint)
+        was_unclear = note is not None and "id" not in note
+        noted = find_by_note(creation, note)
+        again = again and not (was_unclear and noted)  # it is what the interrupted run has created
+        jobs = list_jobs(connection, fingerprint, note)
+        job = noted if noted and noted.status not in ENDED else best(connection, jobs)
         if job is not None:
-            if job.status == "succeeded":
-                say(f"Job {job.id} has trained with the same data and parameters; using its model. Nothing is paid.")
-                return job
             if job.status not in ENDED:
                 say(f"Job {job.id} is already {job.status.replace('_', ' ')}; waiting for it.")
                 return job
+            if job.status == "succeeded" and not again:
+                refuse_missing_model(connection, job)
+                say(f"Job {job.id} has trained with the same data and parameters; using its model. Nothing is paid.")
+                return job
             if job.status == "failed" and not is_temporary(job) and not again:
                 raise job_error(job)
-            say(f"Job {job.id} {'was cancelled' if job.status == 'cancelled' else 'failed'}; creating another.")
-        may_create()
-        return keep_oldest(connection, fingerprint, request, create(connection, fingerprint, request, say), say)
+            ended = {"cancelled": "was cancelled", "succeeded": "has succeeded"}.get(job.status, "failed")
+            say(f"Job {job.id} {ended}; creating another.")
+        known = [job.id for job in jobs]
+        created = create_once(creation, partial(with_request, reserve, request), known)
+        say(f"Job {created.id} created.")
+        return keep_oldest(connection, fingerprint, created, say)
 
 
-def find(
-    connection: Connection, fingerprint: str, request: JobRequest, besides: frozenset[str] = frozenset()
-) -> "FineTuningJob | None":
-    """Return the best job of this fingerprint whose ID is not in `besides`."""
-    jobs = [job for job in list_jobs(connection, fingerprint, request) if job.id not in besides]
-    return max(jobs, key=rank, default=None)
+def creation_of(connection: Connection, fingerprint: str, request: JobRequest, say: Say) -> "Creation[FineTuningJob]":
+    """Return how the job of this fingerprint is created, and found by a note."""
+    send = partial(connection.once.fine_tuning.jobs.create, **request)
+    find = partial(find_noted, connection, fingerprint)
+    return Creation(connection, fingerprint, "job", "fine_tuning.job", send, find, say)
 
 
-def list_jobs(connection: Connection, fingerprint: str, request: JobRequest) -> "list[FineTuningJob]":
-    """Return all jobs of this fingerprint, newest first."""
+@contextmanager
+def with_request(reserve: Reserve, request: JobRequest) -> Iterator[Mapping[str, Any]]:
+    """Add the request to the facts of the note: on a server that drops the metadata, the job is known by it."""
+    with reserve() as facts:
+        yield {**facts, "request": request}
+
+
+def best(connection: Connection, jobs: "list[FineTuningJob]") -> "FineTuningJob | None":
+    """Return the most useful job: one whose model is there, one that has not ended, the newest of any other kind."""
+    usable = (job for job in jobs if job.status == "succeeded" and missing_model(connection, job) is None)
+    running = (job for job in jobs if job.status not in ENDED)
+    gone = (job for job in jobs if job.status == "succeeded")
+    return next(itertools.chain(usable, running, gone, jobs), None)
+
+
+def refuse_missing_model(connection: Connection, job: "FineTuningJob") -> None:
+    """Raise FinetuneError for a job whose model is no longer at the provider. That of a new job may come still."""
+    model = missing_model(connection, job)
+    if model and not is_new(connection, job):
+        raise FinetuneError(
+            f"Job {job.id} has trained with the same data and parameters, but its model {model} is no longer at the"
+            " provider: it was deleted.",
+            "Train it again with: finetune train --again (it costs again). Or go back to another commit's model.",
+        )
+
+
+def find(connection: Connection, fingerprint: str) -> "FineTuningJob | None":
+    """Return the best job of this fingerprint."""
+    return best(connection, list_jobs(connection, fingerprint, read_request_note(connection.identity, fingerprint)))
+
+
+def find_noted(connection: Connection, fingerprint: str, note: RequestNote) -> "FineTuningJob | None":
+    """Return the job that the request of a note has made; the oldest, if it has made several."""
+    jobs = [job for job in list_jobs(connection, fingerprint, note) if job.id not in note["known"]]
+    noted = (job for job in jobs if job.id == note.get("id"))
+    return next(noted, None) or min(jobs, key=lambda job: (job.created_at, job.id), default=None)
+
+
+def list_jobs(connection: Connection, fingerprint: str, note: RequestNote | None) -> "list[FineTuningJob]":
+    """Return all jobs of this fingerprint, newest first; the job of the note even where the list lags behind."""
+    import openai
+
     jobs = connection.control.fine_tuning.jobs
-    listed = (
+    listed = all_rows(
         jobs.list(metadata={FINGERPRINT: fingerprint}, limit=100)
         if connection.profile.metadata
         else jobs.list(limit=100)
     )
     # Some servers ignore the filter, so the metadata is checked; some drop the metadata, so there is a note.
-    return [job for job in listed if has_fingerprint(job, fingerprint) or matches_note(job, fingerprint, request)]
+    found = [job for job in listed if has_fingerprint(job, fingerprint) or (note and is_noted(job, note))]
+    if note and "id" in note and note["id"] not in {job.id for job in found}:
+        with suppress(openai.NotFoundError):
+            found.insert(0, jobs.retrieve(note["id"]))
+    return found
 
 
 def has_fingerprint(job: "FineTuningJob", fingerprint: str) -> bool:
@@ -89,79 +145,68 @@ def has_fingerprint(job: "FineTuningJob", fingerprint: str) -> bool:
     return any(isinstance(text, str) and fingerprint[:12] in text for text in suffixes)
 
 
-def rank(job: "FineTuningJob") -> int:
-    """Order jobs by use: one that succeeded, one that has not ended, one that failed or was cancelled."""
-    return 2 if job.status == "succeeded" else 0 if job.status in ENDED else 1
-
-
-def note_path(fingerprint: str) -> Path:
-    """Return the path of the note that is written before the job is created."""
-    return NOTES / f"{fingerprint}.json"
-
-
-def read_job_note(fingerprint: str) -> JobNote:
-    """Return this clone's note about the job; empty where there is none."""
-    return cast("JobNote", read_note(note_path(fingerprint)))
-
-
-def was_requested_lately(fingerprint: str) -> bool:
-    """Return whether a run of this clone sent the request within NOTE_LASTS and ended before the answer came."""
-    note = read_job_note(fingerprint)
-    return "job" not in note and note.get("asked_at", 0) > time.time() - NOTE_LASTS
-
-
-def matches_note(job: "FineTuningJob", fingerprint: str, request: JobRequest) -> bool:
-    """Return whether a job without metadata is the one that this clone's note is about."""
-    note = read_job_note(fingerprint)
-    if job.metadata or not note:
+def is_noted(job: "FineTuningJob", note: RequestNote) -> bool:
+    """Return whether a job without metadata is what the request of a note has made."""
+    request = note["facts"].get("request")
+    if job.metadata or not request or job.id in note["known"]:
         return False
-    if "job" in note:
-        return bool(note["job"] == job.id)
+    if "id" in note:
+        return note["id"] == job.id
     same = all(getattr(job, key) == request.get(key) for key in ("training_file", "validation_file", "model", "seed"))
-    return same and job.created_at >= note["asked_at"] - 60
+    return same and job.created_at >= note["asked_at"] - CLOCKS_DIFFER and has_hyperparameters(job, request)
 
 
-def create(connection: Connection, fingerprint: str, request: JobRequest, say: Say) -> "FineTuningJob":
-    """Create the job once.
-
-    A note is written before. It stays where the outcome is unclear, gets the job's ID where it is known, and is removed
-    where the provider has refused the request.
-    """
-    # The time is in no record; it distinguishes this request from an earlier one.
-    note: JobNote = {"asked_at": int(time.time()), "request": dict(request)}
-    path = note_path(fingerprint)
-    known = frozenset(job.id for job in list_jobs(connection, fingerprint, request))
-    write_json(path, note)
-    job = create_once(
-        lambda: connection.once.fine_tuning.jobs.create(**request),
-        lambda: find(connection, fingerprint, request, known),
-        "job",
-        say,
-        on_refusal=path.unlink,
-    )
-    write_json(path, {**note, "job": job.id})
-    say(f"Job {job.id} created.")
-    return job
+def has_hyperparameters(job: "FineTuningJob", request: JobRequest) -> bool:
+    """Return whether no hyperparameter that was asked for has another value in the job, which may show none."""
+    kind = request["method"]["type"]
+    method = getattr(job.method, kind, None) if job.method else None
+    shown = (method and method.hyperparameters) or job.hyperparameters
+    values = shown.model_dump() if shown else {}
+    asked = request["method"][kind]["hyperparameters"]
+    return all(values.get(name) in (None, "auto", value) for name, value in asked.items())
 
 
-def keep_oldest(
-    connection: Connection, fingerprint: str, request: JobRequest, job: "FineTuningJob", say: Say
-) -> "FineTuningJob":
+def keep_oldest(connection: Connection, fingerprint: str, job: "FineTuningJob", say: Say) -> "FineTuningJob":
     """Return the older of two jobs that two machines created at the same time; cancel the newer one, unbilled.
 
     The engine in the box needs no such check: all its clones are on this machine and share a lock.
     """
-    if connection.identity == "local":
-        return job
-    time.sleep(LIST_DELAY)
-    jobs = list_jobs(connection, fingerprint, request)
-    usable = [other for other in jobs if other.status not in ("failed", "cancelled")]
+    if connection.identity != "local":
+        time.sleep(LIST_DELAY)
+    return older_twin(connection, fingerprint, say, job) or job
+
+
+def older_twin(connection: Connection, fingerprint: str, say: Say, job: "FineTuningJob") -> "FineTuningJob | None":
+    """Return the older job that another machine created at the same time as this one, which is cancelled then.
+
+    While the list lags behind, each machine sees only its own job, so a job that is followed is looked at again.
+    """
+    if connection.identity == "local" or connection.clock.now() - job.created_at > LIST_LAG:
+        return None
+    note = read_request_note(connection.identity, fingerprint)
+    known = note["known"] if note else []
+    jobs = [one for one in list_jobs(connection, fingerprint, note) if one.id not in known]
+    usable = [
+        other
+        for other in jobs
+        if other.status not in ("failed", "cancelled") and job.created_at - other.created_at < 2 * LIST_LAG
+    ]
     oldest = min(usable or [job], key=lambda one: (one.created_at, one.id))
     if oldest.id == job.id:
-        return job
+        return None
     if connection.control.fine_tuning.jobs.retrieve(job.id).status not in ENDED:
         connection.control.fine_tuning.jobs.cancel(job.id)
-    new_note: JobNote = {"asked_at": int(time.time()), "request": dict(request), "job": oldest.id}
-    write_json(note_path(fingerprint), new_note)
+    if note:
+        unbilled = [*note["facts"].get("unbilled", []), job.id]
+        facts = {**note["facts"], "unbilled": unbilled}
+        write_request_note(connection.identity, fingerprint, {**note, "id": oldest.id, "facts": facts})
     say(f"Another machine created job {oldest.id} at the same time; waiting for it. Job {job.id} is cancelled.")
     return oldest
+
+
+def forget_request(connection: Connection, fingerprint: str) -> None:
+    """Forget a request with an unclear outcome, because the user knows that it has made no job."""
+    with exclusive_lock(connection.identity, fingerprint):
+        note = read_request_note(connection.identity, fingerprint)
+        if note and "id" not in note:
+            forget(connection.identity, fingerprint)

@@ -2,9 +2,11 @@
 
 import datetime
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from finetune.asking.checkpoint_choice import choose, valid_loss
 from finetune.core.disk import read_json, write_bytes, write_csv, write_json, write_jsonl, write_text
@@ -14,14 +16,19 @@ from finetune.core.paths import CURVES, EVENTS, FILES, MODEL, NOTES, WEIGHTS
 from finetune.core.read_records import read_prepare_report
 from finetune.core.records import CurveFacts, FilesRecord, ModelRecord
 from finetune.project import ledger
-from finetune.project.budget import ledger_row, refuse_over_budget, refuse_over_total
+from finetune.project.budget import estimated, ledger_row, refuse_over_budget, reserved
+from finetune.project.claims import claim
+from finetune.project.history import project_id
 from finetune.project.job_request import job_request, job_settings
 from finetune.project.model_record import hyperparameters_of, model_record
+from finetune.project.spending import settle
 from finetune.project.training_start import start_of
 from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsupported
 from finetune.provider.connect import Connection, connect
+from finetune.provider.extras import extra
 from finetune.provider.follow_job import follow
-from finetune.provider.remote_jobs import ensure_job, job_fingerprint
+from finetune.provider.paging import all_rows
+from finetune.provider.remote_jobs import PROJECT, ensure_job, forget_request, job_fingerprint, older_twin
 from finetune.report.curve_verdict import CurveVerdict, curve_verdict
 from finetune.report.training_curves import (
     COLUMNS,
@@ -37,8 +44,10 @@ if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
 
 
-def run(params: Params, again: bool = False) -> ModelRecord:
+def run(params: Params, again: bool = False, forget: bool = False) -> ModelRecord:
     """Find or create the job, follow it to its end, fetch its results, and write the record last.
+
+    `forget` says that an earlier request without a clear outcome has made no job.
 
     Raises FinetuneError if the job ends without a model; then no record is written.
     """
@@ -52,17 +61,24 @@ def run(params: Params, again: bool = False) -> ModelRecord:
     valid = files["valid"]["sha256"] if "valid" in files else None
     fingerprint = job_fingerprint(files["train"]["sha256"], valid, settings)
 
-    def may_create() -> None:
+    @contextmanager
+    def reserve() -> Iterator[Mapping[str, Any]]:
         refuse_after_shutdown(params, datetime.date.today())
-        refuse_over_total(params)
+        with reserved(connection, params, fingerprint) as facts:
+            yield facts
 
     with connect(params.provider) as connection:
         refuse_missing_files(connection, files)
-        request = job_request(params, connection, settings, files, fingerprint)
-        job = ensure_job(connection, fingerprint, request, again, say, may_create)
+        if forget:
+            forget_request(connection, fingerprint)
+        usd = estimated(params)["train_usd"]
+        request = job_request(params, connection, settings, files, fingerprint, usd)
+        job = ensure_job(connection, fingerprint, request, reserve, say, again)
+        if project_id() != "none" and is_of_another_project(job):
+            claim(connection, job.id, say)
         try:
             with progress_bar("train") as progress:
-                job = follow(connection, job, progress, say)
+                job = follow(connection, job, progress, say, partial(older_twin, connection, fingerprint, say))
         except KeyboardInterrupt:
             say(
                 f"\nJob {job.id} continues at the provider. Follow it again with: dvc repro"
@@ -93,17 +109,18 @@ def collect(
     connection: Connection, job: "FineTuningJob", params: Params, fingerprint: str, lineage: list[str]
 ) -> ModelRecord:
     """Fetch events, curves, checkpoints and weights, add the job to the ledger, then write the model's record."""
-    client = connection.control
-    events = list(client.fine_tuning.jobs.list_events(job.id, limit=100))[::-1]  # the oldest first
+    jobs = connection.control.fine_tuning.jobs
+    missing: list[str] = []
+    events = extra("events", lambda: all_rows(jobs.list_events(job.id, limit=100)), missing)[::-1]  # the oldest first
     write_jsonl(EVENTS, [event.model_dump(mode="json") for event in events])
     from_events = parse_events(events)
-    results = [client.files.content(file).content for file in job.result_files]
-    from_files = [row for content in results for row in parse_result_file(content)]
-    curves = with_whole_file_losses(from_files, from_events) or from_events
+    results = extra("result files", lambda: result_rows(connection, job), missing)
+    curves = with_whole_file_losses(results, from_events) or from_events
     write_csv(CURVES, COLUMNS, curves)
-    checkpoints = sorted(client.fine_tuning.jobs.checkpoints.list(job.id), key=lambda one: one.step_number)
+    listed = extra("checkpoints", lambda: all_rows(jobs.checkpoints.list(job.id)), missing)
+    checkpoints = sorted(listed, key=lambda one: one.step_number)
     chosen = choose(connection, params, job, checkpoints)
-    fetch_weights(connection, getattr(chosen.checkpoint, "result_files", None) or [])
+    fetch_weights(connection, getattr(chosen.checkpoint, "result_files", None) or [], missing)
     prepared, n_epochs = read_prepare_report(), hyperparameters_of(job, params).get("n_epochs")
     kept = [int(one.step_number) for one in checkpoints]  # some servers write 79.0
     found = curve_verdict(from_events or curves, n_epochs, kept, prepared.get("valid"))
@@ -122,9 +139,31 @@ def collect(
         checkpoints=checkpoints,
         curves=curve_facts(curves, found),
     )
+    if missing:
+        record["missing"] = missing
+    settle(connection, fingerprint, record["usd"])
     ledger.add_job(ledger_row(params, job, record["usd"], record["hyperparameters"].get("n_epochs")))
     write_json(MODEL, record)
+    if missing:
+        say(f"The provider lacks: {', '.join(missing)}. Look again, for nothing, with: dvc repro -f -s train")
     return record
+
+
+def is_of_another_project(job: "FineTuningJob") -> bool:
+    """Return whether the job's metadata name another project that has commits."""
+    return (job.metadata or {}).get(PROJECT, "none") not in ("none", project_id())
+
+
+def result_rows(connection: Connection, job: "FineTuningJob") -> list[CurveRow]:
+    """Return the rows of the job's result files. Raises ValueError for one that is no table of steps."""
+    rows = []
+    for file in job.result_files or []:
+        content = connection.control.files.content(file).content
+        found = parse_result_file(content)
+        if content.strip() and not found:
+            raise ValueError("no table of steps")
+        rows += found
+    return rows
 
 
 def curve_facts(curves: Sequence[CurveRow], found: CurveVerdict) -> CurveFacts:
@@ -147,7 +186,7 @@ def last_value(curves: Sequence[CurveRow], column: str) -> float | None:
     return values[-1][1] if values else None
 
 
-def fetch_weights(connection: Connection, file_ids: Sequence[str]) -> None:
+def fetch_weights(connection: Connection, file_ids: Sequence[str], missing: Sequence[str]) -> None:
     """Download the files of the chosen checkpoint into models/weights, or write there that there are none.
 
     The folder is replaced when all files are complete.
@@ -156,9 +195,11 @@ def fetch_weights(connection: Connection, file_ids: Sequence[str]) -> None:
     incomplete = NOTES / "weights"
     shutil.rmtree(incomplete, ignore_errors=True)
     if not files:
-        write_text(incomplete / "README.txt", "This provider does not hand out the weights.\n")
+        unknown = f"It is not known whether the provider hands out the weights, which lacks: {', '.join(missing)}."
+        text = unknown if missing else "This provider does not hand out the weights."
+        write_text(incomplete / "README.txt", text + "\n")
     for file in files:
-        content = connection.client.files.content(file.id).content
+        content = connection.downloads.files.content(file.id).content
         if len(content) != file.bytes:
             raise FinetuneError(
                 f"The weights file {file.filename} has {len(content):,} bytes; {file.bytes:,} were expected.",

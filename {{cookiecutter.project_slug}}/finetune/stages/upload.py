@@ -32,7 +32,7 @@ def run(params: Params) -> FilesRecord:
 
     def may_create() -> None:
         refuse_after_shutdown(params, today)
-        refuse_over_total(params)
+        refuse_over_total(params, connection=connection)
 
     record: FilesRecord = {}
     with connect(params.provider) as connection, progress_bar("upload") as progress:

@@ -9,12 +9,13 @@ import re
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 
 def refusal(status: int, code: str | None, message: str = "refused by the test", **headers: str) -> Callable[..., None]:
@@ -72,6 +73,42 @@ def web_page(handler: "Handler", forward: Callable[[], Any]) -> None:
     handler.reply(200, b"<html><body>Please log in</body></html>", {"content-type": "text/html"})
 
 
+def answer_after(status: int, body: object, **headers: str) -> Callable[..., None]:
+    """Return a fault that lets the request have its effect, and answers something else."""
+
+    def act(handler: "Handler", forward: Callable[[], Any]) -> None:
+        forward()
+        handler.reply(status, json.dumps(body).encode(), {"content-type": "application/json", **headers})
+
+    return act
+
+
+def redirect_after(status: int, host: str) -> Callable[..., None]:
+    """Return a fault that lets the request have its effect, and answers with a redirect of it to this host."""
+
+    def act(handler: "Handler", forward: Callable[[], Any]) -> None:
+        forward()
+        target = f"http://{host}:{handler.server.server_address[1]}{handler.path}"
+        handler.reply(status, b"{}", {"content-type": "application/json", "location": target})
+
+    return act
+
+
+def slow_loris(handler: "Handler", forward: Callable[[], Any]) -> None:
+    """Let the request have its effect, and send the answer byte by byte, each in time for a read."""
+    forward()
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n")
+    for _ in range(1000):
+        if handler.server.closing.wait(0.2):
+            return
+        handler.wfile.write(b" ")
+
+
+def envelope(message: str, code: str | None) -> dict[str, object]:
+    """Return OpenAI's error envelope."""
+    return {"error": {"message": message, "type": "test", "param": None, "code": code}}
+
+
 FAULTS: dict[str, Callable[..., None]] = {
     "400": refusal(400, "invalid_value"),
     "401": refusal(401, "invalid_api_key", "Incorrect API key provided: KEY."),
@@ -87,6 +124,19 @@ FAULTS: dict[str, Callable[..., None]] = {
     "hang": hang_after,
     "broken-json": broken_json,
     "web-page": web_page,
+    "501": refusal(501, None),
+    "408": refusal(408, None, **{"retry-after-ms": "50"}),
+    "408-after": answer_after(408, envelope("timed out", None), **{"retry-after-ms": "50"}),
+    "400-after": answer_after(400, envelope("bad gateway rule", None)),
+    "429-after": answer_after(429, envelope("slow down", "rate_limit_exceeded"), **{"retry-after": "1"}),
+    "200-error": answer_after(200, envelope("overloaded", "server_error")),
+    "200-null": answer_after(200, None),
+    "200-empty": answer_after(200, {}),
+    "200-other": answer_after(200, {"id": "thing-1", "object": "thing"}),
+    "303": redirect_after(303, "127.0.0.1"),
+    "307": redirect_after(307, "127.0.0.1"),
+    "307-elsewhere": redirect_after(307, "localhost"),
+    "slow-loris": slow_loris,
 }
 
 # The calls of upload and train: the stage, method and path, and the number of equal calls before it in that stage.
@@ -96,10 +146,10 @@ STEPS = {
     "files.wait": ("upload", r"GET /v1/files/file-\w+", 0),
     "files.check": ("train", r"GET /v1/files/file-\w+", 0),
     "jobs.list": ("train", r"GET /v1/fine_tuning/jobs", 0),
-    "jobs.list-before": ("train", r"GET /v1/fine_tuning/jobs", 1),
     "jobs.create": ("train", r"POST /v1/fine_tuning/jobs", 0),
-    "jobs.list-settle": ("train", r"GET /v1/fine_tuning/jobs", 2),
+    "jobs.list-settle": ("train", r"GET /v1/fine_tuning/jobs", 1),
     "jobs.retrieve": ("train", r"GET /v1/fine_tuning/jobs/[\w-]+", 0),
+    "models.retrieve": ("train", r"GET /v1/models/[^/]+", 0),
     "jobs.events": ("train", r"GET /v1/fine_tuning/jobs/[\w-]+/events", 0),
     "files.result": ("train", r"GET /v1/files/file-\w+/content", 0),
     "jobs.checkpoints": ("train", r"GET /v1/fine_tuning/jobs/[\w-]+/checkpoints", 0),
@@ -108,15 +158,34 @@ STEPS = {
 }
 
 
+# What a server does all the time. Lags and the time that a list has are a two-hundredth of the real ones.
+HABITS: dict[str, dict[str, Any]] = {
+    "lag of 20 s": {"lag": 0.1},
+    "lag of 90 s": {"lag": 0.45},
+    "no metadata": {"keeps_metadata": False},
+    "no metadata, lag of 90 s": {"keeps_metadata": False, "lag": 0.45},
+    "clock 5 minutes ahead": {"clock": 300},
+    "clock 5 minutes behind": {"clock": -300},
+    "endless pages": {"pages_end": False},
+}
+
+
 @dataclass
 class Plan:
-    """Which call fails, how, and how many times; `seen` is every call that came, as method and path."""
+    """Which call fails, how, and how many times; `seen` is every call that came, as method and path.
+
+    The rest is what the server does all the time.
+    """
 
     pattern: str = ""
     skip: int = 0
     fault: Callable[..., None] | None = None
     times: int = 1
     rewrite: Callable[[str, bytes], bytes] | None = None
+    lag: float = 0.0  # seconds until lists show what was created
+    clock: int = 0  # seconds by which the server's clock is ahead
+    keeps_metadata: bool = True
+    pages_end: bool = True  # False: each list says that it has more, and repeats its first page
     seen: list[str] = field(default_factory=list)
 
     def take(self, call: str) -> Callable[..., None] | None:
@@ -144,6 +213,8 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.engine = urlsplit(engine)
         self.plan = Plan()
+        self.followed: list[str] = []  # calls that came by a redirect to another host
+        self.born: dict[str, float] = {}  # when each file and job was created
         self.closing = threading.Event()
 
     def kill_client(self) -> None:
@@ -167,12 +238,17 @@ class Handler(BaseHTTPRequestHandler):
         def forward() -> tuple[int, dict[str, str], bytes]:
             engine = http.client.HTTPConnection(self.server.engine.hostname or "", self.server.engine.port)
             try:
-                passed = {name: value for name, value in self.headers.items() if name.lower() != "host"}
-                engine.request(self.command, self.path, body, passed)
+                own = ("host", "content-length")
+                passed = {name: value for name, value in self.headers.items() if name.lower() not in own}
+                engine.request(self.command, self.path_to_send(), self.body_to_send(body), passed)
                 answer = engine.getresponse()
-                return answer.status, {"content-type": answer.headers["content-type"]}, answer.read()
+                content = self.seen_by_client(call, answer.status, answer.read())
+                return answer.status, {"content-type": answer.headers["content-type"]}, content
             finally:
                 engine.close()
+
+        if self.headers.get("host", "").startswith("localhost"):
+            self.server.followed.append(call)
 
         fault = self.server.plan.take(call)
         if fault is not None:
@@ -182,6 +258,41 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.plan.rewrite is not None:
             content = self.server.plan.rewrite(call, content)
         self.reply(status, content, headers)
+
+    def path_to_send(self) -> str:
+        """Return the path and the query, without what the server ignores."""
+        parts = urlsplit(self.path)
+        query = parse_qsl(parts.query, keep_blank_values=True)
+        plan = self.server.plan
+        kept = [(key, value) for key, value in query if plan.keeps_metadata or not key.startswith("metadata")]
+        kept = [(key, value) for key, value in kept if plan.pages_end or key != "after"]
+        return urlunsplit(("", "", parts.path, urlencode(kept), ""))
+
+    def body_to_send(self, body: bytes) -> bytes:
+        """Return the body, without the metadata where the server keeps none."""
+        if self.server.plan.keeps_metadata or b'"metadata"' not in body:
+            return body
+        return json.dumps({key: value for key, value in json.loads(body).items() if key != "metadata"}).encode()
+
+    def seen_by_client(self, call: str, status: int, content: bytes) -> bytes:
+        """Return an answer of the engine as a server with the plan's lag, clock and pages gives it."""
+        plan, now = self.server.plan, time.monotonic()
+        if status >= 300 or not re.fullmatch(r"(GET|POST) /v1/(files|fine_tuning/jobs)(/[\w-]+)?", call):
+            return content
+        answer = json.loads(content)
+        if call in ("POST /v1/files", "POST /v1/fine_tuning/jobs"):
+            self.server.born[answer["id"]] = now
+        if "data" in answer:
+            old = [one for one in answer["data"] if now - self.server.born.get(one["id"], 0) >= plan.lag]
+            answer |= {"data": old, "has_more": answer.get("has_more", False) if plan.pages_end else bool(old)}
+        for one in answer.get("data", [answer]):
+            for key in ("created_at", "finished_at"):
+                one |= {key: one[key] + plan.clock} if one.get(key) else {}
+        return json.dumps(answer, separators=(",", ":")).encode()
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """Return the header `Date` by the server's clock."""
+        return super().date_time_string((timestamp or time.time()) + self.server.plan.clock)
 
     do_GET = do_POST = do_DELETE = handle_call
 

@@ -7,11 +7,17 @@ import dataclasses
 import sys
 
 from finetune.core.profiles import PROFILES
-from finetune.provider import connect, create_once, remote_jobs
+from finetune.provider import bounded_client, connect, create_once, ready_model, remote_files, remote_jobs
 
 PAUSES = [
     (connect, "TIMEOUT", 1),
-    (create_once, "PAUSES", (0.1, 0.2, 0.4)),
+    (connect, "DOWNLOAD_TIMEOUT", 1),
+    (remote_files, "UPLOAD_TIMEOUT", 1),
+    (bounded_client, "ENDS_AFTER", 3),
+    (create_once, "PAUSES", (0.1, 0.2)),
+    (create_once, "LIST_LAG", 0.9),  # a two-hundredth
+    (ready_model, "PATIENCE", 2),
+    (remote_jobs, "LIST_LAG", 0.9),
     (remote_jobs, "LIST_DELAY", 1.1),
 ]
 

@@ -1,0 +1,93 @@
+"""What a project has spent on jobs, and may spend on those that run: on all branches, experiments, clones and machines.
+
+Three places know of jobs: the ledgers of all commits, the notes in the user's folder, and the provider's list. A job
+that no bill is known of counts by its estimate.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetune.core.break_even import UNKNOWN
+from finetune.core.records import RequestNote, Usd
+from finetune.pricing.catalogue import look_up
+from finetune.pricing.cost import dollars
+from finetune.project import ledger
+from finetune.project.history import project_id
+from finetune.provider.connect import Connection
+from finetune.provider.locks import exclusive_lock
+from finetune.provider.paging import all_rows
+from finetune.provider.remote_jobs import PROJECT, USD
+from finetune.provider.request_notes import all_notes, read_request_note, write_request_note
+
+if TYPE_CHECKING:
+    from openai.types.fine_tuning import FineTuningJob
+
+
+def project_names() -> list[str]:
+    """Return the names of this project in notes: before the first commit it has only its folder."""
+    return [name for name in (project_id(), f"none {Path.cwd()}") if name != "none"]
+
+
+@contextmanager
+def spending_lock() -> Iterator[None]:
+    """Let no other process of this user decide about the project's money in the block."""
+    with exclusive_lock("spending", project_names()[0]):
+        yield
+
+
+def spent_by_job(connection: Connection | None, provider: str, besides: str | None = None) -> dict[str, Usd]:
+    """Return the dollars of each job of this project.
+
+    `besides` is a fingerprint: its request without a known outcome is not counted, because it is about to be sent anew.
+    """
+    found = {}
+    notes = [note for note in all_notes() if note["facts"].get("project") in project_names()]
+    for note in notes:
+        found.update(spent_by_note(note, besides))
+    if connection is not None and connection.profile.metadata and project_id() != "none":
+        jobs = connection.control.fine_tuning.jobs.list(metadata={PROJECT: project_id()}, limit=100)
+        ours = (job for job in all_rows(jobs) if (job.metadata or {}).get(PROJECT) == project_id())
+        found.update({job.id: cost_of(job, provider) for job in ours})
+    found.update({row["job"]: usd_of(row["billed_usd"]) for row in ledger.rows_of_all_commits()})
+    for unbilled in (job for note in notes for job in note["facts"].get("unbilled", ())):
+        found.pop(unbilled, None)
+    return found
+
+
+def spent_by_note(note: RequestNote, besides: str | None) -> dict[str, Usd]:
+    """Return the dollars of the jobs of a note: by the bill where that is known, else by the estimate."""
+    found = {request["id"]: request["facts"].get("usd", UNKNOWN) for request in note.get("earlier", [])}
+    facts = note["facts"]
+    if "id" in note or facts.get("fingerprint") != besides:
+        found[note.get("id") or f"request {facts.get('fingerprint')}"] = facts.get("usd", UNKNOWN)
+    return found
+
+
+def cost_of(job: "FineTuningJob", provider: str) -> Usd:
+    """Return the dollars of a job in the provider's list.
+
+    They are those of the tokens that the provider reports, else the estimate in the job's metadata. A job of an earlier
+    version has no estimate; if it has ended without a model, it counts nothing.
+    """
+    if job.trained_tokens is not None:
+        return dollars(job.trained_tokens, look_up(job.model, provider).training)
+    if USD in (job.metadata or {}):
+        return usd_of((job.metadata or {})[USD])
+    return 0.0 if job.status in ("failed", "cancelled") else UNKNOWN
+
+
+def usd_of(text: str) -> Usd:
+    """Return the number in a text; "unknown" where there is none."""
+    with suppress(ValueError):
+        return float(text)
+    return UNKNOWN
+
+
+def settle(connection: Connection, fingerprint: str, usd: Usd) -> None:
+    """Replace the estimate in the note on a job by its bill."""
+    note = read_request_note(connection.identity, fingerprint)
+    if note is not None and note["facts"].get("usd", usd) != usd:
+        facts: dict[str, Any] = {**note["facts"], "usd": usd}
+        write_request_note(connection.identity, fingerprint, {**note, "facts": facts})

@@ -1,0 +1,77 @@
+"""Whether the model of a job that has succeeded is there: a job says "succeeded" for ever, also of a deleted model."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from finetune.core.callbacks import Say
+from finetune.core.errors import FinetuneError
+from finetune.provider.connect import Connection
+from finetune.provider.paging import all_rows
+
+if TYPE_CHECKING:
+    from openai.types.fine_tuning import FineTuningJob
+
+PATIENCE = 900  # seconds after which a job that has succeeded has its model
+
+
+def missing_model(connection: Connection, job: "FineTuningJob") -> str | None:
+    """Return the model of a job if the provider no longer has it; None where it is there, or it is not known.
+
+    Where tuned models must be deployed before they are known, and on servers that list no models, nobody can say.
+    """
+    import openai
+
+    model = job.fine_tuned_model
+    if not model or connection.profile.deploys:
+        return None
+    models = connection.control.models
+    try:
+        models.retrieve(model)
+    except openai.NotFoundError:
+        try:
+            listed = {one.id for one in all_rows(models.list())}
+        except openai.APIStatusError:
+            return None
+        return None if model in listed else model
+    except openai.APIStatusError as error:
+        if error.status_code in (405, 501):
+            return None
+        raise
+    return None
+
+
+def is_new(connection: Connection, job: "FineTuningJob") -> bool:
+    """Return whether a job has ended within PATIENCE, by the provider's clock."""
+    return connection.clock.now() - (job.finished_at or job.created_at) < PATIENCE
+
+
+def wait_for_model(
+    connection: Connection,
+    job: "FineTuningJob",
+    say: Say,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> "FineTuningJob":
+    """Return a job that has succeeded when it names its model and the provider has the model.
+
+    Raises FinetuneError if that takes PATIENCE seconds.
+    """
+    pause, longest = connection.profile.poll_seconds
+    end = clock() + PATIENCE
+    is_said = False
+    while not job.fine_tuned_model or missing_model(connection, job):
+        if clock() > end:
+            model = job.fine_tuned_model
+            lacks = f"the provider lacks its model {model}" if model else "it has no model"
+            raise FinetuneError(
+                f"Job {job.id} has succeeded, but after {PATIENCE // 60} minutes {lacks}.",
+                "Run the same command later: the job is found, nothing is paid again.",
+            )
+        if not is_said:
+            say(f"Job {job.id} has succeeded; waiting for its model.")
+        is_said = True
+        sleep(pause)
+        pause = min(longest, pause * 1.2)
+        job = connection.control.fine_tuning.jobs.retrieve(job.id)
+    return job

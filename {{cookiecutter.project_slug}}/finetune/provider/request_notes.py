@@ -1,0 +1,58 @@
+"""Notes on requests that create something at a provider: written before the request is sent, and kept.
+
+They lie in the user's folder, because a workspace of `dvc exp run --temp` and a clone must know of each other's.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+from finetune.core.disk import read_note, write_json
+from finetune.core.paths import NOTES, user_home
+from finetune.core.records import RequestNote
+
+
+def note_path(identity: str, key: str) -> Path:
+    """Return the path of the note on the request of this key, which is unique for a provider, to this provider."""
+    return folder() / f"{hashlib.sha256(f'{identity} {key}'.encode()).hexdigest()[:40]}.json"
+
+
+def folder() -> Path:
+    return user_home() / "requests"
+
+
+def read_request_note(identity: str, key: str) -> RequestNote | None:
+    """Return the note on a request; None if there is none.
+
+    A damaged note is one on a request of which nothing but the time is known. Notes of earlier versions lie in the
+    project.
+    """
+    path = note_path(identity, key)
+    note = read_note(path)
+    if not path.exists():
+        path = NOTES / f"{key}.json"
+        note = read_note(path)
+        note = {**note, "id": note["job"]} if "job" in note else note
+    if not path.exists():
+        return None
+    if not isinstance(note.get("asked_at"), (int, float)):
+        note = {"asked_at": path.stat().st_mtime}
+    return cast("RequestNote", {"known": [], "facts": {}, **note})
+
+
+def write_request_note(identity: str, key: str, note: RequestNote) -> None:
+    write_json(note_path(identity, key), note)
+
+
+def forget(identity: str, key: str) -> None:
+    """Remove the note on a request of which it is certain that it had no effect."""
+    for path in (note_path(identity, key), NOTES / f"{key}.json"):
+        path.unlink(missing_ok=True)
+
+
+def all_notes() -> Iterator[RequestNote]:
+    """Yield all notes of this user that can be read."""
+    for path in sorted(folder().glob("*.json")):
+        if "asked_at" in (note := read_note(path)):
+            yield cast("RequestNote", {"known": [], "facts": {}, **note})
