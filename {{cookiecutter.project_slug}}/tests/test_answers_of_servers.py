@@ -110,9 +110,10 @@ def test_a_list_that_is_none_is_no_empty_list(body: object, monkeypatch: pytest.
         all_rows(connection.once.fine_tuning.jobs.list())
 
 
-def test_an_object_without_an_id_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("answer", [{"object": "file"}, {"id": "thing-1", "object": "thing"}])
+def test_another_object_is_no_answer(answer: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     with (
-        served(lambda handler: reply(handler, 200, {"object": "file"}), monkeypatch) as (connection, _),
+        served(lambda handler: reply(handler, 200, answer), monkeypatch) as (connection, _),
         pytest.raises(openai.APIConnectionError),
     ):
         connection.once.files.retrieve("file-1")

@@ -40,7 +40,7 @@ from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsuppo
 from finetune.provider.connect import Connection, connect
 from finetune.provider.follow_job import follow
 from finetune.provider.paging import all_rows
-from finetune.provider.remote_jobs import ENDED, ensure_job, find, older_twin
+from finetune.provider.remote_jobs import ENDED, ensure_job, find, late_twin
 from finetune.scoring.mean_interval import interval
 from finetune.scoring.prediction_scores import score_predictions
 from finetune.terminal.progress import progress_bar, say
@@ -187,7 +187,7 @@ def trained(
         started = record_of_job(pipeline, variant, files, job.id)
         write_variant(started)
         with progress_bar(f"train {variant.words}") as progress:
-            twin = partial(older_twin, connection, variant.fingerprint, say)
+            twin = partial(late_twin, connection, variant.fingerprint, say)
             job = follow(connection, job, progress, say, twin)
     except KeyboardInterrupt:
         say("\nA job that has started continues at the provider. The same command follows it again.")

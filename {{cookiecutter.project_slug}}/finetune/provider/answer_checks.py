@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 BROKEN = "was answered with"
 HELD = "x-redirect-not-followed"  # the header that keeps the address of a redirect
+OBJECTS = {"/files/": "file", "/jobs/": "fine_tuning.job", "/batches/": "batch", "/models/": "model"}
 LISTS = ("/files", "/fine_tuning/jobs", "/events", "/checkpoints", "/models", "/batches")
 
 
@@ -30,7 +31,9 @@ class Clock:
     def read(self, response: "Response") -> None:
         """Set the clock by an answer that has the header."""
         with suppress(KeyError, TypeError, ValueError):  # missing, or no date
-            self.ahead = parsedate_to_datetime(response.headers["date"]).timestamp() - time.time()
+            ahead = parsedate_to_datetime(response.headers["date"]).timestamp() - time.time()
+            if abs(ahead - self.ahead) > 2:  # a header has whole seconds, and takes its time
+                self.ahead = ahead
 
 
 def hold_redirect(response: "Response") -> None:
@@ -93,7 +96,9 @@ def fault_of(response: "Response") -> str | None:
     if response.request.method != "GET":
         return None
     if not path.endswith(LISTS):
-        return None if body.get("id") else "an object without an ID"
+        should_be = next((name for part, name in OBJECTS.items() if part in path), None)
+        is_other = body.get("object", should_be) != should_be
+        return "another object" if is_other else None if body.get("id") else "an object without an ID"
     return None if isinstance(body.get("data"), list) or is_empty_list(body) else "no list"
 
 

@@ -171,18 +171,14 @@ def keep_oldest(connection: Connection, fingerprint: str, job: "FineTuningJob", 
 
     The engine in the box needs no such check: all its clones are on this machine and share a lock.
     """
-    if connection.identity != "local":
-        time.sleep(LIST_DELAY)
+    if connection.identity == "local":
+        return job
+    time.sleep(LIST_DELAY)
     return older_twin(connection, fingerprint, say, job) or job
 
 
 def older_twin(connection: Connection, fingerprint: str, say: Say, job: "FineTuningJob") -> "FineTuningJob | None":
-    """Return the older job that another machine created at the same time as this one, which is cancelled then.
-
-    While the list lags behind, each machine sees only its own job, so a job that is followed is looked at again.
-    """
-    if connection.identity == "local" or connection.clock.now() - job.created_at > LIST_LAG:
-        return None
+    """Return the older job that another machine created at the same time as this one, which is cancelled then."""
     note = read_request_note(connection.identity, fingerprint)
     known = note["known"] if note else []
     jobs = [one for one in list_jobs(connection, fingerprint, note) if one.id not in known]
@@ -202,6 +198,12 @@ def older_twin(connection: Connection, fingerprint: str, say: Say, job: "FineTun
         write_request_note(connection.identity, fingerprint, {**note, "id": oldest.id, "facts": facts})
     say(f"Another machine created job {oldest.id} at the same time; waiting for it. Job {job.id} is cancelled.")
     return oldest
+
+
+def late_twin(connection: Connection, fingerprint: str, say: Say, job: "FineTuningJob") -> "FineTuningJob | None":
+    """Return the older twin of a job that is followed: while a list lags behind, each machine sees only its own job."""
+    is_settled = connection.clock.now() - job.created_at > LIST_LAG
+    return None if is_settled or connection.identity == "local" else older_twin(connection, fingerprint, say, job)
 
 
 def forget_request(connection: Connection, fingerprint: str) -> None:

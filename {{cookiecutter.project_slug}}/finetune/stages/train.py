@@ -28,7 +28,7 @@ from finetune.provider.connect import Connection, connect
 from finetune.provider.extras import extra
 from finetune.provider.follow_job import follow
 from finetune.provider.paging import all_rows
-from finetune.provider.remote_jobs import PROJECT, ensure_job, forget_request, job_fingerprint, older_twin
+from finetune.provider.remote_jobs import PROJECT, ensure_job, forget_request, job_fingerprint, late_twin
 from finetune.report.curve_verdict import CurveVerdict, curve_verdict
 from finetune.report.training_curves import (
     COLUMNS,
@@ -78,7 +78,7 @@ def run(params: Params, again: bool = False, forget: bool = False) -> ModelRecor
             claim(connection, job.id, say)
         try:
             with progress_bar("train") as progress:
-                job = follow(connection, job, progress, say, partial(older_twin, connection, fingerprint, say))
+                job = follow(connection, job, progress, say, partial(late_twin, connection, fingerprint, say))
         except KeyboardInterrupt:
             say(
                 f"\nJob {job.id} continues at the provider. Follow it again with: dvc repro"
@@ -186,25 +186,31 @@ def last_value(curves: Sequence[CurveRow], column: str) -> float | None:
     return values[-1][1] if values else None
 
 
-def fetch_weights(connection: Connection, file_ids: Sequence[str], missing: Sequence[str]) -> None:
-    """Download the files of the chosen checkpoint into models/weights, or write there that there are none.
+def fetch_weights(connection: Connection, file_ids: Sequence[str], missing: list[str]) -> None:
+    """Download the files of the chosen checkpoint into models/weights, or write there that there are none, and why.
 
     The folder is replaced when all files are complete.
     """
-    files = [connection.control.files.retrieve(file_id) for file_id in file_ids]
     incomplete = NOTES / "weights"
     shutil.rmtree(incomplete, ignore_errors=True)
-    if not files:
-        unknown = f"It is not known whether the provider hands out the weights, which lacks: {', '.join(missing)}."
+    if not extra("weights", lambda: [download(connection, file_id, incomplete) for file_id in file_ids], missing):
+        shutil.rmtree(incomplete, ignore_errors=True)
+        unknown = f"There are no weights here: the provider lacks {', '.join(missing)}."
         text = unknown if missing else "This provider does not hand out the weights."
         write_text(incomplete / "README.txt", text + "\n")
-    for file in files:
-        content = connection.downloads.files.content(file.id).content
-        if len(content) != file.bytes:
-            raise FinetuneError(
-                f"The weights file {file.filename} has {len(content):,} bytes; {file.bytes:,} were expected.",
-                "Run the same command again: the job is found, nothing is paid again.",
-            )
-        write_bytes(incomplete / Path(file.filename).name, content)
     shutil.rmtree(WEIGHTS, ignore_errors=True)
     incomplete.rename(WEIGHTS)
+
+
+def download(connection: Connection, file_id: str, folder: Path) -> Path:
+    """Download a file into a folder and return its path. Raises FinetuneError if it is not complete."""
+    file = connection.control.files.retrieve(file_id)
+    content = connection.downloads.files.content(file_id).content
+    if len(content) != file.bytes:
+        raise FinetuneError(
+            f"The weights file {file.filename} has {len(content):,} bytes; {file.bytes:,} were expected.",
+            "Run the same command again: the job is found, nothing is paid again.",
+        )
+    path = folder / Path(file.filename).name
+    write_bytes(path, content)
+    return path
