@@ -10,7 +10,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import ANSWERED_BY, TEST_ROWS, TUNED_ANSWERS
 from finetune.core.read_records import read_model_record, read_prepare_report
-from finetune.core.records import CommitComparison, ModelRecord, Prediction, TestRow
+from finetune.core.records import AnsweredBy, CommitComparison, ModelRecord, Prediction, TestRow
 from finetune.project.history import output_at, record_at
 from finetune.scoring.evaluation import difference
 from finetune.scoring.paired_comparison import verdict
@@ -64,8 +64,8 @@ def compare_commits(params: Params, before: str, after: str | None) -> CommitCom
 def at(revision: str | None) -> Side:
     """Return the fine-tune of a commit, or that of the current folder."""
     if revision is None:
-        record, answers = read_model_record(), read_jsonl(TUNED_ANSWERS, "tuned")
-        rows, answered_by = read_jsonl(TEST_ROWS, "prepare"), read_json(ANSWERED_BY, "tuned")
+        record, answers = read_model_record(), read_jsonl(TUNED_ANSWERS, "tuned", Prediction)
+        rows, answered_by = read_jsonl(TEST_ROWS, "prepare", TestRow), read_json(ANSWERED_BY, "tuned", AnsweredBy)
     else:
         record, answers = record_at(revision), parse_jsonl(output_at(revision, TUNED_ANSWERS))
         try:

@@ -24,12 +24,7 @@ from finetune.core.paths import (
     VALIDATION_REPORT,
 )
 from finetune.core.read_records import read_prepare_report
-from finetune.core.records import (
-    CheckedSplits,
-    DoubtfulRow,
-    Questions,
-    ValidationReport,
-)
+from finetune.core.records import CheckedSplits, DoubtfulRow, PreparedExample, Questions, TestRow, ValidationReport
 from finetune.data.call_tokens import call_tokens
 from finetune.data.checks.across_files import (
     check_languages,
@@ -141,7 +136,7 @@ def expected_answers(limit: int | None = None) -> list[str]:
     """Return the right answers of the test split, or the first ones."""
     completion = read_prepare_report()["completion"]
     marks = CompletionFormat(**completion) if completion else None
-    examples = islice(each_jsonl(PREPARED / "test.jsonl", "prepare"), limit)
+    examples = islice(each_jsonl(PREPARED / "test.jsonl", "prepare", PreparedExample), limit)
     return [from_completion(one, marks)[1] if marks else answer_of(one) for one in examples]
 
 
@@ -235,7 +230,7 @@ def groups_of_test_rows() -> list[int] | None:
     """Return the group of each test row; None if an earlier version prepared the data."""
     if not TEST_ROWS.exists():
         return None
-    return [row["group"] for row in each_jsonl(TEST_ROWS, "prepare")]
+    return [row["group"] for row in each_jsonl(TEST_ROWS, "prepare", TestRow)]
 
 
 def histogram(checked: dict[str, CheckedFile]) -> list[LengthCount]:
