@@ -24,6 +24,7 @@ def serve(
     """
     from finetune.core.paths import user_home
     from finetune.engine import embedded
+    from finetune.engine.database_check import UnusableDatabaseError
 
     user_home()  # where its state is
     key = os.environ.get("FINETUNE_ENGINE_KEY")
@@ -33,6 +34,8 @@ def serve(
     print(f"Serving on http://{host}:{port}/v1", file=sys.stderr, flush=True)
     try:
         embedded.serve(host, port, key)
+    except UnusableDatabaseError as error:
+        raise FinetuneError(str(error)) from error
     except OSError as error:
         reason = error.strerror or error
         raise FinetuneError(f"Cannot listen on {host}:{port}: {reason}.", "Choose another port with --port.") from error

@@ -85,7 +85,7 @@ def read_ledger() -> list[dict[str, str]]:
 def parse_ledger(text: str) -> list[dict[str, str]]:
     """Return the jobs in the ledger of a commit. What is no job, such as a line of a merge, is left out."""
     return [
-        cast("dict[str, str]", row)
+        row
         for row in parse_csv(text)
         if None not in row
         and None not in row.values()

@@ -2,6 +2,7 @@
 
 import secrets
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import uvicorn
 
 from finetune.engine import before_torch
 from finetune.engine.api.app import make_app
+from finetune.engine.database_check import UnusableDatabaseError, check_database
 from finetune.engine.store import Store, default_home
 
 
@@ -37,7 +39,12 @@ def server_of(key: str, resume_batches: bool = False) -> Iterator[uvicorn.Server
     With `resume_batches` it continues unfinished batches at once. Without, it does so at the first request about
     batches, so that a command that needs no batch never loads a model.
     """
-    store = Store(default_home())
+    home = default_home()
+    check_database(home)
+    try:
+        store = Store(home)
+    except sqlite3.Error as error:  # a full disk, a lock
+        raise UnusableDatabaseError(f"Cannot use {home / 'engine.db'}: {error}.") from error
     before_torch(store.home)
     app = make_app(store, key)
     if resume_batches:

@@ -1,11 +1,10 @@
 """Compare two fine-tunes of this project's history on the rows that both answered. No model is asked."""
 
-import json
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from finetune.core.disk import parse_jsonl, read_json, read_jsonl
+from finetune.core.disk import parse_json, parse_jsonl, read_json, read_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import ANSWERED_BY, TEST_ROWS, TUNED_ANSWERS
@@ -70,7 +69,7 @@ def at(revision: str | None) -> Side:
         record, answers = record_at(revision), parse_jsonl(output_at(revision, TUNED_ANSWERS))
         try:
             rows = parse_jsonl(output_at(revision, TEST_ROWS))
-            answered_by = json.loads(output_at(revision, ANSWERED_BY))
+            answered_by = parse_json(output_at(revision, ANSWERED_BY).encode(), f"{ANSWERED_BY} of {revision}", "", AnsweredBy)
         except FinetuneError:  # a commit of an earlier version
             return Side(record, answers, [])
     if answered_by["model"] != record["model"]:

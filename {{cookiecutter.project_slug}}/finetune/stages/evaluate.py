@@ -82,6 +82,8 @@ def run(params: Params, say: Say = say_nothing) -> Evaluation:
         metrics["graders"] = grades_of_all(params.evaluate.graders, answers, replies, groups)
     judge_replies: list[JudgeReply] = read_jsonl(JUDGE_REPLIES, "tuned", JudgeReply)
     if params.evaluate.judge and judge_replies:
+        if len(judge_replies) != 2 * len(answers["tuned"]):
+            raise different_rows("the judge", "the tuned model")
         metrics["judge"] = judge_result([row["reply"] for row in judge_replies])
     metrics["also"] = score_regression_sets(
         params.evaluate.also,

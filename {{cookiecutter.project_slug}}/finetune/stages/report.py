@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from finetune.core.disk import read_csv, read_if_there, write_text
+from finetune.core.disk import parse_json, read_csv, read_if_there, write_text
 from finetune.core.errors import FinetuneError
 from finetune.core.old_records import model_key
 from finetune.core.paths import CURVES, FILES, LATENCY, LEDGER, MODEL, PREPARED_REPORT, VALIDATION_REPORT
@@ -79,6 +79,7 @@ def commits_before(record: ModelRecord) -> tuple[str, str]:
 def lineage_at(commit: str) -> dict[str, str]:
     """Return the lineage of the model of a commit."""
     files, prepared = (
-        json.loads(git("show", f"{commit}:./{path.as_posix()}") or "{}") for path in (FILES, PREPARED_REPORT)
+        parse_json((git("show", f"{commit}:./{path.as_posix()}") or "{}").encode(), f"{path} of {commit}", "")
+        for path in (FILES, PREPARED_REPORT)
     )
     return lineage_facts(record_at(commit), files, prepared)
