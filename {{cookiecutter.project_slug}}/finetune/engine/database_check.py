@@ -42,7 +42,9 @@ def check_database(home: Path) -> None:
         finally:
             db.close()
     except sqlite3.OperationalError as error:
-        remedy = "Another process uses it." if "locked" in str(error) else "Correct the permissions, or free some space."
+        remedy = (
+            "Another process uses it." if "locked" in str(error) else "Correct the permissions, or free some space."
+        )
         raise UnusableDatabaseError(f"Cannot use {path}: {error}. {remedy}") from error
     except sqlite3.DatabaseError as error:
         raise damaged(path, str(error)) from error

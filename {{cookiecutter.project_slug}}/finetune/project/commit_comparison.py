@@ -69,9 +69,10 @@ def at(revision: str | None) -> Side:
         record, answers = record_at(revision), parse_jsonl(output_at(revision, TUNED_ANSWERS))
         try:
             rows = parse_jsonl(output_at(revision, TEST_ROWS))
-            answered_by = parse_json(output_at(revision, ANSWERED_BY).encode(), f"{ANSWERED_BY} of {revision}", "", AnsweredBy)
+            text = output_at(revision, ANSWERED_BY)
         except FinetuneError:  # a commit of an earlier version
             return Side(record, answers, [])
+        answered_by = parse_json(text.encode(), f"{ANSWERED_BY} of {revision}", "Compare another commit.", AnsweredBy)
     if answered_by["model"] != record["model"]:
         raise FinetuneError(
             f"The predictions of {revision or 'the current folder'} are those of {answered_by['model']}, and its record"

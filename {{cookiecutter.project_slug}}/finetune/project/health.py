@@ -69,7 +69,9 @@ def check_packages() -> Check:
     """Check that the installed packages are those that the constraints pin: other versions may give other bytes."""
     pinned: dict[str, set[str]] = defaultdict(set)
     for file in Path.cwd().glob("constraints*.txt"):
-        for name, version in re.findall(r"^([\w.-]+)==(\S+)", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE):
+        for name, version in re.findall(
+            r"^([\w.-]+)==(\S+)", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE
+        ):
             pinned[name].add(version)  # several, if the Python version decides
     versions = {name: found for name in pinned if (found := installed(name))}
     others = [f"{name} {found}" for name, found in sorted(versions.items()) if found not in pinned[name]]

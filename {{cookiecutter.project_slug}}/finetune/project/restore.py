@@ -16,7 +16,8 @@ def how_to_restore(stage: str) -> str | None:
     """
     from ruamel.yaml.error import YAMLError
 
-    former, entry = None, {}
+    former: Any = None
+    entry: dict[str, Any] = {}
     for path in (LOCK, PIPELINE):
         try:
             found = stages_in(path.read_text(encoding="utf-8")).get(stage) if path.is_file() else None

@@ -1,7 +1,7 @@
 """report: write the page and its short form for a pull request, from the files of the other stages."""
 
-import json
 from pathlib import Path
+from typing import Any, cast
 
 from finetune.core.disk import parse_json, read_csv, read_if_there, write_text
 from finetune.core.errors import FinetuneError
@@ -78,8 +78,6 @@ def commits_before(record: ModelRecord) -> tuple[str, str]:
 
 def lineage_at(commit: str) -> dict[str, str]:
     """Return the lineage of the model of a commit."""
-    files, prepared = (
-        parse_json((git("show", f"{commit}:./{path.as_posix()}") or "{}").encode(), f"{path} of {commit}", "")
-        for path in (FILES, PREPARED_REPORT)
-    )
+    texts = [git("show", f"{commit}:./{path.as_posix()}") or "{}" for path in (FILES, PREPARED_REPORT)]
+    files, prepared = (cast("Any", parse_json(text.encode(), f"a record of {commit}", "")) for text in texts)
     return lineage_facts(record_at(commit), files, prepared)
