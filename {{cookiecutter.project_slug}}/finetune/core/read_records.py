@@ -45,7 +45,7 @@ def read_variants() -> dict[str, VariantRecord]:
 
 def read_evaluation() -> Evaluation:
     """Read the evaluation, also in the form of an earlier version."""
-    return current_evaluation(read_json(EVALUATION, "evaluate", Mapping[str, Any]))
+    return current_evaluation(read_json(EVALUATION, "evaluate", Evaluation))
 
 
 def read_evaluated_model() -> tuple[ModelRecord, Evaluation]:

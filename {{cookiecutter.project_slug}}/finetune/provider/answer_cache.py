@@ -102,14 +102,18 @@ class AnswerCache:
         )
         by = (key, provider, asked, model, fingerprint, time.time())
         with self.transaction():
-            self.db.execute("INSERT OR REPLACE INTO answered VALUES (?, ?, ?, ?, ?, ?)", by)
-            self.db.execute("INSERT OR REPLACE INTO deployed VALUES (?, ?)", (key, deployed))
+            self.db.execute(
+                "INSERT OR REPLACE INTO answered (key, provider, asked, model, fingerprint, at)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                by,
+            )
+            self.db.execute("INSERT OR REPLACE INTO deployed (key, model) VALUES (?, ?)", (key, deployed))
             self.db.execute("DELETE FROM refusals WHERE key = ?", (key,))
             if refused:
-                self.db.execute("INSERT INTO refusals VALUES (?)", (key,))
-            self.db.execute("INSERT OR REPLACE INTO cached VALUES (?, ?)", (key, cached))
-            self.db.execute("INSERT OR REPLACE INTO ends VALUES (?, ?)", (key, cut))
-            self.db.execute("INSERT OR REPLACE INTO completions VALUES (?, ?)", (key, json.dumps(fields)))
+                self.db.execute("INSERT INTO refusals (key) VALUES (?)", (key,))
+            self.db.execute("INSERT OR REPLACE INTO cached (key, tokens) VALUES (?, ?)", (key, cached))
+            self.db.execute("INSERT OR REPLACE INTO ends (key, cut) VALUES (?, ?)", (key, cut))
+            self.db.execute("INSERT OR REPLACE INTO completions (key, answer) VALUES (?, ?)", (key, json.dumps(fields)))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -130,7 +134,7 @@ class AnswerCache:
         rows = [(key,) for key in keys]
         with self.transaction():
             self.db.executemany("DELETE FROM completions WHERE key = ?", rows)
-            self.db.executemany(f"INSERT INTO renewed VALUES (?, 1) {ONCE_MORE}", rows)
+            self.db.executemany(f"INSERT INTO renewed (key, times) VALUES (?, 1) {ONCE_MORE}", rows)
 
     @survives_damage
     def times_renewed(self, key: str) -> int:
@@ -188,7 +192,9 @@ class AnswerCache:
         """
         where = "WHERE :asked IS NULL OR key IN (SELECT key FROM answered WHERE asked = :asked)"
         with self.transaction():
-            self.db.execute(f"INSERT INTO renewed SELECT key, 1 FROM completions {where} {ONCE_MORE}", {"asked": asked})
+            self.db.execute(
+                f"INSERT INTO renewed (key, times) SELECT key, 1 FROM completions {where} {ONCE_MORE}", {"asked": asked}
+            )
             return self.db.execute(f"DELETE FROM completions {where}", {"asked": asked}).rowcount
 
 

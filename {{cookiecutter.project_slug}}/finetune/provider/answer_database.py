@@ -130,26 +130,32 @@ def renewed(path: Path, why: str) -> sqlite3.Connection:
 
 def copy_rows(old: Path, new: sqlite3.Connection, table: str) -> bool:
     """Copy the readable rows of a table into another database. Returns whether all of them were readable."""
-    names = [column.split()[0] for column in TABLES[table]]
-    query = f"SELECT {', '.join(names)} FROM {table}"
-    insert = f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(names))})"
     source = sqlite3.connect(old, timeout=30, isolation_level=None)
     source.text_factory = as_text
     try:
+        there = {row[1] for row in source.execute(f"PRAGMA table_info({table})")}
+        names = [column.split()[0] for column in TABLES[table] if column.split()[0] in there]
+        if "key" not in names:
+            return not there  # an earlier version did not have this table
+        query = f"SELECT {', '.join(names)} FROM {table}"
+        insert = f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
         new.execute("BEGIN IMMEDIATE")
         try:
-            try:
-                new.executemany(insert, source.execute(query))
-                return True
-            except sqlite3.DatabaseError as error:
-                if isinstance(error, sqlite3.OperationalError) and "no such" not in str(error):
-                    raise  # the disk is full
+            new.executemany(insert, source.execute(query))
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
             new.executemany(insert, rows_one_by_one(source, query, old.stat().st_size))
             return False
         finally:
             new.execute("COMMIT")
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise
+        return False
     finally:
         source.close()
+    return True
 
 
 def rows_one_by_one(source: sqlite3.Connection, query: str, size: int) -> Iterator[tuple[object, ...]]:
@@ -157,9 +163,9 @@ def rows_one_by_one(source: sqlite3.Connection, query: str, size: int) -> Iterat
     for number in range(1, size // 4096 * MOST_ROWS_OF_A_PAGE + 1):
         try:
             row = source.execute(f"{query} WHERE rowid = ?", (number,)).fetchone()
-        except sqlite3.OperationalError:  # no such table or column
-            return
-        except sqlite3.DatabaseError:
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
             continue
         if row:
             yield row

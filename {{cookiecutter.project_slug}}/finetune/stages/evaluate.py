@@ -140,6 +140,8 @@ def with_floors(
     if len(asked) != len(tuned):
         raise different_rows("tuned", "the test split")
     train = answered_questions(PREPARED / "train.jsonl", marks, MOST_SEARCHED)
+    if not train:
+        raise FinetuneError(f"{PREPARED / 'train.jsonl'} has no rows.", "Create it again with: dvc repro -f -s prepare")
     for name, texts in floor_answers(task, *texts_of(train, asked)).items():
         found[f"floors.{name}"] = [{**row, "answer": text} for row, text in zip(tuned, texts, strict=True)]
         for row in found[f"floors.{name}"]:

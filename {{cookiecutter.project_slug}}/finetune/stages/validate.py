@@ -90,7 +90,7 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
     unclear = {name for name, found in files.items() if found.tokens_at_least}
     tokens = {name: found.tokens.tolist() for name, found in files.items()}
     calls = None if unclear else call_tokens(questions, len(tokens["test"]), base.encoding, base.image_tokens)
-    report = report_of(base, tokens, params, unclear, calls, groups_of_test_rows())
+    report = report_of(base, tokens, params, unclear, calls, groups_of_test_rows(len(tokens["test"])))
     report["tokens_exact"] = report["tokens_exact"] and all(found.tokens_are_exact for found in files.values())
     report["warnings"] = dict(Counter(finding.code for finding in findings))
     if replay:
@@ -206,7 +206,7 @@ def check_splits(params: Params, base: Base, progress: Progress | None = None) -
         check_completion_endings(checked[split])
     # prepare saw the rows that it left out too. With its pieces, both compare alike.
     known = COMMON_PIECES.exists()
-    common = common_pieces_from(read_json(COMMON_PIECES, "prepare")) if known else common_pieces_of(*checked.values())
+    common = common_pieces_from(read_json(COMMON_PIECES, "prepare", dict[str, list[int]])) if known else common_pieces_of(*checked.values())
     for one, other in combinations(checked.values(), 2):
         check_leaks(one, other, params.data.near, common)
     for one, other in permutations(checked.values(), 2):
@@ -226,11 +226,16 @@ def check_replay(params: Params, base: Base) -> CheckedFile:
     return found
 
 
-def groups_of_test_rows() -> list[int] | None:
-    """Return the group of each test row; None if an earlier version prepared the data."""
+def groups_of_test_rows(count: int) -> list[int] | None:
+    """Return the group of each of `count` test rows; None if an earlier version prepared the data."""
     if not TEST_ROWS.exists():
         return None
-    return [row["group"] for row in each_jsonl(TEST_ROWS, "prepare", TestRow)]
+    groups = [row["group"] for row in each_jsonl(TEST_ROWS, "prepare", TestRow)]
+    if len(groups) != count:
+        raise FinetuneError(
+            f"{TEST_ROWS} has {len(groups):,} rows, and the test split has {count:,}.", "Run: dvc repro -f -s prepare"
+        )
+    return groups
 
 
 def histogram(checked: dict[str, CheckedFile]) -> list[LengthCount]:
@@ -297,4 +302,8 @@ def refusal(errors: Sequence[Finding]) -> FinetuneError:
             f"... and {len(errors) - LISTED} more: finetune check {' '.join(sorted({f.file for f in errors}))}"
         )
     count = "1 mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
-    return FinetuneError("\n".join([f"{count} in the prepared data; nothing was sent.", *listed]))
+    return FinetuneError(
+        "\n".join([f"{count} in the prepared data; nothing was sent.", *listed]),
+        "Correct the raw data or params.yaml, then run: dvc repro. A damaged file of data/prepared is written again by:"
+        " dvc repro -f -s prepare",
+    )
