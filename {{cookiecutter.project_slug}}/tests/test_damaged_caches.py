@@ -175,7 +175,7 @@ def test_a_database_of_a_newer_version_is_refused() -> None:
 def test_a_database_that_is_no_file_is_named(kind: str) -> None:
     path = user_home() / "answers.db"
     path.mkdir() if kind == "folder" else os.mkfifo(path)
-    with pytest.raises(FinetuneError, match=r"answers\.db is no file.*mv "):
+    with pytest.raises(FinetuneError, match=r"answers\.db is no file.*\n.*mv "):
         kept(path)
 
 
@@ -187,13 +187,15 @@ def test_a_locked_database_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         other.execute("BEGIN EXCLUSIVE")
         with open_answer_cache() as cache, pytest.raises(sqlite3.OperationalError):
             cache.put("k", ANSWER, "openai", "m")
-        with pytest.raises(FinetuneError, match=r"answers\.db: database is locked.\n.*Another process"), open_answer_cache() as cache:
+        locked = pytest.raises(FinetuneError, match=r"answers\.db: database is locked.\n.*Another process")
+        with locked, open_answer_cache() as cache:
             cache.put("k", ANSWER, "openai", "m")
 
 
 def test_a_full_disk_is_named_and_what_was_kept_stays() -> None:
     path = fill(3)
-    with pytest.raises(FinetuneError, match=r"answers\.db: database or disk is full.\n.*Free some"), open_answer_cache() as cache:
+    full = pytest.raises(FinetuneError, match=r"answers\.db: database or disk is full.\n.*Free some")
+    with full, open_answer_cache() as cache:
         cache.db.execute(f"PRAGMA max_page_count = {path.stat().st_size // 4096}")
         for number in range(1000, 2000):
             cache.put(f"{number:064x}", ANSWER, "openai", "m")

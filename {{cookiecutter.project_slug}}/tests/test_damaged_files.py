@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ train: {base: gpt-4.1-mini-2025-04-14, method: supervised, n_epochs: 2, batch_si
   learning_rate_multiplier: auto, seed: 1}
 evaluate: {task: classify, max_tokens: 5, temperature: 0.0, concurrency: 2}
 """
-WORDS = "red blue green amber violet orange white black silver golden purple ivory copper indigo olive coral".split()
+WORDS = [f"{colour}{n}" for n in range(4) for colour in ("red", "blue", "green", "amber")]
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +40,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         patch.setenv("FINETUNE_HOME", str(folder / "home"))
         Path("data/raw").mkdir(parents=True)
-        rows = [f"the {one} {other} parcel,{('billing', 'delivery')[(n + m) % 2]}"
-                for n, one in enumerate(WORDS) for m, other in enumerate(WORDS[n + 1 :])]
+        rows = [
+            f"the {one} {other} parcel,{('billing', 'delivery')[(n + m) % 2]}"
+            for n, one in enumerate(WORDS)
+            for m, other in enumerate(WORDS[n + 1 :])
+        ]
         Path("data/raw/m.csv").write_text("text,team\n" + "\n".join(rows) + "\n", encoding="utf-8")
         Path("params.yaml").write_text(PARAMS, encoding="utf-8")
         Path("models.toml").write_text("", encoding="utf-8")
@@ -60,8 +62,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_csv(LEDGER, COLUMNS, [{"job": "ftjob-2", "provider": "openai", "base": of["base"], **numbers}] * 3)
         evaluate.run(params)
         report.run()
-        for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"]):
-            subprocess.run(["git", *command], check=True)
+        for command in ("init -q", "add -A", "-c user.name=a -c user.email=a@b commit -qm x"):
+            subprocess.run(["git", *command.split()], check=True)
     return folder
 
 

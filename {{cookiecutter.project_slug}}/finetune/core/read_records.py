@@ -1,8 +1,7 @@
 """Read the records of this folder. FinetuneError names the stage that writes one that is missing."""
 
-from collections.abc import Mapping
 from math import isfinite
-from typing import Any, cast
+from typing import cast
 
 from finetune.core.break_even import UNKNOWN
 from finetune.core.damage import read_bytes

@@ -15,6 +15,7 @@ import orjson
 import platformdirs
 
 from finetune.core.cache_folders import writable_cache
+from finetune.core.damage import set_aside
 from finetune.core.errors import FinetuneError
 from finetune.core.records import Example
 from finetune.data.examples import OUTPUTS, messages_of, refusals_of, text_of
@@ -155,6 +156,8 @@ def fill_cache(encoding: str) -> None:
     elif not has_content(usual / name, vocabulary):
         folder = writable_cache(usual, len(vocabulary))
         if not has_content(folder / name, vocabulary):
+            if (folder / name).is_dir():
+                set_aside(folder / name)
             temporary = folder / f"{name}.{os.getpid()}"
             temporary.write_bytes(vocabulary)
             temporary.replace(folder / name)

@@ -133,6 +133,7 @@ def copy_rows(old: Path, new: sqlite3.Connection, table: str) -> bool:
     source = sqlite3.connect(old, timeout=30, isolation_level=None)
     source.text_factory = as_text
     try:
+        source.execute("PRAGMA writable_schema = ON")  # lets SQLite read a file that was cut; nothing is written
         there = {row[1] for row in source.execute(f"PRAGMA table_info({table})")}
         names = [column.split()[0] for column in TABLES[table] if column.split()[0] in there]
         if "key" not in names:
