@@ -5,20 +5,20 @@ import gzip
 import json
 import os
 import sqlite3
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from finetune.core import cache_folders, paths
+from finetune.core import cache_folders
 from finetune.core.cache_folders import writable_cache
 from finetune.core.damage import warn_once
 from finetune.core.disk import read_note
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import user_home
 from finetune.data import token_counts
-from finetune.provider import answer_database
 from finetune.provider.answer_cache import AnswerCache, open_answer_cache
 from finetune.provider.answer_parser import Answer
 
@@ -182,7 +182,7 @@ def test_a_database_that_is_no_file_is_named(kind: str) -> None:
 def test_a_locked_database_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     path = fill(1)
     connect = sqlite3.connect
-    monkeypatch.setattr(answer_database.sqlite3, "connect", lambda *a, **k: connect(*a, **{**k, "timeout": 0}))
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **{**k, "timeout": 0}))
     with closing(connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with open_answer_cache() as cache, pytest.raises(sqlite3.OperationalError):
@@ -216,7 +216,7 @@ def test_a_home_on_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(paths.Path, "mkdir", full)
+    monkeypatch.setattr(Path, "mkdir", full)
     with pytest.raises(FinetuneError, match="No space left"):
         user_home()
 
@@ -262,7 +262,7 @@ def test_a_cache_that_cannot_be_written_is_in_a_temporary_folder(
     if place == "a file":
         place = str(tmp_path / "file" / "cache")
         (tmp_path / "file").write_text("x")
-    monkeypatch.setattr(cache_folders.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", place)
     assert token_counts.encoder("o200k_base")("a parcel")
     assert os.environ["TIKTOKEN_CACHE_DIR"].startswith(str(tmp_path))
