@@ -205,9 +205,10 @@ def check_splits(params: Params, base: Base, progress: Progress | None = None) -
         )
         check_completion_endings(checked[split])
     # prepare saw the rows that it left out too. With its pieces, both compare alike.
-    common = common_pieces_of(*checked.values())
     if COMMON_PIECES.exists():
         common = common_pieces_from(read_json(COMMON_PIECES, "prepare", dict[str, list[int]]))
+    else:
+        common = common_pieces_of(*checked.values())
     for one, other in combinations(checked.values(), 2):
         check_leaks(one, other, params.data.near, common)
     for one, other in permutations(checked.values(), 2):

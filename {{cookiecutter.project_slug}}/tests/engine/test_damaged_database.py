@@ -54,7 +54,7 @@ def test_a_moved_database_is_made_again(home: Path) -> None:
 def test_a_database_of_a_newer_version_is_refused(home: Path) -> None:
     with closing(sqlite3.connect(home / "engine.db")) as db:
         db.execute("PRAGMA user_version = 7")
-    with pytest.raises(UnusableDatabaseError, match="newer version .* wrote .*engine.db .schema 7"):
+    with pytest.raises(UnusableDatabaseError, match=r"newer version .* wrote .*engine.db .schema 7"):
         check_database(home)
 
 
