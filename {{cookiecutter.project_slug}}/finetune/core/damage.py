@@ -13,6 +13,10 @@ IN_DVC = ("reports/left_out.csv", "reports/doubtful.csv", "reports/rows.csv")  #
 NUMBERS = ("int_type", "int_from_float", "float_type", "bool_type")  # pydantic's names of wrong kinds of numbers
 
 
+class MissingKeyError(FinetuneError, KeyError):
+    """A record lacks a key. It is a KeyError too, so that page templates may ask for keys of later versions."""
+
+
 class Record(dict[str, Any]):
     """An object of a record. Asked for a key that it lacks, it raises FinetuneError with the file's name.
 
@@ -24,7 +28,7 @@ class Record(dict[str, Any]):
     remedy: str
 
     def __missing__(self, key: str) -> Any:
-        raise FinetuneError(f"{self.place} lacks {key!r}.", self.remedy)
+        raise MissingKeyError(f"{self.place} lacks {key!r}.", self.remedy)
 
 
 def record_of(values: dict[str, Any], place: str, remedy: str) -> Record:
