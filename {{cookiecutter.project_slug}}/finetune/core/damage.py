@@ -1,6 +1,7 @@
 """Name what is damaged in a file that a stage wrote, with the command that restores it; set a damaged cache aside."""
 
 import os
+import re
 import sys
 from collections.abc import Iterable
 from functools import cache
@@ -80,6 +81,12 @@ def cannot(do: str, path: Path, error: OSError) -> FinetuneError:
 def line_of(content: bytes, position: int) -> int:
     """Return the number of the line, from 1, that has the byte at a position."""
     return content.count(b"\n", 0, position) + 1
+
+
+def conflict_line(content: bytes) -> int | None:
+    """Return the first line that Git has written into a file for a conflict of a merge; None without any."""
+    found = re.search(rb"^<{7} ", content, re.MULTILINE)
+    return line_of(content, found.start()) if found else None
 
 
 @cache

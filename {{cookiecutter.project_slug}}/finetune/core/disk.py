@@ -14,6 +14,7 @@ import orjson
 
 from finetune.core.damage import (
     Record,
+    conflict_line,
     how_to_restore,
     line_of,
     open_file,
@@ -153,7 +154,9 @@ def parse_json(content: bytes, place: str, remedy: str, kind: Any = None) -> Rec
     except UnicodeDecodeError as error:
         raise FinetuneError(f"{place}, line {line_of(content, error.start)} is not in UTF-8.", remedy) from error
     except ValueError as error:
-        raise FinetuneError(f"{place} is not valid JSON: {error}", remedy) from error
+        line = conflict_line(content)
+        why = f"a conflict of a merge is not resolved in line {line}" if line else error
+        raise FinetuneError(f"{place} is not valid JSON: {why}", remedy) from error
     except RecursionError as error:
         raise FinetuneError(f"{place} is not valid JSON: it is nested too deeply", remedy) from error
     if not isinstance(value, Record):
