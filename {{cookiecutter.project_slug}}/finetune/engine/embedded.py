@@ -44,7 +44,7 @@ def server_of(key: str, resume_batches: bool = False) -> Iterator[uvicorn.Server
     try:
         store = Store(home)
     except sqlite3.Error as error:  # a full disk, a lock
-        raise UnusableDatabaseError(f"Cannot use {home / 'engine.db'}: {error}.") from error
+        raise UnusableDatabaseError(f"Cannot use {home / 'engine.db'}: {error}. Free some disk space.") from error
     before_torch(store.home)
     app = make_app(store, key)
     if resume_batches:

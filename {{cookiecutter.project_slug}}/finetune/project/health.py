@@ -58,7 +58,12 @@ def check_machine() -> Iterator[Check]:
     else:
         yield passed("Git", f"project {project_id()[:12]}")
     yield check_remote()
-    for name, folder in (("disk here", Path.cwd()), ("disk for engine and answers", user_home())):
+    try:
+        home = user_home()
+    except FinetuneError as error:
+        yield failed("disk for engine and answers", error)
+        return
+    for name, folder in (("disk here", Path.cwd()), ("disk for engine and answers", home)):
         free = shutil.disk_usage(folder).free
         space = f"{free / 1e9:.0f} GB free at {folder}"
         is_enough = free > DISK_BYTES
@@ -131,8 +136,8 @@ def check_provider(params: Params, ask: bool) -> Iterator[Check]:
                 if call is ask_for_a_token and connection.profile.deploys:
                     continue
                 answer = call(connection, params.train.base)
-        except FinetuneError as error:
-            yield failed(name, error)
+        except (FinetuneError, OSError) as error:  # OSError: the engine's folder cannot be used
+            yield failed(name, error if isinstance(error, FinetuneError) else FinetuneError(str(error)))
             if call is list_models:
                 return
         else:

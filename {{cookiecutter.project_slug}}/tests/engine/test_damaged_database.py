@@ -1,10 +1,12 @@
 """A damaged engine.db is named and never replaced: it holds jobs and models."""
 
+import errno
 import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import openai
 import pytest
 
 from finetune.core.errors import FinetuneError
@@ -77,3 +79,18 @@ def test_a_locked_database_is_named(home: Path, monkeypatch: pytest.MonkeyPatch)
             connect(Provider(name="local")),
         ):
             pass
+
+
+def test_a_full_disk_is_told_once_and_without_a_traceback(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with connect(Provider(name="local")) as connection:
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(openai.APIStatusError, match="cannot use its folder: No space left on device"):
+            connection.client.files.create(file=("a.jsonl", b"{}\n"), purpose="fine-tune")
+        monkeypatch.undo()
+        assert len(list((home / "files").iterdir())) == 100
+    assert "Traceback" not in capfd.readouterr().err

@@ -1,6 +1,8 @@
 """The engine's HTTP application: OpenAI's routes, the check of the API key, and the answers to errors."""
 
+import errno
 import hmac
+import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -40,6 +42,7 @@ from finetune.engine.inference.generator import Generator
 from finetune.engine.store import Store, new_id
 from finetune.engine.worker_launcher import ensure_worker
 
+STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 ROUTES = [
     Route("/v1/files", create_file, methods=["POST"]),
     Route("/v1/files", in_thread(list_files)),
@@ -75,6 +78,7 @@ def make_app(store: Store, key: str) -> Starlette:
     generator = Generator(store)
     ensure_worker(store)
     handlers: dict[Any, Any] = {ApiError: on_api_error, HTTPException: on_http_error, Exception: on_crash}
+    handlers |= {OSError: on_storage_error, sqlite3.Error: on_storage_error}
     app = Starlette(routes=ROUTES, exception_handlers=handlers)
     app.state.engine = Engine(store, generator, BatchRunner(store, generator))
     expected = f"Bearer {key}".encode()
@@ -102,6 +106,21 @@ async def on_api_error(request: Request, error: ApiError) -> Response:
 
 async def on_http_error(request: Request, error: HTTPException) -> Response:
     return error_answer(ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}"))
+
+
+async def on_storage_error(request: Request, error: OSError | sqlite3.Error) -> Response:
+    """Answer a request that failed because the engine's folder is full, read-only or damaged: to ask again is no use."""
+    if isinstance(error, OSError) and error.errno not in STORAGE_ERRORS:
+        raise error
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    answer = error_answer(
+        ApiError(
+            507, f"The engine cannot use its folder: {reason}. Free some disk space or correct it.", "storage_error"
+        )
+    )
+    if "locked" not in reason:
+        answer.headers["x-should-retry"] = "false"
+    return answer
 
 
 async def on_crash(request: Request, error: Exception) -> Response:
