@@ -18,6 +18,7 @@ from finetune.core.disk import write_csv, write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
 from finetune.core.paths import LEDGER, MODEL
+from finetune.core.read_records import read_model_record
 from finetune.project.ledger import COLUMNS
 from finetune.stages import evaluate, prepare, report, validate
 
@@ -185,3 +186,32 @@ def test_a_damaged_record_is_named_with_what_to_do(
         assert error is not None, f"{command} takes {file} ({kind}) as it is"
         assert file in str(error) or "different test rows" in str(error), f"{command}: {error}"
         assert "→" in str(error), f"{command}: {error}"
+
+
+def test_a_conflict_of_a_merge_in_a_record_is_named_with_its_line(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = open_project(finished, tmp_path, monkeypatch)
+    path = folder / MODEL
+    path.write_bytes(b"{\n<<<<<<< HEAD\n" + path.read_bytes())
+    words = r"model\.json is not valid JSON: a conflict of a merge .* line 2\n.*git checkout models/model\.json"
+    with pytest.raises(FinetuneError, match=words):
+        read_model_record()
+
+
+def test_a_damaged_lock_of_dvc_hides_no_error(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = open_project(finished, tmp_path, monkeypatch)
+    (folder / "dvc.lock").write_bytes(b"<<<<<<< HEAD\nstages: [\xff\n")
+    (folder / "models.toml").write_bytes(b"<<<<<<< HEAD\n")
+    error = str(run("validate"))
+    assert "models.toml is not valid TOML" in error
+    assert "git checkout dvc.lock" in error
+
+
+def test_replies_of_the_judge_to_other_rows_are_refused(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = open_project(finished, tmp_path, monkeypatch)
+    (folder / "params.yaml").write_text(PARAMS.replace("concurrency: 2", "concurrency: 2, judge: {model: m}"))
+    (folder / "predictions/judge_replies.jsonl").write_text('{"reply": "A"}\n' * 3)
+    assert "The predictions of the judge" in str(run("evaluate"))

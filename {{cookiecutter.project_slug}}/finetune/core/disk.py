@@ -155,8 +155,8 @@ def parse_json(content: bytes, place: str, remedy: str, kind: Any = None) -> Rec
         raise FinetuneError(f"{place}, line {line_of(content, error.start)} is not in UTF-8.", remedy) from error
     except ValueError as error:
         line = conflict_line(content)
-        why = f"a conflict of a merge is not resolved in line {line}" if line else error
-        raise FinetuneError(f"{place} is not valid JSON: {why}", remedy) from error
+        reason = f"a conflict of a merge is not resolved in line {line}" if line else str(error)
+        raise FinetuneError(f"{place} is not valid JSON: {reason}", remedy) from error
     except RecursionError as error:
         raise FinetuneError(f"{place} is not valid JSON: it is nested too deeply", remedy) from error
     if not isinstance(value, Record):

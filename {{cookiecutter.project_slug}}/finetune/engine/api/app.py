@@ -109,15 +109,12 @@ async def on_http_error(request: Request, error: HTTPException) -> Response:
 
 
 async def on_storage_error(request: Request, error: OSError | sqlite3.Error) -> Response:
-    """Answer a request that failed because the engine's folder is full, read-only or damaged: to ask again is no use."""
+    """Answer a request that failed because the engine's folder is full, read-only or damaged."""
     if isinstance(error, OSError) and error.errno not in STORAGE_ERRORS:
         raise error
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    answer = error_answer(
-        ApiError(
-            507, f"The engine cannot use its folder: {reason}. Free some disk space or correct it.", "storage_error"
-        )
-    )
+    message = f"The engine cannot use its folder: {reason}. Free some disk space or correct it."
+    answer = error_answer(ApiError(507, message, "storage_error"))
     if "locked" not in reason:
         answer.headers["x-should-retry"] = "false"
     return answer
