@@ -16,6 +16,7 @@ from finetune.core import cache_folders
 from finetune.core.cache_folders import writable_cache
 from finetune.core.damage import warn_once
 from finetune.core.disk import read_note
+from finetune.core.env_file import env_file_values
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import user_home
 from finetune.data import token_counts
@@ -280,3 +281,13 @@ def test_a_read_only_cache_that_has_the_vocabulary_is_used(tmp_path: Path, monke
     monkeypatch.setattr(cache_folders, "why_not_writable", lambda *_: "Read-only file system")
     token_counts.fill_cache("o200k_base")
     assert os.environ["TIKTOKEN_CACHE_DIR"] == str(tmp_path)
+
+
+def test_an_env_file_in_another_encoding_is_named_and_not_quoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_bytes("OPENAI_API_KEY=sk-secret".encode("utf-16"))
+    with pytest.raises(FinetuneError, match=r"\.env is not in UTF-8") as error:
+        env_file_values()
+    assert "secret" not in str(error.value)
