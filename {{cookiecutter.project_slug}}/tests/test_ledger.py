@@ -10,6 +10,7 @@ from finetune.core.disk import write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Budget, Params
 from finetune.core.paths import LEDGER, VALIDATION_REPORT
+from finetune.core.read_records import parse_ledger, read_ledger
 from finetune.project import budget, ledger
 
 MODEL = "gpt-4.1-mini-2025-04-14"  # five dollars per million training tokens
@@ -66,3 +67,35 @@ def test_the_ledger_of_a_new_project_has_todays_columns() -> None:
     """The report depends on the ledger, which exists before the first job."""
     text = (Path(__file__).parents[1] / LEDGER).read_text(encoding="utf-8")
     assert text.splitlines()[0].split(",") == ledger.COLUMNS
+
+
+DAMAGED = {
+    "a line that was cut": (b"job,provider,base", b"ftjob-1,openai", r"line 3: 2 cells"),
+    "a lost column": (b"billed_usd,", b"", r"line 1 lacks the columns billed_usd"),
+    "other bytes": (b"openai", b"\xff\xfe", r"line 2 is not in UTF-8"),
+    "a text for a number": (b"200000", b"many", r"job 1: counted_tokens is not a number"),
+    "no number": (b",1.0,", b",nan,", r"job 1: \w+ is not a number"),
+    "a merge": (b"job,", b"<<<<<<< HEAD\njob,", "line 1 lacks the columns"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_ledger_is_named_with_its_line(kind: str) -> None:
+    ledger.add_job(budget.ledger_row(params(), job("ftjob-1", 200_000, 60), 1.0))
+    old, new, words = DAMAGED[kind]
+    content = LEDGER.read_bytes()
+    LEDGER.write_bytes(content + new if kind == "a line that was cut" else content.replace(old, new, 1))
+    with pytest.raises(FinetuneError, match=rf"reports/ledger\.csv.*{words}.*\n.*git checkout reports/ledger\.csv"):
+        read_ledger()
+
+
+def test_a_conflict_in_the_ledger_is_named() -> None:
+    ledger.add_job(budget.ledger_row(params(), job("ftjob-1", 200_000, 60), 1.0))
+    head, row = LEDGER.read_text(encoding="utf-8").splitlines()
+    text = "\n".join([head, "<<<<<<< HEAD", row, "=======", row.replace("ftjob-1", "ftjob-2"), ">>>>>>> other", ""])
+    LEDGER.write_text(text, encoding="utf-8")
+    with pytest.raises(FinetuneError, match="line 2: a conflict of a merge is not resolved"):
+        read_ledger()
+    # A commit that had the conflict still counts its jobs.
+    assert [one["job"] for one in parse_ledger(text)] == ["ftjob-1", "ftjob-2"]
+    assert parse_ledger("") == []

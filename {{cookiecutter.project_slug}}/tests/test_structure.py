@@ -29,7 +29,7 @@ STARTS_THE_ENGINE = {PACKAGE / "provider" / "connect.py", PACKAGE / "commands" /
 # The files and rooms of the engine: each may import only those after it.
 ENGINE = ["embedded", "api", "batch_runner", "batch_input", "batch_results", "batch_queue", "job_queue", "uploads"]
 ENGINE += ["training", "worker_launcher", "inference", "request_body", "chat_template", "fingerprint", "bases"]
-ENGINE += ["store", "schema", "api_errors", "client_text", "jsonl", "__init__"]
+ENGINE += ["database_check", "store", "schema", "api_errors", "client_text", "jsonl", "__init__"]
 
 
 def module_path(name: str) -> Path | None:

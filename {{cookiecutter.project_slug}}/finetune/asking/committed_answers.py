@@ -12,6 +12,7 @@ from finetune.core.params import ANSWERING
 from finetune.core.paths import FEW_SHOT_ANSWERS, QUESTIONS
 from finetune.core.records import Questions
 from finetune.project.history import git, output_at
+from finetune.project.restore import stages_in
 
 HEAD = "HEAD"
 SAME = ("provider", "base", "seed", *ANSWERING, "top_logprobs", "completion")
@@ -22,17 +23,19 @@ def committed_answers(stage: str, questions: Questions, files: Sequence[Path]) -
 
     None if that commit asked something else, or another model, or if DVC cannot fetch the files.
     """
-    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
-    lock = YAML(typ="safe").load(git("show", f"{HEAD}:./dvc.lock")) or {}
-    inputs = (lock.get("stages") or {}).get(stage, {}).get("deps", ())
+    try:
+        inputs = stages_in(git("show", f"{HEAD}:./dvc.lock")).get(stage, {}).get("deps", ())
+    except (YAMLError, ValueError, AttributeError):  # a damaged dvc.lock was committed
+        return None
     if not inputs or not all(is_unchanged(one, questions) for one in inputs):
         return None
     try:
         if not asks_less(questions, json.loads(output_at(HEAD, QUESTIONS))):
             return None
         return {file: parsed(file, output_at(HEAD, file)) for file in files}
-    except FinetuneError:
+    except (FinetuneError, ValueError):
         return None
 
 

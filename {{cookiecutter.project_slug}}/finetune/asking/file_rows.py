@@ -10,12 +10,13 @@ from finetune.asking.row_prompts import Prompt, completion_format, prompts_of
 from finetune.asking.split_answers import last_turn, text_without_lead
 from finetune.core.callbacks import Progress
 from finetune.core.class_labels import labels_of
-from finetune.core.disk import read_jsonl, read_note, write_csv, write_lines
+from finetune.core.disk import read_jsonl, write_csv, write_lines
 from finetune.core.errors import FinetuneError
 from finetune.core.formula_cells import begins_formula
 from finetune.core.params import Data, Params
-from finetune.core.paths import PREPARED, PREPARED_REPORT
-from finetune.core.read_records import read_prepare_report
+from finetune.core.paths import PREPARED
+from finetune.core.read_records import read_prepare_report, read_prepare_report_if_there
+from finetune.core.records import PreparedExample
 from finetune.data.completion_format import from_completion
 from finetune.data.prompts import cell_text
 from finetune.data.raw_file import Row, Rows
@@ -142,10 +143,10 @@ def classes_of(params: Params) -> dict[str, str]:
         return class_of_code(prepared)
     if params.evaluate.task != "classify":
         return {}
-    labels = list(labels_of(params.data, read_note(PREPARED_REPORT)))
+    labels = list(labels_of(params.data, read_prepare_report_if_there()))
     if not labels:
         marks = completion_format(params)
-        examples = read_jsonl(PREPARED / "train.jsonl", "prepare")
+        examples = read_jsonl(PREPARED / "train.jsonl", "prepare", PreparedExample)
         labels = sorted({(from_completion(one, marks) if marks else last_turn(one))[1].strip() for one in examples})
     if params.data.abstain:
         labels.append(params.data.abstain.answer)
@@ -154,7 +155,7 @@ def classes_of(params: Params) -> dict[str, str]:
 
 def keeps_white_space(params: Params) -> bool:
     """Return whether white space at the ends of answers counts: some training answers have it, and are no classes."""
-    return params.evaluate.task != "classify" and bool(read_note(PREPARED_REPORT).get("white_space_kept"))
+    return params.evaluate.task != "classify" and bool(read_prepare_report_if_there().get("white_space_kept"))
 
 
 def columns_of(answer: Answer, text: str, classes: Mapping[str, str], codes: bool) -> Row:

@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from finetune.core.class_labels import labels_of
-from finetune.core.disk import read_note
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import PREPARED_REPORT
-from finetune.core.read_records import read_model_record, read_prepare_report
+from finetune.core.read_records import read_model_record, read_prepare_report, read_prepare_report_if_there
 from finetune.core.records import Example
 from finetune.data.cell_map import CellMap, cell_map_of, map_cells
 from finetune.data.cell_paths import cell_of, column_of
@@ -55,7 +53,7 @@ def shared_columns(params: Params) -> dict[str, str]:
 def redacted_kinds(params: Params) -> Sequence[str]:
     """Return the kinds of data.redact. Raises FinetuneError if the model was trained with others."""
     kinds = params.data.redact
-    if set(kinds) != read_note(PREPARED_REPORT).get("redacted", {}).keys():
+    if set(kinds) != read_prepare_report_if_there().get("redacted", {}).keys():
         raise FinetuneError(
             "data.redact in params.yaml is not that of the prepared data, so the model knows other placeholders.",
             "Restore it (git diff params.yaml), or train with the new one: dvc repro",
@@ -74,7 +72,7 @@ def prompts_of(
     prompt = params.data.prompt
     template: Template = prompt.model_dump(include={"system", "user"}) if prompt else {}
     shared, kinds = shared_columns(params), redacted_kinds(params)
-    separator = (read_note(PREPARED_REPORT).get("found_marks") or NO_MARKS)["separator"]
+    separator = (read_prepare_report_if_there().get("found_marks") or NO_MARKS)["separator"]
     own = [has_own_format(row, template, marks) for row in rows]
     if prompt and not any(own):
         columns = {column for row in rows for column in row}
@@ -119,7 +117,7 @@ def is_prompt_of_training(params: Params) -> bool:
     )
     if not known or known == now:
         return True
-    return read_note(PREPARED_REPORT).get("prompt") == now and fingerprint_now(params) == record["fingerprint"]
+    return read_prepare_report_if_there().get("prompt") == now and fingerprint_now(params) == record["fingerprint"]
 
 
 def prompt_of(

@@ -6,7 +6,7 @@ from finetune.core.disk import read_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import ANSWERING, Params
 from finetune.core.paths import PREPARED
-from finetune.core.records import Example, Prediction, Questions, RegressionPrediction
+from finetune.core.records import Example, Prediction, PreparedExample, Questions, RegressionPrediction
 from finetune.data.completion_format import CompletionFormat, from_completion
 from finetune.data.examples import text_of
 from finetune.data.questions import prompt_of, turns_of_shots
@@ -29,7 +29,7 @@ def ask_split(
     The turns of `shots` are put before each question, after the system message. Raises FinetuneError if the split is
     empty.
     """
-    examples = read_jsonl(PREPARED / f"{split}.jsonl", "prepare")
+    examples = read_jsonl(PREPARED / f"{split}.jsonl", "prepare", PreparedExample)
     if not examples:
         raise FinetuneError(f"data/prepared/{split}.jsonl is empty.", f"Give {split} a larger share in data.split.")
     return ask_examples(connection, params, questions, model, examples, shots)

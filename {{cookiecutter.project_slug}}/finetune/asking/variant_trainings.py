@@ -257,7 +257,7 @@ def record_of_pipeline(pipeline: Pipeline, variant: Variant) -> VariantRecord:
         "trained_tokens": model["trained_tokens"],
         "usd": model["usd"],
     }
-    return with_scores(pipeline, record, read_jsonl(TUNED_ANSWERS, "tuned"))
+    return with_scores(pipeline, record, read_jsonl(TUNED_ANSWERS, "tuned", Prediction))
 
 
 def asked(connection: Connection, pipeline: Pipeline, record: VariantRecord) -> VariantRecord:

@@ -11,7 +11,7 @@ from finetune.core.params import Params
 from finetune.core.paths import ANSWERED_BY, FILES, MODEL, NOTES, PREPARED, TEST_ROWS, TUNED_ANSWERS
 from finetune.core.profiles import PROFILES
 from finetune.core.read_records import read_model_record, read_prepare_report
-from finetune.core.records import FilesRecord, ModelRecord, PrepareReport, Questions
+from finetune.core.records import AnsweredBy, FilesRecord, ModelRecord, PrepareReport, Questions, TestRow
 from finetune.data.questions import load_questions
 from finetune.data.subsets import write_replay_subset, write_subset
 from finetune.project.budget import Part
@@ -61,7 +61,7 @@ class Variant(NamedTuple):
 def pipeline_of(params: Params) -> Pipeline:
     """Read what the pipeline has made. Raises FinetuneError if that is not up to date."""
     model = read_model_record()
-    answered_by, test_rows = read_json(ANSWERED_BY, "tuned"), sha256_of(PREPARED / "test.jsonl")
+    answered_by, test_rows = read_json(ANSWERED_BY, "tuned", AnsweredBy), sha256_of(PREPARED / "test.jsonl")
     if fingerprint_now(params) != model["fingerprint"]:
         raise FinetuneError(
             f"{MODEL} is not of the prepared data and params.yaml, so nothing can be compared with it.",
@@ -69,7 +69,7 @@ def pipeline_of(params: Params) -> Pipeline:
         )
     if (answered_by["fingerprint"], answered_by["test_rows"]) != (model["fingerprint"], test_rows):
         raise FinetuneError(f"{TUNED_ANSWERS} is of another model or of other test rows.", "Ask first with: dvc repro")
-    files: FilesRecord = read_json(FILES, "upload")
+    files: FilesRecord = read_json(FILES, "upload", FilesRecord)
     prepared = read_prepare_report()
     common: dict[str, Any] = {**job_settings(params, start_of(params)[0])}
     common |= {"seed": None, "provider": params.provider.name}
@@ -80,7 +80,7 @@ def pipeline_of(params: Params) -> Pipeline:
         files,
         prepared,
         load_questions(params),
-        [row["group"] for row in read_jsonl(TEST_ROWS, "prepare")],
+        [row["group"] for row in read_jsonl(TEST_ROWS, "prepare", TestRow)],
         settings,
         choice_of(params, settings),
         job_fingerprint(files["train"]["sha256"], hash_of(files, "valid"), common),

@@ -43,8 +43,9 @@ def estimate(
     import datetime
 
     from finetune.core.break_even import UNKNOWN
-    from finetune.core.disk import read_note
+    from finetune.core.disk import read_if_there
     from finetune.core.paths import PREPARED, REPLAY, VALIDATION_REPORT
+    from finetune.core.records import ValidationReport
     from finetune.data.checks.check_file import check_file
     from finetune.data.checks.findings import counted
     from finetune.data.checks.project_files import refuse_table
@@ -81,7 +82,8 @@ def estimate(
         print_table(["", known.name], [[key.replace("_", " "), shown(key, report[key], totals)] for key in report])
     if jobs := len(rows_of(provider, base)):
         say(f"Corrected by the bills of earlier jobs on this base in reports/ledger.csv: {jobs}.")
-    if file.resolve() == (PREPARED / "train.jsonl").resolve() and read_note(VALIDATION_REPORT).get("replay"):
+    is_train = file.resolve() == (PREPARED / "train.jsonl").resolve()
+    if is_train and read_if_there(VALIDATION_REPORT, "validate", ValidationReport).get("replay"):
         say(f"Without the rows of train.replay ({REPLAY}), which are trained and paid for too: see dvc repro validate.")
     if retired:
         say(f"{known.name} was shut down on {known.shutdown}: this is its last price.")

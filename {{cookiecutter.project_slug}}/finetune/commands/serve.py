@@ -33,6 +33,7 @@ def serve(
     """
     from finetune.core.paths import user_home
     from finetune.engine import embedded
+    from finetune.engine.database_check import UnusableDatabaseError
 
     user_home()  # where its state is
     key = os.environ.get("FINETUNE_ENGINE_KEY")
@@ -46,4 +47,7 @@ def serve(
         raise FinetuneError(f"Cannot listen on {host}:{port}: {reason}.", "Choose another port with --port.") from error
     with sock:
         print(f"Serving on http://{host}:{port}/v1", file=sys.stderr, flush=True)
-        embedded.serve(sock, key, allow_any_base)
+        try:
+            embedded.serve(sock, key, allow_any_base)
+        except UnusableDatabaseError as error:
+            raise FinetuneError(str(error)) from error

@@ -13,6 +13,18 @@ from typing import Any
 
 import orjson
 
+from finetune.core.damage import (
+    Record,
+    conflict_line,
+    how_to_restore,
+    line_of,
+    open_file,
+    read_bytes,
+    record_of,
+    set_aside,
+    warn_once,
+    wrong_value,
+)
 from finetune.core.errors import FinetuneError
 from finetune.core.formula_cells import marked, unmarked
 
@@ -75,34 +87,101 @@ def write_csv(
     write_lines(path, (line.removesuffix("\r\n").encode("utf-8") + b"\n" for line in lines))
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a table of `write_csv` as texts by column; [] if the file is missing."""
-    return parse_csv(path.read_bytes().decode("utf-8")) if path.exists() else []
+def read_csv(path: Path, made_by: str = "", needs: Iterable[str] = ()) -> list[dict[str, str]]:
+    """Read the rows of a table as texts by column; [] if the file is missing.
+
+    Raises FinetuneError naming the line that is no row of the table, and the columns of `needs` that it lacks.
+    """
+    if not path.exists():
+        return []
+    content = read_bytes(path)
+    remedy = how_to_restore(path, made_by) if made_by else f"Restore it with: git checkout {path}"
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = line_of(content, error.start)
+        raise FinetuneError(f"{path}, line {line} is not in UTF-8.", remedy) from error
+    if not text.strip():
+        raise FinetuneError(f"{path} is empty: it lacks the line with the names of its columns.", remedy)
+    rows = csv_reader(text)
+    try:
+        columns = list(rows.fieldnames or ())
+        if missing := [name for name in needs if name not in columns]:
+            raise FinetuneError(f"{path}, line 1 lacks the columns {', '.join(missing)}.", remedy)
+        found = []
+        for row in rows:
+            if None in row or None in row.values():
+                raise FinetuneError(f"{path}, line {rows.line_num}: {why_no_row(row, columns)}.", remedy)
+            found.append({key: unmarked(cell) for key, cell in row.items()})
+    except csv.Error as error:
+        raise FinetuneError(f"{path}, line {rows.line_num + 1} is no row of a table: {error}.", remedy) from error
+    return found
+
+
+def why_no_row(row: Mapping[Any, Any], columns: Sequence[str]) -> str:
+    """Return what is wrong with a line of a table that has more or fewer cells than columns."""
+    if str(row[columns[0]]).startswith(("<<<<<<<", "=======", ">>>>>>>", "|||||||")):
+        return "a conflict of a merge is not resolved"
+    cells = len(columns) + len(row.get(None) or ()) - list(row.values()).count(None)
+    return f"{cells} cells, but the table has {len(columns)} columns"
 
 
 def parse_csv(text: str) -> list[dict[str, str]]:
     """Return the rows of a table as texts by column, without the marks of formulas."""
+    return [
+        {key: unmarked(cell) if isinstance(cell, str) else cell for key, cell in row.items()}
+        for row in csv_reader(text)
+    ]
+
+
+def csv_reader(text: str) -> "csv.DictReader[str]":
+    """Return a reader of the rows of a table."""
     csv.field_size_limit(LONGEST_CELL)
-    rows = csv.DictReader(io.StringIO(text, newline=""))
-    return [{key: unmarked(cell) if isinstance(cell, str) else cell for key, cell in row.items()} for row in rows]
+    return csv.DictReader(io.StringIO(text, newline=""))
 
 
 def count_lines(path: Path) -> int:
     """Return the number of line breaks in a file, which may be larger than memory."""
-    with open(path, "rb") as content:
+    with open_file(path) as content:
         return sum(block.count(b"\n") for block in iter(lambda: content.read(BLOCK), b""))
 
 
-def read_json(path: Path, made_by: str) -> Any:
-    """Read a record. Raises FinetuneError if it is missing, naming the stage `made_by` that writes it."""
+def read_json(path: Path, made_by: str, kind: Any = None) -> Any:
+    """Read a record. `kind` is its type in records.py.
+
+    Raises FinetuneError naming the stage `made_by` that writes it, if it is missing, is no JSON object, or has a value
+    of another type. A key that is missing raises FinetuneError when it is asked for.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = read_bytes(path)
     except FileNotFoundError:
         raise FinetuneError(f"{path} is missing.", f"Create it with: dvc repro {made_by}") from None
+    remedy = how_to_restore(path, made_by)
+    return parse_json(content, str(path), remedy, kind)
+
+
+def parse_json(content: bytes, place: str, remedy: str, kind: Any = None) -> Record:
+    """Return the object in a record's bytes. Raises FinetuneError as `read_json`."""
+    try:
+        value = json.loads(content.decode("utf-8"), object_hook=lambda found: record_of(found, place, remedy))
+    except UnicodeDecodeError as error:
+        raise FinetuneError(f"{place}, line {line_of(content, error.start)} is not in UTF-8.", remedy) from error
     except ValueError as error:
-        raise FinetuneError(
-            f"{path} is not valid JSON: {error}", f"Create it again: dvc repro -f -s {made_by}"
-        ) from error
+        line = conflict_line(content)
+        reason = f"a conflict of a merge is not resolved in line {line}" if line else str(error)
+        raise FinetuneError(f"{place} is not valid JSON: {reason}", remedy) from error
+    except RecursionError as error:
+        raise FinetuneError(f"{place} is not valid JSON: it is nested too deeply", remedy) from error
+    if not isinstance(value, Record):
+        raise FinetuneError(f"{place} is no JSON object.", remedy)
+    if kind and (why := wrong_value(content, kind)):
+        raise FinetuneError(f"{place} is damaged: {why}.", remedy)
+    return value
+
+
+def read_if_there(path: Path, made_by: str, kind: Any = None) -> Any:
+    """Read a record that may be missing; {} then. Raises FinetuneError as `read_json` for one that is damaged."""
+    return read_json(path, made_by, kind) if os.path.lexists(path) else {}
 
 
 def parse_jsonl(text: str) -> list[Any]:
@@ -111,42 +190,54 @@ def parse_jsonl(text: str) -> list[Any]:
 
 
 def read_note(path: Path) -> dict[str, Any]:
-    """Read a JSON object that may be missing or cut off; {} then."""
+    """Read a note of this clone, a JSON object; {} if it is missing.
+
+    A damaged note is set aside, and a warning says so: nothing in Git or DVC can restore it.
+    """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        content = read_bytes(path)
+    except FileNotFoundError:
         return {}
-    return dict(value) if isinstance(value, dict) else {}
-
-
-def read_jsonl(path: Path, made_by: str) -> list[Any]:
-    """Read the rows of a JSON Lines file. Raises FinetuneError if it is missing, naming the stage that writes it."""
-    return list(each_jsonl(path, made_by))
-
-
-def each_jsonl(path: Path, made_by: str) -> Iterator[Any]:
-    """Yield the rows of a JSON Lines file, which may be larger than memory. Raises FinetuneError as `read_jsonl`."""
-    number = 0
     try:
-        with open(path, "rb") as lines:
-            for line in lines:
-                number += 1
-                if not line.isspace():
-                    yield orjson.loads(line)
+        return parse_json(content, str(path), "")
+    except FinetuneError as error:
+        warn_once(f"{error.what.rstrip('.')}. This note is renamed to {set_aside(path)}, and written again.")
+        return {}
+
+
+def read_jsonl(path: Path, made_by: str, kind: Any = None) -> list[Any]:
+    """Read the rows of a JSON Lines file. Raises FinetuneError if it is missing, naming the stage that writes it."""
+    return list(each_jsonl(path, made_by, kind))
+
+
+def each_jsonl(path: Path, made_by: str, kind: Any = None) -> Iterator[Any]:
+    """Yield the rows of a JSON Lines file, which may be larger than memory. Raises FinetuneError as `read_json`."""
+    remedy = how_to_restore(path, made_by)
+    try:
+        file = open_file(path)
     except FileNotFoundError:
         raise FinetuneError(
             f"{path} is missing.", f"Create it with: dvc repro {made_by}, or fetch it with: dvc pull"
         ) from None
-    except ValueError as error:
-        raise FinetuneError(
-            f"{path}, line {number} is not valid JSON: {error}",
-            f"Restore it with: dvc checkout {made_by}, or create it again: dvc repro -f -s {made_by}",
-        ) from error
+    with file as lines:
+        for number, line in enumerate(lines, 1):
+            if line.isspace():
+                continue
+            place = f"{path}, line {number}"
+            try:
+                row = orjson.loads(line)
+            except ValueError as error:
+                raise FinetuneError(f"{place} is not valid JSON: {error}", remedy) from error
+            if not isinstance(row, dict):
+                raise FinetuneError(f"{place} is no JSON object.", remedy)
+            if kind and (why := wrong_value(line, kind)):
+                raise FinetuneError(f"{place} is damaged: {why}.", remedy)
+            yield record_of(row, place, remedy)
 
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's content, in hexadecimal."""
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         digest = hashlib.sha256()
         while chunk := file.read(1 << 20):
             digest.update(chunk)

@@ -18,7 +18,7 @@ def current_evaluation(found: Mapping[str, Any]) -> Evaluation:
     Earlier versions wrote checkpoints and compared models at the top (`checkpoint_76`, `lift_over_checkpoint_76`),
     graders among the metrics (`polite`, `polite_low`, …), and the F1 of each field as `f1_<field>`.
     """
-    new = copy.deepcopy(dict(found))
+    new: dict[str, Any] = copy.deepcopy(cast("dict[str, Any]", found))
     group_models(new)
     for key in [key for key in new["lift"] if key.endswith("_p_value")]:
         move_grader(new, key.removesuffix("_p_value"))

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
+from finetune.core.damage import read_bytes
 from finetune.core.errors import FinetuneError
 from finetune.core.profiles import PROFILES
 from finetune.core.task import Task
@@ -277,12 +278,13 @@ def read_values(path: Path = FILE) -> dict[str, Any]:
     from ruamel.yaml.error import YAMLError
 
     try:
-        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        values = YAML(typ="safe").load(read_bytes(path).decode("utf-8"))
     except FileNotFoundError:
         raise FinetuneError(f"There is no {path} in {Path.cwd()}.", "Run this in the project's folder.") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError, AttributeError, IndexError, TypeError, RecursionError) as error:  # all of ruamel's
         raise FinetuneError(
-            f"{path} is not valid YAML: {' '.join(str(error).split())}", "Correct that line."
+            f"{path} is not valid YAML: {' '.join(str(error).split())}",
+            f"Correct that line, or restore the file with: git checkout {path}",
         ) from error
     if not isinstance(values, dict):
         raise FinetuneError(f"{path} has no keys.", "Restore it with: git checkout params.yaml")

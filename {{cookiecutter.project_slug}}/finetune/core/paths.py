@@ -1,6 +1,7 @@
 """The paths of the files that stages exchange, and the folder of a user's state."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
@@ -58,11 +59,20 @@ def user_home() -> Path:
     It is `FINETUNE_HOME`, else the platform's data directory. Raises FinetuneError if it is not an absolute path: it
     would be another folder in each workspace of `dvc exp run --temp`, where it is deleted with its models.
     """
-    home = Path(os.environ.get("FINETUNE_HOME") or platformdirs.user_data_dir("finetune")).expanduser()
+    home = Path(os.environ.get("FINETUNE_HOME") or platformdirs.user_data_dir("finetune"))
+    with suppress(RuntimeError):  # of `~name`, where the system knows no such user
+        home = home.expanduser()
     if not home.is_absolute():
         raise FinetuneError(
             f"FINETUNE_HOME is {str(home)!r}, which is another folder in each working directory.",
             f"Set it to an absolute path, such as {home.resolve()}.",
         )
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        why = "it is a file" if home.is_file() else error.strerror or str(error)
+        raise FinetuneError(
+            f"The folder {home} for the engine and the kept answers cannot be used: {why}.",
+            "Set FINETUNE_HOME to a folder that you can write to.",
+        ) from error
     return home

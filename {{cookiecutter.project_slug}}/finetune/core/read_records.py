@@ -1,24 +1,32 @@
 """Read the records of this folder. FinetuneError names the stage that writes one that is missing."""
 
-import json
+from math import isfinite
 from typing import cast
 
-from finetune.core.disk import read_json, sha256_of
+from finetune.core.break_even import UNKNOWN
+from finetune.core.damage import read_bytes
+from finetune.core.disk import parse_csv, parse_json, read_csv, read_if_there, read_json, sha256_of
 from finetune.core.errors import FinetuneError
 from finetune.core.old_records import current_evaluation
-from finetune.core.paths import EVALUATION, MODEL, PREPARED, PREPARED_REPORT, VARIANTS
-from finetune.core.records import Evaluation, ModelRecord, PrepareReport, VariantRecord
+from finetune.core.paths import EVALUATION, LEDGER, MODEL, PREPARED, PREPARED_REPORT, VARIANTS
+from finetune.core.records import Evaluation, LedgerRow, ModelRecord, PrepareReport, VariantRecord
 
 
 def read_prepare_report() -> PrepareReport:
     """Read how the raw data was prepared."""
-    report: PrepareReport = read_json(PREPARED_REPORT, "prepare")
+    report: PrepareReport = read_json(PREPARED_REPORT, "prepare", PrepareReport)
+    return report
+
+
+def read_prepare_report_if_there() -> PrepareReport:
+    """Read how the raw data was prepared; {} where nothing is prepared yet."""
+    report: PrepareReport = read_if_there(PREPARED_REPORT, "prepare", PrepareReport)
     return report
 
 
 def read_model_record() -> ModelRecord:
     """Read the record of the fine-tune."""
-    record: ModelRecord = read_json(MODEL, "train")
+    record: ModelRecord = read_json(MODEL, "train", ModelRecord)
     return record
 
 
@@ -27,20 +35,16 @@ def read_variants() -> dict[str, VariantRecord]:
     records: dict[str, VariantRecord] = {}
     for path in sorted(VARIANTS.glob("*.json")):
         remedy = f"Restore it with: git checkout {path}. Or delete it: finetune repeat finds its job and answers again."
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise FinetuneError(f"{path} is not valid JSON: {error}", remedy) from error
-        if not isinstance(found, dict) or (missing := sorted(VariantRecord.__required_keys__ - found.keys())):
-            lacks = f"it lacks {', '.join(missing)}" if isinstance(found, dict) else "it is no object"
-            raise FinetuneError(f"{path} is no record of a training: {lacks}.", remedy)
+        found = parse_json(read_bytes(path), str(path), remedy, VariantRecord)
+        if missing := sorted(VariantRecord.__required_keys__ - found.keys()):
+            raise FinetuneError(f"{path} is no record of a training: it lacks {', '.join(missing)}.", remedy)
         records[found["fingerprint"]] = cast("VariantRecord", found)
     return records
 
 
 def read_evaluation() -> Evaluation:
     """Read the evaluation, also in the form of an earlier version."""
-    return current_evaluation(read_json(EVALUATION, "evaluate"))
+    return current_evaluation(read_json(EVALUATION, "evaluate", Evaluation))
 
 
 def read_evaluated_model() -> tuple[ModelRecord, Evaluation]:
@@ -64,3 +68,38 @@ def refuse_other_test_rows(evaluation: Evaluation) -> None:
         raise FinetuneError(
             f"{EVALUATION} has figures from other test rows than those in {test}.", "Evaluate again with: dvc repro"
         )
+
+
+def read_ledger() -> list[dict[str, str]]:
+    """Read the jobs of reports/ledger.csv, the oldest first. Raises FinetuneError naming the line that is no job."""
+    rows = read_csv(LEDGER, needs=LedgerRow.__annotations__)
+    for number, row in enumerate(rows, 1):
+        if wrong := [name for name in row if not is_cell_of_ledger(name, row[name])]:
+            raise FinetuneError(
+                f"{LEDGER}, job {number}: {wrong[0]} is not a number.", f"Restore it with: git checkout {LEDGER}"
+            )
+    return rows
+
+
+def parse_ledger(text: str) -> list[dict[str, str]]:
+    """Return the jobs in the ledger of a commit. What is no job, such as a line of a merge, is left out."""
+    return [
+        row
+        for row in parse_csv(text)
+        if None not in row
+        and None not in row.values()
+        and {"job", "billed_usd"} <= row.keys()
+        and all(is_cell_of_ledger(name, cell) for name, cell in row.items())
+    ]
+
+
+def is_cell_of_ledger(name: str, cell: str) -> bool:
+    """Return whether a column of the ledger may have a cell: names of any text, and a known or unknown number."""
+    if name in ("job", "provider", "base"):
+        return bool(cell) or name != "job"
+    if name not in LedgerRow.__annotations__ or cell == UNKNOWN or (cell == "" and name != "billed_usd"):
+        return True
+    try:
+        return isfinite(float(cell))
+    except ValueError:
+        return False

@@ -15,6 +15,17 @@ Metrics = dict[str, Any]  # a model's figures by name: `accuracy`, `accuracy_low
 # Prepared data
 
 
+class PreparedExample(TypedDict):
+    """One row of data/prepared/{train,valid,test}.jsonl, in one of the API's three forms: chat, preference, texts."""
+
+    messages: NotRequired[list[dict[str, Any]]]
+    input: NotRequired[dict[str, Any]]
+    preferred_output: NotRequired[list[dict[str, Any]]]
+    non_preferred_output: NotRequired[list[dict[str, Any]]]
+    prompt: NotRequired[str]
+    completion: NotRequired[str]
+
+
 class CompletionMarks(TypedDict):
     """What separates prompts from completions."""
 
@@ -491,6 +502,9 @@ class AnsweredBy(TypedDict):
 class Latency(TypedDict, total=False):
     median_ms: float
     p95_ms: float
+
+
+Latencies = dict[str, Latency]  # predictions/latency.json, predictions/tuned_latency.json and reports/latency.json
 
 
 # Scores

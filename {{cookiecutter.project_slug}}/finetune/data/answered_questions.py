@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from finetune.core.disk import count_lines, each_jsonl
+from finetune.core.errors import FinetuneError
+from finetune.core.records import PreparedExample
 from finetune.data.completion_format import CompletionFormat, from_completion
 from finetune.data.identity import answer_of, question_of
 
@@ -27,7 +29,9 @@ def answered_questions(path: Path, marks: CompletionFormat | None, most: int | N
     """
     step = max(1, -(-count_lines(path) // most)) if most else 1
     found = list[AnsweredQuestion]()
-    for example in islice(each_jsonl(path, "prepare"), 0, None, step):
+    for example in islice(each_jsonl(path, "prepare", PreparedExample), 0, None, step):
+        if not example.keys() & PreparedExample.__annotations__.keys():
+            raise FinetuneError(f"{example.place} is no example.", example.remedy)
         given = question_of(example)
         asked, answer = from_completion(example, marks) if marks else (given.asked, answer_of(example))
         found.append(AnsweredQuestion(given.context, asked, answer))

@@ -6,7 +6,7 @@ from itertools import islice
 from finetune.core.break_even import CallTokens
 from finetune.core.disk import each_jsonl
 from finetune.core.paths import PREPARED
-from finetune.core.records import Example, Questions
+from finetune.core.records import Example, PreparedExample, Questions
 from finetune.data.questions import few_shot_examples, prompt_of, turns_of_shots
 from finetune.data.token_counts import IMAGE_PRICES, ImagePrices, counter
 
@@ -25,7 +25,7 @@ def call_tokens(
     """
     count = counter(encoding, image_prices or IMAGE_PRICES)
     step = max(1, -(-rows // MOST_COUNTED))
-    test = islice(each_jsonl(PREPARED / "test.jsonl", "prepare"), 0, None, step)
+    test = islice(each_jsonl(PREPARED / "test.jsonl", "prepare", PreparedExample), 0, None, step)
     counted = [tokens_of(example, questions["max_tokens"], count) for example in test]
     if not counted:
         return None
@@ -36,7 +36,7 @@ def call_tokens(
 
 def usual_shots() -> list[Example]:
     """Return the examples that a prompt would hold without fine-tuning."""
-    first = list(islice(each_jsonl(PREPARED / "train.jsonl", "prepare"), USUAL_SHOTS))
+    first = list(islice(each_jsonl(PREPARED / "train.jsonl", "prepare", PreparedExample), USUAL_SHOTS))
     return few_shot_examples(USUAL_SHOTS) if first and "messages" in first[0] else first
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from finetune.core.callbacks import Progress
 from finetune.core.disk import read_jsonl
 from finetune.core.errors import FinetuneError
-from finetune.core.records import DoubtfulRow, Example, PrepareReport
+from finetune.core.records import DoubtfulRow, Example, PreparedExample, PrepareReport
 from finetune.data.checks.check_lines import LONGEST_CLASS, MOST_CLASSES
 from finetune.data.completion_format import CompletionFormat, from_completion
 from finetune.data.examples import OUTPUTS, is_trained
@@ -66,7 +66,7 @@ def read_answered(
     skipped = Counter() if skipped is None else skipped
     rows, contexts = list[Answered](), list[str]()
     for file in files:
-        for number, example in enumerate(read_jsonl(file, "prepare"), 1):
+        for number, example in enumerate(read_jsonl(file, "prepare", PreparedExample), 1):
             asked = up_to_answer(example) if isinstance(example, dict) else None
             question, answer = (question_of(asked), answer_of(asked)) if asked else (Question(""), "")
             texts = question.asked, answer

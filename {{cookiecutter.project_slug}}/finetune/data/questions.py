@@ -15,7 +15,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Also, Params
 from finetune.core.paths import PREPARED, QUESTIONS
 from finetune.core.read_records import read_prepare_report
-from finetune.core.records import Example, Questions
+from finetune.core.records import Example, PreparedExample, Questions
 from finetune.data.examples import SYSTEM_ROLES, text_of
 from finetune.data.hashes import xxh3_64
 from finetune.data.readers import read_rows
@@ -28,7 +28,7 @@ ASKS_A_MODEL = ("score_model", "label_model", "multi")  # types of graders; thos
 
 def load_questions(params: Params) -> Questions:
     """Load the questions that `validate` wrote. Raises FinetuneError if params.yaml has changed since."""
-    questions: Questions = read_json(QUESTIONS, "validate")
+    questions: Questions = read_json(QUESTIONS, "validate", Questions)
     if questions != questions_of(params):
         raise FinetuneError(f"params.yaml or data changed after {QUESTIONS} was written.", "Run: dvc repro validate")
     return questions
@@ -72,7 +72,7 @@ def few_shot_examples(count: int) -> list[Example]:
     """Choose training examples for a prompt: always the same, and one of each answer before a second of any."""
     if not count:
         return []
-    examples = in_rounds(each_jsonl(PREPARED / "train.jsonl", "prepare"))
+    examples = in_rounds(each_jsonl(PREPARED / "train.jsonl", "prepare", PreparedExample))
     return [example for *_, example in nsmallest(count, examples, key=lambda one: one[:2])]
 
 

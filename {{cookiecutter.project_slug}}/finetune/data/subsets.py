@@ -8,6 +8,7 @@ from typing import Any
 from finetune.core.disk import count_lines, read_jsonl, write_lines
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import PREPARED, REPLAY, TRAIN_GROUPS
+from finetune.core.records import TestRow
 
 
 def chosen_rows(groups: Sequence[int], share: float, seed: int) -> Any:
@@ -27,7 +28,7 @@ def chosen_rows(groups: Sequence[int], share: float, seed: int) -> Any:
 def write_subset(target: Path, share: float, seed: int) -> int:
     """Write a share of the training rows to a file, in their order, and return the number of rows."""
     source = PREPARED / "train.jsonl"
-    groups = [row["group"] for row in read_jsonl(TRAIN_GROUPS, "prepare")]
+    groups = [row["group"] for row in read_jsonl(TRAIN_GROUPS, "prepare", TestRow)]
     chosen = chosen_rows(groups, share, seed).tolist()
     count = count_lines(source)
     if count != len(chosen):

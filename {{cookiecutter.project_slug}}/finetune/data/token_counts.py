@@ -5,6 +5,7 @@ import hashlib
 import math
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any, cast
 import orjson
 import platformdirs
 
+from finetune.core.cache_folders import writable_cache
+from finetune.core.damage import set_aside
 from finetune.core.errors import FinetuneError
 from finetune.core.records import Example
 from finetune.data.examples import OUTPUTS, messages_of, refusals_of, text_of
@@ -36,8 +39,8 @@ def encoder(encoding: str) -> Callable[[str], list[int]]:
     """Return a function from a text to its token IDs in one of tiktoken's vocabularies; special tokens are text."""
     import tiktoken
 
-    fill_cache(encoding)
     try:
+        fill_cache(encoding)
         return tiktoken.get_encoding(encoding).encode_ordinary
     except OSError as error:  # those of requests, too
         raise FinetuneError(
@@ -139,16 +142,39 @@ def has_unknown_image(example: Example, prices: ImagePrices | None) -> bool:
 
 
 def fill_cache(encoding: str) -> None:
-    """Copy a vocabulary from the wheel `bpe-openai` to tiktoken's cache, so that tiktoken needs no network."""
-    folder = Path(os.environ.setdefault("TIKTOKEN_CACHE_DIR", platformdirs.user_cache_dir("tiktoken")))
+    """Copy a vocabulary from the wheel `bpe-openai` to tiktoken's cache, so that tiktoken needs no network.
+
+    A damaged one is replaced. Where the cache cannot be written, tiktoken gets another folder.
+    """
+    usual = Path(os.environ.get("TIKTOKEN_CACHE_DIR") or platformdirs.user_cache_dir("tiktoken"))
     # tiktoken names a cached file by the SHA-1 of its address.
-    target = folder / hashlib.sha1(VOCABULARY_URL.format(encoding).encode()).hexdigest()
+    name = hashlib.sha1(VOCABULARY_URL.format(encoding).encode()).hexdigest()
+    vocabulary = vocabulary_of_wheel(encoding)
+    folder = usual
+    if vocabulary is None:
+        folder = usual if (usual / name).is_file() else writable_cache(usual)
+    elif not has_content(usual / name, vocabulary):
+        folder = writable_cache(usual, len(vocabulary))
+        if not has_content(folder / name, vocabulary):
+            if (folder / name).is_dir():
+                set_aside(folder / name)
+            temporary = folder / f"{name}.{os.getpid()}"
+            temporary.write_bytes(vocabulary)
+            temporary.replace(folder / name)
+    os.environ["TIKTOKEN_CACHE_DIR"] = str(folder)
+
+
+def vocabulary_of_wheel(encoding: str) -> bytes | None:
+    """Return a vocabulary in tiktoken's form from the wheel `bpe-openai`; None where it has none."""
     spec = find_spec("bpe_openai")
-    if target.exists() or spec is None or spec.origin is None:
-        return
+    if spec is None or spec.origin is None:
+        return None
     packed = Path(spec.origin).parent / "data" / f"{encoding}.tiktoken.gz"
-    if packed.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_suffix(f".{os.getpid()}")
-        temporary.write_bytes(gzip.decompress(packed.read_bytes()))
-        temporary.replace(target)
+    return gzip.decompress(packed.read_bytes()) if packed.exists() else None
+
+
+def has_content(file: Path, content: bytes) -> bool:
+    """Return whether a file is there and has this content."""
+    with suppress(OSError):
+        return file.is_file() and file.stat().st_size == len(content) and file.read_bytes() == content
+    return False

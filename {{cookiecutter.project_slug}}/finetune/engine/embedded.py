@@ -3,6 +3,7 @@
 import ipaddress
 import secrets
 import socket
+import sqlite3
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ import uvicorn
 from finetune.engine import before_torch
 from finetune.engine.api.app import make_app
 from finetune.engine.api.protocol import Protocol
+from finetune.engine.database_check import UnusableDatabaseError, check_database
 from finetune.engine.store import Store, default_home, shared_home_warning
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -55,7 +57,12 @@ def server_of(
     With `resume_batches` it continues unfinished batches at once. Without, it does so at the first request about
     batches, so that a command that needs no batch never loads a model.
     """
-    store = Store(default_home(), any_base)
+    home = default_home()
+    check_database(home)
+    try:
+        store = Store(home, any_base)
+    except sqlite3.Error as error:  # a full disk, a lock
+        raise UnusableDatabaseError(f"Cannot use {home / 'engine.db'}: {error}. Free some disk space.") from error
     if warning := shared_home_warning(store.home):
         print(warning, file=sys.stderr, flush=True)
     before_torch(store.home)

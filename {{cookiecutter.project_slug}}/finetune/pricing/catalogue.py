@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
+from finetune.core.damage import read_bytes
 from finetune.core.errors import FinetuneError
 
 if sys.version_info >= (3, 11):
@@ -129,8 +130,11 @@ def entry_of(file: Path, name: str) -> dict[str, Any]:
 def entries_of(file: Path) -> dict[str, Any]:
     """Return the entries of a catalogue file by model; {} if the file is missing."""
     try:
-        return dict(tomllib.loads(file.read_text(encoding="utf-8")))
+        return dict(tomllib.loads(read_bytes(file).decode("utf-8")))
     except FileNotFoundError:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FinetuneError(f"{file} is not valid TOML: {error}", "Correct that line.") from error
+        raise FinetuneError(
+            f"{file} is not valid TOML: {error}",
+            f"Correct that line, or restore the file with: git checkout {file}",
+        ) from error

@@ -35,7 +35,7 @@ def estimated(params: Params, part: Part = WHOLE, n_epochs: int | None = None) -
 
     `n_epochs` are the epochs that a job has taken; by default, those that it will take.
     """
-    report: ValidationReport = read_json(VALIDATION_REPORT, "validate")
+    report: ValidationReport = read_json(VALIDATION_REPORT, "validate", ValidationReport)
     auto = report["auto"]["n_epochs"] if part.rows is None else auto_epochs(part.rows)
     n_epochs = n_epochs or (auto if params.train.n_epochs == "auto" else params.train.n_epochs)
     base = look_up(params.train.base, params.provider.name)
@@ -127,13 +127,13 @@ def total_usd(bills: Sequence[Usd]) -> Usd:
 
 def price_to_ask(models: int) -> Usd:
     """Return what it costs at most to ask a number of fine-tuned models the test questions."""
-    report: ValidationReport = read_json(VALIDATION_REPORT, "validate")
+    report: ValidationReport = read_json(VALIDATION_REPORT, "validate", ValidationReport)
     return total_usd([report["evaluate_usd_at_most"]["tuned"]] * models)
 
 
 def refuse_unclear_tokens(name: str, limit: float) -> None:
     """Raise FinetuneError if the training data have more tokens than were counted."""
-    report: ValidationReport = read_json(VALIDATION_REPORT, "validate")
+    report: ValidationReport = read_json(VALIDATION_REPORT, "validate", ValidationReport)
     if report.get("tokens_at_least"):
         raise FinetuneError(
             f"train.budget.{name} is {limit:g}, but the training data have at least"

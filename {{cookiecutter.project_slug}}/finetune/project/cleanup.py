@@ -7,6 +7,7 @@ from finetune.core.disk import read_json, read_note
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import FILES, MODEL
 from finetune.core.read_records import read_model_record, read_variants
+from finetune.core.records import FilesRecord
 from finetune.project.claims import marks
 from finetune.project.history import committed_files, committed_models, project_id
 from finetune.project.uploads import UPLOADED
@@ -41,7 +42,7 @@ def needed() -> Needed:
     if MODEL.exists():
         models.append(read_model_record())
     if FILES.exists():
-        files.append(read_json(FILES, "upload"))
+        files.append(read_json(FILES, "upload", FilesRecord))
     kept = Needed(set(), set(), set(), set())
     for model in models:
         kept.fingerprints.add(model["fingerprint"])

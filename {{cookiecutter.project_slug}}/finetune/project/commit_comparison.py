@@ -1,16 +1,15 @@
 """Compare two fine-tunes of this project's history on the rows that both answered. No model is asked."""
 
-import json
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from finetune.core.disk import parse_jsonl, read_json, read_jsonl
+from finetune.core.disk import parse_json, parse_jsonl, read_json, read_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import ANSWERED_BY, TEST_ROWS, TUNED_ANSWERS
 from finetune.core.read_records import read_model_record, read_prepare_report
-from finetune.core.records import CommitComparison, ModelRecord, Prediction, TestRow
+from finetune.core.records import AnsweredBy, CommitComparison, ModelRecord, Prediction, TestRow
 from finetune.project.history import output_at, record_at
 from finetune.scoring.evaluation import difference
 from finetune.scoring.paired_comparison import verdict
@@ -64,15 +63,16 @@ def compare_commits(params: Params, before: str, after: str | None) -> CommitCom
 def at(revision: str | None) -> Side:
     """Return the fine-tune of a commit, or that of the current folder."""
     if revision is None:
-        record, answers = read_model_record(), read_jsonl(TUNED_ANSWERS, "tuned")
-        rows, answered_by = read_jsonl(TEST_ROWS, "prepare"), read_json(ANSWERED_BY, "tuned")
+        record, answers = read_model_record(), read_jsonl(TUNED_ANSWERS, "tuned", Prediction)
+        rows, answered_by = read_jsonl(TEST_ROWS, "prepare", TestRow), read_json(ANSWERED_BY, "tuned", AnsweredBy)
     else:
         record, answers = record_at(revision), parse_jsonl(output_at(revision, TUNED_ANSWERS))
         try:
             rows = parse_jsonl(output_at(revision, TEST_ROWS))
-            answered_by = json.loads(output_at(revision, ANSWERED_BY))
+            text = output_at(revision, ANSWERED_BY)
         except FinetuneError:  # a commit of an earlier version
             return Side(record, answers, [])
+        answered_by = parse_json(text.encode(), f"{ANSWERED_BY} of {revision}", "Compare another commit.", AnsweredBy)
     if answered_by["model"] != record["model"]:
         raise FinetuneError(
             f"The predictions of {revision or 'the current folder'} are those of {answered_by['model']}, and its record"

@@ -2,7 +2,7 @@
 
 import re
 
-from finetune.core.disk import read_json, read_note, write_json
+from finetune.core.disk import read_if_there, read_json, write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import DEPLOYMENT, MODEL
@@ -12,6 +12,8 @@ from finetune.core.records import DeploymentRecord
 from finetune.provider import deployment_api
 from finetune.provider.connect import Connection, connect
 from finetune.terminal.progress import say
+
+MADE_BY = "train, then finetune deploy"  # what writes its record
 
 FINE_TUNE = re.compile(r".+\.ft-\w+")  # Azure's names of fine-tuned models
 
@@ -29,7 +31,7 @@ def deploy(params: Params) -> DeploymentRecord:
 
 def remove(params: Params) -> str:
     """Remove the deployment of the record, and return its name."""
-    deployment: DeploymentRecord = read_json(DEPLOYMENT, "train, then finetune deploy")
+    deployment: DeploymentRecord = read_json(DEPLOYMENT, MADE_BY, DeploymentRecord)
     with connect(params.provider) as connection:
         deployment_api.remove(connection, deployment["name"], params.provider.deploy)
     DEPLOYMENT.unlink()
@@ -45,7 +47,7 @@ def answering_name(params: Params, model: str) -> str:
     profile = PROFILES[params.provider.name]
     if profile.deploys is None:
         return model
-    deployment = read_note(DEPLOYMENT)
+    deployment = read_if_there(DEPLOYMENT, MADE_BY, DeploymentRecord)
     if deployment.get("model") != model:
         raise FinetuneError(
             f"At {profile.name!r}, {model} answers only when it is deployed. A deployment costs {profile.deploys}.",

@@ -59,7 +59,12 @@ def check_machine() -> Iterator[Check]:
     else:
         yield passed("Git", f"project {project_id()[:12]}")
     yield check_remote()
-    for name, folder in (("disk here", Path.cwd()), ("disk for engine and answers", user_home())):
+    try:
+        home = user_home()
+    except FinetuneError as error:
+        yield failed("disk for engine and answers", error)
+        return
+    for name, folder in (("disk here", Path.cwd()), ("disk for engine and answers", home)):
         free = shutil.disk_usage(folder).free
         space = f"{free / 1e9:.0f} GB free at {folder}"
         is_enough = free > DISK_BYTES
@@ -70,7 +75,9 @@ def check_packages() -> Check:
     """Check that the installed packages are those that the constraints pin: other versions may give other bytes."""
     pinned: dict[str, set[str]] = defaultdict(set)
     for file in Path.cwd().glob("constraints*.txt"):
-        for name, version in re.findall(r"^([\w.-]+)==(\S+)", file.read_text(encoding="utf-8"), re.MULTILINE):
+        for name, version in re.findall(
+            r"^([\w.-]+)==(\S+)", file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE
+        ):
             pinned[name].add(version)  # several, if the Python version decides
     versions = {name: found for name in pinned if (found := installed(name))}
     others = [f"{name} {found}" for name, found in sorted(versions.items()) if found not in pinned[name]]
@@ -84,7 +91,7 @@ def check_remote() -> Check:
     config = configparser.ConfigParser()
     try:
         config.read([".dvc/config", ".dvc/config.local"], encoding="utf-8")
-    except configparser.Error as error:
+    except (configparser.Error, UnicodeDecodeError, OSError) as error:
         return Check("DVC remote", "wrong", str(error), "Correct .dvc/config.")
     if not Path(".dvc").is_dir():
         return warning("DVC remote", "no .dvc folder here", "Run this in the project's folder, or: dvc init")
@@ -130,8 +137,8 @@ def check_provider(params: Params, ask: bool) -> Iterator[Check]:
                 if call is ask_for_a_token and connection.profile.deploys:
                     continue
                 answer = call(connection, params.train.base)
-        except FinetuneError as error:
-            yield failed(name, error)
+        except (FinetuneError, OSError) as error:  # OSError: the engine's folder cannot be used
+            yield failed(name, error if isinstance(error, FinetuneError) else FinetuneError(str(error)))
             if call is list_models:
                 return
         else:

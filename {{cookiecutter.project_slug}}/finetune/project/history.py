@@ -1,11 +1,11 @@
 """Read this project's history from Git: its identity, and the fine-tunes of its commits."""
 
-import json
 import subprocess
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from finetune.core.disk import parse_json
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import FILES, MODEL
 from finetune.core.records import FilesRecord, ModelRecord
@@ -53,7 +53,8 @@ def record_at(revision: str) -> ModelRecord:
             f"{revision!r} has no fine-tune: Git finds no {MODEL} there.",
             f"Name a commit or a tag with a fine-tune. List them with: git log --oneline -- {MODEL}",
         )
-    record: ModelRecord = json.loads(text)
+    place = f"{MODEL} of {revision}"
+    record: ModelRecord = parse_json(text.encode(), place, "Name a commit whose record is whole.", ModelRecord)  # type: ignore[assignment]
     return record
 
 
@@ -86,8 +87,8 @@ def committed(file: Path) -> list[Any]:
     """Return the content of a JSON file in each commit that changed it."""
     found = []
     for text in committed_texts(file):
-        with suppress(ValueError):
-            found.append(json.loads(text))
+        with suppress(FinetuneError):
+            found.append(parse_json(text.encode(), str(file), f"Restore it with: git checkout {file}"))
     return found
 
 

@@ -1,8 +1,9 @@
 """The ledger of jobs, in Git: the estimate and the bill of each. It improves the next estimate."""
 
 from finetune.core.break_even import UNKNOWN
-from finetune.core.disk import parse_csv, read_csv, write_csv
+from finetune.core.disk import write_csv
 from finetune.core.paths import LEDGER
+from finetune.core.read_records import parse_ledger, read_ledger
 from finetune.core.records import LedgerRow
 from finetune.pricing.catalogue import dated_name
 from finetune.pricing.cost import START_SECONDS
@@ -13,12 +14,12 @@ COLUMNS = list(LedgerRow.__annotations__)
 
 def rows() -> list[dict[str, str]]:
     """Return the jobs that this project has paid for, the oldest first."""
-    return read_csv(LEDGER)
+    return read_ledger()
 
 
 def rows_of_all_commits() -> list[dict[str, str]]:
     """Return the jobs in the ledgers of this folder and of all commits: branches and experiments are paid for too."""
-    found = {row["job"]: row for text in committed_texts(LEDGER) for row in parse_csv(text)}
+    found = {row["job"]: row for text in committed_texts(LEDGER) for row in parse_ledger(text)}
     return list((found | {row["job"]: row for row in rows()}).values())
 
 

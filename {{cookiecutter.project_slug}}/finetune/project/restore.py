@@ -14,25 +14,37 @@ def how_to_restore(stage: str) -> str | None:
     Outputs of the last commit come from Git and DVC's cache. Those of a later run, which no commit has, come from DVC's
     run cache, when the parameters and files are again what they were.
     """
-    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
-    yaml = YAML(typ="safe")
-
-    def stages(text: str) -> dict[str, Any]:
-        return (yaml.load(text) or {}).get("stages") or {}
-
-    former = stages(LOCK.read_text(encoding="utf-8")).get(stage) if LOCK.is_file() else None
-    entry = stages(PIPELINE.read_text(encoding="utf-8")).get(stage, {}) if PIPELINE.is_file() else {}
+    former: Any = None
+    entry: dict[str, Any] = {}
+    for path in (LOCK, PIPELINE):
+        try:
+            found = stages_in(path.read_text(encoding="utf-8")).get(stage) if path.is_file() else None
+        except (YAMLError, ValueError, AttributeError, OSError):
+            return f"{path} is damaged, too. Restore it with: git checkout {path}"
+        former, entry = (found, entry) if path == LOCK else (former, found or {})
     outputs = dict(output for kind in ("outs", "metrics", "plots") for output in map(is_cached, entry.get(kind, ())))
     missing = [path for path in outputs if not Path(path).exists()]
     if not former or not missing:
         return None
-    if former != stages(git("show", "HEAD:./dvc.lock")).get(stage):
+    try:
+        committed = stages_in(git("show", "HEAD:./dvc.lock")).get(stage)
+    except (YAMLError, ValueError, AttributeError):
+        committed = None
+    if former != committed:
         return f"The former outputs of {stage} come back when you undo your last change and run: dvc repro {stage}"
     in_git = sorted(path for path in missing if not outputs[path])
     commands = [f"git checkout {' '.join(in_git)}"] if in_git else []
     commands += [f"dvc checkout {stage}"] if any(outputs.values()) else []
     return f"Restore the former outputs of {stage} with: {' && '.join(commands)}"
+
+
+def stages_in(text: str) -> dict[str, Any]:
+    """Return the stages in the text of dvc.yaml or dvc.lock, by name."""
+    from ruamel.yaml import YAML
+
+    return (YAML(typ="safe").load(text) or {}).get("stages") or {}
 
 
 def is_cached(entry: Any) -> tuple[str, bool]:

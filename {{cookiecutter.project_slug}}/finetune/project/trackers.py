@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from finetune.core.disk import read_csv, read_json
+from finetune.core.env_file import env_file_values
 from finetune.core.errors import FinetuneError
 from finetune.core.flatten import flatten
 
@@ -38,10 +39,8 @@ def send(tracker: str, project: str | None, model: Path, curves: Path, evaluatio
 
     Raises FinetuneError for any error of the tracker or its library, with keys removed.
     """
-    from dotenv import dotenv_values, find_dotenv
-
     tuned = read(model, curves, evaluation)
-    for name, value in dotenv_values(find_dotenv(usecwd=True)).items():
+    for name, value in env_file_values().items():
         if value:
             os.environ.setdefault(name, value)
     try:

@@ -7,9 +7,8 @@
 from typing import Any
 
 from finetune.core.class_labels import labels_of
-from finetune.core.disk import read_note
 from finetune.core.params import ANSWERING, Params
-from finetune.core.paths import PREPARED_REPORT
+from finetune.core.read_records import read_prepare_report_if_there
 from finetune.core.records import Questions, ServerAddress, TrainingSettings
 from finetune.scoring.answer_schema import load_schema
 
@@ -51,7 +50,7 @@ def metric_settings(params: Params, questions: Questions) -> dict[str, Any]:
         "task": params.evaluate.task,
         **{key: questions[key] for key in ANSWERING},
         "completion": questions["completion"],
-        "labels": sorted(labels_of(params.data, read_note(PREPARED_REPORT))),
+        "labels": sorted(labels_of(params.data, read_prepare_report_if_there())),
         "abstain": params.data.abstain.answer if params.data.abstain else None,
         "schema": load_schema(schema) if schema else None,
     }

@@ -5,17 +5,23 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import wraps
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
+from finetune.core.damage import warn_once
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import user_home
 from finetune.core.records import KeptAnswers
+from finetune.provider.answer_database import is_damage, open_database, rescued
 from finetune.provider.answer_parser import Answer
 
+KEPT_FIELDS = {"text": None, "prompt_tokens": None, "completion_tokens": None, "seconds": None, "error": ""}  # defaults
+P = ParamSpec("P")
+R = TypeVar("R")
 ONCE_MORE = "ON CONFLICT (key) DO UPDATE SET times = times + 1"
 
 
@@ -34,6 +40,23 @@ def cache_path() -> Path:
     return user_home() / "answers.db"
 
 
+def survives_damage(method: Callable[Concatenate["AnswerCache", P], R]) -> Callable[Concatenate["AnswerCache", P], R]:
+    """Return a method that is run again, on what can be read, if the database turns out to be damaged."""
+
+    @wraps(method)
+    def run(cache: "AnswerCache", /, *arguments: P.args, **named: P.kwargs) -> R:
+        db = cache.db
+        try:
+            return method(cache, *arguments, **named)
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise
+            cache.rescue(db, str(error))
+        return method(cache, *arguments, **named)
+
+    return run
+
+
 class AnswerCache:
     """Answers by their keys in SQLite tables. Threads may share it.
 
@@ -44,22 +67,17 @@ class AnswerCache:
 
     def __init__(self, path: Path) -> None:
         self.lock = threading.Lock()
-        is_new = not path.exists()
-        self.db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-        if is_new:  # one that exists keeps its mode: the folder may be shared on purpose
-            path.chmod(0o600)
-        self.db.execute("PRAGMA journal_mode=WAL")
-        self.db.execute("CREATE TABLE IF NOT EXISTS completions (key TEXT PRIMARY KEY, answer TEXT)")
-        self.db.execute("CREATE TABLE IF NOT EXISTS ends (key TEXT PRIMARY KEY, cut INTEGER)")
-        self.db.execute("CREATE TABLE IF NOT EXISTS cached (key TEXT PRIMARY KEY, tokens INTEGER)")
-        self.db.execute(
-            "CREATE TABLE IF NOT EXISTS answered (key TEXT PRIMARY KEY, provider TEXT, asked TEXT, model TEXT,"
-            " fingerprint TEXT, at INTEGER)"
-        )
-        self.db.execute("CREATE TABLE IF NOT EXISTS deployed (key TEXT PRIMARY KEY, model TEXT)")
-        self.db.execute("CREATE TABLE IF NOT EXISTS refusals (key TEXT PRIMARY KEY)")
-        self.db.execute("CREATE TABLE IF NOT EXISTS renewed (key TEXT PRIMARY KEY, times INTEGER)")
+        self.path = path
+        self.db = open_database(path)
 
+    def rescue(self, damaged: sqlite3.Connection, why: str) -> None:
+        """Go on with what can be read of a damaged database, unless another thread has done so."""
+        with self.lock:
+            if self.db is damaged:
+                damaged.close()
+                self.db = rescued(self.path, why)
+
+    @survives_damage
     def get(self, key: str) -> Answer | None:
         """Return the answer of this key, or None."""
         with self.lock:
@@ -71,12 +89,11 @@ class AnswerCache:
             ).fetchone()
         if row is None:
             return None
-        fields = json.loads(row[0])
-        fields["logprobs"] = [[(token, logprob) for token, logprob in tops] for tops in fields["logprobs"]]
-        _, cut, cached, model, fingerprint, deployed, refused = row
-        fields |= {"cut": None if cut is None else bool(cut), "cached_tokens": cached, "refused": refused is not None}
-        return Answer(**fields, model=model or "", fingerprint=fingerprint or "", deployed=deployed or "")
+        if (answer := answer_in(row)) is None:
+            warn_once(f"{self.path} has answers that cannot be read. Their questions are asked again.")
+        return answer
 
+    @survives_damage
     def put(self, key: str, answer: Answer, provider: str, asked: str) -> None:
         """Keep an answer of a provider under this key; `asked` is the name by which its model was asked."""
         fields = asdict(answer)
@@ -85,14 +102,18 @@ class AnswerCache:
         )
         by = (key, provider, asked, model, fingerprint, time.time())
         with self.transaction():
-            self.db.execute("INSERT OR REPLACE INTO answered VALUES (?, ?, ?, ?, ?, ?)", by)
-            self.db.execute("INSERT OR REPLACE INTO deployed VALUES (?, ?)", (key, deployed))
+            self.db.execute(
+                "INSERT OR REPLACE INTO answered (key, provider, asked, model, fingerprint, at)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                by,
+            )
+            self.db.execute("INSERT OR REPLACE INTO deployed (key, model) VALUES (?, ?)", (key, deployed))
             self.db.execute("DELETE FROM refusals WHERE key = ?", (key,))
             if refused:
-                self.db.execute("INSERT INTO refusals VALUES (?)", (key,))
-            self.db.execute("INSERT OR REPLACE INTO cached VALUES (?, ?)", (key, cached))
-            self.db.execute("INSERT OR REPLACE INTO ends VALUES (?, ?)", (key, cut))
-            self.db.execute("INSERT OR REPLACE INTO completions VALUES (?, ?)", (key, json.dumps(fields)))
+                self.db.execute("INSERT INTO refusals (key) VALUES (?)", (key,))
+            self.db.execute("INSERT OR REPLACE INTO cached (key, tokens) VALUES (?, ?)", (key, cached))
+            self.db.execute("INSERT OR REPLACE INTO ends (key, cut) VALUES (?, ?)", (key, cut))
+            self.db.execute("INSERT OR REPLACE INTO completions (key, answer) VALUES (?, ?)", (key, json.dumps(fields)))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -102,23 +123,27 @@ class AnswerCache:
             try:
                 yield
             except BaseException:
-                self.db.execute("ROLLBACK")
+                with suppress(sqlite3.Error):  # of a damaged database
+                    self.db.execute("ROLLBACK")
                 raise
             self.db.execute("COMMIT")
 
+    @survives_damage
     def forget(self, keys: Iterable[str]) -> None:
         """Remove the answers of these keys, which are asked again, and count how often this was done."""
         rows = [(key,) for key in keys]
         with self.transaction():
             self.db.executemany("DELETE FROM completions WHERE key = ?", rows)
-            self.db.executemany(f"INSERT INTO renewed VALUES (?, 1) {ONCE_MORE}", rows)
+            self.db.executemany(f"INSERT INTO renewed (key, times) VALUES (?, 1) {ONCE_MORE}", rows)
 
+    @survives_damage
     def times_renewed(self, key: str) -> int:
         """Return how often the answer of this key was removed to be asked again."""
         with self.lock:
             row = self.db.execute("SELECT times FROM renewed WHERE key = ?", (key,)).fetchone()
-        return row[0] if row else 0
+        return row[0] if row and isinstance(row[0], int) else 0
 
+    @survives_damage
     def alternating(
         self, provider: str, asked: str, seconds: float, by: Literal["fingerprint", "model"] = "fingerprint"
     ) -> list[str]:
@@ -126,7 +151,7 @@ class AnswerCache:
         with self.lock:
             rows = self.db.execute(
                 f"SELECT {by}, at FROM completions JOIN answered USING (key)"
-                f" WHERE provider = ? AND asked = ? AND {by} != '' ORDER BY at",
+                f" WHERE provider = ? AND asked = ? AND {by} != '' AND at > 0 ORDER BY at",
                 (provider, asked),
             ).fetchall()
         last_seen: dict[str, float] = {}
@@ -136,6 +161,7 @@ class AnswerCache:
             before, last_seen[fingerprint] = fingerprint, at
         return sorted(last_seen) if returns > 1 else []
 
+    @survives_damage
     def groups(self) -> list[KeptAnswers]:
         """Return the numbers of answers by provider, name and model, the newest last."""
         with self.lock:
@@ -158,6 +184,7 @@ class AnswerCache:
             for provider, asked, model, fingerprint, count, first, last in rows
         ]
 
+    @survives_damage
     def clear(self, asked: str | None) -> int:
         """Remove the answers to questions under a name, None: all answers; return their number.
 
@@ -165,8 +192,49 @@ class AnswerCache:
         """
         where = "WHERE :asked IS NULL OR key IN (SELECT key FROM answered WHERE asked = :asked)"
         with self.transaction():
-            self.db.execute(f"INSERT INTO renewed SELECT key, 1 FROM completions {where} {ONCE_MORE}", {"asked": asked})
+            self.db.execute(
+                f"INSERT INTO renewed (key, times) SELECT key, 1 FROM completions {where} {ONCE_MORE}", {"asked": asked}
+            )
             return self.db.execute(f"DELETE FROM completions {where}", {"asked": asked}).rowcount
+
+
+def answer_in(row: Sequence[Any]) -> Answer | None:
+    """Return the answer in a row of the query of `get`; None if the row is damaged.
+
+    Fields of a newer version are left out.
+    """
+    content, cut, cached, model, fingerprint, deployed, refused = row
+    try:
+        fields = json.loads(content)
+        tops = [[(token, logprob) for token, logprob in one] for one in fields.get("logprobs", [])]
+    except (ValueError, TypeError, AttributeError):
+        return None
+    known = {name: fields.get(name, default) for name, default in KEPT_FIELDS.items()}
+    answer = Answer(
+        **known | {"logprobs": tops},
+        cut=None if cut is None else bool(cut),
+        cached_tokens=cached,
+        refused=refused is not None,
+        model=model or "",
+        fingerprint=fingerprint or "",
+        deployed=deployed or "",
+    )
+    return answer if is_whole(answer) else None
+
+
+def is_whole(answer: Answer) -> bool:
+    """Return whether all fields of an answer have values of their kinds."""
+    texts = (answer.text, answer.error, answer.model, answer.fingerprint, answer.deployed)
+    numbers = (answer.prompt_tokens, answer.completion_tokens, answer.cached_tokens, answer.seconds)
+    return (
+        all(isinstance(text, str) for text in texts)
+        and all(number is None or isinstance(number, int | float) for number in numbers)
+        and all(
+            isinstance(token, str) and (logprob is None or isinstance(logprob, int | float))
+            for tops in answer.logprobs
+            for token, logprob in tops
+        )
+    )
 
 
 @contextmanager
@@ -180,7 +248,10 @@ def open_answer_cache() -> Iterator[AnswerCache]:
         finally:
             cache.db.close()
     except sqlite3.Error as error:
+        is_locked = "locked" in str(error)
         raise FinetuneError(
             f"Cannot keep the answers in {path}: {error}.",
-            "Free some disk space or correct the permissions, then run the same command again.",
+            "Another process uses it. Run the same command again when that has ended."
+            if is_locked
+            else "Free some disk space or correct the permissions, then run the same command again.",
         ) from error

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from finetune.core.env_file import env_file_values
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Deploy, Provider
 from finetune.core.paths import user_home
@@ -105,9 +106,7 @@ def api_key(profile: Profile) -> str:
 
     DVC's workspaces are inside the project, so they find its `.env`.
     """
-    from dotenv import dotenv_values, find_dotenv
-
-    key = os.environ.get(profile.key_name) or dotenv_values(find_dotenv(usecwd=True)).get(profile.key_name)
+    key = os.environ.get(profile.key_name) or env_file_values().get(profile.key_name)
     if not key:
         raise FinetuneError(
             f"There is no API key for the provider {profile.name!r}.",

@@ -28,17 +28,19 @@ def read_request_note(identity: str, key: str) -> RequestNote | None:
     A damaged note is one on a request of which nothing but the time is known. Notes of earlier versions lie in the
     project.
     """
-    path = note_path(identity, key)
-    note = read_note(path)
-    if not path.exists():
-        path = NOTES / f"{key}.json"
-        note = read_note(path)
-        note = {**note, "id": note["job"]} if "job" in note else note
-    if not path.exists():
+    paths = (note_path(identity, key), NOTES / f"{key}.json")
+    path = next((path for path in paths if path.exists()), None)
+    if path is None:
         return None
-    if not isinstance(note.get("asked_at"), (int, float)):
-        note = {"asked_at": path.stat().st_mtime}
-    return cast("RequestNote", {"known": [], "facts": {}, **note})
+    written_at = path.stat().st_mtime
+    found = read_note(path)
+    note = cast("RequestNote", {"known": [], "facts": {}, **found})
+    if not isinstance(found.get("asked_at"), (int, float)):
+        note = {"asked_at": written_at, "known": [], "facts": {}}
+        write_request_note(identity, key, note)
+    elif "job" in found:
+        note["id"] = found["job"]
+    return note
 
 
 def write_request_note(identity: str, key: str, note: RequestNote) -> None:

@@ -26,7 +26,18 @@ from finetune.core.paths import (
     TUNED_LATENCY,
 )
 from finetune.core.read_records import read_prepare_report
-from finetune.core.records import Evaluation, JudgeReply, NamedPrediction, Prediction, PrepareReport, TestRow
+from finetune.core.records import (
+    AnsweredBy,
+    Evaluation,
+    GraderReply,
+    JudgeReply,
+    Latencies,
+    NamedPrediction,
+    Prediction,
+    PrepareReport,
+    RegressionPrediction,
+    TestRow,
+)
 from finetune.data.answered_questions import AnsweredQuestion, answered_questions
 from finetune.data.completion_format import CompletionFormat
 from finetune.data.questions import regression_examples
@@ -48,15 +59,15 @@ from finetune.scoring.usage import cut_warning, saved_by_tuning, usage
 def run(params: Params, say: Say = say_nothing) -> Evaluation:
     """Write the metrics of all models, and the tables for the plots and the report."""
     prepared = read_prepare_report()
-    compared: list[NamedPrediction] = read_jsonl(COMPARED_ANSWERS, "tuned")
+    compared: list[NamedPrediction] = read_jsonl(COMPARED_ANSWERS, "tuned", NamedPrediction)
     answers = read_answers(compared)
-    rows_of_test: list[TestRow] = read_jsonl(TEST_ROWS, "prepare")
+    rows_of_test: list[TestRow] = read_jsonl(TEST_ROWS, "prepare", TestRow)
     if len(rows_of_test) != len(answers["tuned"]):
         raise different_rows("tuned", "the test split")
     groups = [row["group"] for row in rows_of_test]
     everyone = with_floors(params, prepared, answers)
     scored = {model: score_predictions(params, prepared, rows, groups) for model, rows in everyone.items()}
-    metrics: dict[str, Any] = {"task": params.evaluate.task, "evaluated": read_json(ANSWERED_BY, "tuned")}
+    metrics: dict[str, Any] = {"task": params.evaluate.task, "evaluated": read_json(ANSWERED_BY, "tuned", AnsweredBy)}
     metrics |= compare_models(scored, groups)
     metrics |= trainings_of(params, prepared, metrics, say)
     if on_answered := lift_on_answered(params, prepared, answers["base"], answers["tuned"], groups):
@@ -70,15 +81,17 @@ def run(params: Params, say: Say = say_nothing) -> Evaluation:
     if params.evaluate.graders:
         if warning := trust_warning(params.evaluate.graders):
             say(f"warning: {warning}")
-        replies = read_jsonl(GRADER_REPLIES, "tuned")
+        replies = read_jsonl(GRADER_REPLIES, "tuned", GraderReply)
         metrics["graders"] = grades_of_all(params.evaluate.graders, answers, replies, groups)
-    judge_replies: list[JudgeReply] = read_jsonl(JUDGE_REPLIES, "tuned")
+    judge_replies: list[JudgeReply] = read_jsonl(JUDGE_REPLIES, "tuned", JudgeReply)
     if params.evaluate.judge and judge_replies:
+        if len(judge_replies) != 2 * len(answers["tuned"]):
+            raise different_rows("the judge", "the tuned model")
         metrics["judge"] = judge_result([row["reply"] for row in judge_replies])
     metrics["also"] = score_regression_sets(
         params.evaluate.also,
-        read_jsonl(BASE_ALSO_ANSWERS, "baseline"),
-        read_jsonl(TUNED_ALSO_ANSWERS, "tuned"),
+        read_jsonl(BASE_ALSO_ANSWERS, "baseline", RegressionPrediction),
+        read_jsonl(TUNED_ALSO_ANSWERS, "tuned", RegressionPrediction),
         {name: groups_of_set(name, params) for name in params.evaluate.also},
     )
     metrics |= saved_by_tuning(metrics)
@@ -88,7 +101,7 @@ def run(params: Params, say: Say = say_nothing) -> Evaluation:
     expected = expected_of(answers["tuned"], class_of_code(prepared), params.evaluate.task)
     cells = [row["by"] for row in rows_of_test if "by" in row]
     write_tables(answers["tuned"], expected, scored, groups, cells)
-    write_json(LATENCY, read_json(BASE_LATENCY, "baseline") | read_json(TUNED_LATENCY, "tuned"))
+    write_json(LATENCY, read_json(BASE_LATENCY, "baseline", Latencies) | read_json(TUNED_LATENCY, "tuned", Latencies))
     write_json(EVALUATION, metrics)
     if warning := cut_warning(answers["tuned"], params.evaluate.max_tokens):
         say(f"warning: {warning}")
@@ -106,12 +119,12 @@ def groups_of_set(name: str, params: Params) -> list[int]:
 
 def read_answers(compared: Sequence[NamedPrediction]) -> dict[str, list[Prediction]]:
     """Read the answers of all models: base first, tuned last. Raises FinetuneError if their rows differ."""
-    answers: dict[str, list[Prediction]] = {"base": read_jsonl(BASE_ANSWERS, "baseline")}
-    if few_shot := read_jsonl(FEW_SHOT_ANSWERS, "baseline"):
+    answers: dict[str, list[Prediction]] = {"base": read_jsonl(BASE_ANSWERS, "baseline", Prediction)}
+    if few_shot := read_jsonl(FEW_SHOT_ANSWERS, "baseline", Prediction):
         answers["few_shot"] = few_shot
     for row in compared:
         answers.setdefault(row["model"], []).append(row)
-    answers["tuned"] = read_jsonl(TUNED_ANSWERS, "tuned")
+    answers["tuned"] = read_jsonl(TUNED_ANSWERS, "tuned", Prediction)
     refuse_different_rows(answers)
     return answers
 
@@ -130,6 +143,8 @@ def with_floors(
     if len(asked) != len(tuned):
         raise different_rows("tuned", "the test split")
     train = answered_questions(PREPARED / "train.jsonl", marks, MOST_SEARCHED)
+    if not train:
+        raise FinetuneError(f"{PREPARED / 'train.jsonl'} has no rows.", "Create it again with: dvc repro -f -s prepare")
     for name, texts in floor_answers(task, *texts_of(train, asked)).items():
         found[f"floors.{name}"] = [{**row, "answer": text} for row, text in zip(tuned, texts, strict=True)]
         for row in found[f"floors.{name}"]:

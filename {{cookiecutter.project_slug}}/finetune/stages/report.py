@@ -1,15 +1,14 @@
 """report: write the page and its short form for a pull request, from the files of the other stages."""
 
-import json
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
-from finetune.core.disk import read_csv, read_note, write_text
+from finetune.core.disk import parse_json, read_csv, read_if_there, write_text
 from finetune.core.errors import FinetuneError
 from finetune.core.old_records import model_key
 from finetune.core.paths import CURVES, FILES, LATENCY, LEDGER, MODEL, PREPARED_REPORT, VALIDATION_REPORT
-from finetune.core.read_records import read_evaluated_model
-from finetune.core.records import ModelRecord, PrepareReport, ValidationReport
+from finetune.core.read_records import read_evaluated_model, read_prepare_report_if_there
+from finetune.core.records import FilesRecord, Latencies, ModelRecord, ValidationReport
 from finetune.project.history import git, record_at
 from finetune.report.headline import headline
 from finetune.report.lineage_facts import lineage_facts
@@ -45,10 +44,10 @@ def run() -> str:
     results = Results(
         record=record,
         evaluation=evaluation,
-        files=read_note(FILES),
-        prepared=cast("PrepareReport | None", read_note(PREPARED_REPORT) or None),
-        validation=cast("ValidationReport | None", read_note(VALIDATION_REPORT) or None),
-        latency={model_key(name): times for name, times in read_note(LATENCY).items()},
+        files=read_if_there(FILES, "upload", FilesRecord),
+        prepared=read_prepare_report_if_there() or None,
+        validation=read_if_there(VALIDATION_REPORT, "validate", ValidationReport) or None,
+        latency={model_key(name): times for name, times in read_if_there(LATENCY, "evaluate", Latencies).items()},
         tables={path.stem: read_csv(path) for path in TABLES},
         commit=commit,
         former=lineage_at(former_commit) if former_commit else {},
@@ -79,7 +78,6 @@ def commits_before(record: ModelRecord) -> tuple[str, str]:
 
 def lineage_at(commit: str) -> dict[str, str]:
     """Return the lineage of the model of a commit."""
-    files, prepared = (
-        json.loads(git("show", f"{commit}:./{path.as_posix()}") or "{}") for path in (FILES, PREPARED_REPORT)
-    )
+    texts = [git("show", f"{commit}:./{path.as_posix()}") or "{}" for path in (FILES, PREPARED_REPORT)]
+    files, prepared = (cast("Any", parse_json(text.encode(), f"a record of {commit}", "")) for text in texts)
     return lineage_facts(record_at(commit), files, prepared)

@@ -52,7 +52,7 @@ def run(params: Params, again: bool = False, forget: bool = False) -> ModelRecor
     Raises FinetuneError if the job ends without a model; then no record is written.
     """
     refuse_unsupported(params)
-    files: FilesRecord = read_json(FILES, "upload")
+    files: FilesRecord = read_json(FILES, "upload", FilesRecord)
     if "train" not in files:
         raise FinetuneError(f"{FILES} has no training file.", "Create it again with: dvc repro -f upload")
     refuse_over_budget(params)

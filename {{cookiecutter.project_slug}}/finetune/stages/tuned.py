@@ -54,8 +54,8 @@ def run(params: Params, fresh: bool = False) -> int:
         say("The last commit has these answers; no model is asked.")
         return keep(before, questions)
     record = read_model_record()
-    answers: dict[str, list[Prediction]] = {"base": read_jsonl(BASE_ANSWERS, "baseline")}
-    if few_shot := read_jsonl(FEW_SHOT_ANSWERS, "baseline"):
+    answers: dict[str, list[Prediction]] = {"base": read_jsonl(BASE_ANSWERS, "baseline", Prediction)}
+    if few_shot := read_jsonl(FEW_SHOT_ANSWERS, "baseline", Prediction):
         answers["few_shot"] = few_shot
     tuned = name_of_tuned(params)
     others = compared_models(params, questions["compare"], record, say)

@@ -24,12 +24,7 @@ from finetune.core.paths import (
     VALIDATION_REPORT,
 )
 from finetune.core.read_records import read_prepare_report
-from finetune.core.records import (
-    CheckedSplits,
-    DoubtfulRow,
-    Questions,
-    ValidationReport,
-)
+from finetune.core.records import CheckedSplits, DoubtfulRow, PreparedExample, Questions, TestRow, ValidationReport
 from finetune.data.call_tokens import call_tokens
 from finetune.data.checks.across_files import (
     check_languages,
@@ -95,7 +90,7 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
     unclear = {name for name, found in files.items() if found.tokens_at_least}
     tokens = {name: found.tokens.tolist() for name, found in files.items()}
     calls = None if unclear else call_tokens(questions, len(tokens["test"]), base.encoding, base.image_tokens)
-    report = report_of(base, tokens, params, unclear, calls, groups_of_test_rows())
+    report = report_of(base, tokens, params, unclear, calls, groups_of_test_rows(len(tokens["test"])))
     report["tokens_exact"] = report["tokens_exact"] and all(found.tokens_are_exact for found in files.values())
     report["warnings"] = dict(Counter(finding.code for finding in findings))
     if replay:
@@ -141,7 +136,7 @@ def expected_answers(limit: int | None = None) -> list[str]:
     """Return the right answers of the test split, or the first ones."""
     completion = read_prepare_report()["completion"]
     marks = CompletionFormat(**completion) if completion else None
-    examples = islice(each_jsonl(PREPARED / "test.jsonl", "prepare"), limit)
+    examples = islice(each_jsonl(PREPARED / "test.jsonl", "prepare", PreparedExample), limit)
     return [from_completion(one, marks)[1] if marks else answer_of(one) for one in examples]
 
 
@@ -210,8 +205,10 @@ def check_splits(params: Params, base: Base, progress: Progress | None = None) -
         )
         check_completion_endings(checked[split])
     # prepare saw the rows that it left out too. With its pieces, both compare alike.
-    known = COMMON_PIECES.exists()
-    common = common_pieces_from(read_json(COMMON_PIECES, "prepare")) if known else common_pieces_of(*checked.values())
+    if COMMON_PIECES.exists():
+        common = common_pieces_from(read_json(COMMON_PIECES, "prepare", dict[str, list[int]]))
+    else:
+        common = common_pieces_of(*checked.values())
     for one, other in combinations(checked.values(), 2):
         check_leaks(one, other, params.data.near, common)
     for one, other in permutations(checked.values(), 2):
@@ -231,11 +228,16 @@ def check_replay(params: Params, base: Base) -> CheckedFile:
     return found
 
 
-def groups_of_test_rows() -> list[int] | None:
-    """Return the group of each test row; None if an earlier version prepared the data."""
+def groups_of_test_rows(count: int) -> list[int] | None:
+    """Return the group of each of `count` test rows; None if an earlier version prepared the data."""
     if not TEST_ROWS.exists():
         return None
-    return [row["group"] for row in each_jsonl(TEST_ROWS, "prepare")]
+    groups = [row["group"] for row in each_jsonl(TEST_ROWS, "prepare", TestRow)]
+    if len(groups) != count:
+        raise FinetuneError(
+            f"{TEST_ROWS} has {len(groups):,} rows, and the test split has {count:,}.", "Run: dvc repro -f -s prepare"
+        )
+    return groups
 
 
 def histogram(checked: dict[str, CheckedFile]) -> list[LengthCount]:
@@ -302,4 +304,8 @@ def refusal(errors: Sequence[Finding]) -> FinetuneError:
             f"... and {len(errors) - LISTED} more: finetune check {' '.join(sorted({f.file for f in errors}))}"
         )
     count = "1 mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
-    return FinetuneError("\n".join([f"{count} in the prepared data; nothing was sent.", *listed]))
+    return FinetuneError(
+        "\n".join([f"{count} in the prepared data; nothing was sent.", *listed]),
+        "Correct the raw data or params.yaml, then run: dvc repro. A damaged file of data/prepared is written again by:"
+        " dvc repro -f -s prepare",
+    )

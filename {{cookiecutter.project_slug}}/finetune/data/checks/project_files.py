@@ -5,10 +5,10 @@ from itertools import chain
 from pathlib import Path
 
 from finetune.core.class_labels import labels_of
-from finetune.core.disk import read_note
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params
-from finetune.core.paths import PREPARED, PREPARED_REPORT, REPLAY, TEST_ROWS, TRAIN_GROUPS
+from finetune.core.paths import PREPARED, REPLAY, TEST_ROWS, TRAIN_GROUPS
+from finetune.core.read_records import read_prepare_report_if_there
 from finetune.core.records import PrepareReport
 from finetune.data.checks.across_files import FileToCheck
 from finetune.data.existing_marks import NO_MARKS
@@ -69,7 +69,7 @@ def files_to_check(params: Params, paths: Sequence[Path], against: Sequence[Path
     A regression set and the rows of train.replay have other answers. A file that is not prepared may have classes in
     place of codes, and the marks of raw completions.
     """
-    report: PrepareReport = read_note(PREPARED_REPORT)  # type: ignore[assignment]
+    report = read_prepare_report_if_there()
     prepared, classes = allowed_answers(params.data, report), class_names(params.data, report)
     raw = [name + ((report.get("found_marks") or NO_MARKS)["stop"] or "") for name in classes]
     others = {REPLAY.resolve(), *(Path(one.file).resolve() for one in params.evaluate.also.values())}

@@ -3,9 +3,11 @@
 Each error is in OpenAI's envelope. The answer to an unforeseen one names only an ID, under which the log has the rest.
 """
 
+import errno
 import hmac
 import logging
 import re
+import sqlite3
 from urllib.parse import unquote_to_bytes
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -22,6 +24,8 @@ MAX_JSON = 4 * MIB  # the largest request with a use completes an upload: 8 GB h
 # A million tokens, which is more than bases have, are about 4 million letters, and each may be escaped as \uXXXX.
 MAX_TEXT = 32 * MIB
 FORM = MIB  # what a form has besides its file
+STORAGE = "storage_error"  # the code for a folder that is full, read-only or damaged
+STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 LOG = logging.getLogger("uvicorn.error")
 
 
@@ -138,6 +142,10 @@ def refusal_of(error: Exception, request_id: str) -> ApiError:
     """Return the answer to a request that ended with an exception. An unforeseen one is written to the log."""
     if isinstance(error, ClientDisconnect):
         return ApiError(400, "The request ended before its body was complete.")
+    if isinstance(error, sqlite3.Error) or (isinstance(error, OSError) and error.errno in STORAGE_ERRORS):
+        LOG.error("%s failed:", request_id, exc_info=error)
+        cause = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        return ApiError(507, f"The engine cannot use its folder: {cause}. Free some disk space or correct it.", STORAGE)
     refusal = as_refusal(error)
     if refusal.unforeseen is None:
         return refusal
@@ -147,4 +155,6 @@ def refusal_of(error: Exception, request_id: str) -> ApiError:
 
 
 def error_answer(error: ApiError) -> Response:
-    return JSONResponse(error.envelope(), error.status)
+    # Another attempt helps only where another process has locked the database.
+    is_final = error.code == STORAGE and "locked" not in error.message
+    return JSONResponse(error.envelope(), error.status, {"x-should-retry": "false"} if is_final else None)
