@@ -46,10 +46,11 @@ CREATE INDEX IF NOT EXISTS parts_of_upload ON parts (upload);
 # The metadata of jobs again, a row for each key, so that a list of jobs need not read all of them. A trigger fills the
 # table, also for the processes of earlier versions that share the home. When it is created, it gets the older jobs.
 JOB_METADATA = (
-    "CREATE TABLE job_metadata (job INTEGER, key TEXT, value TEXT, PRIMARY KEY (key, value, job)) WITHOUT ROWID",
+    # The columns are in the order of the key: SQLite 3.40 takes another order for damage (PRAGMA quick_check).
+    "CREATE TABLE job_metadata (key TEXT, value TEXT, job INTEGER, PRIMARY KEY (key, value, job)) WITHOUT ROWID",
     "CREATE TRIGGER copy_metadata AFTER INSERT ON jobs WHEN NEW.metadata IS NOT NULL BEGIN"
-    " INSERT OR IGNORE INTO job_metadata SELECT NEW.n, key, value FROM json_each(NEW.metadata); END",
-    "INSERT OR IGNORE INTO job_metadata SELECT jobs.n, key, value FROM jobs, json_each(jobs.metadata)",
+    " INSERT OR IGNORE INTO job_metadata SELECT key, value, NEW.n FROM json_each(NEW.metadata); END",
+    "INSERT OR IGNORE INTO job_metadata SELECT key, value, jobs.n FROM jobs, json_each(jobs.metadata)",
 )
 # Jobs with their `base`, which differs from `model` where a job continues from a fine-tuned model.
 JOBS = "SELECT jobs.*, COALESCE(parents.base, model) AS base FROM jobs LEFT JOIN parents ON parents.job = jobs.id"

@@ -230,6 +230,7 @@ def provider(client: openai.OpenAI) -> Iterator[Server]:
 def connection(client: openai.OpenAI, provider: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connection]:
     """Connect as the stages do, with shorter waiting times."""
     monkeypatch.setattr(create_once, "PAUSES", (0, 0.1, 0.2))
+    monkeypatch.setattr(create_once, "LIST_LAG", 0.5)
     monkeypatch.setitem(PROFILES, "local", dataclasses.replace(PROFILES["local"], poll_seconds=(0.02, 0.1)))
     monkeypatch.setenv("FINETUNE_ENGINE_KEY", client.api_key)
     provider.plan = Plan()
@@ -282,7 +283,9 @@ def test_the_same_requests_are_one_batch(client: openai.OpenAI, connection: Conn
             assert first[key]["choices"] == client.chat.completions.create(**body).to_dict()["choices"]
 
 
-@pytest.mark.parametrize("fault", ["429", "500", "cut-before", "cut-after", "broken-json", "web-page"])
+@pytest.mark.parametrize(
+    "fault", ["429", "500", "cut-before", "cut-after", "broken-json", "web-page", "307", "200-error", "400-after"]
+)
 @pytest.mark.parametrize("call", ["POST /v1/files", "POST /v1/batches"])
 def test_there_is_one_batch_after_any_fault(
     client: openai.OpenAI, connection: Connection, provider: Server, call: str, fault: str
@@ -291,7 +294,7 @@ def test_there_is_one_batch_after_any_fault(
     provider.plan = Plan(call, 0, FAULTS[fault])
     try:
         answers = answer_batch(connection, requests, quiet, quiet)
-    except openai.OpenAIError:
+    except (openai.OpenAIError, FinetuneError):
         assert fault not in ("cut-after", "broken-json", "web-page")  # in these cases the batch exists and is found
         answers = answer_batch(connection, requests, quiet, quiet)
     assert provider.plan.times == 0
