@@ -9,12 +9,17 @@ import json
 import re
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from finetune.core.callbacks import Say, say_nothing
-from finetune.project.history import committed_files, project_id
+from finetune.project.history import committed_files, committed_models, project_id
 from finetune.provider.connect import Connection
 from finetune.provider.paging import all_rows
 from finetune.provider.remote_files import ensure_file
+from finetune.provider.remote_jobs import PROJECT
+
+if TYPE_CHECKING:
+    from openai.types.fine_tuning import FineTuningJob
 
 NAME = re.compile(r"used-by-([0-9a-z]{4,12})-(.+)\.jsonl")
 
@@ -50,6 +55,14 @@ def claim_file(connection: Connection, file_id: str, say: Say) -> None:
     ours = {file["id"] for record in committed_files() for file in record.values()}
     if project_id() != "none" and file_id not in ours:
         claim(connection, file_id, say)
+
+
+def claim_job(connection: Connection, job: "FineTuningJob", say: Say) -> None:
+    """Leave the mark on a job that another project has created, unless a commit of this project has it already."""
+    owner = (job.metadata or {}).get(PROJECT, "none")
+    ours = {record["job"] for record in committed_models()}
+    if "none" not in (owner, project_id()) and owner != project_id() and job.id not in ours:
+        claim(connection, job.id, say)
 
 
 def marks(connection: Connection) -> dict[str, tuple[str, str]]:

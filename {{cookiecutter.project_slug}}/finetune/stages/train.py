@@ -17,8 +17,7 @@ from finetune.core.read_records import read_prepare_report
 from finetune.core.records import CurveFacts, FilesRecord, ModelRecord
 from finetune.project import ledger
 from finetune.project.budget import estimated, ledger_row, refuse_over_budget, reserved
-from finetune.project.claims import claim
-from finetune.project.history import project_id
+from finetune.project.claims import claim_job
 from finetune.project.job_request import job_request, job_settings
 from finetune.project.model_record import hyperparameters_of, model_record
 from finetune.project.spending import settle
@@ -28,7 +27,7 @@ from finetune.provider.connect import Connection, connect
 from finetune.provider.extras import extra
 from finetune.provider.follow_job import follow
 from finetune.provider.paging import all_rows
-from finetune.provider.remote_jobs import PROJECT, ensure_job, forget_request, job_fingerprint, late_twin
+from finetune.provider.remote_jobs import ensure_job, forget_request, job_fingerprint, late_twin
 from finetune.report.curve_verdict import CurveVerdict, curve_verdict
 from finetune.report.training_curves import (
     COLUMNS,
@@ -74,8 +73,7 @@ def run(params: Params, again: bool = False, forget: bool = False) -> ModelRecor
         usd = estimated(params)["train_usd"]
         request = job_request(params, connection, settings, files, fingerprint, usd)
         job = ensure_job(connection, fingerprint, request, reserve, say, again)
-        if project_id() != "none" and is_of_another_project(job):
-            claim(connection, job.id, say)
+        claim_job(connection, job, say)
         try:
             with progress_bar("train") as progress:
                 job = follow(connection, job, progress, say, partial(late_twin, connection, fingerprint, say))
@@ -147,11 +145,6 @@ def collect(
     if missing:
         say(f"The provider lacks: {', '.join(missing)}. Look again, for nothing, with: dvc repro -f -s train")
     return record
-
-
-def is_of_another_project(job: "FineTuningJob") -> bool:
-    """Return whether the job's metadata name another project that has commits."""
-    return (job.metadata or {}).get(PROJECT, "none") not in ("none", project_id())
 
 
 def result_rows(connection: Connection, job: "FineTuningJob") -> list[CurveRow]:
