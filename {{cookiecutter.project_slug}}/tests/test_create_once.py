@@ -44,8 +44,9 @@ class Protocol:
         self.seconds = 1_000_000.0
         monkeypatch.setattr(time, "sleep", self.sleep)
         monkeypatch.setattr(time, "monotonic", lambda: self.seconds)
+        client = SimpleNamespace(api_key="sk-test")
         clock = SimpleNamespace(now=lambda: self.seconds)
-        connection = cast("Any", SimpleNamespace(identity="openai", clock=clock))
+        connection = cast("Any", SimpleNamespace(identity="openai", clock=clock, client=client))
         create, say = partial(self.next_outcome, "create"), self.said.append
         self.creation = create_once.Creation(connection, "key", "job", "fine_tuning.job", create, self.find, say)
 

@@ -54,11 +54,14 @@ def test_the_limit_for_all_jobs_is_checked() -> None:
     budget.refuse_over_total(params(total_usd=1.0))
     ledger.add_job(budget.ledger_row(params(), job("ftjob-1", 200_000, 60), 1.0))
     budget.refuse_over_total(params(total_usd=2.0))
-    with pytest.raises(
-        FinetuneError, match=r"1 jobs have cost 1 dollars .* this one would cost 1; .*total_usd is 1\.9"
-    ):
+    with pytest.raises(FinetuneError, match=r"spent \$1 on 1 job .* this one would cost \$1; .*total_usd is 1\.9"):
         budget.refuse_over_total(params(total_usd=1.9))
     ledger.add_job(budget.ledger_row(params(), job("ftjob-2", None, 60), "unknown"))
+    # A job without a bill counts by its estimate; where that is not known either, nobody can say what is left.
+    budget.refuse_over_total(params(total_usd=3.0))
+    with pytest.raises(FinetuneError, match=r"spent \$2 on 2 jobs"):
+        budget.refuse_over_total(params(total_usd=2.9))
+    ledger.add_job(budget.ledger_row(params("nobody/knows"), job("ftjob-3", None, 60), "unknown"))
     with pytest.raises(FinetuneError, match="unknown"):
         budget.refuse_over_total(params(total_usd=100))
 

@@ -31,6 +31,7 @@ from finetune.project.budget import (
     reserved,
     total_usd,
 )
+from finetune.project.claims import claim_job
 from finetune.project.job_request import job_request
 from finetune.project.model_record import bill_of, hyperparameters_of
 from finetune.project.spending import settle
@@ -40,6 +41,7 @@ from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsuppo
 from finetune.provider.connect import Connection, connect
 from finetune.provider.follow_job import follow
 from finetune.provider.paging import all_rows
+from finetune.provider.ready_model import missing_model
 from finetune.provider.remote_jobs import ENDED, ensure_job, find, late_twin
 from finetune.scoring.mean_interval import interval
 from finetune.scoring.prediction_scores import score_predictions
@@ -115,7 +117,12 @@ def is_trained(connection: Connection, pipeline: Pipeline, variant: Variant, rec
     if record and has_chosen(connection, pipeline, record):
         return True
     job = find(connection, variant.fingerprint)
-    return job is not None and (job.status == "succeeded" or job.status not in ENDED)
+    return job is not None and (job.status not in ENDED or is_usable(connection, job))
+
+
+def is_usable(connection: Connection, job: "FineTuningJob | None") -> bool:
+    """Return whether a job has succeeded, and its model is there."""
+    return job is not None and job.status == "succeeded" and missing_model(connection, job) is None
 
 
 def has_chosen(connection: Connection, pipeline: Pipeline, record: VariantRecord) -> bool:
@@ -139,7 +146,8 @@ def refuse_over_budgets(params: Params, new: Sequence[Variant], connection: Conn
     for variant in new:
         refuse_over_budget(params, variant.part)
     if new:
-        refuse_over_total(params, [variant.part for variant in new], connection)
+        fingerprints = [variant.fingerprint for variant in new]
+        refuse_over_total(params, [variant.part for variant in new], connection, fingerprints)
 
 
 def bill_for(params: Params, new: Sequence[Variant], left: Sequence[Variant]) -> Bill:
@@ -167,7 +175,7 @@ def trained(
 
     def may_create() -> None:
         refuse_after_shutdown(params, datetime.date.today())
-        refuse_over_total(params, [variant.part], connection, variant.fingerprint)
+        refuse_over_total(params, [variant.part], connection, [variant.fingerprint])
 
     @contextmanager
     def reserve() -> Iterator[Mapping[str, Any]]:
@@ -182,8 +190,11 @@ def trained(
             files["valid"] = upload_once(connection, PREPARED / "valid.jsonl", None, may_create, progress, say)
     usd = estimated(params, variant.part)["train_usd"]
     request = job_request(params, connection, variant.settings, files, variant.fingerprint, usd)
+    # `again` is for a job that failed: one that has a model is neither in the bill nor paid again.
+    again = again and not is_usable(connection, find(connection, variant.fingerprint))
     try:
         job = ensure_job(connection, variant.fingerprint, request, reserve, say, again)
+        claim_job(connection, job, say)
         started = record_of_job(pipeline, variant, files, job.id)
         write_variant(started)
         with progress_bar(f"train {variant.words}") as progress:
@@ -232,6 +243,7 @@ def with_model(
     models = [one.fine_tuned_model_checkpoint for one in checkpoints]
     found: VariantRecord = {
         **record,
+        "job": job.id,
         "model": chosen.model,
         "checkpoints": list(dict.fromkeys([*models, chosen.model])),
         "step": chosen.step,

@@ -80,5 +80,6 @@ def clean_files(
             return
         if not yes:
             typer.confirm(f"Delete these {len(found)} at {connection.identity} permanently?", abort=True)
-        for one in found:
+        still = unneeded(connection)  # another project may have marked something meanwhile
+        for one in (one for one in found if one in still):
             print(f"{one.id}: {'deleted' if delete_one(connection, one) else 'was deleted already'}")

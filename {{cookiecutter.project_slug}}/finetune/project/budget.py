@@ -1,6 +1,6 @@
 """Limit what a job may cost: checked before the upload, and again before the job, whose epochs may have changed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -72,26 +72,26 @@ def refuse_over_total(
     params: Params,
     parts: Sequence[Part] = (WHOLE,),
     connection: Connection | None = None,
-    fingerprint: str | None = None,
+    fingerprints: Collection[str] = (),
 ) -> None:
     """Raise FinetuneError if jobs on these parts, with all jobs of the project, would exceed train.budget.total_usd.
 
-    `fingerprint` is that of the job that is about to be created.
+    `fingerprints` are those of the jobs that are about to be created.
     """
     limit = params.train.budget.total_usd
     if limit is None:
         return
     takes = total_usd([estimated(params, part)["train_usd"] for part in parts])
-    bills = spent_by_job(connection, params.provider.name, fingerprint)
+    bills = spent_by_job(connection, params.provider.name, fingerprints)
     spent = total_usd(list(bills.values()))
     if isinstance(takes, str) or isinstance(spent, str):
         raise unknown(params, "total_usd", limit)
     refuse_unclear_tokens("total_usd", limit)
     if spent + takes > limit:
         raise FinetuneError(
-            f"{len(bills)} jobs have cost {spent:g} dollars ({LEDGER} of all commits, and jobs that run or failed by"
-            f" their estimate) and {which(len(parts))} would cost {takes:g}; train.budget.total_usd is {limit:g}."
-            " Nothing was sent.",
+            f"This project has spent ${spent:g} on {len(bills)} job{'' if len(bills) == 1 else 's'} ({LEDGER} of all"
+            f" commits; jobs without a bill by their estimate), and {which(len(parts))} would cost ${takes:g};"
+            f" train.budget.total_usd is {limit:g}. Nothing was sent.",
             "Raise the budget, lower train.n_epochs, or train on fewer examples.",
         )
 
@@ -106,7 +106,7 @@ def reserved(
     job is over train.budget.total_usd.
     """
     with spending_lock():
-        refuse_over_total(params, [part], connection, fingerprint)
+        refuse_over_total(params, [part], connection, [fingerprint])
         yield {
             "project": project_names()[0],
             "provider": params.provider.name,

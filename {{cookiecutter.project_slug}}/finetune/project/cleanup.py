@@ -8,13 +8,15 @@ from finetune.core.errors import FinetuneError
 from finetune.core.paths import FILES, MODEL
 from finetune.core.read_records import read_model_record, read_variants
 from finetune.core.records import FilesRecord
-from finetune.project.claims import marks
+from finetune.project.claims import marks, own_names
 from finetune.project.history import committed_files, committed_models, project_id
 from finetune.project.uploads import UPLOADED
 from finetune.project.variants import committed_variants
 from finetune.provider.connect import Connection
 from finetune.provider.paging import all_rows
 from finetune.provider.remote_jobs import ENDED, FINGERPRINT, PROJECT
+
+SPARED = 24 * 3600  # seconds
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def needed() -> Needed:
     kept = Needed(set(), set(), set(), set())
     for model in models:
         kept.fingerprints.add(model["fingerprint"])
-        kept.jobs.add(model["job"])
+        kept.jobs.update(filter(None, [model.get("job")]))
         kept.models.update({model["model"], *(c["model"] for c in model["checkpoints"])}, model.get("lineage", []))
     for variant in [*committed_variants(), *read_variants().values()]:
         kept.fingerprints.add(variant["fingerprint"])
@@ -62,7 +64,8 @@ def unneeded(connection: Connection) -> list[Unneeded]:
     """List the models and files to delete: models before the files of their jobs.
 
     Candidates are the files and models of jobs of this project, and the files that this clone uploaded. What a job of
-    another project uses, or another project has marked, is never listed. Raises FinetuneError in a project without a
+    another project uses, or another project has marked, is never listed, nor what has ended within a day: an experiment
+    that runs has no commit yet. Raises FinetuneError in a project without a
     commit.
     """
     project = project_id()
@@ -74,7 +77,7 @@ def unneeded(connection: Connection) -> list[Unneeded]:
     kept = needed()
     control = connection.control
     marked = marks(connection)
-    others = {made for name, made in marked.values() if name != project[:12]}
+    others = {made for name, made in marked.values() if name not in own_names()}
     jobs = all_rows(control.fine_tuning.jobs.list(limit=100))
     ours = [
         job
@@ -83,6 +86,7 @@ def unneeded(connection: Connection) -> list[Unneeded]:
         and metadata.get(FINGERPRINT) not in kept.fingerprints
         and job.status in ENDED
         and job.id not in others
+        and connection.clock.now() - (job.finished_at or job.created_at) > SPARED
     ]
     our_ids = {job.id for job in ours}
     in_use = kept.files | others
@@ -99,7 +103,7 @@ def unneeded(connection: Connection) -> list[Unneeded]:
         files.update(dict.fromkeys(files_of(job), why))
     files = {**dict.fromkeys(read_note(UPLOADED), "uploaded from this clone, and no commit refers to it"), **files}
     for file, (name, made) in marked.items():
-        if name == project[:12] and made not in kept.files | kept.jobs:
+        if name in own_names() and made not in kept.files | kept.jobs:
             files[file] = f"the mark that this project uses {made}, and no commit refers to it"
     there = {file.id for file in all_rows(control.files.list())}
     known = {model.id for model in all_rows(control.models.list())}

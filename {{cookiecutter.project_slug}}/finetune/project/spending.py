@@ -4,7 +4,7 @@ Three places know of jobs: the ledgers of all commits, the notes in the user's f
 that no bill is known of counts by its estimate.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from finetune.pricing.cost import dollars
 from finetune.project import ledger
 from finetune.project.history import project_id
 from finetune.provider.connect import Connection
+from finetune.provider.create_once import LIST_LAG
 from finetune.provider.locks import exclusive_lock
 from finetune.provider.paging import all_rows
 from finetune.provider.remote_jobs import PROJECT, USD
@@ -37,32 +38,44 @@ def spending_lock() -> Iterator[None]:
         yield
 
 
-def spent_by_job(connection: Connection | None, provider: str, besides: str | None = None) -> dict[str, Usd]:
+def spent_by_job(connection: Connection | None, provider: str, besides: Collection[str] = ()) -> dict[str, Usd]:
     """Return the dollars of each job of this project.
 
-    `besides` is a fingerprint: its request without a known outcome is not counted, because it is about to be sent anew.
+    `besides` are fingerprints: their requests without a known outcome are not counted, because they are about to be
+    sent anew.
     """
-    found = {}
-    notes = [note for note in all_notes() if note["facts"].get("project") in project_names()]
+    found: dict[str, Usd] = {}
+    notes = [note for _, note in all_notes() if note["facts"].get("project") in project_names()]
     for note in notes:
-        found.update(spent_by_note(note, besides))
+        found.update({request["id"]: request["facts"].get("usd", UNKNOWN) for request in note.get("earlier", [])})
+        if "id" in note:
+            found[note["id"]] = note["facts"].get("usd", UNKNOWN)
+        elif note["facts"]["fingerprint"] not in besides and may_be_listed_later(connection, note):
+            found[f"request {note['facts']['fingerprint']}"] = note["facts"].get("usd", UNKNOWN)
     if connection is not None and connection.profile.metadata and project_id() != "none":
         jobs = connection.control.fine_tuning.jobs.list(metadata={PROJECT: project_id()}, limit=100)
         ours = (job for job in all_rows(jobs) if (job.metadata or {}).get(PROJECT) == project_id())
         found.update({job.id: cost_of(job, provider) for job in ours})
-    found.update({row["job"]: usd_of(row["billed_usd"]) for row in ledger.rows_of_all_commits()})
+    for row in ledger.rows_of_all_commits():
+        bill = usd_of(row["billed_usd"])
+        found[row["job"]] = usd_of(row.get("estimated_usd", "")) if bill == UNKNOWN else bill
     for unbilled in (job for note in notes for job in note["facts"].get("unbilled", ())):
         found.pop(unbilled, None)
     return found
 
 
-def spent_by_note(note: RequestNote, besides: str | None) -> dict[str, Usd]:
-    """Return the dollars of the jobs of a note: by the bill where that is known, else by the estimate."""
-    found = {request["id"]: request["facts"].get("usd", UNKNOWN) for request in note.get("earlier", [])}
-    facts = note["facts"]
-    if "id" in note or facts.get("fingerprint") != besides:
-        found[note.get("id") or f"request {facts.get('fingerprint')}"] = facts.get("usd", UNKNOWN)
-    return found
+def may_be_listed_later(connection: Connection | None, note: RequestNote) -> bool:
+    """Return whether a request without a known outcome may have made a job that no list shows as this project's."""
+    if connection is None or not connection.profile.metadata:
+        return True
+    return connection.clock.now() - note["asked_at"] < LIST_LAG
+
+
+def forget_unclear_requests() -> None:
+    """Forget all requests of this project without a known outcome, because the user knows that they made no job."""
+    for path, note in all_notes():
+        if "id" not in note and note["facts"].get("project") in project_names():
+            path.unlink(missing_ok=True)
 
 
 def cost_of(job: "FineTuningJob", provider: str) -> Usd:
@@ -86,8 +99,8 @@ def usd_of(text: str) -> Usd:
 
 
 def settle(connection: Connection, fingerprint: str, usd: Usd) -> None:
-    """Replace the estimate in the note on a job by its bill."""
+    """Replace the estimate in the note on a job by its bill, where that is known."""
     note = read_request_note(connection.identity, fingerprint)
-    if note is not None and note["facts"].get("usd", usd) != usd:
+    if usd != UNKNOWN and note is not None and note["facts"].get("usd", usd) != usd:
         facts: dict[str, Any] = {**note["facts"], "usd": usd}
         write_request_note(connection.identity, fingerprint, {**note, "facts": facts})

@@ -11,6 +11,7 @@ from finetune.core.callbacks import Say
 from finetune.core.errors import FinetuneError
 from finetune.core.records import EarlierRequest, RequestNote
 from finetune.provider.connect import Connection
+from finetune.provider.error_messages import masked
 from finetune.provider.rate_limits import retry_after
 from finetune.provider.request_notes import forget, read_request_note, write_request_note
 from finetune.provider.retries import is_final
@@ -39,6 +40,7 @@ class Creation(Generic[Made]):
     send: Callable[[], Made]  # sends one request, without the SDK's retries
     find: Callable[[RequestNote], Made | None]  # what the request of a note has made
     say: Say
+    takes: float = 0  # seconds that the transfer may take, after which the list has its time
 
 
 def find_by_note(creation: Creation[Made], note: RequestNote | None) -> Made | None:
@@ -49,7 +51,7 @@ def find_by_note(creation: Creation[Made], note: RequestNote | None) -> Made | N
     if note is None:
         return None
     found = creation.find(note)
-    if found is None and (seconds := seconds_left(creation.connection, note)) > 0:
+    if found is None and "id" not in note and (seconds := seconds_left(creation, note)) > 0:
         forgets = " (unless you know that there is none: finetune train --forget)" if creation.kind == "job" else ""
         creation.say(
             f"An earlier request for this {creation.kind} had no clear outcome. Looking for up to {seconds:.0f} s"
@@ -76,9 +78,9 @@ def create_once(creation: Creation[Made], reserve: Reserve, known: list[str]) ->
 
     connection, say = creation.connection, creation.say
     former = read_request_note(connection.identity, creation.key)
-    note: RequestNote = {"asked_at": connection.clock.now(), "known": known, "facts": {}, "earlier": earlier_of(former)}
+    note: RequestNote = {"asked_at": 0, "known": known, "facts": {}, "earlier": earlier_of(former)}
     with reserve() as facts:
-        note["facts"] = {**facts}
+        note |= {"asked_at": connection.clock.now(), "facts": {**facts}}
         write_request_note(connection.identity, creation.key, note)
     for attempt in range(1, ATTEMPTS + 1):
         failure: openai.APIError | FinetuneError
@@ -98,9 +100,9 @@ def create_once(creation: Creation[Made], reserve: Reserve, known: list[str]) ->
         busy = failure if isinstance(failure, openai.RateLimitError) else None
         if status == 400 or (busy and is_final(busy)):
             raise failure
-        seconds = max(LIST_LAG, (busy and retry_after(busy.response.headers)) or 0)
+        seconds = max(list_lag(connection), (busy and retry_after(busy.response.headers)) or 0)
         say(
-            f"The request for the {creation.kind} has no clear outcome: {words_of(failure)}"
+            f"The request for the {creation.kind} has no clear outcome: {words_of(creation, failure)}"
             f"\nLooking for up to {seconds:.0f} s whether the {creation.kind} exists; nothing is sent again until then."
         )
         found = wait_to_appear(creation, note, seconds)
@@ -120,10 +122,16 @@ def is_made(answer: object, type_of_object: str) -> bool:
     return isinstance(identifier, str) and identifier != "" and said in (None, type_of_object)
 
 
-def seconds_left(connection: Connection, note: RequestNote) -> float:
+def list_lag(connection: Connection) -> float:
+    """Return after how many seconds a list certainly shows what was created: the engine's own list does so at once."""
+    return min(LIST_LAG, 2) if connection.identity == "local" else LIST_LAG
+
+
+def seconds_left(creation: Creation[Made], note: RequestNote) -> float:
     """Return how long the provider's list may still lack what a request has made, by the provider's clock."""
-    age = connection.clock.now() - note["asked_at"]
-    return min(LIST_LAG, LIST_LAG - age)  # a clock that was turned back makes nobody wait for longer
+    longest = list_lag(creation.connection) + creation.takes
+    age = creation.connection.clock.now() - note["asked_at"]
+    return min(longest, longest - age)  # a clock that was turned back makes nobody wait for longer
 
 
 def wait_to_appear(creation: Creation[Made], note: RequestNote, seconds: float) -> Made | None:
@@ -167,22 +175,22 @@ def earlier_of(former: RequestNote | None) -> list[EarlierRequest]:
 def put_back(creation: Creation[Made], former: RequestNote | None) -> None:
     """Restore the note of before a request that was refused."""
     forget(creation.connection.identity, creation.key)
-    if former is not None and "id" in former:
+    if former is not None and ("id" in former or former.get("earlier")):
         write_request_note(creation.connection.identity, creation.key, former)
 
 
-def words_of(failure: "APIError | FinetuneError") -> str:
+def words_of(creation: Creation[Made], failure: "APIError | FinetuneError") -> str:
     """Return what happened instead of a clear answer."""
-    if isinstance(failure, FinetuneError):
-        return failure.what
-    return f"{type(failure).__name__}: {failure.__cause__ or failure.message}"
+    what = failure.what if isinstance(failure, FinetuneError) else f"{failure.__cause__ or failure.message}"
+    return masked(creation.connection.client, f"{type(failure).__name__}: {what}".removeprefix("FinetuneError: "))
 
 
 def still_unclear(creation: Creation[Made], failure: "APIError | FinetuneError") -> FinetuneError:
     """Return the error for a request of which nothing is known after the list had its time."""
+    what = words_of(creation, failure)
     return FinetuneError(
-        f"The request for the {creation.kind} had no clear outcome ({words_of(failure)}), and the provider's list does"
-        f" not show the {creation.kind}.",
+        f"The request for the {creation.kind} had no clear outcome ({what}), and the provider's list does not show the"
+        f" {creation.kind}.",
         f"Run the same command again: it looks again before it creates the {creation.kind}, so that nothing is paid"
         " twice.",
     )

@@ -21,14 +21,19 @@ def explained_errors(client: "OpenAI", profile: Profile) -> Iterator[None]:
     try:
         yield
     except openai.APIConnectionError as error:
+        reason = masked(client, str(error.__cause__ or error)).rstrip(".")
         raise FinetuneError(
-            f"No answer from {base_url}: {error.__cause__ or error}.",
+            f"No answer from {base_url}: {reason}.",
             "Check the network and provider.base_url, then run the same command again: nothing is lost.",
         ) from error
     except openai.APIStatusError as error:
         explanation = explain(error, profile, base_url)
-        # Some servers repeat the key that they refuse.
-        raise FinetuneError(explanation.what.replace(client.api_key, "***"), explanation.remedy) from error
+        raise FinetuneError(masked(client, explanation.what), explanation.remedy) from error
+
+
+def masked(client: "OpenAI", text: str) -> str:
+    """Return a text of the server without the key, which some servers repeat."""
+    return text.replace(client.api_key, "***") if client.api_key else text
 
 
 def explain(error: "APIStatusError", profile: Profile, base_url: str) -> FinetuneError:

@@ -84,6 +84,6 @@ def newest_step(connection: Connection, job_id: str) -> tuple[int, int, str]:
     jobs = connection.control.fine_tuning.jobs
     for event in extra("events", lambda: jobs.list_events(job_id, limit=10).data or [], []):
         data = event.data if isinstance(event.data, dict) else {}
-        if "step" in data:
+        if isinstance(data.get("step"), (int, float)):
             return int(data["step"]), int(data.get("total_steps") or 0), event.message
     return 0, 0, ""

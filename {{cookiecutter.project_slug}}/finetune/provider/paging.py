@@ -27,7 +27,8 @@ def each_row(first: "SyncCursorPage[Row] | SyncPage[Row]") -> Iterator[Row]:
     """
     seen: set[str] = set()
     for page in itertools.islice(cast("Iterator[SyncCursorPage[Row]]", first.iter_pages()), MOST_PAGES):
-        new = {row.id: row for row in page.data or [] if row.id not in seen}
+        rows = {getattr(row, "id", None) or row.model_dump_json(): row for row in page.data or [] if row is not None}
+        new = {key: row for key, row in rows.items() if key not in seen}
         if not new:
             return
         yield from new.values()

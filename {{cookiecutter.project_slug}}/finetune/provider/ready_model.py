@@ -33,9 +33,10 @@ def missing_model(connection: Connection, job: "FineTuningJob") -> str | None:
             listed = {one.id for one in all_rows(models.list())}
         except openai.APIStatusError:
             return None
-        return None if model in listed else model
+        lists_tuned = connection.profile.name != "compatible" or any(name.startswith("ft:") for name in listed)
+        return None if model in listed or not lists_tuned else model
     except openai.APIStatusError as error:
-        if error.status_code in (405, 501):
+        if error.status_code in (403, 405, 501):  # 403: a key that may train need not be allowed to read models
             return None
         raise
     return None

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 PART_BYTES = 64 * 1024 * 1024  # the largest part of an upload
 UPLOAD_TIMEOUT = 600  # seconds for one request
 
+SLOWEST = 1_000_000  # bytes of an upload in a second
+
 Purpose = Literal["fine-tune", "batch"]
 
 
@@ -64,7 +66,8 @@ def ensure_file(
     with exclusive_lock(connection.identity, name):
         send = sending(connection, path, name, purpose, progress)
         find = partial(find_file, connection, name, path.stat().st_size, purpose)
-        creation = Creation(connection, f"{purpose} {name}", "file", "file", send, find, say)
+        seconds = path.stat().st_size / SLOWEST
+        creation = Creation(connection, f"{purpose} {name}", "file", "file", send, find, say, seconds)
         note = read_request_note(connection.identity, creation.key)
         found = find(note) or find_by_note(creation, note)
         if found is None:

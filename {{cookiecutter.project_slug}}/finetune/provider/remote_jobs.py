@@ -59,7 +59,7 @@ def ensure_job(
         if job is not None:
             if job.status not in ENDED:
                 say(f"Job {job.id} is already {job.status.replace('_', ' ')}; waiting for it.")
-                return job
+                return keep_oldest(connection, fingerprint, job, say)
             if job.status == "succeeded" and not again:
                 refuse_missing_model(connection, job)
                 say(f"Job {job.id} has trained with the same data and parameters; using its model. Nothing is paid.")
@@ -152,7 +152,9 @@ def is_noted(job: "FineTuningJob", note: RequestNote) -> bool:
         return False
     if "id" in note:
         return note["id"] == job.id
-    same = all(getattr(job, key) == request.get(key) for key in ("training_file", "validation_file", "model", "seed"))
+    same = all(getattr(job, key) == request.get(key) for key in ("training_file", "validation_file"))
+    same &= str(job.model).startswith(request["model"])  # the job may show the dated name of an alias
+    same &= job.seed in (None, request.get("seed"))
     return same and job.created_at >= note["asked_at"] - CLOCKS_DIFFER and has_hyperparameters(job, request)
 
 
@@ -190,13 +192,15 @@ def older_twin(connection: Connection, fingerprint: str, say: Say, job: "FineTun
     oldest = min(usable or [job], key=lambda one: (one.created_at, one.id))
     if oldest.id == job.id:
         return None
+    facts = note["facts"] if note else {}
+    done = f"has ended: {job.status}"
     if connection.control.fine_tuning.jobs.retrieve(job.id).status not in ENDED:
         connection.control.fine_tuning.jobs.cancel(job.id)
+        facts = {**facts, "unbilled": [*facts.get("unbilled", []), job.id]}
+        done = "is cancelled"
     if note:
-        unbilled = [*note["facts"].get("unbilled", []), job.id]
-        facts = {**note["facts"], "unbilled": unbilled}
         write_request_note(connection.identity, fingerprint, {**note, "id": oldest.id, "facts": facts})
-    say(f"Another machine created job {oldest.id} at the same time; waiting for it. Job {job.id} is cancelled.")
+    say(f"Another machine created job {oldest.id} at the same time; using it. Job {job.id} {done}.")
     return oldest
 
 

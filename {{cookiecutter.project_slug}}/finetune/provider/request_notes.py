@@ -4,7 +4,9 @@ They lie in the user's folder, because a workspace of `dvc exp run --temp` and a
 """
 
 import hashlib
+import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -53,8 +55,10 @@ def forget(identity: str, key: str) -> None:
         path.unlink(missing_ok=True)
 
 
-def all_notes() -> Iterator[RequestNote]:
-    """Yield all notes of this user that can be read."""
+def all_notes() -> Iterator[tuple[Path, RequestNote]]:
+    """Yield all notes of this user that can be read, with their paths; the others are left to those who need them."""
     for path in sorted(folder().glob("*.json")):
-        if "asked_at" in (note := read_note(path)):
-            yield cast("RequestNote", {"known": [], "facts": {}, **note})
+        with suppress(ValueError, OSError):
+            found = json.loads(path.read_bytes())
+            if isinstance(found, dict) and "asked_at" in found:
+                yield path, cast("RequestNote", {"known": [], "facts": {}, **found})

@@ -20,7 +20,7 @@ from finetune.project.budget import estimated, ledger_row, refuse_over_budget, r
 from finetune.project.claims import claim_job
 from finetune.project.job_request import job_request, job_settings
 from finetune.project.model_record import hyperparameters_of, model_record
-from finetune.project.spending import settle
+from finetune.project.spending import forget_unclear_requests, settle
 from finetune.project.training_start import start_of
 from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsupported
 from finetune.provider.connect import Connection, connect
@@ -35,6 +35,7 @@ from finetune.report.training_curves import (
     curve_of,
     parse_events,
     parse_result_file,
+    step_of,
     with_whole_file_losses,
 )
 from finetune.terminal.progress import progress_bar, say
@@ -70,6 +71,7 @@ def run(params: Params, again: bool = False, forget: bool = False) -> ModelRecor
         refuse_missing_files(connection, files)
         if forget:
             forget_request(connection, fingerprint)
+            forget_unclear_requests()
         usd = estimated(params)["train_usd"]
         request = job_request(params, connection, settings, files, fingerprint, usd)
         job = ensure_job(connection, fingerprint, request, reserve, say, again)
@@ -116,6 +118,11 @@ def collect(
     curves = with_whole_file_losses(results, from_events) or from_events
     write_csv(CURVES, COLUMNS, curves)
     listed = extra("checkpoints", lambda: all_rows(jobs.checkpoints.list(job.id)), missing)
+    if missing and not listed and params.train.choose != "last":
+        raise FinetuneError(
+            f"train.choose is {params.train.choose}, but the provider lacks: {', '.join(missing)}.",
+            "Run the same command again later: the job is found, nothing is paid again.",
+        )
     checkpoints = sorted(listed, key=lambda one: one.step_number)
     chosen = choose(connection, params, job, checkpoints)
     fetch_weights(connection, getattr(chosen.checkpoint, "result_files", None) or [], missing)
@@ -155,7 +162,7 @@ def result_rows(connection: Connection, job: "FineTuningJob") -> list[CurveRow]:
         found = parse_result_file(content)
         if content.strip() and not found:
             raise ValueError("no table of steps")
-        rows += found
+        rows += sorted(found, key=step_of)  # raises ValueError for a step that is no number
     return rows
 
 
@@ -188,8 +195,9 @@ def fetch_weights(connection: Connection, file_ids: Sequence[str], missing: list
     shutil.rmtree(incomplete, ignore_errors=True)
     if not extra("weights", lambda: [download(connection, file_id, incomplete) for file_id in file_ids], missing):
         shutil.rmtree(incomplete, ignore_errors=True)
-        unknown = f"There are no weights here: the provider lacks {', '.join(missing)}."
-        text = unknown if missing else "This provider does not hand out the weights."
+        lacks = [what for what in missing if what.startswith(("checkpoints", "weights"))]
+        unknown = f"There are no weights here: the provider lacks {', '.join(lacks)}."
+        text = unknown if lacks else "This provider does not hand out the weights."
         write_text(incomplete / "README.txt", text + "\n")
     shutil.rmtree(WEIGHTS, ignore_errors=True)
     incomplete.rename(WEIGHTS)

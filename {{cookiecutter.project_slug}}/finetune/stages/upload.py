@@ -8,6 +8,7 @@ from finetune.core.params import Params
 from finetune.core.paths import FILES, PREPARED
 from finetune.core.records import FilesRecord
 from finetune.project.budget import refuse_over_budget, refuse_over_total
+from finetune.project.job_request import fingerprint_now
 from finetune.project.uploads import upload_once
 from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsupported, shutdown_warning
 from finetune.provider.connect import connect
@@ -32,7 +33,7 @@ def run(params: Params) -> FilesRecord:
 
     def may_create() -> None:
         refuse_after_shutdown(params, today)
-        refuse_over_total(params, connection=connection)
+        refuse_over_total(params, connection=connection, fingerprints=[fingerprint_now(params) or ""])
 
     record: FilesRecord = {}
     with connect(params.provider) as connection, progress_bar("upload") as progress:

@@ -7,6 +7,7 @@ import dataclasses
 import sys
 
 from finetune.core.profiles import PROFILES
+from finetune.project import cleanup
 from finetune.provider import bounded_client, connect, create_once, ready_model, remote_files, remote_jobs
 
 PAUSES = [
@@ -17,6 +18,7 @@ PAUSES = [
     (create_once, "PAUSES", (0.1, 0.2)),
     (create_once, "LIST_LAG", 0.9),  # a two-hundredth
     (ready_model, "PATIENCE", 2),
+    (cleanup, "SPARED", -1),
     (remote_jobs, "LIST_LAG", 0.9),
     (remote_jobs, "LIST_DELAY", 1.1),
 ]

@@ -18,6 +18,7 @@ from finetune.cli import app
 from finetune.core.disk import read_jsonl, write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import FILES, MODEL
+from finetune.project import cleanup
 from finetune.project.history import project_id
 from finetune.provider.remote_jobs import FINGERPRINT, PROJECT
 
@@ -87,7 +88,7 @@ def test_a_job_pauses_resumes_and_is_cancelled(client: openai.OpenAI) -> None:
 
 
 def test_clean_deletes_only_what_this_project_made_and_no_commit_refers_to(
-    client: openai.OpenAI, project: Path
+    client: openai.OpenAI, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = wait(client, start_job(client, epochs=1, examples=15, **mine("a" * 64)).id)
     left = wait(client, start_job(client, epochs=1, examples=18, **mine("b" * 64)).id)
@@ -101,6 +102,9 @@ def test_clean_deletes_only_what_this_project_made_and_no_commit_refers_to(
     git("commit", "-qm", "A fine-tune")
     MODEL.unlink()  # the commit still refers to it
 
+    new = {thing["id"] for thing in json.loads(run("files", "clean", "--json"))}
+    assert left.fine_tuned_model not in new  # it may be of an experiment that runs, and has no commit yet
+    monkeypatch.setattr(cleanup, "SPARED", -1)
     found = json.loads(run("files", "clean", "--json"))
     named = {thing["id"] for thing in found}
     assert left.fine_tuned_model in named

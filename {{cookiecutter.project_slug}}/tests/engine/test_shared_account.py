@@ -115,8 +115,8 @@ def test_a_job_without_a_bill_counts_by_its_estimate_on_every_machine(
     provider.plan = Plan(rewrite=without_bill)
     code, printed = finish("train", second, project.parent / "another")
     assert code == 1
-    assert "1 jobs have cost 0.4 dollars" in printed
-    assert "this one would cost 0.72" in printed
+    assert "spent $0.4 on 1 job " in printed
+    assert "this one would cost $0.72" in printed
     assert provider_jobs(home) == known
 
 

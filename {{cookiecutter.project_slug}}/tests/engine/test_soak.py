@@ -84,13 +84,13 @@ class Schedule(RuleBasedStateMachine):
         user = str(self.folder.parent / "user")
         return Child(World.socket, folder or self.folder, [stage], self.clock, FINETUNE_HOME=user)
 
-    def end(self, child: Child) -> int:
+    def end(self, child: Child, may_be_killed: bool = False) -> int:
         """Return the exit status; a message instead of a traceback, and no key in it."""
         status = child.wait()
         printed = child.printed.read_text(encoding="utf-8")
         assert "Traceback" not in printed, printed
         assert KEY not in printed
-        assert status in (0, 1, -9), printed
+        assert status in (0, 1) or (may_be_killed and status == -9), (status, printed)
         assert status != 1 or "→" in printed, printed
         return status
 
@@ -103,7 +103,7 @@ class Schedule(RuleBasedStateMachine):
         World.provider.plan = Plan(pattern, skip, {**FAULTS, **KILLS}.get(fault or ""), **self.habits)
         child = self.start(stage)
         World.provider.client = child  # type: ignore[assignment]
-        self.end(child)
+        self.end(child, may_be_killed=fault in KILLS)
 
     @rule(fault=SOME_FAULT)
     def create(self, fault: str | None) -> None:
@@ -202,4 +202,4 @@ def test_random_schedules_pay_nothing_twice(world: None, capsys: pytest.CaptureF
     )
     with capsys.disabled():
         print(f" {World.number} schedules with seed {SEED} in {time.monotonic() - began:.0f} s ", end="")
-    assert World.number > 0
+    assert World.number >= min(SCHEDULES, 3)

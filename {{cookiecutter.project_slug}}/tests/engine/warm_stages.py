@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,9 @@ def serve(path: str) -> None:
             connection.sendall(f"{os.getpid()}\n".encode())
             try:
                 run_child(asked, connection)
+            except BaseException:  # as Python does at the end of a program
+                traceback.print_exc()
+                connection.sendall(b"70\n")
             finally:
                 os._exit(1)
         connection.close()
