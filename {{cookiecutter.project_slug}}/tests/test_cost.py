@@ -212,7 +212,7 @@ def test_an_estimate_in_a_project_takes_its_settings_and_its_bills(training_file
     assert (report["provider"], report["n_epochs"], report["seconds"]) == ("nebius", 6, "unknown")
     assert report["train_usd"] == round(report["billed_tokens"] * 2 / 1_000_000, 4)
     million = dict.fromkeys(("counted_tokens", "billed_tokens"), 1_000_000)
-    row: Any = {"job": "a", "provider": "nebius", "base": "me/base", "seconds": 1_000_030, **million}
+    row: Any = {"job": "a", "provider": "nebius", "base": "me/base", "seconds": 1_000_030, "billed_usd": 2.0, **million}
     add_job(row)
     corrected, said = estimated(str(training_file))
     assert corrected["seconds"] == 30 + report["billed_tokens"]
@@ -249,7 +249,7 @@ def test_an_invalid_params_file_is_an_error_only_where_it_is_needed(training_fil
 
 def test_a_job_on_an_alias_corrects_the_estimate_of_the_dated_name(training_file: Path) -> None:
     million = {"counted_tokens": 1_000_000, "billed_tokens": 2_000_000}
-    row: Any = {"job": "a", "provider": "openai", "base": "gpt-4.1-mini", "seconds": 60, **million}
+    row: Any = {"job": "a", "provider": "openai", "base": "gpt-4.1-mini", "seconds": 60, "billed_usd": 2.0, **million}
     add_job(row)
     report, _ = estimated(str(training_file), "--base", "gpt-4.1-mini-2025-04-14")
     assert report["billed_tokens"] == 2 * report["tokens"] * report["n_epochs"]

@@ -172,7 +172,7 @@ def test_a_part_of_the_rows_is_priced_by_its_tokens_and_its_own_epochs() -> None
     bill = budget.estimated(priced(), part)
     assert (bill["n_epochs"], bill["billed_tokens"], bill["train_usd"]) == (5, 50_000, 0.25)
     budget.refuse_over_total(priced(total_usd=1.3), [budget.WHOLE, part])
-    with pytest.raises(FinetuneError, match=r"these 2 would cost 1\.25"):
+    with pytest.raises(FinetuneError, match=r"these 2 would cost \$1\.25"):
         budget.refuse_over_total(priced(total_usd=1.2), [budget.WHOLE, part])
     assert budget.total_usd([1.0, "unknown"]) == "unknown"
 
