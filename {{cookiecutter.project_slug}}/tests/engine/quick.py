@@ -1,6 +1,7 @@
 """Shorter pauses for tests of the stages: `python quick.py upload|train` runs one stage with them.
 
-With `--meet`, the stage waits long enough to see a job that another machine created at the same time.
+With `--meet`, the stage waits long enough to see a job that another machine created at the same time. With `--patient`,
+it looks for such a job for longer, because processes start slowly.
 """
 
 import dataclasses
@@ -34,6 +35,9 @@ def shorten_pauses() -> None:
 if __name__ == "__main__":
     from finetune.cli import main
 
+    if "--patient" in sys.argv:
+        sys.argv.remove("--patient")
+        PAUSES.append((remote_jobs, "LIST_LAG", 20))
     shorten_pauses()
     if "--meet" in sys.argv:
         sys.argv.remove("--meet")

@@ -143,8 +143,8 @@ def refusal_of(error: Exception, request_id: str) -> ApiError:
     if isinstance(error, ClientDisconnect):
         return ApiError(400, "The request ended before its body was complete.")
     if isinstance(error, sqlite3.Error) or (isinstance(error, OSError) and error.errno in STORAGE_ERRORS):
-        LOG.error("%s failed:", request_id, exc_info=error)
         cause = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        LOG.error("%s failed: %s", request_id, cause)
         return ApiError(507, f"The engine cannot use its folder: {cause}. Free some disk space or correct it.", STORAGE)
     refusal = as_refusal(error)
     if refusal.unforeseen is None:
