@@ -483,7 +483,14 @@ def test_two_machines_with_a_lagging_list_end_with_one_job(
     assert run(upload) is None
     shutil.copytree(project, tmp_path / "clone")
     known = provider_jobs(home)
-    provider.plan = Plan(lag=0.45)
+    both = threading.Barrier(2)
+
+    def meet(handler: Any, forward: Any) -> None:
+        both.wait(30)
+        status, headers, body = forward()
+        handler.reply(status, body, headers)
+
+    provider.plan = Plan(*STEPS["jobs.create"][1:], meet, times=2, lag=0.45)
     folders = (project, tmp_path / "clone")
     running = [
         start("train", folder, "--patient", FINETUNE_HOME=str(tmp_path / f"home{n}"))
