@@ -6,10 +6,9 @@ training of the pipeline is one of the variants, and is neither trained nor aske
 """
 
 import datetime
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from finetune.asking.checkpoint_choice import choose
 from finetune.asking.split_answers import ask_split
@@ -177,12 +176,6 @@ def trained(
         refuse_after_shutdown(params, datetime.date.today())
         refuse_over_total(params, [variant.part], connection, [variant.fingerprint])
 
-    @contextmanager
-    def reserve() -> Iterator[Mapping[str, Any]]:
-        refuse_after_shutdown(params, datetime.date.today())
-        with reserved(connection, params, variant.fingerprint, variant.part) as facts:
-            yield facts
-
     files: FilesRecord = {}
     with progress_bar("upload") as progress:
         files["train"] = upload_once(connection, variant.file, variant.replay, may_create, progress, say)
@@ -192,6 +185,7 @@ def trained(
     request = job_request(params, connection, variant.settings, files, variant.fingerprint, usd)
     # `again` is for a job that failed: one that has a model is neither in the bill nor paid again.
     again = again and not is_usable(connection, find(connection, variant.fingerprint))
+    reserve = partial(reserved, connection, params, variant.fingerprint, variant.part)
     try:
         job = ensure_job(connection, variant.fingerprint, request, reserve, say, again)
         claim_job(connection, job, say)

@@ -1,5 +1,6 @@
 """Limit what a job may cost: checked before the upload, and again before the job, whose epochs may have changed."""
 
+import datetime
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +15,7 @@ from finetune.pricing.catalogue import look_up
 from finetune.pricing.cost import auto_epochs, estimate
 from finetune.project import ledger
 from finetune.project.spending import project_names, spending_lock, spent_by_job
+from finetune.provider.capabilities import refuse_after_shutdown
 from finetune.provider.connect import Connection
 
 if TYPE_CHECKING:
@@ -103,8 +105,9 @@ def reserved(
     """Allow a job, and give what the note on its request says of the money.
 
     The note is written in the block: until then, no other process of this user may decide. Raises FinetuneError if the
-    job is over train.budget.total_usd.
+    provider creates no jobs any more, or the job is over train.budget.total_usd.
     """
+    refuse_after_shutdown(params, datetime.date.today())
     with spending_lock():
         refuse_over_total(params, [part], connection, [fingerprint])
         yield {

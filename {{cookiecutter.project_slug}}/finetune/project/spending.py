@@ -42,7 +42,7 @@ def spent_by_job(connection: Connection | None, provider: str, besides: Collecti
     """Return the dollars of each job of this project.
 
     `besides` are fingerprints: their requests without a known outcome are not counted, because they are about to be
-    sent anew.
+    sent again.
     """
     found: dict[str, Usd] = {}
     notes = [note for _, note in all_notes() if note["facts"].get("project") in project_names()]

@@ -19,7 +19,7 @@ class BoundedClient(openai.OpenAI):
     def request(self, *arguments: Any, **named: Any) -> Any:
         """Send a request as the SDK does. Raises openai.APITimeoutError where the call takes ENDS_AFTER timeouts.
 
-        The call runs in a thread of its own, because a read that gets a byte now and then cannot be interrupted.
+        The call runs in another thread, because nothing interrupts a read that gets a byte now and then.
         """
         options = named.get("options") or arguments[1]
         outcome: dict[str, Any] = {}

@@ -1,12 +1,10 @@
 """train: find or create the one fine-tuning job of these data and parameters, and record its model."""
 
-import datetime
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from finetune.asking.checkpoint_choice import choose, valid_loss
 from finetune.core.disk import read_json, write_bytes, write_csv, write_json, write_jsonl, write_text
@@ -22,7 +20,7 @@ from finetune.project.job_request import job_request, job_settings
 from finetune.project.model_record import hyperparameters_of, model_record
 from finetune.project.spending import forget_unclear_requests, settle
 from finetune.project.training_start import start_of
-from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsupported
+from finetune.provider.capabilities import refuse_unsupported
 from finetune.provider.connect import Connection, connect
 from finetune.provider.extras import extra
 from finetune.provider.follow_job import follow
@@ -61,12 +59,6 @@ def run(params: Params, again: bool = False, forget: bool = False) -> ModelRecor
     valid = files["valid"]["sha256"] if "valid" in files else None
     fingerprint = job_fingerprint(files["train"]["sha256"], valid, settings)
 
-    @contextmanager
-    def reserve() -> Iterator[Mapping[str, Any]]:
-        refuse_after_shutdown(params, datetime.date.today())
-        with reserved(connection, params, fingerprint) as facts:
-            yield facts
-
     with connect(params.provider) as connection:
         refuse_missing_files(connection, files)
         if forget:
@@ -74,6 +66,7 @@ def run(params: Params, again: bool = False, forget: bool = False) -> ModelRecor
             forget_unclear_requests()
         usd = estimated(params)["train_usd"]
         request = job_request(params, connection, settings, files, fingerprint, usd)
+        reserve = partial(reserved, connection, params, fingerprint)
         job = ensure_job(connection, fingerprint, request, reserve, say, again)
         claim_job(connection, job, say)
         try:

@@ -94,6 +94,18 @@ def redirect_after(status: int, host: str) -> Callable[..., None]:
     return act
 
 
+def meet(count: int) -> Callable[..., None]:
+    """Return a fault that lets this many requests have their effect together: each waits until all have come."""
+    together = threading.Barrier(count)
+
+    def act(handler: "Handler", forward: Callable[[], Any]) -> None:
+        together.wait(60)
+        status, headers, body = forward()
+        handler.reply(status, body, headers)
+
+    return act
+
+
 def slow_loris(handler: "Handler", forward: Callable[[], Any]) -> None:
     """Let the request have its effect, and send the answer byte by byte, each in time for a read."""
     forward()

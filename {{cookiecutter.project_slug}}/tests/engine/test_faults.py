@@ -8,13 +8,12 @@ import gc
 import json
 import re
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty import FAULTS, HABITS, STEPS, Plan, Server, kill_after, kill_before
+from faulty import FAULTS, HABITS, STEPS, Plan, Server, kill_after, kill_before, meet
 from faulty_engine import KEY, faulty_engine
 from small_projects import make_project, provider_jobs, rows, start
 
@@ -338,14 +337,7 @@ def test_two_machines_at_the_same_time_end_with_one_job(
     assert run(upload) is None
     shutil.copytree(project, tmp_path / "clone")
     known = provider_jobs(home)
-    both = threading.Barrier(2)
-
-    def meet(handler: Any, forward: Any) -> None:
-        both.wait(30)
-        status, headers, body = forward()
-        handler.reply(status, body, headers)
-
-    provider.plan = Plan(*STEPS["jobs.create"][1:], meet, times=2)
+    provider.plan = Plan(*STEPS["jobs.create"][1:], meet(2), times=2)
     folders = (project, tmp_path / "clone")
     running = [
         start("train", folder, "--meet", FINETUNE_HOME=str(tmp_path / f"home{n}")) for n, folder in enumerate(folders)
@@ -483,14 +475,7 @@ def test_two_machines_with_a_lagging_list_end_with_one_job(
     assert run(upload) is None
     shutil.copytree(project, tmp_path / "clone")
     known = provider_jobs(home)
-    both = threading.Barrier(2)
-
-    def meet(handler: Any, forward: Any) -> None:
-        both.wait(30)
-        status, headers, body = forward()
-        handler.reply(status, body, headers)
-
-    provider.plan = Plan(*STEPS["jobs.create"][1:], meet, times=2, lag=0.45)
+    provider.plan = Plan(*STEPS["jobs.create"][1:], meet(2), times=2, lag=0.45)
     folders = (project, tmp_path / "clone")
     running = [
         start("train", folder, "--patient", FINETUNE_HOME=str(tmp_path / f"home{n}"))

@@ -3,13 +3,11 @@
 import json
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from faulty import STEPS, Plan, Server
+from faulty import STEPS, Plan, Server, meet
 from faulty_engine import faulty_engine
 from small_projects import make_project, provider_jobs, start
 
@@ -74,14 +72,7 @@ def test_experiments_at_once_keep_to_the_limit_of_all(home: Path, provider: Serv
     for folder in folders:
         assert finish("upload", folder, mine)[0] == 0
     known = provider_jobs(home)
-    both = threading.Barrier(2)
-
-    def meet(handler: Any, forward: Any) -> None:
-        both.wait(60)
-        status, headers, body = forward()
-        handler.reply(status, body, headers)
-
-    provider.plan = Plan(*STEPS["jobs.create"][1:], meet, times=2)
+    provider.plan = Plan(*STEPS["jobs.create"][1:], meet(2), times=2)
     running = [start("train", folder, FINETUNE_HOME=str(mine)) for folder in folders]
     outputs = [process.communicate(timeout=90)[0] for process in running]
     assert sorted(process.returncode for process in running) == [0, 0, 1], outputs

@@ -53,7 +53,7 @@ class Schedule(RuleBasedStateMachine):
 
     @initialize(habit=st.sampled_from(["", *HABITS]), clock=st.sampled_from([-300, 0, 300]))
     def begin(self, habit: str, clock: int) -> None:
-        """Make a project with data of its own, a commit and a budget for JOBS jobs."""
+        """Make a project with new data, a commit and a budget for JOBS jobs."""
         if time.monotonic() > World.ends:
             return
         World.number += 1

@@ -32,8 +32,8 @@ LOG = logging.getLogger("uvicorn.error")
 class Guard:
     """The middleware around all routes.
 
-    With `hosts`, a request's Host must be one of them, with any port. A page in the browser of this machine can point a
-    name of its own to a loopback address (DNS rebinding), but its requests then have that name as their Host.
+    With `hosts`, a request's Host must be one of them, with any port. A web page that is open on this machine can send
+    requests to a host name that means a loopback address (DNS rebinding). Such requests have that name as their Host.
     """
 
     def __init__(self, app: ASGIApp, key: str, hosts: frozenset[str] | None) -> None:

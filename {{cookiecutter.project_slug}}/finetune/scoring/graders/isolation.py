@@ -23,7 +23,7 @@ HIDE_RUN = 'mount -t tmpfs tmpfs /run && exec "$@"'
 
 
 def commands(folder: Path) -> list[list[str]]:
-    """Return the commands that may start a program in namespaces of its own, in `folder`; the best first."""
+    """Return the commands that may start a program in new namespaces, in `folder`; the best first."""
     found = []
     if bwrap := shutil.which("bwrap"):
         found.append([bwrap, "--unshare-all", "--die-with-parent", "--cap-drop", "ALL", "--ro-bind", "/", "/"])

@@ -1,4 +1,4 @@
-"""The process of a python grader: it loads the source, then grades each row in a child of its own.
+"""The process of a python grader: it loads the source, then grades each row in another child process.
 
 python_grader.py starts it with a minimal environment, in namespaces where the system has them. It talks in lines of
 JSON. On Linux, the source and the answers that it grades cannot reach the files, the keys and the processes of the
