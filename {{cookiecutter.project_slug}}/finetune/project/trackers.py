@@ -1,6 +1,7 @@
 """Send the record of a fine-tune to a tracker by the tracker's library. The record in Git stays the reference."""
 
 import hashlib
+import json
 import os
 import re
 import time
@@ -65,7 +66,8 @@ def read(model: Path, curves: Path, evaluation: Path) -> Finetune:
     return Finetune(
         # Two jobs are two runs, even with one fingerprint: another provider's training has other curves.
         key=hashlib.sha256(f"{tags['fingerprint']} {tags['job']}".encode()).hexdigest()[:32],
-        parameters={name: record[name] for name in PARAMETERS if record.get(name) is not None},
+        # Plain values: DVCLive writes no dictionary of another class.
+        parameters=json.loads(json.dumps({name: record[name] for name in PARAMETERS if record.get(name) is not None})),
         tags=tags,
         steps=steps_of(curves),
         scores={name: value for name, value in figures.items() if isinstance(value, (int, float))},
