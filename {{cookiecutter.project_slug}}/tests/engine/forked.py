@@ -4,6 +4,7 @@
 worker, which really trains. See FINETUNE_ENGINE_LAUNCHER.
 """
 
+import gc
 import json
 import os
 import signal
@@ -17,10 +18,17 @@ def serve(path: str) -> None:
     from finetune.engine import before_torch
 
     before_torch(Path(path).parent)
+    import peft
+    import transformers.models.llama.modeling_llama
+
     import finetune.engine.training.train_job
     from finetune.engine.training import worker
 
+    assert peft
+    assert transformers.AutoModelForCausalLM
+    assert transformers.AutoTokenizer
     assert finetune.engine.training.train_job
+    gc.freeze()  # children need not look through all that was imported
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)

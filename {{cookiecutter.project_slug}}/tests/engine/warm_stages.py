@@ -3,6 +3,7 @@
 `warm_stages.py SOCKET` is that process. Each child runs `finetune` as a user's shell does, and can be killed.
 """
 
+import gc
 import json
 import os
 import signal
@@ -61,6 +62,7 @@ def serve(path: str) -> None:
     """Fork a child for each command that comes, until the parent ends."""
     import quick
 
+    import finetune.cli
     import finetune.provider.connect
     import finetune.provider.remote_jobs
     import finetune.stages.train
@@ -73,6 +75,12 @@ def serve(path: str) -> None:
     import openai
 
     openai.OpenAI(api_key="x", base_url="http://127.0.0.1:1")  # imports what the first client imports
+    import scipy.stats
+    import sklearn.gaussian_process
+
+    assert scipy.stats
+    assert sklearn.gaussian_process
+    gc.freeze()  # children need not look through all that was imported
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
