@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 from finetune.engine.api_errors import ErrorEnvelope, as_refusal
 from finetune.engine.batch_queue import results_path, set_status
 from finetune.engine.fingerprint import fingerprint_of
-from finetune.engine.inference.chat_completions import ChatCompletion, Usage, completion
+from finetune.engine.inference.chat_completions import ChatCompletion, completion
 from finetune.engine.inference.generation_types import GeneratedAnswer
 from finetune.engine.store import Store, new_id
 
@@ -69,7 +69,7 @@ def read_results(path: Path) -> Iterator[tuple[bytes, Result]]:
 def finish(store: Store, batch_id: str) -> None:
     """Write the output file and the error file, and end the batch as completed or cancelled."""
     path = results_path(store, batch_id)
-    usage: Usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     completed = failed = 0
     for _, result in read_results(path):
         answer = answer_of(result)

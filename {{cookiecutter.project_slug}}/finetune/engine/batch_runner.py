@@ -170,7 +170,7 @@ class BatchRunner:
         """Send a request to the generator. `answered` gets its ID when a choice is done, or when it is refused."""
         try:
             chat = parse_body(ChatRequest, request.body)
-            choices = [self.generator.submit(choice) for choice in generation_requests(chat)]
+            choices = [self.generator.submit(choice, interactive=False) for choice in generation_requests(chat)]
             waiting = Waiting(chat.model, bool(chat.logprobs), choices)
         except ApiError as error:
             refused: Future[GeneratedAnswer] = Future()

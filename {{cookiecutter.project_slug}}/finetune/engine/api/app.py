@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from finetune.engine.api.batch_routes import cancel_batch, create_batch, get_batch, list_batches
-from finetune.engine.api.chat_routes import create_chat_completion
+from finetune.engine.api.completion_routes import create_chat_completion, create_completion
 from finetune.engine.api.file_routes import create_file, delete_file, file_content, get_file, list_files
 from finetune.engine.api.guard import Guard, error_answer
 from finetune.engine.api.helpers import Engine, in_thread, with_body
@@ -62,6 +62,7 @@ ROUTES = [
     Route("/v1/models/{id:path}", in_thread(get_model)),
     Route("/v1/models/{id:path}", in_thread(delete_model), methods=["DELETE"]),
     Route("/v1/chat/completions", create_chat_completion, methods=["POST"]),
+    Route("/v1/completions", create_completion, methods=["POST"]),
     Route("/tokenize", with_body(TokenizeRequest, tokenize), methods=["POST"]),
 ]
 

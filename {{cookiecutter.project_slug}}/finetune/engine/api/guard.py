@@ -113,7 +113,7 @@ def body_limit(path: str) -> int:
         return uploads.MAX_FILE + FORM
     if re.fullmatch(r"/v1/uploads/[^/]*/parts", path):
         return uploads.MAX_PART + FORM
-    return MAX_TEXT if path in ("/v1/chat/completions", "/tokenize") else MAX_JSON
+    return MAX_TEXT if path in ("/v1/chat/completions", "/v1/completions", "/tokenize") else MAX_JSON
 
 
 def limited(receive: Receive, limit: int) -> Receive:

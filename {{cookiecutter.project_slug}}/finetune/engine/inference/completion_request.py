@@ -17,9 +17,9 @@ TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 class CompletionRequest(SamplingSettings):
     """`POST /v1/completions`. The prompt is a text, a list of texts, token IDs, or a list of these."""
 
-    prompt: str | Annotated[list[str], Field(min_length=1)] | TokenIds | Annotated[list[TokenIds], Field(min_length=1)] = (
-        Field(description="a text, an array of texts, an array of token IDs, or an array of arrays of token IDs")
-    )
+    prompt: (
+        str | Annotated[list[str], Field(min_length=1)] | TokenIds | Annotated[list[TokenIds], Field(min_length=1)]
+    ) = Field(description="a text, an array of texts, an array of token IDs, or an array of arrays of token IDs")
     max_tokens: int | None = Field(None, ge=0, le=1_000_000)
     logprobs: int | None = Field(None, ge=0, le=5)
     echo: bool | None = None
@@ -38,7 +38,9 @@ class CompletionRequest(SamplingSettings):
     @model_validator(mode="after")
     def not_too_many(self) -> "CompletionRequest":
         if len(self.prompts()) > MAX_PROMPTS:
-            raise ApiError(400, f"'prompt' may be an array of at most {MAX_PROMPTS} prompts.", "invalid_value", "prompt")
+            raise ApiError(
+                400, f"'prompt' may be an array of at most {MAX_PROMPTS} prompts.", "invalid_value", "prompt"
+            )
         if self.echo and self.logprobs is not None and self.stream:
             raise ApiError(400, "'echo' with 'logprobs' cannot be streamed.", "unsupported_value", "stream")
         return self
@@ -71,6 +73,7 @@ def completion_requests(body: CompletionRequest) -> list[list[GenerationRequest]
             max_tokens=DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens,
             top_logprobs=body.logprobs if body.logprobs is not None else 0 if chooses else None,
             prompt_logprobs=body.logprobs if body.echo else None,
+            echo=bool(body.echo),
         )
         for prompt in body.prompts()
     ]

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 class GenerationRequest:
     """One choice to generate, with its sampling settings.
 
-    `prompt` is a conversation, a text, or token IDs. `max_tokens` None stands for
-    DEFAULT_MAX_TOKENS, or what the context has room for. `top_logprobs` is how many alternatives to report with each token; with None, no tokens are
-    reported. `prompt_logprobs` is how many of the likeliest tokens to report at each place of the prompt, beside its
-    own token; with None, none are. Without `add_generation_prompt` a conversation ends where its last turn ends.
-    `logit_bias` is added to the logits of tokens, by their IDs.
+    `prompt` is a conversation, a text, or token IDs. `max_tokens` None stands for `prompts.DEFAULT_MAX_TOKENS`, or what
+    the context has room for. `top_logprobs` is how many alternatives to report with each token; with None, no tokens
+    are reported. `prompt_logprobs` is how many of the likeliest tokens to report at each place of the prompt, beside
+    its own token; with None, none are. Without `add_generation_prompt` a conversation ends where its last turn ends.
+    `logit_bias` is added to the logits of tokens, by their IDs. With `echo` the answer has the prompt's tokens, too.
     """
 
     model: str
@@ -39,6 +39,7 @@ class GenerationRequest:
     logit_bias: tuple[tuple[int, float], ...] = ()
     prompt_logprobs: int | None = None
     add_generation_prompt: bool = True
+    echo: bool = False
 
 
 @dataclass
@@ -59,6 +60,7 @@ class PromptToken:
     text: str
     logprob: float
     rank: int
+    raw: bytes = b""
 
 
 # At each place of a prompt: its own token first, then the likeliest ones. The first place has none.
@@ -67,24 +69,32 @@ PromptTokens = list[list[PromptToken]]
 
 @dataclass
 class GeneratedAnswer:
-    """A finished choice; `tokens` are those to report, `seconds` count from its start."""
+    """A finished choice; `tokens` are those to report, `seconds` count from its start.
+
+    `prompt_text` is the prompt of a completion, with `echo` in the texts and bytes of its tokens.
+    """
 
     text: str
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
     tokens: list[GeneratedToken]
-    cached_tokens: int = field(default=0, compare=False)
     seconds: float = field(default=0, compare=False)
     prompt: PromptTokens | None = None
+    prompt_text: str = ""
+    echoed: list[tuple[str, bytes]] = field(default_factory=list)
 
 
 @dataclass
 class Delta:
-    """What a step adds to a streamed answer: text that later tokens do not change, and tokens to report."""
+    """What a step adds to a streamed answer: text that later tokens do not change, and tokens to report.
+
+    `prompt_text` is the prompt of a completion.
+    """
 
     text: str
     tokens: list[GeneratedToken]
+    prompt_text: str = ""
 
 
 Listener = Callable[[Delta], None]
@@ -114,7 +124,6 @@ class RequestState:
     started_at: float
     last_pass: int = 0
     computed: int = 0
-    cached_tokens: int = 0
     generated_ids: list[int] = field(default_factory=list)
     reported_tokens: list[GeneratedToken] = field(default_factory=list)
     prompt_tokens: PromptTokens | None = None
@@ -122,6 +131,14 @@ class RequestState:
     text: str = ""
     sent_text: str = ""
     sent_tokens: int = 0
+
+    @property
+    def prompt_text(self) -> str:
+        """The prompt of a completion as text; that of a chat is none."""
+        prompt = self.request.prompt
+        if isinstance(prompt, tuple):
+            return str(self.loaded.tokenizer.decode(prompt))
+        return prompt if isinstance(prompt, str) else ""
 
     @property
     def prompt_done(self) -> bool:

@@ -28,6 +28,7 @@ from finetune.engine.inference.prompts import Prompts, Submitted
 from finetune.engine.inference.row_cache import block_keys
 from finetune.engine.inference.sampling import add_token, next_delta
 from finetune.engine.inference.scheduling import Plan, plan_pass, remember_block
+from finetune.engine.inference.token_bytes import token_bytes
 from finetune.engine.store import Store
 
 if TYPE_CHECKING:
@@ -223,15 +224,19 @@ def score_prompt(loaded: LoadedModel, state: RequestState, part: Part, logits: "
 
 def finish(state: RequestState) -> None:
     """Resolve the future of a request that has ended."""
+    tokenizer = state.loaded.tokenizer
+    ids = state.prompt_ids if state.request.echo else ()
+    pieces = [(token, tokenizer.decode([token])) for token in ids]
     answer = GeneratedAnswer(
         text=state.text,
         finish_reason=state.finish_reason or "stop",
         prompt_tokens=len(state.prompt_ids),
         completion_tokens=len(state.generated_ids),
         tokens=state.reported_tokens,
-        cached_tokens=state.cached_tokens,
         seconds=time.monotonic() - state.started_at,
         prompt=state.prompt_tokens,
+        prompt_text=state.prompt_text,
+        echoed=[(text, token_bytes(tokenizer, token, text)) for token, text in pieces],
     )
     if state.future.set_running_or_notify_cancel():
         state.future.set_result(answer)

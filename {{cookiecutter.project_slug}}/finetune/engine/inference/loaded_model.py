@@ -142,7 +142,11 @@ class LoadedModel:
     def _pass_by_segments(self, adapter: Path | None, parts: Sequence[Part]) -> "list[torch.Tensor]":
         import torch
 
-        segments, ids, positions, places, counts = [], [], [], [], []
+        segments: list[Segment] = []
+        ids: list[int] = []
+        positions: list[int] = []
+        places: list[int] = []  # of the logits
+        counts: list[int] = []  # of the logits of each part
         for part in parts:
             start, count = len(ids), len(part.token_ids)
             segments.append(Segment(part.cache, start, part.position, count))

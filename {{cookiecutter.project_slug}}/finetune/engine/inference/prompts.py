@@ -85,7 +85,9 @@ def token_ids_of(tokenizer: BaseTokenizer, request: GenerationRequest) -> tuple[
     if isinstance(prompt, tuple):
         ids: tuple[int, ...] = prompt
         if ids and max(ids) >= tokenizer.vocabulary_size:
-            what = f"The prompt has the token {max(ids)}; the last one of this model is {tokenizer.vocabulary_size - 1}."
+            what = (
+                f"The prompt has the token {max(ids)}; the last one of this model is {tokenizer.vocabulary_size - 1}."
+            )
             raise ApiError(400, what, "invalid_value", "prompt")
     else:
         size = len(prompt.encode()) if isinstance(prompt, str) else sum(len(one["content"].encode()) for one in prompt)

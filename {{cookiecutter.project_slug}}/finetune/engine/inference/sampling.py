@@ -1,12 +1,12 @@
 """Choose a request's next token from its logits, report it, and see whether it ends the answer."""
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from finetune.engine.api_errors import ApiError
 from finetune.engine.inference.generation_types import Delta, GeneratedToken, GenerationRequest, RequestState
 from finetune.engine.inference.loaded_model import LoadedModel
+from finetune.engine.inference.token_bytes import token_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +91,7 @@ def next_delta(state: RequestState) -> Delta:
         text = text[: len(text) - longest]
     if not text.startswith(state.sent_text):  # the tokenizer writes earlier tokens differently now: wait
         text = state.sent_text + text[len(state.sent_text) :] if state.finish_reason else state.sent_text
-    delta = Delta(text[len(state.sent_text) :], state.reported_tokens[state.sent_tokens :])
+    delta = Delta(text[len(state.sent_text) :], state.reported_tokens[state.sent_tokens :], state.prompt_text)
     state.sent_text, state.sent_tokens = text, len(state.reported_tokens)
     return delta
 
@@ -124,16 +124,3 @@ def reported_token(tokenizer: Any, token: int, log_probabilities: "torch.Tensor"
 def token_with_logprob(tokenizer: Any, token: int, logprob: float) -> GeneratedToken:
     text = tokenizer.decode([token])
     return GeneratedToken(text, token_bytes(tokenizer, token, text), round(logprob, 6))
-
-
-def token_bytes(tokenizer: Any, token: int, text: str) -> bytes:
-    """Return a token's bytes; its text does not show them where the token is a part of a character."""
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-
-    piece = tokenizer.convert_ids_to_tokens(token)
-    if "\ufffd" not in text or piece is None:
-        return text.encode()
-    if match := re.fullmatch("<0x([0-9A-F]{2})>", piece):  # SentencePiece's form
-        return bytes([int(match[1], 16)])
-    letters = {letter: byte for byte, letter in bytes_to_unicode().items()}  # type: ignore[no-untyped-call]
-    return bytes(letters[letter] for letter in piece) if all(letter in letters for letter in piece) else text.encode()

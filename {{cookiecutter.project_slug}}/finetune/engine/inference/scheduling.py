@@ -10,7 +10,9 @@ from collections.abc import Hashable, Sequence
 from finetune.engine.inference.generation_types import RequestState
 from finetune.engine.inference.loaded_model import MAX_LOGITS, MAX_PASS_TOKENS, LoadedModel, Part
 
-LOGITS_FOR_PROMPTS = 8  # of each pass, while there are prompts to compute: new answers begin beside any number of others
+LOGITS_FOR_PROMPTS = (
+    8  # of each pass, while there are prompts to compute: new answers begin beside any number of others
+)
 
 Plan = list[tuple[RequestState, Part]]
 
@@ -92,7 +94,6 @@ def copy_known_blocks(loaded: LoadedModel, state: RequestState) -> None:
             return
         state.cache.append_part(known, state.computed)
         state.computed += loaded.block
-        state.cached_tokens += loaded.block
 
 
 def remember_block(loaded: LoadedModel, state: RequestState, part: Part) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Segment(NamedTuple):
-    """Adjacent tokens of one request in a pass: `tokens` of them, at `start` of the pass and `position` of the request."""
+    """Adjacent tokens of one request in a pass, at `start` of the pass and at `position` of the request."""
 
     cache: "RowCache"
     start: int
