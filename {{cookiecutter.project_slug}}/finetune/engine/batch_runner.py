@@ -17,7 +17,7 @@ from itertools import islice
 from filelock import FileLock, Timeout
 
 from finetune.engine import batch_queue
-from finetune.engine.api_errors import ApiError, as_refusal
+from finetune.engine.api_errors import as_refusal
 from finetune.engine.batch_input import BatchLine, check_input, read_requests
 from finetune.engine.batch_queue import UNFINISHED, BatchError
 from finetune.engine.batch_results import answer_of, finish, make_result, read_results
@@ -27,7 +27,7 @@ from finetune.engine.inference.generator import Generator
 from finetune.engine.request_body import parse_body
 from finetune.engine.store import TEMPORARY, Store, private
 
-# Enough to fill the generator's batches for prompts of any lengths. A chat request waits for at most this many.
+# Enough to fill every pass of the generator. Prompts of clients are computed before those of batches.
 IN_FLIGHT = 256
 
 
@@ -42,6 +42,10 @@ class Waiting:
     def done(self) -> bool:
         return all(choice.done() for choice in self.choices)
 
+    def cancel(self) -> bool:
+        """Cancel the choices that are not done. Returns whether there were any."""
+        return sum(choice.cancel() for choice in self.choices) > 0
+
 
 class BatchRunner:
     """A thread that answers the batches of a home one after the other, unless another server of that home does so."""
@@ -55,8 +59,9 @@ class BatchRunner:
         self.thread.start()
 
     def wake(self) -> None:
-        """Have the thread work on the unfinished batches."""
+        """Have the thread work on the unfinished batches, and look whether the one in progress was cancelled."""
         self.awake.set()
+        self.answered.put(None)
 
     def close(self) -> None:
         """Write the results that are there, and stop. Close the generator first, so that no more answers come."""
@@ -145,6 +150,8 @@ class BatchRunner:
                 if self._status(batch_id) == "in_progress":
                     for request in islice(unanswered, IN_FLIGHT - len(waiting)):
                         waiting[request.custom_id] = self._submit(request)
+                else:  # cancelled: keep what is answered, and compute no more
+                    waiting = {custom_id: one for custom_id, one in waiting.items() if not one.cancel()}
                 if not waiting:
                     return True
                 for custom_id in self._next_answered():
@@ -172,7 +179,7 @@ class BatchRunner:
             chat = parse_body(ChatRequest, request.body)
             choices = [self.generator.submit(choice, interactive=False) for choice in generation_requests(chat)]
             waiting = Waiting(chat.model, bool(chat.logprobs), choices)
-        except ApiError as error:
+        except Exception as error:  # whatever is wrong with a line, the others are answered
             refused: Future[GeneratedAnswer] = Future()
             refused.set_exception(error)
             waiting = Waiting(request.body["model"], False, [refused])

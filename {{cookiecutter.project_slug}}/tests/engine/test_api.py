@@ -203,7 +203,8 @@ CHAT = {"model": "tiny", "messages": [USER]}
         ("chat/completions", {**CHAT, "stop": 7}, "invalid_value", "stop"),
         ("chat/completions", {**CHAT, "stop": ["a", ""]}, "invalid_value", "stop"),
         ("chat/completions", {**CHAT, "stop": list("abcde")}, "invalid_value", "stop"),
-        ("chat/completions", {**CHAT, "stream": True, "zeal": None}, "unsupported_parameter", "stream"),
+        ("chat/completions", {**CHAT, "stream": True, "zeal": None}, "unsupported_parameter", "zeal"),
+        ("chat/completions", {**CHAT, "reasoning_effort": "low"}, "invalid_value", "reasoning_effort"),
     ],
 )
 def test_a_malformed_body_is_refused_and_the_parameter_named(

@@ -483,3 +483,18 @@ def test_a_former_batch_of_other_weights_is_not_taken_by_another_machine(
     make_tiny_base(home / "bases" / "moved", width=32)
     monkeypatch.setenv("FINETUNE_HOME", str(tmp_path))
     assert ask() != first
+
+
+def test_a_cancelled_batch_stops_in_the_midst_of_its_answers(client: openai.OpenAI) -> None:
+    """Its answers would take minutes."""
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "a"}], "max_tokens": 1000, "temperature": 0}
+    body |= {"n": 8, "logit_bias": {"0": -100}}
+    lines = [{"custom_id": str(n), "method": "POST", "url": "/v1/chat/completions", "body": body} for n in range(500)]
+    batch = start_batch(client, lines)
+    while client.batches.retrieve(batch.id).status == "validating":
+        time.sleep(0.05)
+    client.batches.cancel(batch.id)
+    began = time.monotonic()
+    assert wait(client, batch.id).status == "cancelled"
+    client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "a"}], max_tokens=2)
+    assert time.monotonic() - began < 10
