@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from finetune.engine import bases
+from finetune.engine.api_errors import JobError
 from finetune.engine.inference.batch_invariance import CANDIDATE_SIZES, batch_invariant_sizes
 from finetune.engine.inference.row_cache import PrefixCache, RowCache
 from finetune.engine.inference.segment_attention import Segment, use_segments
@@ -57,7 +58,6 @@ class LoadedModel:
         self.base: Any = model.eval()  # type: ignore[no-untyped-call]
         self.base.to(torch.device(device))
         self.model = self.base  # from the first adapter on, PEFT's model around it
-        self.context_length = self.base.config.get_text_config().max_position_embeddings
         end_ids = self.base.generation_config.eos_token_id
         self.end_token_ids = {self.tokenizer.eos_token_id, *(end_ids if isinstance(end_ids, list) else [end_ids])}
         self.adapters: dict[Path, str] = {}
@@ -65,8 +65,7 @@ class LoadedModel:
         self.tested_shapes: set[tuple[int, ...]] = set()
         self.invariant_sizes: set[int] = set()
         self.has_segments = self._switch_to_segments()
-        is_mixture = any(parameter.ndim > 2 for parameter in self.base.parameters())  # experts get varying rows
-        batched = self.has_segments and device == "cpu" and not is_mixture
+        batched = self.has_segments and device == "cpu" and not has_unknown_products(self.base)
         self.invariant_sizes = set(CANDIDATE_SIZES) if batched else set()
         self._test_new_shapes()
 
@@ -75,37 +74,44 @@ class LoadedModel:
         return BLOCK if self.invariant_sizes else BLOCK_ALONE
 
     def _switch_to_segments(self) -> bool:
-        """Use attention by segments if its results are those of the base's own computation."""
+        """Use attention by segments where it computes the same as the base does by itself; else Transformers' caches.
+
+        Raises JobError for a base that computes something else with these, too.
+        """
         import torch
 
         ids = torch.arange(PROBE_TOKENS, device=self.base.device) * 7 % self.base.config.get_text_config().vocab_size
         with torch.inference_mode():
-            expected = self.base(input_ids=ids[None], use_cache=False, logits_to_keep=1).logits[0].float()
-            own = self.base.config._attn_implementation
-            if not use_segments(self.base):
-                return False
-            cache, found = RowCache(), None
+            expected = self.base(input_ids=ids[None], use_cache=False).logits[0, -1].float().cpu()
+        own = self.base.config._attn_implementation
+        for self.has_segments in (True, False):
+            if self.has_segments and not use_segments(self.base):
+                continue
+            cache = self.new_cache()
             for start in range(0, PROBE_TOKENS, BLOCK):
                 part = Part(cache, ids[start : start + BLOCK].tolist(), start)
-                found = self._pass_by_segments(None, [part])[0]
-        assert found is not None
-        if float((found - expected).norm()) <= 0.05 * float(expected.norm()):
-            return True
-        self.base.set_attn_implementation(own)
-        return False
+                found = self.compute(None, [part])[0][-1]
+            if float((found - expected).norm()) <= 0.05 * float(expected.norm()):
+                return self.has_segments
+            self.base.set_attn_implementation(own)
+        what = f"This server cannot generate with bases of the kind {self.base.config.model_type!r}."
+        raise JobError("model_not_supported", what, "model")
 
     def _test_new_shapes(self) -> None:
         """Remove from `invariant_sizes` what fails for a shape of weights; all of them if the largest sizes fail."""
         import torch
+        from transformers.pytorch_utils import Conv1D
 
         head = self.base.get_output_embeddings()
         for module in self.base.modules():
-            shape = tuple(module.weight.shape) if isinstance(module, torch.nn.Linear) else None
-            if shape is None or shape in self.tested_shapes or not self.invariant_sizes:
+            if not isinstance(module, (torch.nn.Linear, Conv1D)) or not self.invariant_sizes:
+                continue
+            weight = module.weight.T if isinstance(module, Conv1D) else module.weight
+            if (shape := tuple(weight.shape)) in self.tested_shapes:
                 continue
             self.tested_shapes.add(shape)
             max_rows = MAX_LOGITS if module is head else MAX_PASS_TOKENS
-            passed = batch_invariant_sizes(module.weight, max_rows)
+            passed = batch_invariant_sizes(weight, max_rows)
             self.invariant_sizes = {size for size in self.invariant_sizes if size in passed or size > max_rows}
             if not {MAX_LOGITS, MAX_PASS_TOKENS} <= self.invariant_sizes:
                 self.invariant_sizes = set()
@@ -194,3 +200,13 @@ class LoadedModel:
         self.model.eval()
         self.adapters[adapter] = name
         self._test_new_shapes()
+
+
+def has_unknown_products(base: Any) -> bool:
+    """Return whether a base has products that `batch_invariance` cannot test, such as those of experts."""
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    known = (torch.nn.Linear, torch.nn.Embedding, Conv1D)
+    others = (module for module in base.modules() if not isinstance(module, known))
+    return any(parameter.ndim > 1 for module in others for parameter in module.parameters(recurse=False))

@@ -14,6 +14,7 @@ from finetune.engine.inference.generation_types import GeneratedAnswer, Generati
 from finetune.engine.store import Store
 
 DEFAULT_MAX_TOKENS = 1024  # of an answer, where a request does not say it; the rest of a context takes minutes
+UNLIMITED_CONTEXT = 2048  # tokens, for a base that names no length
 MAX_TOKENIZERS = 8  # above it, the least recently used one is dropped
 
 
@@ -43,7 +44,10 @@ class BaseTokenizer:
 
         config = AutoConfig.from_pretrained(folder).get_text_config()
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        self.context_length, self.vocabulary_size = int(config.max_position_embeddings), int(config.vocab_size)
+        # A base whose positions have no limit names the length that it was trained with, or none.
+        lengths = (getattr(config, name, None) for name in ("max_position_embeddings", "seq_length"))
+        self.context_length = next((int(length) for length in lengths if length), UNLIMITED_CONTEXT)
+        self.vocabulary_size = int(config.vocab_size)
         self.longest = max(len(piece.encode()) for piece in self.tokenizer.get_vocab())
 
 
