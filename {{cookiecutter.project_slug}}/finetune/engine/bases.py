@@ -10,7 +10,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +95,23 @@ def short_name(name: str) -> str:
     return re.split(r"[/\\]", name.rstrip("/\\"))[-1].replace(":", "-")
 
 
-@cache
 def tokenizer_of(name: str, home: Path) -> Any:
     """Return the base's tokenizer for plain texts, without torch. Raises JobError if there is no such base."""
+    path = folder_of(name, home) / "tokenizer.json"
+    try:
+        found = path.stat()
+        return read_tokenizer(path, found.st_mtime_ns, found.st_size)
+    except Exception as error:
+        what = f"The tokenizer of the base model {name!r} cannot be read: {reason(error)}"
+        raise JobError("model_not_found", what, "model") from error
+
+
+@lru_cache(maxsize=8)
+def read_tokenizer(path: Path, changed: int, size: int) -> Any:
+    """Return the tokenizer of a file; read once while the file does not change."""
     from tokenizers import Tokenizer
 
-    return Tokenizer.from_file(str(folder_of(name, home) / "tokenizer.json"))
+    return Tokenizer.from_file(str(path))
 
 
 def folder_of(name: str, home: Path) -> Path:

@@ -9,7 +9,7 @@ from typing import Literal, cast
 from typing_extensions import TypedDict
 
 from finetune.engine.api_errors import ErrorEnvelope, as_refusal
-from finetune.engine.batch_queue import results_path, set_status
+from finetune.engine.batch_queue import get, results_path, set_status
 from finetune.engine.fingerprint import fingerprint_of
 from finetune.engine.inference.chat_completions import ChatCompletion, Usage, completion
 from finetune.engine.inference.generation_types import GeneratedAnswer
@@ -103,4 +103,4 @@ def result_file(store: Store, batch_id: str, kind: Literal["output", "error"]) -
         return str(found["id"])
     results = read_results(results_path(store, batch_id))
     lines = (line for line, result in results if (answer_of(result) is not None) == (kind == "output"))
-    return store.add_file(filename, "batch_output", lines)
+    return store.add_file(filename, "batch_output", lines, expires_after=get(store, batch_id)["output_expires_after"])

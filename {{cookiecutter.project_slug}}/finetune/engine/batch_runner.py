@@ -121,7 +121,8 @@ class BatchRunner:
 
     def _validate(self, batch_id: str) -> None:
         """Check the batch's input file: the batch is then in progress, or failed with the wrong lines."""
-        checked = check_input(self.store, batch_queue.input_path(self.store, batch_id))
+        endpoint = batch_queue.get(self.store, batch_id)["endpoint"]
+        checked = check_input(self.store, batch_queue.input_path(self.store, batch_id), endpoint)
         if checked.errors:
             batch_queue.fail(self.store, batch_id, checked.errors)
         else:

@@ -112,7 +112,7 @@ def finish_job(store: Store, job_id: str, trained_tokens: int) -> None:
     if store.set_job_status(job_id, "succeeded", **values):
         store.add_event(job_id, "The job has successfully completed")
     else:
-        store.delete_file(result)
+        store.take_back_file(result)
 
 
 def result_table(store: Store, job_id: str) -> str:
