@@ -10,14 +10,15 @@ from finetune.engine.api.responses import Json, batch_object
 
 
 def create_batch(request: Request, body: BatchRequest) -> Json:
-    row = batch_queue.create(store_of(request), body.input_file_id, body.metadata)
+    lifetime = body.output_expires_after and body.output_expires_after.seconds
+    row = batch_queue.create(store_of(request), body.input_file_id, body.metadata, body.endpoint, lifetime)
     engine_of(request).batches.wake()
     return batch_object(row)
 
 
 def list_batches(request: Request) -> Json:
     engine_of(request).batches.wake()
-    return page(request, "SELECT * FROM batches", [], batch_object, 20, 100)
+    return page(request, "SELECT * FROM batches", [], batch_object)
 
 
 def get_batch(request: Request) -> Json:

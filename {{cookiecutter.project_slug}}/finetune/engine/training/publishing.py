@@ -67,6 +67,7 @@ def delete_checkpoint(store: Store, checkpoint: CheckpointRow) -> None:
     with store.transaction() as db:
         db.execute("DELETE FROM checkpoints WHERE id = ?", (checkpoint["id"],))
         db.execute("DELETE FROM models WHERE id = ?", (checkpoint["model"],))
+        db.execute("DELETE FROM permissions WHERE checkpoint = ?", (checkpoint["model"],))
         for file in files:
             store.forget_file(db, file)
         if model:
