@@ -44,7 +44,9 @@ def serve(
     from finetune.engine import embedded
     from finetune.engine.database_check import UnusableDatabaseError
 
-    if cors is not None and not re.fullmatch(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?", cors):
+    if cors is not None and not re.fullmatch(
+        r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?", cors
+    ):
         raise FinetuneError(
             f"--cors {cors} is no origin.",
             "Name the one origin as browsers send it, in small letters and without a path: --cors http://localhost:3000",

@@ -59,7 +59,8 @@ def server_of(
     """Make the server of `FINETUNE_HOME`, which logs only errors. Its threads end with the block.
 
     With `resume_batches` it continues unfinished batches at once. Without, it does so at the first request about
-    batches, so that a command that needs no batch never loads a model. With `cors`, pages of that origin may read answers.
+    batches, so that a command that needs no batch never loads a model. With `cors`, pages of that origin may read
+    answers.
     """
     home = default_home()
     check_database(home)

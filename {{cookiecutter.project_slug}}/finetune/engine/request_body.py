@@ -55,7 +55,7 @@ def parse_json(content: bytes | str) -> Any:
 
 
 def digits(value: object) -> object:
-    """Return the number of a text of digits, from a query or a form. Anything else stays, and is refused as no integer."""
+    """Return the number of a text of digits, from a query or a form. Anything else stays, and is then refused."""
     return int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value) else value
 
 

@@ -227,7 +227,7 @@ class Store:
         expired = self.rows(
             "SELECT id FROM files WHERE expires_at <= ?"
             " AND id NOT IN (SELECT training_file FROM jobs WHERE finished_at IS NULL)"
-            " AND id NOT IN (SELECT validation_file FROM jobs WHERE finished_at IS NULL AND validation_file IS NOT NULL)"
+            " AND id NOT IN (SELECT COALESCE(validation_file, '') FROM jobs WHERE finished_at IS NULL)"
             " AND id NOT IN (SELECT input_file FROM batches"
             " WHERE status IN ('validating', 'in_progress', 'finalizing', 'cancelling'))",
             time.time(),

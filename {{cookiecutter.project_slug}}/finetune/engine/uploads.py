@@ -25,9 +25,7 @@ MAX_FILENAME = 1024  # characters
 CHUNK = 1024**2  # bytes that are read at a time
 
 
-def add_file(
-    store: Store, filename: str, purpose: Purpose, content: BinaryIO, expires_after: int | None = None
-) -> str:
+def add_file(store: Store, filename: str, purpose: Purpose, content: BinaryIO, expires_after: int | None = None) -> str:
     """Store a file and return its ID. Raises ApiError for one too large, and for a training file that is not JSONL."""
     store.delete_expired_files()
     size = content.seek(0, os.SEEK_END)

@@ -179,6 +179,11 @@ def add_model(home: Path, number: int, job: str = "ftjob-0") -> str:
     (home / "models" / str(number)).mkdir()
     store.execute("INSERT INTO models VALUES (NULL, ?, ?, ?, 'tiny', 'float32', ?)", name, number, job, str(number))
     store.execute(
-        "INSERT INTO checkpoints VALUES (NULL, ?, ?, ?, ?, ?, '{}', '[]')", f"ftckpt_{number}", job, number, number, name
+        "INSERT INTO checkpoints VALUES (NULL, ?, ?, ?, ?, ?, '{}', '[]')",
+        f"ftckpt_{number}",
+        job,
+        number,
+        number,
+        name,
     )
     return name

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from asgi import FORM, Client, Sent, add_file, add_job, form, idle_engine
 
-from finetune.engine.batch_results import result_file
 from finetune.engine.batch_queue import results_path
+from finetune.engine.batch_results import result_file
 from finetune.engine.store import Store
 
 HOUR = {"anchor": "created_at", "seconds": 3600}

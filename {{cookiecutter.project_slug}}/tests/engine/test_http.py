@@ -237,7 +237,9 @@ def test_the_pages_of_one_origin_may_read_answers(with_cors: Client) -> None:
         assert "access-control-allow-credentials" not in answer.headers
 
 
-@pytest.mark.parametrize("origin", ["http://localhost:3001", "https://localhost:3000", "null", f"{ORIGIN}.evil.example"])
+@pytest.mark.parametrize(
+    "origin", ["http://localhost:3001", "https://localhost:3000", "null", f"{ORIGIN}.evil.example"]
+)
 def test_the_pages_of_other_origins_may_not(with_cors: Client, origin: str) -> None:
     headers = {"authorization": "", "origin": origin, **PREFLIGHT}
     preflight = with_cors.send(Sent("OPTIONS", "/v1/models", headers=headers))
@@ -302,7 +304,9 @@ def test_damaged_rows_of_the_database_are_still_listed(client: Client, tmp_path:
     assert (checkpoint["metrics"], checkpoint["result_files"]) == ({}, [])
 
 
-def test_a_home_of_an_earlier_version_with_damaged_metadata_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_of_an_earlier_version_with_damaged_metadata_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Store(tmp_path).transaction() as db:
         db.execute("DROP TRIGGER copy_metadata")
         db.execute("DROP TABLE job_metadata")

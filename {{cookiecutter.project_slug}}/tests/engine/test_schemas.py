@@ -74,7 +74,11 @@ def test_a_valid_body_is_accepted(client: Client, path: str, more: dict[str, Any
         (JOBS, {"method": supervised(n_epochs=2), "hyperparameters": {"n_epochs": 3}}, "hyperparameters"),
         (JOBS, {"method": supervised(n_epochs=2), "hyperparameters": {"batch_size": 2}}, "hyperparameters"),
         (JOBS, {"integrations": [{**WANDB, "colour": 1}]}, "integrations[0].colour"),
-        (JOBS, {"integrations": [{"type": "wandb", "wandb": {"project": "p", "team": "t"}}]}, "integrations[0].wandb.team"),
+        (
+            JOBS,
+            {"integrations": [{"type": "wandb", "wandb": {"project": "p", "team": "t"}}]},
+            "integrations[0].wandb.team",
+        ),
         (JOBS, {"integrations": [{"type": "mlflow", "wandb": {"project": "p"}}]}, "integrations"),
         (JOBS, {"integrations": [{"type": "wandb", "wandb": {"project": "p", "tags": ["x" * 65]}}]}, "integrations"),
         (JOBS, {"integrations": [WANDB] * 6}, "integrations"),

@@ -1,7 +1,7 @@
 """Call every route with OpenAI's package, and check the raw answers against its types, strictly.
 
-The package itself is lenient: it turns "1" into 1, and takes an unknown status as it is. Here nothing may be missing, of
-another type or outside an enumeration, and every refusal has the four keys of the error envelope.
+The package itself is lenient: it turns "1" into 1, and takes an unknown status as it is. Here nothing may be missing,
+of another type or outside an enumeration, and every refusal has the four keys of the error envelope.
 """
 
 import json
@@ -83,9 +83,7 @@ def driver(home: Path) -> Iterator[Driver]:
 
 def test_every_answer_fits_the_types_of_openais_package(driver: Driver) -> None:
     client, call = driver.client, driver.call
-    files, uploads, jobs = (
-        one.with_raw_response for one in (client.files, client.uploads, client.fine_tuning.jobs)
-    )
+    files, uploads, jobs = (one.with_raw_response for one in (client.files, client.uploads, client.fine_tuning.jobs))
     # Files and uploads
     training = call(lambda: files.create(file=("train.jsonl", training_lines(24)), purpose="fine-tune"))
     for purpose in ("fine-tune", "batch", "assistants", "vision", "user_data"):
@@ -95,7 +93,9 @@ def test_every_answer_fits_the_types_of_openais_package(driver: Driver) -> None:
     call(lambda: files.retrieve(training.id))
     call(lambda: files.content(training.id))
     upload = call(
-        lambda: uploads.create(filename="a", purpose="user_data", bytes=1, mime_type="text/plain", expires_after=EXPIRES)
+        lambda: uploads.create(
+            filename="a", purpose="user_data", bytes=1, mime_type="text/plain", expires_after=EXPIRES
+        )
     )
     part = call(lambda: client.uploads.parts.with_raw_response.create(upload.id, data=b"a"))
     call(lambda: uploads.complete(upload.id, part_ids=[part.id]))

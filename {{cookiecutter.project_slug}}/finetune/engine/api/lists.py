@@ -24,8 +24,8 @@ def page(
 ) -> Json:
     """Return OpenAI's list object: the rows of `select` that meet the conditions and the query's `after` and `limit`.
 
-    `name` is that of the list in the table `places`, for lists whose entries can be deleted. The newest row comes first,
-    or the oldest if `ascending`. Raises ApiError if the list has never had an entry of the ID `after`.
+    `name` is that of the list in the table `places`, for lists whose entries can be deleted. The newest row comes
+    first, or the oldest if `ascending`. Raises ApiError if the list has never had an entry of the ID `after`.
     """
     query: PageQuery = request.state.query
     store = store_of(request)

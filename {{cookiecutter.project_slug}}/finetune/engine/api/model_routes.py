@@ -1,6 +1,8 @@
 """Endpoints of models, and of their tokenizers."""
 
+import orjson
 from starlette.requests import Request
+from starlette.responses import Response
 
 from finetune.engine import bases
 from finetune.engine.api.helpers import store_of
@@ -15,12 +17,13 @@ from finetune.engine.training import publishing
 BASE_OWNER = "system"  # as OpenAI's own models have it
 
 
-def list_models(request: Request) -> Json:
+def list_models(request: Request) -> Response:
+    """List all models: the API has no pages for them, so the list must be fast."""
     store = store_of(request)
-    tuned = store.rows("SELECT id, created_at FROM models ORDER BY n")
     data = [model_object(name, bases.created(name, store.home), BASE_OWNER) for name in bases.installed(store)]
-    data += [model_object(row["id"], row["created_at"], ORGANIZATION) for row in tuned]
-    return {"object": "list", "data": data}
+    with store.reader() as db:
+        data += [model_object(*row, ORGANIZATION) for row in db.execute("SELECT id, created_at FROM models ORDER BY n")]
+    return Response(orjson.dumps({"object": "list", "data": data}), media_type="application/json")
 
 
 def get_model(request: Request) -> Json:

@@ -51,9 +51,7 @@ def list_permissions(request: Request) -> Json:
 
 def delete_permission(request: Request) -> Json:
     checkpoint, permission = checkpoint_of(request), request.path_params["permission"]
-    if not store_of(request).execute(
-        "DELETE FROM permissions WHERE id = ? AND checkpoint = ?", permission, checkpoint
-    ):
+    if not store_of(request).execute("DELETE FROM permissions WHERE id = ? AND checkpoint = ?", permission, checkpoint):
         raise ApiError(404, f"No such permission of this checkpoint: {permission}", None, "permission_id")
     return deleted_object("checkpoint.permission", permission)
 

@@ -128,7 +128,11 @@ class JobRequest(RequestBody):
         Raises ApiError if one of them is wrong, or if the two forms differ.
         """
         of_method = self.method and self.method.supervised and self.method.supervised.hyperparameters
-        forms = [parse_body(AskedHyperparameters, form, "hyperparameters") for form in (of_method, self.hyperparameters) if form]
+        forms = [
+            parse_body(AskedHyperparameters, form, "hyperparameters")
+            for form in (of_method, self.hyperparameters)
+            if form
+        ]
         if len(forms) == 2 and forms[0] != forms[1]:
             what = "'hyperparameters' and 'method.supervised.hyperparameters' differ. Send one of them."
             raise ApiError(400, what, "invalid_value", "hyperparameters")

@@ -1,7 +1,7 @@
 """Send the metrics of a job to Weights & Biases, where its `integrations` ask for that, by that service's own library.
 
-The library reads WANDB_API_KEY, WANDB_MODE and its other settings from the server's environment. With WANDB_MODE=offline
-it writes into the folder `wandb` of the server's FINETUNE_HOME, for `wandb sync`.
+The library reads WANDB_API_KEY, WANDB_MODE and its other settings from the server's environment. With
+WANDB_MODE=offline it writes into the folder `wandb` of the server's FINETUNE_HOME, for `wandb sync`.
 """
 
 import json
