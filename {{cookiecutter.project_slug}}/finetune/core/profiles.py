@@ -42,6 +42,7 @@ PROFILES = {
             "FINETUNE_ENGINE_KEY",
             methods=("supervised",),
             completions=False,
+            integrations=True,
             uploads=True,
             shared_prompts=True,
             batches=True,
