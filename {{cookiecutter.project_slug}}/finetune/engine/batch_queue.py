@@ -36,7 +36,8 @@ def create(
     """
     file = store.file(input_file_id)
     if file is None:
-        raise ApiError(400, f"input_file_id {input_file_id!r} does not exist.", "invalid_file", "input_file_id")
+        why = "has expired: upload the file again" if store.kept_file(input_file_id) else "does not exist"
+        raise ApiError(400, f"input_file_id {input_file_id!r} {why}.", "invalid_file", "input_file_id")
     if file["purpose"] != "batch":
         message = f"input_file_id {input_file_id!r} has purpose {file['purpose']!r}, not 'batch'."
         raise ApiError(400, message, "invalid_file", "input_file_id")

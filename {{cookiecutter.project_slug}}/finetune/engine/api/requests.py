@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from finetune.engine.api_errors import ApiError
 from finetune.engine.request_body import NO_NUL, Metadata, RequestBody, parse_body
@@ -75,12 +75,18 @@ class SupervisedMethod(RequestBody):
 
 
 class Method(RequestBody):
-    """The training method. The settings of other methods may be null, as some clients send them."""
+    """The training method."""
 
     type: Literal["supervised"]
     supervised: SupervisedMethod | None = None
-    dpo: None = None
-    reinforcement: None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def leave_out_nulls(cls, body: object) -> object:
+        """Leave out the settings of other methods where they are null, as some clients send them."""
+        others = ("dpo", "reinforcement")
+        is_object = isinstance(body, dict)
+        return {k: v for k, v in body.items() if v is not None or k not in others} if is_object else body
 
 
 class WandbSettings(RequestBody):
