@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from asgi import FORM, Client, Sent, add_file, add_job, form, idle_engine
@@ -12,7 +13,7 @@ from finetune.engine.batch_results import result_file
 from finetune.engine.store import Store
 
 HOUR = {"anchor": "created_at", "seconds": 3600}
-FIELDS = {"expires_after__anchor": "created_at", "expires_after__seconds": "3600"}
+FIELDS: dict[str, Any] = {"expires_after__anchor": "created_at", "expires_after__seconds": "3600"}
 
 
 @pytest.fixture

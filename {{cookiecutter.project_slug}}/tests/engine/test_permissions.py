@@ -1,6 +1,6 @@
 """Test the permissions of checkpoints with the calls of OpenAI's package."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def test_they_are_created_listed_and_deleted(permissions: Any, checkpoint: str) 
 def test_an_unknown_checkpoint_is_refused_and_a_deleted_one_loses_its_permissions(
     permissions: Any, checkpoint: str
 ) -> None:
-    calls = [
+    calls: list[Callable[[str], Any]] = [
         lambda name: permissions.create(name, project_ids=["proj_a"]),
         lambda name: permissions.list(name),
         lambda name: permissions.delete("cp_none", fine_tuned_model_checkpoint=name),

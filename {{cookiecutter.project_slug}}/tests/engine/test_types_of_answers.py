@@ -82,7 +82,8 @@ def driver(home: Path) -> Iterator[Driver]:
 
 
 def test_every_answer_fits_the_types_of_openais_package(driver: Driver) -> None:
-    client, call = driver.client, driver.call
+    client: Any = driver.client
+    call = driver.call
     files, uploads, jobs = (one.with_raw_response for one in (client.files, client.uploads, client.fine_tuning.jobs))
     # Files and uploads
     training = call(lambda: files.create(file=("train.jsonl", training_lines(24)), purpose="fine-tune"))
@@ -152,7 +153,7 @@ def test_every_answer_fits_the_types_of_openais_package(driver: Driver) -> None:
     chat = client.chat.completions.with_raw_response
     call(lambda: chat.create(model="tiny", messages=MESSAGES, max_tokens=2, logprobs=True, top_logprobs=2, n=2))
     batches = client.batches.with_raw_response
-    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions"}
+    line: dict[str, Any] = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions"}
     line |= {"body": {"model": "tiny", "messages": MESSAGES, "max_tokens": 2}}
     for content in (json.dumps(line).encode(), b"{}"):
         requests = client.files.create(file=("b.jsonl", content), purpose="batch")
@@ -184,7 +185,8 @@ def test_every_answer_fits_the_types_of_openais_package(driver: Driver) -> None:
 
 def test_every_refusal_fits_the_envelope(driver: Driver) -> None:
     """Each route refuses an object that does not exist, an unknown parameter, a broken body and a wrong key."""
-    client = driver.client
+    client: Any = driver.client
+    bodies: list[Any] = [{"colour": 1}, [], {"model": True}]
     for route in ROUTES:
         path = re.sub(r"\{[^}]*\}", "none", route.path)
         if path == "/health":
@@ -194,7 +196,7 @@ def test_every_refusal_fits_the_envelope(driver: Driver) -> None:
             call = getattr(client, method.lower())
             driver.refused(lambda c=call, a=address: c(f"{a}?colour=1", cast_to=object), 400)
             if method == "POST" and not path.endswith(("/cancel", "/pause", "/resume", "/files", "/parts")):
-                for body in ({"colour": 1}, [], {"model": True}):
+                for body in bodies:
                     driver.refused(lambda c=call, a=address, b=body: c(a, cast_to=object, body=b), 400)
             if "none" in path and method != "POST":
                 driver.refused(lambda c=call, a=address: c(a, cast_to=object), 404)

@@ -9,15 +9,13 @@ import openai
 import pytest
 from conftest import adapter_bytes, start_job, wait
 
-from finetune.engine.api import job_routes
-
 INSTALLED = importlib.util.find_spec("wandb") is not None
 SETTINGS = {"project": "support", "tags": ["mine"], "name": "first try"}
 needs_wandb = pytest.mark.skipif(not INSTALLED, reason="install it with: pip install -e '.[wandb]'")
 
 
 def test_a_server_without_the_library_refuses_it(client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_routes.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr("finetune.engine.api.job_routes.importlib.util.find_spec", lambda _: None)
     with pytest.raises(openai.BadRequestError, match="pip install wandb") as caught:
         start_job(client, integrations=[{"type": "wandb", "wandb": {"project": "p"}}])
     assert caught.value.param == "integrations"
@@ -58,10 +56,11 @@ def test_the_metrics_of_each_step_are_in_the_run(
     assert not run.git.remote_url
     history = [record.history for record in records if record.HasField("history")]
     rows = [{item.key or item.nested_key[0]: json.loads(item.value_json) for item in one.item} for one in history]
-    events = [e for e in client.fine_tuning.jobs.list_events(job.id, limit=1000).data if e.type == "metrics"]
-    assert [row["_step"] for row in rows] == [event.data["step"] for event in reversed(events)]  # type: ignore[index]
-    for row, event in zip(rows, reversed(events), strict=True):
-        metrics = {key: value for key, value in event.data.items() if key != "step"}  # type: ignore[union-attr]
+    events = client.fine_tuning.jobs.list_events(job.id, limit=1000).data
+    data: list[Any] = [event.data for event in reversed(events) if event.type == "metrics"]
+    assert [row["_step"] for row in rows] == [one["step"] for one in data]
+    for row, one in zip(rows, data, strict=True):
+        metrics = {key: value for key, value in one.items() if key != "step"}
         assert {key: row[key] for key in metrics} == metrics
     # The library draws random numbers; the training does not notice.
     assert adapter_bytes(client, job.id) == adapter_bytes(client, plain.id)

@@ -5,12 +5,12 @@ from starlette.requests import Request
 from finetune.engine import batch_queue
 from finetune.engine.api.helpers import engine_of, store_of
 from finetune.engine.api.lists import page
-from finetune.engine.api.requests import BatchRequest
+from finetune.engine.api.requests import BatchRequest, seconds_of
 from finetune.engine.api.responses import Json, batch_object
 
 
 def create_batch(request: Request, body: BatchRequest) -> Json:
-    lifetime = body.output_expires_after and body.output_expires_after.seconds
+    lifetime = seconds_of(body.output_expires_after)
     row = batch_queue.create(store_of(request), body.input_file_id, body.metadata, body.endpoint, lifetime)
     engine_of(request).batches.wake()
     return batch_object(row)

@@ -13,7 +13,7 @@ from finetune.engine.api.forms import form_with_file, parse_form
 from finetune.engine.api.helpers import store_of
 from finetune.engine.api.lists import Condition, page
 from finetune.engine.api.queries import FileQuery
-from finetune.engine.api.requests import FileForm
+from finetune.engine.api.requests import FileForm, seconds_of
 from finetune.engine.api.responses import Json, deleted_object, file_object
 from finetune.engine.api_errors import ApiError, damaged
 from finetune.engine.schema import FileRow
@@ -24,7 +24,7 @@ async def create_file(request: Request) -> Response:
     store = store_of(request)
     async with form_with_file(request, "file") as (form, file):
         asked = parse_form(FileForm, form, "file")
-        lifetime = asked.expires_after and asked.expires_after.seconds
+        lifetime = seconds_of(asked.expires_after)
         file_id = await run_in_threadpool(uploads.add_file, store, asked.file, asked.purpose, file.file, lifetime)
     return JSONResponse(file_object(find_file(store, file_id)))
 

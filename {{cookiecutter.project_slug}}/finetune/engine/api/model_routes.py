@@ -22,7 +22,8 @@ def list_models(request: Request) -> Response:
     store = store_of(request)
     data = [model_object(name, bases.created(name, store.home), BASE_OWNER) for name in bases.installed(store)]
     with store.reader() as db:
-        data += [model_object(*row, ORGANIZATION) for row in db.execute("SELECT id, created_at FROM models ORDER BY n")]
+        tuned = db.execute("SELECT id, created_at FROM models ORDER BY n")
+        data += [model_object(name, created, ORGANIZATION) for name, created in tuned]
     return Response(orjson.dumps({"object": "list", "data": data}), media_type="application/json")
 
 

@@ -17,6 +17,11 @@ class ExpiresAfter(RequestBody):
     seconds: int = Field(ge=3600, le=2_592_000)
 
 
+def seconds_of(expires_after: ExpiresAfter | None) -> int | None:
+    """Return the seconds until a file expires; None if it does not."""
+    return expires_after.seconds if expires_after else None
+
+
 class FileForm(RequestBody):
     """`POST /v1/files`: the fields of the form. `file` is the name of the file."""
 
@@ -84,9 +89,9 @@ class Method(RequestBody):
     @classmethod
     def leave_out_nulls(cls, body: object) -> object:
         """Leave out the settings of other methods where they are null, as some clients send them."""
-        others = ("dpo", "reinforcement")
-        is_object = isinstance(body, dict)
-        return {k: v for k, v in body.items() if v is not None or k not in others} if is_object else body
+        if not isinstance(body, dict):
+            return body
+        return {key: value for key, value in body.items() if value is not None or key not in ("dpo", "reinforcement")}
 
 
 class WandbSettings(RequestBody):
@@ -142,7 +147,7 @@ class JobRequest(RequestBody):
         if len(forms) == 2 and forms[0] != forms[1]:
             what = "'hyperparameters' and 'method.supervised.hyperparameters' differ. Send one of them."
             raise ApiError(400, what, "invalid_value", "hyperparameters")
-        return forms[0] if forms else AskedHyperparameters()
+        return forms[0] if forms else parse_body(AskedHyperparameters, {}, "hyperparameters")
 
 
 class BatchRequest(RequestBody):

@@ -8,12 +8,12 @@ from finetune.engine import uploads
 from finetune.engine.api.file_routes import find_file
 from finetune.engine.api.forms import form_with_file, parse_form
 from finetune.engine.api.helpers import store_of
-from finetune.engine.api.requests import CompleteUploadRequest, PartForm, UploadRequest
+from finetune.engine.api.requests import CompleteUploadRequest, PartForm, UploadRequest, seconds_of
 from finetune.engine.api.responses import Json, part_object, upload_object
 
 
 def create_upload(request: Request, body: UploadRequest) -> Json:
-    lifetime = body.expires_after and body.expires_after.seconds
+    lifetime = seconds_of(body.expires_after)
     return upload_object(uploads.create(store_of(request), body.filename, body.purpose, body.bytes, lifetime))
 
 
