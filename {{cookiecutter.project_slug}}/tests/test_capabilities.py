@@ -50,7 +50,7 @@ def params(tmp_path: Path, provider: str, base: str = HOSTED, **train: Any) -> P
         ("nebius", {"learning_rate_multiplier": 2.0}, "learning_rate in train.hyperparameters"),
         ("nebius", {"hyperparameters": {"beta": 0.1}}, "train.hyperparameters.beta"),
         ("nebius", {"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "train.integrations"),
-        ("local", {"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "train.integrations"),
+        ("azure", {"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "train.integrations"),
         ("azure", {"choose": "best_metric"}, "train.choose"),
     ],
 )
@@ -70,6 +70,7 @@ def test_an_unsupported_parameter_is_refused_before_the_upload(
         ("azure", {"suffix": "support-desk", "training_type": "developerTier"}),
         ("nebius", {"hyperparameters": {"learning_rate": 1e-5, "lora": True, "lora_r": 16}}),
         ("openai", {"suffix": "a.b", "integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}),
+        ("local", {"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}),
         ("compatible", {"hyperparameters": {"anything": 1}}),
     ],
 )

@@ -1,6 +1,7 @@
 """`finetune serve`: the engine in the box for any OpenAI client."""
 
 import os
+import re
 import secrets
 import sys
 from typing import Annotated
@@ -24,6 +25,14 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    cors: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="Let the web pages of this origin, such as http://localhost:3000, read the answers. By default, none.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Serve the engine in the box to any OpenAI client, until Ctrl-C.
 
@@ -35,6 +44,13 @@ def serve(
     from finetune.engine import embedded
     from finetune.engine.database_check import UnusableDatabaseError
 
+    if cors is not None and not re.fullmatch(
+        r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?", cors
+    ):
+        raise FinetuneError(
+            f"--cors {cors} is no origin.",
+            "Name the one origin as browsers send it, in small letters and without a path: --cors http://localhost:3000",
+        )
     user_home()  # where its state is
     key = os.environ.get("FINETUNE_ENGINE_KEY")
     if not key:
@@ -48,6 +64,6 @@ def serve(
     with sock:
         print(f"Serving on http://{host}:{port}/v1", file=sys.stderr, flush=True)
         try:
-            embedded.serve(sock, key, allow_any_base)
+            embedded.serve(sock, key, allow_any_base, cors)
         except UnusableDatabaseError as error:
             raise FinetuneError(str(error)) from error

@@ -40,6 +40,7 @@ PROFILES = {
             None,
             "FINETUNE_ENGINE_KEY",
             methods=("supervised",),
+            integrations=True,
             uploads=True,
             batches=True,
             fingerprints=True,

@@ -32,6 +32,7 @@ class ApiError(Exception):
 
     def envelope(self) -> ErrorEnvelope:
         kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        kind = "service_unavailable_error" if self.status == 503 else kind
         return {"error": {"message": encodable(self.message), "type": kind, "param": self.param, "code": self.code}}
 
 

@@ -9,8 +9,8 @@ import importlib.util
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
+from contextlib import contextmanager, suppress
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,16 @@ def ready(name: str, home: Path) -> bool:
     return is_here or (HUB_NAME.fullmatch(name) is not None and is_downloaded(name))
 
 
+def created(name: str, home: Path) -> int:
+    """Return when a base came to this machine, in Unix seconds; 0 for one of the hub that is not here."""
+    folder = Path(name) if is_folder(name) else local_folder(name, home)
+    for path in (folder / "config.json", wheel_weights() if name == DEFAULT_BASE else None):
+        with suppress(OSError):
+            if path:
+                return int(path.stat().st_mtime)
+    return 0
+
+
 def is_downloaded(name: str) -> bool:
     """Return whether the hub's own cache has a hub model."""
     from huggingface_hub import try_to_load_from_cache
@@ -95,12 +105,25 @@ def short_name(name: str) -> str:
     return re.split(r"[/\\]", name.rstrip("/\\"))[-1].replace(":", "-")
 
 
-@cache
 def tokenizer_of(name: str, home: Path) -> Any:
     """Return the base's tokenizer for plain texts, without torch. Raises JobError if there is no such base."""
+    path = folder_of(name, home) / "tokenizer.json"
+    try:
+        found = path.stat()
+        return read_tokenizer(path, found.st_mtime_ns, found.st_size)
+    except Exception as error:
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            raise  # such as too many open files: it says nothing of the base
+        what = f"The tokenizer of the base model {name!r} cannot be read: {reason(error)}"
+        raise JobError("model_not_found", what, "model") from error
+
+
+@lru_cache(maxsize=8)
+def read_tokenizer(path: Path, changed: int, size: int) -> Any:
+    """Return the tokenizer of a file; read once while the file does not change."""
     from tokenizers import Tokenizer
 
-    return Tokenizer.from_file(str(folder_of(name, home) / "tokenizer.json"))
+    return Tokenizer.from_file(str(path))
 
 
 def folder_of(name: str, home: Path) -> Path:

@@ -14,7 +14,6 @@ from finetune.engine.jsonl import numbered_lines, parse_object
 from finetune.engine.request_body import RequestBody, parse_body
 from finetune.engine.store import Store
 
-ENDPOINT = "/v1/chat/completions"
 MAX_REQUESTS = 50_000
 MAX_ERRORS = 100  # reported of one file
 
@@ -46,9 +45,9 @@ def read_requests(path: Path) -> Iterator[BatchLine]:
         yield parse_body(BatchLine, parse_object(line))
 
 
-def check_input(store: Store, path: Path) -> CheckedInput:
+def check_input(store: Store, path: Path, endpoint: str) -> CheckedInput:
     """Read an input file and check each line, and that the model exists."""
-    checked = check_lines(path)
+    checked = check_lines(path, endpoint)
     if not checked.total:
         checked.errors.append(file_error("empty_file", "The input file has no requests."))
     if checked.total > MAX_REQUESTS:
@@ -67,14 +66,14 @@ def file_error(code: str, message: str, param: str = "input_file_id") -> BatchEr
     return {"code": code, "message": message, "param": param, "line": None}
 
 
-def check_lines(path: Path) -> CheckedInput:
+def check_lines(path: Path, endpoint: str) -> CheckedInput:
     """Check the lines of an input file one by one, up to MAX_ERRORS errors."""
     checked = CheckedInput()
     seen: set[str] = set()
     for number, line in numbered_lines(path):
         checked.total += 1
         try:
-            request = check_line(line, seen, checked.model)
+            request = check_line(line, seen, checked.model, endpoint)
         except ApiError as error:
             checked.errors.append(
                 {"code": str(error.code), "message": error.message, "param": error.param, "line": number}
@@ -87,7 +86,7 @@ def check_lines(path: Path) -> CheckedInput:
     return checked
 
 
-def check_line(line: bytes, seen: set[str], model: str | None) -> BatchLine:
+def check_line(line: bytes, seen: set[str], model: str | None, endpoint: str) -> BatchLine:
     """Return the request of a line. Raises ApiError if it is wrong, or does not fit the IDs and the model before it."""
     try:
         content = parse_object(line)
@@ -100,8 +99,8 @@ def check_line(line: bytes, seen: set[str], model: str | None) -> BatchLine:
         raise ApiError(400, message, "duplicate_custom_id", "custom_id")
     if request.method != "POST":
         raise ApiError(400, f"The method must be POST, not {request.method!r}.", "invalid_method", "method")
-    if request.url != ENDPOINT:
-        message = f"The url must be the batch's endpoint {ENDPOINT}, not {request.url!r}."
+    if request.url != endpoint:
+        message = f"The url must be the batch's endpoint {endpoint}, not {request.url!r}."
         raise ApiError(400, message, "invalid_url", "url")
     name = request.body.get("model")
     if not isinstance(name, str):

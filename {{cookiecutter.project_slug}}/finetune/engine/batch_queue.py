@@ -1,4 +1,4 @@
-"""Batches of chat requests: created, read and cancelled, and the changes of their status."""
+"""Batches of requests: created, read and cancelled, and the changes of their status."""
 
 import json
 import time
@@ -23,19 +23,37 @@ class BatchError(TypedDict):
     line: int | None
 
 
-def create(store: Store, input_file_id: str, metadata: Mapping[str, str] | None) -> BatchRow:
-    """Create a batch in `validating`. Raises ApiError for a file that is missing or has another purpose."""
+def create(
+    store: Store,
+    input_file_id: str,
+    metadata: Mapping[str, str] | None,
+    endpoint: str = "/v1/chat/completions",
+    output_expires_after: int | None = None,
+) -> BatchRow:
+    """Create a batch in `validating`. Raises ApiError for a file that is missing or has another purpose.
+
+    Its result files expire `output_expires_after` seconds after their creation.
+    """
     file = store.file(input_file_id)
     if file is None:
-        raise ApiError(400, f"input_file_id {input_file_id!r} does not exist.", "invalid_file", "input_file_id")
+        why = "has expired: upload the file again" if store.kept_file(input_file_id) else "does not exist"
+        raise ApiError(400, f"input_file_id {input_file_id!r} {why}.", "invalid_file", "input_file_id")
     if file["purpose"] != "batch":
         message = f"input_file_id {input_file_id!r} has purpose {file['purpose']!r}, not 'batch'."
         raise ApiError(400, message, "invalid_file", "input_file_id")
     batch_id = new_id("batch_")
     with store.transaction() as db:
         db.execute(
-            "INSERT INTO batches (id, created_at, status, input_file, metadata) VALUES (?, ?, 'validating', ?, ?)",
-            (batch_id, int(time.time()), input_file_id, json.dumps(metadata, sort_keys=True) if metadata else None),
+            "INSERT INTO batches (id, created_at, status, input_file, metadata, endpoint, output_expires_after)"
+            " VALUES (?, ?, 'validating', ?, ?, ?, ?)",
+            (
+                batch_id,
+                int(time.time()),
+                input_file_id,
+                json.dumps(metadata, sort_keys=True) if metadata else None,
+                endpoint,
+                output_expires_after,
+            ),
         )
         return get(store, batch_id)
 
@@ -79,7 +97,7 @@ def input_path(store: Store, batch_id: str) -> Path:
     """Return the file of the batch's requests. Raises ApiError if it was deleted or is not what was uploaded."""
     file_id = get(store, batch_id)["input_file"]
     path = store.file_path(file_id)
-    if store.file(file_id) is None or not path.is_file():
+    if store.kept_file(file_id) is None or not path.is_file():
         raise ApiError(400, f"The input file {file_id!r} was deleted.", "invalid_file", "input_file_id")
     if store.is_damaged(path):
         what = f"The input file {file_id!r} on the server's disk is not what was uploaded. Upload it again."

@@ -1,7 +1,7 @@
 """The results of a batch: a line for each request, collected in one file and divided into two at the end."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Literal, cast
@@ -9,17 +9,20 @@ from typing import Literal, cast
 from typing_extensions import TypedDict
 
 from finetune.engine.api_errors import ErrorEnvelope, as_refusal
-from finetune.engine.batch_queue import results_path, set_status
+from finetune.engine.batch_queue import get, results_path, set_status
 from finetune.engine.fingerprint import fingerprint_of
-from finetune.engine.inference.chat_completions import ChatCompletion, completion
+from finetune.engine.inference.chat_completions import ChatCompletion
 from finetune.engine.inference.generation_types import GeneratedAnswer
+from finetune.engine.inference.text_completions import TextCompletion
 from finetune.engine.store import Store, new_id
+
+Answer = ChatCompletion | TextCompletion
 
 
 class Response(TypedDict):
     status_code: int
     request_id: str
-    body: ChatCompletion | ErrorEnvelope  # an answer if the status is 200
+    body: Answer | ErrorEnvelope  # an answer if the status is 200
 
 
 class Result(TypedDict):
@@ -32,13 +35,16 @@ class Result(TypedDict):
 
 
 def make_result(
-    store: Store, custom_id: str, model: str, logprobs: bool, choices: "Sequence[Future[GeneratedAnswer]]"
+    store: Store,
+    custom_id: str,
+    model: str,
+    choices: "Sequence[Future[GeneratedAnswer]]",
+    make_answer: Callable[[Sequence[GeneratedAnswer], str | None], Answer],
 ) -> Result:
     """Return the result of a request whose choices are all done."""
     response: Response
     try:
-        answers = [choice.result() for choice in choices]
-        answer = completion(model, answers, logprobs, fingerprint_of(store, model))
+        answer = make_answer([choice.result() for choice in choices], fingerprint_of(store, model))
         json.dumps(answer, allow_nan=False)  # damaged weights give NaN, which JSON does not have
         response = {"status_code": 200, "request_id": new_id("req_"), "body": answer}
     except Exception as error:
@@ -47,10 +53,10 @@ def make_result(
     return {"id": new_id("batch_req_"), "custom_id": custom_id, "response": response, "error": None}
 
 
-def answer_of(result: Result) -> ChatCompletion | None:
-    """Return the chat completion of a result, or None if the result is an error."""
+def answer_of(result: Result) -> Answer | None:
+    """Return the completion of a result, or None if the result is an error."""
     response = result["response"]
-    return cast("ChatCompletion", response["body"]) if response["status_code"] == 200 else None
+    return cast("Answer", response["body"]) if response["status_code"] == 200 else None
 
 
 def read_results(path: Path) -> Iterator[tuple[bytes, Result]]:
@@ -103,4 +109,4 @@ def result_file(store: Store, batch_id: str, kind: Literal["output", "error"]) -
         return str(found["id"])
     results = read_results(results_path(store, batch_id))
     lines = (line for line, result in results if (answer_of(result) is not None) == (kind == "output"))
-    return store.add_file(filename, "batch_output", lines)
+    return store.add_file(filename, "batch_output", lines, expires_after=get(store, batch_id)["output_expires_after"])

@@ -8,7 +8,7 @@ import json
 import queue
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from itertools import islice
 from filelock import FileLock, Timeout
 
 from finetune.engine import batch_queue
-from finetune.engine.api_errors import as_refusal
+from finetune.engine.api_errors import ApiError, as_refusal
 from finetune.engine.batch_input import BatchLine, check_input, read_requests
 from finetune.engine.batch_queue import UNFINISHED, BatchError
-from finetune.engine.batch_results import answer_of, finish, make_result, read_results
-from finetune.engine.inference.chat_request import ChatRequest, generation_requests
+from finetune.engine.batch_results import Answer, answer_of, finish, make_result, read_results
+from finetune.engine.inference.endpoints import ENDPOINTS
 from finetune.engine.inference.generation_types import GeneratedAnswer
 from finetune.engine.inference.generator import Generator
 from finetune.engine.request_body import parse_body
@@ -33,11 +33,11 @@ IN_FLIGHT = 256
 
 @dataclass(frozen=True)
 class Waiting:
-    """A request that was submitted, and its choices to come."""
+    """A request that was submitted, and its choices to come; `answer` makes their object, with what answered."""
 
     model: str
-    logprobs: bool
     choices: "Sequence[Future[GeneratedAnswer]]"
+    answer: Callable[[Sequence[GeneratedAnswer], str | None], Answer]
 
     def done(self) -> bool:
         return all(choice.done() for choice in self.choices)
@@ -126,7 +126,8 @@ class BatchRunner:
 
     def _validate(self, batch_id: str) -> None:
         """Check the batch's input file: the batch is then in progress, or failed with the wrong lines."""
-        checked = check_input(self.store, batch_queue.input_path(self.store, batch_id))
+        endpoint = batch_queue.get(self.store, batch_id)["endpoint"]
+        checked = check_input(self.store, batch_queue.input_path(self.store, batch_id), endpoint)
         if checked.errors:
             batch_queue.fail(self.store, batch_id, checked.errors)
         else:
@@ -158,7 +159,7 @@ class BatchRunner:
                     # A request with several choices is reported once for each of them.
                     if custom_id in waiting and waiting[custom_id].done():
                         done = waiting.pop(custom_id)
-                        result = make_result(self.store, custom_id, done.model, done.logprobs, done.choices)
+                        result = make_result(self.store, custom_id, done.model, done.choices, done.answer)
                         out.write(json.dumps(result).encode() + b"\n")
                         counts["completed" if answer_of(result) else "failed"] += 1
                 out.flush()
@@ -175,14 +176,22 @@ class BatchRunner:
 
     def _submit(self, request: BatchLine) -> Waiting:
         """Send a request to the generator. `answered` gets its ID when a choice is done, or when it is refused."""
+        endpoint, groups = ENDPOINTS[request.url], []
         try:
-            chat = parse_body(ChatRequest, request.body)
-            choices = [self.generator.submit(choice, interactive=False) for choice in generation_requests(chat)]
-            waiting = Waiting(chat.model, bool(chat.logprobs), choices)
+            body = parse_body(endpoint.body, request.body)
+            if body.stream:
+                raise ApiError(400, "Requests of a batch cannot be streamed.", "unsupported_value", "stream")
+            groups = endpoint.requests(body)
+            choices = [self.generator.submit(one, interactive=False) for group in groups for one in group]
         except Exception as error:  # whatever is wrong with a line, the others are answered
-            refused: Future[GeneratedAnswer] = Future()
-            refused.set_exception(error)
-            waiting = Waiting(request.body["model"], False, [refused])
+            choices = [Future()]
+            choices[0].set_exception(error)
+
+        def answer(answers: Sequence[GeneratedAnswer], fingerprint: str | None) -> Answer:
+            rest = iter(answers)
+            return endpoint.whole(body, [list(islice(rest, len(group))) for group in groups], fingerprint)
+
+        waiting = Waiting(request.body["model"], choices, answer)
         answered = self.answered
         for choice in waiting.choices:
             choice.add_done_callback(lambda _: answered.put(request.custom_id))

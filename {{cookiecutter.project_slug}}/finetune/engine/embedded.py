@@ -50,12 +50,17 @@ def local_hosts(sock: socket.socket) -> frozenset[str] | None:
 
 @contextmanager
 def server_of(
-    key: str, any_base: bool = True, hosts: frozenset[str] | None = LOCAL_HOSTS, resume_batches: bool = False
+    key: str,
+    any_base: bool = True,
+    hosts: frozenset[str] | None = LOCAL_HOSTS,
+    resume_batches: bool = False,
+    cors: str | None = None,
 ) -> Iterator[uvicorn.Server]:
     """Make the server of `FINETUNE_HOME`, which logs only errors. Its threads end with the block.
 
     With `resume_batches` it continues unfinished batches at once. Without, it does so at the first request about
-    batches, so that a command that needs no batch never loads a model.
+    batches, so that a command that needs no batch never loads a model. With `cors`, pages of that origin may read
+    answers.
     """
     home = default_home()
     check_database(home)
@@ -66,7 +71,7 @@ def server_of(
     if warning := shared_home_warning(store.home):
         print(warning, file=sys.stderr, flush=True)
     before_torch(store.home)
-    app = make_app(store, key, hosts)
+    app = make_app(store, key, hosts, cors)
     if resume_batches:
         app.state.engine.batches.wake()
     yield uvicorn.Server(
@@ -93,11 +98,11 @@ def embedded() -> Iterator[Address]:
             thread.join()
 
 
-def serve(sock: socket.socket, key: str, any_base: bool | None = None) -> None:
+def serve(sock: socket.socket, key: str, any_base: bool | None = None, cors: str | None = None) -> None:
     """Serve on a listening socket until Ctrl-C.
 
     `any_base` None allows any base on loopback only: others could load what they like from this machine.
     """
     any_base = is_loopback(sock) if any_base is None else any_base
-    with server_of(key, any_base, local_hosts(sock), resume_batches=True) as server:
+    with server_of(key, any_base, local_hosts(sock), resume_batches=True, cors=cors) as server:
         server.run(sockets=[sock])

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from finetune.engine import bases
 from finetune.engine.api_errors import ApiError
@@ -25,6 +25,7 @@ def create(
     suffix: str | None,
     seed: int | None,
     metadata: Mapping[str, str] | None,
+    integrations: Sequence[Mapping[str, object]] = (),
 ) -> JobRow:
     """Create a job in `validating_files` and start a worker. Without a seed, the job gets a random one.
 
@@ -42,8 +43,8 @@ def create(
             db.execute("INSERT INTO parents VALUES (?, ?)", (job_id, parent))
         db.execute(
             "INSERT INTO jobs"
-            " (id, created_at, status, model, suffix, seed, training_file, validation_file, asked, metadata)"
-            " VALUES (?, ?, 'validating_files', ?, ?, ?, ?, ?, ?, ?)",
+            " (id, created_at, status, model, suffix, seed, training_file, validation_file, asked, metadata,"
+            " integrations) VALUES (?, ?, 'validating_files', ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 job_id,
                 int(time.time()),
@@ -54,6 +55,7 @@ def create(
                 validation_file,
                 json.dumps(hyperparameters, sort_keys=True),
                 json.dumps(metadata, sort_keys=True) if metadata else None,
+                json.dumps(integrations, sort_keys=True) if integrations else None,
             ),
         )
         store.add_event(job_id, f"Created fine-tuning job: {job_id}")
@@ -89,7 +91,9 @@ def check_model(store: Store, model: str) -> str | None:
 def check_training_file(store: Store, file_id: str, param: str) -> None:
     row: FileRow | None = store.file(file_id)
     if row is None:
-        raise ApiError(400, f"{param} {file_id!r} does not exist.", "invalid_file", param)
+        is_expired = store.kept_file(file_id) is not None
+        why = "has expired: upload the file again" if is_expired else "does not exist"
+        raise ApiError(400, f"{param} {file_id!r} {why}.", "invalid_file", param)
     if row["purpose"] != "fine-tune":
         message = f"{param} {file_id!r} has purpose {row['purpose']!r}, not 'fine-tune'."
         raise ApiError(400, message, "invalid_file", param)

@@ -54,6 +54,11 @@ def parse_json(content: bytes | str) -> Any:
     return from_json(content, allow_inf_nan=False)
 
 
+def digits(value: object) -> object:
+    """Return the number of a text of digits, from a query or a form. Anything else stays, and is then refused."""
+    return int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value) else value
+
+
 def parse_body(kind: type[Body], body: object, parent: str | None = None) -> Body:
     """Return the body as an instance of `kind`. Raises ApiError with status 400 that names the first wrong parameter.
 
@@ -66,16 +71,19 @@ def parse_body(kind: type[Body], body: object, parent: str | None = None) -> Bod
 
 
 def api_error(kind: type[RequestBody], error: ValidationError, parent: str | None = None) -> ApiError:
-    """Return the ApiError for a body that is not an instance of `kind`: an unknown key first, else the first field."""
+    """Return the ApiError for a body that is not an instance of `kind`: an unknown key first, else the first field.
+
+    An unknown key is named with the keys that hold it: `method.dpo`.
+    """
     prefix = f"{parent}." if parent else ""
     errors = error.errors(include_url=False, include_input=False)
-    unknown = sorted(str(one["loc"][0]) for one in errors if one["type"] == "extra_forbidden")
+    unknown = sorted(path_of(one) for one in errors if one["type"] == "extra_forbidden")
     if unknown:
         param = prefix + unknown[0]
         return ApiError(400, f"This server does not support '{param}'.", kind.unknown_code, param)
     first = errors[0]
     field, *inside = first["loc"]
-    path = prefix + str(field) + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in inside)
+    path = prefix + path_of(first)
     # OpenAI names a message by its place, and everything else by the field of the body.
     param = f"messages[{inside[0]}]" if field == "messages" and inside else prefix + str(field)
     description = kind.model_fields[str(field)].description
@@ -84,6 +92,12 @@ def api_error(kind: type[RequestBody], error: ValidationError, parent: str | Non
     else:
         message = f"'{path}' {words_of(first)}."
     return ApiError(400, message, kind.codes.get(str(field), kind.invalid_code), param)
+
+
+def path_of(error: ErrorDetails) -> str:
+    """Return the place of an error in the body: `integrations[0].wandb.project`."""
+    first, *inside = error["loc"]
+    return str(first) + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in inside)
 
 
 def words_of(error: ErrorDetails) -> str:

@@ -2,7 +2,8 @@
 
 `digests` has the SHA-256 of files and adapters as they were written, by their paths below the home. Homes of earlier
 versions have none for their older files. A column whose comment says JSON holds JSON as text. Times are Unix seconds.
-`n` counts the rows of a table in the order in which they were added.
+`n` counts the rows of a table in the order in which they were added. `places` has the `n` of deleted rows by their IDs,
+so that a client that lists the rows can continue after one that was deleted.
 """
 
 from typing_extensions import TypedDict
@@ -33,6 +34,10 @@ CREATE TABLE IF NOT EXISTS batches (
     total INTEGER DEFAULT 0, completed INTEGER DEFAULT 0, failed INTEGER DEFAULT 0, usage TEXT, errors TEXT,
     output_file TEXT, error_file TEXT, in_progress_at INTEGER, finalizing_at INTEGER, completed_at INTEGER,
     failed_at INTEGER, cancelling_at INTEGER, cancelled_at INTEGER);
+CREATE TABLE IF NOT EXISTS permissions (
+    n INTEGER PRIMARY KEY, id TEXT UNIQUE, created_at INTEGER, checkpoint TEXT, project TEXT,
+    UNIQUE (checkpoint, project));
+CREATE TABLE IF NOT EXISTS places (id TEXT PRIMARY KEY, list TEXT, n INTEGER);
 CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, sha256 TEXT);
 CREATE TABLE IF NOT EXISTS notes (key TEXT PRIMARY KEY, value REAL);
 CREATE INDEX IF NOT EXISTS files_of_purpose ON files (purpose);
@@ -42,7 +47,25 @@ CREATE INDEX IF NOT EXISTS batches_of_status ON batches (status);
 CREATE INDEX IF NOT EXISTS events_of_job ON events (job);
 CREATE INDEX IF NOT EXISTS checkpoints_of_job ON checkpoints (job);
 CREATE INDEX IF NOT EXISTS parts_of_upload ON parts (upload);
+CREATE TRIGGER IF NOT EXISTS place_of_file AFTER DELETE ON files BEGIN
+    INSERT OR REPLACE INTO places VALUES (OLD.id, 'files', OLD.n); END;
+CREATE TRIGGER IF NOT EXISTS place_of_event AFTER DELETE ON events BEGIN
+    INSERT OR REPLACE INTO places VALUES (OLD.id, 'events ' || OLD.job, OLD.n); END;
+CREATE TRIGGER IF NOT EXISTS place_of_checkpoint AFTER DELETE ON checkpoints BEGIN
+    INSERT OR REPLACE INTO places VALUES (OLD.id, 'checkpoints ' || OLD.job, OLD.n); END;
+CREATE TRIGGER IF NOT EXISTS place_of_permission AFTER DELETE ON permissions BEGIN
+    INSERT OR REPLACE INTO places VALUES (OLD.id, 'permissions ' || OLD.checkpoint, OLD.n); END;
 """
+# Columns that later versions added to a table. Homes of earlier versions get them when they are opened.
+ADDED_COLUMNS = (
+    ("files", "expires_at", "INTEGER"),
+    ("uploads", "expires_after", "INTEGER"),
+    ("jobs", "integrations", "TEXT"),
+    ("batches", "endpoint", "TEXT DEFAULT '/v1/chat/completions'"),
+    ("batches", "output_expires_after", "INTEGER"),
+)
+# Indexes of those columns.
+ADDED_INDEXES = "CREATE INDEX IF NOT EXISTS files_that_expire ON files (expires_at) WHERE expires_at IS NOT NULL"
 # The metadata of jobs again, a row for each key, so that a list of jobs need not read all of them. A trigger fills the
 # table, also for the processes of earlier versions that share the home. When it is created, it gets the older jobs.
 JOB_METADATA = (
@@ -50,7 +73,8 @@ JOB_METADATA = (
     "CREATE TABLE job_metadata (key TEXT, value TEXT, job INTEGER, PRIMARY KEY (key, value, job)) WITHOUT ROWID",
     "CREATE TRIGGER copy_metadata AFTER INSERT ON jobs WHEN NEW.metadata IS NOT NULL BEGIN"
     " INSERT OR IGNORE INTO job_metadata SELECT key, value, NEW.n FROM json_each(NEW.metadata); END",
-    "INSERT OR IGNORE INTO job_metadata SELECT key, value, jobs.n FROM jobs, json_each(jobs.metadata)",
+    "INSERT OR IGNORE INTO job_metadata SELECT key, value, jobs.n"
+    " FROM (SELECT n, metadata FROM jobs WHERE json_valid(metadata)) AS jobs, json_each(jobs.metadata)",
 )
 # Jobs with their `base`, which differs from `model` where a job continues from a fine-tuned model.
 JOBS = "SELECT jobs.*, COALESCE(parents.base, model) AS base FROM jobs LEFT JOIN parents ON parents.job = jobs.id"
@@ -65,6 +89,7 @@ class FileRow(TypedDict):
     filename: str
     purpose: str
     bytes: int
+    expires_at: int | None  # when no request finds it any longer; None for a file that does not expire
 
 
 class JobRow(TypedDict):
@@ -91,6 +116,7 @@ class JobRow(TypedDict):
     trained_tokens: int | None
     result_file: str | None
     error: str | None  # JSON: code, message and param
+    integrations: str | None  # JSON: the integrations of the request, each with the ID of its run once it has begun
 
 
 class EventRow(TypedDict):
@@ -142,6 +168,7 @@ class UploadRow(TypedDict):
     purpose: str
     bytes: int  # the size of the whole file, as the client announced it
     status: str  # pending, completed, cancelled or expired
+    expires_after: int | None  # seconds from the file's creation until it expires
 
 
 class PartRow(TypedDict):
@@ -152,8 +179,18 @@ class PartRow(TypedDict):
     created_at: int
 
 
+class PermissionRow(TypedDict):
+    """The permission of a project to use a checkpoint."""
+
+    n: int
+    id: str
+    created_at: int
+    checkpoint: str  # the name of its model
+    project: str
+
+
 class BatchRow(TypedDict):
-    """A batch of chat requests. Its results are in batches/<id>.jsonl until the batch ends."""
+    """A batch of requests. Its results are in batches/<id>.jsonl until the batch ends."""
 
     n: int
     id: str
@@ -175,3 +212,5 @@ class BatchRow(TypedDict):
     failed_at: int | None
     cancelling_at: int | None
     cancelled_at: int | None
+    endpoint: str  # the path that answers its requests: /v1/chat/completions or /v1/completions
+    output_expires_after: int | None  # seconds from the creation of its result files until they expire

@@ -19,7 +19,7 @@ from typing import Any
 import platformdirs
 
 from finetune.engine.client_text import encodable
-from finetune.engine.schema import JOB_METADATA, JOBS, SCHEMA, FileRow, JobRow
+from finetune.engine.schema import ADDED_COLUMNS, ADDED_INDEXES, JOB_METADATA, JOBS, SCHEMA, FileRow, JobRow
 
 MAX_IDLE = 16  # connections to the database that are kept open: opening takes longer than reading a page of a list
 UNFINISHED = ("validating_files", "queued", "running")  # statuses of jobs that need a worker
@@ -83,6 +83,10 @@ class Store:
         with self.transaction() as db:
             db.executescript(SCHEMA)
         with self.transaction() as db:
+            for table, column, kind in ADDED_COLUMNS:
+                if not db.execute("SELECT 1 FROM pragma_table_info(?) WHERE name = ?", (table, column)).fetchone():
+                    db.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+            db.execute(ADDED_INDEXES)
             if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'job_metadata'").fetchone():
                 for statement in JOB_METADATA:
                     db.execute(statement)
@@ -162,13 +166,27 @@ class Store:
     # Files: the content is files/<id>, and is complete on the disk before the row is added.
 
     def file(self, file_id: str) -> FileRow | None:
+        """Return a file; None if it does not exist or has expired."""
+        row = self.kept_file(file_id)
+        return row if row and (row["expires_at"] is None or row["expires_at"] > time.time()) else None
+
+    def kept_file(self, file_id: str) -> FileRow | None:
+        """Return a file, also an expired one: until the jobs and batches that read it have ended, it is kept."""
         row: FileRow | None = self.row("SELECT * FROM files WHERE id = ?", file_id)
         return row
 
     def add_file(
-        self, filename: str, purpose: str, content: Iterable[bytes], check: Callable[[Path], None] | None = None
+        self,
+        filename: str,
+        purpose: str,
+        content: Iterable[bytes],
+        check: Callable[[Path], None] | None = None,
+        expires_after: int | None = None,
     ) -> str:
-        """Store the chunks of `content` as a new file and return its ID. If `check` raises, nothing is stored."""
+        """Store the chunks of `content` as a new file and return its ID. If `check` raises, nothing is stored.
+
+        With `expires_after`, the file expires that many seconds after its creation.
+        """
         file_id, digest = new_id("file-"), hashlib.sha256()
         path = self.file_path(file_id)
         try:
@@ -180,10 +198,13 @@ class Store:
                 os.fsync(out.fileno())
             if check:
                 check(path)
+            now = int(time.time())
+            expires_at = None if expires_after is None else now + expires_after
             with self.transaction() as db:
                 db.execute(
-                    "INSERT INTO files (id, created_at, filename, purpose, bytes) VALUES (?, ?, ?, ?, ?)",
-                    (file_id, int(time.time()), filename, purpose, path.stat().st_size),
+                    "INSERT INTO files (id, created_at, filename, purpose, bytes, expires_at)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    (file_id, now, filename, purpose, path.stat().st_size, expires_at),
                 )
                 db.execute("INSERT INTO digests VALUES (?, ?)", (self.digest_key(path), digest.hexdigest()))
         except BaseException:
@@ -195,6 +216,24 @@ class Store:
         with self.transaction() as db:
             self.forget_file(db, file_id)
         self.file_path(file_id).unlink(missing_ok=True)
+
+    def take_back_file(self, file_id: str) -> None:
+        """Delete a file whose request failed after it was stored. No list keeps its place."""
+        self.delete_file(file_id)
+        self.execute("DELETE FROM places WHERE id = ?", file_id)
+
+    def delete_expired_files(self) -> None:
+        """Delete the expired files, but for those that an unfinished job or batch reads."""
+        expired = self.rows(
+            "SELECT id FROM files WHERE expires_at <= ?"
+            " AND id NOT IN (SELECT training_file FROM jobs WHERE finished_at IS NULL)"
+            " AND id NOT IN (SELECT COALESCE(validation_file, '') FROM jobs WHERE finished_at IS NULL)"
+            " AND id NOT IN (SELECT input_file FROM batches"
+            " WHERE status IN ('validating', 'in_progress', 'finalizing', 'cancelling'))",
+            time.time(),
+        )
+        for row in expired:
+            self.delete_file(row["id"])
 
     def forget_file(self, db: sqlite3.Connection, file_id: str) -> None:
         """Delete a file's rows in a transaction."""

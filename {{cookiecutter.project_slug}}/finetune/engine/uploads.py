@@ -13,24 +13,27 @@ from finetune.engine.jsonl import numbered_lines, parse_object
 from finetune.engine.schema import PartRow, UploadRow
 from finetune.engine.store import Store, new_id, private
 
-Purpose = Literal["fine-tune", "batch", "assistants", "vision", "user_data", "evals"]
+Purpose = Literal["fine-tune", "batch", "assistants", "vision", "user_data"]
 
 # OpenAI's limits: bytes of a file, an upload and a part, and the seconds until a pending upload expires.
 MAX_FILE = 512 * 1024**2
 MAX_UPLOAD = 8 * 1024**3
 MAX_PART = 64 * 1024**2
+TRIES = 3  # all parts of an upload have at most this many times its size: a client may send a part again
 LIFETIME = 3600
 MAX_FILENAME = 1024  # characters
 CHUNK = 1024**2  # bytes that are read at a time
 
 
-def add_file(store: Store, filename: str, purpose: Purpose, content: BinaryIO) -> str:
+def add_file(store: Store, filename: str, purpose: Purpose, content: BinaryIO, expires_after: int | None = None) -> str:
     """Store a file and return its ID. Raises ApiError for one too large, and for a training file that is not JSONL."""
+    store.delete_expired_files()
     size = content.seek(0, os.SEEK_END)
     content.seek(0)
     if size > MAX_FILE:
         raise too_large("file", "A file", MAX_FILE, size)
-    return store.add_file(filename, purpose, chunks(content), check_jsonl if purpose == "fine-tune" else None)
+    check = check_jsonl if purpose == "fine-tune" else None
+    return store.add_file(filename, purpose, chunks(content), check, expires_after)
 
 
 def too_large(param: str, what: str, limit: int, size: int) -> ApiError:
@@ -60,18 +63,19 @@ def check_jsonl(path: Path) -> None:
 # Uploads: a part is the file uploads/<upload>/<part>, and is complete on the disk before its row is added.
 
 
-def create(store: Store, filename: str, purpose: Purpose, size: int) -> UploadRow:
-    """Create a pending upload for a file of `size` bytes."""
+def create(store: Store, filename: str, purpose: Purpose, size: int, expires_after: int | None = None) -> UploadRow:
+    """Create a pending upload for a file of `size` bytes, which expires `expires_after` seconds after its creation."""
     expire_old(store)
+    store.delete_expired_files()
     upload_id = new_id("upload_")
     folder = parts_folder(store, upload_id)
     folder.mkdir(mode=0o700)
     try:
         with store.transaction() as db:
             db.execute(
-                "INSERT INTO uploads (id, created_at, filename, purpose, bytes, status)"
-                " VALUES (?, ?, ?, ?, ?, 'pending')",
-                (upload_id, int(time.time()), filename, purpose, size),
+                "INSERT INTO uploads (id, created_at, filename, purpose, bytes, status, expires_after)"
+                " VALUES (?, ?, ?, ?, ?, 'pending', ?)",
+                (upload_id, int(time.time()), filename, purpose, size, expires_after),
             )
             return get(store, upload_id)
     except BaseException:
@@ -80,17 +84,28 @@ def create(store: Store, filename: str, purpose: Purpose, size: int) -> UploadRo
 
 
 def add_part(store: Store, upload_id: str, content: BinaryIO) -> PartRow:
-    """Add a part to a pending upload. If anything fails, nothing of the part stays."""
-    folder = parts_folder(store, get_pending(store, upload_id)["id"])
+    """Add a part to a pending upload. If anything fails, nothing of the part stays.
+
+    Raises ApiError for a part that is too large, or that makes all parts too large for what was announced.
+    """
+    upload = get_pending(store, upload_id)
+    folder = parts_folder(store, upload_id)
+    size = content.seek(0, os.SEEK_END)
+    content.seek(0)
+    if size > MAX_PART:
+        raise too_large("data", "A part", MAX_PART, size)
+    if size > upload["bytes"]:
+        what = f"Upload {upload_id} was announced with {upload['bytes']:,} bytes; this part alone has {size:,}."
+        raise ApiError(400, what, "invalid_value", "data")
     part: PartRow = {"id": new_id("part_"), "upload": upload_id, "created_at": int(time.time())}
     path = folder / part["id"]
-    size = 0
     try:
+        if sum(one.stat().st_size for one in folder.iterdir()) + size > TRIES * upload["bytes"]:
+            what = f"The parts of upload {upload_id} have more than {TRIES} times the {upload['bytes']:,} bytes that"
+            raise ApiError(400, f"{what} were announced. Complete it, or cancel it and create another.", None, "data")
         with open(path, "wb", opener=private) as out:
             for chunk in chunks(content):
-                size += out.write(chunk)
-        if size > MAX_PART:
-            raise too_large("data", "A part", MAX_PART, size)
+                out.write(chunk)
         store.execute("INSERT INTO parts (id, upload, created_at) VALUES (?, ?, ?)", *part.values())
     except FileNotFoundError:  # another request has ended the upload and removed its folder
         get_pending(store, upload_id)
@@ -121,7 +136,8 @@ def complete(store: Store, upload_id: str, part_ids: Sequence[str], md5: str | N
         if size != upload["bytes"]:
             message = f"The parts have {size} bytes in all, but the upload was announced with {upload['bytes']}."
             raise ApiError(400, message, "invalid_value", "part_ids")
-        file_id = store.add_file(upload["filename"], upload["purpose"], joined(paths, digest), check)
+        content = joined(paths, digest)
+        file_id = store.add_file(upload["filename"], upload["purpose"], content, check, upload["expires_after"])
     except FileNotFoundError:  # another request has ended the upload and removed its folder
         get_pending(store, upload_id)
         raise
@@ -130,7 +146,7 @@ def complete(store: Store, upload_id: str, part_ids: Sequence[str], md5: str | N
             get_pending(store, upload_id)
         return get(store, upload_id), file_id
     except BaseException:
-        store.delete_file(file_id)
+        store.take_back_file(file_id)
         raise
 
 

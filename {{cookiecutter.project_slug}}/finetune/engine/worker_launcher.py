@@ -128,8 +128,11 @@ def start_process(store: Store) -> "subprocess.Popen[bytes]":
     `accelerate launch --num_processes 4`.
     """
     launcher = shlex.split(os.environ.get("FINETUNE_ENGINE_LAUNCHER", "")) or [sys.executable]
-    # A worker needs no API key, so it gets none. The hash seed is fixed because it decides the order of sets.
-    environment = {name: value for name, value in os.environ.items() if not name.endswith("_KEY")}
+    # A worker needs no API key but that of the service that gets a job's metrics. The hash seed is fixed because it
+    # decides the order of sets.
+    environment = {
+        name: value for name, value in os.environ.items() if not name.endswith("_KEY") or name == "WANDB_API_KEY"
+    }
     code = str(copy_of_code(store.home))
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH")]))
     environment["PYTHONHASHSEED"] = "0"

@@ -2,13 +2,18 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import pytest
 from starlette.types import ASGIApp, Message
+
+from finetune.engine.api.app import make_app
+from finetune.engine.store import Store
 
 KEY = "key-of-the-test"
 
@@ -129,3 +134,56 @@ def empty_home(home: Path) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "config.json").write_text("{}", encoding="utf-8")
+
+
+@contextmanager
+def idle_engine(home: Path, patch: pytest.MonkeyPatch, **settings: Any) -> Iterator[Client]:
+    """Connect to an engine with a tokenizer and no weights, which neither trains nor answers batches."""
+    if not (home / "bases").exists():
+        empty_home(home)
+    for module in ("job_queue", "worker_launcher"):
+        patch.setattr(f"finetune.engine.{module}.start_worker", lambda _: None)
+    patch.setattr("finetune.engine.batch_runner.BatchRunner._work_on_all", lambda _: None)
+    patch.setattr("finetune.engine.bases.wheel_weights", lambda: None)
+    app = make_app(Store(home), KEY, **settings)
+    found = Client(app)
+    yield found
+    found.close()
+    app.state.engine.close()
+
+
+FORM = {"content-type": "multipart/form-data; boundary=b0undary"}
+
+
+def add_file(client: Client, purpose: str = "fine-tune", content: bytes = b'{"a": 1}\n', **fields: str) -> Any:
+    """Upload a file and return its object. Fields of the form are given with `__` in place of the brackets."""
+    more = [(name.replace("__", "[") + "]" * ("__" in name), None, value.encode()) for name, value in fields.items()]
+    body = form(("purpose", None, purpose.encode()), *more, ("file", "a.jsonl", content))
+    answer = client.send(Sent("POST", "/v1/files", (body,), FORM))
+    assert answer.status == 200, answer.body
+    return answer.json()
+
+
+def add_job(home: Path, number: int, status: str = "succeeded", **columns: object) -> str:
+    """Add a job to the database, and return its ID."""
+    values = {"id": f"ftjob-{number}", "created_at": number, "status": status, "model": "tiny", "seed": 1}
+    values |= {"training_file": "file-none", "asked": "{}", "finished_at": number, **columns}
+    names = ", ".join(values)
+    Store(home).execute(f"INSERT INTO jobs ({names}) VALUES ({', '.join('?' * len(values))})", *values.values())
+    return str(values["id"])
+
+
+def add_model(home: Path, number: int, job: str = "ftjob-0") -> str:
+    """Add a fine-tuned model without weights, and its checkpoint, to the database, and return its name."""
+    name, store = f"ft:tiny:local::{number}", Store(home)
+    (home / "models" / str(number)).mkdir()
+    store.execute("INSERT INTO models VALUES (NULL, ?, ?, ?, 'tiny', 'float32', ?)", name, number, job, str(number))
+    store.execute(
+        "INSERT INTO checkpoints VALUES (NULL, ?, ?, ?, ?, ?, '{}', '[]')",
+        f"ftckpt_{number}",
+        job,
+        number,
+        number,
+        name,
+    )
+    return name

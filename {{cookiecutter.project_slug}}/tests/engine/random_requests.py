@@ -13,12 +13,14 @@ from urllib.parse import quote, quote_from_bytes
 from asgi import Sent, form
 from pydantic import BaseModel
 
-from finetune.engine.api.app import ROUTES
+from finetune.engine.api.app import PERMISSIONS, ROUTES
+from finetune.engine.api.helpers import ApiRoute
 from finetune.engine.api.requests import (
     AskedHyperparameters,
     BatchRequest,
     CompleteUploadRequest,
     JobRequest,
+    PermissionRequest,
     TokenizeRequest,
     UploadRequest,
 )
@@ -28,6 +30,7 @@ BODIES: dict[str, type[BaseModel]] = {
     "/v1/uploads": UploadRequest,
     "/v1/uploads/{id}/complete": CompleteUploadRequest,
     "/v1/fine_tuning/jobs": JobRequest,
+    PERMISSIONS: PermissionRequest,
     "/v1/batches": BatchRequest,
     "/v1/chat/completions": ChatRequest,
     "/tokenize": TokenizeRequest,
@@ -35,7 +38,15 @@ BODIES: dict[str, type[BaseModel]] = {
 FORMS = {"/v1/files": "file", "/v1/uploads/{id}/parts": "data"}
 WITHOUT_BODY = ("/cancel", "/pause", "/resume")
 DESCRIPTION = sorted({(route.path, method) for route in ROUTES for method in route.methods or () if method != "HEAD"})
+# The parameters of each route's query.
+QUERIES = {
+    (route.path, method): sorted(route.query.model_fields)
+    for route in ROUTES
+    if isinstance(route, ApiRoute)
+    for method in route.methods or ()
+}
 QUERY = ["after", "limit", "order", "purpose", "metadata", "metadata[a]", "metadata[", "metadata[]", "metadata[a][b]"]
+QUERY += ["project_id", "api-version", "colour"]
 
 TEXTS = [
     "",
@@ -143,11 +154,11 @@ class RandomRequests:
 
     def request(self) -> Sent:
         """Return the next request."""
-        path, method = self.random.choice(DESCRIPTION)
+        path, method = route = self.random.choice(DESCRIPTION)
         how = self.random.choice(["valid", "changed", "hostile"])
         if how == "hostile" and self.random.random() < 0.1:
             method = self.random.choice(["PUT", "PATCH", "OPTIONS", "TRACE", "HEAD", "DELETE", "POST"])
-        target = self.address(path, how)
+        target = self.address(path, route, how)
         body, headers = b"", {}
         if path in FORMS and method == "POST":
             body, headers = self.form(FORMS[path], how), {"content-type": "multipart/form-data; boundary=b0undary"}
@@ -172,24 +183,28 @@ class RandomRequests:
         found = [one for kind in kinds or self.ids for one in self.ids.get(kind, [])]
         return self.random.choice(found) if found else "none"
 
-    def address(self, path: str, how: str) -> str:
+    def address(self, path: str, route: tuple[str, str], how: str) -> str:
         kinds = {"files": "file", "uploads": "upload", "jobs": "fine_tuning.job", "batches": "batch", "models": "model"}
+        kinds["checkpoints"] = "model"
         kind = next((kinds[part] for part in path.split("/") if part in kinds), "file")
         name = quote(self.known_id(kind) if how != "changed" else self.known_id(), safe="")
         if how == "hostile":
             name = self.random.choice([name, quote_from_bytes(self.random.choice(ADDRESSES)), quote(self.text())])
         target = path.replace("{id}", name).replace("{id:path}", name)
-        if self.random.random() < 0.5:
-            target += "?" + "&".join(self.query(how) for _ in range(self.random.randint(1, 3)))
+        target = target.replace("{permission}", quote(self.known_id("checkpoint.permission"), safe=""))
+        names = QUERY if how == "hostile" else QUERIES.get(route, [])
+        if names and self.random.random() < 0.5:
+            chosen = self.random.sample(names, min(len(names), self.random.randint(1, 3)))
+            target += "?" + "&".join(self.query(name, how) for name in chosen)
         return target
 
-    def query(self, how: str) -> str:
-        name = self.random.choice(QUERY)
+    def query(self, name: str, how: str) -> str:
         good: dict[str, Callable[[], str]] = {
             "after": self.known_id,
             "limit": lambda: str(self.random.choice([1, 2, 20, 100])),
-            "order": lambda: self.random.choice(["asc", "desc"]),
+            "order": lambda: self.random.choice(["asc", "desc", "ascending", "descending"]),
             "purpose": lambda: "fine-tune",
+            "project_id": lambda: "a",
             "metadata": lambda: "null",
         }
         if how == "valid":
@@ -281,13 +296,16 @@ class RandomRequests:
         parts: list[tuple[str, str | None, bytes]] = [("purpose", None, purpose), (name, filename, content)]
         if how == "valid":
             return form(*parts)
-        action = self.random.choice(["twice", "missing", "text", "field", "cut", "boundary", "none"])
+        action = self.random.choice(["twice", "missing", "text", "field", "expires", "cut", "boundary", "none"])
         if action == "twice":
             parts.append(self.random.choice(parts))
         elif action == "missing":
             parts.remove(self.random.choice(parts))
         elif action == "text":
             parts[1] = (name, None, content)
+        elif action == "expires":
+            seconds = self.random.choice([b"3600", b"2592000", b"3599", b"-1", b"many", b"9" * 5000])
+            parts += [("expires_after[anchor]", None, b"created_at"), ("expires_after[seconds]", None, seconds)]
         elif action == "field":
             parts.append((self.text().replace('"', ""), None, self.random.choice(RAW)))
         whole = form(*parts, boundary="other" if action == "boundary" else "b0undary")

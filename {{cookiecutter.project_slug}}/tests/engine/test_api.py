@@ -186,7 +186,7 @@ CHAT = {"model": "tiny", "messages": [USER]}
         ("fine_tuning/jobs", {**JOB, "suffix": "x" * 65}, "invalid_value", "suffix"),
         ("fine_tuning/jobs", {**JOB, "metadata": {"a": 1}}, "invalid_value", "metadata"),
         ("fine_tuning/jobs", {**JOB, "metadata": dict.fromkeys("abcdefghijklmnopq", "")}, "invalid_value", "metadata"),
-        ("fine_tuning/jobs", {**JOB, "integrations": [{"type": "wandb"}]}, "unsupported_parameter", "integrations"),
+        ("fine_tuning/jobs", {**JOB, "integrations": [{"type": "wandb"}]}, "invalid_value", "integrations"),
         ("fine_tuning/jobs", {**JOB, "method": "supervised"}, "unsupported_value", "method"),
         ("fine_tuning/jobs", {**JOB, "method": {"type": "supervised", "supervised": 7}}, "unsupported_value", "method"),
         ("fine_tuning/jobs", {**JOB, "hyperparameters": 7}, "invalid_value", "hyperparameters"),

@@ -430,11 +430,11 @@ def test_a_full_disk_leaves_a_batch_waiting_and_the_next_one_is_answered(
 ) -> None:
     refused: list[Path] = []
 
-    def check(store: Store, path: Path) -> Any:
+    def check(store: Store, path: Path, endpoint: str) -> Any:
         if not refused or (refused == [path] and full):
             refused[:] = [path]
             raise error
-        return check_input(store, path)
+        return check_input(store, path, endpoint)
 
     full = [True]
     monkeypatch.setattr("finetune.engine.batch_runner.check_input", check)

@@ -32,7 +32,7 @@ def add_rows(home: Path, count: int) -> None:
                 (f"ftjob-{n}", n, json.dumps(metadata) if metadata else None),
             )
             purpose = "batch" if n % 2 else "fine-tune"
-            db.execute("INSERT INTO files VALUES (NULL, ?, ?, 'a', ?, 1)", (f"file-{n}", n, purpose))
+            db.execute("INSERT INTO files VALUES (NULL, ?, ?, 'a', ?, 1, NULL)", (f"file-{n}", n, purpose))
             db.execute(
                 "INSERT INTO batches (id, created_at, status, input_file) VALUES (?, ?, 'completed', 'file-1')",
                 (f"batch-{n}", n),
@@ -118,7 +118,7 @@ def test_files_are_ordered_and_chosen_by_purpose(client: Client) -> None:
     assert ids(client.get(f"{FILES}?order=asc&limit=3&after=file-2")) == ["file-3", "file-4", "file-5"]
     assert ids(client.get(f"{FILES}?order=desc&limit=2&after=file-2")) == ["file-1", "file-0"]
     assert ids(client.get(f"{FILES}?purpose=batch&limit=2&after=file-7")) == ["file-5", "file-3"]
-    assert ids(client.get(f"{FILES}?purpose=none")) == []
+    assert ids(client.get(f"{FILES}?purpose=vision")) == []
     for wrong in ("up", "", "ASC"):
         answer = client.get(f"{FILES}?order={wrong}")
         assert (answer.status, answer.error["param"]) == (400, "order")

@@ -254,7 +254,7 @@ def test_bodies_over_their_limits_are_refused_before_or_while_they_are_read(
 def test_a_file_and_a_part_over_their_limits_are_refused(
     client: Client, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    upload_id = client.post("/v1/uploads", UPLOAD).json()["id"]
+    upload_id = client.post("/v1/uploads", {**UPLOAD, "bytes": 20}).json()["id"]
     monkeypatch.setattr(uploads, "MAX_FILE", 10)
     monkeypatch.setattr(uploads, "MAX_PART", 10)
     for path, name in (("/v1/files", "file"), (f"/v1/uploads/{upload_id}/parts", "data")):

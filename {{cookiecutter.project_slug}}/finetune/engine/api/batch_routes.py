@@ -5,19 +5,20 @@ from starlette.requests import Request
 from finetune.engine import batch_queue
 from finetune.engine.api.helpers import engine_of, store_of
 from finetune.engine.api.lists import page
-from finetune.engine.api.requests import BatchRequest
+from finetune.engine.api.requests import BatchRequest, seconds_of
 from finetune.engine.api.responses import Json, batch_object
 
 
 def create_batch(request: Request, body: BatchRequest) -> Json:
-    row = batch_queue.create(store_of(request), body.input_file_id, body.metadata)
+    lifetime = seconds_of(body.output_expires_after)
+    row = batch_queue.create(store_of(request), body.input_file_id, body.metadata, body.endpoint, lifetime)
     engine_of(request).batches.wake()
     return batch_object(row)
 
 
 def list_batches(request: Request) -> Json:
     engine_of(request).batches.wake()
-    return page(request, "SELECT * FROM batches", [], batch_object, 20, 100)
+    return page(request, "SELECT * FROM batches", [], batch_object)
 
 
 def get_batch(request: Request) -> Json:

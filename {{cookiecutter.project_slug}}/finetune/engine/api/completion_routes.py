@@ -16,40 +16,26 @@ from finetune.engine.api.helpers import Engine, engine_of, read_body
 from finetune.engine.api.model_routes import tuned_model
 from finetune.engine.api_errors import ApiError, as_refusal, model_not_found
 from finetune.engine.fingerprint import fingerprint_of
-from finetune.engine.inference.chat_completions import ChatChunks, Json, completion
-from finetune.engine.inference.chat_request import ChatRequest, generation_requests
-from finetune.engine.inference.completion_request import CompletionRequest, completion_requests
+from finetune.engine.inference.chat_completions import Json
+from finetune.engine.inference.endpoints import ENDPOINTS, Chunks
 from finetune.engine.inference.generation_types import Delta, GeneratedAnswer, GenerationRequest
 from finetune.engine.inference.sampling_settings import SamplingSettings
-from finetune.engine.inference.text_completions import TextChunks, text_completion
 
-Chunks = ChatChunks | TextChunks
 Futures = Sequence["Future[GeneratedAnswer]"]
 
 
-async def create_chat_completion(request: Request) -> Response:
-    engine, chat = engine_of(request), await read_body(request, ChatRequest)
-    check_model(engine, chat)
-    requests, logprobs = generation_requests(chat), bool(chat.logprobs)
-    if chat.stream:
-        chunks = ChatChunks(chat.model, logprobs, chat.includes_usage, await fingerprint(engine, chat))
-        return await streamed(request, [requests], chunks)
-    (answers,) = await answers_to(request, [requests])
-    return with_time(completion(chat.model, answers, logprobs, await fingerprint(engine, chat)), answers)
-
-
-async def create_completion(request: Request) -> Response:
-    engine, body = engine_of(request), await read_body(request, CompletionRequest)
+async def complete(request: Request) -> Response:
+    """Answer a request to one of ENDPOINTS."""
+    engine, endpoint = engine_of(request), ENDPOINTS[request.url.path]
+    body = await read_body(request, endpoint.body)
     check_model(engine, body)
-    requests, n = completion_requests(body), body.n or 1
+    prompts = endpoint.requests(body)
     if body.stream:
-        chunks = TextChunks(
-            body.model, body.logprobs, body.includes_usage, await fingerprint(engine, body), bool(body.echo)
-        )
-        return await streamed(request, requests, chunks)
-    answers = await answers_to(request, requests)
-    answer = text_completion(body.model, answers, n, body.logprobs, bool(body.echo), await fingerprint(engine, body))
-    return with_time(answer, [one for some in answers for one in some])
+        return await streamed(request, prompts, endpoint.chunks(body, await fingerprint(engine, body)))
+    answers = await answers_to(request, prompts)
+    answer = endpoint.whole(body, answers, await fingerprint(engine, body))
+    milliseconds = round(1000 * max(one.seconds for choices in answers for one in choices))
+    return JSONResponse(answer, headers={"openai-processing-ms": str(milliseconds)})
 
 
 def check_model(engine: Engine, body: SamplingSettings) -> None:
@@ -60,12 +46,6 @@ def check_model(engine: Engine, body: SamplingSettings) -> None:
 
 async def fingerprint(engine: Engine, body: SamplingSettings) -> str:
     return await asyncio.to_thread(fingerprint_of, engine.store, body.model)
-
-
-def with_time(answer: object, answers: Sequence[GeneratedAnswer]) -> Response:
-    """Return a JSON answer with the milliseconds that its slowest choice took."""
-    milliseconds = round(1000 * max(one.seconds for one in answers))
-    return JSONResponse(answer, headers={"openai-processing-ms": str(milliseconds)})
 
 
 async def answers_to(request: Request, prompts: Sequence[Sequence[GenerationRequest]]) -> list[list[GeneratedAnswer]]:

@@ -1,5 +1,6 @@
 """Endpoints of files."""
 
+import time
 from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
@@ -8,13 +9,13 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from finetune.engine import uploads
-from finetune.engine.api.forms import form_with_file
+from finetune.engine.api.forms import form_with_file, parse_form
 from finetune.engine.api.helpers import store_of
-from finetune.engine.api.lists import is_ascending, page
-from finetune.engine.api.requests import FileForm
+from finetune.engine.api.lists import Condition, page
+from finetune.engine.api.queries import FileQuery
+from finetune.engine.api.requests import FileForm, seconds_of
 from finetune.engine.api.responses import Json, deleted_object, file_object
 from finetune.engine.api_errors import ApiError, damaged
-from finetune.engine.request_body import parse_body
 from finetune.engine.schema import FileRow
 from finetune.engine.store import Store
 
@@ -22,16 +23,19 @@ from finetune.engine.store import Store
 async def create_file(request: Request) -> Response:
     store = store_of(request)
     async with form_with_file(request, "file") as (form, file):
-        fields = {"file": file.filename or "file", "purpose": form.get("purpose")}
-        asked = parse_body(FileForm, {name: value for name, value in fields.items() if value is not None})
-        file_id = await run_in_threadpool(uploads.add_file, store, asked.file, asked.purpose, file.file)
+        asked = parse_form(FileForm, form, "file")
+        lifetime = seconds_of(asked.expires_after)
+        file_id = await run_in_threadpool(uploads.add_file, store, asked.file, asked.purpose, file.file, lifetime)
     return JSONResponse(file_object(find_file(store, file_id)))
 
 
 def list_files(request: Request) -> Json:
-    purpose = request.query_params.get("purpose")
-    of_purpose = [] if purpose is None else [("purpose = ?", [purpose])]
-    return page(request, "SELECT * FROM files", of_purpose, file_object, 10_000, 10_000, is_ascending(request))
+    store_of(request).delete_expired_files()
+    query: FileQuery = request.state.query
+    conditions: list[Condition] = [("(expires_at IS NULL OR expires_at > ?)", [time.time()])]
+    if query.purpose is not None:
+        conditions.append(("purpose = ?", [query.purpose]))
+    return page(request, "SELECT * FROM files", conditions, file_object, "files", query.order == "asc")
 
 
 def get_file(request: Request) -> Json:

@@ -1,5 +1,6 @@
 """Forms that carry a file. What the client sends is written to a temporary file while it comes."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -8,6 +9,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
 from finetune.engine.api_errors import ApiError
+from finetune.engine.request_body import Body, digits, parse_body
 
 MAX_FIELDS = 16  # OpenAI's forms have up to 4, each of a few characters
 MAX_FIELD = 64 * 1024  # bytes
@@ -30,6 +32,22 @@ async def form_with_file(request: Request, name: str) -> AsyncIterator[tuple[For
             raise ApiError(400, f"'{name}' is a required property.", "missing_required_parameter", name)
         check_filename(found, name)
         yield form, found
+
+
+def parse_form(kind: type[Body], form: FormData, name: str) -> Body:
+    """Return a form as an instance of `kind`: the file of this name by its own name, `a[b]` as the key `b` of `a`.
+
+    Raises ApiError that names the first field which is unknown or wrong.
+    """
+    found: dict[str, object] = {}
+    for field, value in form.items():
+        nested = re.fullmatch(r"(\w+)\[(\w+)\]", field)
+        place = found.setdefault(nested[1], {}) if nested else found
+        if isinstance(place, dict):
+            key = nested[2] if nested else field
+            place[key] = (value.filename or "file") if isinstance(value, UploadFile) else value
+            place[key] = digits(place[key]) if nested else place[key]
+    return parse_body(kind, found)
 
 
 def check_filename(file: UploadFile, name: str) -> None:

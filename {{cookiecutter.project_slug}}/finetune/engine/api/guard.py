@@ -8,6 +8,7 @@ import hmac
 import logging
 import re
 import sqlite3
+import time
 from urllib.parse import unquote_to_bytes
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -17,13 +18,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from finetune.engine import uploads
 from finetune.engine.api_errors import ApiError, as_refusal
-from finetune.engine.store import new_id
+from finetune.engine.inference.endpoints import ENDPOINTS
+from finetune.engine.store import TEMPORARY, new_id
 
 MIB = 1024**2
 MAX_JSON = 4 * MIB  # the largest request with a use completes an upload: 8 GB have 128 parts of 64 MiB, 4 KiB of IDs
 # A million tokens, which is more than bases have, are about 4 million letters, and each may be escaped as \uXXXX.
 MAX_TEXT = 32 * MIB
 FORM = MIB  # what a form has besides its file
+HEALTH = "/health"  # answered without a key
+VERSION = "2020-10-01"  # of OpenAI's API, as its answers name it
+RETRY_AFTER = 1  # seconds until a request that met a busy server may be sent again
 STORAGE = "storage_error"  # the code for a folder that is full, read-only or damaged
 STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 LOG = logging.getLogger("uvicorn.error")
@@ -37,7 +42,7 @@ class Guard:
     """
 
     def __init__(self, app: ASGIApp, key: str, hosts: frozenset[str] | None) -> None:
-        self.app, self.hosts, self.expected = app, hosts, f"Bearer {key}".encode()
+        self.app, self.hosts, self.key = app, hosts, key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -47,8 +52,11 @@ class Guard:
         answer = Answer(send, request_id)
         try:
             headers = Headers(scope=scope)
-            self.check_host_and_key(headers)
+            self.check_host(headers)
+            if scope["path"] != HEALTH:
+                self.check_key(headers)
             check_address(scope)
+            scope = without_azure(scope)
             limit = body_limit(scope["path"])
             if (announced := headers.get("content-length", "")).isdecimal() and int(announced[:20]) > limit:
                 raise too_large(limit)
@@ -58,12 +66,17 @@ class Guard:
                 raise
             await error_answer(refusal_of(error, request_id))(scope, receive, answer.send)
 
-    def check_host_and_key(self, headers: Headers) -> None:
+    def check_host(self, headers: Headers) -> None:
         host = re.sub(r":\d{1,5}$", "", headers.get("host", "").lower())
         if self.hosts is not None and host not in self.hosts:
             what = f"This server listens for {', '.join(sorted(self.hosts))} only. Use one of them in its address."
             raise ApiError(421, what, "misdirected_request")
-        if not hmac.compare_digest(headers.get("authorization", "").encode(), self.expected):
+
+    def check_key(self, headers: Headers) -> None:
+        """Raise ApiError without the key: as a bearer token, or in the header `api-key`, as Azure's clients send it."""
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        sent = token.strip() if scheme.lower() == "bearer" else headers.get("api-key", "")
+        if not hmac.compare_digest(sent.encode(), self.key):
             raise ApiError(401, "Incorrect API key provided. Use the key of this server.", "invalid_api_key")
 
 
@@ -72,6 +85,7 @@ class Answer:
 
     def __init__(self, send: Send, request_id: str) -> None:
         self.forward, self.request_id, self.started = send, request_id, False
+        self.began = time.monotonic()
         self.plain: tuple[int, bytes] | None = None  # the status and the text of a plain error
 
     async def send(self, message: Message) -> None:
@@ -82,6 +96,8 @@ class Answer:
                 return
             self.started = True
             headers["x-request-id"] = self.request_id
+            headers["openai-version"] = VERSION
+            headers.setdefault("openai-processing-ms", str(round(1000 * (time.monotonic() - self.began))))
         elif self.plain:
             status, text = self.plain[0], self.plain[1] + message.get("body", b"")
             self.plain = status, text
@@ -95,6 +111,15 @@ class Answer:
 
 async def no_body() -> Message:
     return {"type": "http.request", "body": b"", "more_body": False}
+
+
+def without_azure(scope: Scope) -> Scope:
+    """Return the scope with OpenAI's path in place of Azure's, and the deployment that Azure's path names."""
+    path = re.sub(r"^/openai(/v1)?(?=/)", "/v1", scope["path"])
+    found = re.match(r"/v1/deployments/([^/]+)(?=/)", path)
+    if not found:
+        return {**scope, "path": path}
+    return {**scope, "path": f"/v1{path[found.end() :]}", "deployment": found[1]}
 
 
 def check_address(scope: Scope) -> None:
@@ -113,7 +138,7 @@ def body_limit(path: str) -> int:
         return uploads.MAX_FILE + FORM
     if re.fullmatch(r"/v1/uploads/[^/]*/parts", path):
         return uploads.MAX_PART + FORM
-    return MAX_TEXT if path in ("/v1/chat/completions", "/v1/completions", "/tokenize") else MAX_JSON
+    return MAX_TEXT if path in (*ENDPOINTS, "/tokenize") else MAX_JSON
 
 
 def limited(receive: Receive, limit: int) -> Receive:
@@ -142,6 +167,10 @@ def refusal_of(error: Exception, request_id: str) -> ApiError:
     """Return the answer to a request that ended with an exception. An unforeseen one is written to the log."""
     if isinstance(error, ClientDisconnect):
         return ApiError(400, "The request ended before its body was complete.")
+    is_locked = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+    if is_locked or (isinstance(error, OSError) and error.errno in TEMPORARY and error.errno not in STORAGE_ERRORS):
+        LOG.error("%s failed: %s", request_id, error)
+        return ApiError(503, "The server is busy. Send the request again in a moment.", "server_is_overloaded")
     if isinstance(error, sqlite3.Error) or (isinstance(error, OSError) and error.errno in STORAGE_ERRORS):
         cause = (error.strerror if isinstance(error, OSError) else None) or str(error)
         LOG.error("%s failed: %s", request_id, cause)
@@ -155,6 +184,7 @@ def refusal_of(error: Exception, request_id: str) -> ApiError:
 
 
 def error_answer(error: ApiError) -> Response:
-    # Another attempt helps only where another process has locked the database.
-    is_final = error.code == STORAGE and "locked" not in error.message
-    return JSONResponse(error.envelope(), error.status, {"x-should-retry": "false"} if is_final else None)
+    headers = {} if error.code != STORAGE else {"x-should-retry": "false"}  # another attempt would not help
+    if error.status == 503:
+        headers["retry-after"] = str(RETRY_AFTER)
+    return JSONResponse(error.envelope(), error.status, headers)

@@ -1,12 +1,14 @@
 """Helpers of the endpoints: the state that they share, and JSON bodies."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
+from finetune.engine.api.queries import Query, parse_query
 from finetune.engine.api.responses import Json
 from finetune.engine.api_errors import ApiError
 from finetune.engine.batch_runner import BatchRunner
@@ -30,6 +32,20 @@ class Engine:
         self.generator.close()
         self.batches.close()
         self.store.close()
+
+
+class ApiRoute(Route):
+    """A route whose query is checked before its endpoint is called, which finds it as `request.state.query`."""
+
+    def __init__(
+        self, path: str, endpoint: Endpoint, *, methods: Sequence[str] = ("GET",), query: type[Query] = Query
+    ) -> None:
+        async def call(request: Request) -> Response:
+            request.state.query = parse_query(query, request)
+            return await endpoint(request)
+
+        super().__init__(path, call, methods=list(methods))
+        self.query = query
 
 
 def engine_of(request: Request) -> Engine:
@@ -74,4 +90,8 @@ async def read_body(request: Request, kind: type[Body]) -> Body:
         raise ApiError(400, f"We could not parse the JSON body of your request: {error}") from error
     if not isinstance(body, dict):
         raise ApiError(400, "The JSON body of your request must be an object.")
+    deployment = request.scope.get("deployment")
+    if deployment is not None and body.get("model", deployment) != deployment:
+        what = f"The address names the deployment {deployment!r}, and the body another model. Name the same in both."
+        raise ApiError(400, what, "invalid_value", "model")
     return parse_body(kind, body)

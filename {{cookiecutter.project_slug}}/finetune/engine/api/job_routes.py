@@ -1,14 +1,16 @@
 """Endpoints of fine-tuning jobs, their events and their checkpoints."""
 
+import importlib.util
+
 from starlette.requests import Request
 
 from finetune.engine import job_queue
 from finetune.engine.api.helpers import store_of
 from finetune.engine.api.lists import Condition, page
+from finetune.engine.api.queries import JobQuery
 from finetune.engine.api.requests import JobRequest
 from finetune.engine.api.responses import Json, checkpoint_object, event_object, job_object
 from finetune.engine.api_errors import ApiError
-from finetune.engine.request_body import MAX_PAIRS
 from finetune.engine.schema import JOBS
 from finetune.engine.worker_launcher import ensure_worker
 
@@ -23,30 +25,33 @@ def create_job(request: Request, body: JobRequest) -> Json:
         suffix=body.suffix,
         seed=body.seed,
         metadata=body.metadata,
+        integrations=checked_integrations(body),
     )
     return job_object(row)
+
+
+def checked_integrations(body: JobRequest) -> list[dict[str, object]]:
+    """Return the integrations of a request. Raises ApiError if this server has no library for one of them."""
+    asked = [one.model_dump(exclude_none=True) for one in body.integrations or ()]
+    if asked and importlib.util.find_spec("wandb") is None:
+        what = "This server cannot send metrics to Weights & Biases: its library is not installed. On the server, run"
+        raise ApiError(400, f"{what}: pip install wandb", "unsupported_value", "integrations")
+    return asked
 
 
 def list_jobs(request: Request) -> Json:
     """List jobs, newest first; those with the metadata of `metadata[key]=value`, or without any for `metadata=null`."""
     store = store_of(request)
     ensure_worker(store)
-    return page(request, JOBS, metadata_conditions(request), job_object, 20, 100)
+    return page(request, JOBS, metadata_conditions(request.state.query), job_object)
 
 
-def metadata_conditions(request: Request) -> list[Condition]:
-    """Return the conditions of the query's metadata. Raises ApiError for a mixture of its two forms."""
-    query = request.query_params.multi_items()
-    pairs = [[name[9:-1], value] for name, value in query if name.startswith("metadata[") and name.endswith("]")]
-    bare = [value for name, value in query if name == "metadata"]
-    if bare and (pairs or set(bare) != {"null"}):
-        what = "'metadata' must be null, or a pair in the form metadata[key]=value; not both."
-        raise ApiError(400, what, "invalid_value", "metadata")
-    if len(pairs) > MAX_PAIRS:
-        raise ApiError(400, f"'metadata' may have at most {MAX_PAIRS} pairs.", "invalid_value", "metadata")
-    if bare:
+def metadata_conditions(query: JobQuery) -> list[Condition]:
+    """Return the conditions of the query's metadata."""
+    if query.metadata == "null":
         return [("metadata IS NULL", [])]
-    return [("n IN (SELECT job FROM job_metadata WHERE key = ? AND value = ?)", pair) for pair in pairs]
+    has_pair = "n IN (SELECT job FROM job_metadata WHERE key = ? AND value = ?)"
+    return [(has_pair, pair) for pair in query.metadata or ()]
 
 
 def get_job(request: Request) -> Json:
@@ -70,10 +75,11 @@ def list_events(request: Request) -> Json:
     store = store_of(request)
     ensure_worker(store)
     job = job_queue.get(store, request.path_params["id"])
-    return page(request, "SELECT * FROM events", [("job = ?", [job["id"]])], event_object, 20, 1000)
+    return page(request, "SELECT * FROM events", [("job = ?", [job["id"]])], event_object, f"events {job['id']}")
 
 
 def list_checkpoints(request: Request) -> Json:
     store = store_of(request)
     job = job_queue.get(store, request.path_params["id"])
-    return page(request, "SELECT * FROM checkpoints", [("job = ?", [job["id"]])], checkpoint_object, 10, 1000)
+    of_job: list[Condition] = [("job = ?", [job["id"]])]
+    return page(request, "SELECT * FROM checkpoints", of_job, checkpoint_object, f"checkpoints {job['id']}")

@@ -1,33 +1,40 @@
 """Endpoints of models, and of their tokenizers."""
 
+import orjson
 from starlette.requests import Request
+from starlette.responses import Response
 
 from finetune.engine import bases
 from finetune.engine.api.helpers import store_of
 from finetune.engine.api.requests import TokenizeRequest
-from finetune.engine.api.responses import Json, deleted_object, model_object
+from finetune.engine.api.responses import ORGANIZATION, Json, deleted_object, model_object
 from finetune.engine.api_errors import ApiError, model_not_found
 from finetune.engine.fingerprint import fingerprint_of
 from finetune.engine.schema import ModelRow
 from finetune.engine.store import Store
 from finetune.engine.training import publishing
 
+BASE_OWNER = "system"  # as OpenAI's own models have it
 
-def list_models(request: Request) -> Json:
+
+def list_models(request: Request) -> Response:
+    """List all models: the API has no pages for them, so the list must be fast."""
     store = store_of(request)
-    tuned = store.rows("SELECT id, created_at FROM models ORDER BY n")
-    data = [model_object(name, 0, "base") for name in bases.installed(store)]
-    data += [model_object(row["id"], row["created_at"], "local") for row in tuned]
-    return {"object": "list", "data": data}
+    data = [model_object(name, bases.created(name, store.home), BASE_OWNER) for name in bases.installed(store)]
+    with store.reader() as db:
+        tuned = db.execute("SELECT id, created_at FROM models ORDER BY n")
+        data += [model_object(name, created, ORGANIZATION) for name, created in tuned]
+    return Response(orjson.dumps({"object": "list", "data": data}), media_type="application/json")
 
 
 def get_model(request: Request) -> Json:
     store, name = store_of(request), request.path_params["id"]
     row = tuned_model(store, name)
     if row:
-        return model_object(name, row["created_at"], "local") | fingerprint(store, name, row["base"])
+        return model_object(name, row["created_at"], ORGANIZATION) | fingerprint(store, name, row["base"])
     if bases.known(name, store):
-        return model_object(name, 0, "base") | fingerprint(store, name, name)
+        created = bases.created(name, store.home)
+        return model_object(name, created, BASE_OWNER) | fingerprint(store, name, name)
     raise model_not_found(name)
 
 
@@ -53,7 +60,8 @@ def tokenize(request: Request, body: TokenizeRequest) -> Json:
     base = row["base"] if row else body.model
     if not row and not bases.known(base, store):
         raise model_not_found(body.model)
-    ids = bases.tokenizer_of(base, store.home).encode(body.prompt).ids
+    tokenizer = bases.tokenizer_of(base, store.home)
+    ids = tokenizer.encode(body.prompt, add_special_tokens=body.add_special_tokens).ids
     return {"tokens": ids, "count": len(ids)}
 
 

@@ -6,6 +6,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from finetune.engine.api_errors import ApiError
+from finetune.engine.store import new_id
 
 
 class Protocol(H11Protocol):
@@ -15,6 +16,7 @@ class Protocol(H11Protocol):
         """Refuse broken HTTP, such as a chunk without a length, and close the connection."""
         body = json.dumps(ApiError(400, msg).envelope()).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        headers.append((b"x-request-id", new_id("req_").encode()))
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):  # no answer has begun
             start = h11.Response(status_code=400, headers=[*headers, (b"connection", b"close")], reason=b"Bad Request")
             for event in (start, h11.Data(data=body), h11.EndOfMessage()):

@@ -2,20 +2,40 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, model_validator
 
+from finetune.engine.api_errors import ApiError
 from finetune.engine.request_body import NO_NUL, Metadata, RequestBody, parse_body
 from finetune.engine.training.hyperparameters import LIMITS
 from finetune.engine.uploads import MAX_FILENAME, MAX_UPLOAD, Purpose
 
 
+class ExpiresAfter(RequestBody):
+    """When a file expires. These are the bounds of OpenAI's API: an hour and 30 days."""
+
+    anchor: Literal["created_at"]
+    seconds: int = Field(ge=3600, le=2_592_000)
+
+
+def seconds_of(expires_after: ExpiresAfter | None) -> int | None:
+    """Return the seconds until a file expires; None if it does not."""
+    return expires_after.seconds if expires_after else None
+
+
 class FileForm(RequestBody):
-    """What a form says of the file that it uploads. Its other fields are ignored."""
+    """`POST /v1/files`: the fields of the form. `file` is the name of the file."""
 
     purpose: Purpose
     file: str = Field(
         max_length=MAX_FILENAME, pattern=NO_NUL, description=f"named by up to {MAX_FILENAME} characters without NUL"
     )
+    expires_after: ExpiresAfter | None = None
+
+
+class PartForm(RequestBody):
+    """`POST /v1/uploads/{id}/parts`: the form's only field, which is the file of the part."""
+
+    data: str
 
 
 class UploadRequest(RequestBody):
@@ -27,12 +47,11 @@ class UploadRequest(RequestBody):
     mime_type: str
     purpose: Purpose
     bytes: int = Field(ge=1, le=MAX_UPLOAD)
+    expires_after: ExpiresAfter | None = None
 
 
 class CompleteUploadRequest(RequestBody):
-    """`POST /v1/uploads/{id}/complete`. Other keys are ignored."""
-
-    model_config = ConfigDict(extra="ignore")
+    """`POST /v1/uploads/{id}/complete`."""
 
     part_ids: list[str] = Field(description="an array of the IDs of parts")
     md5: str | None = None
@@ -54,21 +73,41 @@ class AskedHyperparameters(RequestBody):
     ) = Field("auto", description=f'"auto" or a number above 0 and up to {LIMITS["learning_rate_multiplier"]}')
 
 
-class SupervisedMethod(BaseModel):
+class SupervisedMethod(RequestBody):
     """The settings of supervised training."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
 
     hyperparameters: dict[str, Any] | None = None
 
 
-class Method(BaseModel):
-    """The training method. Other keys, such as the settings of other methods, are ignored."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
+class Method(RequestBody):
+    """The training method."""
 
     type: Literal["supervised"]
     supervised: SupervisedMethod | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def leave_out_nulls(cls, body: object) -> object:
+        """Leave out the settings of other methods where they are null, as some clients send them."""
+        if not isinstance(body, dict):
+            return body
+        return {key: value for key, value in body.items() if value is not None or key not in ("dpo", "reinforcement")}
+
+
+class WandbSettings(RequestBody):
+    """Where the metrics of a job go at Weights & Biases, whose limit for a tag is 64 characters."""
+
+    project: str = Field(min_length=1, pattern=NO_NUL)
+    name: str | None = Field(None, pattern=NO_NUL)
+    entity: str | None = Field(None, pattern=NO_NUL)
+    tags: list[Annotated[str, Field(min_length=1, max_length=64, pattern=NO_NUL)]] | None = None
+
+
+class Integration(RequestBody):
+    """A service that gets the metrics of a job."""
+
+    type: Literal["wandb"]
+    wandb: WandbSettings
 
 
 class JobRequest(RequestBody):
@@ -80,7 +119,6 @@ class JobRequest(RequestBody):
         "training_file": "invalid_file",
         "validation_file": "invalid_file",
         "method": "unsupported_value",
-        "integrations": "unsupported_parameter",
     }
 
     model: str
@@ -91,19 +129,25 @@ class JobRequest(RequestBody):
     )
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
     metadata: Metadata | None = None
-    integrations: list[Any] | None = Field(
-        None, max_length=0, description="empty or null: this server has no integrations"
-    )
+    integrations: list[Integration] | None = Field(None, max_length=5)
     method: Method | None = None
     hyperparameters: dict[str, Any] | None = None
 
     def asked_hyperparameters(self) -> AskedHyperparameters:
         """Return the hyperparameters of the method, else those beside it, which is OpenAI's older form.
 
-        Raises ApiError if one of them is wrong.
+        Raises ApiError if one of them is wrong, or if the two forms differ.
         """
         of_method = self.method and self.method.supervised and self.method.supervised.hyperparameters
-        return parse_body(AskedHyperparameters, of_method or self.hyperparameters or {}, "hyperparameters")
+        forms = [
+            parse_body(AskedHyperparameters, form, "hyperparameters")
+            for form in (of_method, self.hyperparameters)
+            if form
+        ]
+        if len(forms) == 2 and forms[0] != forms[1]:
+            what = "'hyperparameters' and 'method.supervised.hyperparameters' differ. Send one of them."
+            raise ApiError(400, what, "invalid_value", "hyperparameters")
+        return forms[0] if forms else parse_body(AskedHyperparameters, {}, "hyperparameters")
 
 
 class BatchRequest(RequestBody):
@@ -111,16 +155,24 @@ class BatchRequest(RequestBody):
 
     codes: ClassVar[dict[str, str]] = {"input_file_id": "invalid_file"}
 
-    endpoint: Literal["/v1/chat/completions"]
+    endpoint: Literal["/v1/chat/completions", "/v1/completions"]
     completion_window: Literal["24h"]
     input_file_id: str
     metadata: Metadata | None = None
+    output_expires_after: ExpiresAfter | None = None
+
+
+class PermissionRequest(RequestBody):
+    """`POST /v1/fine_tuning/checkpoints/{checkpoint}/permissions`."""
+
+    project_ids: list[Annotated[str, Field(min_length=1, max_length=256, pattern=NO_NUL)]] = Field(
+        min_length=1, max_length=1000, description="an array of 1 to 1000 IDs of projects"
+    )
 
 
 class TokenizeRequest(RequestBody):
-    """`POST /tokenize`, in vLLM's form: OpenAI's API has no such request. Other keys are ignored."""
-
-    model_config = ConfigDict(extra="ignore")
+    """`POST /tokenize`, in vLLM's form: OpenAI's API has no such request."""
 
     model: str
     prompt: str
+    add_special_tokens: bool = True

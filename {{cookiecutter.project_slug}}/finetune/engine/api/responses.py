@@ -1,11 +1,32 @@
 """The JSON objects of OpenAI's API, made of rows of the database, with every field that its specification requires."""
 
-import json
+from typing import Any
 
-from finetune.engine.schema import BatchRow, CheckpointRow, EventRow, FileRow, JobRow, PartRow, UploadRow
+from finetune.engine.request_body import parse_json
+from finetune.engine.schema import (
+    BatchRow,
+    CheckpointRow,
+    EventRow,
+    FileRow,
+    JobRow,
+    PartRow,
+    PermissionRow,
+    UploadRow,
+)
 from finetune.engine.uploads import LIFETIME
 
 Json = dict[str, object]  # an object of an answer
+ORGANIZATION = "org-local"  # the one organisation of this server
+UNREADABLE = {"code": "damaged_record", "message": "The stored reason cannot be read.", "param": None}
+
+
+def stored(text: str | None, kind: type) -> Any:
+    """Return the JSON value of a column. None where it is damaged: the object is still shown, and the list it is in."""
+    try:
+        found = parse_json(text) if text else None
+    except (ValueError, TypeError):
+        return None
+    return found if isinstance(found, kind) else None
 
 
 def file_object(row: FileRow) -> Json:
@@ -17,7 +38,7 @@ def file_object(row: FileRow) -> Json:
         "filename": row["filename"],
         "purpose": row["purpose"],
         "status": "processed",
-        "status_details": None,
+        **({} if row["expires_at"] is None else {"expires_at": row["expires_at"]}),
     }
 
 
@@ -46,7 +67,7 @@ def part_object(row: PartRow) -> Json:
 
 def job_object(row: JobRow) -> Json:
     """Return the job. Until the files are validated, `auto` is not resolved in its hyperparameters, as at OpenAI."""
-    hyperparameters = json.loads(row["resolved"] or row["asked"])
+    hyperparameters = stored(row["resolved"], dict) or stored(row["asked"], dict) or {}
     return {
         "id": row["id"],
         "object": "fine_tuning.job",
@@ -55,9 +76,9 @@ def job_object(row: JobRow) -> Json:
         "estimated_finish": None,
         "model": row["model"],
         "fine_tuned_model": row["fine_tuned_model"],
-        "organization_id": "org-local",
+        "organization_id": ORGANIZATION,
         "status": row["status"],
-        "error": json.loads(row["error"]) if row["error"] else None,
+        "error": (stored(row["error"], dict) or UNREADABLE) if row["error"] else None,
         "training_file": row["training_file"],
         "validation_file": row["validation_file"],
         "result_files": [row["result_file"]] if row["result_file"] else [],
@@ -65,8 +86,8 @@ def job_object(row: JobRow) -> Json:
         "seed": row["seed"],
         "hyperparameters": hyperparameters,
         "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
-        "metadata": json.loads(row["metadata"]) if row["metadata"] else None,
-        "integrations": [],
+        "metadata": stored(row["metadata"], dict),
+        "integrations": stored(row["integrations"], list) or [],
         "user_provided_suffix": row["suffix"],
         # Besides the data and the seed, the bytes of the adapter depend on these two.
         "threads": row["threads"],
@@ -82,7 +103,7 @@ def event_object(row: EventRow) -> Json:
         "level": row["level"],
         "type": row["type"],
         "message": row["message"],
-        "data": json.loads(row["data"]),
+        "data": stored(row["data"], dict) or {},
     }
 
 
@@ -95,20 +116,29 @@ def checkpoint_object(row: CheckpointRow) -> Json:
         "fine_tuned_model_checkpoint": row["model"],
         "fine_tuning_job_id": row["job"],
         "step_number": row["step"],
-        "metrics": json.loads(row["metrics"]),
-        "result_files": json.loads(row["files"]),
+        "metrics": stored(row["metrics"], dict) or {},
+        "result_files": stored(row["files"], list) or [],
+    }
+
+
+def permission_object(row: PermissionRow) -> Json:
+    return {
+        "id": row["id"],
+        "object": "checkpoint.permission",
+        "created_at": row["created_at"],
+        "project_id": row["project"],
     }
 
 
 def batch_object(row: BatchRow) -> Json:
     """Return the batch. It has no `expires_at`, because batches of this server do not expire."""
-    usage = json.loads(row["usage"]) if row["usage"] else None
+    usage = stored(row["usage"], dict)
     return {
         "id": row["id"],
         "object": "batch",
-        "endpoint": "/v1/chat/completions",
+        "endpoint": row["endpoint"],
         "model": row["model"],
-        "errors": {"object": "list", "data": json.loads(row["errors"])} if row["errors"] else None,
+        "errors": {"object": "list", "data": stored(row["errors"], list) or []} if row["errors"] else None,
         "input_file_id": row["input_file"],
         "completion_window": "24h",
         "status": row["status"],
@@ -132,7 +162,7 @@ def batch_object(row: BatchRow) -> Json:
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": usage["total_tokens"],
         },
-        "metadata": json.loads(row["metadata"]) if row["metadata"] else None,
+        "metadata": stored(row["metadata"], dict),
     }
 
 

@@ -67,6 +67,7 @@ def delete_checkpoint(store: Store, checkpoint: CheckpointRow) -> None:
     with store.transaction() as db:
         db.execute("DELETE FROM checkpoints WHERE id = ?", (checkpoint["id"],))
         db.execute("DELETE FROM models WHERE id = ?", (checkpoint["model"],))
+        db.execute("DELETE FROM permissions WHERE checkpoint = ?", (checkpoint["model"],))
         for file in files:
             store.forget_file(db, file)
         if model:
@@ -112,7 +113,7 @@ def finish_job(store: Store, job_id: str, trained_tokens: int) -> None:
     if store.set_job_status(job_id, "succeeded", **values):
         store.add_event(job_id, "The job has successfully completed")
     else:
-        store.delete_file(result)
+        store.take_back_file(result)
 
 
 def result_table(store: Store, job_id: str) -> str:

@@ -30,6 +30,7 @@ from finetune.engine.training.publishing import finish_job
 from finetune.engine.training.reporting import ReportingCallback
 from finetune.engine.training.trainer import JobTrainer
 from finetune.engine.training.training_file import file_of_job
+from finetune.engine.training.wandb_runs import WandbCallback
 
 MAX_MICRO_BATCH = 16  # examples; larger batches are accumulated from equal parts of at most this size
 MAX_EAGER_TOKENS = 512  # of the longest example, for eager attention
@@ -63,6 +64,8 @@ def train_job(store: Store, job: JobRow) -> None:
     trainer = JobTrainer(model, arguments, PrecomputedDataset(split_model, examples))
     validation = ValidationSet(PrecomputedDataset(split_model, validation_examples), hyperparameters["batch_size"])
     trainer.add_callback(ReportingCallback(store, job, trainer, validation))
+    if job["integrations"] and trainer.is_world_process_zero():
+        trainer.add_callback(WandbCallback(store, job, hyperparameters))
     # Only now: so SplitModel computes with the same weights whether the job starts or resumes.
     if parent:
         load_adapter(model, parent)

@@ -43,7 +43,7 @@ def file_of_job(store: Store, file_id: str, param: str) -> Path:
 
     Raises JobError if the file was deleted after the job was created, or is not what was uploaded.
     """
-    row, path = store.file(file_id), store.file_path(file_id)
+    row, path = store.kept_file(file_id), store.file_path(file_id)
     if row is None or not path.is_file():
         what = f"{param} {file_id!r} was deleted. Upload the file again and create another job."
         raise JobError("invalid_file", what, param)

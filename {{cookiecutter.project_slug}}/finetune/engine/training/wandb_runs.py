@@ -1,0 +1,104 @@
+"""Send the metrics of a job to Weights & Biases, where its `integrations` ask for that, by that service's own library.
+
+The library reads WANDB_API_KEY, WANDB_MODE and its other settings from the server's environment. With
+WANDB_MODE=offline it writes into the folder `wandb` of the server's FINETUNE_HOME, for `wandb sync`.
+"""
+
+import json
+import random
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from finetune.engine import bases
+from finetune.engine.client_text import reason
+from finetune.engine.schema import JobRow
+from finetune.engine.store import Store
+from finetune.engine.training.hyperparameters import Hyperparameters
+
+MAX_TAG = 64  # characters: the service refuses longer tags
+
+
+class WandbCallback(TrainerCallback):
+    """Sends the metrics of each step to the job's runs. If the library fails, an event says so and training goes on."""
+
+    def __init__(self, store: Store, job: JobRow, hyperparameters: Hyperparameters) -> None:
+        self.store, self.job, self.hyperparameters = store, job, hyperparameters
+        self.runs: list[Any] = []
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        integrations = json.loads(self.job["integrations"] or "[]")
+        draws = random.getstate()  # the library draws random numbers, which would change those of the training
+        try:
+            for number, integration in enumerate(integrations):
+                settings = integration["wandb"]
+                run = self._begin(settings, run_id(self.job["id"], number))
+                self.runs.append(run)
+                settings["run_id"] = run.id
+        except Exception as error:
+            self._give_up(error)
+        finally:
+            random.setstate(draws)
+        asked = json.dumps(integrations, sort_keys=True)
+        self.store.execute("UPDATE jobs SET integrations = ? WHERE id = ?", asked, self.job["id"])
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        step = state.global_step
+        query = "SELECT data FROM steps WHERE job = ? AND step = ?"
+        row = self.store.row(query, self.job["id"], step) if self.runs else None
+        if row is None:
+            return
+        metrics = json.loads(row["data"])
+        metrics.pop("step")  # the runs' own axis
+        try:
+            for run in self.runs:
+                run.log(metrics, step=step)
+        except Exception as error:
+            self._give_up(error)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        runs, self.runs = self.runs, []
+        try:
+            for run in runs:
+                run.finish()
+        except Exception as error:
+            self._give_up(error)
+
+    def _begin(self, settings: dict[str, Any], name: str) -> Any:
+        """Start a run. A resumed job continues the run of its first start."""
+        import wandb
+
+        base = bases.short_name(self.job["base"])
+        tags = ["openai/finetune", f"openai/{base}"[:MAX_TAG], f"openai/{self.job['id']}"]
+        config = {"model": self.job["model"], "seed": self.job["seed"], **self.hyperparameters}
+        return wandb.init(
+            project=settings["project"],
+            entity=settings.get("entity"),
+            name=settings.get("name") or self.job["id"],
+            tags=list(dict.fromkeys([*settings.get("tags", ()), *tags])),
+            id=name,
+            resume="allow",
+            reinit="create_new",
+            dir=str(self.store.home),
+            config=config,
+            # The service gets the metrics, and nothing about this machine.
+            settings=wandb.Settings(
+                quiet=True,
+                console="off",
+                disable_code=True,
+                disable_git=True,
+                x_disable_stats=True,
+                x_disable_machine_info=True,
+                x_save_requirements=False,
+            ),
+        )
+
+    def _give_up(self, error: Exception) -> None:
+        self.runs = []
+        what = f"The metrics of this job are not sent to Weights & Biases any longer: {reason(error)}"
+        self.store.add_event(self.job["id"], what, level="warn")
+
+
+def run_id(job_id: str, number: int) -> str:
+    """Return the ID of a job's run: that of the job, with a number for further integrations of the same job."""
+    return f"{job_id}-{number}" if number else job_id
