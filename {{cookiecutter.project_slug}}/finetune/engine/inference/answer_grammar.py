@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from finetune.engine.api_errors import ApiError
-from finetune.engine.inference.enforced_schema import MAX_MESSAGE, enforced_schema
+from finetune.engine.inference.enforced_schema import MAX_MESSAGE, Refuse, enforced_schema
 
 MAX_TOOLS = 128  # and calls in an answer. Source: OpenAI's API reference
 NAME = re.compile("[a-zA-Z0-9_-]{1,64}")
@@ -50,24 +50,23 @@ def grammar_of(
     tool_format: ToolFormat | None = None,
     special_tokens: Mapping[str, int] | None = None,
 ) -> str | None:
-    """Return the grammar of a chat completion's answer, in llguidance's variant of Lark; None if all answers are allowed.
+    """Return the grammar of a chat completion's answer; None if all answers are allowed.
 
-    Raises ApiError for what is invalid, and for a schema that cannot be enforced completely. `tool_format` must be given
+    Raises ApiError for what is invalid, and for a schema that cannot be enforced completely. `tool_format` is required
     with `tools`; `special_tokens` are those of the vocabulary.
     """
     schema = answer_schema(response_format)
     callable_tools, choice = chosen_tools(checked_tools(tools or ()), tool_choice)
-    answer = None if schema is None else f"%json {written(schema)}"
+    rules = [] if schema is None else [f"answer: %json {written(schema)}"]
     if choice == "none":
-        return None if answer is None else f"start: {answer}\n"
+        return "\n".join(["start: answer", *rules, ""]) if rules else None
     assert tool_format is not None
     most_calls = 1 if parallel_tool_calls is False else MAX_TOOLS
-    rules = call_rules(callable_tools, tool_format, most_calls, special_tokens or {})
-    if choice == "required":
-        return f"start: begin rest calls\n{rules}"
-    if answer is not None:
-        return f"start: ({answer}) | (begin rest calls)\n{rules}"
-    return f"start: {text_or_calls(tool_format, special_tokens or {})}\n{rules}"
+    if choice == "auto" and schema is None:
+        rules += text_or_calls(tool_format, special_tokens or {})
+    else:
+        rules.insert(0, "start: begin rest calls" if choice == "required" else "start: answer | begin rest calls")
+    return "\n".join([*rules, *call_rules(callable_tools, tool_format, most_calls, special_tokens or {}), ""])
 
 
 # The response format
@@ -108,14 +107,21 @@ def checked_name(name: Any, param: str) -> str:
     return name
 
 
-def compilable(schema: Any, refuse: Any) -> Any:
+def compilable(schema: Any, refuse: Refuse) -> Any:
     """Return the schema, if llguidance compiles it."""
     from llguidance import LLMatcher
 
     failed, messages = LLMatcher.validate_grammar_with_warnings(f"start: %json {written(schema)}\n")
     if failed or messages:
-        refuse(f"This server cannot enforce it: {messages[0][:MAX_MESSAGE]}")
+        what = messages[0].partition("failed to compile JSON schema: ")[2] or messages[0]
+        if what.startswith("oneOf "):
+            what = "the options of a 'oneOf' do not clearly exclude each other; use 'anyOf'"
+        refuse(f"This server cannot enforce it: {first_line(what)}.")
     return schema
+
+
+def first_line(text: str) -> str:
+    return text.partition("\n")[0][:MAX_MESSAGE]
 
 
 def written(schema: Any) -> str:
@@ -179,54 +185,56 @@ def tool_of_name(tools: list[Tool], name: Any) -> Tool:
     raise ApiError(400, f"Tool choice {name!r} not found in 'tools' parameter.", "invalid_value", "tool_choice")
 
 
-def call_schema(tool: Tool, root: str, tool_format: ToolFormat) -> dict[str, Any]:
-    """Return the schema of a call of a tool; `root` is its place in the schema of all calls."""
+def call_schema(tool: Tool, index: int, tool_format: ToolFormat) -> dict[str, Any]:
+    """Return the schema of a call of a tool, whose place in the schema of all calls is `/anyOf/{index}`."""
     param = f"tools[{tool.place}].function.parameters"
 
     def refuse(what: str) -> NoReturn:
         raise ApiError(400, f"Invalid schema for function '{tool.name}': {what}", "invalid_function_parameters", param)
 
-    parameters = tool.parameters
-    kind = parameters.get("type") if isinstance(parameters, Mapping) else parameters
+    kind = tool.parameters.get("type") if isinstance(tool.parameters, Mapping) else tool.parameters
     if kind != "object":
         refuse(f"schema must be a JSON Schema of 'type: \"object\"', got 'type: {json.dumps(kind)}'.")
-    compilable(enforced_schema(parameters, refuse), refuse)
-    place = f"{root}/properties/{tool_format.arguments.replace('~', '~0').replace('/', '~1')}"
-    properties = {
-        tool_format.name: {"const": tool.name},
-        tool_format.arguments: enforced_schema(parameters, refuse, place),
-    }
-    required = list(properties)
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    arguments = tool_format.arguments
+    place = f"#/anyOf/{index}/properties/{arguments.replace('~', '~0').replace('/', '~1')}"
+    parameters = enforced_schema(tool.parameters, refuse, place)
+    properties = {tool_format.name: {"const": tool.name}, arguments: parameters}
+    found = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    compilable({"anyOf": [*[False] * index, found]}, refuse)
+    return found
 
 
-def call_rules(tools: list[Tool], tool_format: ToolFormat, most_calls: int, special_tokens: Mapping[str, int]) -> str:
+def call_rules(
+    tools: list[Tool], tool_format: ToolFormat, most_calls: int, special_tokens: Mapping[str, int]
+) -> list[str]:
     """Return the rules `begin`, `rest` (of the begin text) and `calls`."""
-    schemas = [call_schema(tool, f"#/anyOf/{index}", tool_format) for index, tool in enumerate(tools)]
+    schemas = [call_schema(tool, index, tool_format) for index, tool in enumerate(tools)]
     trigger, rest = split_begin(tool_format, special_tokens)
-    between, end = (symbols(text, special_tokens) for text in (tool_format.separator, tool_format.end))
-    more = f"({between} call){{0,{most_calls - 1}}}" if most_calls > 1 else ""
-    return (
-        f"begin: {symbols(trigger, special_tokens)}\n"
-        f"rest: {symbols(rest, special_tokens)}\n"
-        f"calls: call {more} {end}\n"
-        f"call: %json {written({'anyOf': schemas})}\n"
-    )
+    more = f"({symbols(tool_format.separator, special_tokens)} call){{0,{most_calls - 1}}}" if most_calls > 1 else ""
+    return [
+        f"begin: {symbols(trigger, special_tokens)}",
+        f"rest: {symbols(rest, special_tokens)}",
+        f"calls: call {more} {symbols(tool_format.end, special_tokens)}",
+        f"call: %json {written({'anyOf': schemas})}",
+    ]
 
 
-def text_or_calls(tool_format: ToolFormat, special_tokens: Mapping[str, int]) -> str:
-    """Return the alternatives of an answer that is text, or calls after text.
+def text_or_calls(tool_format: ToolFormat, special_tokens: Mapping[str, int]) -> list[str]:
+    """Return the rules of an answer that is text, or calls after text. All after the first begin text is calls.
 
-    All after the first begin text is a call. A begin text that is no token of its own may stand across tokens, so the
-    text before it is a lazy lexeme, which ends where the begin text does.
+    A begin text that is no token may stand across tokens: it ends a lazy lexeme, which is never longer than to there.
     """
     trigger, _ = split_begin(tool_format, special_tokens)
-    if not trigger:
-        return "/([^{](?s:.*))?/ | calls"  # text that begins as a call does cannot be told from a call
-    if trigger in special_tokens:
-        return "/(?s:.*)/ | /(?s:.*)/ begin rest calls"
-    quoted = written_text(trigger)
-    return f"TEXT | text_and_begin rest calls\ntext_and_begin[lazy]: /(?s:.*)/ {quoted}\nTEXT: /(?s:.*)/ & ~(/(?s:.*)/ {quoted} /(?s:.*)/)"
+    if not trigger:  # text that begins as a call does cannot be told from a call
+        return ["start: text | calls", "text: /([^{](?s:.*))?/"]
+    if trigger in special_tokens:  # which no text has
+        return ["start: text | text begin rest calls", "text: /(?s:.*)/"]
+    quoted = quoted_text(trigger)
+    return [
+        "start: TEXT | text_and_begin rest calls",
+        f"text_and_begin[lazy]: /(?s:.*)/ {quoted}",
+        f"TEXT: /(?s:.*)/ & ~(/(?s:.*)/ {quoted} /(?s:.*)/)",
+    ]
 
 
 def split_begin(tool_format: ToolFormat, special_tokens: Mapping[str, int]) -> tuple[str, str]:
@@ -242,7 +250,7 @@ def split_begin(tool_format: ToolFormat, special_tokens: Mapping[str, int]) -> t
 def symbols(text: str, special_tokens: Mapping[str, int]) -> str:
     """Return a text as symbols of the grammar: special tokens by their ID, the rest as literals."""
     found = [
-        f"<[{special_tokens[part]}]>" if part in special_tokens else written_text(part)
+        f"<[{special_tokens[part]}]>" if part in special_tokens else quoted_text(part)
         for part in parts(text, special_tokens)
     ]
     return " ".join(found) or '""'
@@ -254,6 +262,5 @@ def parts(text: str, special_tokens: Iterable[str]) -> list[str]:
     return [part for part in re.split(f"({choices})", text) if part] if choices else [text] if text else []
 
 
-def written_text(text: str) -> str:
+def quoted_text(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
-

@@ -9,7 +9,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from finetune.engine.api_errors import ApiError
-from finetune.engine.inference.enforced_schema import MAX_MESSAGE
+from finetune.engine.inference.answer_grammar import first_line
 
 if TYPE_CHECKING:
     import torch
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 MAX_CACHED_GRAMMARS = 32  # of a base; several choices and requests often share one
 
 
-
 class Vocabulary:
     """The tokens of a base, as grammars need them.
 
     `special_tokens` are those that no text has. An answer ends with one of `end_token_ids`.
     """
 
-    def __init__(self, tokenizer: "LLTokenizer", end_token_ids: Iterable[int], special_tokens: Mapping[str, int]) -> None:
+    def __init__(
+        self, tokenizer: "LLTokenizer", end_token_ids: Iterable[int], special_tokens: Mapping[str, int]
+    ) -> None:
         self.tokenizer, self.end_token_ids, self.special_tokens = tokenizer, sorted(end_token_ids), special_tokens
         self.matchers: OrderedDict[str, LLMatcher] = OrderedDict()
 
@@ -56,7 +57,11 @@ def vocabulary_of(tokenizer: Any, end_token_ids: Iterable[int]) -> Vocabulary:
 
 
 def too_complex(matcher: "LLMatcher") -> ApiError:
-    message = f"The schema is too complex for this server: {matcher.get_error()[:MAX_MESSAGE]}"
+    """Return the error of a grammar that the library cannot follow (any further)."""
+    if matcher.stop_reason() in ("NoExtension", "NoExtensionBias"):
+        message = "No answer of finite length fits the schema."
+    else:
+        message = f"The schema is too complex for this server: {first_line(matcher.get_error())}."
     return ApiError(400, message, "invalid_json_schema", "response_format")
 
 

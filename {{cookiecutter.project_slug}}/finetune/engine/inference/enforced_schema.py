@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable
 from decimal import Decimal
+from itertools import combinations
 from typing import Any, NoReturn
 from urllib.parse import unquote
 
@@ -24,6 +25,7 @@ MAX_MESSAGE = 200  # letters of another library's message
 MAX_COUNT = 10_000  # of characters; as minimum or maximum
 MAX_ITEMS = 1_000
 MAX_PATTERN = 500
+MAX_COMPARED = 100  # options of oneOf, each with each
 # The integers that every reader of JSON has exactly. Source: RFC 8259, section 6.
 MAX_INTEGER = 2**53 - 1
 MIN_FRACTION = 1e-15  # smaller bounds and values, which would be written with many zeros, are refused
@@ -165,7 +167,7 @@ class _Reader:
             self.refuse_at(place, f"'{key}' must not be above {most}.")
         # Names that no keyword lists may be written twice, which counts as one property.
         if key == "minProperties" and value > max(1, len(schema.get("required", ()))):
-            self.refuse_at(place, "'minProperties' above 1 and above the number of required properties is not permitted.")
+            self.refuse_at(place, "'minProperties' must not be above 1 and the number of required properties.")
 
     def check_numbers(self, key: str, value: Any, place: Place) -> None:
         """Refuse numbers that the compiler would round."""
@@ -221,17 +223,12 @@ class _Reader:
         return found
 
     def exclude_each_other(self, options: list[Any]) -> bool:
-        """Say whether a property that all options require has one value in each, and another one in each.
+        """Say whether no value fits two of the options, as in a tagged union.
 
-        Such options are a tagged union. The compiler finds this too, but not behind a reference.
+        The compiler finds this too, but not behind references.
         """
-        resolved = [self.resolved(option) for option in options]
-        required = [set(option.get("required", ())) if isinstance(option, dict) else set() for option in resolved]
-        for name in sorted(set.intersection(*required)) if required else []:
-            tags = [tag_of(option.get("properties", {}).get(name)) for option in resolved]
-            if None not in tags and len(set(tags)) == len(tags):
-                return True
-        return False
+        pairs = combinations([self.resolved(option) for option in options], 2)
+        return len(options) <= MAX_COMPARED and all(exclude(one, other) for one, other in pairs)
 
     def resolved(self, option: Any) -> Any:
         """Return the schema that an option refers to, if it is nothing but a reference."""
@@ -239,14 +236,32 @@ class _Reader:
             return option
         found = self.schema
         for part in unquote(option["$ref"].removeprefix(self.root)).split("/")[1:]:
-            part = part.replace("~1", "/").replace("~0", "~")
-            found = found.get(part) if isinstance(found, dict) else None
+            name = part.replace("~1", "/").replace("~0", "~")
+            found = found.get(name) if isinstance(found, dict) else None
         return found
 
 
-def tag_of(schema: Any) -> str | None:
-    """Return the only string that a schema allows, if it is one."""
-    if not isinstance(schema, dict):
+def exclude(one: Any, other: Any) -> bool:
+    """Say whether two schemas share no type, or one requires a property that has another value in the other."""
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return False
+    if (types := types_of(one)) and (others := types_of(other)) and not types & others:
+        return True
+    names = {*one.get("required", ()), *other.get("required", ())}
+    tags = [(tag_of(one, name), tag_of(other, name)) for name in names]
+    return types_of(one) == types_of(other) == {"object"} and any(a and b and a != b for a, b in tags)
+
+
+def types_of(schema: dict[str, Any]) -> set[str]:
+    types = schema.get("type", ())
+    found = {types} if isinstance(types, str) else set(types)
+    return found | {"integer"} if "number" in found else found
+
+
+def tag_of(schema: dict[str, Any], name: str) -> str | None:
+    """Return the only string that a property may have, if it is one."""
+    found = schema.get("properties", {}).get(name)
+    if not isinstance(found, dict):
         return None
-    values = [schema["const"]] if "const" in schema else schema.get("enum")
-    return values[0] if isinstance(values, list) and len(values) == 1 and isinstance(values[0], str) else None
+    values = [found["const"]] if "const" in found else found.get("enum", ())
+    return values[0] if len(values) == 1 and isinstance(values[0], str) else None
