@@ -1,0 +1,267 @@
+"""Check that a grammar can enforce a JSON Schema completely, and write the schema for the grammar's compiler.
+
+The dialect is JSON Schema 2020-12. A keyword that the compiler would ignore, or enforce in part, is refused by name.
+OpenAI's strict mode also demands `additionalProperties: false`, all properties required, and an object at the root; a
+grammar needs none of these, so this server does not demand them.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from itertools import combinations
+from typing import Any, NoReturn
+from urllib.parse import unquote
+
+# OpenAI's limits of strict schemas (guide "Structured outputs"). Deep schemas cost a grammar nothing: more than its 10.
+MAX_PROPERTIES = 5_000
+MAX_ENUM_VALUES = 1_000
+MAX_LETTERS = 120_000  # of the whole schema's names, values and patterns
+MAX_LEVELS = 64
+MAX_SIZE = 1_000_000
+MAX_MESSAGE = 200  # letters of another library's message
+# Limits for the time to compile a grammar.
+MAX_COUNT = 10_000  # of characters; as minimum or maximum
+MAX_ITEMS = 1_000
+MAX_PATTERN = 500
+MAX_COMPARED = 100  # options of oneOf, each with each
+# The integers that every reader of JSON has exactly. Source: RFC 8259, section 6.
+MAX_INTEGER = 2**53 - 1
+MIN_FRACTION = 1e-15  # smaller bounds and values, which would be written with many zeros, are refused
+
+# They change no answer's validity. OpenAPI says so of `discriminator`.
+ANNOTATIONS = {
+    "$comment", "$id", "$schema", "default", "deprecated", "description", "discriminator", "examples", "readOnly",
+    "title", "writeOnly",
+}  # fmt: skip
+ONE_SCHEMA = {"additionalProperties", "items"}
+SCHEMA_LISTS = {"allOf", "anyOf", "oneOf", "prefixItems"}
+SCHEMA_MAPS = {"$defs", "definitions", "patternProperties", "properties"}
+ITEM_COUNTS = {"maxItems", "minItems", "maxProperties", "minProperties"}
+COUNTS = {"maxLength", "minLength", *ITEM_COUNTS}
+BOUNDS = {"exclusiveMaximum", "exclusiveMinimum", "maximum", "minimum"}
+VALUES = {"$ref", "const", "enum", "format", "multipleOf", "pattern", "required", "type", *COUNTS, *BOUNDS}
+
+LEAP_DAY = "([0-9]{2}(0[48]|[2468][048]|[13579][26])|(0[48]|[2468][048]|[13579][26])00)-02-29"
+YEAR = "([0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)"
+DATE = {"pattern": f"^({LEAP_DAY}|{YEAR}-(02-([01][0-9]|2[0-8])|(0[13-9]|1[0-2])-[0-9]{{2}}))"}
+SECOND = {"pattern": "^[^:]+:[^:]+:[0-5]"}
+# The formats that the compiler knows, each with schemas that exclude what the compiler does not: 29 February of other
+# years, the year 0, second 60, and long names. Sources: RFC 3339, RFC 1123.
+FORMATS: dict[str, list[dict[str, Any]]] = {
+    "date": [DATE], "date-time": [DATE, SECOND], "time": [SECOND], "hostname": [{"maxLength": 253}],
+    "duration": [], "email": [], "ipv4": [], "ipv6": [], "uri": [], "uuid": [],
+}  # fmt: skip
+
+Place = tuple[str, ...]
+Refuse = Callable[[str], NoReturn]
+
+
+def enforced_schema(schema: Any, refuse: Refuse, root: str = "#") -> Any:
+    """Return the schema as the compiler gets it: without annotations, and with bounds that the compiler lacks.
+
+    `refuse` is called with what is wrong, in the words of OpenAI's API. `root` is the place of the schema within a
+    larger one, for its references.
+    """
+    check_by_metaschema(schema, refuse)
+    reader = _Reader(schema, refuse, root)
+    found = reader.read(schema, ())
+    reader.check_references()
+    reader.check_multiples()
+    return found
+
+
+def check_by_metaschema(schema: Any, refuse: Refuse) -> None:
+    """Refuse a schema that is too large, or whose keywords have values of other types than JSON Schema says."""
+    import jsonschema
+
+    try:
+        if len(json.dumps(schema)) > MAX_SIZE:
+            refuse(f"the schema has more than {MAX_SIZE} letters.")
+        # Without a format checker: it would refuse patterns of other languages than Python.
+        jsonschema.Draft202012Validator.check_schema(schema, format_checker=None)
+    except jsonschema.SchemaError as error:
+        refuse(f"In context={tuple(map(str, error.absolute_path))}, {error.message[:MAX_MESSAGE]}.")
+    except RecursionError:
+        refuse("the schema has too many levels of nesting.")
+
+
+class _Reader:
+    """Reads a schema, part by part; counts what the whole schema has."""
+
+    def __init__(self, schema: Any, refuse: Refuse, root: str) -> None:
+        self.schema, self.refuse, self.root = schema, refuse, root
+        self.properties = self.enum_values = self.letters = 0
+        self.places: set[str] = set()  # of all its schemas, as JSON Pointers
+        self.references: list[tuple[Place, str]] = []
+        self.multiples: dict[Decimal, Place] = {}
+
+    def refuse_at(self, place: Place, what: str) -> NoReturn:
+        self.refuse(f"In context={place}, {what}")
+
+    def read(self, schema: Any, place: Place) -> Any:
+        """Return a schema as the compiler gets it."""
+        if len(place) > 2 * MAX_LEVELS:
+            self.refuse_at(place[:4], f"the schema has more than {MAX_LEVELS} levels of nesting.")
+        self.places.add("".join(f"/{part.replace('~', '~0').replace('/', '~1')}" for part in place))
+        if isinstance(schema, bool):
+            return schema
+        found: dict[str, Any] = {}
+        for key, value in schema.items():
+            if key in ANNOTATIONS or (key == "uniqueItems" and value is False):
+                continue
+            if key in ONE_SCHEMA:
+                found[key] = self.read(value, (*place, key))
+            elif key in SCHEMA_LISTS:
+                found[key] = [self.read(part, (*place, key, str(index))) for index, part in enumerate(value)]
+            elif key in SCHEMA_MAPS:
+                self.count(place, properties=len(value), letters=sum(map(len, value)))
+                found[key] = {name: self.read(part, (*place, key, name)) for name, part in value.items()}
+            elif key in VALUES:
+                found[key] = self.read_value(key, value, schema, place)
+            else:
+                self.refuse_at(place, f"'{key}' is not permitted: this server cannot enforce it.")
+        for pattern in schema.get("patternProperties", ()):
+            self.check_pattern("patternProperties", pattern, place)
+        return self.with_bounds(found)
+
+    def read_value(self, key: str, value: Any, schema: dict[str, Any], place: Place) -> Any:
+        """Return the value of a keyword that holds no schemas."""
+        if key == "$ref":
+            if not value.startswith("#"):
+                self.refuse_at(place, "'$ref' must begin with '#': this server loads no other documents.")
+            self.references.append((place, unquote(value[1:])))
+            return self.root + value[1:]
+        if key in {"const", "enum"}:
+            values = value if key == "enum" else [value]
+            self.count(place, enum_values=len(values), letters=len(json.dumps(value)))
+            self.check_numbers(key, values, place)
+        elif key == "pattern":
+            self.check_pattern(key, value, place)
+        elif key == "format" and value not in FORMATS:
+            self.refuse_at(place, f"'format' {value!r} is not permitted; permitted are {', '.join(sorted(FORMATS))}.")
+        elif key in COUNTS:
+            self.check_count(key, value, schema, place)
+        elif key in BOUNDS or key == "multipleOf":
+            self.check_numbers(key, value, place)
+            if key == "multipleOf":
+                self.multiples[Decimal(str(value))] = place
+        return value
+
+    def count(self, place: Place, properties: int = 0, enum_values: int = 0, letters: int = 0) -> None:
+        self.properties += properties
+        self.enum_values += enum_values
+        self.letters += letters
+        for number, most, what in (
+            (self.properties, MAX_PROPERTIES, "properties and definitions"),
+            (self.enum_values, MAX_ENUM_VALUES, "values of enum and const"),
+            (self.letters, MAX_LETTERS, "letters in names, values and patterns"),
+        ):
+            if number > most:
+                self.refuse_at(place, f"the schema has more than {most} {what}.")
+
+    def check_count(self, key: str, value: Any, schema: dict[str, Any], place: Place) -> None:
+        most = MAX_ITEMS if key in ITEM_COUNTS else MAX_COUNT
+        if value > most:
+            self.refuse_at(place, f"'{key}' must not be above {most}.")
+        # Names that no keyword lists may be written twice, which counts as one property.
+        if key == "minProperties" and value > max(1, len(schema.get("required", ()))):
+            self.refuse_at(place, "'minProperties' must not be above 1 and the number of required properties.")
+
+    def check_numbers(self, key: str, value: Any, place: Place) -> None:
+        """Refuse numbers that the compiler would round."""
+        if isinstance(value, list):
+            for part in value:
+                self.check_numbers(key, part, place)
+        elif isinstance(value, dict):
+            self.check_numbers(key, list(value.values()), place)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            if not math.isfinite(value) or abs(value) > MAX_INTEGER:
+                self.refuse_at(place, f"a number in '{key}' is beyond ±(2^53 - 1).")
+            if 0 < abs(value) < MIN_FRACTION:
+                self.refuse_at(place, f"a number in '{key}' is nearer to 0 than {MIN_FRACTION}.")
+
+    def check_pattern(self, key: str, pattern: str, place: Place) -> None:
+        """Refuse what the compiler's regular expressions read in another way than ECMAScript's, the standard's."""
+        self.count(place, letters=len(pattern))
+        if len(pattern) > MAX_PATTERN:
+            self.refuse_at(place, f"a regular expression in '{key}' has more than {MAX_PATTERN} letters.")
+        plain = re.sub(r"\\.", "", pattern, flags=re.DOTALL)
+        classes = re.findall(r"\[\^?\]?([^\]]*)\]", plain)
+        if any("[" in inside or "&&" in inside or "--" in inside or "~~" in inside for inside in classes):
+            self.refuse_at(place, f"'[', '&&', '--' and '~~' within brackets are not permitted in '{key}': use '\\[' …")
+        if re.search(r"\(\?(?!:)", plain) or re.search(r"\\[AzZbB<>]", pattern.replace("\\\\", "")):
+            self.refuse_at(place, f"'(?…', '\\b', '\\A' and '\\z' are not permitted in '{key}'.")
+
+    def check_references(self) -> None:
+        for place, pointer in self.references:
+            if pointer not in self.places:
+                self.refuse_at(place, f"'$ref' points to '#{pointer}', where the schema has no schema.")
+
+    def check_multiples(self) -> None:
+        """Refuse several values of multipleOf whose common multiple the compiler cannot hold (32 bits)."""
+        digits = max((max(0, -int(value.as_tuple().exponent)) for value in self.multiples), default=0)
+        product = math.prod(int(value.scaleb(digits)) for value in self.multiples)
+        if product >= 2**32:
+            place = next(iter(self.multiples.values()))
+            self.refuse_at(place, "the values of 'multipleOf' have too many digits.")
+
+    def with_bounds(self, found: dict[str, Any]) -> dict[str, Any]:
+        """Return the schema with what the compiler lacks: exact integers, strict formats, alternatives that exclude."""
+        types = found.get("type")
+        types = [types] if isinstance(types, str) else types or []
+        if "integer" in types and "number" not in types:
+            if not {"minimum", "exclusiveMinimum"} & found.keys():
+                found["minimum"] = -MAX_INTEGER
+            if not {"maximum", "exclusiveMaximum"} & found.keys():
+                found["maximum"] = MAX_INTEGER
+        if found.get("format") in FORMATS:
+            found["allOf"] = [*found.get("allOf", ()), *FORMATS[found["format"]]]
+        if "oneOf" in found and "anyOf" not in found and self.exclude_each_other(found["oneOf"]):
+            found["anyOf"] = found.pop("oneOf")
+        return found
+
+    def exclude_each_other(self, options: list[Any]) -> bool:
+        """Say whether no value fits two of the options, as in a tagged union.
+
+        The compiler finds this too, but not behind references.
+        """
+        pairs = combinations([self.resolved(option) for option in options], 2)
+        return len(options) <= MAX_COMPARED and all(exclude(one, other) for one, other in pairs)
+
+    def resolved(self, option: Any) -> Any:
+        """Return the schema that an option refers to, if it is nothing but a reference."""
+        if not isinstance(option, dict) or set(option) != {"$ref"}:
+            return option
+        found = self.schema
+        for part in unquote(option["$ref"].removeprefix(self.root)).split("/")[1:]:
+            name = part.replace("~1", "/").replace("~0", "~")
+            found = found.get(name) if isinstance(found, dict) else None
+        return found
+
+
+def exclude(one: Any, other: Any) -> bool:
+    """Say whether two schemas share no type, or one requires a property that has another value in the other."""
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return False
+    if (types := types_of(one)) and (others := types_of(other)) and not types & others:
+        return True
+    names = {*one.get("required", ()), *other.get("required", ())}
+    tags = [(tag_of(one, name), tag_of(other, name)) for name in names]
+    return types_of(one) == types_of(other) == {"object"} and any(a and b and a != b for a, b in tags)
+
+
+def types_of(schema: dict[str, Any]) -> set[str]:
+    types = schema.get("type", ())
+    found = {types} if isinstance(types, str) else set(types)
+    return found | {"integer"} if "number" in found else found
+
+
+def tag_of(schema: dict[str, Any], name: str) -> str | None:
+    """Return the only string that a property may have, if it is one."""
+    found = schema.get("properties", {}).get(name)
+    if not isinstance(found, dict):
+        return None
+    values = [found["const"]] if "const" in found else found.get("enum", ())
+    return values[0] if len(values) == 1 and isinstance(values[0], str) else None
