@@ -2,7 +2,6 @@
 
 import ipaddress
 import json
-
 import time
 import uuid
 from collections import Counter

@@ -4,9 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from finetune.engine.inference.generation_types import GenerationRequest
+from finetune.engine.inference.generation_types import AnswerForm, GenerationRequest
 from finetune.engine.inference.sampling_settings import SamplingSettings
-from finetune.engine.request_body import RequestBody
 
 
 class ChatMessage(BaseModel):
@@ -18,12 +17,6 @@ class ChatMessage(BaseModel):
     content: str
 
 
-class TextFormat(RequestBody):
-    """The format of an answer that is free text."""
-
-    type: Literal["text"]
-
-
 class ChatRequest(SamplingSettings):
     """`POST /v1/chat/completions`."""
 
@@ -31,7 +24,7 @@ class ChatRequest(SamplingSettings):
     max_completion_tokens: int | None = Field(None, ge=1, le=1_000_000)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    response_format: TextFormat | None = None
+    response_format: dict[str, Any] | None = None
     # vLLM's keys, for the log-probabilities of a given answer.
     prompt_logprobs: int | None = Field(None, ge=0, le=20)
     add_generation_prompt: bool | None = None
@@ -79,4 +72,5 @@ def generation_requests(chat: ChatRequest) -> list[GenerationRequest]:
         top_logprobs=(chat.top_logprobs or 0) if chat.logprobs else None,
         prompt_logprobs=chat.prompt_logprobs,
         add_generation_prompt=chat.add_generation_prompt is not False,
+        answer_form=AnswerForm(chat.response_format),
     )

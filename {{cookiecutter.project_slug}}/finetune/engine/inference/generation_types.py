@@ -1,6 +1,6 @@
 """What the generator takes and returns, and the state of a request in between."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,18 @@ if TYPE_CHECKING:
 
     import torch
 
+    from finetune.engine.inference.constraints import Constraint
     from finetune.engine.inference.loaded_model import LoadedModel
+
+
+@dataclass(frozen=True)
+class AnswerForm:
+    """What an answer must be, in the words of a chat request: JSON, or calls of tools."""
+
+    response_format: Mapping[str, Any] | None = None
+    tools: Sequence[Mapping[str, Any]] = ()
+    tool_choice: str | Mapping[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,7 @@ class GenerationRequest:
     are reported. `prompt_logprobs` is how many of the likeliest tokens to report at each place of the prompt, beside
     its own token; with None, none are. Without `add_generation_prompt` a conversation ends where its last turn ends.
     `logit_bias` is added to the logits of tokens, by their IDs. With `echo` the answer has the prompt's tokens, too.
+    `answer_form` constrains the answer of a conversation.
     """
 
     model: str
@@ -40,6 +52,7 @@ class GenerationRequest:
     prompt_logprobs: int | None = None
     add_generation_prompt: bool = True
     echo: bool = False
+    answer_form: AnswerForm | None = None
 
 
 @dataclass
@@ -121,6 +134,7 @@ class RequestState:
     block_keys: "list[Hashable]"
     cache: Any
     random: "torch.Generator"
+    constraint: "Constraint | None"
     started_at: float
     last_pass: int = 0
     computed: int = 0

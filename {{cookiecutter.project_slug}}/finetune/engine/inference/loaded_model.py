@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from finetune.engine import bases
 from finetune.engine.api_errors import JobError
 from finetune.engine.inference.batch_invariance import CANDIDATE_SIZES, batch_invariant_sizes
+from finetune.engine.inference.prompts import end_token_ids_of
 from finetune.engine.inference.row_cache import PrefixCache, RowCache
 from finetune.engine.inference.segment_attention import Segment, use_segments
 
@@ -58,8 +59,7 @@ class LoadedModel:
         self.base: Any = model.eval()  # type: ignore[no-untyped-call]
         self.base.to(torch.device(device))
         self.model = self.base  # from the first adapter on, PEFT's model around it
-        end_ids = self.base.generation_config.eos_token_id
-        self.end_token_ids = {self.tokenizer.eos_token_id, *(end_ids if isinstance(end_ids, list) else [end_ids])}
+        self.end_token_ids = end_token_ids_of(folder, self.tokenizer)
         self.adapters: dict[Path, str] = {}
         self.prefixes = PrefixCache()
         self.tested_shapes: set[tuple[int, ...]] = set()

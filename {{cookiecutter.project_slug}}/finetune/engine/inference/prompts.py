@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from finetune.engine import bases
 from finetune.engine.api_errors import ApiError
 from finetune.engine.chat_template import render
 from finetune.engine.fingerprint import Stamp, base_and_adapter, stamp_of
-from finetune.engine.inference.generation_types import GeneratedAnswer, GenerationRequest, Listener
+from finetune.engine.inference.answer_grammar import grammar_of
+from finetune.engine.inference.constraints import Constraint, Vocabulary, vocabulary_of
+from finetune.engine.inference.generation_types import AnswerForm, GeneratedAnswer, GenerationRequest, Listener
 from finetune.engine.store import Store
 
 DEFAULT_MAX_TOKENS = 1024  # of an answer, where a request does not say it; the rest of a context takes minutes
@@ -30,6 +33,7 @@ class Submitted:
     base: str = ""
     prompt_ids: tuple[int, ...] = ()
     max_new_tokens: int = 0
+    constraint: Constraint | None = None
 
     @property
     def reserved_tokens(self) -> int:
@@ -49,6 +53,31 @@ class BaseTokenizer:
         self.context_length = next((int(length) for length in lengths if length), UNLIMITED_CONTEXT)
         self.vocabulary_size = int(config.vocab_size)
         self.longest = max(len(piece.encode()) for piece in self.tokenizer.get_vocab())
+        self.end_token_ids = end_token_ids_of(folder, self.tokenizer)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """What grammars need of the tokens."""
+        return vocabulary_of(self.tokenizer, self.end_token_ids)
+
+    def constraint_of(self, form: AnswerForm) -> Constraint | None:
+        """Return the constraint of an answer; None if any text may be one. Raises ApiError for a wrong form."""
+        if not form.response_format and not form.tools:
+            return None
+        grammar = grammar_of(form.response_format)
+        return Constraint(self.vocabulary, grammar) if grammar else None
+
+
+def end_token_ids_of(folder: Path, tokenizer: Any) -> set[int]:
+    """Return the tokens that end an answer of a base."""
+    from transformers import AutoConfig, GenerationConfig
+
+    if (folder / "generation_config.json").is_file():
+        found = GenerationConfig.from_pretrained(folder).eos_token_id
+    else:
+        found = AutoConfig.from_pretrained(folder).get_text_config().eos_token_id
+    ends = found if isinstance(found, list) else [found]
+    return {end for end in (tokenizer.eos_token_id, *ends) if end is not None}
 
 
 class Prompts:
@@ -66,6 +95,8 @@ class Prompts:
         tokenizer = self._tokenizer_of(one.base)
         same = self.last and self.last.request.prompt is request.prompt and self.last.base == one.base
         one.prompt_ids = self.last.prompt_ids if self.last and same else token_ids_of(tokenizer, request)
+        if request.answer_form:
+            one.constraint = tokenizer.constraint_of(request.answer_form)
         self.last = one
         room = tokenizer.context_length - len(one.prompt_ids)
         if room < (1 if request.max_tokens is None else request.max_tokens):

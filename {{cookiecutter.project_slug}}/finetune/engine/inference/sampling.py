@@ -23,6 +23,8 @@ def add_token(loaded: LoadedModel, state: RequestState, logits: "torch.Tensor") 
 
     request, tokenizer = state.request, loaded.tokenizer
     adjusted = penalized(biased(logits, request), state)
+    if state.constraint:
+        adjusted = state.constraint.mask(adjusted)
     token = int(adjusted.argmax())
     if not adjusted[token].isfinite():
         raise ApiError(
@@ -31,6 +33,8 @@ def add_token(loaded: LoadedModel, state: RequestState, logits: "torch.Tensor") 
     if request.temperature >= MIN_TEMPERATURE:
         token = sample_token(adjusted, request.temperature, request.top_p, state.random)
     state.generated_ids.append(token)
+    if state.constraint:
+        state.constraint.accept(token)
     if token in loaded.end_token_ids:
         state.finish_reason = "stop"
         state.text = tokenizer.decode(state.generated_ids[:-1], skip_special_tokens=True)
@@ -67,16 +71,17 @@ def penalized(logits: "torch.Tensor", state: RequestState) -> "torch.Tensor":
 
 
 def end_at_stop_or_length(tokenizer: Any, state: RequestState) -> None:
-    """Set text and finish reason of a request whose text has a stop sequence, or which has all its tokens."""
+    """Set text and finish reason of a request whose text has a stop sequence or is complete, or has all its tokens."""
     stops, is_full = state.request.stop, len(state.generated_ids) >= state.max_new_tokens
-    if not stops and not is_full and not state.listener:
+    is_complete = state.constraint is not None and state.constraint.is_complete
+    if not stops and not is_full and not is_complete and not state.listener:
         return
     state.text = tokenizer.decode(state.generated_ids, skip_special_tokens=True)
     found = [state.text.index(stop) for stop in stops if stop in state.text]
     if found:
         state.text, state.finish_reason = state.text[: min(found)], "stop"
-    elif is_full:
-        state.finish_reason = "length"
+    elif is_complete or is_full:
+        state.finish_reason = "stop" if is_complete else "length"
 
 
 def next_delta(state: RequestState) -> Delta:
