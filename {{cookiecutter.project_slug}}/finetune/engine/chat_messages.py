@@ -133,7 +133,7 @@ class AssistantMessage(Strict):
 
 
 class TrainedAssistantMessage(AssistantMessage):
-    weight: Annotated[int, Field(ge=0, le=1, description="0 or 1")] | None = None
+    weight: Annotated[int, Field(ge=0, le=1)] = 1
 
 
 class ToolMessage(Strict):
@@ -160,6 +160,9 @@ TrainedMessage = Annotated[
     Field(discriminator="role"),
 ]
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+RESULTS = (ToolMessage, FunctionMessage)
+FORMER_ID = "function_call"  # of the one call in OpenAI's former form, which has none
+NO_CALL = "is no result of a call in the answer before it"
 
 
 class Function(Strict):
@@ -202,14 +205,12 @@ def tools_of(functions: Sequence[Function]) -> list[dict[str, Any]]:
 
 
 def path_of(location: Sequence[int | str]) -> str:
-    """Return the place of an error as a path: `messages[2].tool_calls[0].id`. Pydantic puts a message's role into it."""
-    parts: list[int | str] = []
-    for number, part in enumerate(location):
-        is_role = part in ROLES and number > 1 and location[number - 2 : number - 1] == ("messages",)
-        if not is_role:
-            parts.append(part)
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
-    return path.removeprefix(".")
+    """Return the place of an error as a path, `messages[2].tool_calls[0].id`, without the role that pydantic adds."""
+    of_messages = location[1:] if location[:1] == ("messages",) else location
+    parts = list(location)
+    if len(of_messages) > 1 and isinstance(of_messages[0], int) and of_messages[1] in ROLES:
+        del parts[len(location) - len(of_messages) + 1]
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
 
 
 def invalid_chat(error: ValidationError) -> InvalidChat:
@@ -241,47 +242,49 @@ def conversation(messages: Sequence[BaseModel], prefix: str = "messages", ends_o
     Raises InvalidChat if a result has no call or a call has no result, and if an answer has neither content nor calls.
     """
     found: list[Message] = []
-    open_calls: dict[str, str] = {}  # the names of called functions, by the ID of the call
-    results: list[tuple[int, Message]] = []  # with the number of its call
-    order: list[str] = []
-    asked_at = ""
-
-    def close() -> None:
-        if open_calls:
-            raise InvalidChat(asked_at, f"has calls without a result: {', '.join(open_calls)}")
-        found.extend(message for _, message in sorted(results, key=lambda one: one[0]))
-        results.clear()
-
-    for index, model in enumerate(messages):
-        values = model.model_dump(exclude_none=True)
+    index = 0
+    while index < len(messages):
         place = f"{prefix}[{index}]"
-        if values["role"] in ("tool", "function"):
-            call_id = values.get("tool_call_id") or next(
-                (one for one, name in open_calls.items() if name == values["name"] and one.startswith("function ")), ""
-            )
-            if call_id not in open_calls:
-                raise InvalidChat(place, "is no result of a call in the answer before it")
-            name = open_calls.pop(call_id)
-            if values.get("name", name) != name:
-                raise InvalidChat(f"{place}.name", f"is not the name of the called function, {name!r}")
-            results.append(
-                (
-                    order.index(call_id),
-                    {"role": "tool", "content": values["content"], "name": name, "tool_call_id": call_id},
-                )
-            )
-            continue
-        close()
-        message = turn(values, place)
+        if isinstance(messages[index], RESULTS):
+            raise InvalidChat(place, NO_CALL)
+        message = turn(messages[index].model_dump(exclude_none=True), place)
+        end = index + 1
+        while end < len(messages) and isinstance(messages[end], RESULTS):
+            end += 1
+        numbers = range(index + 1, end)
+        results = {f"{prefix}[{number}]": messages[number].model_dump(exclude_none=True) for number in numbers}
         found.append(message)
-        calls = message.get("tool_calls", [])
-        order, asked_at = [call["id"] for call in calls], place
-        open_calls = {call["id"]: call["function"]["name"] for call in calls}
-        if len(open_calls) < len(order):
-            raise InvalidChat(f"{place}.tool_calls", "has two calls with one ID")
-    if not (ends_open and open_calls and not results):
-        close()
+        if message.get("tool_calls") and not (ends_open and end == len(messages) and not results):
+            found += results_of(message["tool_calls"], results, place)
+        elif results:
+            raise InvalidChat(next(iter(results)), NO_CALL)
+        index = end
     return found
+
+
+def results_of(calls: Sequence[ToolCall], results: Mapping[str, Mapping[str, Any]], place: str) -> list[Message]:
+    """Return the results of the calls at a place, in the order of the calls; `results` are by their own places.
+
+    Templates that write no IDs say by the order which result belongs to which call.
+    """
+    names = {call["id"]: call["function"]["name"] for call in calls}
+    found: dict[str, Message] = {}
+    for own_place, result in results.items():
+        call_id = result.get("tool_call_id", FORMER_ID)
+        if call_id not in names or call_id in found:
+            raise InvalidChat(own_place, NO_CALL)
+        if result.get("name", names[call_id]) != names[call_id]:
+            raise InvalidChat(f"{own_place}.name", f"is not the name of the called function, {names[call_id]!r}")
+        found[call_id] = {
+            "role": "tool",
+            "content": result["content"],
+            "name": names[call_id],
+            "tool_call_id": call_id,
+        }
+    missing = [call_id for call_id in names if call_id not in found]
+    if missing:
+        raise InvalidChat(place, f"has calls without a result: {', '.join(missing)}")
+    return [found[call_id] for call_id in names]
 
 
 def turn(values: Mapping[str, Any], place: str) -> Message:
@@ -296,9 +299,10 @@ def turn(values: Mapping[str, Any], place: str) -> Message:
     calls = list(values.get("tool_calls", []))
     if "function_call" in values:
         if calls:
-            raise InvalidChat(f"{place}.function_call", "is the former form of 'tool_calls', which this message has too")
-        calls = [{"id": f"function {values['function_call']['name']}", "type": "function",
-                  "function": values["function_call"]}]  # fmt: skip
+            raise InvalidChat(f"{place}.function_call", "is the former form of 'tool_calls', and both are there")
+        calls = [{"id": FORMER_ID, "type": "function", "function": values["function_call"]}]
+    if len({call["id"] for call in calls}) < len(calls):
+        raise InvalidChat(f"{place}.tool_calls", "has two calls with one ID")
     if calls:
         message["tool_calls"] = calls
     elif "content" not in values:

@@ -9,6 +9,7 @@ from finetune.engine.chat_messages import InvalidChat
 from finetune.engine.chat_messages import Message as Message  # also for those who render
 from finetune.engine.control_tokens import Marks, marks_for, sample_text, samples, unmarked_ids
 from finetune.engine.tool_format import (
+    DEFAULT_FORMAT,
     RESULT_BEGIN,
     RESULT_END,
     TOOLS,
@@ -88,7 +89,7 @@ def rendered(
         turns = native_turns(turns, form)
         settings = {"tools": [dict(tool) for tool in tools]} if tools else {}
     elif form:
-        turns = default_turns(turns, form)
+        turns = default_turns(turns)
     turns = [
         {**turn, "role": "system"} if turn["role"] == "developer" and not writes(tokenizer, "developer") else turn
         for turn in turns
@@ -134,7 +135,7 @@ def native_turns(turns: Sequence[Turn], form: ToolFormat) -> list[Turn]:
     return found
 
 
-def default_turns(turns: Sequence[Turn], form: ToolFormat) -> list[Turn]:
+def default_turns(turns: Sequence[Turn]) -> list[Turn]:
     """Return turns with calls in the assistant's text, and results as a turn of the user, as Qwen writes them."""
     found: list[Turn] = []
     after_result = False
@@ -146,8 +147,8 @@ def default_turns(turns: Sequence[Turn], form: ToolFormat) -> list[Turn]:
                 one["content"] = found.pop()["content"] + "\n" + one["content"]
         elif "tool_calls" in turn:
             functions = [call["function"] for call in turn["tool_calls"]]
-            calls = [(one["name"], json.dumps(one["arguments"], ensure_ascii=False)) for one in functions]
-            one["content"] += (form.gap or "" if turn["content"] else "") + calls_text(form, calls)
+            gap = DEFAULT_FORMAT.gap or "" if turn["content"] else ""
+            one["content"] += gap + calls_text([(one["name"], one["arguments"]) for one in functions])
         found.append(one)
         after_result = turn["role"] == "tool"
     return found

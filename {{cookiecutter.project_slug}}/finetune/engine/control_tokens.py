@@ -7,6 +7,9 @@ string.
 
 Control tokens are the tokenizer's special tokens, and the added tokens that its chat template writes around turns.
 Other added tokens are words: models write `<think>` or `<tool_call>` into their answers.
+
+Transformers 5.23 has `sanitize_control_tokens` for this. It takes characters of private use out of texts, splits
+`<think>` too, and leaves keys of objects and what a template joins into a token as they are.
 """
 
 import re
@@ -21,11 +24,12 @@ SPACE_MARKS = ("▁", "Ġ")  # a space before a word, as SentencePiece and byte-
 
 @dataclass(frozen=True)
 class ControlTokens:
-    """The control tokens of a tokenizer: a pattern for them, and the parts that they begin and end with."""
+    """The control tokens of a tokenizer: a pattern for them, and their parts; `insides` are all in one text."""
 
     pattern: "re.Pattern[str]"
     beginnings: frozenset[str]
     ends: frozenset[str]
+    insides: str
     longest: int
 
 
@@ -55,14 +59,13 @@ class Marks:
     def _mark_text(self, text: str, borders: bool) -> str:
         while self.control.pattern.search(text):  # again where one token begins inside of another
             text = self.control.pattern.sub(lambda found: found[0][0] + self.cut + found[0][1:], text)
+        if not borders:
+            return text
+        begins, ends = begins_inside(self.control, text), ends_inside(self.control, text)
         # Beside the first and the last character that is no space: templates strip texts.
-        if borders and begins_inside(self.control, text):
-            place = len(text) - len(text.lstrip())
-            text = text[:place] + self.border + text[place:]
-        if borders and ends_inside(self.control, text):
-            place = len(text.rstrip())
-            text = text[:place] + self.border + text[place:]
-        return text
+        start, end = len(text) - len(text.lstrip()), len(text.rstrip())
+        after = (self.border if ends else "") + text[end:]
+        return text[:start] + (self.border if begins else "") + text[start:end] + after
 
     def only_cuts(self, rendered: str) -> str:
         """Return a rendered text in which a border is a cut if a control token spans it, and is gone if none does."""
@@ -99,7 +102,7 @@ def ends_inside(control: ControlTokens, text: str) -> bool:
 def is_part(control: ControlTokens, text: str) -> bool:
     """Return whether a text is a part of a control token: a template that writes `<` and `>` around it writes `<s>`."""
     bare = text.strip()
-    return 0 < len(bare) < control.longest and any(end.startswith(bare) for end in control.ends)
+    return 0 < len(bare) < control.longest and bare in control.insides
 
 
 def marks_for(tokenizer: Any, value: Any) -> Marks | None:
@@ -143,9 +146,8 @@ def unmarked_ids(tokenizer: Any, text: str, cut: str) -> list[int]:
     if cut not in text:
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    tokens = [(number, text[start:end]) for number, (start, end) in zip(
-        encoded["input_ids"], encoded["offset_mapping"], strict=True
-    )]  # fmt: skip
+    places = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    tokens = [(number, text[start : max(end, start + 1)]) for number, (start, end) in places]
     if any(cut in part and part.strip(cut) for _, part in tokens):  # a tokenizer that joins unknown characters
         parts = text.split(cut)
         return [number for part in parts for number in tokenizer(part, add_special_tokens=False)["input_ids"]]
@@ -189,6 +191,7 @@ def control_tokens(tokenizer: Any) -> ControlTokens | None:
         pattern=re.compile("|".join(map(re.escape, contents))),
         beginnings=frozenset(one[:length] for one in contents for length in range(1, len(one))),
         ends=frozenset(one[length:] for one in contents for length in range(1, len(one))),
+        insides="\0".join(one[1:-1] for one in contents),
         longest=len(contents[0]),
     )
 

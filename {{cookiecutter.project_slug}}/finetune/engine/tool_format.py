@@ -16,7 +16,6 @@ from finetune.engine.control_tokens import control_tokens, sample_text
 from finetune.engine.store import new_id
 
 NAME = r"[a-zA-Z0-9_-]{1,64}"  # OpenAI's pattern of a function's name
-ID = "\ufdef"  # in the fields of a ToolFormat, where the template writes the ID of a call
 ID_PATTERN = r"[a-zA-Z0-9]{9}"  # of an ID that a template writes; Mistral's refuse all others
 
 
@@ -37,43 +36,33 @@ class ToolCall(TypedDict):
 
 @dataclass(frozen=True)
 class ToolFormat:
-    """The text that an answer has around the names and the arguments of its calls.
+    """How an answer writes calls: `begin`, a JSON object for each call with `separator` between two, `end`.
 
-    An answer with the calls f(A) and g(B), where A and B are JSON objects, is:
+    An object has the function's name under the key `name`, its arguments (a JSON object) under `arguments`, and, where
+    `id` is a key, an ID that fits ID_PATTERN. The defaults are the form of Hermes and Qwen.
 
-        begin  f  between  A  next  g  between  B  end
-
-    `begin`: from where the answer starts (after the generation prompt) to the name of the first call.
-    `between`: from a name to its arguments.
-    `next`: from the arguments of a call to the name of the next one; None if an answer has one call at most.
-    `end`: from the arguments of the last call to the end of the turn, whose own token (`<|im_end|>`) is not in it.
-    `gap`: between an answer's text and `begin`, where the answer has text before its calls; None if it cannot have any.
-
-    The character ID stands in these for the ID of a call, which fits ID_PATTERN. They may contain special tokens
-    (Mistral's `[TOOL_CALLS]`): decode answers without skipping special tokens before `parse_tool_calls`.
+    `begin` is what an answer without text starts with; `gap` is between an answer's text and `begin`, and None if an
+    answer with calls has no text. `separator` is None if an answer has one call at most. `end` is up to the end of the
+    turn, whose own token (`<|im_end|>`) is not in it. Special tokens may be part of them (Mistral's `[TOOL_CALLS]`), so
+    decode answers without skipping special tokens before `parse_tool_calls`.
 
     `native` says that the chat template writes tools, calls and results itself. `arguments_as_text` and
     `empty_content` are what the template needs: the arguments as a JSON text, and the content of an answer without one.
     """
 
-    begin: str
-    between: str
-    next: str | None
-    end: str
-    gap: str | None = None
+    begin: str = "<tool_call>\n"
+    name: str = "name"
+    arguments: str = "arguments"
+    separator: str | None = "\n</tool_call>\n<tool_call>\n"
+    end: str = "\n</tool_call>"
+    gap: str | None = "\n"
+    id: str | None = None
     native: bool = False
     arguments_as_text: bool = False
     empty_content: str | None = ""
 
 
-# The form of Hermes and Qwen, for bases whose chat template knows no tools.
-DEFAULT_FORMAT = ToolFormat(
-    begin='<tool_call>\n{"name": "',
-    between='", "arguments": ',
-    next='}\n</tool_call>\n<tool_call>\n{"name": "',
-    end="}\n</tool_call>",
-    gap="\n",
-)
+DEFAULT_FORMAT = ToolFormat()  # for bases whose chat template knows no tools
 RESULT_BEGIN, RESULT_END = "<tool_response>\n", "\n</tool_response>"
 TOOLS_TEXT = """You can call functions. Their signatures are between <tools> and </tools>, one JSON object a line:
 <tools>
@@ -93,11 +82,11 @@ def tools_text(tools: Sequence[Mapping[str, Any]]) -> str:
     return TOOLS_TEXT.replace("{tools}", "\n".join(lines), 1)
 
 
-def calls_text(form: ToolFormat, calls: Sequence[tuple[str, str]]) -> str:
-    """Return calls, each a name and its arguments as JSON text, as an answer of this format writes them."""
-    if len(calls) > 1 and form.next is None:
-        raise ValueError("this format has one call at most")
-    return form.begin + (form.next or "").join(form.between.join(call) for call in calls) + form.end
+def calls_text(calls: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """Return calls, each a name and its arguments, in the default format."""
+    form = DEFAULT_FORMAT
+    written = [json.dumps({form.name: name, form.arguments: arguments}, ensure_ascii=False) for name, arguments in calls]
+    return form.begin + (form.separator or "").join(written) + form.end
 
 
 def parse_tool_calls(
@@ -108,38 +97,49 @@ def parse_tool_calls(
     White space between the parts of a call may differ from the format's. What is no valid call up to the end of the
     answer is text, and so is a call of a function that is not in `names`, if they are given.
     """
-    begin = re.compile(loose(form.begin))
-    starts = begin.finditer(text) if form.gap is not None else [begin.match(text.lstrip())]
-    for start in starts:
-        calls = read_calls(form, start.string, start.end()) if start else None
-        if start and calls and (names is None or all(call["function"]["name"] in names for call in calls)):
-            before = start.string[: start.start()].removesuffix(form.gap or "")
+    begin = re.compile(call_start(form))
+    for start in begin.finditer(text):
+        if form.gap is None and text[: start.start()].strip():
+            break
+        calls = read_calls(form, text, start.end() - 1)
+        if calls and (names is None or all(call["function"]["name"] in names for call in calls)):
+            before = text[: start.start()].removesuffix(form.gap or "")
             return (before if before.strip() else None), calls
     return text, []
 
 
 def read_calls(form: ToolFormat, text: str, place: int) -> list[ToolCall] | None:
-    """Return the calls whose first name is at a place of the text; None unless they go on to its end."""
-    named = re.compile(f"({NAME}){loose(form.between)}")
-    following = re.compile(loose(form.next)) if form.next is not None else None
-    end = re.compile(loose(form.end) + r"\s*\Z")
+    """Return the calls whose first object is at a place of the text; None unless they go on to its end."""
+    separator = re.compile(r"\s*" + loose(form.separator)) if form.separator is not None else None
+    end = re.compile(r"\s*" + loose(form.end) + r"\s*\Z")
     calls: list[ToolCall] = []
-    while found := named.match(text, place):
+    while True:
         try:
-            arguments, place = json.JSONDecoder(parse_constant=refuse_constant).raw_decode(text, found.end())
+            found, place = json.JSONDecoder(parse_constant=refuse_constant).raw_decode(text, place)
         except (ValueError, RecursionError):
             return None
-        if not isinstance(arguments, dict):
+        call = read_call(form, found)
+        if call is None:
             return None
-        function: CalledFunction = {"name": found[1], "arguments": text[found.end() : place]}
-        calls.append({"id": new_id("call_"), "type": "function", "function": function})
+        calls.append(call)
         if end.match(text, place):
             return calls
-        another = following.match(text, place) if following else None
+        another = separator.match(text, place) if separator else None
         if not another:
             return None
         place = another.end()
-    return None
+
+
+def read_call(form: ToolFormat, found: Any) -> ToolCall | None:
+    """Return a call that was read from an answer in OpenAI's form, with an ID of its own; None if it is none."""
+    keys = {form.name, form.arguments}
+    if not isinstance(found, dict) or not keys <= set(found) <= keys | {form.id}:
+        return None
+    name, arguments = found[form.name], found[form.arguments]
+    if not isinstance(name, str) or not re.fullmatch(NAME, name) or not isinstance(arguments, dict):
+        return None
+    function: CalledFunction = {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)}
+    return {"id": new_id("call_"), "type": "function", "function": function}
 
 
 def refuse_constant(name: str) -> None:
@@ -148,23 +148,22 @@ def refuse_constant(name: str) -> None:
 
 def loose(text: str) -> str:
     """Return a pattern for a part of a format, with any white space where it has some, and beside its punctuation."""
-    tokens = re.findall(r"\s+|\w+|[^\w\s]", text)
-    parts = [ID_PATTERN if token == ID else re.escape(token) for token in tokens if not token.isspace()]
-    if not parts:
-        return r"\s*"
-    # No space inside of a quoted name: what follows the last quotation mark of `begin` is the name itself.
-    pattern = r"\s*".join(parts)
-    return pattern if text[-1:] in ('"', "'") else pattern + r"\s*"
+    tokens = re.findall(r"\w+|[^\w\s]", text)
+    return "".join(re.escape(token) + r"\s*" for token in tokens)
+
+
+def call_start(form: ToolFormat) -> str:
+    """Return a pattern for the beginning of calls, up to the bracket that opens the first object."""
+    return loose(form.begin) + r"\{"
 
 
 def sure_length(form: ToolFormat, text: str) -> int:
     """Return how many first characters of an unfinished answer are text for certain: no call can begin in them."""
     import regex  # finds also the first part of a match at the end of the text
 
-    begin = loose(form.begin)
     if form.gap is None:  # calls can only begin where the answer does
-        return 0 if regex.match(r"\s*" + begin, text, partial=True) else len(text)
-    found = regex.search(f"(?:{re.escape(form.gap)})?{begin}", text, partial=True)
+        return 0 if regex.match(r"\s*" + call_start(form), text, partial=True) else len(text)
+    found = regex.search(f"(?:{re.escape(form.gap)})?{call_start(form)}", text, partial=True)
     return found.start() if found else len(text)
 
 
@@ -217,17 +216,31 @@ def native_format(tokenizer: Any, as_text: bool, empty: str | None) -> ToolForma
         return None
     both = call_after(prompt, sample_text(tokenizer, [USER, answer(empty, "Fq1", "Fq2")], tools=TOOLS))
     with_text = call_after(prompt, sample_text(tokenizer, [USER, answer("Cq1", "Fq1")], tools=TOOLS))
-    gap = with_text.begin.partition("Cq1")[2] if with_text and "Cq1" in with_text.begin else None
+    opening, keys = OPENING.search(first.begin), BETWEEN.fullmatch(final.between)
+    closing = CLOSING.match(without_turn_end(tokenizer, final.after))
+    if not opening or not keys or not closing:
+        return None
+    following = BETWEEN_CALLS.match(both.after) if both else None
+    gap = with_text.begin.partition("Cq1")[2] if with_text and "Cq1" in with_text.begin else ""
     return ToolFormat(
-        begin=first.begin,
-        between=final.between,
-        next=with_id(both.after.partition("Fq2")[0]) if both and "Fq2" in both.after else None,
-        end=with_id(without_turn_end(tokenizer, final.after)),
-        gap=gap.removesuffix(first.begin) if gap is not None and gap.endswith(first.begin) else None,
+        begin=first.begin[: opening.start()],
+        name=opening[1],
+        arguments=keys[1],
+        separator=following[1] if following else None,
+        end=closing[2],
+        gap=gap.removesuffix(first.begin) if gap.endswith(first.begin) else None,
+        id=closing[1],
         native=True,
         arguments_as_text=as_text,
         empty_content=empty,
     )
+
+
+# The parts of a call as a JSON object, with the words of the sample conversations.
+OPENING = re.compile(r'\{\s*"(\w+)"\s*:\s*"$')
+BETWEEN = re.compile(r'"\s*,\s*"(\w+)"\s*:\s*')
+CLOSING = re.compile(r'\s*(?:,\s*"(\w+)"\s*:\s*"0{8}1"\s*)?\}(.*)', re.DOTALL)
+BETWEEN_CALLS = re.compile(r'\s*(?:,\s*"\w+"\s*:\s*"0{8}1"\s*)?\}(.*?)\{\s*"\w+"\s*:\s*"Fq2', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -247,14 +260,7 @@ def call_after(prompt: str, rendered: str) -> WrittenCall | None:
     written = WRITTEN_ARGUMENTS.search(rest)
     if not is_there or not written or "Fq1" in rest[: written.start()]:
         return None
-    return WrittenCall(with_id(begin), with_id(rest[: written.start()]), rest[written.end() :])
-
-
-def with_id(text: str) -> str:
-    """Return a text of the template with the character ID for the IDs of the sample calls."""
-    for number in IDS:
-        text = text.replace(number, ID)
-    return text
+    return WrittenCall(begin, rest[: written.start()], rest[written.end() :])
 
 
 def without_turn_end(tokenizer: Any, text: str) -> str:

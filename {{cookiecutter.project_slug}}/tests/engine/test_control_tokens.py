@@ -32,7 +32,7 @@ def special_ids(tokenizer: Any) -> set[int]:
 def texts(tokenizer: Any) -> st.SearchStrategy[str]:
     """Texts full of special tokens, of their parts, and of the characters that the engine marks them with."""
     specials = sorted(token.content for token in tokenizer.added_tokens_decoder.values())
-    parts = [one[:place] for one in specials for place in (1, 2, -1)] + [one[place:] for one in specials for place in (1, 2, -1)]
+    parts = [part for one in specials for place in (1, 2, -1) for part in (one[:place], one[place:])]
     words = [" ", "\n", "  x ", "é", "日本語", "\ufdd0", "\ufdd1", "\\ufdd0", "assistant", "👩‍🚀", "s", "1 < 2"]
     return st.lists(st.one_of(st.sampled_from(specials), st.sampled_from(parts + words)), max_size=8).map("".join)
 
@@ -145,18 +145,15 @@ def test_special_tokens_in_tools_and_calls_are_text() -> None:
 @PLENTY
 def test_a_tokenizer_that_puts_a_space_before_each_text_adds_none_inside(data: st.DataObject) -> None:
     tokenizer = like_llama2()
-    contents = data.draw(st.tuples(texts(tokenizer), texts(tokenizer)))
-    contents = tuple(f"a{content}b" for content in contents)
+    contents = [f"a{content}b" for content in data.draw(st.tuples(texts(tokenizer), texts(tokenizer)))]
     messages: list[Message] = [
         {"role": "user", "content": contents[0]},
         {"role": "assistant", "content": contents[1]},
     ]
     ids = render(tokenizer, messages, add_generation_prompt=False)
     assert [one for one in ids if one in (1, 2)] == [1, 2]
-    shown = "".join(tokenizer.convert_ids_to_tokens(ids)).replace("▁", " ")
-    plain = "".join(tokenizer.convert_ids_to_tokens(tokenizer(" " + contents[0], add_special_tokens=False)["input_ids"]))
-    assert tokenizer.decode(ids).count(contents[0]) == 1, (shown, plain)
-    assert tokenizer.decode(ids).count(contents[1]) >= 1
+    shown = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    assert all(content in shown for content in contents)
 
 
 @pytest.mark.parametrize("name", ["tiny", "SmolLM2"])

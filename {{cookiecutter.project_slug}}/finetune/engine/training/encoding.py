@@ -34,7 +34,7 @@ def encode_file(tokenizer: Any, path: Path, max_length: int, param: str) -> list
 
 
 def encode_example(tokenizer: Any, example: Example, max_length: int) -> EncodedExample:
-    """Encode an example. Raises InvalidExample if it is longer than `max_length`: cutting it would remove its answer."""
+    """Encode an example. Raises InvalidExample if it is too long: cutting it would remove its answer."""
     if "messages" in example:
         return encode(tokenizer, example["messages"], max_length, example.get("tools"))
     return encode_pair(tokenizer, example["prompt"], example["completion"], max_length)
@@ -84,6 +84,8 @@ def labels_of(
     for index, message in enumerate(messages):
         if not is_trained(message):
             continue
+        if index == 0:
+            raise InvalidExample("begins with an answer to train on: it needs a message before it.")
         before = render(tokenizer, messages[:index], add_generation_prompt=True, tools=tools)
         through = render(tokenizer, messages[: index + 1], add_generation_prompt=False, tools=tools)
         if full[: len(before)] != before or full[: len(through)] != through:

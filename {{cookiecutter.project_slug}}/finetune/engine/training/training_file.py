@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import NotRequired, TypedDict, final
 
 from finetune.engine.api_errors import JobError
 from finetune.engine.chat_messages import (
@@ -25,6 +25,7 @@ MIN_EXAMPLES = 10
 PAIR = {"prompt", "completion"}
 
 
+@final
 class ChatExample(TypedDict):
     """A conversation, the tools that it can call, and its line in the file."""
 
@@ -33,6 +34,7 @@ class ChatExample(TypedDict):
     tools: NotRequired[list[dict[str, Any]]]
 
 
+@final
 class PairExample(TypedDict):
     """A prompt and its completion, without chat template, and their line in the file."""
 
@@ -97,10 +99,14 @@ def read_examples(path: Path, param: str) -> list[Example]:
 
 def check_same_kind(examples: list[Example], validation_examples: list[Example]) -> None:
     """Raise JobError unless both files hold chats, or both prompts and completions: their losses are compared."""
-    kinds = ["messages" if "messages" in some[0] else "prompts and completions" for some in (examples, validation_examples)]
-    if kinds[0] != kinds[1]:
-        what = f"Validation file has {kinds[1]}, but training file has {kinds[0]}."
+    trained, validated = (kind_of(some[0]) for some in (examples, validation_examples))
+    if trained != validated:
+        what = f"Validation file has {validated}, but training file has {trained}."
         raise JobError("invalid_training_file", what, "validation_file")
+
+
+def kind_of(example: Example) -> str:
+    return "messages" if "messages" in example else "prompts and completions"
 
 
 def checked_example(line: bytes, number: int, first: Example | None) -> Example:
@@ -112,9 +118,8 @@ def checked_example(line: bytes, number: int, first: Example | None) -> Example:
     is_pair = "prompt" in first if first else bool(PAIR & set(found)) and "messages" not in found
     other = "messages" in found if is_pair else set(found) >= PAIR
     if first and other:
-        kinds = ("prompts and completions", "messages") if is_pair else ("messages", "prompts and completions")
-        key = "prompt" if is_pair else "messages"
-        raise InvalidExample(f"is missing key {key!r}. The examples before it have {kinds[0]}, and this one {kinds[1]}.")
+        key, own = ("prompt", "messages") if is_pair else ("messages", "prompts and completions")
+        raise InvalidExample(f"is missing key {key!r}. The examples before it have {kind_of(first)}, and this one {own}.")
     return checked_pair(found, number) if is_pair else checked_chat(found, number)
 
 
