@@ -85,7 +85,8 @@ def tools_text(tools: Sequence[Mapping[str, Any]]) -> str:
 def calls_text(calls: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """Return calls, each a name and its arguments, in the default format."""
     form = DEFAULT_FORMAT
-    written = [json.dumps({form.name: name, form.arguments: arguments}, ensure_ascii=False) for name, arguments in calls]
+    objects = [{form.name: name, form.arguments: arguments} for name, arguments in calls]
+    written = [json.dumps(one, ensure_ascii=False) for one in objects]
     return form.begin + (form.separator or "").join(written) + form.end
 
 

@@ -19,6 +19,7 @@ USER: dict[str, Any] = {"role": "user", "content": "a"}
 ANSWER: dict[str, Any] = {"role": "assistant", "content": "b"}
 CALL: dict[str, Any] = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
 CALLS: dict[str, Any] = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+TWO_CALLS: dict[str, Any] = {**CALLS, "tool_calls": [CALL, {**CALL, "id": "c2"}]}
 RESULT: dict[str, Any] = {"role": "tool", "content": "r", "tool_call_id": "c1"}
 
 
@@ -111,8 +112,7 @@ def test_messages_of_all_roles_become_a_conversation() -> None:
         ("chatml", [USER, {**ANSWER, "name": "Bob"}], "messages[1].name"),
         ("mistral", [USER, ANSWER, {"role": "system", "content": "x"}, USER], "messages"),
         ("mistral", [USER, {**CALLS, "content": "text too"}, RESULT], "messages[1].content"),
-        ("llama", [USER, {**CALLS, "tool_calls": [CALL, {**CALL, "id": "c2"}]}, RESULT, {**RESULT, "tool_call_id": "c2"}],
-         "messages"),
+        ("llama", [USER, TWO_CALLS, RESULT, {**RESULT, "tool_call_id": "c2"}], "messages"),
         ("llama2", [USER, ANSWER, {"role": "system", "content": "x"}, USER], "messages[2].content"),
     ],
 )  # fmt: skip

@@ -156,6 +156,7 @@ def test_tools_are_described_in_the_system_prompt_where_the_template_knows_none(
     system: Message = {"role": "system", "content": "Be brief."}
     for messages in ([ASKED], [system, ASKED]):
         shown = tokenizer.decode(render(tokenizer, messages, True, TOOLS))
-        assert shown.startswith("<|im_start|>system\n" + ("Be brief.\n\n" if len(messages) > 1 else "") + "You can call")
+        own = "Be brief.\n\n" if len(messages) > 1 else ""
+        assert shown.startswith(f"<|im_start|>system\n{own}You can call")
         assert shown.count("<|im_start|>") == 3
         assert json.dumps(TOOLS[1]) in shown

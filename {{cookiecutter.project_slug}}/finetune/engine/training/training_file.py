@@ -119,7 +119,8 @@ def checked_example(line: bytes, number: int, first: Example | None) -> Example:
     other = "messages" in found if is_pair else set(found) >= PAIR
     if first and other:
         key, own = ("prompt", "messages") if is_pair else ("messages", "prompts and completions")
-        raise InvalidExample(f"is missing key {key!r}. The examples before it have {kind_of(first)}, and this one {own}.")
+        before = f"The examples before it have {kind_of(first)}"
+        raise InvalidExample(f"is missing key {key!r}. {before}, and this one {own}.")
     return checked_pair(found, number) if is_pair else checked_chat(found, number)
 
 
