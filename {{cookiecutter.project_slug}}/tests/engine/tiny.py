@@ -10,11 +10,10 @@ from typing import Any
 TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
 
-def make_tiny_base(folder: Path, heads: int = 4, shared_by: int = 2, width: int = 16) -> None:
-    """Write a model with random weights of a fixed seed, a byte-level tokenizer and a chat template."""
-    import torch
+def make_tokenizer() -> Any:
+    """Return a byte-level tokenizer with a chat template: the two tokens of ChatML, and one for each byte."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     specials = ["<|im_end|>", "<|im_start|>"]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -26,10 +25,19 @@ def make_tiny_base(folder: Path, heads: int = 4, shared_by: int = 2, width: int 
         tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|im_end|>", bos_token="<|im_start|>"
     )
     fast.chat_template = TEMPLATE.read_text(encoding="utf-8")
-    fast.save_pretrained(folder)
+    return fast
+
+
+def make_tiny_base(folder: Path, heads: int = 4, shared_by: int = 2, width: int = 16) -> None:
+    """Write a model with random weights of a fixed seed, a byte-level tokenizer and a chat template."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = make_tokenizer()
+    tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=len(tokenizer),
         hidden_size=width * heads,
         intermediate_size=2 * width * heads,
         num_hidden_layers=2,

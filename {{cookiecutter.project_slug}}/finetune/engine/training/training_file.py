@@ -1,25 +1,49 @@
-"""Read a training or validation file in chat format, and check each of its examples."""
+"""Read a training or validation file, and check each of its examples: all are chats, or all prompts and completions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from typing_extensions import TypedDict
+from pydantic import ValidationError
+from typing_extensions import NotRequired, TypedDict, final
 
 from finetune.engine.api_errors import JobError
-from finetune.engine.chat_template import Message
+from finetune.engine.chat_messages import (
+    TRAINED_CHAT,
+    InvalidChat,
+    Message,
+    TrainedChat,
+    conversation,
+    invalid_chat,
+    tools_of,
+)
 from finetune.engine.jsonl import numbered_lines, parse_object
 from finetune.engine.store import Store
 
-ROLES = ("system", "user", "assistant", "developer")
 MIN_EXAMPLES = 10
+PAIR = {"prompt", "completion"}
 
 
-class Example(TypedDict):
-    """A conversation, and its line in the file."""
+@final
+class ChatExample(TypedDict):
+    """A conversation, the tools that it can call, and its line in the file."""
 
     line: int
     messages: list[Message]
+    tools: NotRequired[list[dict[str, Any]]]
+
+
+@final
+class PairExample(TypedDict):
+    """A prompt and its completion, without chat template, and their line in the file."""
+
+    line: int
+    prompt: str
+    completion: str
+
+
+Example = ChatExample | PairExample
 
 
 class InvalidExample(Exception):
@@ -54,14 +78,14 @@ def file_of_job(store: Store, file_id: str, param: str) -> Path:
 
 
 def read_examples(path: Path, param: str) -> list[Example]:
-    """Return the conversations of a JSONL file in chat format; `param` is the job's parameter that names the file.
+    """Return the examples of a JSONL file; `param` is the job's parameter that names the file.
 
     Raises JobError, with OpenAI's codes, for an invalid example and for too few examples.
     """
     examples: list[Example] = []
     for line, content in numbered_lines(path):
         with at_example(len(examples) + 1, line, param):
-            examples.append({"line": line, "messages": checked_messages(content)})
+            examples.append(checked_example(content, line, examples[0] if examples else None))
     if param == "training_file" and len(examples) < MIN_EXAMPLES:
         raise JobError(
             "invalid_n_examples",
@@ -73,26 +97,70 @@ def read_examples(path: Path, param: str) -> list[Example]:
     return examples
 
 
-def checked_messages(line: bytes) -> list[Message]:
-    """Return the messages of one line; raises InvalidExample if it is not a chat example with an answer to train on."""
+def check_same_kind(examples: list[Example], validation_examples: list[Example]) -> None:
+    """Raise JobError unless both files hold chats, or both prompts and completions: their losses are compared."""
+    trained, validated = (kind_of(some[0]) for some in (examples, validation_examples))
+    if trained != validated:
+        what = f"Validation file has {validated}, but training file has {trained}."
+        raise JobError("invalid_training_file", what, "validation_file")
+
+
+def kind_of(example: Example) -> str:
+    return "messages" if "messages" in example else "prompts and completions"
+
+
+def checked_example(line: bytes, number: int, first: Example | None) -> Example:
+    """Return the example of a line, of the same kind as the file's first one. Raises InvalidExample if it is wrong."""
     try:
-        example = parse_object(line)
+        found = parse_object(line)
     except ValueError as error:
         raise InvalidExample(f"cannot be parsed. Error: line contains invalid json: {error}") from error
-    if not isinstance(example.get("messages"), list):
-        raise InvalidExample("is missing key 'messages'.")
-    for key in sorted(set(example) - {"messages"}):
+    is_pair = "prompt" in first if first else bool(PAIR & set(found)) and "messages" not in found
+    other = "messages" in found if is_pair else set(found) >= PAIR
+    if first and other:
+        key, own = ("prompt", "messages") if is_pair else ("messages", "prompts and completions")
+        before = f"The examples before it have {kind_of(first)}"
+        raise InvalidExample(f"is missing key {key!r}. {before}, and this one {own}.")
+    return checked_pair(found, number) if is_pair else checked_chat(found, number)
+
+
+def checked_pair(found: dict[str, Any], number: int) -> PairExample:
+    """Return a prompt and its completion."""
+    for key in sorted(set(found) - PAIR):
         raise InvalidExample(f'contains an extra "{key}", which this server does not train on.')
-    for index, message in enumerate(example["messages"]):
-        if not isinstance(message, dict) or message.get("role") not in ROLES:
-            raise InvalidExample(f"has a message {index} whose role is none of {', '.join(ROLES)}.")
-        if not isinstance(message.get("content"), str):
-            raise InvalidExample(f"has a message {index} whose content is not a string.")
-        if message.get("weight", 1) not in (0, 1):
-            raise InvalidExample(f"has a message {index} whose weight is neither 0 nor 1.")
-    if not any(is_trained(message) for message in example["messages"]):
+    for key in ("prompt", "completion"):
+        if key not in found:
+            raise InvalidExample(f"is missing key {key!r}.")
+        if not isinstance(found[key], str):
+            raise InvalidExample(f"has a {key} that is not a string.")
+    if not found["completion"]:
+        raise InvalidExample("has an empty completion: there is nothing to train on.")
+    return {"line": number, "prompt": found["prompt"], "completion": found["completion"]}
+
+
+def checked_chat(found: dict[str, Any], number: int) -> ChatExample:
+    """Return a conversation with an answer to train on, and its tools."""
+    if not isinstance(found.get("messages"), list):
+        raise InvalidExample("is missing key 'messages'.")
+    for key in sorted(set(found) - set(TrainedChat.model_fields)):
+        raise InvalidExample(f'contains an extra "{key}", which this server does not train on.')
+    try:
+        chat = TRAINED_CHAT.validate_python(found)
+        messages = conversation(chat.messages, ends_open=True)
+    except ValidationError as error:
+        raise InvalidExample(f"cannot be trained on: {invalid_chat(error)}.") from error
+    except InvalidChat as error:
+        raise InvalidExample(f"cannot be trained on: {error}.") from error
+    if not any(is_trained(message) for message in messages):
         raise InvalidExample("has no assistant message to train on.")
-    return list(example["messages"])
+    if chat.parallel_tool_calls is False and any(len(one.get("tool_calls", ())) > 1 for one in messages):
+        raise InvalidExample("has an answer with several calls, but its 'parallel_tool_calls' is false.")
+    if chat.tools and chat.functions:
+        raise InvalidExample("has both 'tools' and 'functions', which is their former name.")
+    example: ChatExample = {"line": number, "messages": messages}
+    if chat.tools or chat.functions:
+        example["tools"] = tools_of([tool.function for tool in chat.tools or ()] or chat.functions or ())
+    return example
 
 
 def is_trained(message: Message) -> bool:
