@@ -112,8 +112,7 @@ def marks_for(tokenizer: Any, value: Any) -> Marks | None:
         return None
     texts = list(texts_in(value))
     if not any(
-        control.pattern.search(text) or begins_inside(control, text) or ends_inside(control, text)
-        for text in texts
+        control.pattern.search(text) or begins_inside(control, text) or ends_inside(control, text) for text in texts
     ):
         return None
     unused = iter(unused_characters(texts))

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from finetune.engine.api_errors import ApiError
+from finetune.engine.chat_messages import path_of
 
 
 class RequestBody(BaseModel):
@@ -77,13 +78,13 @@ def api_error(kind: type[RequestBody], error: ValidationError, parent: str | Non
     """
     prefix = f"{parent}." if parent else ""
     errors = error.errors(include_url=False, include_input=False)
-    unknown = sorted(path_of(one) for one in errors if one["type"] == "extra_forbidden")
+    unknown = sorted(path_of(one["loc"]) for one in errors if one["type"] == "extra_forbidden")
     if unknown:
         param = prefix + unknown[0]
         return ApiError(400, f"This server does not support '{param}'.", kind.unknown_code, param)
     first = errors[0]
     field, *inside = first["loc"]
-    path = prefix + path_of(first)
+    path = prefix + path_of(first["loc"])
     # OpenAI names a message by its place, and everything else by the field of the body.
     param = f"messages[{inside[0]}]" if field == "messages" and inside else prefix + str(field)
     description = kind.model_fields[str(field)].description
@@ -92,12 +93,6 @@ def api_error(kind: type[RequestBody], error: ValidationError, parent: str | Non
     else:
         message = f"'{path}' {words_of(first)}."
     return ApiError(400, message, kind.codes.get(str(field), kind.invalid_code), param)
-
-
-def path_of(error: ErrorDetails) -> str:
-    """Return the place of an error in the body: `integrations[0].wandb.project`."""
-    first, *inside = error["loc"]
-    return str(first) + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in inside)
 
 
 def words_of(error: ErrorDetails) -> str:

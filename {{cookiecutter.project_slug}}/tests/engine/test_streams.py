@@ -112,6 +112,7 @@ def test_a_delta_has_no_part_of_a_stop_sequence_or_of_a_character(home: Path, st
 
     state: Any = SimpleNamespace(
         text="", sent_text="", sent_tokens=0, reported_tokens=[], finish_reason=None, prompt_text="",
+        tool_format=None,
         request=SimpleNamespace(stop=(stop,)),
     )  # fmt: skip
     whole = "caféau 日本語".encode()

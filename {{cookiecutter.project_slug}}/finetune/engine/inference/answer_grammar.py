@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from finetune.engine.api_errors import ApiError
 from finetune.engine.inference.enforced_schema import MAX_MESSAGE, Refuse, enforced_schema
+from finetune.engine.tool_format import ID_PATTERN, ToolFormat
 
 MAX_TOOLS = 128  # and calls in an answer. Source: OpenAI's API reference
 NAME = re.compile("[a-zA-Z0-9_-]{1,64}")
@@ -19,19 +20,6 @@ NO_PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": Fal
 # A place between two parts of JSON has nothing, one space, or a line break with an indentation, so that a model writes
 # JSON as it was trained to (compact, as json.dumps does, or on several lines) but cannot write white space without end.
 WHITE_SPACE = r"( |\r?\n[ \t]{0,40})?"
-
-
-class ToolFormat(NamedTuple):
-    """How a base writes calls: `begin`, JSON objects of name and arguments with `separator` between two, `end`.
-
-    The defaults are the form of Hermes and Qwen. In any of the texts, special tokens of the tokenizer may be part.
-    """
-
-    begin: str = "<tool_call>\n"
-    name: str = "name"
-    arguments: str = "arguments"
-    separator: str = "\n</tool_call>\n<tool_call>\n"
-    end: str = "\n</tool_call>"
 
 
 class Tool(NamedTuple):
@@ -199,6 +187,8 @@ def call_schema(tool: Tool, index: int, tool_format: ToolFormat) -> dict[str, An
     place = f"#/anyOf/{index}/properties/{arguments.replace('~', '~0').replace('/', '~1')}"
     parameters = enforced_schema(tool.parameters, refuse, place)
     properties = {tool_format.name: {"const": tool.name}, arguments: parameters}
+    if tool_format.id:
+        properties[tool_format.id] = {"type": "string", "pattern": f"^{ID_PATTERN}$"}
     found = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
     compilable({"anyOf": [*[False] * index, found]}, refuse)
     return found
@@ -210,7 +200,9 @@ def call_rules(
     """Return the rules `begin`, `rest` (of the begin text) and `calls`."""
     schemas = [call_schema(tool, index, tool_format) for index, tool in enumerate(tools)]
     trigger, rest = split_begin(tool_format, special_tokens)
-    more = f"({symbols(tool_format.separator, special_tokens)} call){{0,{most_calls - 1}}}" if most_calls > 1 else ""
+    more = ""
+    if most_calls > 1 and tool_format.separator is not None:
+        more = f"({symbols(tool_format.separator, special_tokens)} call){{0,{most_calls - 1}}}"
     return [
         f"begin: {symbols(trigger, special_tokens)}",
         f"rest: {symbols(rest, special_tokens)}",

@@ -86,9 +86,12 @@ def completion(
 
 def choice(index: int, answer: GeneratedAnswer, logprobs: bool) -> Json:
     """Return one choice of a completion. `logprobs` says whether it reports its tokens."""
+    message: Json = {"role": "assistant", "content": answer.text, "refusal": None}
+    if answer.tool_calls:
+        message |= {"content": answer.text or None, "tool_calls": answer.tool_calls}
     return {
         "index": index,
-        "message": {"role": "assistant", "content": answer.text, "refusal": None},
+        "message": message,
         "finish_reason": answer.finish_reason,
         "logprobs": logprobs_of(answer.tokens) if logprobs else None,
     }
@@ -123,8 +126,10 @@ class ChatChunks:
         )
 
     def last(self, index: int, answer: GeneratedAnswer) -> Json:
-        """Return the chunk that ends a choice."""
-        return self.chunk([{"index": index, "delta": {}, "logprobs": None, "finish_reason": answer.finish_reason}])
+        """Return the chunk that ends a choice, with all of its calls."""
+        calls = [{"index": number, **call} for number, call in enumerate(answer.tool_calls)]
+        delta = {"tool_calls": calls} if calls else {}
+        return self.chunk([{"index": index, "delta": delta, "logprobs": None, "finish_reason": answer.finish_reason}])
 
     def usage(self, prompts: Sequence[GeneratedAnswer], answers: Sequence[GeneratedAnswer]) -> Json:
         """Return the chunk that follows all choices."""

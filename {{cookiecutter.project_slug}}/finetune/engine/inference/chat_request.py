@@ -2,19 +2,12 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
+from finetune.engine.api_errors import ApiError
+from finetune.engine.chat_messages import MAX_TOOLS, ChatMessage, InvalidChat, Tool, conversation, tools_of
 from finetune.engine.inference.generation_types import AnswerForm, GenerationRequest
 from finetune.engine.inference.sampling_settings import SamplingSettings
-
-
-class ChatMessage(BaseModel):
-    """A message of the conversation. Other keys than these are ignored."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str
 
 
 class ChatRequest(SamplingSettings):
@@ -25,6 +18,9 @@ class ChatRequest(SamplingSettings):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     response_format: dict[str, Any] | None = None
+    tools: list[Tool] | None = Field(None, max_length=MAX_TOOLS)
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
     # vLLM's keys, for the log-probabilities of a given answer.
     prompt_logprobs: int | None = Field(None, ge=0, le=20)
     add_generation_prompt: bool | None = None
@@ -35,9 +31,6 @@ class ChatRequest(SamplingSettings):
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
     # Values that clients send although they use nothing of it.
-    tools: list[Any] | None = Field(None, max_length=0)
-    tool_choice: Literal["none", "auto"] | None = None
-    parallel_tool_calls: bool | None = None
     modalities: list[Literal["text"]] | None = Field(None, description='["text"]')
     audio: None = None
     function_call: None = None
@@ -64,13 +57,23 @@ class ChatRequest(SamplingSettings):
 
 
 def generation_requests(chat: ChatRequest) -> list[GenerationRequest]:
-    """Return one request to the generator for each of the `n` choices."""
+    """Return one request to the generator for each of the `n` choices. Raises ApiError for messages that do not fit."""
+    continues = chat.add_generation_prompt is False
+    try:
+        messages = conversation(chat.messages, ends_open=continues)
+    except InvalidChat as error:
+        raise ApiError(400, f"{error}.", "invalid_value", error.place) from error
+    form = None
+    if chat.response_format or chat.tools or chat.tool_choice not in (None, "none", "auto"):
+        tools = [tool.model_dump(exclude_none=True) for tool in chat.tools or ()]
+        form = AnswerForm(chat.response_format, tools, chat.tool_choice, chat.parallel_tool_calls)
     return chat.requests(
-        [{"role": message.role, "content": message.content} for message in chat.messages],
+        messages,
         chat.n or 1,
         max_tokens=chat.max_completion_tokens or chat.max_tokens,
         top_logprobs=(chat.top_logprobs or 0) if chat.logprobs else None,
         prompt_logprobs=chat.prompt_logprobs,
-        add_generation_prompt=chat.add_generation_prompt is not False,
-        answer_form=AnswerForm(chat.response_format),
+        add_generation_prompt=not continues,
+        tools=tools_of([tool.function for tool in chat.tools or ()]),
+        answer_form=form,
     )

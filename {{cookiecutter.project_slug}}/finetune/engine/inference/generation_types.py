@@ -5,7 +5,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from finetune.engine.chat_template import Message
+from finetune.engine.chat_messages import Message
+from finetune.engine.tool_format import ToolCall, ToolFormat
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -35,7 +36,7 @@ class GenerationRequest:
     are reported. `prompt_logprobs` is how many of the likeliest tokens to report at each place of the prompt, beside
     its own token; with None, none are. Without `add_generation_prompt` a conversation ends where its last turn ends.
     `logit_bias` is added to the logits of tokens, by their IDs. With `echo` the answer has the prompt's tokens, too.
-    `answer_form` constrains the answer of a conversation.
+    `tools` are those that the prompt of a conversation describes; `answer_form` constrains its answer.
     """
 
     model: str
@@ -52,6 +53,7 @@ class GenerationRequest:
     prompt_logprobs: int | None = None
     add_generation_prompt: bool = True
     echo: bool = False
+    tools: Sequence[Mapping[str, Any]] = ()
     answer_form: AnswerForm | None = None
 
 
@@ -84,7 +86,8 @@ PromptTokens = list[list[PromptToken]]
 class GeneratedAnswer:
     """A finished choice; `tokens` are those to report, `seconds` count from its start.
 
-    `prompt_text` is the prompt of a completion, with `echo` in the texts and bytes of its tokens.
+    `prompt_text` is the prompt of a completion, with `echo` in the texts and bytes of its tokens. The text is what is
+    before the `tool_calls`.
     """
 
     text: str
@@ -96,6 +99,7 @@ class GeneratedAnswer:
     prompt: PromptTokens | None = None
     prompt_text: str = ""
     echoed: list[tuple[str, bytes]] = field(default_factory=list)
+    tool_calls: list[ToolCall] = field(default_factory=list)
 
 
 @dataclass
@@ -135,6 +139,7 @@ class RequestState:
     cache: Any
     random: "torch.Generator"
     constraint: "Constraint | None"
+    tool_format: ToolFormat | None  # in which the answer may have calls
     started_at: float
     last_pass: int = 0
     computed: int = 0
@@ -143,6 +148,7 @@ class RequestState:
     prompt_tokens: PromptTokens | None = None
     finish_reason: str | None = None
     text: str = ""
+    tool_calls: list[ToolCall] = field(default_factory=list)
     sent_text: str = ""
     sent_tokens: int = 0
 

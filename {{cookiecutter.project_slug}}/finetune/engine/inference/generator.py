@@ -30,6 +30,7 @@ from finetune.engine.inference.sampling import add_token, next_delta
 from finetune.engine.inference.scheduling import Plan, plan_pass, remember_block
 from finetune.engine.inference.token_bytes import token_bytes
 from finetune.engine.store import Store
+from finetune.engine.tool_format import parse_tool_calls
 
 if TYPE_CHECKING:
     import torch
@@ -143,7 +144,8 @@ class Generator:
             block_keys=block_keys(adapter, one.prompt_ids, loaded.block) if shares else [],
             cache=loaded.new_cache(),
             random=torch.Generator().manual_seed(request.seed),
-            constraint=one.constraint,
+            constraint=one.constraint.copy() if one.constraint else None,
+            tool_format=one.tool_format,
             started_at=time.monotonic(),
             prompt_tokens=None if request.prompt_logprobs is None else [[]],
         )
@@ -208,10 +210,21 @@ def go_on(loaded: LoadedModel, state: RequestState, logits: "torch.Tensor") -> N
         state.finish_reason = "length"
     else:
         add_token(loaded, state, logits)
+    if state.finish_reason == "stop":
+        find_calls(state)
     if state.listener:
         state.listener(next_delta(state))
     if state.finish_reason:
         finish(state)
+
+
+def find_calls(state: RequestState) -> None:
+    """Take the calls of tools out of the text of an answer that has ended."""
+    if state.tool_format and state.request.answer_form:
+        names = {str(tool["function"]["name"]) for tool in state.request.answer_form.tools}
+        before, state.tool_calls = parse_tool_calls(state.tool_format, state.text, names)
+        if state.tool_calls:
+            state.text, state.finish_reason = before or "", "tool_calls"
 
 
 def score_prompt(loaded: LoadedModel, state: RequestState, part: Part, logits: "torch.Tensor") -> None:
@@ -231,6 +244,7 @@ def finish(state: RequestState) -> None:
     answer = GeneratedAnswer(
         text=state.text,
         finish_reason=state.finish_reason or "stop",
+        tool_calls=state.tool_calls,
         prompt_tokens=len(state.prompt_ids),
         completion_tokens=len(state.generated_ids),
         tokens=state.reported_tokens,

@@ -9,12 +9,15 @@ from typing import Any
 
 from finetune.engine import bases
 from finetune.engine.api_errors import ApiError
-from finetune.engine.chat_template import render
+from finetune.engine.chat_messages import InvalidChat
+from finetune.engine.chat_template import check_used, render
+from finetune.engine.completion_prompt import prompt_ids
 from finetune.engine.fingerprint import Stamp, base_and_adapter, stamp_of
 from finetune.engine.inference.answer_grammar import grammar_of
 from finetune.engine.inference.constraints import Constraint, Vocabulary, vocabulary_of
 from finetune.engine.inference.generation_types import AnswerForm, GeneratedAnswer, GenerationRequest, Listener
 from finetune.engine.store import Store
+from finetune.engine.tool_format import ToolFormat, tool_format_of
 
 DEFAULT_MAX_TOKENS = 1024  # of an answer, where a request does not say it; the rest of a context takes minutes
 UNLIMITED_CONTEXT = 2048  # tokens, for a base that names no length
@@ -34,6 +37,7 @@ class Submitted:
     prompt_ids: tuple[int, ...] = ()
     max_new_tokens: int = 0
     constraint: Constraint | None = None
+    tool_format: ToolFormat | None = None
 
     @property
     def reserved_tokens(self) -> int:
@@ -60,11 +64,20 @@ class BaseTokenizer:
         """What grammars need of the tokens."""
         return vocabulary_of(self.tokenizer, self.end_token_ids)
 
+    def tool_format_for(self, form: AnswerForm) -> ToolFormat | None:
+        """Return how an answer of this form writes calls; None if it may have none."""
+        return tool_format_of(self.tokenizer) if form.tools and form.tool_choice != "none" else None
+
     def constraint_of(self, form: AnswerForm) -> Constraint | None:
         """Return the constraint of an answer; None if any text may be one. Raises ApiError for a wrong form."""
-        if not form.response_format and not form.tools:
-            return None
-        grammar = grammar_of(form.response_format)
+        grammar = grammar_of(
+            form.response_format,
+            form.tools,
+            form.tool_choice,
+            form.parallel_tool_calls,
+            self.tool_format_for(form),
+            self.vocabulary.special_tokens,
+        )
         return Constraint(self.vocabulary, grammar) if grammar else None
 
 
@@ -97,6 +110,7 @@ class Prompts:
         one.prompt_ids = self.last.prompt_ids if self.last and same else token_ids_of(tokenizer, request)
         if request.answer_form:
             one.constraint = tokenizer.constraint_of(request.answer_form)
+            one.tool_format = tokenizer.tool_format_for(request.answer_form)
         self.last = one
         room = tokenizer.context_length - len(one.prompt_ids)
         if room < (1 if request.max_tokens is None else request.max_tokens):
@@ -115,26 +129,28 @@ class Prompts:
 
 
 def token_ids_of(tokenizer: BaseTokenizer, request: GenerationRequest) -> tuple[int, ...]:
-    """Return the token IDs of a prompt. Raises ApiError for an empty one, and for IDs that the vocabulary lacks."""
+    """Return the token IDs of a prompt.
+
+    Raises ApiError for IDs that the vocabulary lacks, for a prompt that is certainly too long, and for a conversation
+    of which the chat template leaves out a part.
+    """
     prompt = request.prompt
     if isinstance(prompt, tuple):
-        ids: tuple[int, ...] = prompt
-        if ids and max(ids) >= tokenizer.vocabulary_size:
-            what = (
-                f"The prompt has the token {max(ids)}; the last one of this model is {tokenizer.vocabulary_size - 1}."
-            )
+        if max(prompt) >= tokenizer.vocabulary_size:
+            last = tokenizer.vocabulary_size - 1
+            what = f"The prompt has the token {max(prompt)}; the last one of this model is {last}."
             raise ApiError(400, what, "invalid_value", "prompt")
-    else:
-        size = len(prompt.encode()) if isinstance(prompt, str) else sum(len(one["content"].encode()) for one in prompt)
-        if size > tokenizer.context_length * tokenizer.longest:  # this is certain without the work
-            raise too_long(tokenizer, request, f"over {size // tokenizer.longest}")
-        if isinstance(prompt, str):
-            ids = tuple(tokenizer.tokenizer(prompt)["input_ids"])
-        else:
-            ids = tuple(render(tokenizer.tokenizer, prompt, add_generation_prompt=request.add_generation_prompt))
-    if not ids:
-        raise ApiError(400, "The prompt is empty.", "invalid_value", param_of(request))
-    return ids
+        return prompt
+    size = len(prompt.encode()) if isinstance(prompt, str) else sum(len(one["content"].encode()) for one in prompt)
+    if size > tokenizer.context_length * tokenizer.longest:  # this is certain without the work
+        raise too_long(tokenizer, request, f"over {size // tokenizer.longest}")
+    if isinstance(prompt, str):
+        return tuple(prompt_ids(tokenizer.tokenizer, prompt))
+    try:
+        check_used(tokenizer.tokenizer, prompt, request.tools, request.model)
+    except InvalidChat as error:
+        raise ApiError(400, f"{error}.", "unsupported_value", error.place) from error
+    return tuple(render(tokenizer.tokenizer, prompt, request.add_generation_prompt, request.tools or None))
 
 
 def too_long(tokenizer: BaseTokenizer, request: GenerationRequest, tokens: str) -> ApiError:

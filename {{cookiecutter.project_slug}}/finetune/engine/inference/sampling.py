@@ -7,6 +7,7 @@ from finetune.engine.api_errors import ApiError
 from finetune.engine.inference.generation_types import Delta, GeneratedToken, GenerationRequest, RequestState
 from finetune.engine.inference.loaded_model import LoadedModel
 from finetune.engine.inference.token_bytes import token_bytes
+from finetune.engine.tool_format import sure_length
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +38,7 @@ def add_token(loaded: LoadedModel, state: RequestState, logits: "torch.Tensor") 
         state.constraint.accept(token)
     if token in loaded.end_token_ids:
         state.finish_reason = "stop"
-        state.text = tokenizer.decode(state.generated_ids[:-1], skip_special_tokens=True)
+        state.text = tokenizer.decode(state.generated_ids[:-1], skip_special_tokens=not state.tool_format)
         return
     if request.top_logprobs is not None:
         log_probabilities = torch.log_softmax(logits, -1)
@@ -76,7 +77,7 @@ def end_at_stop_or_length(tokenizer: Any, state: RequestState) -> None:
     is_complete = state.constraint is not None and state.constraint.is_complete
     if not stops and not is_full and not is_complete and not state.listener:
         return
-    state.text = tokenizer.decode(state.generated_ids, skip_special_tokens=True)
+    state.text = tokenizer.decode(state.generated_ids, skip_special_tokens=not state.tool_format)
     found = [state.text.index(stop) for stop in stops if stop in state.text]
     if found:
         state.text, state.finish_reason = state.text[: min(found)], "stop"
@@ -94,6 +95,8 @@ def next_delta(state: RequestState) -> Delta:
         text = text.rstrip("\ufffd")
         longest = max((beginning_at_end(text, stop) for stop in state.request.stop), default=0)
         text = text[: len(text) - longest]
+        if state.tool_format:  # calls are sent as a whole, at the end
+            text = text[: sure_length(state.tool_format, text)]
     if not text.startswith(state.sent_text):  # the tokenizer writes earlier tokens differently now: wait
         text = state.sent_text + text[len(state.sent_text) :] if state.finish_reason else state.sent_text
     delta = Delta(text[len(state.sent_text) :], state.reported_tokens[state.sent_tokens :], state.prompt_text)

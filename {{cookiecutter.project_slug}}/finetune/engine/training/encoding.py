@@ -75,9 +75,7 @@ def encode(
     return checked_length(labels, max_length)
 
 
-def labels_of(
-    tokenizer: Any, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None
-) -> EncodedExample:
+def labels_of(tokenizer: Any, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None) -> EncodedExample:
     """Return a conversation with labels on its trained turns. Raises InvalidExample if they cannot be found."""
     full = render(tokenizer, messages, add_generation_prompt=False, tools=tools)
     labels = [IGNORE_INDEX] * len(full)
