@@ -373,6 +373,16 @@ def test_integers_are_those_that_every_reader_has_exactly(letters: Vocabulary) -
     assert abs(int(text)) < 2**53
 
 
+def test_letters_stand_for_themselves_where_a_model_would_escape_them(letters: Vocabulary) -> None:
+    constraint = Constraint(letters, grammar_of_schema({"type": "string"}))
+    for token in letters.tokenizer.tokenize_str('"Z'):
+        constraint.accept(token)
+    assert constraint.mask(torch.zeros(letters.tokenizer.vocab_size)).isfinite()[letters.tokenizer.tokenize_str("\\")]
+    constraint.accept(letters.tokenizer.tokenize_str("\\")[0])
+    allowed = constraint.mask(torch.zeros(letters.tokenizer.vocab_size)).isfinite().nonzero().flatten().tolist()
+    assert sorted(letters.tokenizer.decode_str([token]) for token in allowed) == sorted('nrbtf\\"')
+
+
 @pytest.mark.parametrize("preferred", [" ", "\n", "\t", " \n\r\t"])
 def test_white_space_has_an_end(letters: Vocabulary, words: Vocabulary, preferred: str) -> None:
     inner = {"type": "array", "items": {"type": "boolean"}, "maxItems": 2}
@@ -626,6 +636,11 @@ def test_a_wrong_tool_or_choice_is_refused_by_its_place(tools: Any, choice: Any,
     error = refusal(None, tools, choice, True, HERMES)
     assert error.param == param
     assert error.code
+
+
+def test_a_base_without_calls_refuses_tools() -> None:
+    assert refusal(None, TOOLS, "auto").param == "tools"
+    assert grammar_of(None, TOOLS, "none") is None
 
 
 def test_allowed_tools_are_a_choice_among_the_tools(words: Vocabulary) -> None:
