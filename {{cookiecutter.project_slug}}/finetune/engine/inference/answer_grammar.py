@@ -56,9 +56,9 @@ def grammar_of(
 ) -> str | None:
     """Return the grammar of a chat completion's answer; None if all answers are allowed.
 
-    Raises ApiError for what is invalid, and for a schema that cannot be enforced completely. `tool_format` is None for a
-    base that calls no tools; `special_tokens` are those of the vocabulary. Many requests ask for the same: the last
-    grammars are kept.
+    Raises ApiError for what is invalid, and for a schema that cannot be enforced completely. `tool_format` is None
+    for a base that calls no tools; `special_tokens` are those of the vocabulary. Many requests ask for the same: the
+    last grammars are kept.
     """
     arguments = (response_format, tools, tool_choice, parallel_tool_calls, tool_format, special_tokens)
     try:
