@@ -24,6 +24,7 @@ from finetune.engine.inference.constraints import Constraint, Vocabulary, vocabu
 
 HERMES = ToolFormat()
 SPECIAL = ToolFormat("<|call|>", "name", "parameters", "<|call|>", "<|end_of_call|>")  # its markers are special tokens
+ADDED = ToolFormat("<fn>\n", "name", "arguments", "\n</fn>\n<fn>\n", "\n</fn>")  # added tokens that are no special ones
 LIST = ToolFormat("[TOOL_CALLS] [", "name", "arguments", ", ", "]")
 WEATHER = {
     "type": "object",
@@ -74,6 +75,7 @@ def words() -> Vocabulary:
     tokenizer.train_from_iterator([*calls, *values, "}}\n", "\r\n    ", "<tool", "0000", '"}'] * 9, trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>")  # type: ignore[no-untyped-call]
     fast.add_special_tokens({"additional_special_tokens": ["<|call|>", "<|end_of_call|>", "[TOOL_CALLS]"]})
+    fast.add_tokens(["<fn>", "</fn>"])
     return vocabulary_of(fast, {0, 1})
 
 
@@ -101,11 +103,16 @@ def letters_first(vocabulary: Vocabulary, preferred: str) -> Preference:
 
 
 def answer(
-    vocabulary: Vocabulary, grammar: str, preference: Preference, tokens: int = 300, seed: int = 0
+    vocabulary: Vocabulary, grammar: str, preference: Preference, tokens: int = 300, seed: int = 0, start: str = ""
 ) -> tuple[str, str]:
-    """Sample an answer at temperature 1; return its text ("" if it is cut) and its finish reason."""
+    """Sample an answer at temperature 1; return its text ("" if it is cut) and its finish reason.
+
+    `start` is what it begins with.
+    """
     draw = torch.Generator().manual_seed(seed)
-    constraint, ids = Constraint(vocabulary, grammar), list[int]()
+    constraint, ids = Constraint(vocabulary, grammar), vocabulary.tokenizer.tokenize_str(start, parse_special=True)
+    for token in ids:
+        constraint.accept(token)
     while len(ids) < tokens:
         probabilities = constraint.mask(preference(ids)).softmax(-1)
         token = int(torch.multinomial(probabilities, 1, generator=draw))
@@ -373,6 +380,16 @@ def test_integers_are_those_that_every_reader_has_exactly(letters: Vocabulary) -
     assert abs(int(text)) < 2**53
 
 
+def test_letters_stand_for_themselves_where_a_model_would_escape_them(letters: Vocabulary) -> None:
+    constraint = Constraint(letters, grammar_of_schema({"type": "string"}))
+    for token in letters.tokenizer.tokenize_str('"Z'):
+        constraint.accept(token)
+    assert constraint.mask(torch.zeros(letters.tokenizer.vocab_size)).isfinite()[letters.tokenizer.tokenize_str("\\")]
+    constraint.accept(letters.tokenizer.tokenize_str("\\")[0])
+    allowed = constraint.mask(torch.zeros(letters.tokenizer.vocab_size)).isfinite().nonzero().flatten().tolist()
+    assert sorted(letters.tokenizer.decode_str([token]) for token in allowed) == sorted('nrbtf\\"')
+
+
 @pytest.mark.parametrize("preferred", [" ", "\n", "\t", " \n\r\t"])
 def test_white_space_has_an_end(letters: Vocabulary, words: Vocabulary, preferred: str) -> None:
     inner = {"type": "array", "items": {"type": "boolean"}, "maxItems": 2}
@@ -530,7 +547,7 @@ def check_calls(calls: list[Any], tool_format: ToolFormat) -> None:
         jsonschema.validate(call[tool_format.arguments], schema)
 
 
-@pytest.mark.parametrize("tool_format", [HERMES, SPECIAL, LIST], ids=["hermes", "special", "list"])
+@pytest.mark.parametrize("tool_format", [HERMES, SPECIAL, ADDED, LIST], ids=["hermes", "special", "added", "list"])
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "now"}}], ids=str)
 @pytest.mark.parametrize("parallel", [True, False, None])
 def test_a_required_call_is_a_call_of_a_tool_with_fitting_arguments(
@@ -551,7 +568,7 @@ def test_a_required_call_is_a_call_of_a_tool_with_fitting_arguments(
     assert numbers == {1} if parallel is False else max(numbers) > 1 and 0 not in numbers
 
 
-@pytest.mark.parametrize("tool_format", [HERMES, SPECIAL, LIST], ids=["hermes", "special", "list"])
+@pytest.mark.parametrize("tool_format", [HERMES, SPECIAL, ADDED, LIST], ids=["hermes", "special", "added", "list"])
 @pytest.mark.parametrize("response_format", [None, {"type": "json_object"}], ids=["text", "json_object"])
 def test_with_auto_an_answer_is_text_or_calls_after_text(
     words: Vocabulary, tool_format: ToolFormat, response_format: Any
@@ -561,12 +578,9 @@ def test_with_auto_an_answer_is_text_or_calls_after_text(
     before = "" if response_format else 'Let me see <tool "é {'
     begin = tool_format.begin.rstrip()
     for start in ("", before + begin):
-        constraint, ids = Constraint(words, grammar), words.tokenizer.tokenize_str(start, parse_special=True)
-        for token in ids:
-            constraint.accept(token)
         kinds = Counter[str]()
         for seed in range(25):
-            text, reason = continued(words, constraint.copy(), ids, seed)
+            text, reason = answer(words, grammar, random_tokens(words, seed), seed=seed, start=start)
             kinds[reason] += 1
             if reason == "stop":
                 content, calls = calls_of(text, tool_format)
@@ -575,18 +589,6 @@ def test_with_auto_an_answer_is_text_or_calls_after_text(
                 if response_format and not calls:
                     assert isinstance(json.loads(content), dict)
         assert kinds["calls"] == kinds["stop"] > 0 if start else kinds["text"] > 0
-
-
-def continued(vocabulary: Vocabulary, constraint: Constraint, ids: list[int], seed: int) -> tuple[str, str]:
-    draw, ids = torch.Generator().manual_seed(seed), list(ids)
-    preference = random_tokens(vocabulary, seed)
-    while len(ids) < 300:
-        token = int(torch.multinomial(constraint.mask(preference(ids)).softmax(-1), 1, generator=draw))
-        if token in vocabulary.end_token_ids:
-            return text_of(vocabulary, ids), "stop"
-        ids.append(token)
-        constraint.accept(token)
-    return "", "length"
 
 
 def test_text_that_only_begins_as_a_call_does_stays_text(words: Vocabulary) -> None:
@@ -626,6 +628,11 @@ def test_a_wrong_tool_or_choice_is_refused_by_its_place(tools: Any, choice: Any,
     error = refusal(None, tools, choice, True, HERMES)
     assert error.param == param
     assert error.code
+
+
+def test_a_base_without_calls_refuses_tools() -> None:
+    assert refusal(None, TOOLS, "auto").param == "tools"
+    assert grammar_of(None, TOOLS, "none") is None
 
 
 def test_allowed_tools_are_a_choice_among_the_tools(words: Vocabulary) -> None:

@@ -6,6 +6,7 @@ It is written in llguidance's variant of Lark. Source: its documents `syntax.md`
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn
 
 from finetune.engine.api_errors import ApiError
@@ -20,6 +21,9 @@ NO_PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": Fal
 # A place between two parts of JSON has nothing, one space, or a line break with an indentation, so that a model writes
 # JSON as it was trained to (compact, as json.dumps does, or on several lines) but cannot write white space without end.
 WHITE_SPACE = r"( |\r?\n[ \t]{0,40})?"
+# Letters stand for themselves. Of \uXXXX, the library knows only control characters: a model that begins to write
+# "\u00fc", as json.dumps does, would have to go on with one. Train on JSON with the letters themselves.
+ESCAPES = 'nrbtf\\"'
 
 
 class Tool(NamedTuple):
@@ -40,21 +44,35 @@ def grammar_of(
 ) -> str | None:
     """Return the grammar of a chat completion's answer; None if all answers are allowed.
 
-    Raises ApiError for what is invalid, and for a schema that cannot be enforced completely. `tool_format` is required
-    with `tools`; `special_tokens` are those of the vocabulary.
+    Raises ApiError for what is invalid, and for a schema that cannot be enforced completely. `tool_format` is None
+    for a base that calls no tools; `special_tokens` are those of the vocabulary. Many requests ask for the same: the
+    last grammars are kept.
     """
+    arguments = (response_format, tools, tool_choice, parallel_tool_calls, tool_format, special_tokens)
+    try:
+        return written_grammar(json.dumps(arguments))
+    except RecursionError:
+        raise ApiError(400, "The request has too many levels of nesting.", "invalid_value") from None
+
+
+@lru_cache(64)
+def written_grammar(arguments: str) -> str | None:
+    """Return the grammar for the arguments of `grammar_of` as JSON."""
+    response_format, tools, tool_choice, parallel_tool_calls, texts, special_tokens = json.loads(arguments)
     schema = answer_schema(response_format)
     callable_tools, choice = chosen_tools(checked_tools(tools or ()), tool_choice)
     rules = [] if schema is None else [f"answer: %json {written(schema)}"]
     if choice == "none":
         return "\n".join(["start: answer", *rules, ""]) if rules else None
-    assert tool_format is not None
+    if texts is None:
+        raise ApiError(400, "The chat template of this model has no calls of tools.", "unsupported_parameter", "tools")
+    tool_format, specials = ToolFormat(*texts), special_tokens or {}
     most_calls = 1 if parallel_tool_calls is False else MAX_TOOLS
     if choice == "auto" and schema is None:
-        rules += text_or_calls(tool_format, special_tokens or {})
+        rules += text_or_calls(tool_format, specials)
     else:
         rules.insert(0, "start: begin rest calls" if choice == "required" else "start: answer | begin rest calls")
-    return "\n".join([*rules, *call_rules(callable_tools, tool_format, most_calls, special_tokens or {}), ""])
+    return "\n".join([*rules, *call_rules(callable_tools, tool_format, most_calls, specials), ""])
 
 
 # The response format
@@ -113,10 +131,10 @@ def first_line(text: str) -> str:
 
 
 def written(schema: Any) -> str:
-    """Return a schema as JSON, with the rule for white space in its answers."""
+    """Return a schema as JSON, with the rules of how its answers are written."""
     if isinstance(schema, bool):
         schema = {"allOf": [schema]}
-    guidance = {"whitespace_pattern": WHITE_SPACE}
+    guidance = {"whitespace_pattern": WHITE_SPACE, "json_allowed_escapes": ESCAPES}
     return json.dumps({"x-guidance": guidance, **schema})
 
 
