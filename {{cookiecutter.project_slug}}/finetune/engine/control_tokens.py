@@ -59,7 +59,7 @@ class Marks:
     def _mark_text(self, text: str, borders: bool) -> str:
         while self.control.pattern.search(text):  # again where one token begins inside of another
             text = self.control.pattern.sub(lambda found: found[0][0] + self.cut + found[0][1:], text)
-        if not borders:
+        if not borders or not text.strip():
             return text
         begins, ends = begins_inside(self.control, text), ends_inside(self.control, text)
         # Beside the first and the last character that is no space: templates strip texts.

@@ -24,7 +24,7 @@ from finetune.engine.api.requests import (
     TokenizeRequest,
     UploadRequest,
 )
-from finetune.engine.inference.chat_request import ChatRequest
+from finetune.engine.inference.endpoints import ENDPOINTS
 
 BODIES: dict[str, type[BaseModel]] = {
     "/v1/uploads": UploadRequest,
@@ -32,7 +32,7 @@ BODIES: dict[str, type[BaseModel]] = {
     "/v1/fine_tuning/jobs": JobRequest,
     PERMISSIONS: PermissionRequest,
     "/v1/batches": BatchRequest,
-    "/v1/chat/completions": ChatRequest,
+    **{path: endpoint.body for path, endpoint in ENDPOINTS.items()},
     "/tokenize": TokenizeRequest,
 }
 FORMS = {"/v1/files": "file", "/v1/uploads/{id}/parts": "data"}

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from tiny import make_tiny_base
 
 from finetune.engine.api_errors import ApiError
-from finetune.engine.inference.answer_grammar import ToolFormat, grammar_of
+from finetune.engine.inference.answer_grammar import grammar_of
 from finetune.engine.inference.constraints import Constraint, Vocabulary, vocabulary_of
+from finetune.engine.tool_format import ToolFormat
 
 HERMES = ToolFormat()
 SPECIAL = ToolFormat("<|call|>", "name", "parameters", "<|call|>", "<|end_of_call|>")  # its markers are special tokens
@@ -536,6 +537,7 @@ def calls_of(text: str, tool_format: ToolFormat) -> tuple[str, list[Any]]:
         rest = rest[end:]
         if not rest:
             return content, calls
+        assert tool_format.separator
         assert rest.startswith(tool_format.separator)
         rest = rest.removeprefix(tool_format.separator)
 

@@ -20,7 +20,7 @@ from random_requests import BODIES, DESCRIPTION, FORMS, WITHOUT_BODY, RandomRequ
 
 from finetune.engine.api.app import make_app
 from finetune.engine.fingerprint import ADAPTER_FILES
-from finetune.engine.inference.generation_types import GeneratedAnswer, GenerationRequest
+from finetune.engine.inference.generation_types import Delta, GeneratedAnswer, GenerationRequest, Listener
 from finetune.engine.store import Store
 
 REQUESTS = int(os.environ.get("FINETUNE_RANDOM_REQUESTS", "1500"))
@@ -33,9 +33,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a home. Its engine answers all prompts with one word, and neither trains nor answers batches."""
     empty_home(tmp_path)
 
-    def answer(_: Any, request: GenerationRequest) -> "Future[GeneratedAnswer]":
+    def answer(_: Any, request: GenerationRequest, listener: Listener | None = None, **more: Any) -> Any:
         future: Future[GeneratedAnswer] = Future()
-        future.set_result(GeneratedAnswer("a", "stop", 1, 1, [], 0.0))
+        if listener:
+            listener(Delta("a", []))
+        future.set_result(GeneratedAnswer("a", "stop", 1, 1, []))
         return future
 
     monkeypatch.setattr("finetune.engine.inference.generator.Generator.submit", answer)

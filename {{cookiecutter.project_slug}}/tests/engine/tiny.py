@@ -28,7 +28,7 @@ def make_tokenizer() -> Any:
     return fast
 
 
-def make_tiny_base(folder: Path, heads: int = 4, shared_by: int = 2, width: int = 16) -> None:
+def make_tiny_base(folder: Path, heads: int = 4, shared_by: int = 2, width: int = 16, context: int = 1024) -> None:
     """Write a model with random weights of a fixed seed, a byte-level tokenizer and a chat template."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -43,7 +43,7 @@ def make_tiny_base(folder: Path, heads: int = 4, shared_by: int = 2, width: int 
         num_hidden_layers=2,
         num_attention_heads=heads,
         num_key_value_heads=heads // shared_by,
-        max_position_embeddings=1024,
+        max_position_embeddings=context,
         eos_token_id=0,
         pad_token_id=0,
         bos_token_id=1,

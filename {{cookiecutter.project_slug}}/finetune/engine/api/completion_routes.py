@@ -106,7 +106,7 @@ async def streamed(request: Request, prompts: Sequence[Sequence[GenerationReques
 
     futures = []
     for index, one in enumerate(one for choices in prompts for one in choices):
-        future = generator.submit(one, partial(put, index), group)
+        future = generator.submit(one, listener=partial(put, index), group=group)
         future.add_done_callback(partial(put_end, index))
         futures.append(future)
     async with cancelled_without_client(request, futures):

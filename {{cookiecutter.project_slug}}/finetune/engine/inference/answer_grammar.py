@@ -6,6 +6,7 @@ It is written in llguidance's variant of Lark. Source: its documents `syntax.md`
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn
 
@@ -48,7 +49,8 @@ def grammar_of(
     for a base that calls no tools; `special_tokens` are those of the vocabulary. Many requests ask for the same: the
     last grammars are kept.
     """
-    arguments = (response_format, tools, tool_choice, parallel_tool_calls, tool_format, special_tokens)
+    form = asdict(tool_format) if tool_format else None
+    arguments = (response_format, tools, tool_choice, parallel_tool_calls, form, special_tokens)
     try:
         return written_grammar(json.dumps(arguments))
     except RecursionError:
@@ -66,7 +68,7 @@ def written_grammar(arguments: str) -> str | None:
         return "\n".join(["start: answer", *rules, ""]) if rules else None
     if texts is None:
         raise ApiError(400, "The chat template of this model has no calls of tools.", "unsupported_parameter", "tools")
-    tool_format, specials = ToolFormat(*texts), special_tokens or {}
+    tool_format, specials = ToolFormat(**texts), special_tokens or {}
     most_calls = 1 if parallel_tool_calls is False else MAX_TOOLS
     if choice == "auto" and schema is None:
         rules += text_or_calls(tool_format, specials)

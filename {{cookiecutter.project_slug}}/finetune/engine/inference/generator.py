@@ -144,7 +144,7 @@ class Generator:
             block_keys=block_keys(adapter, one.prompt_ids, loaded.block) if shares else [],
             cache=loaded.new_cache(),
             random=torch.Generator().manual_seed(request.seed),
-            constraint=one.constraint.copy() if one.constraint else None,
+            constraint=one.constraint,
             tool_format=one.tool_format,
             started_at=time.monotonic(),
             prompt_tokens=None if request.prompt_logprobs is None else [[]],

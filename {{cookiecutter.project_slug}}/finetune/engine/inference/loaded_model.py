@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from finetune.engine import bases
 from finetune.engine.api_errors import JobError
 from finetune.engine.inference.batch_invariance import CANDIDATE_SIZES, batch_invariant_sizes
-from finetune.engine.inference.prompts import end_token_ids_of
+from finetune.engine.inference.end_tokens import end_token_ids_of
 from finetune.engine.inference.row_cache import PrefixCache, RowCache
 from finetune.engine.inference.segment_attention import Segment, use_segments
 

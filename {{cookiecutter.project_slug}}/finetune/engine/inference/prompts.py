@@ -15,6 +15,7 @@ from finetune.engine.completion_prompt import prompt_ids
 from finetune.engine.fingerprint import Stamp, base_and_adapter, stamp_of
 from finetune.engine.inference.answer_grammar import grammar_of
 from finetune.engine.inference.constraints import Constraint, Vocabulary, vocabulary_of
+from finetune.engine.inference.end_tokens import end_token_ids_of
 from finetune.engine.inference.generation_types import AnswerForm, GeneratedAnswer, GenerationRequest, Listener
 from finetune.engine.store import Store
 from finetune.engine.tool_format import ToolFormat, tool_format_of
@@ -79,18 +80,6 @@ class BaseTokenizer:
             self.vocabulary.special_tokens,
         )
         return Constraint(self.vocabulary, grammar) if grammar else None
-
-
-def end_token_ids_of(folder: Path, tokenizer: Any) -> set[int]:
-    """Return the tokens that end an answer of a base."""
-    from transformers import AutoConfig, GenerationConfig
-
-    if (folder / "generation_config.json").is_file():
-        found = GenerationConfig.from_pretrained(folder).eos_token_id
-    else:
-        found = AutoConfig.from_pretrained(folder).get_text_config().eos_token_id
-    ends = found if isinstance(found, list) else [found]
-    return {end for end in (tokenizer.eos_token_id, *ends) if end is not None}
 
 
 class Prompts:
