@@ -149,7 +149,12 @@ def refusal(*arguments: Any, **more: Any) -> ApiError:
 
 def exact(text: str) -> Any:
     """Return the value of JSON with exact decimals, so that `multipleOf` is not a matter of rounding."""
-    return json.loads(text, parse_float=lambda number: float(number) if "e" in number.lower() else Decimal(number))
+
+    def number(written: str) -> Decimal | float:
+        exponent = written.lower().partition("e")[2]
+        return Decimal(written) if len(exponent) < 4 else float(written)
+
+    return json.loads(text, parse_float=number)
 
 
 def check_fits(text: str, schema: Any) -> None:
@@ -199,7 +204,7 @@ leaf = st.one_of(
     keys(
         {"type": "string", "pattern": st.sampled_from(["^[a-z]+$", r"\d{2}", "^a|b$", r"^\w+@\w+$", "[^é]$", "^.?$"])}
     ),
-    keys({"type": "string", "format": st.sampled_from(["date", "uuid", "ipv4", "email", "time"])}),
+    keys({"type": "string", "format": st.sampled_from(["date", "uuid", "ipv4", "email"])}),
     keys({"enum": st.lists(values, min_size=1, max_size=4)}),
     keys({"const": values}),
     keys({"type": st.sampled_from([["string", "null"], ["integer", "array"]])}, minimum=small, maxLength=small),
@@ -248,7 +253,7 @@ def test_answers_to_random_schemas_fit_or_are_cut(
             (letters, same_tokens(letters, seed)),
             (words, random_tokens(words, seed)),
         ):
-            text, reason = answer(vocabulary, grammar, preference, tokens=80, seed=seed)
+            text, reason = answer(vocabulary, grammar, preference, tokens=60, seed=seed)
             counts[reason] += 1
             if reason == "stop":
                 check_fits(text, schema)
@@ -298,7 +303,8 @@ def reason_to_refuse(schema: Any) -> str | None:
 
 
 def is_valid(value: Any, schema: Any) -> bool:
-    return bool(jsonschema.Draft202012Validator(schema).is_valid(value))
+    validator = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
+    return bool(validator.is_valid(value))
 
 
 NODE = {
@@ -328,6 +334,7 @@ SCHEMAS: list[Any] = [
     {"type": "integer", "multipleOf": 7, "minimum": -30, "exclusiveMaximum": 50},
     {"type": "number", "multipleOf": 0.01, "exclusiveMinimum": 0, "maximum": 3.5},
     {"type": "number", "maximum": -0.5},
+    {"type": "object", "properties": {"a": {"exclusiveMinimum": 0}, "b": {"maximum": 0.5}}, "required": ["a", "b"]},
     {"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}], "items": False, "minItems": 1},
     {"type": "object", "additionalProperties": {"type": "boolean"}, "minProperties": 1, "maxProperties": 2},
     {"type": "object", "patternProperties": {"^x": {"type": "null"}}, "additionalProperties": False},
@@ -437,6 +444,11 @@ REFUSED: list[tuple[Any, str]] = [
     ({"type": "integer", "minimum": 2**53}, "'minimum'"),
     ({"const": 12345678901234567890}, "'const'"),
     ({"enum": [[1e300]]}, "'enum'"),
+    ({"const": -3628243.4588152613}, "15 digits"),
+    ({"type": "integer", "multipleOf": 65537}, "'multipleOf'"),
+    ({"type": "number", "exclusiveMinimum": 3, "maximum": 3.75}, "'exclusiveMinimum' 3"),
+    ({"allOf": [{"type": "number", "exclusiveMaximum": 0}, {"minimum": -0.5}]}, "'exclusiveMaximum' 0"),
+    ({"type": "number", "minimum": 1e-30}, "20 decimals"),
     ({"type": "integer", "minimum": 3, "maximum": 2}, "cannot enforce"),
     ({"enum": []}, "cannot enforce"),
     (False, "must be an object"),
@@ -549,14 +561,14 @@ def check_calls(calls: list[Any], tool_format: ToolFormat) -> None:
 
 @pytest.mark.parametrize("tool_format", [HERMES, SPECIAL, ADDED, LIST], ids=["hermes", "special", "added", "list"])
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "now"}}], ids=str)
-@pytest.mark.parametrize("parallel", [True, False, None])
+@pytest.mark.parametrize("parallel", [False, None])
 def test_a_required_call_is_a_call_of_a_tool_with_fitting_arguments(
     words: Vocabulary, tool_format: ToolFormat, choice: Any, parallel: bool | None
 ) -> None:
     grammar = grammar_of(None, TOOLS, choice, parallel, tool_format, words.special_tokens)
     assert grammar
     numbers = set()
-    for seed in range(40):
+    for seed in range(24):
         preference = random_tokens(words, seed) if seed % 2 else same_tokens(words, seed)
         text, reason = answer(words, grammar, preference, tokens=400, seed=seed)
         if reason == "stop":
