@@ -8,7 +8,7 @@ grammar needs none of these, so this server does not demand them.
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from itertools import combinations
 from typing import Any, NoReturn
@@ -123,6 +123,7 @@ class _Reader:
                 found[key] = [self.read(part, (*place, key, str(index))) for index, part in enumerate(value)]
             elif key in SCHEMA_MAPS:
                 self.count(place, properties=len(value), letters=sum(map(len, value)))
+                self.check_names(key, value, place)
                 found[key] = {name: self.read(part, (*place, key, name)) for name, part in value.items()}
             elif key in VALUES:
                 found[key] = self.read_value(key, value, schema, place)
@@ -149,6 +150,8 @@ class _Reader:
             self.check_numbers(key, values, place)
         elif key == "pattern":
             self.check_pattern(key, value, place)
+        elif key == "required":
+            self.check_names(key, value, place)
         elif key == "format" and value not in FORMATS:
             self.refuse_at(place, f"'format' {value!r} is not permitted; permitted are {', '.join(sorted(FORMATS))}.")
         elif key in COUNTS:
@@ -170,6 +173,11 @@ class _Reader:
         ):
             if number > most:
                 self.refuse_at(place, f"the schema has more than {most} {what}.")
+
+    def check_names(self, key: str, names: Iterable[str], place: Place) -> None:
+        """Refuse names with control characters: written in another way, such a name would be an additional one too."""
+        if any(letter < " " for name in names for letter in name):
+            self.refuse_at(place, f"control characters in the names of '{key}' are not permitted.")
 
     def check_count(self, key: str, value: Any, schema: dict[str, Any], place: Place) -> None:
         most = MAX_ITEMS if key in ITEM_COUNTS else MAX_COUNT
