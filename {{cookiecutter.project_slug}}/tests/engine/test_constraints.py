@@ -10,6 +10,7 @@ from datetime import date, datetime
 from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import jsonschema
 import pytest
@@ -150,7 +151,12 @@ def refusal(*arguments: Any, **more: Any) -> ApiError:
 
 def exact(text: str) -> Any:
     """Return the value of JSON with exact decimals, so that `multipleOf` is not a matter of rounding."""
-    return json.loads(text, parse_float=lambda number: float(number) if "e" in number.lower() else Decimal(number))
+
+    def number(written: str) -> Decimal | float:
+        exponent = written.lower().partition("e")[2]
+        return Decimal(written) if len(exponent) < 4 else float(written)
+
+    return json.loads(text, parse_float=number)
 
 
 def check_fits(text: str, schema: Any) -> None:
@@ -177,7 +183,7 @@ def test_a_json_object_is_an_object_whatever_the_model_prefers(letters: Vocabula
     assert ends["stop"] > 20
 
 
-NAMES = ["a", "b c", "é", 'q"\\\n']
+NAMES = ["a", "b c", "é", 'q"\\']
 small, number = st.integers(0, 3), st.integers(-50, 50)
 fraction = st.sampled_from([-1.5, 0, 0.25, 3.75, 100, 12345.678])
 value = st.none() | st.booleans() | number | fraction | st.text(max_size=4)
@@ -200,7 +206,7 @@ leaf = st.one_of(
     keys(
         {"type": "string", "pattern": st.sampled_from(["^[a-z]+$", r"\d{2}", "^a|b$", r"^\w+@\w+$", "[^é]$", "^.?$"])}
     ),
-    keys({"type": "string", "format": st.sampled_from(["date", "uuid", "ipv4", "email", "time"])}),
+    keys({"type": "string", "format": st.sampled_from(["date", "uuid", "ipv4", "email"])}),
     keys({"enum": st.lists(values, min_size=1, max_size=4)}),
     keys({"const": values}),
     keys({"type": st.sampled_from([["string", "null"], ["integer", "array"]])}, minimum=small, maxLength=small),
@@ -215,7 +221,7 @@ def with_parts(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     required = st.lists(names, max_size=3, unique=True)
     return st.one_of(
         keys({"type": "object", "properties": properties}, required=required, additionalProperties=closed),
-        keys({"type": "object", "additionalProperties": inner}, minProperties=small, maxProperties=small),
+        keys({"type": "object", "additionalProperties": inner}, minProperties=st.integers(0, 1), maxProperties=small),
         keys({"patternProperties": st.dictionaries(st.sampled_from(["^x", "^y"]), inner)}, additionalProperties=closed),
         keys({"type": "array", "items": inner}, minItems=small, maxItems=small, uniqueItems=st.just(False)),
         keys({"type": "array", "prefixItems": parts}, items=closed, minItems=small),
@@ -234,7 +240,7 @@ def test_answers_to_random_schemas_fit_or_are_cut(
         with torch.inference_mode():
             return torch.as_tensor(model(torch.tensor([[1, *ids]])).logits[0, -1])
 
-    @settings(max_examples=300, derandomize=True, deadline=None, database=None, suppress_health_check=[*HealthCheck])
+    @settings(max_examples=320, derandomize=True, deadline=None, database=None, suppress_health_check=[*HealthCheck])
     @given(st.recursive(leaf, with_parts, max_leaves=6))
     def check(schema: dict[str, Any]) -> None:
         refused = reason_to_refuse(schema)
@@ -242,14 +248,14 @@ def test_answers_to_random_schemas_fit_or_are_cut(
             why[refused] += 1
             assert "nsatisfiable" not in refused or not any(is_valid(one, schema) for one in SOME_VALUES)
             return
-        grammar, seed = grammar_of_schema(schema), counts["answered"]
+        grammar, seed = grammar_of_schema(schema), crc32(json.dumps(schema).encode())
         counts["answered"] += 1
         for vocabulary, preference in (
             (letters, by_model),
             (letters, same_tokens(letters, seed)),
             (words, random_tokens(words, seed)),
         ):
-            text, reason = answer(vocabulary, grammar, preference, tokens=80, seed=seed)
+            text, reason = answer(vocabulary, grammar, preference, tokens=60, seed=seed)
             counts[reason] += 1
             if reason == "stop":
                 check_fits(text, schema)
@@ -299,7 +305,8 @@ def reason_to_refuse(schema: Any) -> str | None:
 
 
 def is_valid(value: Any, schema: Any) -> bool:
-    return bool(jsonschema.Draft202012Validator(schema).is_valid(value))
+    validator = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
+    return bool(validator.is_valid(value))
 
 
 NODE = {
@@ -329,10 +336,12 @@ SCHEMAS: list[Any] = [
     {"type": "integer", "multipleOf": 7, "minimum": -30, "exclusiveMaximum": 50},
     {"type": "number", "multipleOf": 0.01, "exclusiveMinimum": 0, "maximum": 3.5},
     {"type": "number", "maximum": -0.5},
+    {"type": "object", "properties": {"a": {"exclusiveMinimum": 0}, "b": {"maximum": 0.5}}, "required": ["a", "b"]},
     {"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}], "items": False, "minItems": 1},
     {"type": "object", "additionalProperties": {"type": "boolean"}, "minProperties": 1, "maxProperties": 2},
     {"type": "object", "patternProperties": {"^x": {"type": "null"}}, "additionalProperties": False},
-    {"type": "object", "properties": {"a": {"const": 1}, "a\nb": {"const": 2}}, "required": ["b", "a"]},
+    {"type": "object", "properties": {"a": {"const": 1}, 'a"\\b': {"const": 2}}, "required": ["b", "a"]},
+    {"const": {"\u0004\n": "\u001f\u00a8\t"}},
     {"allOf": [{"type": "integer", "minimum": 3}, {"maximum": 5}], "title": "from 3 to 5"},
     {"type": ["integer", "string"], "maxLength": 2, "maximum": 9},
     {"properties": {"properties": {"type": "integer"}, "title": {"type": "null"}}, "type": "object"},
@@ -379,16 +388,6 @@ def test_integers_are_those_that_every_reader_has_exactly(letters: Vocabulary) -
     text, reason = answer(letters, grammar_of_schema({"type": "integer"}), letters_first(letters, "9"))
     assert reason == "stop"
     assert abs(int(text)) < 2**53
-
-
-def test_letters_stand_for_themselves_where_a_model_would_escape_them(letters: Vocabulary) -> None:
-    constraint = Constraint(letters, grammar_of_schema({"type": "string"}))
-    for token in letters.tokenizer.tokenize_str('"Z'):
-        constraint.accept(token)
-    assert constraint.mask(torch.zeros(letters.tokenizer.vocab_size)).isfinite()[letters.tokenizer.tokenize_str("\\")]
-    constraint.accept(letters.tokenizer.tokenize_str("\\")[0])
-    allowed = constraint.mask(torch.zeros(letters.tokenizer.vocab_size)).isfinite().nonzero().flatten().tolist()
-    assert sorted(letters.tokenizer.decode_str([token]) for token in allowed) == sorted('nrbtf\\"')
 
 
 @pytest.mark.parametrize("preferred", [" ", "\n", "\t", " \n\r\t"])
@@ -438,6 +437,12 @@ REFUSED: list[tuple[Any, str]] = [
     ({"type": "integer", "minimum": 2**53}, "'minimum'"),
     ({"const": 12345678901234567890}, "'const'"),
     ({"enum": [[1e300]]}, "'enum'"),
+    ({"const": -3628243.4588152613}, "15 digits"),
+    ({"type": "integer", "multipleOf": 65537}, "'multipleOf'"),
+    ({"type": "object", "properties": {"a\nb": {"const": 1}}}, "control characters"),
+    ({"type": "number", "exclusiveMinimum": 3, "maximum": 3.75}, "'exclusiveMinimum' 3"),
+    ({"allOf": [{"type": "number", "exclusiveMaximum": 0}, {"minimum": -0.5}]}, "'exclusiveMaximum' 0"),
+    ({"type": "number", "minimum": 1e-30}, "20 decimals"),
     ({"type": "integer", "minimum": 3, "maximum": 2}, "cannot enforce"),
     ({"enum": []}, "cannot enforce"),
     (False, "must be an object"),
@@ -551,14 +556,14 @@ def check_calls(calls: list[Any], tool_format: ToolFormat) -> None:
 
 @pytest.mark.parametrize("tool_format", [HERMES, SPECIAL, ADDED, LIST], ids=["hermes", "special", "added", "list"])
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "now"}}], ids=str)
-@pytest.mark.parametrize("parallel", [True, False, None])
+@pytest.mark.parametrize("parallel", [False, None])
 def test_a_required_call_is_a_call_of_a_tool_with_fitting_arguments(
     words: Vocabulary, tool_format: ToolFormat, choice: Any, parallel: bool | None
 ) -> None:
     grammar = grammar_of(None, TOOLS, choice, parallel, tool_format, words.special_tokens)
     assert grammar
     numbers = set()
-    for seed in range(40):
+    for seed in range(24):
         preference = random_tokens(words, seed) if seed % 2 else same_tokens(words, seed)
         text, reason = answer(words, grammar, preference, tokens=400, seed=seed)
         if reason == "stop":

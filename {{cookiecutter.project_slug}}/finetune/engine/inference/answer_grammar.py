@@ -22,9 +22,6 @@ NO_PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": Fal
 # A place between two parts of JSON has nothing, one space, or a line break with an indentation, so that a model writes
 # JSON as it was trained to (compact, as json.dumps does, or on several lines) but cannot write white space without end.
 WHITE_SPACE = r"( |\r?\n[ \t]{0,40})?"
-# Letters stand for themselves. Of \uXXXX, the library knows only control characters: a model that begins to write
-# "\u00fc", as json.dumps does, would have to go on with one. Train on JSON with the letters themselves.
-ESCAPES = 'nrbtf\\"'
 
 
 class Tool(NamedTuple):
@@ -136,7 +133,7 @@ def written(schema: Any) -> str:
     """Return a schema as JSON, with the rules of how its answers are written."""
     if isinstance(schema, bool):
         schema = {"allOf": [schema]}
-    guidance = {"whitespace_pattern": WHITE_SPACE, "json_allowed_escapes": ESCAPES}
+    guidance = {"whitespace_pattern": WHITE_SPACE}
     return json.dumps({"x-guidance": guidance, **schema})
 
 

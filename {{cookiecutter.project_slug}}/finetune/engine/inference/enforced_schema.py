@@ -8,7 +8,7 @@ grammar needs none of these, so this server does not demand them.
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from itertools import combinations
 from typing import Any, NoReturn
@@ -25,10 +25,13 @@ MAX_MESSAGE = 200  # letters of another library's message
 MAX_COUNT = 10_000  # of characters; as minimum or maximum
 MAX_ITEMS = 1_000
 MAX_PATTERN = 500
+MAX_MULTIPLE = 10_000  # with the decimals as digits
 MAX_COMPARED = 100  # options of oneOf, each with each
 # The integers that every reader of JSON has exactly. Source: RFC 8259, section 6.
 MAX_INTEGER = 2**53 - 1
-MIN_FRACTION = 1e-15  # smaller bounds and values, which would be written with many zeros, are refused
+# Fractions that the compiler reads exactly: its parser of JSON (Rust's serde_json) may change the last bit of others.
+MAX_DIGITS = 15
+MAX_DECIMALS = 20
 
 # They change no answer's validity. OpenAPI says so of `discriminator`.
 ANNOTATIONS = {
@@ -69,6 +72,7 @@ def enforced_schema(schema: Any, refuse: Refuse, root: str = "#") -> Any:
     found = reader.read(schema, ())
     reader.check_references()
     reader.check_multiples()
+    reader.check_bounds()
     return found
 
 
@@ -96,6 +100,8 @@ class _Reader:
         self.places: set[str] = set()  # of all its schemas, as JSON Pointers
         self.references: list[tuple[Place, str]] = []
         self.multiples: dict[Decimal, Place] = {}
+        self.bounds: list[tuple[Place, dict[str, Any]]] = []
+        self.combines = False  # whether values must fit several of its schemas
 
     def refuse_at(self, place: Place, what: str) -> NoReturn:
         self.refuse(f"In context={place}, {what}")
@@ -117,11 +123,16 @@ class _Reader:
                 found[key] = [self.read(part, (*place, key, str(index))) for index, part in enumerate(value)]
             elif key in SCHEMA_MAPS:
                 self.count(place, properties=len(value), letters=sum(map(len, value)))
+                self.check_names(key, value, place)
                 found[key] = {name: self.read(part, (*place, key, name)) for name, part in value.items()}
             elif key in VALUES:
                 found[key] = self.read_value(key, value, schema, place)
             else:
                 self.refuse_at(place, f"'{key}' is not permitted: this server cannot enforce it.")
+        if BOUNDS & schema.keys():
+            self.bounds.append((place, {key: schema[key] for key in BOUNDS & schema.keys()}))
+        others = schema.keys() - ANNOTATIONS - {"$defs", "definitions"}
+        self.combines |= "allOf" in others or (len(others) > 1 and bool(others & {"$ref", "anyOf", "oneOf"}))
         for pattern in schema.get("patternProperties", ()):
             self.check_pattern("patternProperties", pattern, place)
         return self.with_bounds(found)
@@ -139,6 +150,8 @@ class _Reader:
             self.check_numbers(key, values, place)
         elif key == "pattern":
             self.check_pattern(key, value, place)
+        elif key == "required":
+            self.check_names(key, value, place)
         elif key == "format" and value not in FORMATS:
             self.refuse_at(place, f"'format' {value!r} is not permitted; permitted are {', '.join(sorted(FORMATS))}.")
         elif key in COUNTS:
@@ -161,6 +174,11 @@ class _Reader:
             if number > most:
                 self.refuse_at(place, f"the schema has more than {most} {what}.")
 
+    def check_names(self, key: str, names: Iterable[str], place: Place) -> None:
+        """Refuse names with control characters: written in another way, such a name would be an additional one too."""
+        if any(letter < " " for name in names for letter in name):
+            self.refuse_at(place, f"control characters in the names of '{key}' are not permitted.")
+
     def check_count(self, key: str, value: Any, schema: dict[str, Any], place: Place) -> None:
         most = MAX_ITEMS if key in ITEM_COUNTS else MAX_COUNT
         if value > most:
@@ -179,8 +197,13 @@ class _Reader:
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             if not math.isfinite(value) or abs(value) > MAX_INTEGER:
                 self.refuse_at(place, f"a number in '{key}' is beyond ±(2^53 - 1).")
-            if 0 < abs(value) < MIN_FRACTION:
-                self.refuse_at(place, f"a number in '{key}' is nearer to 0 than {MIN_FRACTION}.")
+            if isinstance(value, int):
+                return
+            _, digits, exponent = Decimal(str(value)).as_tuple()
+            if len(digits) > MAX_DIGITS or int(exponent) < -MAX_DECIMALS:
+                self.refuse_at(
+                    place, f"a number in '{key}' has more than {MAX_DIGITS} digits or {MAX_DECIMALS} decimals."
+                )
 
     def check_pattern(self, key: str, pattern: str, place: Place) -> None:
         """Refuse what the compiler's regular expressions read in another way than ECMAScript's, the standard's."""
@@ -200,12 +223,22 @@ class _Reader:
                 self.refuse_at(place, f"'$ref' points to '#{pointer}', where the schema has no schema.")
 
     def check_multiples(self) -> None:
-        """Refuse several values of multipleOf whose common multiple the compiler cannot hold (32 bits)."""
+        """Refuse values of multipleOf with many digits, and those whose common multiple has more than 32 bits."""
         digits = max((max(0, -int(value.as_tuple().exponent)) for value in self.multiples), default=0)
-        product = math.prod(int(value.scaleb(digits)) for value in self.multiples)
-        if product >= 2**32:
+        whole = [int(value.scaleb(digits)) for value in self.multiples]
+        if math.prod(whole) >= 2**32 or max(whole, default=0) > MAX_MULTIPLE:
             place = next(iter(self.multiples.values()))
             self.refuse_at(place, "the values of 'multipleOf' have too many digits.")
+
+    def check_bounds(self) -> None:
+        """Refuse bounds that the compiler gets wrong: above 3 and at most 3.5, it allows "3"; so below 0, "-0"."""
+        groups = [self.bounds] if self.combines else [[one] for one in self.bounds]
+        for group in groups:
+            bounds = [(place, key, bound) for place, found in group for key, bound in found.items()]
+            fractions = {int(bound) for _, _, bound in bounds if bound != int(bound)}
+            for place, key, bound in bounds:
+                if key.startswith("exclusive") and bound == int(bound) and int(bound) in fractions:
+                    self.refuse_at(place, f"'{key}' {bound} is not permitted beside a bound less than 1 away from it.")
 
     def with_bounds(self, found: dict[str, Any]) -> dict[str, Any]:
         """Return the schema with what the compiler lacks: exact integers, strict formats, alternatives that exclude."""
