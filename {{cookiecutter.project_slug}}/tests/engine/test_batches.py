@@ -143,7 +143,7 @@ def test_an_invalid_batch_is_refused_at_once(client: openai.OpenAI) -> None:
         ({"input_file_id": "file-none"}, "input_file_id"),
         ({"input_file_id": trains}, "input_file_id"),
         ({"metadata": {"a": "b" * 513}}, "metadata"),
-        ({"output_expires_after": {"anchor": "created_at", "seconds": 3600}}, "output_expires_after"),
+        ({"output_expires_after": {"anchor": "created_at", "seconds": 60}}, "output_expires_after"),
     ):
         with pytest.raises(openai.BadRequestError) as refused:
             start_batch(client, [line_of("a")], **wrong)
