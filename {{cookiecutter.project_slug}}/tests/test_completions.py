@@ -116,11 +116,6 @@ def params(provider: Provider) -> Params:
     return Params(data=data, provider=provider, train=train, evaluate=evaluate)
 
 
-def test_completions_are_refused_for_a_provider_that_trains_on_chat_only() -> None:
-    with pytest.raises(FinetuneError, match="'local' trains on chat only"):
-        prepare.run(params(Provider(name="local")))
-
-
 def test_from_raw_rows_to_the_base_models_completions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
 

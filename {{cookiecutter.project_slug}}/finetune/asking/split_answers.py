@@ -51,7 +51,7 @@ def ask_examples(
     settings = params.evaluate.model_copy(update={key: questions[key] for key in ANSWERING})
     seed, stop, top_logprobs = questions["seed"], marks.stop if marks else None, questions["top_logprobs"]
     with progress_bar(f"ask {model}") as progress:
-        answers = answer_all(connection, model, prompts, settings, seed, progress, say, stop, top_logprobs, bool(shots))
+        answers = answer_all(connection, model, prompts, settings, seed, progress, say, stop, top_logprobs)
     pairs = [from_completion(example, marks) if marks else last_turn(example) for example in examples]
     keeps_white_space = any(expected != expected.strip() for _, expected in pairs)
     rows: list[Prediction] = []

@@ -14,7 +14,6 @@ class Profile:
     max_tokens_name: str = "max_tokens"  # the name of that parameter in chat requests
     methods: tuple[str, ...] = ("supervised", "dpo")
     byte_order_mark: bool = False  # files must start with one
-    completions: bool = True  # trains on prompts and completions too, not only on chat
     metadata: bool = True  # keeps metadata with a job and filters by it; else the suffix holds the fingerprint
     suffix: str = r".{1,64}"  # the pattern of train.suffix
     multiplier: bool = True  # False: takes learning_rate instead of learning_rate_multiplier
@@ -23,9 +22,9 @@ class Profile:
     integrations: bool = False  # takes train.integrations
     file_bytes: int = 512 * 1024 * 1024  # the largest file of one request
     uploads: bool = False  # takes larger files in parts, through /uploads
-    shared_prompts: bool = False  # needs prompt_cache_key to compute what prompts begin with once
     batches: bool = False  # has the Batch API, and keeps the metadata that identify a batch
     batch_url: str = "/v1/chat/completions"  # the url of each request in a batch
+    text_batch_url: str | None = "/v1/completions"  # the same for texts to complete; None: batches are for chat
     closes: datetime.date | None = None  # the first day on which no job can be created
     deploys: str | None = None  # the cost of a deployment, where a tuned model answers only after one
     fixed_names: str | None = None  # the pattern of names that always mean the same model; None: any may be changed
@@ -41,10 +40,8 @@ PROFILES = {
             None,
             "FINETUNE_ENGINE_KEY",
             methods=("supervised",),
-            completions=False,
             integrations=True,
             uploads=True,
-            shared_prompts=True,
             batches=True,
             fingerprints=True,
             poll_seconds=(0.5, 2),
@@ -70,6 +67,7 @@ PROFILES = {
             training_types=("Standard", "GlobalStandard", "developerTier"),
             batches=True,
             batch_url="/chat/completions",
+            text_batch_url=None,
             deploys="about $1.70 an hour, used or not, plus tokens (developer deployments: tokens only, for 24 hours)",
         ),
         Profile(

@@ -1,7 +1,7 @@
 """The results of a batch: a line for each request, collected in one file and divided into two at the end."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Literal, cast
@@ -11,15 +11,18 @@ from typing_extensions import TypedDict
 from finetune.engine.api_errors import ErrorEnvelope, as_refusal
 from finetune.engine.batch_queue import get, results_path, set_status
 from finetune.engine.fingerprint import fingerprint_of
-from finetune.engine.inference.chat_completions import ChatCompletion, Usage, completion
+from finetune.engine.inference.chat_completions import ChatCompletion
 from finetune.engine.inference.generation_types import GeneratedAnswer
+from finetune.engine.inference.text_completions import TextCompletion
 from finetune.engine.store import Store, new_id
+
+Answer = ChatCompletion | TextCompletion
 
 
 class Response(TypedDict):
     status_code: int
     request_id: str
-    body: ChatCompletion | ErrorEnvelope  # an answer if the status is 200
+    body: Answer | ErrorEnvelope  # an answer if the status is 200
 
 
 class Result(TypedDict):
@@ -32,13 +35,16 @@ class Result(TypedDict):
 
 
 def make_result(
-    store: Store, custom_id: str, model: str, logprobs: bool, choices: "Sequence[Future[GeneratedAnswer]]"
+    store: Store,
+    custom_id: str,
+    model: str,
+    choices: "Sequence[Future[GeneratedAnswer]]",
+    make_answer: Callable[[Sequence[GeneratedAnswer], str | None], Answer],
 ) -> Result:
     """Return the result of a request whose choices are all done."""
     response: Response
     try:
-        answers = [choice.result() for choice in choices]
-        answer = completion(model, answers, logprobs, fingerprint_of(store, model))
+        answer = make_answer([choice.result() for choice in choices], fingerprint_of(store, model))
         json.dumps(answer, allow_nan=False)  # damaged weights give NaN, which JSON does not have
         response = {"status_code": 200, "request_id": new_id("req_"), "body": answer}
     except Exception as error:
@@ -47,10 +53,10 @@ def make_result(
     return {"id": new_id("batch_req_"), "custom_id": custom_id, "response": response, "error": None}
 
 
-def answer_of(result: Result) -> ChatCompletion | None:
-    """Return the chat completion of a result, or None if the result is an error."""
+def answer_of(result: Result) -> Answer | None:
+    """Return the completion of a result, or None if the result is an error."""
     response = result["response"]
-    return cast("ChatCompletion", response["body"]) if response["status_code"] == 200 else None
+    return cast("Answer", response["body"]) if response["status_code"] == 200 else None
 
 
 def read_results(path: Path) -> Iterator[tuple[bytes, Result]]:
@@ -69,7 +75,7 @@ def read_results(path: Path) -> Iterator[tuple[bytes, Result]]:
 def finish(store: Store, batch_id: str) -> None:
     """Write the output file and the error file, and end the batch as completed or cancelled."""
     path = results_path(store, batch_id)
-    usage: Usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     completed = failed = 0
     for _, result in read_results(path):
         answer = answer_of(result)

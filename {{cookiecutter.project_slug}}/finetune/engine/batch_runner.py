@@ -8,7 +8,7 @@ import json
 import queue
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,27 +20,31 @@ from finetune.engine import batch_queue
 from finetune.engine.api_errors import ApiError, as_refusal
 from finetune.engine.batch_input import BatchLine, check_input, read_requests
 from finetune.engine.batch_queue import UNFINISHED, BatchError
-from finetune.engine.batch_results import answer_of, finish, make_result, read_results
-from finetune.engine.inference.chat_request import ChatRequest, generation_requests
+from finetune.engine.batch_results import Answer, answer_of, finish, make_result, read_results
+from finetune.engine.inference.endpoints import ENDPOINTS
 from finetune.engine.inference.generation_types import GeneratedAnswer
 from finetune.engine.inference.generator import Generator
 from finetune.engine.request_body import parse_body
 from finetune.engine.store import TEMPORARY, Store, private
 
-# Enough to fill the generator's batches for prompts of any lengths. A chat request waits for at most this many.
+# Enough to fill every pass of the generator. Prompts of clients are computed before those of batches.
 IN_FLIGHT = 256
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """A request that was submitted, and its choices to come."""
+    """A request that was submitted, and its choices to come; `answer` makes their object, with what answered."""
 
     model: str
-    logprobs: bool
     choices: "Sequence[Future[GeneratedAnswer]]"
+    answer: Callable[[Sequence[GeneratedAnswer], str | None], Answer]
 
     def done(self) -> bool:
         return all(choice.done() for choice in self.choices)
+
+    def cancel(self) -> bool:
+        """Cancel the choices that are not done. Returns whether there were any."""
+        return sum(choice.cancel() for choice in self.choices) > 0
 
 
 class BatchRunner:
@@ -55,8 +59,9 @@ class BatchRunner:
         self.thread.start()
 
     def wake(self) -> None:
-        """Have the thread work on the unfinished batches."""
+        """Have the thread work on the unfinished batches, and look whether the one in progress was cancelled."""
         self.awake.set()
+        self.answered.put(None)
 
     def close(self) -> None:
         """Write the results that are there, and stop. Close the generator first, so that no more answers come."""
@@ -146,13 +151,15 @@ class BatchRunner:
                 if self._status(batch_id) == "in_progress":
                     for request in islice(unanswered, IN_FLIGHT - len(waiting)):
                         waiting[request.custom_id] = self._submit(request)
+                else:  # cancelled: keep what is answered, and compute no more
+                    waiting = {custom_id: one for custom_id, one in waiting.items() if not one.cancel()}
                 if not waiting:
                     return True
                 for custom_id in self._next_answered():
                     # A request with several choices is reported once for each of them.
                     if custom_id in waiting and waiting[custom_id].done():
                         done = waiting.pop(custom_id)
-                        result = make_result(self.store, custom_id, done.model, done.logprobs, done.choices)
+                        result = make_result(self.store, custom_id, done.model, done.choices, done.answer)
                         out.write(json.dumps(result).encode() + b"\n")
                         counts["completed" if answer_of(result) else "failed"] += 1
                 out.flush()
@@ -169,14 +176,22 @@ class BatchRunner:
 
     def _submit(self, request: BatchLine) -> Waiting:
         """Send a request to the generator. `answered` gets its ID when a choice is done, or when it is refused."""
+        endpoint, groups = ENDPOINTS[request.url], []
         try:
-            chat = parse_body(ChatRequest, request.body)
-            choices = [self.generator.submit(choice) for choice in generation_requests(chat)]
-            waiting = Waiting(chat.model, bool(chat.logprobs), choices)
-        except ApiError as error:
-            refused: Future[GeneratedAnswer] = Future()
-            refused.set_exception(error)
-            waiting = Waiting(request.body["model"], False, [refused])
+            body = parse_body(endpoint.body, request.body)
+            if body.stream:
+                raise ApiError(400, "Requests of a batch cannot be streamed.", "unsupported_value", "stream")
+            groups = endpoint.requests(body)
+            choices = [self.generator.submit(one, interactive=False) for group in groups for one in group]
+        except Exception as error:  # whatever is wrong with a line, the others are answered
+            choices = [Future()]
+            choices[0].set_exception(error)
+
+        def answer(answers: Sequence[GeneratedAnswer], fingerprint: str | None) -> Answer:
+            rest = iter(answers)
+            return endpoint.whole(body, [list(islice(rest, len(group))) for group in groups], fingerprint)
+
+        waiting = Waiting(request.body["model"], choices, answer)
         answered = self.answered
         for choice in waiting.choices:
             choice.add_done_callback(lambda _: answered.put(request.custom_id))

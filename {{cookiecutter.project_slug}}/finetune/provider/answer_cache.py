@@ -28,11 +28,9 @@ ONCE_MORE = "ON CONFLICT (key) DO UPDATE SET times = times + 1"
 def cache_key(identity: str, request: Mapping[str, Any]) -> str:
     """Return the key of an answer: SHA-256 of who answers and of the whole request.
 
-    Caches of earlier versions hold answers under these keys, so the derivation must not change. A `prompt_cache_key`
-    changes no answer, and is left out.
+    Caches of earlier versions hold answers under these keys, so the derivation must not change.
     """
-    asked = {key: value for key, value in request.items() if key != "prompt_cache_key"}
-    return hashlib.sha256(json.dumps({"provider": identity, **asked}, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps({"provider": identity, **request}, sort_keys=True).encode()).hexdigest()
 
 
 def cache_path() -> Path:

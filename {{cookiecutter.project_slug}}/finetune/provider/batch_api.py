@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from finetune.core.callbacks import Progress, Say
 from finetune.core.errors import FinetuneError
@@ -51,9 +51,21 @@ def answer_batch(
     def total_progress(done: int, total: int, message: str) -> None:
         progress(len(answers) + done, len(requests), message)
 
-    for lines in parts(connection.profile.batch_url, requests):
+    for lines in parts(request_url(connection, requests), requests):
         answers |= answer_part(connection, lines, say, total_progress)
     return answers
+
+
+def request_url(connection: Connection, requests: Mapping[str, dict[str, Any]]) -> str:
+    """Return the URL of requests, which are all of one kind. Raises FinetuneError where batches do not take them."""
+    if not any("prompt" in request for request in requests.values()):
+        return connection.profile.batch_url
+    if connection.profile.text_batch_url is None:
+        raise FinetuneError(
+            f"Batches of {connection.profile.name!r} take chat requests only, and data.target is 'completion'.",
+            "Set evaluate.batch to false in params.yaml.",
+        )
+    return connection.profile.text_batch_url
 
 
 def parts(url: str, requests: Mapping[str, dict[str, Any]]) -> Iterator[dict[str, bytes]]:
@@ -129,7 +141,7 @@ def create(connection: Connection, fingerprint: str, lines: dict[str, bytes], sa
     def send() -> "Batch":
         return connection.once.batches.create(
             input_file_id=input_file,
-            endpoint=cast("Any", connection.profile.batch_url),
+            endpoint=json.loads(next(iter(lines.values())))["url"],
             completion_window="24h",
             metadata={FINGERPRINT: fingerprint},
         )

@@ -24,12 +24,10 @@ def completion_request(
     seed: int,
     stop: str | None = None,
     top_logprobs: int = 0,
-    shared_prompt: bool = False,
 ) -> CompletionRequest:
     """Return the request for one answer: by chat for messages, and up to `stop` for a text to complete.
 
     What is not set is not sent, so that the keys of kept answers stay as they are.
-    `shared_prompt` says that all prompts have the same turns before the last one.
     """
     request: CompletionRequest = {
         "model": model,
@@ -48,8 +46,6 @@ def completion_request(
         request["logprobs"] = min(MAX_TEXT_LOGPROBS, top_logprobs)
     elif top_logprobs:
         request |= {"logprobs": True, "top_logprobs": top_logprobs}
-    if shared_prompt and connection.profile.shared_prompts:
-        request["prompt_cache_key"] = "examples"
     request = taken_by_model(request)
     return request | ({"prompt": prompt} if isinstance(prompt, str) else {"messages": list(prompt)})
 

@@ -33,18 +33,15 @@ def answer_all(
     say: Say,
     stop: str | None = None,
     top_logprobs: int = 0,
-    shared_prompt: bool = False,
 ) -> list[Answer]:
     """Return the model's answer to each prompt, in their order: chat for messages, up to `stop` for texts to complete.
 
-    `shared_prompt` says that all prompts have the same turns before the last one.
     Answers of earlier runs are not requested again, so a run that was killed continues where it was. A request that the
     provider refuses for what it contains gets an answer with an `error`. Raises FinetuneError where all are refused,
     and the SDK's error for what any request would meet, such as a wrong key; answers until then are kept.
     """
     requests = [
-        completion_request(connection, model, prompt, settings, seed, stop, top_logprobs, shared_prompt)
-        for prompt in prompts
+        completion_request(connection, model, prompt, settings, seed, stop, top_logprobs) for prompt in prompts
     ]
     return ask_all(connection, requests, settings, progress, say)
 
@@ -89,12 +86,7 @@ def ask_by_batch(
     progress: Progress,
     say: Say,
 ) -> dict[str, Answer]:
-    """Return the answers by their keys, from the provider's batches at half the price.
-
-    Raises FinetuneError for texts to complete: batches are for chat.
-    """
-    if any("prompt" in request for request in requests.values()):
-        raise FinetuneError("evaluate.batch works for chat examples only.", "Set it to false in params.yaml.")
+    """Return the answers by their keys, from the provider's batches at half the price."""
     answers: dict[str, Answer] = {}
     while rest := {key: request for key, request in requests.items() if key not in answers}:
         sent = {key: without_refused(connection.client, request) for key, request in rest.items()}

@@ -15,7 +15,6 @@ from finetune.core.disk import write_json, write_jsonl, write_lines
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params
 from finetune.core.paths import PREPARED, PREPARED_REPORT, TEST_ROWS, TRAIN_GROUPS
-from finetune.core.profiles import PROFILES
 from finetune.core.records import Account, PrepareReport
 from finetune.data.cell_map import cell_map_of
 from finetune.data.class_codes import codes_for
@@ -46,7 +45,6 @@ def run(
     the raw rows; given splits keep their order. Raises FinetuneError if given splits share a question.
     """
     data = params.data
-    refuse_unknown_target(params)
     warn_of_untracked(data, say)
     template = data.prompt.model_dump() if data.prompt else None
     labels = collect_labels(data, template) if data.labels == "auto" else data.labels
@@ -117,15 +115,6 @@ def report_of(
     if data.redact:
         report["redacted"] = {kind: notes.redacted[kind] for kind in data.redact}
     return cast("PrepareReport", report)
-
-
-def refuse_unknown_target(params: Params) -> None:
-    """Raise FinetuneError if the provider does not train on prompts and completions."""
-    if params.data.target == "completion" and not PROFILES[params.provider.name].completions:
-        raise FinetuneError(
-            f"data.target is 'completion', but {params.provider.name!r} trains on chat only.",
-            "Set data.target to 'chat'.",
-        )
 
 
 def warn_of_untracked(data: Data, say: Say) -> None:

@@ -25,8 +25,8 @@ def serve(path: str) -> None:
     from finetune.engine.training import worker
 
     assert peft
-    assert transformers.AutoModelForCausalLM
-    assert transformers.AutoTokenizer
+    lazy = transformers.AutoModelForCausalLM, transformers.AutoTokenizer
+    assert all(isinstance(one, type) for one in lazy)
     assert finetune.engine.training.train_job
     gc.freeze()  # children need not look through all that was imported
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -203,7 +203,8 @@ CHAT = {"model": "tiny", "messages": [USER]}
         ("chat/completions", {**CHAT, "stop": 7}, "invalid_value", "stop"),
         ("chat/completions", {**CHAT, "stop": ["a", ""]}, "invalid_value", "stop"),
         ("chat/completions", {**CHAT, "stop": list("abcde")}, "invalid_value", "stop"),
-        ("chat/completions", {**CHAT, "stream": True, "zeal": None}, "unsupported_parameter", "stream"),
+        ("chat/completions", {**CHAT, "stream": True, "zeal": None}, "unsupported_parameter", "zeal"),
+        ("chat/completions", {**CHAT, "reasoning_effort": "low"}, "invalid_value", "reasoning_effort"),
     ],
 )
 def test_a_malformed_body_is_refused_and_the_parameter_named(
@@ -323,14 +324,15 @@ def test_a_request_that_waits_for_a_deleted_model_is_refused_and_others_are_answ
     requests = [GenerationRequest(m, [{"role": "user", "content": "a"}], 2, 0, 1, 0, (), None) for m in (name, "tiny")]
     generator = Generator(Store(home))
     try:
-        admit = generator._admit
+        start = generator._start
 
-        def admit_and_delete(request: GenerationRequest, future: Any) -> None:
-            admit(request, future)
-            if request.model == name:
+        def start_and_delete(one: Any) -> Any:
+            state = start(one)
+            if one.request.model == name:
                 client.models.delete(name)
+            return state
 
-        generator._admit = admit_and_delete  # type: ignore[method-assign]
+        generator._start = start_and_delete  # type: ignore[method-assign]
         gone, fine = (generator.submit(request) for request in requests)
         with pytest.raises(ApiError) as caught:
             gone.result(timeout=60)

@@ -143,7 +143,7 @@ def test_an_invalid_batch_is_refused_at_once(client: openai.OpenAI) -> None:
         ({"input_file_id": "file-none"}, "input_file_id"),
         ({"input_file_id": trains}, "input_file_id"),
         ({"metadata": {"a": "b" * 513}}, "metadata"),
-        ({"output_expires_after": {"anchor": "created_at", "seconds": 60}}, "output_expires_after"),
+        ({"output_expires_after": {"anchor": "created_at", "seconds": 3599}}, "output_expires_after"),
     ):
         with pytest.raises(openai.BadRequestError) as refused:
             start_batch(client, [line_of("a")], **wrong)
@@ -483,3 +483,39 @@ def test_a_former_batch_of_other_weights_is_not_taken_by_another_machine(
     make_tiny_base(home / "bases" / "moved", width=32)
     monkeypatch.setenv("FINETUNE_HOME", str(tmp_path))
     assert ask() != first
+
+
+def test_a_cancelled_batch_stops_in_the_midst_of_its_answers(client: openai.OpenAI) -> None:
+    """Its answers would take minutes."""
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "a"}], "max_tokens": 1000, "temperature": 0}
+    body |= {"n": 8, "logit_bias": {"0": -100}}
+    lines = [{"custom_id": str(n), "method": "POST", "url": "/v1/chat/completions", "body": body} for n in range(500)]
+    batch = start_batch(client, lines)
+    while client.batches.retrieve(batch.id).status == "validating":
+        time.sleep(0.05)
+    client.batches.cancel(batch.id)
+    began = time.monotonic()
+    assert wait(client, batch.id).status == "cancelled"
+    client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "a"}], max_tokens=2)
+    assert time.monotonic() - began < 10
+
+
+def test_a_batch_of_completions_has_the_answers_of_single_requests(client: openai.OpenAI) -> None:
+    bodies: list[dict[str, Any]] = [
+        {"model": "tiny", "prompt": ["red", "größer"], "max_tokens": 4, "temperature": 0, "n": 2, "logprobs": 1},
+        {"model": "tiny", "prompt": [40, 41], "max_tokens": 4, "temperature": 0, "echo": True},
+        {"model": "tiny", "prompt": "a", "stream": True},
+    ]
+    url = "/v1/completions"
+    lines = [{"custom_id": str(n), "method": "POST", "url": url, "body": body} for n, body in enumerate(bodies)]
+    ended = wait(client, start_batch(client, lines, endpoint=url).id)
+    assert (ended.endpoint, ended.request_counts.completed, ended.request_counts.failed) == (url, 2, 1)
+    found = {}
+    for line in client.files.content(ended.output_file_id).text.splitlines():
+        result = json.loads(line)
+        found[result["custom_id"]] = result["response"]["body"]
+    for number, body in enumerate(bodies[:2]):
+        single = client.completions.create(**body).to_dict()
+        assert found[str(number)]["choices"] == single["choices"]
+        assert found[str(number)]["usage"] == single["usage"]
+    assert "cannot be streamed" in client.files.content(ended.error_file_id).text

@@ -46,7 +46,6 @@ def test_an_answer_is_the_same_alone_and_in_any_batch(
     generator: Generator, wide: tuple[str, str], monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
     monkeypatch.setattr(bases, "best_dtype", lambda: dtype)
-    monkeypatch.setattr("finetune.engine.inference.generator.MAX_BATCHED_TOKENS", 500)  # one length below is over it
     base, tuned = wide
     draw = random.Random(0)
     system: Message = {"role": "system", "content": "be brief"}
@@ -62,7 +61,6 @@ def test_an_answer_is_the_same_alone_and_in_any_batch(
             n,
             (),
             2,
-            shares_turns=len(before) > 1,
         )
         for n in range(8)
         for before in before_question
@@ -86,8 +84,8 @@ def test_no_size_is_invariant_if_place_or_other_rows_change_a_row(
 ) -> None:
     import torch
 
-    def linear(states: Any, weight: Any) -> Any:
-        results = whole(states, weight)
+    def linear(states: Any, weight: Any, bias: Any = None) -> Any:
+        results = whole(states, weight, bias)
         if influence == "place":
             results[-1] *= 1.01
         else:
@@ -141,16 +139,25 @@ def test_tokens_are_sampled_with_their_probabilities(temperature: float, top_p: 
     assert all(not counts[token] for token in range(4) if expected[token] == 0)
 
 
-def test_a_cached_prefix_changes_no_answer(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same conversation with its system prompt computed separately, and computed as a whole."""
-    messages: list[Message] = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "what?"}]
-    request = GenerationRequest("tiny", messages, 5, 0, 1, 0, (), 2)
-    separate = generator.submit(request).result(timeout=60)
-    monkeypatch.setattr("finetune.engine.inference.generator.prompt_prefix", lambda *_: ())
-    whole = generator.submit(request).result(timeout=60)
-    assert (separate.text, separate.prompt_tokens) == (whole.text, whole.prompt_tokens)
-    for one, other in zip(separate.tokens, whole.tokens, strict=True):
-        assert one.logprob == pytest.approx(other.logprob, abs=0.05)
+def test_known_blocks_of_a_prompt_change_no_bit(generator: Generator, wide: tuple[str, str]) -> None:
+    """The same conversation computed as a whole, and with its beginning copied from another request."""
+    system: Message = {"role": "system", "content": "be brief " * 9}
+
+    def answer_to(text: str, top: int | None = 2) -> GeneratedAnswer:
+        messages: list[Message] = [system, {"role": "user", "content": text}]
+        return generator.submit(GenerationRequest(wide[1], messages, 5, 0, 1, 0, (), top)).result(timeout=60)
+
+    whole = answer_to("what?")
+    prefixes = generator.loaded[wide[0]][1].prefixes
+    known = len(prefixes.blocks)
+    assert known > 3
+    assert answer_to("what?") == whole
+    assert len(prefixes.blocks) == known
+    answer_to("who?")
+    assert known <= len(prefixes.blocks) <= known + 2
+    prefixes.blocks.clear()
+    answer_to("who?")
+    assert answer_to("what?") == whole
 
 
 @pytest.mark.parametrize("kind", ["Mistral", "Gemma2"])
@@ -248,22 +255,6 @@ def test_other_weights_under_the_same_name_have_another_fingerprint(client: open
 def test_a_tuned_model_has_a_fingerprint_of_its_own(client: openai.OpenAI, wide: tuple[str, str]) -> None:
     fingerprints = [client.models.retrieve(model).to_dict()["system_fingerprint"] for model in wide]
     assert len(set(fingerprints)) == 2
-
-
-def test_examples_before_a_question_are_computed_once_and_change_no_answer(
-    client: openai.OpenAI, generator: Generator, wide: tuple[str, str]
-) -> None:
-    shots: list[Any] = [{"role": "user", "content": "red"}, {"role": "assistant", "content": "blue"}]
-    asked: list[Any] = [{"role": "system", "content": "be brief"}, *shots, {"role": "user", "content": "green"}]
-    settings: dict[str, Any] = {"model": wide[1], "messages": asked, "temperature": 0, "max_tokens": 4}
-    completions: Any = client.chat.completions
-    answers = [completions.create(**settings), completions.create(**settings, prompt_cache_key="examples")]
-    assert answers[0].choices[0].message == answers[1].choices[0].message
-    request = GenerationRequest(wide[0], asked, 4, 0, 1, 0, (), None, shares_turns=True)
-    generator.submit(request).result(timeout=60)
-    ((_, prefix),) = generator.loaded[wide[0]][1].prefix_caches
-    tokenizer = generator.loaded[wide[0]][1].tokenizer
-    assert list(prefix) == render(tokenizer, asked[:-1], add_generation_prompt=False)
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "model.bin", "tokenizer.model", "vocab.txt", "config.json"])

@@ -11,10 +11,10 @@ from tiny import make_tiny_base, windowed_model
 from finetune.engine import bases
 from finetune.engine.chat_template import Message, render
 from finetune.engine.fingerprint import base_and_adapter
-from finetune.engine.inference.loaded_model import MAX_PREFILL_TOKENS
+from finetune.engine.inference.loaded_model import MAX_PASS_TOKENS
 from finetune.engine.store import Store
 
-QUESTION: Message = {"role": "user", "content": "paint it … " + "x" * MAX_PREFILL_TOKENS}  # computed in parts
+QUESTION: Message = {"role": "user", "content": "paint it … " + "x" * MAX_PASS_TOKENS}  # computed in parts
 CHAT: list[Message] = [QUESTION, {"role": "assistant", "content": "red"}]
 
 
@@ -67,7 +67,7 @@ def test_they_equal_a_direct_computation(
     folder = make_base(kind, home)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     ids = render(tokenizer, CHAT, add_generation_prompt=False)
-    assert len(ids) > MAX_PREFILL_TOKENS + 1
+    assert len(ids) > MAX_PASS_TOKENS + 1
     answer = ask(client, folder.name)
     found, expected = own_tokens(answer), direct(folder, ids)
     assert answer["prompt_logprobs"][0] is None

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -11,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,20 @@ SOME_FAULT = st.sampled_from([None, *FAULTS, "kill-before", "kill-after"])
 KILLS = {"kill-before": kill_before, "kill-after": kill_after}
 
 
+def printed_at_once(step: Callable[..., None]) -> Callable[..., None]:
+    """Print what fails as it happens: with other timing, the repetition by hypothesis may pass, and tells nothing."""
+
+    @functools.wraps(step)
+    def run(*arguments: Any, **settings: Any) -> None:
+        try:
+            step(*arguments, **settings)
+        except Exception:
+            traceback.print_exc(file=sys.__stderr__)
+            raise
+
+    return run
+
+
 class World:
     """What all schedules share: the provider, its state, and the process that forks the stages."""
 
@@ -52,6 +68,7 @@ class Schedule(RuleBasedStateMachine):
         self.habits: dict[str, Any] = {}
 
     @initialize(habit=st.sampled_from(["", *HABITS]), clock=st.sampled_from([-300, 0, 300]))
+    @printed_at_once
     def begin(self, habit: str, clock: int) -> None:
         """Make a project with new data, a commit and a budget for JOBS jobs."""
         if time.monotonic() > World.ends:
@@ -95,6 +112,7 @@ class Schedule(RuleBasedStateMachine):
         return status
 
     @rule(step=st.sampled_from(sorted(STEPS)), fault=SOME_FAULT)
+    @printed_at_once
     def run_a_stage(self, step: str, fault: str | None) -> None:
         """Run a stage, whose planned call may fail."""
         if self.folder is None:
@@ -106,6 +124,7 @@ class Schedule(RuleBasedStateMachine):
         self.end(child, may_be_killed=fault in KILLS)
 
     @rule(fault=SOME_FAULT)
+    @printed_at_once
     def create(self, fault: str | None) -> None:
         """Upload without a fault, then train with one at the creation: most of the schedules should come so far."""
         if self.folder is None:
@@ -115,6 +134,7 @@ class Schedule(RuleBasedStateMachine):
         self.run_a_stage("jobs.create", fault)
 
     @rule()
+    @printed_at_once
     def two_at_once(self) -> None:
         if self.folder is None:
             return
@@ -126,6 +146,7 @@ class Schedule(RuleBasedStateMachine):
         shutil.rmtree(clone)
 
     @rule()
+    @printed_at_once
     def clone_again(self) -> None:
         """Lose all that Git does not keep."""
         if self.folder is None:
@@ -134,11 +155,13 @@ class Schedule(RuleBasedStateMachine):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
     @rule(old=st.integers(7, 9), new=st.integers(7, 9))
+    @printed_at_once
     def change_the_seed(self, old: int, new: int) -> None:
         if self.folder is not None:
             self.set_params(f"seed: {old}", f"seed: {new}")
 
     @invariant()
+    @printed_at_once
     def nothing_is_paid_twice(self) -> None:
         if self.folder is None:
             return
@@ -147,6 +170,7 @@ class Schedule(RuleBasedStateMachine):
         live = "SELECT COUNT(*) FROM jobs WHERE status NOT IN ('failed', 'cancelled') GROUP BY training_file, seed"
         assert max((count for (count,) in rows(World.home, live)), default=0) <= 1
 
+    @printed_at_once
     def teardown(self) -> None:
         """End without faults: with the model, or over the budget."""
         if self.folder is None:

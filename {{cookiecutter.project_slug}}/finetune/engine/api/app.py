@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from finetune.engine.api.batch_routes import cancel_batch, create_batch, get_batch, list_batches
-from finetune.engine.api.chat_routes import create_chat_completion
+from finetune.engine.api.completion_routes import complete
 from finetune.engine.api.cors import Cors
 from finetune.engine.api.file_routes import create_file, delete_file, file_content, get_file, list_files
 from finetune.engine.api.guard import HEALTH, Guard, error_answer
@@ -37,6 +37,7 @@ from finetune.engine.api.requests import (
 from finetune.engine.api.upload_routes import add_part, cancel_upload, complete_upload, create_upload
 from finetune.engine.api_errors import ApiError
 from finetune.engine.batch_runner import BatchRunner
+from finetune.engine.inference.endpoints import ENDPOINTS
 from finetune.engine.inference.generator import Generator
 from finetune.engine.store import Store
 from finetune.engine.worker_launcher import ensure_worker
@@ -77,7 +78,7 @@ ROUTES = [
     ApiRoute("/v1/models", in_thread(list_models)),
     ApiRoute("/v1/models/{id:path}", in_thread(get_model)),
     ApiRoute("/v1/models/{id:path}", in_thread(delete_model), methods=["DELETE"]),
-    ApiRoute("/v1/chat/completions", create_chat_completion, methods=["POST"]),
+    *(ApiRoute(path, complete, methods=["POST"]) for path in ENDPOINTS),
     ApiRoute("/tokenize", with_body(TokenizeRequest, tokenize), methods=["POST"]),
     Route(HEALTH, health),
 ]

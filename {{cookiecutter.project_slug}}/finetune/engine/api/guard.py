@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from finetune.engine import uploads
 from finetune.engine.api_errors import ApiError, as_refusal
+from finetune.engine.inference.endpoints import ENDPOINTS
 from finetune.engine.store import TEMPORARY, new_id
 
 MIB = 1024**2
@@ -137,7 +138,7 @@ def body_limit(path: str) -> int:
         return uploads.MAX_FILE + FORM
     if re.fullmatch(r"/v1/uploads/[^/]*/parts", path):
         return uploads.MAX_PART + FORM
-    return MAX_TEXT if path in ("/v1/chat/completions", "/v1/completions", "/tokenize") else MAX_JSON
+    return MAX_TEXT if path in (*ENDPOINTS, "/tokenize") else MAX_JSON
 
 
 def limited(receive: Receive, limit: int) -> Receive:

@@ -1,20 +1,37 @@
-"""The chat completion object: the answers of the generator in the form of OpenAI's API."""
+"""The chat completion object and its chunks: the answers of the generator in the form of OpenAI's API."""
 
 import time
 from collections.abc import Sequence
 
 from typing_extensions import NotRequired, TypedDict
 
-from finetune.engine.inference.generation_types import GeneratedAnswer, GeneratedToken, PromptToken
+from finetune.engine.inference.generation_types import Delta, GeneratedAnswer, GeneratedToken, PromptToken
 from finetune.engine.store import new_id
+
+Json = dict[str, object]
+
+
+class PromptDetails(TypedDict):
+    cached_tokens: int
+    audio_tokens: int
+
+
+class CompletionDetails(TypedDict):
+    reasoning_tokens: int
+    audio_tokens: int
+    accepted_prediction_tokens: int
+    rejected_prediction_tokens: int
 
 
 class Usage(TypedDict):
-    """Numbers of tokens."""
+    """Numbers of tokens. `cached_tokens` is 0: what is copied from other prompts depends on who else asks, and costs
+    the same."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptDetails
+    completion_tokens_details: CompletionDetails
 
 
 class ChatCompletion(TypedDict):
@@ -25,17 +42,33 @@ class ChatCompletion(TypedDict):
     created: int
     model: str
     system_fingerprint: str | None
-    choices: list[dict[str, object]]
+    choices: list[Json]
     usage: Usage
-    prompt_logprobs: NotRequired[list[dict[str, dict[str, object]] | None]]  # vLLM's addition, where it is requested
+    prompt_logprobs: NotRequired[list[Json | None]]  # vLLM's addition, where it is requested
+
+
+def usage_of(prompts: Sequence[GeneratedAnswer], answers: Sequence[GeneratedAnswer]) -> Usage:
+    """Return the usage of answers; `prompts` has one answer to each prompt."""
+    prompt_tokens = sum(one.prompt_tokens for one in prompts)
+    completion_tokens = sum(one.completion_tokens for one in answers)
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": 0,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }
 
 
 def completion(
     model: str, answers: Sequence[GeneratedAnswer], logprobs: bool, fingerprint: str | None
 ) -> ChatCompletion:
     """Return the chat completion object for one or more answers to the same prompt."""
-    prompt_tokens = answers[0].prompt_tokens
-    completion_tokens = sum(answer.completion_tokens for answer in answers)
     found: ChatCompletion = {
         "id": new_id("chatcmpl-"),
         "object": "chat.completion",
@@ -43,11 +76,7 @@ def completion(
         "model": model,
         "system_fingerprint": fingerprint,
         "choices": [choice(index, answer, logprobs) for index, answer in enumerate(answers)],
-        "usage": {
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": completion_tokens,
-            "total_tokens": prompt_tokens + completion_tokens,
-        },
+        "usage": usage_of(answers[:1], answers),
     }
     prompt = answers[0].prompt
     if prompt is not None:
@@ -55,18 +84,59 @@ def completion(
     return found
 
 
-def choice(index: int, answer: GeneratedAnswer, logprobs: bool) -> dict[str, object]:
+def choice(index: int, answer: GeneratedAnswer, logprobs: bool) -> Json:
     """Return one choice of a completion. `logprobs` says whether it reports its tokens."""
-    content = [{**logprob(token), "top_logprobs": [logprob(top) for top in token.top]} for token in answer.tokens]
     return {
         "index": index,
         "message": {"role": "assistant", "content": answer.text, "refusal": None},
         "finish_reason": answer.finish_reason,
-        "logprobs": {"content": content, "refusal": None} if logprobs else None,
+        "logprobs": logprobs_of(answer.tokens) if logprobs else None,
     }
 
 
-def prompt_logprobs(place: Sequence[PromptToken]) -> dict[str, dict[str, object]]:
+class ChatChunks:
+    """The chunks of one streamed chat completion."""
+
+    def __init__(self, model: str, logprobs: bool, includes_usage: bool, fingerprint: str | None) -> None:
+        self.logprobs, self.includes_usage = logprobs, includes_usage
+        self.same: Json = {
+            "id": new_id("chatcmpl-"),
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": model,
+            "system_fingerprint": fingerprint,
+        }
+
+    def chunk(self, choices: list[Json], usage: Usage | None = None) -> Json:
+        return {**self.same, "choices": choices, **({"usage": usage} if self.includes_usage else {})}
+
+    def first(self, index: int) -> Json:
+        """Return the chunk that begins a choice."""
+        delta = {"role": "assistant", "content": "", "refusal": None}
+        return self.chunk([{"index": index, "delta": delta, "logprobs": None, "finish_reason": None}])
+
+    def piece(self, index: int, delta: Delta) -> Json:
+        """Return the chunk with the next piece of a choice."""
+        logprobs = logprobs_of(delta.tokens) if self.logprobs else None
+        return self.chunk(
+            [{"index": index, "delta": {"content": delta.text}, "logprobs": logprobs, "finish_reason": None}]
+        )
+
+    def last(self, index: int, answer: GeneratedAnswer) -> Json:
+        """Return the chunk that ends a choice."""
+        return self.chunk([{"index": index, "delta": {}, "logprobs": None, "finish_reason": answer.finish_reason}])
+
+    def usage(self, prompts: Sequence[GeneratedAnswer], answers: Sequence[GeneratedAnswer]) -> Json:
+        """Return the chunk that follows all choices."""
+        return self.chunk([], usage_of(prompts, answers))
+
+
+def logprobs_of(tokens: Sequence[GeneratedToken]) -> Json:
+    content = [{**logprob(token), "top_logprobs": [logprob(top) for top in token.top]} for token in tokens]
+    return {"content": content, "refusal": None}
+
+
+def prompt_logprobs(place: Sequence[PromptToken]) -> Json:
     """Return the tokens at a place of the prompt by their IDs; the prompt's own token comes first."""
     return {
         str(token.token_id): {"logprob": token.logprob, "rank": token.rank, "decoded_token": token.text}
@@ -74,5 +144,5 @@ def prompt_logprobs(place: Sequence[PromptToken]) -> dict[str, dict[str, object]
     }
 
 
-def logprob(token: GeneratedToken) -> dict[str, object]:
+def logprob(token: GeneratedToken) -> Json:
     return {"token": token.text, "logprob": token.logprob, "bytes": list(token.raw)}

@@ -1,28 +1,33 @@
 """What the generator takes and returns, and the state of a request in between."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from finetune.engine.chat_template import Message
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     import torch
+
+    from finetune.engine.inference.loaded_model import LoadedModel
 
 
 @dataclass(frozen=True)
 class GenerationRequest:
     """One choice to generate, with its sampling settings.
 
-    `max_tokens` None is what the context has room for. `top_logprobs` is how many alternatives to report with each
-    token; with None, no tokens are reported. `shares_turns` says that other requests have the same turns before the
-    last one. `prompt_logprobs` is how many of the likeliest tokens to report at each place of the prompt, beside its
-    own token; with None, none are. Without `add_generation_prompt` the prompt ends where the last turn ends.
+    `prompt` is a conversation, a text, or token IDs. `max_tokens` None stands for `prompts.DEFAULT_MAX_TOKENS`, or what
+    the context has room for. `top_logprobs` is how many alternatives to report with each token; with None, no tokens
+    are reported. `prompt_logprobs` is how many of the likeliest tokens to report at each place of the prompt, beside
+    its own token; with None, none are. Without `add_generation_prompt` a conversation ends where its last turn ends.
+    `logit_bias` is added to the logits of tokens, by their IDs. With `echo` the answer has the prompt's tokens, too.
     """
 
     model: str
-    messages: Sequence[Message]
+    prompt: Sequence[Message] | str | tuple[int, ...]
     max_tokens: int | None
     temperature: float
     top_p: float
@@ -31,9 +36,10 @@ class GenerationRequest:
     top_logprobs: int | None
     presence_penalty: float = 0
     frequency_penalty: float = 0
-    shares_turns: bool = False
+    logit_bias: tuple[tuple[int, float], ...] = ()
     prompt_logprobs: int | None = None
     add_generation_prompt: bool = True
+    echo: bool = False
 
 
 @dataclass
@@ -54,6 +60,7 @@ class PromptToken:
     text: str
     logprob: float
     rank: int
+    raw: bytes = b""
 
 
 # At each place of a prompt: its own token first, then the likeliest ones. The first place has none.
@@ -62,38 +69,81 @@ PromptTokens = list[list[PromptToken]]
 
 @dataclass
 class GeneratedAnswer:
-    """A finished choice; `tokens` are those to report, `seconds` count from the start of its batch."""
+    """A finished choice; `tokens` are those to report, `seconds` count from its start.
+
+    `prompt_text` is the prompt of a completion, with `echo` in the texts and bytes of its tokens.
+    """
 
     text: str
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
     tokens: list[GeneratedToken]
-    seconds: float = field(compare=False)
+    seconds: float = field(default=0, compare=False)
     prompt: PromptTokens | None = None
+    prompt_text: str = ""
+    echoed: list[tuple[str, bytes]] = field(default_factory=list)
 
 
 @dataclass
-class RequestState:
-    """A request that waits or is being answered.
+class Delta:
+    """What a step adds to a streamed answer: text that later tokens do not change, and tokens to report.
 
-    Its prompt is `prefix_ids` (what other requests begin with too, computed once for all of them) and `suffix_ids`.
+    `prompt_text` is the prompt of a completion.
+    """
+
+    text: str
+    tokens: list[GeneratedToken]
+    prompt_text: str = ""
+
+
+Listener = Callable[[Delta], None]
+
+
+@dataclass(eq=False)
+class RequestState:
+    """A request that is being answered. `computed` tokens of its prompt are in its cache.
+
+    `group` is the same for the choices of one request of a client. A request without `interactive` is one of a batch:
+    prompts of others are computed first. `number` counts the requests in the order of their start, and `last_pass` is
+    the number of the last pass that the request was part of.
     """
 
     request: GenerationRequest
     future: "Future[GeneratedAnswer]"
-    prefix_ids: tuple[int, ...]
-    suffix_ids: list[int]
+    listener: Listener | None
+    group: object
+    interactive: bool
+    number: int
+    loaded: "LoadedModel"
+    prompt_ids: tuple[int, ...]
     max_new_tokens: int
+    block_keys: "list[Hashable]"
+    cache: Any
     random: "torch.Generator"
-    batches_waited: int = 0  # batches that went first
-    started_at: float = 0
+    started_at: float
+    last_pass: int = 0
+    computed: int = 0
     generated_ids: list[int] = field(default_factory=list)
     reported_tokens: list[GeneratedToken] = field(default_factory=list)
     prompt_tokens: PromptTokens | None = None
     finish_reason: str | None = None
     text: str = ""
+    sent_text: str = ""
+    sent_tokens: int = 0
 
     @property
-    def prompt_length(self) -> int:
-        return len(self.prefix_ids) + len(self.suffix_ids)
+    def prompt_text(self) -> str:
+        """The prompt of a completion as text; that of a chat is none."""
+        prompt = self.request.prompt
+        if isinstance(prompt, tuple):
+            return str(self.loaded.tokenizer.decode(prompt))
+        return prompt if isinstance(prompt, str) else ""
+
+    @property
+    def prompt_done(self) -> bool:
+        return self.computed == len(self.prompt_ids)
+
+    @property
+    def reserved_tokens(self) -> int:
+        return len(self.prompt_ids) + self.max_new_tokens

@@ -1,80 +1,151 @@
 """Answer requests with a base or a fine-tuned model, many at a time, each with the same bits as if it were alone.
 
-Floating-point sums depend on the shapes of the matrices, so a request is always computed in the same shapes, with any
-other requests in its batch:
-- A conversation's prefix (its system prompt; with a `prompt_cache_key`, all turns before the last one) is computed
-  once, alone, and cached for all requests that begin with it.
-- The suffix (the rest of the prompt) is padded to a length that depends on its own length alone, and prefilled with
-  others of that length, at most MAX_PREFILL_TOKENS at a time. For decoding it is padded to a coarser length; requests
-  of one prefix and one such length share a batch of at most MAX_BATCH_ROWS.
-- A matrix product has a number of rows for which `batch_invariance` found that each row gets the same bits; copies and
-  rows of ended requests fill up the number. Where there is no such number, and on GPUs, each request runs alone. So
-  does one that may grow over MAX_BATCHED_TOKENS: many rows of that length would fill the memory.
+A thread computes pass after pass, and each pass has tokens of many requests: the next token of each answer, and blocks
+of the prompts of new requests. A request may join, leave or end between any two passes. Floating-point sums depend on
+the shapes of the matrices, so that each request has the same bits in any company
+- a matrix product has a number of rows for which `batch_invariance` found that each row gets the same bits,
+- attention is computed for each request apart (`segment_attention`), and
+- prompts are computed in blocks that begin at multiples of one size, so a block that several prompts begin with is
+  computed once and copied (`row_cache`).
+Where no number of rows is invariant, and on GPUs, a pass has tokens of one request only.
 """
 
 import queue
 import threading
+import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING
 
 from finetune.engine import bases
 from finetune.engine.api_errors import ApiError, as_refusal
-from finetune.engine.chat_template import render
 from finetune.engine.fingerprint import Stamp, base_and_adapter, check_adapter, stamp_of
-from finetune.engine.inference.decoding import decode_length, generate
-from finetune.engine.inference.generation_types import GeneratedAnswer, GenerationRequest, RequestState
-from finetune.engine.inference.loaded_model import MAX_BATCH_ROWS, LoadedModel
+from finetune.engine.inference.generation_types import GeneratedAnswer, GenerationRequest, Listener, RequestState
+from finetune.engine.inference.loaded_model import LoadedModel, Part
+from finetune.engine.inference.prompt_scores import scored_tokens
+from finetune.engine.inference.prompts import Prompts, Submitted
+from finetune.engine.inference.row_cache import block_keys
+from finetune.engine.inference.sampling import add_token, next_delta
+from finetune.engine.inference.scheduling import Plan, plan_pass, remember_block
+from finetune.engine.inference.token_bytes import token_bytes
 from finetune.engine.store import Store
 
-MAX_BATCHED_TOKENS = 2048
+if TYPE_CHECKING:
+    import torch
+
 MAX_LOADED_BASES = 2  # above it, the least recently used one is dropped
-MAX_BATCHES_WAITED = 8  # fuller batches that may go before the oldest request
-GATHER_SECONDS = 0.01  # requests of one client arrive together: a few milliseconds fill the batch
+# Tokens of prompts and answers whose keys and values may be in memory: of SmolLM2-135M, 2.3 GB.
+MAX_RESERVED_TOKENS = 100_000
 
 
 class Generator:
-    """A thread that owns the models in memory and answers requests as they arrive."""
+    """Two threads: one turns prompts into token IDs, the other owns the models in memory and answers."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.incoming: queue.Queue[tuple[GenerationRequest, Future[GeneratedAnswer]] | None] = queue.Queue()
-        self.pending: list[RequestState] = []
+        self.incoming: queue.Queue[Submitted | None] = queue.Queue()
+        self.prepared: queue.Queue[Submitted | None] = queue.Queue()
+        self.waiting: list[Submitted] = []  # for memory
+        self.running: list[RequestState] = []
         self.loaded: OrderedDict[str, tuple[Stamp, LoadedModel]] = OrderedDict()
-        self.thread = threading.Thread(target=self._run, daemon=True, name="generate")
-        self.thread.start()
+        self.started = self.passes = 0
+        self.threads = [
+            threading.Thread(target=self._prepare, daemon=True, name="prompts"),
+            threading.Thread(target=self._run, daemon=True, name="generate"),
+        ]
+        for thread in self.threads:
+            thread.start()
 
-    def submit(self, request: GenerationRequest) -> "Future[GeneratedAnswer]":
-        """Return the future answer; its exception is an ApiError if the request cannot be answered."""
-        future: Future[GeneratedAnswer] = Future()
-        self.incoming.put((request, future))
-        return future
+    def submit(
+        self,
+        request: GenerationRequest,
+        listener: Listener | None = None,
+        group: object = None,
+        interactive: bool = True,
+    ) -> "Future[GeneratedAnswer]":
+        """Return the future answer; its exception is an ApiError if the request cannot be answered.
+
+        Cancel the future when nobody waits for the answer any more: its work stops after the current pass. `listener`
+        is called in the generator's thread with each piece of the answer. The choices of one request have one `group`.
+        """
+        one = Submitted(request, Future(), listener, group if group is not None else object(), interactive)
+        self.incoming.put(one)
+        return one.future
 
     def close(self) -> None:
-        """Stop the thread after its current batch, and wait for it."""
+        """Stop the threads after the current prompt and pass, and wait for them."""
         self.incoming.put(None)
-        self.thread.join()
+        self.prepared.put(None)
+        for thread in self.threads:
+            thread.join()
+
+    def _prepare(self) -> None:
+        prompts = Prompts(self.store)
+        while one := self.incoming.get():
+            if one.future.cancelled():  # its client is gone
+                continue
+            try:
+                prompts.complete(one)
+            except Exception as error:
+                set_exception(one.future, error)
+            else:
+                self.prepared.put(one)
 
     def _run(self) -> None:
         while True:
-            item = self.incoming.get() if not self.pending else None
-            closing = item is None and not self.pending
-            while item is not None:
-                self._admit(*item)
-                try:
-                    item = self.incoming.get(timeout=GATHER_SECONDS)
-                    closing = item is None
-                except queue.Empty:
-                    item = None
-            if closing:
-                return
-            if self.pending:
-                self._answer_batch()
-                while not self.incoming.empty():
-                    item = self.incoming.get()
-                    if item is None:
-                        return
-                    self._admit(*item)
+            while not self.prepared.empty() or not (self.running or self.waiting):
+                one = self.prepared.get()
+                if one is None:
+                    return
+                self.waiting.append(one)
+            self.running = [state for state in self.running if not state.future.cancelled()]
+            self.waiting = [one for one in self.waiting if not one.future.cancelled()]
+            self._start_waiting()
+            if self.running:
+                self._pass()
+
+    def _start_waiting(self) -> None:
+        """Start requests, those of clients first, as long as there is memory for them and their bases."""
+        reserved = sum(state.reserved_tokens for state in self.running)
+        for one in sorted(self.waiting, key=lambda one: not one.interactive):
+            bases_in_use = {base for base, (_, loaded) in self.loaded.items() if self._is_in_use(loaded)} | {one.base}
+            reserved += one.reserved_tokens
+            if self.running and (reserved > MAX_RESERVED_TOKENS or len(bases_in_use) > MAX_LOADED_BASES):
+                return  # those after it wait too, or it would never start
+            self.waiting.remove(one)
+            try:
+                self.running.append(self._start(one))
+            except Exception as error:
+                set_exception(one.future, error)
+
+    def _is_in_use(self, loaded: LoadedModel) -> bool:
+        return any(state.loaded is loaded for state in self.running)
+
+    def _start(self, one: Submitted) -> RequestState:
+        import torch
+
+        request, self.started = one.request, self.started + 1
+        base, adapter = base_and_adapter(self.store, request.model)
+        loaded = self._load(base)
+        loaded.switch_to(adapter)  # may empty `invariant_sizes`, if this adapter's products mix rows
+        shares = loaded.has_segments and request.prompt_logprobs is None
+        return RequestState(
+            request=request,
+            future=one.future,
+            listener=one.listener,
+            group=one.group,
+            interactive=one.interactive,
+            number=self.started,
+            loaded=loaded,
+            prompt_ids=one.prompt_ids,
+            max_new_tokens=one.max_new_tokens,
+            block_keys=block_keys(adapter, one.prompt_ids, loaded.block) if shares else [],
+            cache=loaded.new_cache(),
+            random=torch.Generator().manual_seed(request.seed),
+            started_at=time.monotonic(),
+            prompt_tokens=None if request.prompt_logprobs is None else [[]],
+        )
 
     def _load(self, base: str) -> LoadedModel:
         """Return a base in memory. It is loaded again if its files have changed."""
@@ -84,102 +155,94 @@ class Generator:
             del self.loaded[base]
         if base not in self.loaded:
             while len(self.loaded) >= MAX_LOADED_BASES:
-                self.loaded.popitem(last=False)
+                del self.loaded[next(one for one, (_, it) in self.loaded.items() if not self._is_in_use(it))]
             self.loaded[base] = stamp, LoadedModel(folder)
         self.loaded.move_to_end(base)
         return self.loaded[base][1]
 
-    def _admit(self, request: GenerationRequest, future: "Future[GeneratedAnswer]") -> None:
-        """Turn a request into token IDs and add it to the pending ones, or refuse it."""
-        if not future.set_running_or_notify_cancel():  # its client is gone; from here on it cannot be cancelled
-            return
+    def _pass(self) -> None:
+        """Compute a pass of the model whose requests have waited the longest."""
+        self.passes += 1
+        model = min(self.running, key=lambda state: state.last_pass).request.model
+        taking_part = [state for state in self.running if state.request.model == model]
         try:
-            import torch
-
-            loaded = self._load(base_and_adapter(self.store, request.model)[0])
-            prompt = render(loaded.tokenizer, request.messages, add_generation_prompt=request.add_generation_prompt)
-            room = loaded.context_length - len(prompt)
-            if room < (request.max_tokens or 1):
-                what = (
-                    f"This model's maximum context length is {loaded.context_length} tokens; the prompt has"
-                    f" {len(prompt)} and the answer may have {request.max_tokens or 1}."
-                )
-                raise ApiError(400, what, "context_length_exceeded", "messages")
-            alone = loaded.has_sliding_window or request.prompt_logprobs is not None
-            prefix_ids = () if alone else prompt_prefix(loaded.tokenizer, request, prompt)
-            state = RequestState(
-                request=request,
-                future=future,
-                prefix_ids=prefix_ids,
-                suffix_ids=prompt[len(prefix_ids) :],
-                max_new_tokens=request.max_tokens or room,
-                random=torch.Generator().manual_seed(request.seed),
-            )
-            self.pending.append(state)
-        except Exception as error:
-            future.set_exception(as_refusal(error))
-
-    def _answer_batch(self) -> None:
-        """Answer the fullest batch of pending requests, or the oldest request's batch if that has waited enough."""
-        batches: dict[tuple[Any, ...], list[RequestState]] = {}
-        for state in self.pending:
-            batches.setdefault(batch_key(state), []).append(state)
-        oldest = self.pending[0]
-        must_go = oldest.batches_waited >= MAX_BATCHES_WAITED
-        batch = batches[batch_key(oldest)] if must_go else max(batches.values(), key=len)
-        try:
-            # Looked up again: the model may have been deleted since the request was admitted.
-            model = batch[0].request.model
+            # Looked up again: the model may have been deleted, or its files changed, since the last pass.
             base, adapter = base_and_adapter(self.store, model)
             if adapter:
                 check_adapter(self.store, adapter, model)
             loaded = self._load(base)
-            loaded.switch_to(adapter)  # may empty `invariant_sizes`, if this adapter's products mix rows
-            batched = bool(loaded.invariant_sizes) and may_be_batched(batch[0])
-            batch = batch[: MAX_BATCH_ROWS if batched else 1]
-            generate(loaded, adapter, batch, batched)
+            for state in taking_part:
+                if state.loaded is not loaded:
+                    changed = "The files of this model's base were replaced during the answer. Ask again."
+                    set_exception(state.future, ApiError(503, changed, "model_changed", "model"))
+            plan = plan_pass(loaded, [state for state in taking_part if not state.future.done()])
+            taking_part = [state for state, _ in plan]
+            for state in taking_part:
+                state.last_pass = self.passes
+            if plan:
+                use(loaded, plan, loaded.compute(adapter, [part for _, part in plan]))
         except Exception as error:
-            for state in batch:
-                if not state.future.done():
-                    state.future.set_exception(as_refusal(error))
-        answered = {id(state) for state in batch}
-        self.pending = [state for state in self.pending if id(state) not in answered]
-        for state in self.pending:
-            state.batches_waited += 1
+            for state in taking_part:
+                set_exception(state.future, error)
+        self.running = [state for state in self.running if not state.future.done()]
 
 
-def prompt_prefix(tokenizer: Any, request: GenerationRequest, prompt: list[int]) -> tuple[int, ...]:
-    """Return the token IDs of the turns that other requests have too, if the prompt begins with them; else none.
-
-    These are the system prompt, or all turns before the last one if the request says so. There are none with chat
-    templates that render them differently before other turns.
-    """
-    from jinja2 import TemplateError
-
-    before = list(request.messages[:-1])
-    shared = before if request.shares_turns else [one for one in before[:1] if one["role"] in ("system", "developer")]
-    if not shared:
-        return ()
-    try:
-        tokens = render(tokenizer, shared, add_generation_prompt=False)
-    except TemplateError:
-        return ()
-    return tuple(tokens) if len(tokens) < len(prompt) and prompt[: len(tokens)] == tokens else ()
+def use(loaded: LoadedModel, plan: Plan, results: "Sequence[torch.Tensor]") -> None:
+    """Take what a pass computed: the logits (places, vocabulary) of each part."""
+    for (state, part), logits in zip(plan, results, strict=True):
+        if not state.prompt_done:
+            state.computed += len(part.token_ids)
+            remember_block(loaded, state, part)
+            score_prompt(loaded, state, part, logits)
+        if part.wants_logits and not state.future.done():
+            try:
+                go_on(loaded, state, logits[-1])
+            except Exception as error:
+                set_exception(state.future, error)
 
 
-def batch_key(state: RequestState) -> tuple[Any, ...]:
-    """Return what requests must have in common to share a batch."""
-    return state.request.model, state.prefix_ids, decode_length(state), may_be_batched(state)
+def go_on(loaded: LoadedModel, state: RequestState, logits: "torch.Tensor") -> None:
+    """Add a token to an answer, send it where the answer is streamed, and resolve the future of one that has ended."""
+    if state.max_new_tokens == 0:
+        state.finish_reason = "length"
+    else:
+        add_token(loaded, state, logits)
+    if state.listener:
+        state.listener(next_delta(state))
+    if state.finish_reason:
+        finish(state)
 
 
-def may_be_batched(state: RequestState) -> bool:
-    """Return whether a request may share a batch: it stays short, and does not ask for its prompt's log-probabilities.
+def score_prompt(loaded: LoadedModel, state: RequestState, part: Part, logits: "torch.Tensor") -> None:
+    """Add the log-probabilities of the tokens that follow those of a part, if they are asked for."""
+    if state.prompt_tokens is None:
+        return
+    count = state.request.prompt_logprobs or 0
+    following = list(state.prompt_ids[part.position + 1 : part.position + len(part.token_ids) + 1])
+    state.prompt_tokens += scored_tokens(loaded.tokenizer, logits[: len(following)], following, count)
 
-    Those need the logits at all places of the prompt, which would fill the memory for many requests.
-    """
-    return state.request.prompt_logprobs is None and max_length(state) <= MAX_BATCHED_TOKENS
+
+def finish(state: RequestState) -> None:
+    """Resolve the future of a request that has ended."""
+    tokenizer = state.loaded.tokenizer
+    ids = state.prompt_ids if state.request.echo else ()
+    pieces = [(token, tokenizer.decode([token])) for token in ids]
+    answer = GeneratedAnswer(
+        text=state.text,
+        finish_reason=state.finish_reason or "stop",
+        prompt_tokens=len(state.prompt_ids),
+        completion_tokens=len(state.generated_ids),
+        tokens=state.reported_tokens,
+        seconds=time.monotonic() - state.started_at,
+        prompt=state.prompt_tokens,
+        prompt_text=state.prompt_text,
+        echoed=[(text, token_bytes(tokenizer, token, text)) for token, text in pieces],
+    )
+    if state.future.set_running_or_notify_cancel():
+        state.future.set_result(answer)
 
 
-def max_length(state: RequestState) -> int:
-    """Return a request's length in tokens with the longest answer that it allows."""
-    return len(state.prefix_ids) + decode_length(state) + state.max_new_tokens
+def set_exception(future: "Future[GeneratedAnswer]", error: Exception) -> None:
+    """End a request with an exception, unless it was cancelled or has ended."""
+    if not future.done() and future.set_running_or_notify_cancel():
+        future.set_exception(as_refusal(error))

@@ -1,30 +1,46 @@
-"""A base in memory, with the adapters used so far and the cached prefixes of conversations."""
+"""A base in memory with the adapters used so far, and the pass that computes tokens of many requests."""
 
-import copy
 import warnings
-from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from finetune.engine import bases
+from finetune.engine.api_errors import JobError
 from finetune.engine.inference.batch_invariance import CANDIDATE_SIZES, batch_invariant_sizes
+from finetune.engine.inference.row_cache import PrefixCache, RowCache
+from finetune.engine.inference.segment_attention import Segment, use_segments
 
 if TYPE_CHECKING:
     import torch
 
-MAX_BATCH_ROWS = 48  # of one decoding step
-MAX_PREFILL_TOKENS = CANDIDATE_SIZES[-1]  # of the prompts that are computed in one pass
+MAX_PASS_TOKENS = CANDIDATE_SIZES[-1]  # of all requests in one pass
+MAX_LOGITS = 48  # places of one pass whose logits are computed
+BLOCK = 16  # tokens of a prompt that are computed together
+BLOCK_ALONE = 128  # the same where a pass has one block only
 MAX_THREADS = 8
-MAX_CACHED_PREFIXES = 8  # above it, the least recently used one is dropped
+PROBE_TOKENS = 40  # to compare the pass with the base's own computation
+
+
+class Part(NamedTuple):
+    """Tokens of one request to compute in a pass: they follow `position` tokens that are in its cache.
+
+    The logits are returned at the end of the last token, or with `all_logits` of each of them.
+    """
+
+    cache: Any  # a RowCache, or Transformers' cache where the base has no segments
+    token_ids: Sequence[int]
+    position: int
+    wants_logits: bool = True
+    all_logits: bool = False
 
 
 class LoadedModel:
     """A causal language model of Transformers and its tokenizer.
 
     `invariant_sizes` are the numbers of rows that a matrix product may have for a row to get the same bits among any
-    others. It is empty on GPUs, and where a processor's products mix rows: then each request runs alone.
+    others. It is empty on GPUs, for mixtures of experts, and where a processor's products mix rows: then a pass has
+    one part only. `has_segments` says whether requests can share a pass at all.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,57 +58,121 @@ class LoadedModel:
         self.base: Any = model.eval()  # type: ignore[no-untyped-call]
         self.base.to(torch.device(device))
         self.model = self.base  # from the first adapter on, PEFT's model around it
-        # The last position of each row is not a contiguous slice; PyTorch may then copy the vocabulary for each row.
-        self.base.get_output_embeddings().register_forward_pre_hook(
-            lambda module, inputs: (
-                (pad_rows(inputs[0], self.padded_size(len(inputs[0]))),) if inputs[0].shape[1] == 1 else None
-            )
-        )
-        # Padding after a prefix would push the prefix out of a sliding window.
-        self.has_sliding_window = bool(getattr(self.base.config.get_text_config(), "sliding_window", None))
-        self.context_length = self.base.config.max_position_embeddings
         end_ids = self.base.generation_config.eos_token_id
         self.end_token_ids = {self.tokenizer.eos_token_id, *(end_ids if isinstance(end_ids, list) else [end_ids])}
-        self.tested_shapes: set[tuple[int, ...]] = set()
-        self.invariant_sizes = set(CANDIDATE_SIZES) if device == "cpu" else set()
-        self._test_new_shapes()
         self.adapters: dict[Path, str] = {}
-        self.prefix_caches: OrderedDict[tuple[Path | None, tuple[int, ...]], Any] = OrderedDict()
+        self.prefixes = PrefixCache()
+        self.tested_shapes: set[tuple[int, ...]] = set()
+        self.invariant_sizes: set[int] = set()
+        self.has_segments = self._switch_to_segments()
+        batched = self.has_segments and device == "cpu" and not has_unknown_products(self.base)
+        self.invariant_sizes = set(CANDIDATE_SIZES) if batched else set()
+        self._test_new_shapes()
+
+    @property
+    def block(self) -> int:
+        return BLOCK if self.invariant_sizes else BLOCK_ALONE
+
+    def _switch_to_segments(self) -> bool:
+        """Use attention by segments where it computes the same as the base does by itself; else Transformers' caches.
+
+        Raises JobError for a base that computes something else with these, too.
+        """
+        import torch
+
+        ids = torch.arange(PROBE_TOKENS, device=self.base.device) * 7 % self.base.config.get_text_config().vocab_size
+        with torch.inference_mode():
+            expected = self.base(input_ids=ids[None], use_cache=False).logits[0, -1].float().cpu()
+        own = self.base.config._attn_implementation
+        for self.has_segments in (True, False):
+            if self.has_segments and not use_segments(self.base):
+                continue
+            cache = self.new_cache()
+            for start in range(0, PROBE_TOKENS, BLOCK):
+                part = Part(cache, ids[start : start + BLOCK].tolist(), start)
+                found = self.compute(None, [part])[0][-1]
+            if float((found - expected).norm()) <= 0.05 * float(expected.norm()):
+                return self.has_segments
+            self.base.set_attn_implementation(own)
+        what = f"This server cannot generate with bases of the kind {self.base.config.model_type!r}."
+        raise JobError("model_not_supported", what, "model")
 
     def _test_new_shapes(self) -> None:
         """Remove from `invariant_sizes` what fails for a shape of weights; all of them if the largest sizes fail."""
         import torch
+        from transformers.pytorch_utils import Conv1D
 
         head = self.base.get_output_embeddings()
         for module in self.base.modules():
-            shape = tuple(module.weight.shape) if isinstance(module, torch.nn.Linear) else None
-            if shape is None or shape in self.tested_shapes or not self.invariant_sizes:
+            if not isinstance(module, (torch.nn.Linear, Conv1D)) or not self.invariant_sizes:
+                continue
+            weight = module.weight.T if isinstance(module, Conv1D) else module.weight
+            if (shape := tuple(weight.shape)) in self.tested_shapes:
                 continue
             self.tested_shapes.add(shape)
-            max_rows = MAX_BATCH_ROWS if module is head else MAX_PREFILL_TOKENS
-            passed = batch_invariant_sizes(module.weight, max_rows)
+            max_rows = MAX_LOGITS if module is head else MAX_PASS_TOKENS
+            passed = batch_invariant_sizes(weight, max_rows)
             self.invariant_sizes = {size for size in self.invariant_sizes if size in passed or size > max_rows}
-            if not {MAX_BATCH_ROWS, MAX_PREFILL_TOKENS} <= self.invariant_sizes:
+            if not {MAX_LOGITS, MAX_PASS_TOKENS} <= self.invariant_sizes:
                 self.invariant_sizes = set()
 
-    def padded_size(self, rows: int, tokens: int = 1) -> int:
-        """Return the least number of rows, at least `rows`, that makes an invariant size with `tokens` tokens a row."""
-        sizes = (size // tokens for size in self.invariant_sizes if size % tokens == 0)
-        return min((size for size in sizes if size >= rows), default=rows)
+    def padded_size(self, rows: int) -> int:
+        """Return the least invariant size that is at least `rows`; `rows` itself if there is none."""
+        return min((size for size in self.invariant_sizes if size >= rows), default=rows)
 
-    @contextmanager
-    def eager_attention(self) -> Iterator[None]:
-        """Use attention without fused kernels while the block runs.
+    def new_cache(self) -> Any:
+        """Return an empty cache for one request."""
+        from transformers import DynamicCache
 
-        Fused kernels need less memory, but on a processor they give a row different bits at different places of a
-        batch, in float32 nearly always and in bfloat16 at times (PyTorch 2.13): they are used for requests alone.
+        return RowCache() if self.has_segments else DynamicCache(config=self.base.config)
+
+    def compute(self, adapter: Path | None, parts: Sequence[Part]) -> "list[torch.Tensor]":
+        """Compute the tokens of each part, and return its logits (places, vocabulary) in float32 on the processor.
+
+        Without `has_segments` there must be one part.
         """
-        own = self.base.config._attn_implementation
-        self.base.set_attn_implementation("eager")
-        try:
-            yield
-        finally:
-            self.base.set_attn_implementation(own)
+        import torch
+
+        with torch.inference_mode():
+            if self.has_segments:
+                return self._pass_by_segments(adapter, parts)
+            (part,) = parts
+            output = self.switch_to(adapter)(
+                input_ids=torch.tensor([part.token_ids], device=self.base.device),
+                past_key_values=part.cache,
+                use_cache=True,
+                logits_to_keep=0 if part.all_logits else 1,
+            )
+            return [output.logits[0].float().cpu()]
+
+    def _pass_by_segments(self, adapter: Path | None, parts: Sequence[Part]) -> "list[torch.Tensor]":
+        import torch
+
+        segments: list[Segment] = []
+        ids: list[int] = []
+        positions: list[int] = []
+        places: list[int] = []  # of the logits
+        counts: list[int] = []  # of the logits of each part
+        for part in parts:
+            start, count = len(ids), len(part.token_ids)
+            segments.append(Segment(part.cache, start, part.position, count))
+            ids += part.token_ids
+            positions += range(part.position, part.position + count)
+            wanted = count if part.all_logits else int(part.wants_logits)
+            places += range(start + count - wanted, start + count)
+            counts.append(wanted)
+        padding = self.padded_size(len(ids)) - len(ids)
+        # At least one place: Transformers takes an empty list of them for all.
+        kept = places + places[:1] * (self.padded_size(len(places)) - len(places)) if places else [0]
+        device = self.base.device
+        output = self.switch_to(adapter)(
+            input_ids=torch.tensor([ids + ids[:1] * padding], device=device),
+            position_ids=torch.tensor([positions + [0] * padding], device=device),
+            use_cache=False,
+            logits_to_keep=torch.tensor(kept, device=device),
+            segments=segments,
+        )
+        return list(output.logits[0, : len(places)].float().cpu().split(counts))
 
     def switch_to(self, adapter: Path | None) -> Any:
         """Return the model with this adapter, or without any; an adapter is loaded at its first use."""
@@ -121,30 +201,12 @@ class LoadedModel:
         self.adapters[adapter] = name
         self._test_new_shapes()
 
-    def cache_prefix(self, adapter: Path | None, prefix_ids: tuple[int, ...]) -> None:
-        """Compute the keys and values of a prefix, alone and with the base's own attention, unless they are cached."""
-        import torch
-        from transformers import DynamicCache
 
-        if (adapter, prefix_ids) not in self.prefix_caches:
-            while len(self.prefix_caches) >= MAX_CACHED_PREFIXES:
-                self.prefix_caches.popitem(last=False)
-            cache = DynamicCache()
-            if prefix_ids:
-                ids = torch.tensor([prefix_ids], device=self.base.device)
-                self.switch_to(adapter)(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            self.prefix_caches[adapter, prefix_ids] = cache
-        self.prefix_caches.move_to_end((adapter, prefix_ids))
-
-    def copy_of_prefix(self, adapter: Path | None, prefix_ids: tuple[int, ...], rows: int) -> Any:
-        """Return a new cache that holds a cached prefix in each of `rows` rows."""
-        cache = copy.deepcopy(self.prefix_caches[adapter, prefix_ids])
-        cache.batch_repeat_interleave(rows)
-        return cache
-
-
-def pad_rows(rows: "torch.Tensor", size: int) -> "torch.Tensor":
-    """Return a contiguous copy of a tensor (rows, …), padded to `size` rows with copies of the first row."""
+def has_unknown_products(base: Any) -> bool:
+    """Return whether a base has products that `batch_invariance` cannot test, such as those of experts."""
     import torch
+    from transformers.pytorch_utils import Conv1D
 
-    return torch.cat([rows, rows[:1].expand(size - len(rows), *rows.shape[1:])])
+    known = (torch.nn.Linear, torch.nn.Embedding, Conv1D)
+    others = (module for module in base.modules() if not isinstance(module, known))
+    return any(parameter.ndim > 1 for module in others for parameter in module.parameters(recurse=False))

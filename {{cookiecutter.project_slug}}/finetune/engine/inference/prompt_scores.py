@@ -1,36 +1,14 @@
-"""Compute a prompt with the log-probability of each of its tokens, as vLLM reports them under `prompt_logprobs`."""
+"""The log-probability of each token of a prompt, as vLLM reports them under `prompt_logprobs`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune.engine.inference.generation_types import PromptToken, RequestState
-from finetune.engine.inference.loaded_model import MAX_PREFILL_TOKENS, LoadedModel
+from finetune.engine.inference.generation_types import PromptToken
+from finetune.engine.inference.token_bytes import token_bytes
 
 if TYPE_CHECKING:
     import torch
 
 LOWEST = -9999.0  # in place of minus infinity, which JSON does not have; vLLM's value
-
-
-def prefill_scored(loaded: LoadedModel, adapter: Path | None, state: RequestState) -> "tuple[torch.Tensor, Any, Any]":
-    """Compute the prompt of one request, and set its `prompt_tokens`.
-
-    Returns what `prefill` does: the logits at the prompt's end, the attention mask, and the cache to decode with. The
-    prompt is computed in parts of at most MAX_PREFILL_TOKENS, so that no logits of a whole long prompt are in memory.
-    """
-    import torch
-
-    count = state.request.prompt_logprobs or 0
-    model, ids = loaded.switch_to(adapter), torch.tensor([state.suffix_ids], device=loaded.base.device)
-    places: list[list[PromptToken]] = [[]]
-    cache: Any = None
-    for start in range(0, ids.shape[1], MAX_PREFILL_TOKENS):
-        output = model(input_ids=ids[:, start : start + MAX_PREFILL_TOKENS], past_key_values=cache, use_cache=True)
-        cache = output.past_key_values
-        following = state.suffix_ids[start + 1 : start + 1 + MAX_PREFILL_TOKENS]
-        places += scored_tokens(loaded.tokenizer, output.logits[0, : len(following)], following, count)
-    state.prompt_tokens = places
-    return output.logits[:, -1], torch.ones_like(ids), cache
 
 
 def scored_tokens(tokenizer: Any, logits: "torch.Tensor", token_ids: list[int], count: int) -> list[list[PromptToken]]:
@@ -51,7 +29,13 @@ def scored_tokens(tokenizer: Any, logits: "torch.Tensor", token_ids: list[int], 
     columns = [torch.cat(pair, dim=1).tolist() for pair in ((chosen, top.indices), (own, top.values), (ranks, numbers))]
     return [
         [
-            PromptToken(token, tokenizer.decode([token]), max(LOWEST, round(logprob, 6)), rank)
+            PromptToken(
+                token,
+                text := tokenizer.decode([token]),
+                max(LOWEST, round(logprob, 6)),
+                rank,
+                token_bytes(tokenizer, token, text),
+            )
             for place, (token, logprob, rank) in enumerate(zip(*row, strict=True))
             if place == 0 or token != row[0][0]
         ]

@@ -1,13 +1,12 @@
-"""Choose a request's next token from its logits, report it, and end the request if the token ends it."""
+"""Choose a request's next token from its logits, report it, and see whether it ends the answer."""
 
-import re
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from finetune.engine.api_errors import ApiError
-from finetune.engine.inference.generation_types import GeneratedAnswer, GeneratedToken, RequestState
+from finetune.engine.inference.generation_types import Delta, GeneratedToken, GenerationRequest, RequestState
 from finetune.engine.inference.loaded_model import LoadedModel
+from finetune.engine.inference.token_bytes import token_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -16,43 +15,41 @@ MIN_TEMPERATURE = 1e-5  # below this, dividing by the temperature might overflow
 
 
 def add_token(loaded: LoadedModel, state: RequestState, logits: "torch.Tensor") -> None:
-    """Add the next token of a request, chosen from its logits (vocabulary,); resolve its future if it ends there.
+    """Add the next token of a request, chosen from its logits (vocabulary,), and see whether it ends the answer.
 
-    The log-probabilities that are reported are the model's own, without the request's penalties.
+    The log-probabilities that are reported are the model's own, without the request's penalties and biases.
     """
     import torch
 
     request, tokenizer = state.request, loaded.tokenizer
-    log_probabilities = torch.log_softmax(logits, -1)
-    logits = penalized(logits, state)
-    token = int(logits.argmax())
-    if not log_probabilities[token].isfinite():
-        state.finish_reason = "error"
-        what = f"The model `{request.model}` is broken: its logits are not finite numbers."
-        state.future.set_exception(ApiError(500, what, "server_error"))
-        return
+    adjusted = penalized(biased(logits, request), state)
+    token = int(adjusted.argmax())
+    if not adjusted[token].isfinite():
+        raise ApiError(
+            500, f"The model `{request.model}` is broken: its logits are not finite numbers.", "server_error"
+        )
     if request.temperature >= MIN_TEMPERATURE:
-        token = sample_token(logits, request.temperature, request.top_p, state.random)
+        token = sample_token(adjusted, request.temperature, request.top_p, state.random)
     state.generated_ids.append(token)
     if token in loaded.end_token_ids:
         state.finish_reason = "stop"
         state.text = tokenizer.decode(state.generated_ids[:-1], skip_special_tokens=True)
-    else:
-        if request.top_logprobs is not None:
-            state.reported_tokens.append(reported_token(tokenizer, token, log_probabilities, request.top_logprobs))
-        end_at_stop_or_length(tokenizer, state)
-    if state.finish_reason:
-        state.future.set_result(
-            GeneratedAnswer(
-                text=state.text,
-                finish_reason=state.finish_reason,
-                prompt_tokens=state.prompt_length,
-                completion_tokens=len(state.generated_ids),
-                tokens=state.reported_tokens,
-                seconds=time.monotonic() - state.started_at,
-                prompt=state.prompt_tokens,
-            )
-        )
+        return
+    if request.top_logprobs is not None:
+        log_probabilities = torch.log_softmax(logits, -1)
+        state.reported_tokens.append(reported_token(tokenizer, token, log_probabilities, request.top_logprobs))
+    end_at_stop_or_length(tokenizer, state)
+
+
+def biased(logits: "torch.Tensor", request: GenerationRequest) -> "torch.Tensor":
+    """Return logits with the request's biases added. Tokens that the vocabulary does not have are left out."""
+    if not request.logit_bias:
+        return logits
+    biased = logits.clone()
+    for token, bias in request.logit_bias:
+        if token < len(logits):
+            biased[token] += bias
+    return biased
 
 
 def penalized(logits: "torch.Tensor", state: RequestState) -> "torch.Tensor":
@@ -71,8 +68,8 @@ def penalized(logits: "torch.Tensor", state: RequestState) -> "torch.Tensor":
 
 def end_at_stop_or_length(tokenizer: Any, state: RequestState) -> None:
     """Set text and finish reason of a request whose text has a stop sequence, or which has all its tokens."""
-    stops, is_full = state.request.stop, len(state.generated_ids) == state.max_new_tokens
-    if not stops and not is_full:
+    stops, is_full = state.request.stop, len(state.generated_ids) >= state.max_new_tokens
+    if not stops and not is_full and not state.listener:
         return
     state.text = tokenizer.decode(state.generated_ids, skip_special_tokens=True)
     found = [state.text.index(stop) for stop in stops if stop in state.text]
@@ -80,6 +77,28 @@ def end_at_stop_or_length(tokenizer: Any, state: RequestState) -> None:
         state.text, state.finish_reason = state.text[: min(found)], "stop"
     elif is_full:
         state.finish_reason = "length"
+
+
+def next_delta(state: RequestState) -> Delta:
+    """Return what a streamed answer has more than what was sent, without text that later tokens may change.
+
+    Such text is a part of a character, and what may be the beginning of a stop sequence.
+    """
+    text = state.text
+    if state.finish_reason is None:
+        text = text.rstrip("\ufffd")
+        longest = max((beginning_at_end(text, stop) for stop in state.request.stop), default=0)
+        text = text[: len(text) - longest]
+    if not text.startswith(state.sent_text):  # the tokenizer writes earlier tokens differently now: wait
+        text = state.sent_text + text[len(state.sent_text) :] if state.finish_reason else state.sent_text
+    delta = Delta(text[len(state.sent_text) :], state.reported_tokens[state.sent_tokens :], state.prompt_text)
+    state.sent_text, state.sent_tokens = text, len(state.reported_tokens)
+    return delta
+
+
+def beginning_at_end(text: str, stop: str) -> int:
+    """Return how many of the last characters of a text are the first ones of a stop sequence."""
+    return next((n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0)
 
 
 def sample_token(logits: "torch.Tensor", temperature: float, top_p: float, random: "torch.Generator") -> int:
@@ -105,16 +124,3 @@ def reported_token(tokenizer: Any, token: int, log_probabilities: "torch.Tensor"
 def token_with_logprob(tokenizer: Any, token: int, logprob: float) -> GeneratedToken:
     text = tokenizer.decode([token])
     return GeneratedToken(text, token_bytes(tokenizer, token, text), round(logprob, 6))
-
-
-def token_bytes(tokenizer: Any, token: int, text: str) -> bytes:
-    """Return a token's bytes; its text does not show them where the token is a part of a character."""
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-
-    piece = tokenizer.convert_ids_to_tokens(token)
-    if "\ufffd" not in text or piece is None:
-        return text.encode()
-    if match := re.fullmatch("<0x([0-9A-F]{2})>", piece):  # SentencePiece's form
-        return bytes([int(match[1], 16)])
-    letters = {letter: byte for byte, letter in bytes_to_unicode().items()}  # type: ignore[no-untyped-call]
-    return bytes(letters[letter] for letter in piece) if all(letter in letters for letter in piece) else text.encode()

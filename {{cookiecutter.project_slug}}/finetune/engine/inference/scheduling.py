@@ -1,0 +1,103 @@
+"""Choose what the next pass of a model computes: the next tokens of some answers, and blocks of some prompts.
+
+Every request gets its turn: a long answer, or many choices of one request, never keep others waiting for more than a
+pass or two. Nothing here changes bits: what is computed together is chosen freely.
+"""
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+
+from finetune.engine.inference.generation_types import RequestState
+from finetune.engine.inference.loaded_model import MAX_LOGITS, MAX_PASS_TOKENS, LoadedModel, Part
+
+LOGITS_FOR_PROMPTS = (
+    8  # of each pass, while there are prompts to compute: new answers begin beside any number of others
+)
+
+Plan = list[tuple[RequestState, Part]]
+
+
+def plan_pass(loaded: LoadedModel, states: Sequence[RequestState]) -> Plan:
+    """Return the parts of a model's next pass; its order is that of the parts in the pass.
+
+    A pass has one part where `invariant_sizes` is empty.
+    """
+    plan: Plan = []
+    if loaded.invariant_sizes:
+        answers = in_turn([state for state in states if state.prompt_done])
+        most = MAX_LOGITS if len(answers) == len(states) else MAX_LOGITS - LOGITS_FOR_PROMPTS
+        plan += [(state, next_token(state)) for state in answers[:most]]
+        plan += prompt_blocks(loaded, states, MAX_PASS_TOKENS - len(plan), MAX_LOGITS - len(plan))
+        return plan
+    for state in in_turn(states):
+        if state.prompt_done:
+            return [(state, next_token(state))]
+        if plan := prompt_blocks(loaded, [state], loaded.block, loaded.block)[:1]:
+            return plan
+    return plan
+
+
+def in_turn(states: Sequence[RequestState]) -> list[RequestState]:
+    """Return requests in the order in which they are due: one of each group, then the second one of each, and so on.
+
+    Of equal ones, the one that has waited the longest is first.
+    """
+    counts: Counter[int] = Counter()
+    ranked = []
+    for number, state in enumerate(sorted(states, key=lambda state: state.last_pass)):
+        ranked.append((counts[id(state.group)], state.last_pass, number, state))
+        counts[id(state.group)] += 1
+    return [state for *_, state in sorted(ranked, key=lambda one: one[:3])]
+
+
+def next_token(state: RequestState) -> Part:
+    """Return the part that computes what follows the last token of an answer."""
+    position = len(state.prompt_ids) + len(state.generated_ids) - 1
+    return Part(state.cache, state.generated_ids[-1:], position)
+
+
+def prompt_blocks(loaded: LoadedModel, states: Sequence[RequestState], tokens: int, logits: int) -> Plan:
+    """Return blocks of prompts of up to `tokens` tokens in all, with up to `logits` places that need logits.
+
+    A block that another request has computed is copied from its result, and one that another request computes in this
+    pass is left for the next pass.
+    """
+    plan: Plan = []
+    in_this_pass: set[Hashable] = set()
+    waiting = [state for state in states if not state.prompt_done]
+    for state in sorted(waiting, key=lambda state: (not state.interactive, state.number)):
+        copy_known_blocks(loaded, state)
+        position = state.computed
+        while position < len(state.prompt_ids):
+            number = position // loaded.block
+            end = min((number + 1) * loaded.block, len(state.prompt_ids))
+            key = state.block_keys[number] if number < len(state.block_keys) else None
+            scored = state.request.prompt_logprobs is not None
+            is_last = end == len(state.prompt_ids)
+            needed = end - position if scored else int(is_last)
+            if end - position > tokens or needed > logits or key in in_this_pass:
+                break
+            if key is not None:
+                in_this_pass.add(key)
+            part = Part(state.cache, state.prompt_ids[position:end], position, is_last, scored)
+            plan.append((state, part))
+            tokens, logits, position = tokens - (end - position), logits - needed, end
+    return plan
+
+
+def copy_known_blocks(loaded: LoadedModel, state: RequestState) -> None:
+    """Copy the blocks of a prompt that are known, except the last one: its logits are not."""
+    while state.computed + loaded.block < len(state.prompt_ids):
+        number = state.computed // loaded.block
+        known = loaded.prefixes.get(state.block_keys[number]) if number < len(state.block_keys) else None
+        if known is None:
+            return
+        state.cache.append_part(known, state.computed)
+        state.computed += loaded.block
+
+
+def remember_block(loaded: LoadedModel, state: RequestState, part: Part) -> None:
+    """Keep a full block of a prompt for other requests that begin with it."""
+    number = part.position // loaded.block
+    if number < len(state.block_keys) and len(part.token_ids) == loaded.block:
+        loaded.prefixes.add(state.block_keys[number], state.cache.part(part.position, part.position + loaded.block))
