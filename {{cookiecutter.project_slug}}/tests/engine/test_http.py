@@ -228,6 +228,7 @@ def test_the_pages_of_one_origin_may_read_answers(with_cors: Client) -> None:
         Sent("OPTIONS", "/v1/chat/completions", headers={"authorization": "", "origin": ORIGIN, **PREFLIGHT})
     )
     assert (preflight.status, preflight.headers["access-control-allow-origin"]) == (200, ORIGIN)
+    assert preflight.headers["x-request-id"].startswith("req_")
     assert "POST" in preflight.headers["access-control-allow-methods"]
     assert preflight.headers["access-control-allow-headers"] == "authorization,content-type"
     for key, status in ((f"Bearer {KEY}", 200), ("", 401)):  # a page may read why it was refused

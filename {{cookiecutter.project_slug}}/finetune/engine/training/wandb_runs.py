@@ -17,6 +17,7 @@ from finetune.engine.store import Store
 from finetune.engine.training.hyperparameters import Hyperparameters
 
 MAX_TAG = 64  # characters: the service refuses longer tags
+MAX_WAIT = 30  # seconds that a job waits for the service before it trains, and after
 
 
 class WandbCallback(TrainerCallback):
@@ -32,7 +33,7 @@ class WandbCallback(TrainerCallback):
         try:
             for number, integration in enumerate(integrations):
                 settings = integration["wandb"]
-                run = self._begin(settings, run_id(self.job["id"], number))
+                run = self._begin(settings, run_of(self.job["id"], number))
                 self.runs.append(run)
                 settings["run_id"] = run.id
         except Exception as error:
@@ -64,7 +65,7 @@ class WandbCallback(TrainerCallback):
         except Exception as error:
             self._give_up(error)
 
-    def _begin(self, settings: dict[str, Any], name: str) -> Any:
+    def _begin(self, settings: dict[str, Any], run_id: str) -> Any:
         """Start a run. A resumed job continues the run of its first start."""
         import wandb
 
@@ -76,7 +77,7 @@ class WandbCallback(TrainerCallback):
             entity=settings.get("entity"),
             name=settings.get("name") or self.job["id"],
             tags=list(dict.fromkeys([*settings.get("tags", ()), *tags])),
-            id=name,
+            id=run_id,
             resume="allow",
             reinit="create_new",
             dir=str(self.store.home),
@@ -85,6 +86,10 @@ class WandbCallback(TrainerCallback):
             settings=wandb.Settings(
                 quiet=True,
                 console="off",
+                # Without these, a job would wait for a service that does not answer for as long as that lasts.
+                init_timeout=MAX_WAIT,
+                finish_timeout=MAX_WAIT,
+                finish_timeout_raises=True,
                 disable_code=True,
                 disable_git=True,
                 x_disable_stats=True,
@@ -99,6 +104,6 @@ class WandbCallback(TrainerCallback):
         self.store.add_event(self.job["id"], what, level="warn")
 
 
-def run_id(job_id: str, number: int) -> str:
+def run_of(job_id: str, number: int) -> str:
     """Return the ID of a job's run: that of the job, with a number for further integrations of the same job."""
     return f"{job_id}-{number}" if number else job_id
