@@ -23,7 +23,18 @@ LONGEST = 30  # seconds of one `generate`: where that is not enough, its rate is
 PROMPTS = (40, 1000)  # tokens, about
 BEGINNING = 500  # tokens that two requests have in common, about
 REPEATS = 5  # of each measurement but the long batches; the median counts
-WORDS = "river stone garden winter letter market window engine silver forest".split()  # each is one token
+WORDS = [
+    "river",
+    "stone",
+    "garden",
+    "winter",
+    "letter",
+    "market",
+    "window",
+    "engine",
+    "silver",
+    "forest",
+]  # each is one token
 
 Messages = list[dict[str, str]]
 

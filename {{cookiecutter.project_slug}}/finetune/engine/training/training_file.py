@@ -53,24 +53,30 @@ def file_of_job(store: Store, file_id: str, param: str) -> Path:
     return path
 
 
-def read_examples(path: Path, param: str) -> list[Example]:
-    """Return the conversations of a JSONL file in chat format; `param` is the job's parameter that names the file.
+def read_examples(path: Path, param: str) -> Iterator[Example]:
+    """Yield the conversations of a JSONL file in chat format; `param` is the job's parameter that names the file.
 
-    Raises JobError, with OpenAI's codes, for an invalid example and for too few examples.
+    They are not kept: a file may have 8 GB. Raises JobError, with OpenAI's codes, for an invalid example and, at the
+    end, for too few examples.
     """
-    examples: list[Example] = []
-    for line, content in numbered_lines(path):
-        with at_example(len(examples) + 1, line, param):
-            examples.append({"line": line, "messages": checked_messages(content)})
-    if param == "training_file" and len(examples) < MIN_EXAMPLES:
+    count = 0
+    for count, (line, content) in enumerate(numbered_lines(path), 1):
+        with at_example(count, line, param):
+            messages = checked_messages(content)
+        yield {"line": line, "messages": messages}
+    if param == "training_file" and count < MIN_EXAMPLES:
         raise JobError(
             "invalid_n_examples",
-            f"Training file has {len(examples)} example(s), but must have at least {MIN_EXAMPLES} examples.",
+            f"Training file has {count} example(s), but must have at least {MIN_EXAMPLES} examples.",
             param,
         )
-    if not examples:
+    if not count:
         raise JobError("invalid_n_examples", "Validation file has no examples.", param)
-    return examples
+
+
+def count_examples(path: Path, param: str) -> int:
+    """Return the number of examples of a file. Raises JobError for what `read_examples` refuses."""
+    return sum(1 for _ in read_examples(path, param))
 
 
 def checked_messages(line: bytes) -> list[Message]:
