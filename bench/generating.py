@@ -140,7 +140,9 @@ def print_rates(server: Server, generate: Generate) -> None:
         if size > 1:
             how += f"; in a batch of {size}: {batch:.0f} tokens/s, ratio {engine / batch:.1f}"
         answers = f"{size} answers of {TOKENS} tokens at once" if size > 1 else f"one answer of {TOKENS} tokens"
-        print(f"- Generation of the engine, {answers}: {engine:.0f} tokens/s; Transformers' `generate`, {how}")
+        print(
+            f"- Generation of the engine, {answers}: {engine:.0f} tokens/s; Transformers' `generate`, {how}", flush=True
+        )
 
 
 def print_first_events(server: Server, generate: Generate) -> None:
@@ -154,7 +156,8 @@ def print_first_events(server: Server, generate: Generate) -> None:
         length = generate.inputs([long_prompt(tokens, 0)])["input_ids"].shape[1]
         print(
             f"- The first event of a stream, prompt of {length} tokens: after {1000 * event:.0f} ms; a forward pass of"
-            f" Transformers: {1000 * one_pass:.0f} ms, ratio {event / one_pass:.1f}"
+            f" Transformers: {1000 * one_pass:.0f} ms, ratio {event / one_pass:.1f}",
+            flush=True,
         )
 
 
