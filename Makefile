@@ -36,10 +36,12 @@ bench: demo
 	$(DEMO)/.venv/bin/python bench/pipeline.py
 	$(DEMO)/.venv/bin/python bench/training.py
 	$(DEMO)/.venv/bin/python bench/answering.py
+	$(DEMO)/.venv/bin/python bench/generating.py
 	$(DEMO)/.venv/bin/python bench/rate_limits.py
 	$(DEMO)/.venv/bin/python bench/checking.py
 	$(DEMO)/.venv/bin/python bench/large_files.py
 	$(DEMO)/.venv/bin/python bench/engine_lists.py
+	$(DEMO)/.venv/bin/python bench/load.py
 
 # Pin exact versions for the generated project, for every system and Python.
 lock: .venv/ready

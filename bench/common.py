@@ -7,15 +7,25 @@ because of a figure: speed depends on the machine.
 
 import os
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = (ROOT / "demo" / "my-fine-tune").resolve()
 BASE = "SmolLM2-135M-Instruct"
 CONCURRENCY = 64  # requests at once, as in params.yaml
+SERVE = """
+import sys
+from finetune.engine.embedded import embedded
+with embedded() as address:
+    print(address.base_url, address.key, flush=True)
+    sys.stdin.read()
+"""
 
 
 def use_demo() -> None:
@@ -65,3 +75,25 @@ def time_answers(
         start = time.monotonic()
         answers = answer_all(connection, model, prompts, settings, 1, lambda *_: None, print)
         return time.monotonic() - start, [answer.text for answer in answers]
+
+
+class Server(NamedTuple):
+    """An engine in a process beside this one."""
+
+    pid: int
+    base_url: str
+    key: str
+
+    @property
+    def host(self) -> str:
+        return self.base_url.split("/")[2]
+
+
+@contextmanager
+def serving(home: Path) -> Iterator[Server]:
+    """Serve the engine of the home in its own process while the block runs."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    command = [sys.executable, "-c", SERVE]
+    with subprocess.Popen(command, env={**os.environ, "FINETUNE_HOME": str(home)}, text=True, **pipes) as process:
+        yield Server(process.pid, *process.stdout.readline().split())
+        process.stdin.close()

@@ -6,6 +6,7 @@ under `FINETUNE_HOME/bases`. Two more where the server's owner allows any base: 
 """
 
 import importlib.util
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -35,9 +36,13 @@ def wheel_weights() -> Path | None:
 
 def installed(store: Store) -> list[str]:
     """Return the names of the bases that need no download."""
-    folders = [one for one in (store.home / "bases").iterdir() if one.suffix != UNFINISHED]
-    names = {one.name for one in folders if has_config(one) and (store.any_base or not leads_out(one))}
+    names = {one.name for one in (store.home / "bases").iterdir() if is_installed(one, store)}
     return sorted({*names, *([DEFAULT_BASE] if wheel_weights() else [])})
+
+
+def is_installed(folder: Path, store: Store) -> bool:
+    """Return whether a folder of the bases is a base that requests may name."""
+    return folder.suffix != UNFINISHED and has_config(folder) and (store.any_base or not leads_out(folder))
 
 
 def known(name: str, store: Store) -> bool:
@@ -45,7 +50,13 @@ def known(name: str, store: Store) -> bool:
 
     Of a name that is not allowed, nothing is looked up: the answer must not say what exists on this machine.
     """
-    return name in installed(store) or (store.any_base and (is_folder(name) or HUB_NAME.fullmatch(name) is not None))
+    folders = store.home / "bases"
+    # In a list of names, because some file systems find a folder under other names, too.
+    if name in os.listdir(folders) and is_installed(folders / name, store):
+        return True
+    if name == DEFAULT_BASE and wheel_weights():
+        return True
+    return store.any_base and (is_folder(name) or HUB_NAME.fullmatch(name) is not None)
 
 
 def leads_out(folder: Path) -> bool:

@@ -1,5 +1,7 @@
 """What answers under a model's name: a fingerprint of the base's and the adapter's files."""
 
+import os
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 
@@ -44,9 +46,20 @@ def is_intact(store: Store, adapter: Path, stamp: Stamp) -> bool:
 
 
 def stamp_of(folder: Path) -> Stamp:
-    """Return what tells quickly whether a folder's files have changed."""
-    paths = sorted({path for pattern in FILES for path in folder.glob(pattern)})
-    return tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
+    """Return what tells quickly whether a folder's files have changed: each pass of the generator asks."""
+    found = []
+    if folder.is_dir():
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if is_of_model(entry.name):
+                    stat = os.stat(entry.path)  # what the entry itself knows may be old, on Windows
+                    found.append((entry.name, stat.st_size, stat.st_mtime_ns))
+    return tuple(sorted(found))
+
+
+@lru_cache(maxsize=4096)
+def is_of_model(name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in FILES)
 
 
 @lru_cache(maxsize=64)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import NamedTuple
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -28,7 +29,7 @@ async def complete(request: Request) -> Response:
     """Answer a request to one of ENDPOINTS."""
     engine, endpoint = engine_of(request), ENDPOINTS[request.url.path]
     body = await read_body(request, endpoint.body)
-    check_model(engine, body)
+    await run_in_threadpool(check_model, engine, body)
     prompts = endpoint.requests(body)
     if body.stream:
         return await streamed(request, prompts, endpoint.chunks(body, await fingerprint(engine, body)))

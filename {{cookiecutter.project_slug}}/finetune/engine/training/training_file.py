@@ -1,9 +1,10 @@
 """Read a training or validation file, and check each of its examples: all are chats, or all prompts and completions."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from typing_extensions import NotRequired, TypedDict, final
@@ -77,29 +78,44 @@ def file_of_job(store: Store, file_id: str, param: str) -> Path:
     return path
 
 
-def read_examples(path: Path, param: str) -> list[Example]:
-    """Return the examples of a JSONL file; `param` is the job's parameter that names the file.
+def read_examples(path: Path, param: str) -> Iterator[Example]:
+    """Yield the examples of a JSONL file; `param` is the job's parameter that names the file.
 
-    Raises JobError, with OpenAI's codes, for an invalid example and for too few examples.
+    They are not kept: a file may have 8 GB. Raises JobError, with OpenAI's codes, for an invalid example and, at the
+    end, for too few examples.
     """
-    examples: list[Example] = []
-    for line, content in numbered_lines(path):
-        with at_example(len(examples) + 1, line, param):
-            examples.append(checked_example(content, line, examples[0] if examples else None))
-    if param == "training_file" and len(examples) < MIN_EXAMPLES:
+    count, first = 0, None
+    for count, (line, content) in enumerate(numbered_lines(path), 1):
+        with at_example(count, line, param):
+            example = checked_example(content, line, first)
+        first = first or example
+        yield example
+    if param == "training_file" and count < MIN_EXAMPLES:
         raise JobError(
             "invalid_n_examples",
-            f"Training file has {len(examples)} example(s), but must have at least {MIN_EXAMPLES} examples.",
+            f"Training file has {count} example(s), but must have at least {MIN_EXAMPLES} examples.",
             param,
         )
-    if not examples:
+    if not count:
         raise JobError("invalid_n_examples", "Validation file has no examples.", param)
-    return examples
 
 
-def check_same_kind(examples: list[Example], validation_examples: list[Example]) -> None:
+class Counted(NamedTuple):
+    """The number of examples of a file, and their kind."""
+
+    count: int
+    kind: str
+
+
+def count_examples(path: Path, param: str) -> Counted:
+    """Count the examples of a file. Raises JobError for what `read_examples` refuses."""
+    counts = Counter(map(kind_of, read_examples(path, param)))
+    ((kind, count),) = counts.items()
+    return Counted(count, kind)
+
+
+def check_same_kind(trained: str, validated: str) -> None:
     """Raise JobError unless both files hold chats, or both prompts and completions: their losses are compared."""
-    trained, validated = (kind_of(some[0]) for some in (examples, validation_examples))
     if trained != validated:
         what = f"Validation file has {validated}, but training file has {trained}."
         raise JobError("invalid_training_file", what, "validation_file")

@@ -21,7 +21,7 @@ from finetune.engine.client_text import reason
 from finetune.engine.schema import JobRow
 from finetune.engine.store import UNFINISHED, Store
 from finetune.engine.training.hyperparameters import resolve
-from finetune.engine.training.training_file import check_same_kind, file_of_job, read_examples
+from finetune.engine.training.training_file import check_same_kind, count_examples, file_of_job
 from finetune.engine.worker_launcher import has_begun, start_worker, training_lock
 
 MAX_STARTS = 10  # without a checkpoint between them; then the cause is the job, not the machine
@@ -82,11 +82,11 @@ def validate(store: Store, job: JobRow) -> None:
     """Check the files of a new job and queue it. Raises JobError for what is wrong with them."""
     count_start(store, job)
     store.add_event(job["id"], f"Validating training file: {job['training_file']}")
-    examples = read_examples(file_of_job(store, job["training_file"], "training_file"), "training_file")
+    trained = count_examples(file_of_job(store, job["training_file"], "training_file"), "training_file")
     if job["validation_file"]:
-        validation = read_examples(file_of_job(store, job["validation_file"], "validation_file"), "validation_file")
-        check_same_kind(examples, validation)
-    resolved = resolve(json.loads(job["asked"]), len(examples))
+        path = file_of_job(store, job["validation_file"], "validation_file")
+        check_same_kind(trained.kind, count_examples(path, "validation_file").kind)
+    resolved = resolve(json.loads(job["asked"]), trained.count)
     if store.set_job_status(job["id"], "queued", resolved=json.dumps(resolved, sort_keys=True), starts=0):
         store.add_event(job["id"], "Files validated, moving job to queued state")
 
