@@ -18,6 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = Path(os.environ.get("FINETUNE_PROJECT", ROOT / "demo" / "my-fine-tune")).resolve()
+CLIENTS = ROOT / "build" / "clients"
 PYTHON = PROJECT / ".venv" / "bin" / "python"
 KEY = "sk-of-the-clients"
 MODEL = "SmolLM2-135M-Instruct"  # from the wheel: it really answers
@@ -70,7 +71,7 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def bases() -> Path:
     """Return a folder with both bases. The conversion of the one from the wheel is kept for the next runs."""
-    folder = Path(os.environ.get("FINETUNE_CLIENTS", ROOT / "build" / "clients")) / "home"
+    folder = CLIENTS / "home"
     folder.mkdir(parents=True, exist_ok=True)
     make = f"from finetune.engine.bases import folder_of; from pathlib import Path; folder_of({MODEL!r}, Path.cwd())"
     (folder / "bases").mkdir(exist_ok=True)
@@ -112,7 +113,7 @@ def reference() -> Callable[[list[str], list[str]], list[dict[str, Any]]]:
     """Return a function from contexts and continuations to what Transformers computes for them; see `reference.py`."""
 
     def compute(contexts: list[str], continuations: list[str]) -> list[dict[str, Any]]:
-        folder = Path(os.environ.get("FINETUNE_CLIENTS", ROOT / "build" / "clients")) / "home" / "bases" / MODEL
+        folder = CLIENTS / "home" / "bases" / MODEL
         pairs = json.dumps(list(zip(contexts, continuations, strict=True)))
         done = subprocess.run(
             [PYTHON, Path(__file__).with_name("reference.py"), folder],

@@ -14,11 +14,13 @@ MODELS = """\
 - model_id: small
   model_name: {model}
   api_base: {url}
+  api_key_name: engine
   supports_tools: true
   supports_schema: true
 - model_id: small-completions
   model_name: {model}
   api_base: {url}
+  api_key_name: engine
   completion: true
 """
 SETTINGS = ("-o", "temperature", "0", "-o", "max_tokens", "30")
@@ -28,12 +30,13 @@ TEXT = QUESTION[0]["content"]
 @pytest.fixture
 def folder(server: Server, tmp_path: Path) -> Path:
     (tmp_path / "extra-openai-models.yaml").write_text(MODELS.format(model=MODEL, url=server.url))
+    run(tmp_path, "keys", "set", "engine", "--value", server.key)
     return tmp_path
 
 
 def run(folder: Path, *arguments: str) -> str:
     """Return what a command of llm prints."""
-    environment = {**os.environ, "LLM_USER_PATH": str(folder), "OPENAI_API_KEY": "sk-of-the-clients"}
+    environment = {**os.environ, "LLM_USER_PATH": str(folder)}
     done = subprocess.run([PROGRAM, *arguments], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
