@@ -44,14 +44,14 @@ def run(task: Task, folder: Path, model: str, **more: Any) -> Any:
 )
 def test_a_task(server: Server, tmp_path: Path, model: str, arguments: dict[str, Any]) -> None:
     log = run(capitals(), tmp_path, model, model_args=arguments)
-    assert log.results.scores[0].metrics["accuracy"].value == 0.75
     said = {sample.input: sample.output.completion for sample in log.samples}
-    for country in CAPITALS:
-        messages = [{"role": "user", "content": PROMPT.format(country)}]
-        assert said[PROMPT.format(country)] == server.text(messages, max_tokens=40)
-    usage = [server.chat([{"role": "user", "content": one}], max_tokens=40)["usage"] for one in said]
+    plain = {one: server.chat([{"role": "user", "content": one}], max_tokens=40) for one in said}
+    assert said == {one: answer["choices"][0]["message"]["content"] for one, answer in plain.items()}
+    right = [city in said[PROMPT.format(country)] for country, city in CAPITALS.items()]
+    assert 0 < sum(right) < 4
+    assert log.results.scores[0].metrics["accuracy"].value == sum(right) / 4
     (counted,) = log.stats.model_usage.values()
-    assert counted.total_tokens == sum(one["total_tokens"] for one in usage)
+    assert counted.total_tokens == sum(answer["usage"]["total_tokens"] for answer in plain.values())
 
 
 def test_logprobs(tmp_path: Path) -> None:
