@@ -1,4 +1,4 @@
-# make demo: generate, install and run a project · make test: verify everything · make soak: try faults at random · make bench: measure the figures
+# make demo: generate, install and run a project · make test: verify everything · make soak: try faults at random · make clients: try real clients · make bench: measure the figures
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 TEMPLATE := {{cookiecutter.project_slug}}
@@ -7,7 +7,7 @@ OWN := hooks tests bench
 DEMO := demo/my-fine-tune
 GIT := git -c user.name=demo -c user.email=demo@example.com
 
-.PHONY: demo test soak bench lock clean
+.PHONY: demo test soak clients bench lock clean
 
 # Existing files are kept: a second `make demo` finds everything up to date.
 demo: $(DEMO)/.venv/ready
@@ -31,6 +31,10 @@ test: .venv/ready
 # A thousand random schedules of faults, kills and clocks against the protocol that never pays twice.
 soak: $(DEMO)/.venv/ready
 	$(MAKE) -C $(DEMO) soak
+
+# OpenAI's SDKs, LiteLLM, LangChain and others, unmodified, against `finetune serve`. CLIENTS=llm tries only that one.
+clients: $(DEMO)/.venv/ready
+	$(BIN)/python tests/clients/run.py $(CLIENTS)
 
 bench: demo
 	$(DEMO)/.venv/bin/python bench/pipeline.py

@@ -39,7 +39,7 @@ def instead_of(method: str, path: str, routes: Iterable[Route]) -> str | None:
         if path.startswith(f"{start}/") or (path == start and not (start == CHAT and method not in ("GET", "HEAD"))):
             return f"This server does not have {what} ({method} {path}). {instead}"
     without = re.sub("^/v1(?=/v1/)", "", path)
-    for other in (without, f"/v1{path}"):
+    for other in (without, f"/v1{path}", re.sub("^/v1(?!/)", "/v1/", path)):
         if other != path and any(route.path_regex.match(other) for route in routes):
             return f"{method} {path}: Not Found. The path is {other}: the base URL must end in /v1, once."
     return None
