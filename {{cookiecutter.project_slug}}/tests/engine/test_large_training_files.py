@@ -16,7 +16,7 @@ def test_checking_a_file_keeps_none_of_its_examples(tmp_path: Path) -> None:
     path.write_text(ROWS * (json.dumps({"messages": messages}) + "\n"), encoding="utf-8")
     tracemalloc.start()
     try:
-        assert count_examples(path, "training_file") == ROWS
+        assert count_examples(path, "training_file").examples == ROWS
         most = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

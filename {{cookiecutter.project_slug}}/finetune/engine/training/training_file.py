@@ -103,7 +103,7 @@ def read_examples(path: Path, param: str) -> Iterator[Example]:
 class Counted(NamedTuple):
     """The number of examples of a file, and their kind."""
 
-    count: int
+    examples: int
     kind: str
 
 

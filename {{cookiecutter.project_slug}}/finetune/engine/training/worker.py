@@ -86,7 +86,7 @@ def validate(store: Store, job: JobRow) -> None:
     if job["validation_file"]:
         path = file_of_job(store, job["validation_file"], "validation_file")
         check_same_kind(trained.kind, count_examples(path, "validation_file").kind)
-    resolved = resolve(json.loads(job["asked"]), trained.count)
+    resolved = resolve(json.loads(job["asked"]), trained.examples)
     if store.set_job_status(job["id"], "queued", resolved=json.dumps(resolved, sort_keys=True), starts=0):
         store.add_event(job["id"], "Files validated, moving job to queued state")
 
