@@ -13,7 +13,9 @@ TOOL = {
     "type": "function",
     "function": {
         "name": "get_weather",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}}, "required": ["city"]},
+        "parameters": {
+            "type": "object", "properties": {"city": {"type": "string", "maxLength": 20}}, "required": ["city"],
+        },
     },
 }  # fmt: skip
 
@@ -137,5 +139,8 @@ def test_batch(server: Server, tmp_path: Path) -> None:
     batch = wait_for(lambda: litellm.retrieve_batch(batch_id=batch.id, **provider))
     assert (batch.status, batch.request_counts.completed) == ("completed", 2)
     lines = litellm.file_content(file_id=batch.output_file_id, **provider).text.splitlines()
-    said = {line["custom_id"]: line["response"]["body"]["choices"][0]["message"]["content"] for line in map(json.loads, lines)}
+    said = {
+        line["custom_id"]: line["response"]["body"]["choices"][0]["message"]["content"]
+        for line in map(json.loads, lines)
+    }
     assert said["question-1"] == server.text(QUESTION, max_tokens=5)

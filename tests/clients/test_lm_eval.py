@@ -64,7 +64,8 @@ def run(server: Server, bases: Path, tasks: TaskManager, task: str, chat: bool =
         model="local-chat-completions" if chat else "local-completions",
         model_args={"model": MODEL, "base_url": server.url + path, "header": {"Authorization": f"Bearer {server.key}"},
                     "tokenizer": str(bases / MODEL), "tokenizer_backend": "huggingface", "max_retries": 1, **more},
-        tasks=[task], task_manager=tasks, apply_chat_template=chat, log_samples=True, bootstrap_iters=0, verbosity="ERROR",
+        tasks=[task], task_manager=tasks, apply_chat_template=chat, log_samples=True, bootstrap_iters=0,
+        verbosity="ERROR",
     )  # fmt: skip
     return found["results"][task], found["samples"][task]
 
@@ -89,9 +90,7 @@ def test_generated_in_completions(server: Server, bases: Path, tasks: TaskManage
 def test_log_probabilities(
     server: Server, bases: Path, tasks: TaskManager, reference: Callable[..., Any], size: int, is_text: bool
 ) -> None:
-    results, samples = run(
-        server, bases, tasks, "capitals_choices", batch_size=size, tokenized_requests=not is_text
-    )
+    results, samples = run(server, bases, tasks, "capitals_choices", batch_size=size, tokenized_requests=not is_text)
     assert results["acc,none"] >= 0.75
     pairs = [(BEGINNING.format(one), f" {city}") for one in CAPITALS for city in CAPITALS.values()]
     expected = reference(*map(list, zip(*pairs, strict=True)))

@@ -79,9 +79,7 @@ def test_neutral_values_pass(client: openai.OpenAI, server: Server) -> None:
         "response_format": {"type": "text"}, "stop": None, "n": 1, "store": False, "service_tier": "auto",
         "presence_penalty": 0, "frequency_penalty": 0, "user": "someone", "metadata": {"of": "clients"},
     }  # fmt: skip
-    answer = client.chat.completions.create(
-        model=MODEL, messages=QUESTION, temperature=0, max_tokens=12, **neutral
-    )
+    answer = client.chat.completions.create(model=MODEL, messages=QUESTION, temperature=0, max_tokens=12, **neutral)
     assert answer.choices[0].message.content == server.text(QUESTION, max_tokens=12)
 
 
@@ -93,7 +91,12 @@ def test_content_parts(client: openai.OpenAI, server: Server) -> None:
 
 def test_stream(client: openai.OpenAI, server: Server) -> None:
     stream = client.chat.completions.create(
-        model=MODEL, messages=QUESTION, temperature=0, max_tokens=12, stream=True, stream_options={"include_usage": True}
+        model=MODEL,
+        messages=QUESTION,
+        temperature=0,
+        max_tokens=12,
+        stream=True,
+        stream_options={"include_usage": True},
     )
     *chunks, last = list(stream)
     texts = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices[0].delta.content]
