@@ -17,8 +17,8 @@ from finetune.engine.api.helpers import Engine, engine_of, read_body
 from finetune.engine.api.model_routes import tuned_model
 from finetune.engine.api_errors import ApiError, as_refusal, model_not_found
 from finetune.engine.fingerprint import fingerprint_of
-from finetune.engine.inference.chat_completions import Json
-from finetune.engine.inference.endpoints import ENDPOINTS, Chunks
+from finetune.engine.inference.chunks import Json
+from finetune.engine.inference.endpoints import ENDPOINTS, AnyChunks
 from finetune.engine.inference.generation_types import Delta, GeneratedAnswer, GenerationRequest
 from finetune.engine.inference.sampling_settings import SamplingSettings
 
@@ -93,7 +93,7 @@ class Event(NamedTuple):
     delta: Delta | None
 
 
-async def streamed(request: Request, prompts: Sequence[Sequence[GenerationRequest]], chunks: Chunks) -> Response:
+async def streamed(request: Request, prompts: Sequence[Sequence[GenerationRequest]], chunks: AnyChunks) -> Response:
     """Return the answer as a stream of server-sent events. What is refused before its first event is no stream."""
     generator, group, loop = engine_of(request).generator, object(), asyncio.get_running_loop()
     events: asyncio.Queue[Event] = asyncio.Queue()
@@ -122,7 +122,7 @@ async def event_stream(
     first: Event,
     events: "asyncio.Queue[Event]",
     futures: Futures,
-    chunks: Chunks,
+    chunks: AnyChunks,
     choices: Sequence[int],
 ) -> AsyncIterator[bytes]:
     """Yield the events of a stream. If its client goes away, its answers are no longer computed."""

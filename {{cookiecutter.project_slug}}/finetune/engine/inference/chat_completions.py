@@ -5,33 +5,9 @@ from collections.abc import Sequence
 
 from typing_extensions import NotRequired, TypedDict
 
+from finetune.engine.inference.chunks import Chunks, Json, Usage, usage_of
 from finetune.engine.inference.generation_types import Delta, GeneratedAnswer, GeneratedToken, PromptToken
 from finetune.engine.store import new_id
-
-Json = dict[str, object]
-
-
-class PromptDetails(TypedDict):
-    cached_tokens: int
-    audio_tokens: int
-
-
-class CompletionDetails(TypedDict):
-    reasoning_tokens: int
-    audio_tokens: int
-    accepted_prediction_tokens: int
-    rejected_prediction_tokens: int
-
-
-class Usage(TypedDict):
-    """Numbers of tokens. `cached_tokens` is 0: what is copied from other prompts depends on who else asks, and costs
-    the same."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: PromptDetails
-    completion_tokens_details: CompletionDetails
 
 
 class ChatCompletion(TypedDict):
@@ -45,24 +21,6 @@ class ChatCompletion(TypedDict):
     choices: list[Json]
     usage: Usage
     prompt_logprobs: NotRequired[list[Json | None]]  # vLLM's addition, where it is requested
-
-
-def usage_of(prompts: Sequence[GeneratedAnswer], answers: Sequence[GeneratedAnswer]) -> Usage:
-    """Return the usage of answers; `prompts` has one answer to each prompt."""
-    prompt_tokens = sum(one.prompt_tokens for one in prompts)
-    completion_tokens = sum(one.completion_tokens for one in answers)
-    return {
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": completion_tokens,
-        "total_tokens": prompt_tokens + completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
-        "completion_tokens_details": {
-            "reasoning_tokens": 0,
-            "audio_tokens": 0,
-            "accepted_prediction_tokens": 0,
-            "rejected_prediction_tokens": 0,
-        },
-    }
 
 
 def completion(
@@ -97,21 +55,15 @@ def choice(index: int, answer: GeneratedAnswer, logprobs: bool) -> Json:
     }
 
 
-class ChatChunks:
+class ChatChunks(Chunks):
     """The chunks of one streamed chat completion."""
 
-    def __init__(self, model: str, logprobs: bool, includes_usage: bool, fingerprint: str | None) -> None:
-        self.logprobs, self.includes_usage = logprobs, includes_usage
-        self.same: Json = {
-            "id": new_id("chatcmpl-"),
-            "object": "chat.completion.chunk",
-            "created": int(time.time()),
-            "model": model,
-            "system_fingerprint": fingerprint,
-        }
+    kind = "chat.completion.chunk"
+    prefix = "chatcmpl-"
 
-    def chunk(self, choices: list[Json], usage: Usage | None = None) -> Json:
-        return {**self.same, "choices": choices, **({"usage": usage} if self.includes_usage else {})}
+    def __init__(self, model: str, logprobs: bool, includes_usage: bool, fingerprint: str | None) -> None:
+        super().__init__(model, includes_usage, fingerprint)
+        self.logprobs = logprobs
 
     def first(self, index: int) -> Json:
         """Return the chunk that begins a choice."""
@@ -130,10 +82,6 @@ class ChatChunks:
         calls = [{"index": number, **call} for number, call in enumerate(answer.tool_calls)]
         delta = {"tool_calls": calls} if calls else {}
         return self.chunk([{"index": index, "delta": delta, "logprobs": None, "finish_reason": answer.finish_reason}])
-
-    def usage(self, prompts: Sequence[GeneratedAnswer], answers: Sequence[GeneratedAnswer]) -> Json:
-        """Return the chunk that follows all choices."""
-        return self.chunk([], usage_of(prompts, answers))
 
 
 def logprobs_of(tokens: Sequence[GeneratedToken]) -> Json:

@@ -11,7 +11,7 @@ from finetune.engine.inference.sampling_settings import SamplingSettings
 from finetune.engine.inference.text_completions import TextChunks, TextCompletion, text_completion
 
 Answers = Sequence[Sequence[GeneratedAnswer]]  # the choices for each prompt
-Chunks = ChatChunks | TextChunks
+AnyChunks = ChatChunks | TextChunks
 
 
 class Endpoint(NamedTuple):
@@ -24,7 +24,7 @@ class Endpoint(NamedTuple):
     body: type[SamplingSettings]
     requests: Callable[[Any], list[list[GenerationRequest]]]
     whole: Callable[[Any, Answers, str | None], ChatCompletion | TextCompletion]
-    chunks: Callable[[Any, str | None], Chunks]
+    chunks: Callable[[Any, str | None], AnyChunks]
 
 
 def chat_requests(body: ChatRequest) -> list[list[GenerationRequest]]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from typing_extensions import TypedDict
 
-from finetune.engine.inference.chat_completions import Json, Usage, usage_of
+from finetune.engine.inference.chunks import Chunks, Json, Usage, usage_of
 from finetune.engine.inference.generation_types import Delta, GeneratedAnswer, GeneratedToken
 from finetune.engine.store import new_id
 
@@ -131,25 +131,19 @@ def characters_begun(token: ReportedToken) -> int:
     return sum(1 for byte in token.raw if byte & 0xC0 != 0x80)
 
 
-class TextChunks:
+class TextChunks(Chunks):
     """The chunks of one streamed completion. Offsets of tokens go on from chunk to chunk."""
+
+    kind = "text_completion"
+    prefix = "cmpl-"
 
     def __init__(
         self, model: str, logprobs: int | None, includes_usage: bool, fingerprint: str | None, echo: bool
     ) -> None:
-        self.logprobs, self.includes_usage, self.echo = logprobs, includes_usage, echo
+        super().__init__(model, includes_usage, fingerprint)
+        self.logprobs, self.echo = logprobs, echo
         self.begun: set[int] = set()
         self.offsets: dict[int, int] = {}
-        self.same: Json = {
-            "id": new_id("cmpl-"),
-            "object": "text_completion",
-            "created": int(time.time()),
-            "model": model,
-            "system_fingerprint": fingerprint,
-        }
-
-    def chunk(self, choices: list[Json], usage: Usage | None = None) -> Json:
-        return {**self.same, "choices": choices, **({"usage": usage} if self.includes_usage else {})}
 
     def first(self, index: int) -> None:
         """Completions have no chunk that begins a choice."""
@@ -169,7 +163,3 @@ class TextChunks:
     def last(self, index: int, answer: GeneratedAnswer) -> Json:
         """Return the chunk that ends a choice."""
         return self.chunk([{"index": index, "text": "", "logprobs": None, "finish_reason": answer.finish_reason}])
-
-    def usage(self, prompts: Sequence[GeneratedAnswer], answers: Sequence[GeneratedAnswer]) -> Json:
-        """Return the chunk that follows all choices."""
-        return self.chunk([], usage_of(prompts, answers))
