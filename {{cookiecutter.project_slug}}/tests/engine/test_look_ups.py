@@ -19,7 +19,12 @@ def test_a_name_is_looked_up_without_reading_other_bases(tmp_path: Path, monkeyp
     (tmp_path / "bases" / f"base50{bases.UNFINISHED}").mkdir()
     looked_at: list[Path] = []
     has_config = bases.has_config
-    monkeypatch.setattr(bases, "has_config", lambda folder: looked_at.append(folder) or has_config(folder))
+
+    def noted(folder: Path) -> bool:
+        looked_at.append(folder)
+        return has_config(folder)
+
+    monkeypatch.setattr(bases, "has_config", noted)
     assert bases.known("base7", store)
     assert looked_at == [tmp_path / "bases" / "base7"]
     for other in ("base51", f"base50{bases.UNFINISHED}", "..", "", "base7/", "BASE7"):
