@@ -22,7 +22,7 @@ TOKENS = 64  # of an answer; one that ends earlier has fewer, and only the token
 LONGEST = 30  # seconds of one `generate`: where that is not enough, its rate is that of the tokens it has by then
 PROMPTS = (40, 1000)  # tokens, about
 BEGINNING = 500  # tokens that two requests have in common, about
-REPEATS = 5  # of each measurement but the long batches; the median counts
+REPEATS = 3  # of each measurement but the long batches; the median counts
 WORDS = [
     "river",
     "stone",

@@ -20,11 +20,11 @@ def test_a_name_is_looked_up_without_reading_other_bases(tmp_path: Path, monkeyp
     looked_at: list[Path] = []
     has_config = bases.has_config
 
-    def look_at(folder: Path) -> bool:
+    def noted(folder: Path) -> bool:
         looked_at.append(folder)
         return has_config(folder)
 
-    monkeypatch.setattr(bases, "has_config", look_at)
+    monkeypatch.setattr(bases, "has_config", noted)
     assert bases.known("base7", store)
     assert looked_at == [tmp_path / "bases" / "base7"]
     for other in ("base51", f"base50{bases.UNFINISHED}", "..", "", "base7/", "BASE7"):
