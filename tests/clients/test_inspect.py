@@ -83,7 +83,7 @@ def test_tools(tmp_path: Path) -> None:
         dataset=[Sample(input="What is the weather in Paris?", target="")],
         solver=[use_tools(get_weather(), tool_choice="any"), generate(tool_calls="single")],
     )
-    log = run(task, tmp_path, f"openai-api/engine/{MODEL}")
+    log = run(task, tmp_path, f"openai-api/engine/{MODEL}", parallel_tool_calls=False)
     results = [message for message in log.samples[0].messages if message.role == "tool"]
     assert results
     assert all(message.function == "get_weather" for message in results)

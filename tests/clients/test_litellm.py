@@ -87,7 +87,7 @@ def test_errors_are_of_their_kinds(chat: dict[str, Any]) -> None:
 
 
 def test_tools(chat: dict[str, Any]) -> None:
-    answer = litellm.completion(**{**chat, "max_tokens": 60}, tools=[TOOL], tool_choice="required")
+    answer = litellm.completion(**{**chat, "max_tokens": 60}, tools=[TOOL], tool_choice="required", parallel_tool_calls=False)
     (call, *_) = answer.choices[0].message.tool_calls
     assert answer.choices[0].finish_reason == "tool_calls"
     assert call.function.name == "get_weather"
