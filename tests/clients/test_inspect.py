@@ -31,7 +31,14 @@ def capitals(**more: Any) -> Task:
 def run(task: Task, folder: Path, model: str, **more: Any) -> Any:
     """Return the log of a task that succeeded."""
     (log,) = eval(
-        task, model=model, log_dir=str(folder), temperature=0, max_tokens=40, display="none", score_display=False, **more
+        task,
+        model=model,
+        log_dir=str(folder),
+        temperature=0,
+        max_tokens=40,
+        display="none",
+        score_display=False,
+        **more,
     )
     assert log.status == "success", log.error
     return log

@@ -87,7 +87,9 @@ def test_errors_are_of_their_kinds(chat: dict[str, Any]) -> None:
 
 
 def test_tools(chat: dict[str, Any]) -> None:
-    answer = litellm.completion(**{**chat, "max_tokens": 60}, tools=[TOOL], tool_choice="required", parallel_tool_calls=False)
+    answer = litellm.completion(
+        **{**chat, "max_tokens": 60}, tools=[TOOL], tool_choice="required", parallel_tool_calls=False
+    )
     (call, *_) = answer.choices[0].message.tool_calls
     assert answer.choices[0].finish_reason == "tool_calls"
     assert call.function.name == "get_weather"
@@ -137,5 +139,8 @@ def test_batch(server: Server, tmp_path: Path) -> None:
     batch = wait_for(lambda: litellm.retrieve_batch(batch_id=batch.id, **provider))
     assert (batch.status, batch.request_counts.completed) == ("completed", 2)
     lines = litellm.file_content(file_id=batch.output_file_id, **provider).text.splitlines()
-    said = {line["custom_id"]: line["response"]["body"]["choices"][0]["message"]["content"] for line in map(json.loads, lines)}
+    said = {
+        line["custom_id"]: line["response"]["body"]["choices"][0]["message"]["content"]
+        for line in map(json.loads, lines)
+    }
     assert said["question-1"] == server.text(QUESTION, max_tokens=5)

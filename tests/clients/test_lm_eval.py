@@ -89,9 +89,7 @@ def test_generated_in_completions(server: Server, bases: Path, tasks: TaskManage
 def test_log_probabilities(
     server: Server, bases: Path, tasks: TaskManager, reference: Callable[..., Any], size: int, is_text: bool
 ) -> None:
-    results, samples = run(
-        server, bases, tasks, "capitals_choices", batch_size=size, tokenized_requests=not is_text
-    )
+    results, samples = run(server, bases, tasks, "capitals_choices", batch_size=size, tokenized_requests=not is_text)
     assert results["acc,none"] >= 0.75
     pairs = [(BEGINNING.format(one), f" {city}") for one in CAPITALS for city in CAPITALS.values()]
     expected = reference(*map(list, zip(*pairs, strict=True)))

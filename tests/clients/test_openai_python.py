@@ -79,9 +79,7 @@ def test_neutral_values_pass(client: openai.OpenAI, server: Server) -> None:
         "response_format": {"type": "text"}, "stop": None, "n": 1, "store": False, "service_tier": "auto",
         "presence_penalty": 0, "frequency_penalty": 0, "user": "someone", "metadata": {"of": "clients"},
     }  # fmt: skip
-    answer = client.chat.completions.create(
-        model=MODEL, messages=QUESTION, temperature=0, max_tokens=12, **neutral
-    )
+    answer = client.chat.completions.create(model=MODEL, messages=QUESTION, temperature=0, max_tokens=12, **neutral)
     assert answer.choices[0].message.content == server.text(QUESTION, max_tokens=12)
 
 
@@ -93,7 +91,12 @@ def test_content_parts(client: openai.OpenAI, server: Server) -> None:
 
 def test_stream(client: openai.OpenAI, server: Server) -> None:
     stream = client.chat.completions.create(
-        model=MODEL, messages=QUESTION, temperature=0, max_tokens=12, stream=True, stream_options={"include_usage": True}
+        model=MODEL,
+        messages=QUESTION,
+        temperature=0,
+        max_tokens=12,
+        stream=True,
+        stream_options={"include_usage": True},
     )
     *chunks, last = list(stream)
     texts = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices[0].delta.content]
@@ -191,7 +194,13 @@ def test_json_object(client: openai.OpenAI) -> None:
 
 def test_tools(client: openai.OpenAI) -> None:
     messages: list[Any] = [{"role": "user", "content": "What is the weather in Paris?"}]
-    settings: Any = {"model": MODEL, "temperature": 0, "max_tokens": 60, "tools": [WEATHER], "parallel_tool_calls": False}
+    settings: Any = {
+        "model": MODEL,
+        "temperature": 0,
+        "max_tokens": 60,
+        "tools": [WEATHER],
+        "parallel_tool_calls": False,
+    }
     answer = client.chat.completions.create(messages=messages, tool_choice="required", **settings)
     message = answer.choices[0].message
     assert answer.choices[0].finish_reason == "tool_calls"
