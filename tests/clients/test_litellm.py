@@ -9,13 +9,8 @@ import litellm
 import pytest
 from conftest import MODEL, QUESTION, TINY, Server, batch_file, training_file, wait_for
 
-TOOL = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}}, "required": ["city"]},
-    },
-}  # fmt: skip
+CITY = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}}, "required": ["city"]}
+TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": CITY}}
 
 
 @pytest.fixture(scope="module")
