@@ -11,6 +11,7 @@ from cookiecutter.main import cookiecutter
 
 ROOT = Path(__file__).parents[1]
 Bake = Callable[..., Path]
+collect_ignore = ["clients"]  # each runs in its own environment: see test_clients.py and `make clients`
 
 
 def clean_environment(**more: str) -> dict[str, str]:

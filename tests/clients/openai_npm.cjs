@@ -34,7 +34,7 @@ async function chat() {
 
 async function tools() {
   const tool = { type: "function", function: { name: "get_weather", parameters: city, strict: true } };
-  const asked = { ...settings, max_tokens: 60, tools: [tool], tool_choice: "required" };
+  const asked = { ...settings, max_tokens: 60, tools: [tool], tool_choice: "required", parallel_tool_calls: false };
   const whole = await client.chat.completions.create(asked);
   const streamed = await client.chat.completions.stream(asked).finalChatCompletion();
   return { whole, streamed };

@@ -7,11 +7,12 @@ from conftest import MODEL, Server
 from pydantic import BaseModel, Field
 
 MODES = ["MD_JSON", "JSON", "JSON_SCHEMA", "TOOLS", "TOOLS_STRICT"]
-# The small model answers in the form that it has seen.
+# The small model answers in the form that it has seen, also to what MD_JSON adds to the last question.
+ADDED = "\n\nReturn the correct JSON response within a ```json codeblock. not the JSON_SCHEMA"
 MESSAGES = [
-    {"role": "user", "content": "Lyon is in France."},
+    {"role": "user", "content": f"Lyon is in France.{ADDED}"},
     {"role": "assistant", "content": '```json\n{"city": "Lyon", "country": "France"}\n```'},
-    {"role": "user", "content": "Rome is in Italy."},
+    {"role": "user", "content": f"Rome is in Italy.{ADDED}"},
     {"role": "assistant", "content": '```json\n{"city": "Rome", "country": "Italy"}\n```'},
     {"role": "user", "content": "Berlin is in Germany."},
 ]

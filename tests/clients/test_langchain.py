@@ -102,9 +102,9 @@ def test_structured_output(server: Server, method: Any) -> None:
 
 def test_tools(server: Server) -> None:
     messages: list[Any] = [HumanMessage("What is the weather in Paris?")]
-    asked = model(server, max_tokens=60).bind_tools([get_weather], tool_choice="required")
+    asked = model(server, max_tokens=200).bind_tools([get_weather], tool_choice="required", parallel_tool_calls=False)
     answer = asked.invoke(messages)
-    assert answer.response_metadata["finish_reason"] == "tool_calls"
+    assert answer.response_metadata["finish_reason"] == "tool_calls", answer.content
     assert [call["name"] for call in answer.tool_calls] == ["get_weather"] * len(answer.tool_calls)
     assert not answer.invalid_tool_calls
     chunks = list(asked.stream(messages))

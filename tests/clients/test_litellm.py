@@ -9,15 +9,8 @@ import litellm
 import pytest
 from conftest import MODEL, QUESTION, TINY, Server, batch_file, training_file, wait_for
 
-TOOL = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "parameters": {
-            "type": "object", "properties": {"city": {"type": "string", "maxLength": 20}}, "required": ["city"],
-        },
-    },
-}  # fmt: skip
+CITY = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}}, "required": ["city"]}
+TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": CITY}}
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +82,9 @@ def test_errors_are_of_their_kinds(chat: dict[str, Any]) -> None:
 
 
 def test_tools(chat: dict[str, Any]) -> None:
-    answer = litellm.completion(**{**chat, "max_tokens": 60}, tools=[TOOL], tool_choice="required")
+    answer = litellm.completion(
+        **{**chat, "max_tokens": 60}, tools=[TOOL], tool_choice="required", parallel_tool_calls=False
+    )
     (call, *_) = answer.choices[0].message.tool_calls
     assert answer.choices[0].finish_reason == "tool_calls"
     assert call.function.name == "get_weather"

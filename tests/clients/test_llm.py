@@ -75,7 +75,9 @@ def test_json_object(folder: Path) -> None:
 
 
 def test_schema(folder: Path) -> None:
-    printed = run(folder, "-m", "small", "-o", "temperature", "0", "--schema", "age int, is_old bool", "A dog of 3")
+    kinds = {"age": {"type": "integer"}, "is_old": {"type": "boolean"}}
+    schema = {"type": "object", "properties": kinds, "required": list(kinds), "additionalProperties": False}
+    printed = run(folder, "-m", "small", "-o", "temperature", "0", "--schema", json.dumps(schema), "A dog of 3")
     assert set(json.loads(printed)) == {"age", "is_old"}
 
 

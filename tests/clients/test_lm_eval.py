@@ -64,8 +64,8 @@ def run(server: Server, bases: Path, tasks: TaskManager, task: str, chat: bool =
         model="local-chat-completions" if chat else "local-completions",
         model_args={"model": MODEL, "base_url": server.url + path, "header": {"Authorization": f"Bearer {server.key}"},
                     "tokenizer": str(bases / MODEL), "tokenizer_backend": "huggingface", "max_retries": 1, **more},
-        tasks=[task], task_manager=tasks, apply_chat_template=chat, log_samples=True, bootstrap_iters=0,
-        verbosity="ERROR",
+        tasks=[task], task_manager=tasks, apply_chat_template=chat, log_samples=True,
+        bootstrap_iters=0, verbosity="ERROR",
     )  # fmt: skip
     return found["results"][task], found["samples"][task]
 

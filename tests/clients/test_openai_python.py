@@ -194,7 +194,13 @@ def test_json_object(client: openai.OpenAI) -> None:
 
 def test_tools(client: openai.OpenAI) -> None:
     messages: list[Any] = [{"role": "user", "content": "What is the weather in Paris?"}]
-    settings: Any = {"model": MODEL, "temperature": 0, "max_tokens": 60, "tools": [WEATHER]}
+    settings: Any = {
+        "model": MODEL,
+        "temperature": 0,
+        "max_tokens": 60,
+        "tools": [WEATHER],
+        "parallel_tool_calls": False,
+    }
     answer = client.chat.completions.create(messages=messages, tool_choice="required", **settings)
     message = answer.choices[0].message
     assert answer.choices[0].finish_reason == "tool_calls"

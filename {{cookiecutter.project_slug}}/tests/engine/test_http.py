@@ -210,6 +210,16 @@ def test_a_deployment_is_the_model_that_the_body_names(client: Client) -> None:
     assert client.post(path.format("none"), body).status == 404
     answer = client.post(path.format("tiny"), body)
     assert (answer.status, answer.error["param"]) == (400, "model")
+    for more in ({"model": None}, {}):  # LangChain's client for Azure sends null
+        answer = client.post(path.format("none"), {"messages": body["messages"], **more})
+        assert (answer.status, answer.error["code"]) == (404, "model_not_found")
+
+
+def test_an_address_without_a_slash_after_its_version_names_the_path(client: Client) -> None:
+    """The SDK's former command appends paths to the address that it was given."""
+    answer = client.send(Sent("GET", "/v1models"))
+    assert answer.status == 404
+    assert "The path is /v1/models" in answer.error["message"]
 
 
 # Cross-origin requests

@@ -91,7 +91,9 @@ async def read_body(request: Request, kind: type[Body]) -> Body:
     if not isinstance(body, dict):
         raise ApiError(400, "The JSON body of your request must be an object.")
     deployment = request.scope.get("deployment")
-    if deployment is not None and body.get("model") not in (None, deployment):
+    if deployment is not None and body.get("model") is None:
+        body["model"] = deployment  # as Azure's clients send it
+    if deployment is not None and body["model"] != deployment:
         what = f"The address names the deployment {deployment!r}, and the body another model. Name the same in both."
         raise ApiError(400, what, "invalid_value", "model")
     return parse_body(kind, body)
