@@ -66,7 +66,9 @@ def written_grammar(arguments: str) -> str | None:
     if texts is None:
         raise ApiError(400, "The chat template of this model has no calls of tools.", "unsupported_parameter", "tools")
     tool_format, specials = ToolFormat(**texts), special_tokens or {}
-    most_calls = 1 if parallel_tool_calls is False else MAX_TOOLS
+    # A named function is called once, as at OpenAI: a weak model would repeat it.
+    is_named = isinstance(tool_choice, dict) and tool_choice.get("type") == "function"
+    most_calls = 1 if parallel_tool_calls is False or is_named else MAX_TOOLS
     if choice == "auto" and schema is None:
         rules += text_or_calls(tool_format, specials)
     else:
