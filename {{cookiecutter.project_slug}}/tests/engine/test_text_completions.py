@@ -109,6 +109,12 @@ def test_a_prompt_alone_is_scored(client: openai.OpenAI) -> None:
     assert found.usage.completion_tokens == 0
 
 
+def test_an_empty_prompt_begins_a_text(client: openai.OpenAI) -> None:
+    found = client.completions.create(model="tiny", prompt="", max_tokens=3, temperature=0, logit_bias={"0": -100})
+    assert found.usage
+    assert (found.usage.prompt_tokens, found.usage.completion_tokens) == (1, 3)
+
+
 def test_the_best_of_several_answers_has_the_likeliest_tokens(client: openai.OpenAI) -> None:
     settings: dict[str, Any] = {"model": "tiny", "prompt": "red", "max_tokens": 5, "temperature": 1.5, "seed": 3}
     settings |= {"logit_bias": {"0": -100}, "logprobs": 0}
@@ -148,7 +154,7 @@ def test_offsets_of_a_stream_go_on(client: openai.OpenAI) -> None:
     ("key", "value"),
     [
         ("prompt", []), ("prompt", [[]]), ("prompt", [1, "a"]), ("prompt", [-1]), ("prompt", [999_999]), ("prompt", 5),
-        ("prompt", ""), ("prompt", None), ("suffix", "end"), ("logprobs", 6), ("logprobs", True), ("best_of", 0),
+        ("prompt", None), ("suffix", "end"), ("logprobs", 6), ("logprobs", True), ("best_of", 0),
         ("max_tokens", -1), ("n", 0), ("stop", {"a": 1}), ("frequency", 1), ("stream_options", {"include_usage": True}),
         ("prompt", ["a"] * 2049), ("echo", 1),
     ],
