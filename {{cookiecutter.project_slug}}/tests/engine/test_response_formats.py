@@ -58,6 +58,17 @@ def test_the_helper_of_the_sdk_parses_an_answer(client: openai.OpenAI) -> None:
     assert isinstance(found.choices[0].message.parsed, Paint)
 
 
+def test_an_object_has_no_properties_that_its_schema_does_not_name(client: openai.OpenAI) -> None:
+    """JSON Schema allows others where it says nothing, and a small model would write them without end."""
+    inner = {"type": "object", "properties": {"ok": {"type": "boolean"}}}
+    schema = {"type": "object", "properties": {"a": inner, "b": {"type": "boolean"}}, "required": ["a"]}
+    form = {"type": "json_schema", "json_schema": {"name": "paint", "schema": schema}}
+    answers = ask(client, 7, n=20, response_format=form).choices
+    found = [json.loads(one.message.content) for one in answers]
+    assert all({*one} <= {"a", "b"} and {*one["a"]} <= {"ok"} for one in found)
+    assert {one.finish_reason for one in answers} == {"stop"}
+
+
 def test_any_object_is_json(client: openai.OpenAI) -> None:
     answers = ask(client, 3, n=10, response_format={"type": "json_object"}, max_tokens=300).choices
     ended = [one for one in answers if one.finish_reason == "stop"]

@@ -73,6 +73,28 @@ def enforced_schema(schema: Any, refuse: Refuse, root: str = "#") -> Any:
     reader.check_references()
     reader.check_multiples()
     reader.check_bounds()
+    return found if reader.combines else closed(found)
+
+
+def closed(schema: Any) -> Any:
+    """Return the schema without other properties where it does not say whether there may be others.
+
+    An answer that fits it fits the schema, too. A small model would go on writing properties.
+    """
+    if not isinstance(schema, dict):
+        return schema
+    found = dict(schema)
+    for key, value in schema.items():
+        if key in ONE_SCHEMA:
+            found[key] = closed(value)
+        elif key in SCHEMA_LISTS:
+            found[key] = [closed(part) for part in value]
+        elif key in SCHEMA_MAPS:
+            found[key] = {name: closed(part) for name, part in value.items()}
+    names = schema.get("properties")
+    says = {"additionalProperties", "patternProperties", "minProperties"} & schema.keys()
+    if names and not says and set(schema.get("required", ())) <= names.keys():
+        found["additionalProperties"] = False
     return found
 
 
