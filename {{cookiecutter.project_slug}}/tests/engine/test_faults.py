@@ -151,6 +151,7 @@ def test_every_fault_at_the_creation_leaves_one_job_whatever_the_server_is_like(
     step = "jobs.create" if stage is train else "files.create"
     provider.plan = Plan(STEPS[step][1], 0, FAULTS[fault] if fault else None, **HABITS[habit])
     error = run(stage)
+    assert fault is None or provider.plan.times == 0, "the planned call was never made"
     if error:
         assert run(stage) is None
     assert_paid_once(home, project, str(error))
