@@ -40,9 +40,7 @@ def answer_all(
     provider refuses for what it contains gets an answer with an `error`. Raises FinetuneError where all are refused,
     and the SDK's error for what any request would meet, such as a wrong key; answers until then are kept.
     """
-    requests = [
-        completion_request(connection, model, prompt, settings, seed, stop, top_logprobs) for prompt in prompts
-    ]
+    requests = [completion_request(connection, model, prompt, settings, seed, stop, top_logprobs) for prompt in prompts]
     return ask_all(connection, requests, settings, progress, say)
 
 
