@@ -44,6 +44,7 @@ WORDS = {
     "dict_type": "must be an object",
     "model_type": "must be an object",
     "list_type": "must be an array",
+    "none_required": "must be null",
 }
 
 

@@ -139,6 +139,14 @@ def test_tokens_are_sampled_with_their_probabilities(temperature: float, top_p: 
     assert all(not counts[token] for token in range(4) if expected[token] == 0)
 
 
+def test_a_token_without_probability_is_never_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the random number is 0, as one of 16 million is."""
+    import torch
+
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.zeros(1))
+    assert sample_token(torch.tensor([float("-inf"), 0.0, 1.0]), 1, 1, torch.Generator()) == 1
+
+
 def test_known_blocks_of_a_prompt_change_no_bit(generator: Generator, wide: tuple[str, str]) -> None:
     """The same conversation computed as a whole, and with its beginning copied from another request."""
     system: Message = {"role": "system", "content": "be brief " * 9}

@@ -162,6 +162,7 @@ def test_a_broken_form_is_refused(client: Client, home: Path, content: bytes, ki
         (CHAT, {"messages": {}}, "messages"),
         (CHAT, {"messages": [[]]}, "messages[0]"),
         (CHAT, {"model": []}, "model"),
+        (CHAT, {"max_tokens": 3, "max_completion_tokens": 5}, "max_completion_tokens"),
         (JOBS, {"training_file": []}, "training_file"),
         (JOBS, {"seed": 2**63}, "seed"),
         (JOBS, {"method": []}, "method"),

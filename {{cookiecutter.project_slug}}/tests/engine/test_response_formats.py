@@ -96,6 +96,13 @@ def test_an_answer_that_is_cut_says_so(client: openai.OpenAI) -> None:
         ({"type": "json_schema", "json_schema": {"schema": {}}}, "response_format.json_schema.name"),
         ({"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "x"}}}, "response_format.json_schema"),
         ("json", "response_format"),
+        ({}, "response_format.type"),
+        ({"type": "text", "colour": 1}, "response_format.colour"),
+        ({"type": "json_object", "json_schema": {"name": "a", "schema": {}}}, "response_format.json_schema"),
+        (
+            {"type": "json_schema", "json_schema": {"name": "a", "schema": {}, "rule": 1}},
+            "response_format.json_schema.rule",
+        ),
     ],
 )
 def test_a_wrong_format_is_refused_by_its_name(client: openai.OpenAI, form: Any, param: str) -> None:

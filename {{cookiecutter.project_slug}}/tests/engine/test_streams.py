@@ -153,7 +153,7 @@ def request(max_tokens: int, **more: Any) -> GenerationRequest:
 def test_a_short_request_does_not_wait_for_long_ones(generator: Generator) -> None:
     generator.submit(request(1)).result(timeout=60)  # loads the base
     group = object()
-    long = [generator.submit(request(900), group=group) for _ in range(100)]
+    long = [generator.submit(request(450), group=group) for _ in range(100)]
     wait_until(lambda: len(generator.running) == 100 and all(state.generated_ids for state in generator.running))
     before = generator.passes
     generator.submit(request(2)).result(timeout=60)
@@ -172,6 +172,49 @@ def test_requests_beyond_the_memory_wait_and_are_answered(
     futures = [generator.submit(request(100), lambda _: most.append(len(generator.running))) for _ in range(9)]
     assert {future.result(timeout=60).completion_tokens for future in futures} == {100}
     assert max(most) == 2
+
+
+def test_many_long_choices_leave_memory_for_others(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("finetune.engine.inference.generator.MAX_RESERVED_TOKENS", 2000)
+    generator.submit(request(1)).result(timeout=60)  # loads the base
+    group = object()
+    long = [generator.submit(request(400), group=group) for _ in range(20)]
+    wait_until(lambda: generator.running and all(state.generated_ids for state in generator.running))
+    generator.submit(request(2)).result(timeout=60)
+    assert not any(future.done() for future in long)
+    for future in long[1:]:
+        future.cancel()
+    assert long[0].result(timeout=60).completion_tokens == 400
+
+
+def test_scores_of_a_prompt_do_not_wait_for_long_answers(generator: Generator) -> None:
+    generator.submit(request(1)).result(timeout=60)
+    group = object()
+    long = [generator.submit(request(900), group=group) for _ in range(50)]
+    wait_until(lambda: len(generator.running) == 50 and all(state.generated_ids for state in generator.running))
+    generator.submit(request(1, prompt_logprobs=1)).result(timeout=60)
+    assert not any(future.done() for future in long)
+    for future in long:
+        future.cancel()
+
+
+@pytest.mark.parametrize("scores", [None, 1])
+def test_a_short_prompt_does_not_wait_for_the_many_of_another_request(generator: Generator, scores: int | None) -> None:
+    generator.submit(request(1)).result(timeout=60)
+    group = object()
+    many = [
+        generator.submit(
+            GenerationRequest("tiny", f"{number:<900}", 1, 0, 1, 0, (), None, prompt_logprobs=scores), group=group
+        )
+        for number in range(60)
+    ]
+    wait_until(lambda: len(generator.running) > 50)
+    before = generator.passes
+    generator.submit(request(1)).result(timeout=60)
+    assert generator.passes - before <= 12
+    assert not many[-1].done()
+    for future in many:
+        future.cancel()
 
 
 def test_an_answer_ends_when_its_client_goes_away(client: openai.OpenAI, generator: Generator) -> None:

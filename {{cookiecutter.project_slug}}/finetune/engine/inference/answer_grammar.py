@@ -81,8 +81,11 @@ def written_grammar(arguments: str) -> str | None:
 
 def answer_schema(response_format: Mapping[str, Any] | None) -> Any:
     """Return the schema of the answer, as the compiler gets it; None if the answer is text."""
-    kind = "text" if response_format is None else response_format.get("type")
-    if response_format is None or kind == "text":
+    if response_format is None:
+        return None
+    kind = response_format.get("type")
+    refuse_unknown(response_format, {"type", *(["json_schema"] if kind == "json_schema" else [])}, "response_format")
+    if kind == "text":
         return None
     if kind == "json_object":
         return {"type": "object"}
@@ -93,6 +96,7 @@ def answer_schema(response_format: Mapping[str, Any] | None) -> Any:
     given = response_format.get("json_schema")
     if not isinstance(given, Mapping):
         raise ApiError(400, f"Missing required parameter: '{param}'.", "missing_required_parameter", param)
+    refuse_unknown(given, {"name", "description", "schema", "strict"}, param)
     name = checked_name(given.get("name"), f"{param}.name")
     schema = given.get("schema")
     if schema is None:
@@ -104,6 +108,13 @@ def answer_schema(response_format: Mapping[str, Any] | None) -> Any:
     if not isinstance(schema, Mapping):
         refuse("it must be an object.")
     return compilable(enforced_schema(schema, refuse), refuse)
+
+
+def refuse_unknown(given: Mapping[str, Any], known: set[str], param: str) -> None:
+    """Raise ApiError for a key that would have no effect. Null stands for a key that is not there."""
+    for key in sorted(key for key, value in given.items() if key not in known and value is not None):
+        message = f"This server does not support '{param}.{key}' here."
+        raise ApiError(400, message, "unsupported_parameter", f"{param}.{key}")
 
 
 def checked_name(name: Any, param: str) -> str:

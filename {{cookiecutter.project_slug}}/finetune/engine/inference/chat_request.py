@@ -41,6 +41,13 @@ class ChatRequest(SamplingSettings):
     verbosity: None = None
     web_search_options: None = None
 
+    @field_validator("max_completion_tokens")
+    @classmethod
+    def same_as_max_tokens(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("max_tokens") not in (None, value):
+            raise ValueError("must not differ from 'max_tokens', its former name")
+        return value
+
     @field_validator("top_logprobs")
     @classmethod
     def needs_logprobs(cls, value: int | None, info: ValidationInfo) -> int | None:
@@ -64,7 +71,7 @@ def generation_requests(chat: ChatRequest) -> list[GenerationRequest]:
     except InvalidChat as error:
         raise ApiError(400, f"{error}.", "invalid_value", error.place) from error
     form = None
-    if chat.response_format or chat.tools or chat.tool_choice not in (None, "none", "auto"):
+    if chat.response_format is not None or chat.tools or chat.tool_choice not in (None, "none", "auto"):
         tools = [tool.model_dump(exclude_none=True) for tool in chat.tools or ()]
         form = AnswerForm(chat.response_format, tools, chat.tool_choice, chat.parallel_tool_calls)
     return chat.requests(

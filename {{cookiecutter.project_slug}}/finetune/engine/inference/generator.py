@@ -13,7 +13,7 @@ Where no number of rows is invariant, and on GPUs, a pass has tokens of one requ
 import queue
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
@@ -107,13 +107,26 @@ class Generator:
                 self._pass()
 
     def _start_waiting(self) -> None:
-        """Start requests, those of clients first, as long as there is memory for them and their bases."""
-        reserved = sum(state.reserved_tokens for state in self.running)
+        """Start requests, those of clients first, as long as there is memory for them and their bases.
+
+        A group with a running request leaves as much memory free as it has: other clients need not wait for its end.
+        """
+        reserved = Counter[int]()
+        for state in self.running:
+            reserved[memory_group(state)] += state.reserved_tokens
+        full = set()
         for one in sorted(self.waiting, key=lambda one: not one.interactive):
+            group = memory_group(one)
+            if group in full:
+                continue
+            after = reserved.total() + one.reserved_tokens
+            if reserved[group] and after + reserved[group] + one.reserved_tokens > MAX_RESERVED_TOKENS:
+                full.add(group)
+                continue
             bases_in_use = {base for base, (_, loaded) in self.loaded.items() if self._is_in_use(loaded)} | {one.base}
-            reserved += one.reserved_tokens
-            if self.running and (reserved > MAX_RESERVED_TOKENS or len(bases_in_use) > MAX_LOADED_BASES):
+            if self.running and (after > MAX_RESERVED_TOKENS or len(bases_in_use) > MAX_LOADED_BASES):
                 return  # those after it wait too, or it would never start
+            reserved[group] += one.reserved_tokens
             self.waiting.remove(one)
             try:
                 self.running.append(self._start(one))
@@ -188,6 +201,11 @@ class Generator:
             for state in taking_part:
                 set_exception(state.future, error)
         self.running = [state for state in self.running if not state.future.done()]
+
+
+def memory_group(one: Submitted | RequestState) -> int:
+    """Return what shares a part of the memory: the choices of a client's request, or all requests of batches."""
+    return id(one.group) if one.interactive else 0
 
 
 def use(loaded: LoadedModel, plan: Plan, results: "Sequence[torch.Tensor]") -> None:

@@ -118,7 +118,9 @@ def sample_token(logits: "torch.Tensor", temperature: float, top_p: float, rando
         falling, order = probabilities.sort(descending=True, stable=True)
         probabilities[order[falling.cumsum(0) - falling > top_p]] = 0
     sums = probabilities.cumsum(0)
-    return int(torch.searchsorted(sums, sums[-1] * torch.rand(1, generator=random)))
+    # Above 0: a random number may be 0, and the first token may be one that must not follow.
+    place = (sums[-1] * torch.rand(1, generator=random)).clamp(min=torch.finfo(sums.dtype).tiny)
+    return int(torch.searchsorted(sums, place))
 
 
 def reported_token(tokenizer: Any, token: int, log_probabilities: "torch.Tensor", alternatives: int) -> GeneratedToken:

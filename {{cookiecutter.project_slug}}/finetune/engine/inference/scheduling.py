@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 
 from finetune.engine.inference.generation_types import RequestState
-from finetune.engine.inference.loaded_model import MAX_LOGITS, MAX_PASS_TOKENS, LoadedModel, Part
+from finetune.engine.inference.loaded_model import BLOCK, MAX_LOGITS, MAX_PASS_TOKENS, LoadedModel, Part
 
-LOGITS_FOR_PROMPTS = (
-    8  # of each pass, while there are prompts to compute: new answers begin beside any number of others
-)
+# Places of each pass, while there are prompts to compute: new answers begin beside any number of others.
+LOGITS_FOR_PROMPTS = 8
+LOGITS_FOR_SCORES = BLOCK  # the same, more, while there are prompts whose tokens are scored: each needs its logits
 
 Plan = list[tuple[RequestState, Part]]
 
@@ -25,8 +25,10 @@ def plan_pass(loaded: LoadedModel, states: Sequence[RequestState]) -> Plan:
     plan: Plan = []
     if loaded.invariant_sizes:
         answers = in_turn([state for state in states if state.prompt_done])
-        most = MAX_LOGITS if len(answers) == len(states) else MAX_LOGITS - LOGITS_FOR_PROMPTS
-        plan += [(state, next_token(state)) for state in answers[:most]]
+        prompts = [state for state in states if not state.prompt_done]
+        kept = LOGITS_FOR_PROMPTS if prompts else 0
+        kept += LOGITS_FOR_SCORES if any(map(is_scored, prompts)) else 0
+        plan += [(state, next_token(state)) for state in answers[: MAX_LOGITS - kept]]
         plan += prompt_blocks(loaded, states, MAX_PASS_TOKENS - len(plan), MAX_LOGITS - len(plan))
         return plan
     for state in in_turn(states):
@@ -60,22 +62,23 @@ def prompt_blocks(loaded: LoadedModel, states: Sequence[RequestState], tokens: i
     """Return blocks of prompts of up to `tokens` tokens in all, with up to `logits` places that need logits.
 
     A block that another request has computed is copied from its result, and one that another request computes in this
-    pass is left for the next pass.
+    pass is left for the next pass. Scores leave places for prompts without them.
     """
     plan: Plan = []
     in_this_pass: set[Hashable] = set()
-    waiting = [state for state in states if not state.prompt_done]
-    for state in sorted(waiting, key=lambda state: (not state.interactive, state.number)):
+    waiting = in_order([state for state in states if not state.prompt_done])
+    spared = 0 if all(map(is_scored, waiting)) else LOGITS_FOR_PROMPTS
+    for state in waiting:
         copy_known_blocks(loaded, state)
         position = state.computed
         while position < len(state.prompt_ids):
             number = position // loaded.block
             end = min((number + 1) * loaded.block, len(state.prompt_ids))
             key = state.block_keys[number] if number < len(state.block_keys) else None
-            scored = state.request.prompt_logprobs is not None
+            scored = is_scored(state)
             is_last = end == len(state.prompt_ids)
             needed = end - position if scored else int(is_last)
-            if end - position > tokens or needed > logits or key in in_this_pass:
+            if end - position > tokens or needed > logits - (spared if scored else 0) or key in in_this_pass:
                 break
             if key is not None:
                 in_this_pass.add(key)
@@ -83,6 +86,24 @@ def prompt_blocks(loaded: LoadedModel, states: Sequence[RequestState], tokens: i
             plan.append((state, part))
             tokens, logits, position = tokens - (end - position), logits - needed, end
     return plan
+
+
+def is_scored(state: RequestState) -> bool:
+    """Return whether the log-probabilities of the prompt's tokens are asked for."""
+    return state.request.prompt_logprobs is not None
+
+
+def in_order(states: Sequence[RequestState]) -> list[RequestState]:
+    """Return requests in the order in which their prompts are computed: clients' first, then the oldest.
+
+    Of a group with many prompts, the second one comes after the first one of each other group.
+    """
+    counts: Counter[int] = Counter()
+    ranked = []
+    for state in sorted(states, key=lambda state: state.number):
+        ranked.append((not state.interactive, counts[id(state.group)], state.number, state))
+        counts[id(state.group)] += 1
+    return [state for *_, state in sorted(ranked, key=lambda one: one[:3])]
 
 
 def copy_known_blocks(loaded: LoadedModel, state: RequestState) -> None:
