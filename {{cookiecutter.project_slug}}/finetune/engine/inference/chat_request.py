@@ -33,12 +33,12 @@ class ChatRequest(SamplingSettings):
     # Values that clients send although they use nothing of it.
     modalities: list[Literal["text"]] | None = Field(None, description='["text"]')
     audio: None = None
-    function_call: None = None
-    functions: None = None
+    function_call: Literal["none", "auto"] | None = None
+    functions: list[Any] | None = Field(None, max_length=0)
     moderation: None = None
     prediction: None = None
-    reasoning_effort: None = None
-    verbosity: None = None
+    reasoning_effort: Literal["none"] | None = None
+    verbosity: Literal["medium"] | None = None
     web_search_options: None = None
 
     @field_validator("max_completion_tokens")

@@ -1,6 +1,6 @@
 """The body of a completion request, `POST /v1/completions`: its checks, and the requests that it becomes."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -24,7 +24,7 @@ class CompletionRequest(SamplingSettings):
     logprobs: int | None = Field(None, ge=0, le=5)
     echo: bool | None = None
     best_of: int | None = Field(None, ge=1, le=20)
-    suffix: None = Field(None, description="null: this server does not insert text before a suffix")
+    suffix: Literal[""] | None = Field(None, description="null: this server does not insert text before a suffix")
 
     @field_validator("best_of")
     @classmethod

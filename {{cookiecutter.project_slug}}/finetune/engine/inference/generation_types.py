@@ -119,7 +119,7 @@ Listener = Callable[[Delta], None]
 
 @dataclass(eq=False)
 class RequestState:
-    """A request that is being answered. `computed` tokens of its prompt are in its cache.
+    """A request that is being answered. `computed` tokens of its prompt are in its cache, in blocks of `block` tokens.
 
     `group` is the same for the choices of one request of a client. A request without `interactive` is one of a batch:
     prompts of others are computed first. `number` counts the requests in the order of their start, and `last_pass` is
@@ -135,6 +135,7 @@ class RequestState:
     loaded: "LoadedModel"
     prompt_ids: tuple[int, ...]
     max_new_tokens: int
+    block: int
     block_keys: "list[Hashable]"
     cache: Any
     random: "torch.Generator"

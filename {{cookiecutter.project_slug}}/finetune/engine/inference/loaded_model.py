@@ -91,7 +91,8 @@ class LoadedModel:
             for start in range(0, PROBE_TOKENS, BLOCK):
                 part = Part(cache, ids[start : start + BLOCK].tolist(), start)
                 found = self.compute(None, [part])[0][-1]
-            if float((found - expected).norm()) <= 0.05 * float(expected.norm()):
+            # Not "less": a base whose logits are no numbers is not another kind, and its answers say what is wrong.
+            if not float((found - expected).norm()) > 0.05 * float(expected.norm()):
                 return self.has_segments
             self.base.set_attn_implementation(own)
         what = f"This server cannot generate with bases of the kind {self.base.config.model_type!r}."

@@ -101,6 +101,10 @@ class Prompts:
             one.constraint = tokenizer.constraint_of(request.answer_form)
             one.tool_format = tokenizer.tool_format_for(request.answer_form)
         self.last = one
+        last = tokenizer.vocabulary_size - 1
+        if unknown := [token for token, _ in request.logit_bias if token > last]:
+            what = f"'logit_bias' has the token {unknown[0]}; the last one of this model is {last}."
+            raise ApiError(400, what, "invalid_value", "logit_bias")
         room = tokenizer.context_length - len(one.prompt_ids)
         if room < (1 if request.max_tokens is None else request.max_tokens):
             raise too_long(tokenizer, request, f"{len(one.prompt_ids)}")

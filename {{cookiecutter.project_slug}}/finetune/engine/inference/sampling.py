@@ -47,13 +47,12 @@ def add_token(loaded: LoadedModel, state: RequestState, logits: "torch.Tensor") 
 
 
 def biased(logits: "torch.Tensor", request: GenerationRequest) -> "torch.Tensor":
-    """Return logits with the request's biases added. Tokens that the vocabulary does not have are left out."""
+    """Return logits with the request's biases added."""
     if not request.logit_bias:
         return logits
     biased = logits.clone()
     for token, bias in request.logit_bias:
-        if token < len(logits):
-            biased[token] += bias
+        biased[token] += bias
     return biased
 
 

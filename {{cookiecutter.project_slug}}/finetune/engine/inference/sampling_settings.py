@@ -1,5 +1,6 @@
 """The settings that chat completions and completions have in common."""
 
+import re
 import time
 from typing import Annotated, Any, ClassVar
 
@@ -18,7 +19,7 @@ def as_array(value: object) -> object:
 def token_ids(value: dict[str, float]) -> dict[str, float]:
     """Raise ValueError for a key that is no token ID."""
     for key in value:
-        if not (key.isascii() and key.isdecimal() and len(key) < 10):
+        if not re.fullmatch("0|[1-9][0-9]{0,8}", key):
             raise ValueError("must have token IDs as its keys")
     return value
 

@@ -34,7 +34,7 @@ def plan_pass(loaded: LoadedModel, states: Sequence[RequestState]) -> Plan:
     for state in in_turn(states):
         if state.prompt_done:
             return [(state, next_token(state))]
-        if plan := prompt_blocks(loaded, [state], loaded.block, loaded.block)[:1]:
+        if plan := prompt_blocks(loaded, [state], state.block, state.block)[:1]:
             return plan
     return plan
 
@@ -72,8 +72,8 @@ def prompt_blocks(loaded: LoadedModel, states: Sequence[RequestState], tokens: i
         copy_known_blocks(loaded, state)
         position = state.computed
         while position < len(state.prompt_ids):
-            number = position // loaded.block
-            end = min((number + 1) * loaded.block, len(state.prompt_ids))
+            number = position // state.block
+            end = min((number + 1) * state.block, len(state.prompt_ids))
             key = state.block_keys[number] if number < len(state.block_keys) else None
             scored = is_scored(state)
             is_last = end == len(state.prompt_ids)
@@ -108,17 +108,17 @@ def in_order(states: Sequence[RequestState]) -> list[RequestState]:
 
 def copy_known_blocks(loaded: LoadedModel, state: RequestState) -> None:
     """Copy the blocks of a prompt that are known, except the last one: its logits are not."""
-    while state.computed + loaded.block < len(state.prompt_ids):
-        number = state.computed // loaded.block
+    while state.computed + state.block < len(state.prompt_ids):
+        number = state.computed // state.block
         known = loaded.prefixes.get(state.block_keys[number]) if number < len(state.block_keys) else None
         if known is None:
             return
         state.cache.append_part(known, state.computed)
-        state.computed += loaded.block
+        state.computed += state.block
 
 
 def remember_block(loaded: LoadedModel, state: RequestState, part: Part) -> None:
     """Keep a full block of a prompt for other requests that begin with it."""
-    number = part.position // loaded.block
-    if number < len(state.block_keys) and len(part.token_ids) == loaded.block:
-        loaded.prefixes.add(state.block_keys[number], state.cache.part(part.position, part.position + loaded.block))
+    number = part.position // state.block
+    if number < len(state.block_keys) and len(part.token_ids) == state.block:
+        loaded.prefixes.add(state.block_keys[number], state.cache.part(part.position, part.position + state.block))
