@@ -124,8 +124,8 @@ def run_together(project: Path, binaries: Path, commands: list[list[str]]) -> No
         for command in commands
     ]
     outputs = [process.communicate()[0] for process in running]
-    for process, output in zip(running, outputs, strict=True):
-        assert process.returncode == 0, output
+    failed = [output for process, output in zip(running, outputs, strict=True) if process.returncode]
+    assert not failed, "\n".join(failed)
 
 
 def test_a_project_without_the_engine_has_neither_its_code_nor_torch(bake: Bake, set_up: dict[str, Path]) -> None:
