@@ -1,4 +1,4 @@
-"""Install each client at a pinned version into an environment of its own, and run its tests there.
+"""Install each client at a pinned version into a separate environment, and run its tests there.
 
 Run it with: .venv/bin/python tests/clients/run.py [NAME ...]     without a name, all of them
 The environments are in build/clients; one whose pins have not changed is used again. The server is the demo's.

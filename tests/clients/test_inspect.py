@@ -1,4 +1,4 @@
-"""Inspect runs a small task with a data set of its own."""
+"""Inspect runs a small task on questions that are in this file."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The Evaluation Harness runs small tasks with data sets of its own, on chat completions and on completions."""
+"""The Evaluation Harness runs small tasks on questions that are in this file, by chat and by completions."""
 
 import json
 from collections.abc import Callable

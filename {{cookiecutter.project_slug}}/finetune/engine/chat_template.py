@@ -180,7 +180,7 @@ def check_used(
 ) -> None:
     """Raise InvalidChat if the base's chat template leaves out a part of the conversation, or refuses it.
 
-    A conversation of the same shape is rendered, with a word of its own in each place.
+    A conversation of the same shape is rendered, with a different word in each place.
     """
     shape = tuple(
         (

@@ -132,7 +132,7 @@ def read_calls(form: ToolFormat, text: str, place: int) -> list[ToolCall] | None
 
 
 def read_call(form: ToolFormat, found: Any) -> ToolCall | None:
-    """Return a call that was read from an answer in OpenAI's form, with an ID of its own; None if it is none."""
+    """Return a call that was read from an answer in OpenAI's form, with a new ID; None if it is no call."""
     keys = {form.name, form.arguments}
     if not isinstance(found, dict) or not keys <= set(found) <= keys | {form.id}:
         return None

@@ -11,7 +11,7 @@ from finetune.engine import bases
 
 @pytest.fixture(name="client")
 def lenient_client(client: openai.OpenAI) -> openai.OpenAI:
-    """Return a client that takes null where OpenAI sends it, against the types of its own SDK.
+    """Return a client that accepts null where OpenAI sends it although the SDK's types do not allow it.
 
     That is the end of a streamed choice before it has ended, and the log-probability of a prompt's first token.
     """

@@ -139,7 +139,8 @@ async def event_stream(
                 if begins or event.delta.text or event.delta.tokens:
                     yield sse(chunks.piece(event.choice, event.delta))
             else:
-                yield sse(chunks.last(event.choice, futures[event.choice].result()))
+                for chunk in chunks.last(event.choice, futures[event.choice].result()):
+                    yield sse(chunk)
                 open_choices -= 1
             event = await events.get() if open_choices else None
         if chunks.includes_usage:

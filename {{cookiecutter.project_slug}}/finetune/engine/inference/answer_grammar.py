@@ -247,7 +247,7 @@ def text_or_calls(tool_format: ToolFormat, special_tokens: Mapping[str, int]) ->
     A begin text that is no token may stand across tokens: it ends a lazy lexeme, which is never longer than to there.
     """
     trigger, _ = split_begin(tool_format, special_tokens)
-    if not trigger:  # text that begins as a call does cannot be told from a call
+    if not trigger:  # a call has no begin text: an answer that begins with { is a call
         return ["start: text | calls", "text: /([^{](?s:.*))?/"]
     if trigger in special_tokens:  # which no text has
         return ["start: text | text begin rest calls", "text: /(?s:.*)/"]

@@ -77,11 +77,14 @@ class ChatChunks(Chunks):
             [{"index": index, "delta": {"content": delta.text}, "logprobs": logprobs, "finish_reason": None}]
         )
 
-    def last(self, index: int, answer: GeneratedAnswer) -> Json:
-        """Return the chunk that ends a choice, with all of its calls."""
+    def last(self, index: int, answer: GeneratedAnswer) -> list[Json]:
+        """Return the chunks that end a choice: all of its calls, and then, for clients that count on it, its end."""
         calls = [{"index": number, **call} for number, call in enumerate(answer.tool_calls)]
-        delta = {"tool_calls": calls} if calls else {}
-        return self.chunk([{"index": index, "delta": delta, "logprobs": None, "finish_reason": answer.finish_reason}])
+        deltas: list[tuple[Json, str | None]] = [({"tool_calls": calls}, None)] if calls else []
+        return [
+            self.chunk([{"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}])
+            for delta, reason in [*deltas, ({}, answer.finish_reason)]
+        ]
 
 
 def logprobs_of(tokens: Sequence[GeneratedToken]) -> Json:

@@ -5,7 +5,8 @@ pass or two. Nothing here changes bits: what is computed together is chosen free
 """
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from operator import attrgetter
 
 from finetune.engine.inference.generation_types import RequestState
 from finetune.engine.inference.loaded_model import BLOCK, MAX_LOGITS, MAX_PASS_TOKENS, LoadedModel, Part
@@ -24,14 +25,14 @@ def plan_pass(loaded: LoadedModel, states: Sequence[RequestState]) -> Plan:
     """
     plan: Plan = []
     if loaded.invariant_sizes:
-        answers = in_turn([state for state in states if state.prompt_done])
+        answers = in_turn([state for state in states if state.prompt_done], attrgetter("last_pass"))
         prompts = [state for state in states if not state.prompt_done]
         kept = LOGITS_FOR_PROMPTS if prompts else 0
         kept += LOGITS_FOR_SCORES if any(map(is_scored, prompts)) else 0
         plan += [(state, next_token(state)) for state in answers[: MAX_LOGITS - kept]]
         plan += prompt_blocks(loaded, states, MAX_PASS_TOKENS - len(plan), MAX_LOGITS - len(plan))
         return plan
-    for state in in_turn(states):
+    for state in in_turn(states, attrgetter("last_pass")):
         if state.prompt_done:
             return [(state, next_token(state))]
         if plan := prompt_blocks(loaded, [state], state.block, state.block)[:1]:
@@ -39,17 +40,18 @@ def plan_pass(loaded: LoadedModel, states: Sequence[RequestState]) -> Plan:
     return plan
 
 
-def in_turn(states: Sequence[RequestState]) -> list[RequestState]:
+def in_turn(states: Sequence[RequestState], by: Callable[[RequestState], int]) -> list[RequestState]:
     """Return requests in the order in which they are due: one of each group, then the second one of each, and so on.
 
-    Of equal ones, the one that has waited the longest is first.
+    Of a group, and of the requests at one place of their groups, the one with the lowest value of `by` is first.
     """
     counts: Counter[int] = Counter()
-    ranked = []
-    for number, state in enumerate(sorted(states, key=lambda state: state.last_pass)):
-        ranked.append((counts[id(state.group)], state.last_pass, number, state))
+    places: dict[int, int] = {}
+    ordered = sorted(states, key=by)
+    for state in ordered:
+        places[id(state)] = counts[id(state.group)]
         counts[id(state.group)] += 1
-    return [state for *_, state in sorted(ranked, key=lambda one: one[:3])]
+    return sorted(ordered, key=lambda state: places[id(state)])
 
 
 def next_token(state: RequestState) -> Part:
@@ -66,15 +68,16 @@ def prompt_blocks(loaded: LoadedModel, states: Sequence[RequestState], tokens: i
     """
     plan: Plan = []
     in_this_pass: set[Hashable] = set()
-    waiting = in_order([state for state in states if not state.prompt_done])
+    waiting = in_turn([state for state in states if not state.prompt_done], attrgetter("number"))
+    waiting.sort(key=lambda state: not state.interactive)
     spared = 0 if all(map(is_scored, waiting)) else LOGITS_FOR_PROMPTS
     for state in waiting:
         copy_known_blocks(loaded, state)
         position = state.computed
         while position < len(state.prompt_ids):
-            number = position // state.block
-            end = min((number + 1) * state.block, len(state.prompt_ids))
-            key = state.block_keys[number] if number < len(state.block_keys) else None
+            block = position // state.block
+            end = min((block + 1) * state.block, len(state.prompt_ids))
+            key = state.block_keys[block] if block < len(state.block_keys) else None
             scored = is_scored(state)
             is_last = end == len(state.prompt_ids)
             needed = end - position if scored else int(is_last)
@@ -93,24 +96,11 @@ def is_scored(state: RequestState) -> bool:
     return state.request.prompt_logprobs is not None
 
 
-def in_order(states: Sequence[RequestState]) -> list[RequestState]:
-    """Return requests in the order in which their prompts are computed: clients' first, then the oldest.
-
-    Of a group with many prompts, the second one comes after the first one of each other group.
-    """
-    counts: Counter[int] = Counter()
-    ranked = []
-    for state in sorted(states, key=lambda state: state.number):
-        ranked.append((not state.interactive, counts[id(state.group)], state.number, state))
-        counts[id(state.group)] += 1
-    return [state for *_, state in sorted(ranked, key=lambda one: one[:3])]
-
-
 def copy_known_blocks(loaded: LoadedModel, state: RequestState) -> None:
     """Copy the blocks of a prompt that are known, except the last one: its logits are not."""
     while state.computed + state.block < len(state.prompt_ids):
-        number = state.computed // state.block
-        known = loaded.prefixes.get(state.block_keys[number]) if number < len(state.block_keys) else None
+        block = state.computed // state.block
+        known = loaded.prefixes.get(state.block_keys[block]) if block < len(state.block_keys) else None
         if known is None:
             return
         state.cache.append_part(known, state.computed)
@@ -119,6 +109,6 @@ def copy_known_blocks(loaded: LoadedModel, state: RequestState) -> None:
 
 def remember_block(loaded: LoadedModel, state: RequestState, part: Part) -> None:
     """Keep a full block of a prompt for other requests that begin with it."""
-    number = part.position // state.block
-    if number < len(state.block_keys) and len(part.token_ids) == state.block:
-        loaded.prefixes.add(state.block_keys[number], state.cache.part(part.position, part.position + state.block))
+    block = part.position // state.block
+    if block < len(state.block_keys) and len(part.token_ids) == state.block:
+        loaded.prefixes.add(state.block_keys[block], state.cache.part(part.position, part.position + state.block))

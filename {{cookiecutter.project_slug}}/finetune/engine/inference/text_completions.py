@@ -160,6 +160,6 @@ class TextChunks(Chunks):
         self.begun.add(index)
         return self.chunk([{"index": index, "text": text, "logprobs": logprobs, "finish_reason": None}])
 
-    def last(self, index: int, answer: GeneratedAnswer) -> Json:
+    def last(self, index: int, answer: GeneratedAnswer) -> list[Json]:
         """Return the chunk that ends a choice."""
-        return self.chunk([{"index": index, "text": "", "logprobs": None, "finish_reason": answer.finish_reason}])
+        return [self.chunk([{"index": index, "text": "", "logprobs": None, "finish_reason": answer.finish_reason}])]
