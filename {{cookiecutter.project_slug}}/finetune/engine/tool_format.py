@@ -17,6 +17,7 @@ from finetune.engine.store import new_id
 
 NAME = r"[a-zA-Z0-9_-]{1,64}"  # OpenAI's pattern of a function's name
 ID_PATTERN = r"[a-zA-Z0-9]{9}"  # of an ID that a template writes; Mistral's refuse all others
+SPACES = r"[\s\x1c-\x1f]*"  # `regex` does not count these four as white space; `re` and `str.strip` do
 
 
 class CalledFunction(TypedDict):
@@ -111,8 +112,8 @@ def parse_tool_calls(
 
 def read_calls(form: ToolFormat, text: str, place: int) -> list[ToolCall] | None:
     """Return the calls whose first object is at a place of the text; None unless they go on to its end."""
-    separator = re.compile(r"\s*" + loose(form.separator)) if form.separator is not None else None
-    end = re.compile(r"\s*" + loose(form.end) + r"\s*\Z")
+    separator = re.compile(SPACES + loose(form.separator)) if form.separator is not None else None
+    end = re.compile(SPACES + loose(form.end) + r"\Z")
     calls: list[ToolCall] = []
     while True:
         try:
@@ -150,7 +151,7 @@ def refuse_constant(name: str) -> None:
 def loose(text: str) -> str:
     """Return a pattern for a part of a format, with any white space where it has some, and beside its punctuation."""
     tokens = re.findall(r"\w+|[^\w\s]", text)
-    return "".join(re.escape(token) + r"\s*" for token in tokens)
+    return "".join(re.escape(token) + SPACES for token in tokens)
 
 
 def call_start(form: ToolFormat) -> str:
@@ -163,7 +164,7 @@ def sure_length(form: ToolFormat, text: str) -> int:
     import regex  # finds also the first part of a match at the end of the text
 
     if form.gap is None:  # calls can only begin where the answer does
-        return 0 if regex.match(r"\s*" + call_start(form), text, partial=True) else len(text)
+        return 0 if regex.match(SPACES + call_start(form), text, partial=True) else len(text)
     found = regex.search(f"(?:{re.escape(form.gap)})?{call_start(form)}", text, partial=True)
     return found.start() if found else len(text)
 
