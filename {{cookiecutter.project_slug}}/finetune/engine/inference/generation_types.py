@@ -154,6 +154,10 @@ class RequestState:
     sent_tokens: int = 0
 
     @property
+    def is_chat(self) -> bool:
+        return not isinstance(self.request.prompt, str | tuple)
+
+    @property
     def prompt_text(self) -> str:
         """The prompt of a completion as text; that of a chat is none."""
         prompt = self.request.prompt

@@ -28,7 +28,7 @@ from finetune.engine.inference.prompts import Prompts, Submitted
 from finetune.engine.inference.row_cache import block_keys
 from finetune.engine.inference.sampling import add_token, next_delta
 from finetune.engine.inference.scheduling import Plan, plan_pass, remember_block
-from finetune.engine.inference.token_bytes import token_bytes
+from finetune.engine.inference.token_texts import token_bytes, token_text
 from finetune.engine.store import Store
 from finetune.engine.tool_format import parse_tool_calls
 
@@ -257,9 +257,6 @@ def score_prompt(loaded: LoadedModel, state: RequestState, part: Part, logits: "
 
 def finish(state: RequestState) -> None:
     """Resolve the future of a request that has ended."""
-    tokenizer = state.loaded.tokenizer
-    ids = state.prompt_ids if state.request.echo else ()
-    pieces = [(token, tokenizer.decode([token])) for token in ids]
     answer = GeneratedAnswer(
         text=state.text,
         finish_reason=state.finish_reason or "stop",
@@ -270,10 +267,21 @@ def finish(state: RequestState) -> None:
         seconds=time.monotonic() - state.started_at,
         prompt=state.prompt_tokens,
         prompt_text=state.prompt_text,
-        echoed=[(text, token_bytes(tokenizer, token, text)) for token, text in pieces],
+        echoed=echoed_tokens(state) if state.request.echo else [],
     )
     if state.future.set_running_or_notify_cancel():
         state.future.set_result(answer)
+
+
+def echoed_tokens(state: RequestState) -> list[tuple[str, bytes]]:
+    """Return text and bytes of a prompt's tokens. One that was added, for the beginning of a text, has no bytes."""
+    tokenizer, prompt, ids = state.loaded.tokenizer, state.request.prompt, state.prompt_ids
+    added = int(isinstance(prompt, str) and (not prompt or ids[0] == tokenizer.bos_token_id))
+    pieces = [(tokenizer.decode([token]), b"") for token in ids[:added]]
+    for place, token in enumerate(ids[added:]):
+        text = token_text(tokenizer, token, is_first=place == 0)
+        pieces.append((text, token_bytes(tokenizer, token, text)))
+    return pieces
 
 
 def set_exception(future: "Future[GeneratedAnswer]", error: Exception) -> None:
