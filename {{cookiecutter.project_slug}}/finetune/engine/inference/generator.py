@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
+import psutil
+
 from finetune.engine import bases
 from finetune.engine.api_errors import ApiError, as_refusal
 from finetune.engine.fingerprint import Stamp, base_and_adapter, check_adapter, stamp_of
@@ -36,8 +38,8 @@ if TYPE_CHECKING:
     import torch
 
 MAX_LOADED_BASES = 2  # above it, the least recently used one is dropped
-# Tokens of prompts and answers whose keys and values may be in memory: of SmolLM2-135M, 2.3 GB.
-MAX_RESERVED_TOKENS = 100_000
+# Bytes of the keys and values of prompts and answers that are in memory.
+MAX_RESERVED = psutil.virtual_memory().total // 8
 
 
 class Generator:
@@ -113,20 +115,20 @@ class Generator:
         """
         reserved = Counter[int]()
         for state in self.running:
-            reserved[memory_group(state)] += state.reserved_tokens
+            reserved[memory_group(state)] += state.reserved
         full = set()
         for one in sorted(self.waiting, key=lambda one: not one.interactive):
             group = memory_group(one)
             if group in full:
                 continue
-            after = reserved.total() + one.reserved_tokens
-            if reserved[group] and after + reserved[group] + one.reserved_tokens > MAX_RESERVED_TOKENS:
+            after = reserved.total() + one.reserved
+            if reserved[group] and after + reserved[group] + one.reserved > MAX_RESERVED:
                 full.add(group)
                 continue
             bases_in_use = {base for base, (_, loaded) in self.loaded.items() if self._is_in_use(loaded)} | {one.base}
-            if self.running and (after > MAX_RESERVED_TOKENS or len(bases_in_use) > MAX_LOADED_BASES):
+            if self.running and (after > MAX_RESERVED or len(bases_in_use) > MAX_LOADED_BASES):
                 return  # those after it wait too, or it would never start
-            reserved[group] += one.reserved_tokens
+            reserved[group] += one.reserved
             self.waiting.remove(one)
             try:
                 self.running.append(self._start(one))
@@ -154,6 +156,7 @@ class Generator:
             loaded=loaded,
             prompt_ids=one.prompt_ids,
             max_new_tokens=one.max_new_tokens,
+            reserved=one.reserved,
             block=loaded.block,
             block_keys=block_keys((adapter, loaded.block), one.prompt_ids, loaded.block) if shares else [],
             cache=loaded.new_cache(),
