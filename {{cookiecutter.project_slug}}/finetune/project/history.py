@@ -75,20 +75,23 @@ def output_at(revision: str, path: Path) -> str:
 
 def committed_models() -> list[ModelRecord]:
     """Return the models' records of all commits of all branches, tags and experiments."""
-    return committed(MODEL)
+    return committed(MODEL, ModelRecord)
 
 
 def committed_files() -> list[FilesRecord]:
     """Return the files' records of all commits of all branches, tags and experiments."""
-    return committed(FILES)
+    return committed(FILES, FilesRecord)
 
 
-def committed(file: Path) -> list[Any]:
-    """Return the content of a JSON file in each commit that changed it."""
+def committed(file: Path, kind: Any) -> list[Any]:
+    """Return the content of a JSON file in each commit that changed it. What is no such record is left out."""
     found = []
-    for text in committed_texts(file):
+    for commit, text in committed_versions(file):
+        place = f"{file} of the commit {commit[:12]}"
         with suppress(FinetuneError):
-            found.append(parse_json(text.encode(), str(file), f"Restore it with: git checkout {file}"))
+            found.append(
+                parse_json(text.encode(), place, "Delete by hand: finetune models delete, finetune files delete", kind)
+            )
     return found
 
 
@@ -97,5 +100,10 @@ def committed_texts(file: Path) -> list[str]:
 
     It is "" in a commit that removed the file.
     """
+    return [text for _, text in committed_versions(file)]
+
+
+def committed_versions(file: Path) -> list[tuple[str, str]]:
+    """Return the hash of each commit that changed a file, and the content there, as `committed_texts`."""
     commits = git("log", "--all", "--format=%H", "--", file.as_posix()).split()
-    return [git("show", f"{commit}:./{file.as_posix()}") for commit in commits]
+    return [(commit, git("show", f"{commit}:./{file.as_posix()}")) for commit in commits]

@@ -144,8 +144,12 @@ def send_parts(
     """
     uploads = connection.control.uploads
     path_of_note = NOTES / f"upload-{name}.json"
-    note = cast("UploadNote", read_note(path_of_note))
-    if note.get("identity") != connection.identity or note["expires_at"] < time.time() + 60:
+    note = cast("UploadNote", read_note(path_of_note, UploadNote))
+    if (
+        not UploadNote.__required_keys__ <= note.keys()
+        or note.get("identity") != connection.identity
+        or note["expires_at"] < time.time() + 60
+    ):
         upload = uploads.create(filename=name, bytes=size, purpose=purpose, mime_type="text/jsonl")
         refuse_other(upload, "upload", path)
         note = {"identity": connection.identity, "id": upload.id, "expires_at": upload.expires_at, "parts": []}
