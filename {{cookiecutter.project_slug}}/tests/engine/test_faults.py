@@ -478,10 +478,7 @@ def test_two_machines_with_a_lagging_list_end_with_one_job(
     known = provider_jobs(home)
     provider.plan = Plan(*STEPS["jobs.create"][1:], meet(2), times=2, lag=0.45)
     folders = (project, tmp_path / "clone")
-    running = [
-        start("train", folder, "--patient", FINETUNE_HOME=str(tmp_path / f"home{n}"))
-        for n, folder in enumerate(folders)
-    ]
+    running = [start("train", folder, FINETUNE_HOME=str(tmp_path / f"home{n}")) for n, folder in enumerate(folders)]
     outputs = [process.communicate(timeout=90)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0], outputs
     made = provider_jobs(home)[len(known) :]
