@@ -12,8 +12,11 @@ from finetune.core.records import FilesRecord, ModelRecord
 
 
 def git(*arguments: str) -> str:
-    """Return the output of a Git command; "" if it fails, for example in a folder without commits."""
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, encoding="utf-8", check=False)
+    """Return the output of a Git command; "" if it fails, for example in a folder without commits.
+
+    Bytes that are not UTF-8, as in a damaged file of an old commit, become U+FFFD.
+    """
+    done = subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8", errors="replace", check=False)
     return done.stdout if done.returncode == 0 else ""
 
 

@@ -133,7 +133,7 @@ def collect(
         # Experiments are compared by these. The last value of the curve is that of the last step, and may be a batch's.
         valid_loss=valid_loss(chosen.checkpoint) if chosen.checkpoint else None,
         valid_score=chosen.score,
-        prompt=prepared.get("prompt"),
+        prompt=prepared["prompt"],
         checkpoints=checkpoints,
         curves=curve_facts(curves, found),
     )
