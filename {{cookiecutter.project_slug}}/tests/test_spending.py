@@ -13,6 +13,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Budget
 from finetune.core.paths import LEDGER, VALIDATION_REPORT
 from finetune.project import budget
+from finetune.project.health import check_history
 from finetune.project.history import project_id
 from finetune.project.spending import forget_unclear_requests, is_ours, spent_by_job
 from finetune.provider.connect import Connection
@@ -34,7 +35,12 @@ def ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FINETUNE_HOME", str(tmp_path / "home"))
     write_json(VALIDATION_REPORT, {"train_tokens_per_epoch": 100_000, "auto": {"n_epochs": 1}})
+    git("init", "-q")
     return f"none {tmp_path}"
+
+
+def git(*arguments: str) -> None:
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], check=True)
 
 
 def facts(project: str, usd: float = 1.0, **more: Any) -> dict[str, Any]:
@@ -62,10 +68,23 @@ def test_a_job_is_of_the_project_that_created_it(ours: str) -> None:
     found = {name: is_ours(connection(), job(f"ftjob-{name}"), key) for name, key in zip("1234", "abcc", strict=True)}
     assert found == {"1": True, "2": False, "3": False, "4": True}
     assert is_ours(connection(), job("ftjob-5"), "a")  # nobody knows: it counts
-    for args in (["init", "-q"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x", "--allow-empty"]):
-        subprocess.run(["git", *args], check=True)
+    git("commit", "-qm", "first", "--allow-empty")
     assert is_ours(connection(), job("ftjob-2", **{PROJECT: project_id()}), "b")
     assert not is_ours(connection(), job("ftjob-1", **{PROJECT: "0" * 40}), "a")
+
+
+def test_a_shallow_clone_does_not_know_what_is_its_own(ours: str, tmp_path: Path) -> None:
+    """Its oldest commit is not the first one, so it would count as another project: with a budget of its own."""
+    for words in ("first", "second"):
+        git("commit", "-qm", words, "--allow-empty")
+    subprocess.run(["git", "clone", "-q", "--depth", "1", f"file://{tmp_path}", "shallow"], check=True)
+    os.chdir("shallow")
+    with pytest.raises(FinetuneError, match="git fetch --unshallow"):
+        spent_by_job(None, "openai")
+    assert check_history().state == "wrong"
+    git("fetch", "-q", "--unshallow")
+    assert spent_by_job(None, "openai") == {}
+    assert check_history().state == "ok"
 
 
 def test_an_adopted_job_is_not_in_the_ledger_and_takes_nothing_of_the_budget(ours: str) -> None:

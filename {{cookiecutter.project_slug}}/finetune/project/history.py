@@ -21,7 +21,15 @@ def git(*arguments: str) -> str:
 
 
 def project_id() -> str:
-    """Return the hash of the first commit, which all clones share; "none" before there is one."""
+    """Return the hash of the first commit, which all clones share; "none" before there is one.
+
+    Raises FinetuneError in a shallow clone, which lacks that commit: its jobs would count as another project's.
+    """
+    if git("rev-parse", "--is-shallow-repository").strip() == "true":
+        raise FinetuneError(
+            "This clone is shallow: it lacks the first commit, by which a project's jobs and spending are known.",
+            "Fetch the whole history with: git fetch --unshallow (in a workflow of GitHub: fetch-depth: 0)",
+        )
     return (git("rev-list", "--max-parents=0", "HEAD").split() or ["none"])[-1]
 
 

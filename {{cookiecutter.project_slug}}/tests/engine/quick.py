@@ -70,7 +70,6 @@ if __name__ == "__main__":
     from finetune.cli import main
 
     shorten_pauses()
-    shorten_timeouts()
     if "--meet" in sys.argv:
         sys.argv.remove("--meet")
     else:

@@ -53,8 +53,13 @@ def recorded(step: Callable[..., None]) -> Callable[..., None]:
             step(self, **drawn)
         except Exception:
             if World.violation is None:
-                lines = [f"Seed {SEED}, schedule {World.number}:", *self.steps, "The calls of the last stage:"]
-                World.violation = "\n".join([*lines, *World.provider.plan.seen, traceback.format_exc()])
+                calls = dict.fromkeys(World.provider.plan.seen)
+                lines = [
+                    f"Seed {SEED}, schedule {World.number}:",
+                    *self.steps,
+                    "The calls of the last stage, each once:",
+                ]
+                World.violation = "\n".join([*lines, *calls, traceback.format_exc()])
             raise
 
     return run
