@@ -194,14 +194,19 @@ def keep_oldest(connection: Connection, fingerprint: str, job: "FineTuningJob", 
 
 
 def older_twin(connection: Connection, fingerprint: str, say: Say, job: "FineTuningJob") -> "FineTuningJob | None":
-    """Return the older job that another machine created at the same time as this one, which is cancelled then."""
+    """Return the older job that another machine created at the same time as this one, which is cancelled then.
+
+    A job that had ended before is none: this one was asked for in its place.
+    """
     note = read_request_note(connection.identity, fingerprint)
     known = note["known"] if note else []
     jobs = [one for one in list_jobs(connection, fingerprint, note) if one.id not in known]
     usable = [
         other
         for other in jobs
-        if other.status not in ("failed", "cancelled") and job.created_at - other.created_at < 2 * LIST_LAG
+        if other.status not in ("failed", "cancelled")
+        and job.created_at - other.created_at < 2 * LIST_LAG
+        and not (other.finished_at and other.finished_at <= job.created_at)
     ]
     oldest = min(usable or [job], key=lambda one: (one.created_at, one.id))
     if oldest.id == job.id:

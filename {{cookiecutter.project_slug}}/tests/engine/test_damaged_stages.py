@@ -217,6 +217,17 @@ def test_damaged_notes_and_caches_are_asked_again(stage: str, kind: str, project
     assert "POST /v1/files" not in provider.plan.seen
 
 
+@pytest.mark.parametrize("name", ["locks", "requests", ".finetune"])
+@pytest.mark.parametrize("stage", ["upload", "train", "repeat"])
+def test_a_file_in_the_place_of_a_folder_is_named(stage: str, name: str, project: Path, provider: Server) -> None:
+    folder = Path(name) if name == ".finetune" else Path(os.environ["FINETUNE_HOME"]) / name
+    shutil.rmtree(folder)
+    folder.write_text("", encoding="utf-8")
+    error = run(stage)
+    assert error is None or (name in str(error) and "→" in str(error)), error
+    assert CREATE not in provider.plan.seen
+
+
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_a_damaged_record_in_an_old_commit_stops_nothing(kind: str, project: Path, provider: Server) -> None:
     """A project without any notes, so that the marks of other projects are looked for, too."""

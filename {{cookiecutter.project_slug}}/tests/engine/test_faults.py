@@ -211,12 +211,18 @@ def test_a_deleted_model_is_not_adopted_and_trained_again_only_when_asked(
     assert json.loads(MODEL.read_text(encoding="utf-8"))["job"] == again["job"]
 
 
-def test_a_succeeded_job_is_trained_again_when_asked(home: Path, provider: Server, project: Path) -> None:
+def test_a_succeeded_job_is_trained_again_when_asked(
+    home: Path, provider: Server, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert run(upload) is None
     first = train.run(load_params())
     second = train.run(load_params(), again=True)
     assert first["job"] != second["job"]
     assert first["fingerprint"] == second["fingerprint"]
+    # Another machine takes the newer one: the first is no twin that was created at the same time.
+    monkeypatch.setenv("FINETUNE_HOME", str(project / "another"))
+    assert run(train) is None
+    assert json.loads(MODEL.read_text(encoding="utf-8"))["job"] == second["job"]
 
 
 @pytest.mark.parametrize("lacks", ["no name", "not there yet"])

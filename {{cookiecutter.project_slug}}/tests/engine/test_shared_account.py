@@ -118,7 +118,7 @@ def test_clean_spares_what_another_project_has_adopted(home: Path, provider: Ser
     adopting = project.parent / "adopting"
     shutil.copytree(project, adopting, ignore=shutil.ignore_patterns(".git", "models", "reports", ".finetune"))
     shutil.copytree(project / PREPARED, adopting / PREPARED, dirs_exist_ok=True)
-    shutil.copytree(project / "reports", adopting / "reports")
+    shutil.copytree(project / "reports", adopting / "reports", ignore=shutil.ignore_patterns(LEDGER.name))
     git(adopting, "init", "-q")
     commit(adopting, "Another start")
     known = provider_jobs(home)
