@@ -202,5 +202,5 @@ def ledger_row(
         "estimated_usd": bill["train_usd"],
         "billed_usd": usd,
         "estimated_seconds": bill["seconds"],
-        "seconds": job.finished_at - job.created_at if job.finished_at else UNKNOWN,
+        "seconds": job.finished_at - job.created_at if job.finished_at and job.created_at else UNKNOWN,
     }

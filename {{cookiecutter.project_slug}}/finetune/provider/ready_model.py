@@ -43,7 +43,7 @@ def lacks_model(connection: Connection, model: str | None) -> bool:
 
 def is_new(connection: Connection, job: "FineTuningJob") -> bool:
     """Return whether a job has ended within PATIENCE, by the provider's clock."""
-    return connection.clock.now() - (job.finished_at or job.created_at) < PATIENCE
+    return connection.clock.now() - (job.finished_at or job.created_at or 0) < PATIENCE
 
 
 def wait_for_model(

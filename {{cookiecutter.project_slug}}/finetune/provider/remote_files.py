@@ -91,7 +91,7 @@ def find_file(
         with suppress(openai.NotFoundError):
             same.append(files.retrieve(note["id"]))
     readable = (file for file in same if file.status not in ("error", "deleted"))
-    return min(readable, key=lambda file: (file.created_at, file.id), default=None)
+    return min(readable, key=lambda file: (file.created_at or 0, file.id), default=None)
 
 
 def processed(connection: Connection, file_id: str, path: Path) -> str:

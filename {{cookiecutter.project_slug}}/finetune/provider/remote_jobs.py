@@ -130,7 +130,7 @@ def find_noted(connection: Connection, fingerprint: str, note: RequestNote) -> "
     """Return the job that the request of a note has made; the oldest, if it has made several."""
     jobs = [job for job in list_jobs(connection, fingerprint, note) if job.id not in note["known"]]
     noted = (job for job in jobs if job.id == note.get("id"))
-    return next(noted, None) or min(jobs, key=lambda job: (job.created_at, job.id), default=None)
+    return next(noted, None) or min(jobs, key=age_of, default=None)
 
 
 def list_jobs(connection: Connection, fingerprint: str, note: RequestNote | None) -> "list[FineTuningJob]":
@@ -169,7 +169,13 @@ def is_noted(job: "FineTuningJob", note: RequestNote) -> bool:
     same = all(getattr(job, key) == request.get(key) for key in ("training_file", "validation_file"))
     same &= str(job.model).startswith(request["model"])  # the job may show the dated name of an alias
     same &= job.seed in (None, request.get("seed"))
-    return same and job.created_at >= note["asked_at"] - CLOCKS_DIFFER and has_hyperparameters(job, request)
+    is_late = job.created_at is None or job.created_at >= note["asked_at"] - CLOCKS_DIFFER
+    return same and is_late and has_hyperparameters(job, request)
+
+
+def age_of(job: "FineTuningJob") -> tuple[int, str]:
+    """Return by what the oldest job is found; some servers do not say when a job was created."""
+    return job.created_at or 0, job.id
 
 
 def has_hyperparameters(job: "FineTuningJob", request: JobRequest) -> bool:
@@ -198,6 +204,8 @@ def older_twin(connection: Connection, fingerprint: str, say: Say, job: "FineTun
 
     A job that had ended before is none: this one was asked for in its place.
     """
+    if job.created_at is None:  # on some servers: then nobody can say which job is the older one
+        return None
     note = read_request_note(connection.identity, fingerprint)
     known = note["known"] if note else []
     jobs = [one for one in list_jobs(connection, fingerprint, note) if one.id not in known]
@@ -205,10 +213,10 @@ def older_twin(connection: Connection, fingerprint: str, say: Say, job: "FineTun
         other
         for other in jobs
         if other.status not in ("failed", "cancelled")
-        and job.created_at - other.created_at < 2 * LIST_LAG
+        and job.created_at - (other.created_at or 0) < 2 * LIST_LAG
         and not (other.finished_at and other.finished_at <= job.created_at)
     ]
-    oldest = min(usable or [job], key=lambda one: (one.created_at, one.id))
+    oldest = min(usable or [job], key=age_of)
     if oldest.id == job.id:
         return None
     facts = note["facts"] if note else {}
@@ -225,7 +233,7 @@ def older_twin(connection: Connection, fingerprint: str, say: Say, job: "FineTun
 
 def late_twin(connection: Connection, fingerprint: str, say: Say, job: "FineTuningJob") -> "FineTuningJob | None":
     """Return the older twin of a job that is followed: while a list lags behind, each machine sees only its own job."""
-    is_settled = connection.clock.now() - job.created_at > LIST_LAG
+    is_settled = connection.clock.now() - (job.created_at or 0) > LIST_LAG
     return None if is_settled or connection.identity == "local" else older_twin(connection, fingerprint, say, job)
 
 

@@ -196,8 +196,13 @@ def fetch_weights(connection: Connection, file_ids: Sequence[str], missing: list
 
 
 def download(connection: Connection, file_id: str, folder: Path) -> Path:
-    """Download a file into a folder and return its path. Raises FinetuneError if it is not complete."""
+    """Download a file into a folder and return its path.
+
+    Raises FinetuneError if it is not complete, and ValueError where the provider does not say its name or size.
+    """
     file = connection.control.files.retrieve(file_id)
+    if file.filename is None or file.bytes is None:
+        raise ValueError(f"{file_id} has no name or size")
     content = connection.downloads.files.content(file_id).content
     if len(content) != file.bytes:
         raise FinetuneError(

@@ -189,6 +189,37 @@ def test_without_extras_there_is_a_record_and_the_next_run_completes_it(
     assert_paid_once(home, project, "")
 
 
+@pytest.mark.parametrize("fault", ["cut-after", None])
+def test_a_server_that_says_no_times_and_sizes_is_paid_once(
+    fault: str | None, home: Path, provider: Server, project: Path
+) -> None:
+    def without(keys: set[str], content: bytes) -> bytes:
+        body = json.loads(content)
+        rows = [body, *body.get("data", [])]
+        for one in rows:
+            for key in keys & one.keys():
+                del one[key]
+        return json.dumps(body).encode()
+
+    def terse(call: str, content: bytes) -> bytes:
+        return content if call.endswith("/content") else without({"created_at", "finished_at"}, content)
+
+    def nameless(call: str, content: bytes) -> bytes:
+        is_file = re.fullmatch(STEPS["files.name"][1], call)
+        return without({"filename", "bytes"}, content) if is_file else content
+
+    assert run(upload) is None
+    creating = FAULTS[fault] if fault else None
+    provider.plan = Plan(STEPS["jobs.create"][1], 0, creating, rewrite=terse, keeps_metadata=False)
+    assert run(train) is None
+    provider.plan = Plan(rewrite=nameless)
+    assert run(train) is None
+    assert is_incomplete()
+    provider.plan = Plan()
+    assert run(train) is None
+    assert_paid_once(home, project, "")
+
+
 def test_a_deleted_model_is_not_adopted_and_trained_again_only_when_asked(
     home: Path, provider: Server, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
