@@ -218,7 +218,7 @@ def test_damaged_notes_and_caches_are_asked_again(stage: str, kind: str, project
 
 
 @pytest.mark.parametrize("name", ["locks", "requests", ".finetune"])
-@pytest.mark.parametrize("stage", ["upload", "train", "repeat"])
+@pytest.mark.parametrize("stage", ["upload", "train"])
 def test_a_file_in_the_place_of_a_folder_is_named(stage: str, name: str, project: Path, provider: Server) -> None:
     folder = Path(name) if name == ".finetune" else Path(os.environ["FINETUNE_HOME"]) / name
     shutil.rmtree(folder)
