@@ -15,7 +15,7 @@ from finetune.pricing.catalogue import look_up
 from finetune.pricing.cost import auto_epochs, estimate
 from finetune.pricing.end_dates import refuse_after_shutdown
 from finetune.project import ledger
-from finetune.project.spending import project_names, spending_lock, spent_by_job
+from finetune.project.spending import UNCLEAR, is_ours, project_names, settle, spending_lock, spent_by_job
 from finetune.provider.connect import Connection
 
 if TYPE_CHECKING:
@@ -94,8 +94,17 @@ def refuse_over_total(
             f"This project has spent ${spent:g} on {len(bills)} job{'' if len(bills) == 1 else 's'} ({LEDGER} of all"
             f" commits; jobs without a bill by their estimate), and {which(len(parts))} would cost ${takes:g};"
             f" train.budget.total_usd is {limit:g}. Nothing was sent.",
-            "Raise the budget, lower train.n_epochs, or train on fewer examples.",
+            "Raise the budget, lower train.n_epochs, or train on fewer examples." + hint_at_unclear(bills),
         )
+
+
+def hint_at_unclear(jobs: Collection[str]) -> str:
+    """Return what to do if some of the jobs are requests of which it is not known whether they made one."""
+    unclear = sum(job.startswith(UNCLEAR) for job in jobs)
+    if not unclear:
+        return ""
+    which = "1 of them is a request" if unclear == 1 else f"{unclear} of them are requests"
+    return f" {which} without a clear answer: if you know that no job came of it, run: finetune train --forget"
 
 
 @contextmanager
@@ -155,6 +164,24 @@ def unknown(params: Params, name: str, limit: float) -> FinetuneError:
     )
 
 
+def enter_bill(
+    connection: Connection,
+    params: Params,
+    job: "FineTuningJob",
+    fingerprint: str,
+    usd: Usd,
+    n_epochs: object = None,
+    part: Part = WHOLE,
+) -> None:
+    """Note the bill of a job that has ended, and add the job to the ledger.
+
+    A job that another project has created is in that project's ledger: each is paid once, and counted once.
+    """
+    settle(connection, fingerprint, usd)
+    if is_ours(connection, job, fingerprint):
+        ledger.add_job(ledger_row(params, job, usd, n_epochs, part))
+
+
 def ledger_row(
     params: Params, job: "FineTuningJob", usd: Usd, n_epochs: object = None, part: Part = WHOLE
 ) -> LedgerRow:
@@ -175,5 +202,5 @@ def ledger_row(
         "estimated_usd": bill["train_usd"],
         "billed_usd": usd,
         "estimated_seconds": bill["seconds"],
-        "seconds": job.finished_at - job.created_at if job.finished_at else UNKNOWN,
+        "seconds": job.finished_at - job.created_at if job.finished_at and job.created_at else UNKNOWN,
     }

@@ -13,12 +13,11 @@ from finetune.core.params import Params
 from finetune.core.paths import CURVES, EVENTS, FILES, MODEL, NOTES, WEIGHTS
 from finetune.core.read_records import read_prepare_report
 from finetune.core.records import CurveFacts, FilesRecord, ModelRecord
-from finetune.project import ledger
-from finetune.project.budget import estimated, ledger_row, refuse_over_budget, reserved
+from finetune.project.budget import enter_bill, estimated, refuse_over_budget, reserved
 from finetune.project.claims import claim_job
 from finetune.project.job_request import job_request, job_settings
 from finetune.project.model_record import hyperparameters_of, model_record
-from finetune.project.spending import forget_unclear_requests, settle
+from finetune.project.spending import forget_unclear_requests
 from finetune.project.training_start import start_of
 from finetune.provider.capabilities import refuse_unsupported
 from finetune.provider.connect import Connection, connect
@@ -50,6 +49,8 @@ def run(params: Params, again: bool = False, forget: bool = False) -> ModelRecor
     Raises FinetuneError if the job ends without a model; then no record is written.
     """
     refuse_unsupported(params)
+    if forget:  # first: where they exceed the budget, there may be no uploaded file yet
+        forget_unclear_requests()
     files: FilesRecord = read_json(FILES, "upload", FilesRecord)
     if "train" not in files:
         raise FinetuneError(f"{FILES} has no training file.", "Create it again with: dvc repro -f upload")
@@ -63,7 +64,6 @@ def run(params: Params, again: bool = False, forget: bool = False) -> ModelRecor
         refuse_missing_files(connection, files)
         if forget:
             forget_request(connection, fingerprint)
-            forget_unclear_requests()
         usd = estimated(params)["train_usd"]
         request = job_request(params, connection, settings, files, fingerprint, usd)
         reserve = partial(reserved, connection, params, fingerprint)
@@ -133,14 +133,13 @@ def collect(
         # Experiments are compared by these. The last value of the curve is that of the last step, and may be a batch's.
         valid_loss=valid_loss(chosen.checkpoint) if chosen.checkpoint else None,
         valid_score=chosen.score,
-        prompt=prepared.get("prompt"),
+        prompt=prepared["prompt"],
         checkpoints=checkpoints,
         curves=curve_facts(curves, found),
     )
     if missing:
         record["missing"] = missing
-    settle(connection, fingerprint, record["usd"])
-    ledger.add_job(ledger_row(params, job, record["usd"], record["hyperparameters"].get("n_epochs")))
+    enter_bill(connection, params, job, fingerprint, record["usd"], record["hyperparameters"].get("n_epochs"))
     write_json(MODEL, record)
     if missing:
         say(f"The provider lacks: {', '.join(missing)}. Look again, for nothing, with: dvc repro -f -s train")
@@ -197,8 +196,13 @@ def fetch_weights(connection: Connection, file_ids: Sequence[str], missing: list
 
 
 def download(connection: Connection, file_id: str, folder: Path) -> Path:
-    """Download a file into a folder and return its path. Raises FinetuneError if it is not complete."""
+    """Download a file into a folder and return its path.
+
+    Raises FinetuneError if it is not complete, and ValueError where the provider does not say its name or size.
+    """
     file = connection.control.files.retrieve(file_id)
+    if file.filename is None or file.bytes is None:
+        raise ValueError(f"{file_id} has no name or size")
     content = connection.downloads.files.content(file_id).content
     if len(content) != file.bytes:
         raise FinetuneError(
