@@ -103,9 +103,9 @@ def bake(tmp_path_factory: pytest.TempPathFactory) -> Bake:
 
 @pytest.fixture(scope="session")
 def set_up(bake: Bake) -> dict[str, Path]:
-    """Run `make setup` in the default project, with uv, and in one without the engine, with pip, at the same time."""
+    """Run `make setup` in the default project, with pip, and in one without the engine, with uv, at the same time."""
     projects = {"default": bake(), "without": bake(engine=False, provider="openai")}
-    uv = {"default": str(Path(sys.executable).parent / "uv"), "without": ""}
+    uv = {"default": "", "without": str(Path(sys.executable).parent / "uv")}
     running = [
         subprocess.Popen(
             ["make", "setup", f"UV={uv[name]}"], cwd=project, env=clean_environment(), stdout=subprocess.DEVNULL
