@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Project, clean_environment
 
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="cruft reads pyproject.toml from Python 3.11 on")
 CRUFT = str(Path(sys.executable).parent / "cruft")
 SLUG = "{{cookiecutter.project_slug}}"
 OURS = "# ours\n"
