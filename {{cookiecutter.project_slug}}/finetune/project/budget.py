@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from finetune.core.break_even import UNKNOWN
 from finetune.core.disk import read_json
-from finetune.core.errors import FinetuneError
+from finetune.core.errors import OverBudgetError
 from finetune.core.params import Params
 from finetune.core.paths import LEDGER, VALIDATION_REPORT
 from finetune.core.records import CostEstimate, LedgerRow, Usd, ValidationReport
@@ -47,7 +47,7 @@ def estimated(params: Params, part: Part = WHOLE, n_epochs: int | None = None) -
 
 
 def refuse_over_budget(params: Params, part: Part = WHOLE) -> None:
-    """Raise FinetuneError if the estimate is over train.budget, or is not known."""
+    """Raise OverBudgetError if the estimate is over train.budget, or is not known."""
     budget = params.train.budget
     if budget.usd is None and budget.minutes is None:
         return
@@ -63,7 +63,7 @@ def refuse_over_budget(params: Params, part: Part = WHOLE) -> None:
             raise unknown(params, name, limit)
         refuse_unclear_tokens(name, limit)
         if takes > limit:
-            raise FinetuneError(
+            raise OverBudgetError(
                 f"{bill['billed_tokens']:,} tokens in {bill['n_epochs']} epochs would take {takes:g} {name};"
                 f" train.budget.{name} is {limit:g}. Nothing was sent.",
                 "Raise the budget, lower train.n_epochs, or train on fewer examples.",
@@ -76,7 +76,7 @@ def refuse_over_total(
     connection: Connection | None = None,
     fingerprints: Collection[str] = (),
 ) -> None:
-    """Raise FinetuneError if jobs on these parts, with all jobs of the project, would exceed train.budget.total_usd.
+    """Raise OverBudgetError if jobs on these parts, with all jobs of the project, would exceed train.budget.total_usd.
 
     `fingerprints` are those of the jobs that are about to be created.
     """
@@ -90,7 +90,7 @@ def refuse_over_total(
         raise unknown(params, "total_usd", limit)
     refuse_unclear_tokens("total_usd", limit)
     if spent + takes > limit:
-        raise FinetuneError(
+        raise OverBudgetError(
             f"This project has spent ${spent:g} on {len(bills)} job{'' if len(bills) == 1 else 's'} ({LEDGER} of all"
             f" commits; jobs without a bill by their estimate), and {which(len(parts))} would cost ${takes:g};"
             f" train.budget.total_usd is {limit:g}. Nothing was sent.",
@@ -144,10 +144,10 @@ def price_to_ask(models: int) -> Usd:
 
 
 def refuse_unclear_tokens(name: str, limit: float) -> None:
-    """Raise FinetuneError if the training data have more tokens than were counted."""
+    """Raise OverBudgetError if the training data have more tokens than were counted."""
     report: ValidationReport = read_json(VALIDATION_REPORT, "validate", ValidationReport)
     if report.get("tokens_at_least"):
-        raise FinetuneError(
+        raise OverBudgetError(
             f"train.budget.{name} is {limit:g}, but the training data have at least"
             f" {report['train_tokens_per_epoch']:,} tokens: the size or price of some images is unknown. Nothing was"
             " sent.",
@@ -155,10 +155,10 @@ def refuse_unclear_tokens(name: str, limit: float) -> None:
         )
 
 
-def unknown(params: Params, name: str, limit: float) -> FinetuneError:
+def unknown(params: Params, name: str, limit: float) -> OverBudgetError:
     """Return the error for a limit that cannot be checked."""
     missing, key = ("training time", "seconds") if name == "minutes" else ("price", "training")
-    return FinetuneError(
+    return OverBudgetError(
         f"train.budget.{name} is {limit:g}, but the {missing} of {params.train.base!r} is unknown. Nothing was sent.",
         f"Add {key!r} of this base to models.toml, or remove the budget.",
     )
