@@ -46,7 +46,7 @@ from finetune.data.identity import answer_of
 from finetune.data.questions import questions_of
 from finetune.data.replay import write_replay
 from finetune.pricing.catalogue import Base, alias_note, look_up
-from finetune.pricing.end_dates import date_warnings
+from finetune.pricing.end_dates import date_warnings, newcomers_warning
 from finetune.project.training_settings import server_address, training_settings
 from finetune.project.validation_estimate import report_of
 from finetune.report.data_page import ClassCount, LengthCount, ReviewedExample, make_data_page
@@ -114,13 +114,14 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
 
 
 def check_settings(params: Params, say: Say) -> None:
-    """Check what the evaluation will need, and warn of a base that is an alias, or that is or will be shut down.
+    """Check what the evaluation will need, and warn of an alias as base, and of what ends or is closed.
 
     Raises FinetuneError for an invalid grader or schema.
     """
     if note := alias_note(params.train.base):
         say(f"warning: train.base: {note} Write the dated name in params.yaml.")
-    for warning in date_warnings(params, datetime.date.today()):
+    today = datetime.date.today()
+    for warning in filter(None, (*date_warnings(params, today), newcomers_warning(params, today))):
         say(f"warning: {warning}")
     settings = params.evaluate
     check_graders(settings.graders)
