@@ -10,7 +10,7 @@ from finetune.core.records import Example, Prediction, PreparedExample, Question
 from finetune.data.completion_format import CompletionFormat, from_completion
 from finetune.data.examples import text_of
 from finetune.data.questions import prompt_of, turns_of_shots
-from finetune.provider.answer_parser import was_cut
+from finetune.provider.answer_parser import Answer, was_cut
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import Connection
 from finetune.terminal.progress import progress_bar, say
@@ -52,6 +52,13 @@ def ask_examples(
     seed, stop, top_logprobs = questions["seed"], marks.stop if marks else None, questions["top_logprobs"]
     with progress_bar(f"ask {model}") as progress:
         answers = answer_all(connection, model, prompts, settings, seed, progress, say, stop, top_logprobs)
+    return rows_of_answers(questions, examples, answers)
+
+
+def rows_of_answers(questions: Questions, examples: Sequence[Example], answers: Sequence[Answer]) -> list[Prediction]:
+    """Return a row for each example with its answer."""
+    found = questions["completion"]
+    marks = CompletionFormat(**found) if found else None
     pairs = [from_completion(example, marks) if marks else last_turn(example) for example in examples]
     keeps_white_space = any(expected != expected.strip() for _, expected in pairs)
     rows: list[Prediction] = []
