@@ -62,7 +62,9 @@ def promote(
 ) -> None:
     """Tag the committed model for a stage, if it meets evaluate.require.
 
-    With --export, tag an exported format of it, if that meets export.require too. List versions and stages with: gto show
+    With --export, tag an exported format of it, if that meets export.require too.
+
+    List versions and stages with: gto show
 
     Examples: finetune promote --stage staging · finetune promote --export gguf-q8_0
     """

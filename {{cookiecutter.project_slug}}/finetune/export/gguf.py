@@ -16,8 +16,8 @@ FILE = "model.gguf"
 def export_gguf(merged: Path, name: str, target: Path) -> Path:
     """Write a merged model as GGUF, of a format such as `gguf-q4_k_m`, and return the file.
 
-    A quantized file is made of one in the base's number format. Raises FinetuneError if the converter does not know
-    this kind of model.
+    Quantized files are made of one in the base's number format, which is kept beside the merged folder for the next.
+    Raises FinetuneError if the converter does not know this kind of model.
     """
     target.mkdir(parents=True)
     kind = name.removeprefix("gguf-")
@@ -25,12 +25,10 @@ def export_gguf(merged: Path, name: str, target: Path) -> Path:
     if name not in QUANTIZED:
         convert(merged, file, kind)
         return file
-    whole = target / "unquantized.gguf"
-    convert(merged, whole, "auto")
-    try:
-        run([quantizer(), whole, file, kind.upper()], f"llama-quantize cannot make {kind}")
-    finally:
-        whole.unlink()
+    whole = merged.with_name("unquantized.gguf")
+    if not whole.exists():
+        convert(merged, whole, "auto")
+    run([quantizer(), whole, file, kind.upper()], f"llama-quantize cannot make {kind}")
     return file
 
 
