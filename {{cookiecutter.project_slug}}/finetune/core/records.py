@@ -805,9 +805,7 @@ class ExportReport(TypedDict):
     gates_failed: NotRequired[list[str]]
 
 
-class ExportSpeed(TypedDict, total=False):
+class ExportSpeed(Latency, total=False):
     """One format in predictions/export_speed.json. It differs from run to run, so it is in no report in Git."""
 
     tokens_per_second: float  # of answers
-    median_ms: float  # of an answer
-    p95_ms: float

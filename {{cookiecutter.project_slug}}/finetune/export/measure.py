@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from finetune.asking.split_answers import ask_examples, rows_of_answers
 from finetune.core.errors import FinetuneError
@@ -115,8 +115,7 @@ def refuse_sampling(questions: Questions) -> None:
 
 def speed_of(rows: Sequence[Prediction]) -> ExportSpeed:
     """Return how fast a format has answered; {} if that was not measured."""
-    found: ExportSpeed = {}
-    found.update(latency(rows))
+    found = cast("ExportSpeed", latency(rows))
     seconds = sum(row.get("seconds", 0.0) for row in rows)
     if seconds and (tokens := sum(row["completion_tokens"] or 0 for row in rows)):
         found["tokens_per_second"] = round(tokens / seconds, 1)

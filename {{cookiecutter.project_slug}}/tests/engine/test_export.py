@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
 from finetune.core.paths import EXPORT_ANSWERS, EXPORT_REPORT, EXPORTS, TUNED_ANSWERS, WEIGHTS
 from finetune.core.read_records import read_model_record
+from finetune.export.adapter import export_adapter
 from finetune.export.measure import Measured, measure
 from finetune.export.merge import export_merged
 from finetune.project.export_manifest import files_of, read_manifest
@@ -183,11 +183,11 @@ def test_another_revision_of_the_base_is_found(model: Measured, tmp_path: Path) 
     changed = LlamaForCausalLM.from_pretrained(other)
     for weights in changed.parameters():
         weights.data *= 1.1
-    changed.save_pretrained(other)  # type: ignore[no-untyped-call]
+    changed.save_pretrained(other)
     folder = Path("planted")
     export_merged(other, model.adapter, folder)
     assert "of another base or another revision of it" in refused(model, folder)
-    export.export_adapter(model.adapter, "organisation/tiny@2", adapter := Path("planted-adapter"))
+    export_adapter(model.adapter, "organisation/tiny@2", adapter := Path("planted-adapter"))
     assert "organisation/tiny at revision 2; the model was tuned from tiny" in refused(model, adapter, "adapter")
 
 
@@ -199,7 +199,7 @@ def test_a_base_that_was_replaced_is_found_by_its_answers(project: Path, tmp_pat
     changed = LlamaForCausalLM.from_pretrained(other)
     for weights in changed.parameters():
         weights.data *= -1
-    changed.save_pretrained(other)  # type: ignore[no-untyped-call]
+    changed.save_pretrained(other)
     text = Path("params.yaml").read_text(encoding="utf-8")
     Path("params.yaml").write_text(text.replace("export: {", f"export: {{base: {other}, "), encoding="utf-8")
     validate.run(load_params())
@@ -214,8 +214,3 @@ def test_a_provider_without_weights_is_named(project: Path) -> None:
     (WEIGHTS / "README.txt").write_text("This provider does not hand out the weights.\n", encoding="utf-8")
     with pytest.raises(FinetuneError, match="nothing to export: This provider does not hand out the weights"):
         export.run(load_params())
-
-
-def git(*arguments: str) -> str:
-    who = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
-    return subprocess.run(["git", *who, *arguments], check=True, capture_output=True, text=True).stdout

@@ -85,7 +85,7 @@ def model(folder: Path) -> Measured:
         tie_word_embeddings=True,
         initializer_range=0.2,
     )
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(base)  # type: ignore[arg-type, no-untyped-call]
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(base)  # type: ignore[arg-type]
     tuned = get_peft_model(
         LlamaForCausalLM.from_pretrained(base, dtype=torch.float32),
         LoraConfig(r=4, target_modules=["q_proj", "v_proj"]),
