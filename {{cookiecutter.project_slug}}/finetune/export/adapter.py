@@ -13,10 +13,11 @@ from finetune.export.base_folder import hub_name
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 
 
-def trained_adapter(base: str) -> Path:
-    """Return the folder with the adapter of the record, of this base.
+def trained_adapter(base: str | None) -> Path:
+    """Return the folder with the adapter of the record.
 
-    Raises FinetuneError if the provider has handed out none, or if it is of another base.
+    Raises FinetuneError if the provider has handed out none, or if it names another base than `base`, where that is
+    given.
     """
     if not (WEIGHTS / CONFIG).is_file() or not (WEIGHTS / TENSORS).is_file():
         note = WEIGHTS / "README.txt"
@@ -25,6 +26,8 @@ def trained_adapter(base: str) -> Path:
             f"There is nothing to export: {why}",
             "Fetch the weights with: dvc pull train, or: dvc repro -f -s train",
         )
+    if base is None:
+        return WEIGHTS
     config = read_json(WEIGHTS / CONFIG, "train")
     name, revision = hub_name(base)
     other, at = hub_name(str(config["base_model_name_or_path"]))

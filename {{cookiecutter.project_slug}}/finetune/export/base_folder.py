@@ -8,7 +8,7 @@ from finetune.core.disk import sha256_of
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import user_home
 
-HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)@([\w.-]+)", re.ASCII)
+HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+))?", re.ASCII)
 
 
 def base_folder(name: str) -> Path:
@@ -17,8 +17,9 @@ def base_folder(name: str) -> Path:
     `name` is a folder, one in the engine's `bases`, or `organisation/model@revision` of the Hugging Face hub. Raises
     FinetuneError if there is none.
     """
-    if match := HUB_NAME.fullmatch(name):
-        return downloaded(*match.groups())
+    match = HUB_NAME.fullmatch(name)
+    if match and match[2]:
+        return downloaded(match[1], match[2])
     folder = Path(name) if Path(name).is_absolute() else user_home() / "bases" / Path(name).name
     if (folder / "config.json").is_file():
         return folder
@@ -45,7 +46,7 @@ def downloaded(repository: str, revision: str) -> Path:
 
 
 def hub_name(name: str) -> tuple[str, str | None]:
-    """Return a base's name and its revision as PEFT writes them; None for one that is not of the hub."""
+    """Return a base's name and its revision as PEFT writes them; of a folder, its name without the path."""
     match = HUB_NAME.fullmatch(name)
     return (match[1], match[2]) if match else (re.split(r"[/\\]", name.rstrip("/\\"))[-1], None)
 

@@ -71,7 +71,6 @@ def measure(name: str, folder: Path, files: dict[str, ExportedFile], model: Meas
     every prompt as the measured model did, and stops where the training's answers end. Raises FinetuneError else.
     """
     check_files(folder, files, AGAIN)
-    refuse_sampling(model.questions)
     if name == ADAPTER:
         check_adapter(folder, model.name)
         return by_transformers(name, model.base, folder, model)

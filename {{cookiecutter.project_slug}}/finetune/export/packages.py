@@ -1,14 +1,28 @@
 """The packages of the extra `export`, which only projects that export install."""
 
 import importlib
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from shutil import which
 from typing import Any
 
 from finetune.core.errors import FinetuneError
+from finetune.core.export_formats import QUANTIZED, is_gguf
 
 REMEDY = "Install them with: pip install -e '.[export]' -c constraints.txt"
+
+
+def check_packages(formats: Sequence[str]) -> None:
+    """Raise FinetuneError if a package is missing that an export needs, before any work is done."""
+    needed("torch", "loads weights")
+    needed("transformers", "loads models")
+    needed("peft", "merges adapters")
+    if any(map(is_gguf, formats)):
+        converter()
+        needed("xllamacpp", "runs GGUF files")
+    if set(formats) & set(QUANTIZED):
+        quantizer()
 
 
 def needed(module: str, what_for: str) -> Any:

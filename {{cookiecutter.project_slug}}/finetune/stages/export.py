@@ -39,10 +39,11 @@ from finetune.export.adapter import export_adapter, trained_adapter
 from finetune.export.base_folder import base_folder, digest_of_weights
 from finetune.export.comparison import compare, refuse_another_model, scored
 from finetune.export.gguf import FILE, export_gguf
-from finetune.export.measure import Measured, measure, speed_of
+from finetune.export.measure import Measured, measure, refuse_sampling, speed_of
 from finetune.export.merge import export_merged
 from finetune.export.model_card import model_card
 from finetune.export.modelfile import modelfile
+from finetune.export.packages import check_packages
 from finetune.project.export_manifest import NAME, files_of
 from finetune.project.export_settings import load_export_settings
 from finetune.project.history import git
@@ -80,9 +81,11 @@ def known_formats(names: Sequence[str]) -> list[str]:
 
 def export(params: Params, formats: Sequence[str]) -> ExportReport:
     """Export, check, ask and compare each format. The report is written last, when all have passed their checks."""
+    check_packages(formats)
     record, answered_by = read_model_record(), read_json(ANSWERED_BY, "tuned", AnsweredBy)
     refuse_other_answers(record, answered_by)
     model = measured_model(params, record)
+    refuse_sampling(model.questions)
     prepared, groups = read_prepare_report(), [row["group"] for row in read_jsonl(TEST_ROWS, "prepare", TestRow)]
     tuned = scored(params, prepared, model.rows, groups)
     report: ExportReport = {"export": {}, "n": len(model.rows), "evaluated": answered_by}
@@ -128,14 +131,16 @@ def refuse_other_answers(record: ModelRecord, answered_by: AnsweredBy) -> None:
 
 def measured_model(params: Params, record: ModelRecord) -> Measured:
     """Return the model with its weights, and what it has answered."""
+    base = params.export.base or record["base"]
     return Measured(
         params,
         load_questions(params),
         read_jsonl(PREPARED / "test.jsonl", "prepare", PreparedExample),
         read_jsonl(TUNED_ANSWERS, "tuned", Prediction),
-        params.export.base or record["base"],
-        base_folder(params.export.base or record["base"]),
-        trained_adapter(record["base"]),
+        record["base"] if Path(base).is_absolute() else base,
+        base_folder(base),
+        # A provider may call a base otherwise than the hub, whose name export.base then has.
+        trained_adapter(None if params.export.base else record["base"]),
     )
 
 

