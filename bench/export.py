@@ -35,7 +35,7 @@ def print_table(starter: str, project: Path) -> None:
     """Print what a project's exports answer, as a Markdown table."""
     report, speeds = (
         json.loads((project / name).read_text(encoding="utf-8"))
-        for name in ("reports/export.json", "predictions/export_speed.json")
+        for name in ("reports/export.json", "reports/export_speed.json")
     )
     print(f"\n{starter}, {report['n']} test rows; the tuned model: {report['tuned']:.3f}\n")
     print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}")

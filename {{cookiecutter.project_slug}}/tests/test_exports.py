@@ -135,6 +135,6 @@ def test_the_section_may_be_left_out(project: Path) -> None:
         | {"seed": 1},
         "evaluate": {"max_tokens": 6, "temperature": 0.0, "concurrency": 8},
     }
-    assert export_settings(checked(values)) == {"formats": [], "base": None, "margin": 0.05, "require": {}}
+    assert export_settings(checked(values)) == {"formats": []}
     with pytest.raises(FinetuneError, match=r"'export.formats': give some of"):
         checked({**values, "export": {"formats": ["onnx"]}})

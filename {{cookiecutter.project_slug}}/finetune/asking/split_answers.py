@@ -6,7 +6,7 @@ from finetune.core.disk import read_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import ANSWERING, Params
 from finetune.core.paths import PREPARED
-from finetune.core.records import Example, Prediction, PreparedExample, Questions, RegressionPrediction
+from finetune.core.records import AnswerSettings, Example, Prediction, PreparedExample, Questions, RegressionPrediction
 from finetune.data.completion_format import CompletionFormat, from_completion
 from finetune.data.examples import text_of
 from finetune.data.questions import prompt_of, turns_of_shots
@@ -38,7 +38,7 @@ def ask_split(
 def ask_examples(
     connection: Connection,
     params: Params,
-    questions: Questions,
+    questions: AnswerSettings,
     model: str,
     examples: Sequence[Example],
     shots: Sequence[Example] = (),
@@ -55,7 +55,9 @@ def ask_examples(
     return rows_of_answers(questions, examples, answers)
 
 
-def rows_of_answers(questions: Questions, examples: Sequence[Example], answers: Sequence[Answer]) -> list[Prediction]:
+def rows_of_answers(
+    questions: AnswerSettings, examples: Sequence[Example], answers: Sequence[Answer]
+) -> list[Prediction]:
     """Return a row for each example with its answer."""
     found = questions["completion"]
     marks = CompletionFormat(**found) if found else None

@@ -41,7 +41,6 @@ JUDGE_REPLIES = PREDICTIONS / "judge_replies.jsonl"
 TUNED_LATENCY = PREDICTIONS / "tuned_latency.json"
 ANSWERED_BY = PREDICTIONS / "answered_by.json"  # the model and the test rows of these answers
 EXPORT_ANSWERS = PREDICTIONS / "exported.jsonl"
-EXPORT_SPEED = PREDICTIONS / "export_speed.json"
 
 REPORTS = Path("reports")
 PREPARED_REPORT = REPORTS / "prepare.json"
@@ -51,6 +50,7 @@ CURVES = REPORTS / "training.csv"
 EVALUATION = REPORTS / "evaluation.json"
 LATENCY = REPORTS / "latency.json"
 EXPORT_REPORT = REPORTS / "export.json"
+EXPORT_SPEED = REPORTS / "export_speed.json"
 LEDGER = REPORTS / "ledger.csv"
 LEARNING_CURVE = REPORTS / "learning_curve.csv"
 LEARNING_CURVE_PAGE = REPORTS / "learning_curve.html"

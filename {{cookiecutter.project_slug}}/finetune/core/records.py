@@ -137,13 +137,30 @@ class TrainingSettings(TypedDict):
     metric: dict[str, Any] | None  # with choose best_metric: what decides that metric
 
 
+class AnswerSettings(TypedDict):
+    """What decides how a model answers a question."""
+
+    seed: int
+    max_tokens: int
+    temperature: float
+    stop: list[str]
+    presence_penalty: float
+    frequency_penalty: float
+    top_logprobs: int
+    completion: CompletionMarks | None
+
+
 class ExportSettings(TypedDict):
-    """data/prepared/export.json: what is exported. `export` depends on it, and not on parameters."""
+    """data/prepared/export.json: what is exported. `export` depends on it, and not on parameters or questions.json.
+
+    So other questions of `evaluate.also`, or to a judge, export nothing again.
+    """
 
     formats: list[str]
-    base: str | None  # export.base
-    margin: float
-    require: dict[str, str]
+    base: NotRequired[str | None]  # export.base; absent without formats, as all that follows
+    margin: NotRequired[float]
+    require: NotRequired[dict[str, str]]
+    answers: NotRequired[AnswerSettings]
 
 
 class RegressionSet(TypedDict):
@@ -153,7 +170,7 @@ class RegressionSet(TypedDict):
     examples: list[Example]
 
 
-class Questions(TypedDict):
+class Questions(AnswerSettings):
     """data/prepared/questions.json: everything that decides what models are asked, beside the splits.
 
     `baseline` and `tuned` depend on this file and not on parameters, so a change of a parameter that only scoring reads
@@ -162,15 +179,7 @@ class Questions(TypedDict):
 
     provider: dict[str, str | None]  # name, base_url, base_deployment
     base: str
-    seed: int
-    max_tokens: int
-    temperature: float
-    stop: list[str]
-    presence_penalty: float
-    frequency_penalty: float
-    top_logprobs: int
     few_shot: list[Example]  # in the prompt of the third model
-    completion: CompletionMarks | None
     compare: list[str]
     also: dict[str, RegressionSet]
     graders: dict[str, dict[str, Any]]  # those of evaluate.graders that ask a model
@@ -806,6 +815,6 @@ class ExportReport(TypedDict):
 
 
 class ExportSpeed(Latency, total=False):
-    """One format in predictions/export_speed.json. It differs from run to run, so it is in no report in Git."""
+    """One format in reports/export_speed.json. It differs from run to run, so report.md is without it."""
 
     tokens_per_second: float  # of answers

@@ -10,7 +10,7 @@ from finetune.asking.split_answers import ask_examples, rows_of_answers
 from finetune.core.errors import FinetuneError
 from finetune.core.export_formats import ADAPTER, MERGED
 from finetune.core.params import Params
-from finetune.core.records import Example, ExportedFile, ExportSpeed, Prediction, Questions
+from finetune.core.records import AnswerSettings, Example, ExportedFile, ExportSpeed, Prediction
 from finetune.export.adapter import check_adapter
 from finetune.export.gguf import FILE
 from finetune.export.llama_server import llama_server
@@ -38,7 +38,7 @@ class Measured:
     """The model that was measured: its base and adapter, what it was asked, and what it has answered."""
 
     params: Params
-    questions: Questions
+    questions: AnswerSettings
     examples: Sequence[Example]
     rows: Sequence[Prediction]
     name: str  # of the base
@@ -102,7 +102,7 @@ def by_llama(name: str, file: Path, model: Measured) -> list[Prediction]:
         return ask_examples(server.connection, params, model.questions, name, model.examples)
 
 
-def refuse_sampling(questions: Questions) -> None:
+def refuse_sampling(questions: AnswerSettings) -> None:
     """Raise FinetuneError where answers depend on chance, or on penalties that servers compute differently."""
     for key in ("temperature", "presence_penalty", "frequency_penalty"):
         if questions[key]:

@@ -7,7 +7,7 @@ the base's chat template does with each role, and compared with it on every row.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from finetune.core.records import Questions
+from finetune.core.records import AnswerSettings
 from finetune.export.prompts import Prompt
 
 ROLES = ("system", "user", "assistant")
@@ -28,7 +28,7 @@ class Turns(NamedTuple):
         return begin + "".join(texts) + self.answer
 
 
-def modelfile(tokenizer: Any, questions: Questions, prompts: Sequence[Prompt], end: str, file: str) -> str | None:
+def modelfile(tokenizer: Any, questions: AnswerSettings, prompts: Sequence[Prompt], end: str, file: str) -> str | None:
     """Return the Modelfile; None if a template of Ollama cannot write what the chat template writes for every row."""
     head = [f"FROM ./{file}"]
     settings = [

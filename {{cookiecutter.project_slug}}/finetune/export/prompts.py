@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.core.errors import FinetuneError
-from finetune.core.records import Example, Prediction, Questions
+from finetune.core.records import AnswerSettings, Example, Prediction
 from finetune.data.questions import prompt_of
 
 Prompt = str | list[dict[str, Any]]
@@ -17,7 +17,7 @@ ANSWER = "Answer-7531"  # a text that no chat template has
 TEMPLATE_REMEDY = "Use the tokenizer and the chat template of the base for all: dvc repro -f -s export"
 
 
-def prompts_of(questions: Questions, examples: Sequence[Example]) -> list[Prompt]:
+def prompts_of(questions: AnswerSettings, examples: Sequence[Example]) -> list[Prompt]:
     """Return what each row asks: a conversation, or a text to complete."""
     if questions["completion"]:
         return [example["prompt"] for example in examples]
@@ -99,7 +99,7 @@ def end_tokens(folder: Path, tokenizer: Any) -> set[int]:
     return {int(end) for end in (tokenizer.eos_token_id, *ends) if end is not None}
 
 
-def end_of_turn(tokenizer: Any, questions: Questions) -> int:
+def end_of_turn(tokenizer: Any, questions: AnswerSettings) -> int:
     """Return the token that ends an answer of the training: what the chat template writes after it.
 
     Texts to complete end with the tokenizer's own.

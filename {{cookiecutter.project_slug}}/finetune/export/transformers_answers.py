@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.core.callbacks import Progress
-from finetune.core.records import Alternatives, Questions
+from finetune.core.records import Alternatives, AnswerSettings
 from finetune.provider.answer_parser import Answer
 
 
@@ -16,7 +16,7 @@ def answers_by_transformers(
     prompts: Sequence[Sequence[int]],
     ends: set[int],
     tokenizer: Any,
-    questions: Questions,
+    questions: AnswerSettings,
     progress: Progress,
 ) -> list[Answer]:
     """Return the answer to each prompt of token IDs, with the log-probability of each of its tokens."""

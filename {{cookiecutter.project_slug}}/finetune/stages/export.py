@@ -34,7 +34,6 @@ from finetune.core.records import (
     PreparedExample,
     TestRow,
 )
-from finetune.data.questions import load_questions
 from finetune.export.adapter import export_adapter, trained_adapter
 from finetune.export.base_folder import base_folder, digest_of_weights
 from finetune.export.comparison import compare, refuse_another_model, scored
@@ -45,7 +44,7 @@ from finetune.export.model_card import model_card
 from finetune.export.modelfile import modelfile
 from finetune.export.packages import check_packages
 from finetune.project.export_manifest import NAME, files_of
-from finetune.project.export_settings import load_export_settings
+from finetune.project.export_settings import answer_settings, load_export_settings
 from finetune.project.history import git
 from finetune.scoring.gates import results_of
 from finetune.terminal.progress import say
@@ -134,7 +133,7 @@ def measured_model(params: Params, record: ModelRecord) -> Measured:
     base = params.export.base or record["base"]
     return Measured(
         params,
-        load_questions(params),
+        answer_settings(params),
         read_jsonl(PREPARED / "test.jsonl", "prepare", PreparedExample),
         read_jsonl(TUNED_ANSWERS, "tuned", Prediction),
         record["base"] if Path(base).is_absolute() else base,

@@ -13,7 +13,7 @@ from finetune.asking.split_answers import rows_of_answers
 from finetune.core.disk import read_json, write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import checked
-from finetune.core.records import Prediction, PrepareReport, Questions
+from finetune.core.records import AnswerSettings, Prediction, PrepareReport
 from finetune.export.comparison import compare
 from finetune.export.gguf import FILE, export_gguf
 from finetune.export.measure import Measured, measure, speed_of
@@ -104,7 +104,7 @@ def model(folder: Path) -> Measured:
         }
         for n in range(12)
     ]
-    questions: Questions = QUESTIONS  # type: ignore[assignment]
+    questions: AnswerSettings = QUESTIONS  # type: ignore[assignment]
     unasked: list[Prediction] = [
         {"asked": "", "expected": "", "answer": "", "prompt_tokens": None, "completion_tokens": None} for _ in examples
     ]
