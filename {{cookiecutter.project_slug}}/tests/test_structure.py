@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "commands": {"stages", "asking", "project", "data", "provider", "report", "terminal", "pricing", "core"},
     "stages": {"export", "asking", "project", "data", "provider", "scoring", "report", "terminal", "pricing", "core"},
     "export": {"asking", "project", "data", "provider", "scoring", "terminal", "core"},
-    "asking": {"project", "data", "provider", "scoring", "terminal", "core"},
+    "asking": {"project", "data", "provider", "scoring", "terminal", "pricing", "core"},
     "project": {"provider", "scoring", "terminal", "pricing", "core"},
     "data": {"core"},
     "provider": {"pricing", "core"},
@@ -29,8 +29,8 @@ MAY_IMPORT = {
 STARTS_THE_ENGINE = {PACKAGE / "provider" / "connect.py", PACKAGE / "commands" / "serve.py"}
 # The files and rooms of the engine: each may import only those after it.
 ENGINE = ["embedded", "api", "batch_runner", "batch_input", "batch_results", "batch_queue", "job_queue", "uploads"]
-ENGINE += ["training", "worker_launcher", "inference", "request_body", "chat_template"]
-ENGINE += ["completion_prompt", "chat_messages", "tool_format", "control_tokens", "fingerprint", "bases"]
+ENGINE += ["training", "worker_launcher", "inference", "request_body", "chat_template", "completion_prompt"]
+ENGINE += ["chat_messages", "field_errors", "tool_format", "control_tokens", "fingerprint", "bases"]
 ENGINE += ["database_check", "store", "schema", "api_errors", "client_text", "jsonl", "__init__"]
 
 
