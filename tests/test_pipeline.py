@@ -61,7 +61,8 @@ def workers(project: Project) -> list[int]:
 @pytest.fixture(scope="module")
 def done(tiny: Project) -> Project:
     """Return the project after its first run, committed."""
-    assert tiny.repro() == ["prepare", "validate", "upload", "train", "baseline", "tuned", "evaluate", "export", "report"]
+    answered = ["prepare", "validate", "upload", "train", "baseline", "tuned"]
+    assert tiny.repro() == [*answered, "evaluate", "export", "report"]
     tiny.commit()
     return tiny
 

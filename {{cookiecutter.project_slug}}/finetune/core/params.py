@@ -284,6 +284,7 @@ class Params(Section):
     train: Train
     evaluate: Evaluate
     export: Export = Export()
+    notify: list[Annotated[str, Field(min_length=1)]] = []  # addresses of apprise
 
 
 def load_params(path: Path = FILE) -> Params:
