@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from typing_extensions import NotRequired, TypedDict
 
+from finetune.engine.training import processes
 from finetune.engine.training.frozen_layers import PrecomputedDataset
 from finetune.engine.training.packing import Batch
 
@@ -42,9 +43,10 @@ class TokenMetrics:
         return loss
 
     def read_and_reset(self) -> tuple[float, float]:
-        """Return mean loss and accuracy since the last call, rounded as they are published."""
-        tokens = max(1, self.tokens)
-        means = round(self.loss / tokens, 5), round(self.correct / tokens, 5)
+        """Return mean loss and accuracy of all processes since the last call, rounded as they are published."""
+        loss, correct, tokens = processes.total(self.loss, self.correct, self.tokens)
+        tokens = max(1, tokens)
+        means = round(loss / tokens, 5), round(correct / tokens, 5)
         self.loss, self.correct, self.tokens = 0.0, 0, 0
         return means
 
@@ -58,11 +60,11 @@ class ValidationSet:
         self.batches = [dataset.batch(indexes[start : start + batch_size]) for start in indexes[::batch_size]]
 
     def measure(self, batches: Sequence[Batch]) -> tuple[float, float]:
-        """Return mean loss and token accuracy over these batches."""
+        """Return mean loss and token accuracy over these batches. Each is measured by one of the processes."""
         metrics = TokenMetrics()
         self.split_model.model.eval()
         with torch.no_grad():
-            for batch in batches:
+            for batch in processes.share(batches):
                 metrics.add(*self.split_model.labelled_logits(batch))
         self.split_model.model.train()
         return metrics.read_and_reset()

@@ -1,47 +1,49 @@
-"""Report each step and each checkpoint of a job to the store, and stop training when the job's status says so."""
+"""Report each step and each checkpoint of a job in its folder, and stop training when that is asked for."""
 
-import json
 import math
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from finetune.engine.api_errors import JobError
-from finetune.engine.schema import JobRow
-from finetune.engine.store import UNFINISHED, Store
+from finetune.engine.training import processes
 from finetune.engine.training.checkpoints import mark_complete
+from finetune.engine.training.job_folder import CHECKPOINTS, add_event, must_stop
 from finetune.engine.training.metrics import StepMetrics, ValidationSet
-from finetune.engine.training.publishing import publish_checkpoint
 from finetune.engine.training.trainer import JobTrainer
 
 VALIDATIONS = 20  # a job measures one batch of the validation file about this often; the whole file after each epoch
 
 
 class ReportingCallback(TrainerCallback):
-    """Writes steps, events and checkpoints to the store; stops the trainer when the job is cancelled or paused."""
+    """Writes steps and checkpoints as events, and stops the trainer when its folder asks for that.
 
-    def __init__(self, store: Store, job: JobRow, trainer: JobTrainer, validation: ValidationSet) -> None:
-        self.store, self.job, self.trainer, self.validation = store, job, trainer, validation
+    `last` has the metrics of the last step.
+    """
+
+    def __init__(self, folder: Path, trainer: JobTrainer, validation: ValidationSet) -> None:
+        self.folder, self.trainer, self.validation = folder, trainer, validation
+        self.last: StepMetrics | None = None
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        metrics = self._measure(args, state)
-        refuse_divergence(metrics)
-        if state.is_world_process_zero:
-            self._report(metrics)
-        row = self.store.job(self.job["id"])
-        if row is None or row["status"] not in UNFINISHED:
+        self.last = self._measure(args, state)
+        refuse_divergence(self.last)
+        if processes.rank() == 0:
+            add_event(self.folder, "step", metrics=self.last)
+        # All processes must stop at the same step, so the first one looks for all.
+        if processes.total(processes.rank() == 0 and must_stop(self.folder))[0]:
             control.should_training_stop = True  # Trainer saves a checkpoint of this step, as at the end of an epoch
-        elif row["status"] == "queued":  # paused and resumed since the last step
-            self.store.set_job_status(self.job["id"], "running")
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if state.is_world_process_zero:
-            folder = self.store.job_folder(self.job["id"]) / f"checkpoint-{state.global_step}"
-            if ends_epoch(args, state):
-                is_last = state.global_step == state.max_steps
-                publish_checkpoint(self.store, self.job, folder, state.global_step, is_last)
-            mark_complete(folder)
-            self.store.execute("UPDATE jobs SET starts = 0 WHERE id = ?", self.job["id"])
+        processes.wait_for_all()  # each has written its part
+        if processes.rank() == 0:
+            is_last = state.global_step == state.max_steps
+            # Before the mark: what is marked is not trained again, and must be in the events.
+            add_event(
+                self.folder, "checkpoint", step=state.global_step, ends_epoch=ends_epoch(args, state), is_last=is_last
+            )
+            mark_complete(self.folder / CHECKPOINTS / f"checkpoint-{state.global_step}")
 
     def _measure(self, args: TrainingArguments, state: TrainerState) -> StepMetrics:
         step, total = state.global_step, state.max_steps
@@ -61,16 +63,6 @@ class ReportingCallback(TrainerCallback):
             full_loss, full_accuracy = self.validation.measure(batches)
             metrics["full_valid_loss"], metrics["full_valid_mean_token_accuracy"] = full_loss, full_accuracy
         return metrics
-
-    def _report(self, metrics: StepMetrics) -> None:
-        step = metrics["step"]
-        message = f"Step {step}/{metrics['total_steps']}: training loss={metrics['train_loss']:.2f}"
-        if "valid_loss" in metrics:
-            message += f", validation loss={metrics['valid_loss']:.2f}"
-        if "full_valid_loss" in metrics:
-            message += f", full validation loss={metrics['full_valid_loss']:.2f}"
-        self.store.execute("INSERT OR REPLACE INTO steps VALUES (?, ?, ?)", self.job["id"], step, json.dumps(metrics))
-        self.store.add_event(self.job["id"], message, data=dict(metrics), step=step)
 
 
 def refuse_divergence(metrics: StepMetrics) -> None:

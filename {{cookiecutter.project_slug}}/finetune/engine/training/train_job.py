@@ -1,7 +1,6 @@
-"""Train one fine-tuning job, from its files to its model: LoRA, by Transformers and PEFT."""
+"""Train the job of a folder, from its files to its adapter: LoRA, by Transformers and PEFT."""
 
-import json
-import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,99 +10,88 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, TrainingArguments, set_seed
 from transformers.utils import logging
 
-from finetune.engine import bases
 from finetune.engine.api_errors import JobError
-from finetune.engine.fingerprint import check_adapter
-from finetune.engine.schema import JobRow
-from finetune.engine.store import Store
-from finetune.engine.training.checkpoints import delete_reports_after, newest_complete_checkpoint, step_of
+from finetune.engine.devices import best_dtype
+from finetune.engine.training import job_folder, processes
+from finetune.engine.training.checkpoints import newest_complete_checkpoint, step_of
 from finetune.engine.training.encoding import EncodedExample, encode_file
 from finetune.engine.training.frozen_layers import PrecomputedDataset, SplitModel
-from finetune.engine.training.hyperparameters import (
-    BASE_LEARNING_RATE,
-    Hyperparameters,
-    first_trained_layer,
-    lora_config,
-)
+from finetune.engine.training.hyperparameters import BASE_LEARNING_RATE, first_trained_layer, lora_config
+from finetune.engine.training.job_folder import Job, Result
 from finetune.engine.training.metrics import ValidationSet
-from finetune.engine.training.publishing import finish_job
 from finetune.engine.training.reporting import ReportingCallback
 from finetune.engine.training.trainer import JobTrainer
-from finetune.engine.training.training_file import file_of_job
 from finetune.engine.training.wandb_runs import WandbCallback
 
-MAX_MICRO_BATCH = 16  # examples; larger batches are accumulated from equal parts of at most this size
+MAX_MICRO_BATCH = 16  # examples of a process; larger batches are accumulated from equal parts of at most this size
 MAX_EAGER_TOKENS = 512  # of the longest example, for eager attention
 
 logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def train_job(store: Store, job: JobRow) -> None:
-    """Train `job` from its newest checkpoint until it ends, is cancelled or is paused; publish its model at the end.
+def train_job(folder: Path) -> Result:
+    """Train the job of a folder from its newest checkpoint, until it ends or is asked to stop.
 
-    The same files, base, hyperparameters, seed, threads and dtype give the same bytes on the same machine, with or
-    without interruptions. Raises JobError if the cause of a failure is the job itself.
+    The same files, base, hyperparameters, seed, processes, threads and dtype give the same bytes on the same machine,
+    with or without interruptions. Raises JobError if the cause of a failure is the job itself.
     """
-    threads, dtype = fixed_threads_and_dtype(store, job)
-    hyperparameters: Hyperparameters = json.loads(job["resolved"] or "{}")
-    work = store.job_folder(job["id"])
-    checkpoint = newest_complete_checkpoint(work)
-    parent = None if checkpoint else parent_adapter(store, job)
-    base_folder = bases.folder_of(job["base"], store.home)
+    job = job_folder.read_job(folder)
+    processes.join(folder, job)
+    hyperparameters, threads, dtype = job["hyperparameters"], processes.threads(job), job["dtype"] or best_dtype()
+    checkpoint = newest_complete_checkpoint(folder)
+    processes.wait_for_all()  # before one of them saves another checkpoint
     torch.set_num_threads(threads)
     set_seed(job["seed"], deterministic=torch.cuda.is_available())
+    check = partial(job_folder.stop_if_asked, folder)
 
-    examples, validation_examples = encode_files(store, job, base_folder)
-    base = load_base(base_folder, dtype, [*examples, *validation_examples])
+    examples, validation_examples = encode_files(folder, job)
+    base = load_base(Path(job["base_folder"]), dtype, [*examples, *validation_examples])
     first = first_trained_layer(base)
     # An adapter in its base's dtype needs no casts in its layers.
     model = get_peft_model(base, lora_config(base, first), autocast_adapter_dtype=False)
-    arguments = training_arguments(job, hyperparameters, work)
+    arguments = training_arguments(job, folder / job_folder.CHECKPOINTS)
     split_model = SplitModel(model.get_base_model(), first, examples)
-    trainer = JobTrainer(model, arguments, PrecomputedDataset(split_model, examples))
-    validation = ValidationSet(PrecomputedDataset(split_model, validation_examples), hyperparameters["batch_size"])
-    trainer.add_callback(ReportingCallback(store, job, trainer, validation))
-    if job["integrations"] and trainer.is_world_process_zero():
-        trainer.add_callback(WandbCallback(store, job, hyperparameters))
+    trainer = JobTrainer(model, arguments, PrecomputedDataset(split_model, examples, check))
+    measured = PrecomputedDataset(split_model, validation_examples, check)
+    reporting = ReportingCallback(folder, trainer, ValidationSet(measured, hyperparameters["batch_size"]))
+    trainer.add_callback(reporting)
+    if job["integrations"] and processes.rank() == 0:
+        trainer.add_callback(WandbCallback(folder, job, reporting))
     # Only now: so SplitModel computes with the same weights whether the job starts or resumes.
-    if parent:
+    parent = folder / job_folder.PARENT
+    if parent.exists() and not checkpoint:
         load_adapter(model, parent)
 
-    step = step_of(checkpoint) if checkpoint else 0
-    delete_reports_after(store, job["id"], step)
-    if store.set_job_status(job["id"], "running"):
-        what = f"resumed from step {step}" if checkpoint else "started"
-        how = f"on {arguments.device.type} in {dtype} with {threads} threads"
-        store.add_event(job["id"], f"Fine-tuning job {what} {how}")
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        if trainer.is_world_process_zero() and trainer.state.global_step == trainer.state.max_steps:
-            tokens_an_epoch = sum(len(example.input_ids) for example in examples)
-            finish_job(store, job["id"], tokens_an_epoch * hyperparameters["n_epochs"])
+    if processes.rank() == 0:
+        job_folder.add_event(
+            folder,
+            "started",
+            step=step_of(checkpoint) if checkpoint else 0,
+            device=arguments.device.type,
+            dtype=dtype,
+            processes=processes.count(),
+            threads=threads,
+        )
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if trainer.state.global_step < trainer.state.max_steps:
+        return {"status": "stopped"}
+    tokens_an_epoch = sum(len(example.input_ids) for example in examples)
+    return {"status": "succeeded", "trained_tokens": tokens_an_epoch * hyperparameters["n_epochs"]}
 
 
-def fixed_threads_and_dtype(store: Store, job: JobRow) -> tuple[int, str]:
-    """Return the job's threads and dtype, which are chosen at its first start: a resumed job keeps them."""
-    if job["threads"] is not None and job["dtype"] is not None:
-        return job["threads"], job["dtype"]
-    threads = int(os.environ.get("FINETUNE_ENGINE_THREADS", torch.get_num_threads()))
-    dtype = bases.best_dtype()
-    store.execute("UPDATE jobs SET threads = ?, dtype = ? WHERE id = ?", threads, dtype, job["id"])
-    job["threads"], job["dtype"] = threads, dtype
-    return threads, dtype
-
-
-def encode_files(store: Store, job: JobRow, base_folder: Path) -> tuple[list[EncodedExample], list[EncodedExample]]:
+def encode_files(folder: Path, job: Job) -> tuple[list[EncodedExample], list[EncodedExample]]:
     """Return the encoded examples of the job's training file and of its validation file, if it has one."""
-    tokenizer = AutoTokenizer.from_pretrained(base_folder)
-    context_length = AutoConfig.from_pretrained(base_folder).max_position_embeddings
+    tokenizer = AutoTokenizer.from_pretrained(job["base_folder"])
+    context_length = AutoConfig.from_pretrained(job["base_folder"]).max_position_embeddings
+    check = partial(job_folder.stop_if_asked, folder)
 
-    def encoded(file_id: str, param: str) -> list[EncodedExample]:
-        return encode_file(tokenizer, file_of_job(store, file_id, param), context_length, param)
+    def encoded(name: str, param: str) -> list[EncodedExample]:
+        path = folder / name
+        return encode_file(tokenizer, path, context_length, param, check) if path.exists() else []
 
-    validation_file = job["validation_file"]
-    examples = encoded(job["training_file"], "training_file")
-    return examples, encoded(validation_file, "validation_file") if validation_file else []
+    examples = encoded(job_folder.TRAINING, "training_file")
+    return examples, encoded(job_folder.VALIDATION, "validation_file")
 
 
 def load_base(folder: Path, dtype: str, examples: list[EncodedExample]) -> Any:
@@ -117,13 +105,17 @@ def load_base(folder: Path, dtype: str, examples: list[EncodedExample]) -> Any:
     )
 
 
-def training_arguments(job: JobRow, hyperparameters: Hyperparameters, work: Path) -> TrainingArguments:
-    """Return the settings of Transformers' Trainer, which saves its checkpoints in the folder `work`."""
+def training_arguments(job: Job, checkpoints: Path) -> TrainingArguments:
+    """Return the settings of Transformers' Trainer, which saves its checkpoints in the folder `checkpoints`.
+
+    The size of its batches is that of the parts of all processes together.
+    """
+    hyperparameters = job["hyperparameters"]
     batch_size = hyperparameters["batch_size"]
-    sizes = range(1, min(MAX_MICRO_BATCH, batch_size) + 1)
+    sizes = range(1, min(MAX_MICRO_BATCH * processes.count(), batch_size) + 1)
     micro_batch = max(size for size in sizes if batch_size % size == 0)
     return TrainingArguments(
-        output_dir=str(work),
+        output_dir=str(checkpoints),
         num_train_epochs=hyperparameters["n_epochs"],
         per_device_train_batch_size=micro_batch,
         gradient_accumulation_steps=batch_size // micro_batch,
@@ -134,26 +126,13 @@ def training_arguments(job: JobRow, hyperparameters: Hyperparameters, work: Path
         seed=job["seed"],
         data_seed=job["seed"],
         save_strategy="epoch",
-        save_total_limit=2,
         logging_strategy="no",
         report_to=[],
         remove_unused_columns=False,
         disable_tqdm=True,
+        ddp_find_unused_parameters=False,
         use_cpu=not torch.cuda.is_available(),
     )
-
-
-def parent_adapter(store: Store, job: JobRow) -> Path | None:
-    """Return the folder of the adapter that a job continues from; None if it starts from a base."""
-    if job["base"] == job["model"]:
-        return None
-    parent = store.row("SELECT folder FROM models WHERE id = ?", job["model"])
-    if parent is None:
-        what = f"The model {job['model']!r}, which this job continues from, was deleted."
-        raise JobError("model_not_found", what, "model")
-    adapter = store.home / "models" / str(parent["folder"])
-    check_adapter(store, adapter, job["model"])
-    return adapter
 
 
 def load_adapter(model: PeftModel, adapter: Path) -> None:

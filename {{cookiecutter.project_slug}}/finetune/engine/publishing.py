@@ -9,8 +9,9 @@ from pathlib import Path
 
 from finetune.engine import bases
 from finetune.engine.api_errors import ApiError
+from finetune.engine.digests import sha256_of
 from finetune.engine.schema import CheckpointRow, JobRow
-from finetune.engine.store import UNFINISHED, Store, new_id, sha256_of
+from finetune.engine.store import UNFINISHED, Store, new_id
 
 PUBLISHED_CHECKPOINTS = 3  # the newest ones stay, as at OpenAI
 RESULT_COLUMNS = ["step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy"]
