@@ -56,11 +56,18 @@ def asked_processes(launcher: Sequence[str]) -> Asked | None:
             options[key] = Asked(int(value), f"{name} {value}")
         elif name in ("--config_file", "--config-file"):
             options.setdefault("num_processes", asked_by_file(Path(value)))
+    if any(Path(word).name == "accelerate" for word in launcher) and "--cpu" not in launcher:
+        options.setdefault("num_processes", asked_by_file(accelerate_default()))
     found = next((options[key] for key in PROCESS_OPTIONS if key in options), None)
     machines = next((options[key] for key in MACHINE_OPTIONS if key in options), None)
     if found and machines and "nproc_per_node" in options:
         return Asked(found.processes * machines.processes, f"{machines.option} {found.option}")
     return found if found and found.processes else None
+
+
+def accelerate_default() -> Path:
+    """Return the configuration that `accelerate config` writes."""
+    return Path(os.environ.get("HF_HOME", "~/.cache/huggingface")) / "accelerate" / "default_config.yaml"
 
 
 def asked_by_file(path: Path) -> Asked:

@@ -1,7 +1,8 @@
 """A launcher for tests that train many times: it forks trainers from a process that has imported torch.
 
 `forked.py serve SOCKET` is that process. `forked.py SOCKET -m finetune.engine.training JOB_FOLDER` makes it start a
-trainer, which really trains, and ends with it. See FINETUNE_ENGINE_LAUNCHER.
+trainer, which really trains, and ends with it; with `--num_processes 2` before `-m`, in two processes. See
+FINETUNE_ENGINE_LAUNCHER.
 """
 
 import gc
@@ -38,15 +39,18 @@ def serve(path: str) -> None:
         connection, _ = listener.accept()
         with connection:
             asked = json.loads(connection.makefile().readline())
-            if os.fork() == 0:
-                os.setsid()
-                os.environ.update(asked["environment"])
-                code = 1
-                try:
-                    code = main(Path(asked["folder"]))
-                finally:
-                    connection.sendall(bytes([code]))
-                    os._exit(code)
+            for rank in range(asked["processes"]):
+                if os.fork() == 0:
+                    os.setsid()
+                    os.environ.update(asked["environment"])
+                    if asked["processes"] > 1:
+                        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(asked["processes"]))
+                    code = 1
+                    try:
+                        code = main(Path(asked["folder"]))
+                    finally:
+                        connection.sendall(bytes([code]))
+                        os._exit(code)
 
 
 if sys.argv[1] == "serve":
@@ -54,7 +58,10 @@ if sys.argv[1] == "serve":
 else:
     with socket.socket(socket.AF_UNIX) as to_server:
         to_server.connect(sys.argv[1])
-        asked = {"folder": sys.argv[-1], "environment": dict(os.environ)}
+        processes = int(sys.argv[3]) if sys.argv[2] == "--num_processes" else 1
+        asked = {"folder": sys.argv[-1], "environment": dict(os.environ), "processes": processes}
         to_server.sendall(json.dumps(asked).encode() + b"\n")
-        code = to_server.recv(1)  # the trainer's exit code; nothing if it was killed
-    sys.exit(code[0] if code else 1)
+        for _ in range(processes):
+            code = to_server.recv(1)  # the exit code of a process; nothing if all were killed
+            if code != b"\0":
+                sys.exit(1)

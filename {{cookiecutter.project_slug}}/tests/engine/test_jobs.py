@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import sqlite3
 import subprocess
@@ -28,20 +27,18 @@ pytestmark = pytest.mark.usefixtures("forked_workers")
 
 
 def pids_of(home: Path, kind: str) -> list[int]:
-    """Return the process IDs of this home's workers, launchers or trainers, or of them all."""
+    """Return the process IDs of this home's workers, launchers or trainers, of a rank of the trainers, or of all."""
     if kind == "all":
         return [pid for one in ("worker", "launcher", "trainer") for pid in pids_of(home, one)]
     if kind == "worker":
         pattern = f"finetune.engine.worker {home}"
         found = subprocess.run(["pgrep", "-f", pattern], capture_output=True, text=True, check=False).stdout.split()
     else:
-        notes = [
-            path
-            for path in home.glob("jobs/*/attempt-*/processes/*")
-            if (path.name == "launcher") == (kind != "trainer")
-        ]
-        found = [re.findall(r'"pid": (\d+)', path.read_text(encoding="utf-8"))[0] for path in notes]
-    return [int(pid) for pid in found if Path("/proc", pid).exists()]
+        notes = home.glob("jobs/*/attempt-*/processes/*")
+        kept = [path for path in notes if (path.name == "launcher") == (kind == "launcher")]
+        found = [str(json.loads(path.read_bytes())["pid"]) for path in kept]
+    alive = [int(pid) for pid in found if Path("/proc", pid).exists()]
+    return sorted(alive)[int(kind[-1]) :][:1] if kind.startswith("rank") else alive
 
 
 def kill(home: Path, kind: str = "all") -> None:

@@ -20,7 +20,7 @@ T = TypeVar("T")
 TIMEOUT = timedelta(minutes=10)  # that a process waits for the others; then it ends, and the job is resumed
 # Of srun, Open MPI and MPICH: the variables with a process's number, their count, and its number on its machine.
 OTHER_LAUNCHERS = (
-    ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
     ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"),
 )
@@ -34,14 +34,15 @@ def join(folder: Path, job: Job) -> None:
     for variable in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"):
         if os.environ.get(variable, "false").lower() == "true":
             raise launcher_error("FSDP and DeepSpeed are not supported: each process trains with the whole base.")
-    asked = job["processes"]
-    if asked and "WORLD_SIZE" not in os.environ:
-        take_over_variables(asked)
-    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if "WORLD_SIZE" not in os.environ:
+        take_over_variables()
+    count, asked = int(os.environ.get("WORLD_SIZE", "1")), job["processes"]
     if asked and count != asked:
+        started = f"It started {count} {'process' if count == 1 else 'processes'}"
+        remedy = " accelerate starts several processes on CPUs with --multi_gpu in place of --cpu."
         raise launcher_error(
-            f"It started {count} {'process' if count == 1 else 'processes'}, but was asked for {asked}"
-            f" ({job['asked_by']})."
+            f"{started}, but was asked for {asked} ({job['asked_by']})."
+            + (remedy if os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true" else "")
         )
     if count > 1:
         meeting = None if "MASTER_ADDR" in os.environ else f"file://{(folder / 'meeting').resolve()}"
@@ -54,17 +55,18 @@ def join(folder: Path, job: Job) -> None:
             rank=int(os.environ["RANK"]),
             world_size=count,
         )
+        os.environ.setdefault("MASTER_ADDR", "localhost")  # accelerate asks for it, although they have met
 
 
 def launcher_error(what: str) -> JobError:
     return JobError("launcher_error", f"The launcher of this server cannot train this job. {what}")
 
 
-def take_over_variables(asked: int) -> None:
-    """Name this process in the variables that torchrun sets, if another launcher started as many as asked."""
+def take_over_variables() -> None:
+    """Number this process in the variables that torchrun sets, if another launcher started several."""
     for names in OTHER_LAUNCHERS:
         rank, count, local = (os.environ.get(name) for name in names)
-        if rank is not None and count == str(asked):
+        if rank and count and int(count) > 1:
             os.environ.update(RANK=rank, WORLD_SIZE=count, LOCAL_RANK=local or "0")
             return
 

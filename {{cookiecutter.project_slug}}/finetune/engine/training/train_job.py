@@ -1,5 +1,6 @@
 """Train the job of a folder, from its files to its adapter: LoRA, by Transformers and PEFT."""
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ def train_job(folder: Path) -> Result:
     checkpoint = newest_complete_checkpoint(folder)
     processes.wait_for_all()  # before one of them saves another checkpoint
     torch.set_num_threads(threads)
+    if processes.count() > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # without it, accelerate sets another number of threads
     set_seed(job["seed"], deterministic=torch.cuda.is_available())
     check = partial(job_folder.stop_if_asked, folder)
 
