@@ -46,6 +46,7 @@ def command(job_folder: Path) -> list[str]:
 
 def asked_processes(launcher: Sequence[str]) -> Asked | None:
     """Return how many processes a launcher is asked for; None if its options do not say a number."""
+    launcher = [part for word in launcher for part in (word.split() if " " in word else [word])]  # of `bash -c '…'`
     short = {option for word in launcher for option in SHORT_OPTIONS.get(Path(word).name, ())}
     options: dict[str, Asked] = {}
     for word, following in zip(launcher, [*launcher[1:], ""], strict=True):

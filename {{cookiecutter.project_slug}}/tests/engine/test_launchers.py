@@ -2,21 +2,24 @@
 
 import csv
 import io
+import json
 import os
 import re
 import shlex
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
-from conftest import adapter_bytes, start_job, wait
+from conftest import adapter_bytes, start_job, training_lines, wait
 from test_jobs import kill, pids_of, steps_of, wait_for_event, wait_until_idle
 
 from finetune.engine import worker_launcher
 from finetune.engine.launcher import asked_processes
+from finetune.engine.training.job_folder import Job, read_result, write_job
 
 pytestmark = pytest.mark.usefixtures("forked_workers")
 TORCHRUN = f"{sys.executable} -m torch.distributed.run --standalone --nproc_per_node 2"
@@ -203,6 +206,7 @@ CONFIG = "compute_environment: LOCAL_MACHINE\nnum_processes: 4\n"
         ("srun --ntasks=8 python", 8),
         ("/usr/bin/mpirun -np 2 python", 2),
         ("nice -n 10 python", None),
+        ("bash -c 'srun --nodes 2 --ntasks-per-node 1 torchrun --nnodes 2 --nproc_per_node 8 -m x {job}'", 16),
         ("ray job submit --address http://127.0.0.1:8265 -- torchrun --nproc_per_node 2", 2),
         ("python", None),
     ],
@@ -215,3 +219,49 @@ def test_the_number_of_processes_is_read_from_the_command(
     config.write_text(CONFIG, encoding="utf-8")
     found = asked_processes(shlex.split(launcher.replace("CONFIG", str(config))))
     assert (found.processes if found else None) == asked
+
+
+def test_the_trainer_is_a_program_between_two_folders(home: Path, tmp_path: Path) -> None:
+    """It needs no server. Started again, it goes on from its newest checkpoint."""
+    folder = tmp_path / "job"
+    folder.mkdir()
+    (folder / "training.jsonl").write_bytes(training_lines(24))
+    job: Job = {
+        "id": "mine",
+        "base": "tiny",
+        "base_folder": str(home / "bases" / "tiny"),
+        "model": "tiny",
+        "method": "supervised",
+        "hyperparameters": {"n_epochs": 2, "batch_size": 8, "learning_rate_multiplier": 1.0},
+        "seed": 1,
+        "dtype": None,
+        "threads": None,
+        "cores": None,
+        "processes": None,
+        "asked_by": None,
+        "integrations": [],
+        "integrations_folder": str(tmp_path),
+    }
+    write_job(folder, job)
+    command = [sys.executable, "-m", "finetune.engine.training", str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    for starts in ([0], [0, 6]):
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        result = read_result(folder)
+        assert result
+        assert result["status"] == "succeeded"
+        events = [json.loads(line) for line in (folder / "events.jsonl").read_bytes().splitlines()]
+        assert [event["step"] for event in events if event["kind"] == "started"] == starts
+        assert [event["metrics"]["step"] for event in events if event["kind"] == "step"] == list(range(1, 7))
+        (folder / "result.json").unlink()
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"checkpoint-3", "checkpoint-6"}
+
+
+def test_a_launcher_that_is_no_program_is_refused_at_the_start() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "finetune", "serve", "--port", "1", "--launcher"]
+    for launcher, message in (("no-such-program -n 2", "there is no program 'no-such-program'"), ("'", "quotation")):
+        done = subprocess.run([*command, launcher], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert message in done.stderr
+        assert "→" in done.stderr

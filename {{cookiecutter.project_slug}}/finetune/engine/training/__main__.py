@@ -51,6 +51,8 @@ def failed(code: str, message: str, param: str | None = None) -> Result:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: python -m finetune.engine.training JOB_FOLDER")
+    if os.environ.get("PYTHONHASHSEED") != "0":  # it decides the order of sets, and not every launcher passes it on
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONHASHSEED": "0"})
     os.umask(0o077)
     faulthandler.enable()  # so that the log says where a trainer crashed
     before_torch(Path(sys.argv[1]))
