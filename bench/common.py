@@ -5,6 +5,7 @@
 because of a figure: speed depends on the machine.
 """
 
+import json
 import os
 import statistics
 import subprocess
@@ -75,6 +76,31 @@ def time_answers(
         start = time.monotonic()
         answers = answer_all(connection, model, prompts, settings, 1, lambda *_: None, print)
         return time.monotonic() - start, [answer.text for answer in answers]
+
+
+def fill_lists(home: Path, jobs: int, events: int) -> None:
+    """Write this many jobs that have ended, a file for each, and this many events of the first job.
+
+    The metadata of a job has its number as fingerprint; each hundredth job has none.
+    """
+    from finetune.engine.store import Store
+
+    with Store(home).transaction() as db:
+        db.executemany(
+            "INSERT INTO jobs (id, created_at, finished_at, status, model, seed, training_file, asked, metadata)"
+            " VALUES (?, ?, 1, 'succeeded', 'tiny', 1, 'file-0', '{\"n_epochs\": \"auto\"}', ?)",
+            ((f"ftjob-{n}", n, json.dumps({"fingerprint": str(n)}) if n % 100 else None) for n in range(jobs)),
+        )
+        db.executemany(
+            "INSERT INTO files (id, created_at, filename, purpose, bytes)"
+            " VALUES (?, ?, 'train.jsonl', 'fine-tune', 1000)",
+            ((f"file-{n}", n) for n in range(jobs)),
+        )
+        db.executemany(
+            "INSERT INTO events (id, job, created_at, level, type, message, data, step)"
+            " VALUES (?, 'ftjob-0', ?, 'info', 'metrics', 'Step 1/9: training loss=1.23', '{\"step\": 1}', 1)",
+            ((f"ftevent-{n}", n) for n in range(events)),
+        )
 
 
 class Server(NamedTuple):

@@ -110,12 +110,15 @@ class Generate:
         return sum(answer.index(end) + 1 if end in answer else len(answer) for answer in answers)
 
     def forward(self, prompt: Messages) -> float:
-        """Return the seconds of one forward pass of a prompt, as `generate` begins."""
+        """Return the seconds of one forward pass of a prompt, as `generate` begins.
+
+        The second pass counts: at the first one of a length, PyTorch prepares its kernels.
+        """
         import torch
 
         inputs = self.inputs([prompt])
         with torch.inference_mode():
-            return timed(lambda: self.model(**inputs, use_cache=True, logits_to_keep=1))
+            return [timed(lambda: self.model(**inputs, use_cache=True, logits_to_keep=1)) for _ in range(2)][1]
 
 
 def rates(server: Server, generate: Generate, size: int) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from common import DEMO, Server, serving, use_demo
+from common import DEMO, Server, fill_lists, serving, use_demo
 
 CHATS, JOBS, EVENTS, ROWS = 200, 5000, 100_000, 1_000_000
 SECONDS = 40  # of the load
@@ -35,32 +35,6 @@ POLLS = {
     "models.list": "/v1/models",
 }
 PAUSE = 0.05  # seconds between two polls
-
-
-def fill(home: Path) -> None:
-    """Write the base, the jobs and their files, and the events of one job."""
-    sys.path.insert(0, str(DEMO / "tests" / "engine"))
-    from finetune.engine.store import Store
-    from tiny import make_tiny_base
-
-    make_tiny_base(home / "bases" / MODEL)
-    with Store(home).transaction() as db:
-        jobs = ((f"ftjob-{n}", n, json.dumps({"fingerprint": str(n)})) for n in range(JOBS))
-        db.executemany(
-            "INSERT INTO jobs (id, created_at, finished_at, status, model, seed, training_file, asked, metadata)"
-            " VALUES (?, ?, 1, 'succeeded', 'tiny', 1, 'file-0', '{\"n_epochs\": \"auto\"}', ?)",
-            jobs,
-        )
-        db.executemany(
-            "INSERT INTO files (id, created_at, filename, purpose, bytes)"
-            " VALUES (?, ?, 'train.jsonl', 'fine-tune', 1000)",
-            ((f"file-{n}", n) for n in range(JOBS)),
-        )
-        db.executemany(
-            "INSERT INTO events (id, job, created_at, level, type, message, data, step)"
-            " VALUES (?, 'ftjob-0', ?, 'info', 'metrics', 'Step 1/9: training loss=1.23', '{\"step\": 1}', 1)",
-            ((f"ftevent-{n}", n) for n in range(EVENTS)),
-        )
 
 
 def training_rows(count: int) -> bytes:
@@ -207,7 +181,11 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        fill(home)
+        fill_lists(home, JOBS, EVENTS)
+        sys.path.insert(0, str(DEMO / "tests" / "engine"))
+        from tiny import make_tiny_base
+
+        make_tiny_base(home / "bases" / MODEL)
         with (
             serving(home) as server,
             openai.OpenAI(base_url=server.base_url, api_key=server.key, max_retries=0, timeout=600) as client,

@@ -24,7 +24,7 @@ def run(server: Server, *arguments: str) -> str:
 def test_models(server: Server) -> None:
     printed = run(server, "models.list")  # an object after the other
     assert all(f'"id": "{name}"' in printed for name in (MODEL, TINY))
-    assert json.loads(run(server, "models.get", "-i", TINY))["id"] == TINY
+    assert json.loads(run(server, "models.retrieve", "-i", TINY))["id"] == TINY
 
 
 def test_an_address_without_its_last_slash(server: Server) -> None:

@@ -30,7 +30,16 @@ STARTS_THE_ENGINE = {PACKAGE / "provider" / "connect.py", PACKAGE / "commands" /
 ENGINE = ["embedded", "api", "batch_runner", "batch_input", "batch_results", "batch_queue", "job_queue", "uploads"]
 ENGINE += ["worker", "training_run", "attempts", "trainer_events", "publishing", "training"]
 ENGINE += ["worker_launcher", "launcher", "inference", "request_body", "chat_template"]
-ENGINE += ["completion_prompt", "chat_messages", "tool_format", "control_tokens", "fingerprint", "bases", "devices"]
+ENGINE += [
+    "completion_prompt",
+    "chat_messages",
+    "field_errors",
+    "tool_format",
+    "control_tokens",
+    "fingerprint",
+    "bases",
+    "devices",
+]
 ENGINE += ["database_check", "store", "digests", "ids", "schema", "api_errors", "client_text", "jsonl", "__init__"]
 
 

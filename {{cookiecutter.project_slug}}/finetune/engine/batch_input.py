@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import ConfigDict
-
 from finetune.engine import bases
 from finetune.engine.api_errors import ApiError
 from finetune.engine.batch_queue import BatchError
@@ -21,7 +19,6 @@ MAX_ERRORS = 100  # reported of one file
 class BatchLine(RequestBody):
     """A line of the input file. The chat request in `body` is checked when it is answered."""
 
-    model_config = ConfigDict(extra="ignore")
     invalid_code: ClassVar[str] = "missing_required_parameter"
 
     custom_id: str

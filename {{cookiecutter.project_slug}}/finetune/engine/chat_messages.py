@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails, from_json
+from pydantic_core import from_json
 from typing_extensions import NotRequired, TypedDict
 
+from finetune.engine.field_errors import path_of, words_of
 from finetune.engine.tool_format import NAME, ToolCall
 
 MAX_TOOLS = 128
@@ -159,7 +160,6 @@ TrainedMessage = Annotated[
     SystemMessage | DeveloperMessage | UserMessage | TrainedAssistantMessage | ToolMessage | FunctionMessage,
     Field(discriminator="role"),
 ]
-ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 RESULTS = (ToolMessage, FunctionMessage)
 FORMER_ID = "function_call"  # of the one call in OpenAI's former form, which has none
 NO_CALL = "is no result of a call in the answer before it"
@@ -204,36 +204,11 @@ def tools_of(functions: Sequence[Function]) -> list[dict[str, Any]]:
     ]
 
 
-def path_of(location: Sequence[int | str]) -> str:
-    """Return the place of an error as a path, `messages[2].tool_calls[0].id`, without the role that pydantic adds."""
-    of_messages = location[1:] if location[:1] == ("messages",) else location
-    parts = list(location)
-    if len(of_messages) > 1 and isinstance(of_messages[0], int) and of_messages[1] in ROLES:
-        del parts[len(location) - len(of_messages) + 1]
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
-
-
 def invalid_chat(error: ValidationError) -> InvalidChat:
     """Return the first error of a conversation that does not fit its type: unknown keys before wrong values."""
     errors = error.errors(include_url=False)
     first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
     return InvalidChat(path_of(first["loc"]), words_of(first))
-
-
-def words_of(error: ErrorDetails) -> str:
-    """Return what is wrong, as the end of a sentence that begins with its place."""
-    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    words = {
-        "extra_forbidden": "is a key that this server does not know",
-        "missing": "is missing",
-        "union_tag_invalid": f"has a role that is none of {', '.join(ROLES)}",
-        "union_tag_not_found": f"has no role: one of {', '.join(ROLES)}",
-        "model_type": "must be an object",
-        "model_attributes_type": "must be an object",
-        "dict_type": "must be an object",
-        "list_type": "must be an array",
-    }
-    return words.get(error["type"], message[:1].lower() + message[1:])
 
 
 def conversation(messages: Sequence[BaseModel], prefix: str = "messages", ends_open: bool = False) -> list[Message]:

@@ -4,10 +4,10 @@ import re
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails, from_json
+from pydantic_core import from_json
 
 from finetune.engine.api_errors import ApiError
-from finetune.engine.chat_messages import path_of
+from finetune.engine.field_errors import path_of, words_of
 
 
 class RequestBody(BaseModel):
@@ -37,15 +37,6 @@ Metadata = Annotated[
         " characters, all without the character NUL",
     ),
 ]
-
-# Pydantic's words, where they are those of Python and not of JSON.
-WORDS = {
-    "missing": "is required",
-    "dict_type": "must be an object",
-    "model_type": "must be an object",
-    "list_type": "must be an array",
-    "none_required": "must be null",
-}
 
 
 def parse_json(content: bytes | str) -> Any:
@@ -94,10 +85,3 @@ def api_error(kind: type[RequestBody], error: ValidationError, parent: str | Non
     else:
         message = f"'{path}' {words_of(first)}."
     return ApiError(400, message, kind.codes.get(str(field), kind.invalid_code), param)
-
-
-def words_of(error: ErrorDetails) -> str:
-    """Return what an error says about its field, as the end of a sentence that begins with the field's name."""
-    message = WORDS.get(error["type"], error["msg"])
-    message = message.removeprefix("Value error, ").replace(" after validation", "")
-    return re.sub(r"^(Input|String|List|Dictionary) should ", "must ", message)

@@ -116,6 +116,7 @@ def test_answers_are_those_of_chat(client: openai.OpenAI) -> None:
         ([line_of("a"), "", "[1]"], "invalid_json_line", None, 3),
         ([line_of("a"), {**line_of("b"), "custom_id": 7}], "missing_required_parameter", "custom_id", 2),
         ([line_of("a"), line_of("a")], "duplicate_custom_id", "custom_id", 2),
+        ([line_of("a"), line_of("b", headers={})], "unsupported_parameter", "headers", 2),
         ([line_of("a", method="GET")], "invalid_method", "method", 1),
         ([line_of("a", url="/v1/embeddings")], "invalid_url", "url", 1),
         ([line_of("a", body={})], "missing_required_parameter", "body.model", 1),

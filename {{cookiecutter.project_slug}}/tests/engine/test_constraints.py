@@ -464,6 +464,71 @@ def test_what_a_grammar_cannot_enforce_is_refused_by_name(schema: Any, named: st
     assert len(error.message) < 600
 
 
+LENIENT = {
+    "type": "object",
+    "properties": {
+        "link": {"type": "string", "format": "uri-reference"},
+        "word": {"type": "string", "pattern": "^(?=a)", "maxLength": 4},
+        "tags": {"type": "array", "items": {"enum": ["x", "y"]}, "uniqueItems": True, "maxItems": 2},
+    },
+    "required": ["link", "word", "tags"],
+    "not": {"required": ["other"]},
+}
+
+
+def test_what_cannot_be_enforced_is_left_out_of_a_schema_that_is_not_strict(words: Vocabulary) -> None:
+    """OpenAI does not promise that answers fit such a schema: clients send it without a thought to grammars."""
+    enforced = {
+        "type": "object",
+        "properties": {
+            "link": {"type": "string"},
+            "word": {"type": "string", "maxLength": 4},
+            "tags": {"type": "array", "items": {"enum": ["x", "y"]}, "maxItems": 2},
+        },
+        "required": ["link", "word", "tags"],
+    }
+    function = {"name": "save", "parameters": LENIENT}
+    plain = grammar_of({"type": "json_schema", "json_schema": {"name": "answer", "schema": LENIENT}})
+    call = grammar_of(None, [{"type": "function", "function": function}], "required", False, HERMES, {})
+    assert plain
+    assert call
+    ended = 0
+    for seed in range(20):
+        text, reason = answer(words, plain, random_tokens(words, seed), seed=seed)
+        if reason == "stop":
+            jsonschema.validate(json.loads(text), enforced)
+            ended += 1
+        text, reason = answer(words, call, random_tokens(words, seed), seed=seed)
+        if reason == "stop":
+            jsonschema.validate(calls_of(text, HERMES)[1][0]["arguments"], enforced)
+            ended += 1
+    assert ended > 10
+    error = refusal(None, [{"type": "function", "function": {**function, "strict": True}}], "required", False, HERMES)
+    assert error.param == "tools[0].function.parameters"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "oneOf": [{"required": ["a"]}, {"required": ["b"]}]},
+        {"type": "object", "properties": {"a": {"$ref": "https://example.org/a"}}},
+        {"type": "object", "properties": {"a": {"type": "integer", "minimum": 3, "maximum": 2}}, "required": ["a"]},
+    ],
+)
+def test_without_strict_the_type_alone_is_enforced_where_the_rest_cannot_be(words: Vocabulary, schema: Any) -> None:
+    grammar = grammar_of({"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": False}})
+    assert grammar
+    texts = [answer(words, grammar, random_tokens(words, seed), seed=seed) for seed in range(10)]
+    ended = [json.loads(text) for text, reason in texts if reason == "stop"]
+    assert ended
+    assert all(isinstance(one, dict) for one in ended)
+
+
+def test_a_schema_that_is_none_is_refused_without_strict_too() -> None:
+    wrong = {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "objekt"}}}
+    assert refusal(wrong).code == "invalid_json_schema"
+
+
 @pytest.mark.parametrize(
     ("response_format", "param"),
     [
@@ -626,7 +691,12 @@ def test_text_that_only_begins_as_a_call_does_stays_text(words: Vocabulary) -> N
             "tools[1].function.parameters",
         ),
         (
-            [{"type": "function", "function": {"name": "b", "parameters": {"type": "object", "not": {}}}}],
+            [
+                {
+                    "type": "function",
+                    "function": {"name": "b", "parameters": {"type": "object", "not": {}}, "strict": True},
+                }
+            ],
             "auto",
             "tools[0].function.parameters",
         ),

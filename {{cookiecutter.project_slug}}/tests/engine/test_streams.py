@@ -13,6 +13,7 @@ import pytest
 from finetune.engine.api_errors import ApiError
 from finetune.engine.inference.generation_types import Delta, GenerationRequest
 from finetune.engine.inference.generator import Generator
+from finetune.engine.inference.prompts import cache_bytes_a_token
 from finetune.engine.store import Store
 
 CHAT: Any = [{"role": "user", "content": "paint it red"}]
@@ -164,10 +165,18 @@ def test_a_short_request_does_not_wait_for_long_ones(generator: Generator) -> No
     wait_until(lambda: not generator.running)
 
 
+def allow_memory_for(tokens: int, generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(generator.store.home / "bases" / "tiny")
+    allowed = tokens * cache_bytes_a_token(config)
+    monkeypatch.setattr("finetune.engine.inference.generator.MAX_RESERVED", allowed)
+
+
 def test_requests_beyond_the_memory_wait_and_are_answered(
     generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("finetune.engine.inference.generator.MAX_RESERVED_TOKENS", 300)
+    allow_memory_for(300, generator, monkeypatch)
     most = []
     futures = [generator.submit(request(100), lambda _: most.append(len(generator.running))) for _ in range(9)]
     assert {future.result(timeout=60).completion_tokens for future in futures} == {100}
@@ -175,7 +184,7 @@ def test_requests_beyond_the_memory_wait_and_are_answered(
 
 
 def test_many_long_choices_leave_memory_for_others(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finetune.engine.inference.generator.MAX_RESERVED_TOKENS", 2000)
+    allow_memory_for(2000, generator, monkeypatch)
     generator.submit(request(1)).result(timeout=60)  # loads the base
     group = object()
     long = [generator.submit(request(400), group=group) for _ in range(20)]

@@ -28,12 +28,14 @@ def make_tokenizer() -> Any:
     return fast
 
 
-def make_tiny_base(folder: Path, heads: int = 4, shared_by: int = 2, width: int = 16, context: int = 1024) -> None:
-    """Write a model with random weights of a fixed seed, a byte-level tokenizer and a chat template."""
+def make_tiny_base(
+    folder: Path, heads: int = 4, shared_by: int = 2, width: int = 16, context: int = 1024, tokenizer: Any = None
+) -> None:
+    """Write a model with random weights of a fixed seed, a tokenizer (a byte-level one by default) and its template."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = make_tokenizer()
+    tokenizer = tokenizer or make_tokenizer()
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -44,9 +46,9 @@ def make_tiny_base(folder: Path, heads: int = 4, shared_by: int = 2, width: int 
         num_attention_heads=heads,
         num_key_value_heads=heads // shared_by,
         max_position_embeddings=context,
-        eos_token_id=0,
-        pad_token_id=0,
-        bos_token_id=1,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.eos_token_id,
+        bos_token_id=tokenizer.bos_token_id,
     )
     model: Any = LlamaForCausalLM(config)
     model.to(torch.bfloat16).save_pretrained(folder)

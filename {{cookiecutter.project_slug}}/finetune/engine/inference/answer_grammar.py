@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn
 
 from finetune.engine.api_errors import ApiError
-from finetune.engine.inference.enforced_schema import MAX_MESSAGE, Refuse, enforced_schema
+from finetune.engine.inference.enforced_schema import MAX_MESSAGE, enforced_schema, type_alone
 from finetune.engine.tool_format import ID_PATTERN, ToolFormat
 
 MAX_TOOLS = 128  # and calls in an answer. Source: OpenAI's API reference
@@ -30,6 +30,7 @@ class Tool(NamedTuple):
     name: str
     parameters: Mapping[str, Any]
     place: int
+    strict: bool
 
 
 def grammar_of(
@@ -42,9 +43,9 @@ def grammar_of(
 ) -> str | None:
     """Return the grammar of a chat completion's answer; None if all answers are allowed.
 
-    Raises ApiError for what is invalid, and for a schema that cannot be enforced completely. `tool_format` is None
-    for a base that calls no tools; `special_tokens` are those of the vocabulary. Many requests ask for the same: the
-    last grammars are kept.
+    Raises ApiError for what is invalid, and for a strict schema that cannot be enforced completely. `tool_format` is
+    None for a base that calls no tools; `special_tokens` are those of the vocabulary. Many requests ask for the same:
+    the last grammars are kept.
     """
     form = asdict(tool_format) if tool_format else None
     arguments = (response_format, tools, tool_choice, parallel_tool_calls, form, special_tokens)
@@ -107,7 +108,11 @@ def answer_schema(response_format: Mapping[str, Any] | None) -> Any:
 
     if not isinstance(schema, Mapping):
         refuse("it must be an object.")
-    return compilable(enforced_schema(schema, refuse), refuse)
+    strict = given.get("strict") is True
+    enforced = enforced_schema(schema, refuse, strict=strict)
+    if error := compile_error(enforced):
+        return refuse(error) if strict else type_alone(schema)
+    return enforced
 
 
 def refuse_unknown(given: Mapping[str, Any], known: set[str], param: str) -> None:
@@ -125,17 +130,17 @@ def checked_name(name: Any, param: str) -> str:
     return name
 
 
-def compilable(schema: Any, refuse: Refuse) -> Any:
-    """Return the schema, if llguidance compiles it."""
+def compile_error(schema: Any) -> str | None:
+    """Return why llguidance does not compile a schema; None if it does."""
     from llguidance import LLMatcher
 
     failed, messages = LLMatcher.validate_grammar_with_warnings(f"start: %json {written(schema)}\n")
-    if failed or messages:
-        what = messages[0].partition("failed to compile JSON schema: ")[2] or messages[0]
-        if what.startswith("oneOf "):
-            what = "the options of a 'oneOf' do not clearly exclude each other; use 'anyOf'"
-        refuse(f"This server cannot enforce it: {first_line(what)}.")
-    return schema
+    if not failed and not messages:
+        return None
+    what = messages[0].partition("failed to compile JSON schema: ")[2] or messages[0]
+    if what.startswith("oneOf "):
+        what = "the options of a 'oneOf' do not clearly exclude each other; use 'anyOf'"
+    return f"This server cannot enforce it: {first_line(what)}."
 
 
 def first_line(text: str) -> str:
@@ -173,7 +178,7 @@ def checked_tools(tools: Sequence[Any]) -> list[Tool]:
         if name in {tool.name for tool in found}:
             message = f"Invalid '{param}.function.name': two functions have the name '{name}'."
             raise ApiError(400, message, "invalid_value", f"{param}.function.name")
-        found.append(Tool(name, function.get("parameters") or NO_PARAMETERS, place))
+        found.append(Tool(name, function.get("parameters") or NO_PARAMETERS, place, function.get("strict") is True))
     return found
 
 
@@ -215,12 +220,15 @@ def call_schema(tool: Tool, index: int, tool_format: ToolFormat) -> dict[str, An
         refuse(f"schema must be a JSON Schema of 'type: \"object\"', got 'type: {json.dumps(kind)}'.")
     arguments = tool_format.arguments
     place = f"#/anyOf/{index}/properties/{arguments.replace('~', '~0').replace('/', '~1')}"
-    parameters = enforced_schema(tool.parameters, refuse, place)
-    properties = {tool_format.name: {"const": tool.name}, arguments: parameters}
+    properties: dict[str, Any] = {tool_format.name: {"const": tool.name}}
+    properties[arguments] = enforced_schema(tool.parameters, refuse, place, tool.strict)
     if tool_format.id:
         properties[tool_format.id] = {"type": "string", "pattern": f"^{ID_PATTERN}$"}
     found = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
-    compilable({"anyOf": [*[False] * index, found]}, refuse)
+    if error := compile_error({"anyOf": [*[False] * index, found]}):
+        if tool.strict:
+            refuse(error)
+        properties[arguments] = {"type": "object"}
     return found
 
 

@@ -1,6 +1,7 @@
 """Check that a grammar can enforce a JSON Schema completely, and write the schema for the grammar's compiler.
 
-The dialect is JSON Schema 2020-12. A keyword that the compiler would ignore, or enforce in part, is refused by name.
+The dialect is JSON Schema 2020-12. In a strict schema, a keyword that the compiler would ignore, or enforce in part, is
+refused by name. From another schema it is left out, because the API does not promise that answers fit such a schema.
 OpenAI's strict mode also demands `additionalProperties: false`, all properties required, and an object at the root; a
 grammar needs none of these, so this server does not demand them.
 """
@@ -61,19 +62,31 @@ Place = tuple[str, ...]
 Refuse = Callable[[str], NoReturn]
 
 
-def enforced_schema(schema: Any, refuse: Refuse, root: str = "#") -> Any:
+class Unenforceable(Exception):
+    """What a grammar cannot enforce of a schema, and where."""
+
+
+def enforced_schema(schema: Any, refuse: Refuse, root: str = "#", strict: bool = True) -> Any:
     """Return the schema as the compiler gets it: without annotations, and with bounds that the compiler lacks.
 
     `refuse` is called with what is wrong, in the words of OpenAI's API. `root` is the place of the schema within a
-    larger one, for its references.
+    larger one, for its references. Without `strict`, what cannot be enforced is left out.
     """
     check_by_metaschema(schema, refuse)
-    reader = _Reader(schema, refuse, root)
-    found = reader.read(schema, ())
-    reader.check_references()
-    reader.check_multiples()
-    reader.check_bounds()
+    reader = _Reader(schema, root, strict)
+    try:
+        found = reader.read(schema, ())
+        reader.check_references()
+        reader.check_multiples()
+        reader.check_bounds()
+    except Unenforceable as error:
+        return refuse(str(error)) if strict else type_alone(schema)
     return found if reader.combines else closed(found)
+
+
+def type_alone(schema: Any) -> dict[str, Any]:
+    """Return a schema with the type of this one, and nothing else of it."""
+    return {key: value for key, value in schema.items() if key == "type"} if isinstance(schema, dict) else {}
 
 
 def closed(schema: Any) -> Any:
@@ -116,8 +129,8 @@ def check_by_metaschema(schema: Any, refuse: Refuse) -> None:
 class _Reader:
     """Reads a schema, part by part; counts what the whole schema has."""
 
-    def __init__(self, schema: Any, refuse: Refuse, root: str) -> None:
-        self.schema, self.refuse, self.root = schema, refuse, root
+    def __init__(self, schema: Any, root: str, strict: bool) -> None:
+        self.schema, self.root, self.strict = schema, root, strict
         self.properties = self.enum_values = self.letters = 0
         self.places: set[str] = set()  # of all its schemas, as JSON Pointers
         self.references: list[tuple[Place, str]] = []
@@ -126,7 +139,7 @@ class _Reader:
         self.combines = False  # whether values must fit several of its schemas
 
     def refuse_at(self, place: Place, what: str) -> NoReturn:
-        self.refuse(f"In context={place}, {what}")
+        raise Unenforceable(f"In context={place}, {what}")
 
     def read(self, schema: Any, place: Place) -> Any:
         """Return a schema as the compiler gets it."""
@@ -139,25 +152,32 @@ class _Reader:
         for key, value in schema.items():
             if key in ANNOTATIONS or (key == "uniqueItems" and value is False):
                 continue
-            if key in ONE_SCHEMA:
-                found[key] = self.read(value, (*place, key))
-            elif key in SCHEMA_LISTS:
-                found[key] = [self.read(part, (*place, key, str(index))) for index, part in enumerate(value)]
-            elif key in SCHEMA_MAPS:
-                self.count(place, properties=len(value), letters=sum(map(len, value)))
-                self.check_names(key, value, place)
-                found[key] = {name: self.read(part, (*place, key, name)) for name, part in value.items()}
-            elif key in VALUES:
-                found[key] = self.read_value(key, value, schema, place)
-            else:
-                self.refuse_at(place, f"'{key}' is not permitted: this server cannot enforce it.")
+            try:
+                found[key] = self.read_keyword(key, value, schema, place)
+            except Unenforceable:
+                if self.strict:
+                    raise
         if BOUNDS & schema.keys():
             self.bounds.append((place, {key: schema[key] for key in BOUNDS & schema.keys()}))
         others = schema.keys() - ANNOTATIONS - {"$defs", "definitions"}
         self.combines |= "allOf" in others or (len(others) > 1 and bool(others & {"$ref", "anyOf", "oneOf"}))
-        for pattern in schema.get("patternProperties", ()):
-            self.check_pattern("patternProperties", pattern, place)
         return self.with_bounds(found)
+
+    def read_keyword(self, key: str, value: Any, schema: dict[str, Any], place: Place) -> Any:
+        """Return the value of a keyword as the compiler gets it."""
+        if key in ONE_SCHEMA:
+            return self.read(value, (*place, key))
+        if key in SCHEMA_LISTS:
+            return [self.read(part, (*place, key, str(index))) for index, part in enumerate(value)]
+        if key in SCHEMA_MAPS:
+            self.count(place, properties=len(value), letters=sum(map(len, value)))
+            self.check_names(key, value, place)
+            for pattern in value if key == "patternProperties" else ():
+                self.check_pattern(key, pattern, place)
+            return {name: self.read(part, (*place, key, name)) for name, part in value.items()}
+        if key in VALUES:
+            return self.read_value(key, value, schema, place)
+        return self.refuse_at(place, f"'{key}' is not permitted: this server cannot enforce it.")
 
     def read_value(self, key: str, value: Any, schema: dict[str, Any], place: Place) -> Any:
         """Return the value of a keyword that holds no schemas."""

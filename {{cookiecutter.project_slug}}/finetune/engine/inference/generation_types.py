@@ -123,7 +123,7 @@ class RequestState:
 
     `group` is the same for the choices of one request of a client. A request without `interactive` is one of a batch:
     prompts of others are computed first. `number` counts the requests in the order of their start, and `last_pass` is
-    the number of the last pass that the request was part of.
+    the number of the last pass that the request was part of. `reserved` bytes are for its keys and values.
     """
 
     request: GenerationRequest
@@ -135,6 +135,7 @@ class RequestState:
     loaded: "LoadedModel"
     prompt_ids: tuple[int, ...]
     max_new_tokens: int
+    reserved: int
     block: int
     block_keys: "list[Hashable]"
     cache: Any
@@ -154,6 +155,10 @@ class RequestState:
     sent_tokens: int = 0
 
     @property
+    def is_chat(self) -> bool:
+        return not isinstance(self.request.prompt, str | tuple)
+
+    @property
     def prompt_text(self) -> str:
         """The prompt of a completion as text; that of a chat is none."""
         prompt = self.request.prompt
@@ -164,7 +169,3 @@ class RequestState:
     @property
     def prompt_done(self) -> bool:
         return self.computed == len(self.prompt_ids)
-
-    @property
-    def reserved_tokens(self) -> int:
-        return len(self.prompt_ids) + self.max_new_tokens

@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
+import psutil
+
 from finetune.engine import bases
 from finetune.engine.api_errors import ApiError, as_refusal
 from finetune.engine.fingerprint import Stamp, base_and_adapter, check_adapter, stamp_of
@@ -28,7 +30,7 @@ from finetune.engine.inference.prompts import Prompts, Submitted
 from finetune.engine.inference.row_cache import block_keys
 from finetune.engine.inference.sampling import add_token, next_delta
 from finetune.engine.inference.scheduling import Plan, plan_pass, remember_block
-from finetune.engine.inference.token_bytes import token_bytes
+from finetune.engine.inference.token_texts import token_bytes, token_text
 from finetune.engine.store import Store
 from finetune.engine.tool_format import parse_tool_calls
 
@@ -36,8 +38,8 @@ if TYPE_CHECKING:
     import torch
 
 MAX_LOADED_BASES = 2  # above it, the least recently used one is dropped
-# Tokens of prompts and answers whose keys and values may be in memory: of SmolLM2-135M, 2.3 GB.
-MAX_RESERVED_TOKENS = 100_000
+# Bytes of the keys and values of prompts and answers that are in memory.
+MAX_RESERVED = psutil.virtual_memory().total // 8
 
 
 class Generator:
@@ -113,20 +115,20 @@ class Generator:
         """
         reserved = Counter[int]()
         for state in self.running:
-            reserved[memory_group(state)] += state.reserved_tokens
+            reserved[memory_group(state)] += state.reserved
         full = set()
         for one in sorted(self.waiting, key=lambda one: not one.interactive):
             group = memory_group(one)
             if group in full:
                 continue
-            after = reserved.total() + one.reserved_tokens
-            if reserved[group] and after + reserved[group] + one.reserved_tokens > MAX_RESERVED_TOKENS:
+            after = reserved.total() + one.reserved
+            if reserved[group] and after + reserved[group] + one.reserved > MAX_RESERVED:
                 full.add(group)
                 continue
             bases_in_use = {base for base, (_, loaded) in self.loaded.items() if self._is_in_use(loaded)} | {one.base}
-            if self.running and (after > MAX_RESERVED_TOKENS or len(bases_in_use) > MAX_LOADED_BASES):
+            if self.running and (after > MAX_RESERVED or len(bases_in_use) > MAX_LOADED_BASES):
                 return  # those after it wait too, or it would never start
-            reserved[group] += one.reserved_tokens
+            reserved[group] += one.reserved
             self.waiting.remove(one)
             try:
                 self.running.append(self._start(one))
@@ -154,6 +156,7 @@ class Generator:
             loaded=loaded,
             prompt_ids=one.prompt_ids,
             max_new_tokens=one.max_new_tokens,
+            reserved=one.reserved,
             block=loaded.block,
             block_keys=block_keys((adapter, loaded.block), one.prompt_ids, loaded.block) if shares else [],
             cache=loaded.new_cache(),
@@ -257,9 +260,6 @@ def score_prompt(loaded: LoadedModel, state: RequestState, part: Part, logits: "
 
 def finish(state: RequestState) -> None:
     """Resolve the future of a request that has ended."""
-    tokenizer = state.loaded.tokenizer
-    ids = state.prompt_ids if state.request.echo else ()
-    pieces = [(token, tokenizer.decode([token])) for token in ids]
     answer = GeneratedAnswer(
         text=state.text,
         finish_reason=state.finish_reason or "stop",
@@ -270,10 +270,21 @@ def finish(state: RequestState) -> None:
         seconds=time.monotonic() - state.started_at,
         prompt=state.prompt_tokens,
         prompt_text=state.prompt_text,
-        echoed=[(text, token_bytes(tokenizer, token, text)) for token, text in pieces],
+        echoed=echoed_tokens(state) if state.request.echo else [],
     )
     if state.future.set_running_or_notify_cancel():
         state.future.set_result(answer)
+
+
+def echoed_tokens(state: RequestState) -> list[tuple[str, bytes]]:
+    """Return text and bytes of a prompt's tokens. One that was added, for the beginning of a text, has no bytes."""
+    tokenizer, prompt, ids = state.loaded.tokenizer, state.request.prompt, state.prompt_ids
+    added = int(isinstance(prompt, str) and (not prompt or ids[0] == tokenizer.bos_token_id))
+    pieces = [(tokenizer.decode([token]), b"") for token in ids[:added]]
+    for place, token in enumerate(ids[added:]):
+        text = token_text(tokenizer, token, is_first=place == 0)
+        pieces.append((text, token_bytes(tokenizer, token, text)))
+    return pieces
 
 
 def set_exception(future: "Future[GeneratedAnswer]", error: Exception) -> None:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from finetune.engine.inference.generation_types import PromptToken
-from finetune.engine.inference.token_bytes import token_bytes
+from finetune.engine.inference.token_texts import text_after, token_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,7 @@ def scored_tokens(tokenizer: Any, logits: "torch.Tensor", token_ids: list[int], 
         [
             PromptToken(
                 token,
-                text := tokenizer.decode([token]),
+                text := text_after(tokenizer, [token]),
                 max(LOWEST, round(logprob, 6)),
                 rank,
                 token_bytes(tokenizer, token, text),

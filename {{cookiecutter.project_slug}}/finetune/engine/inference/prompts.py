@@ -37,16 +37,16 @@ class Submitted:
     base: str = ""
     prompt_ids: tuple[int, ...] = ()
     max_new_tokens: int = 0
+    reserved: int = 0  # bytes for its keys and values
     constraint: Constraint | None = None
     tool_format: ToolFormat | None = None
 
-    @property
-    def reserved_tokens(self) -> int:
-        return len(self.prompt_ids) + self.max_new_tokens
-
 
 class BaseTokenizer:
-    """The tokenizer of a base and its sizes, without its weights. `longest` is the length in bytes of a token."""
+    """The tokenizer of a base and its sizes, without its weights.
+
+    `longest` is the length in bytes of a token. `bytes_a_token` are those of its keys and values in all layers.
+    """
 
     def __init__(self, folder: Path) -> None:
         from transformers import AutoConfig, AutoTokenizer
@@ -57,6 +57,7 @@ class BaseTokenizer:
         lengths = (getattr(config, name, None) for name in ("max_position_embeddings", "seq_length"))
         self.context_length = next((int(length) for length in lengths if length), UNLIMITED_CONTEXT)
         self.vocabulary_size = int(config.vocab_size)
+        self.bytes_a_token = cache_bytes_a_token(config)
         self.longest = max(len(piece.encode()) for piece in self.tokenizer.get_vocab())
         self.end_token_ids = end_token_ids_of(folder, self.tokenizer)
 
@@ -80,6 +81,15 @@ class BaseTokenizer:
             self.vocabulary.special_tokens,
         )
         return Constraint(self.vocabulary, grammar) if grammar else None
+
+
+def cache_bytes_a_token(config: Any) -> int:
+    """Return how many bytes the keys and values of one token take in all layers of a base."""
+    heads = int(getattr(config, "num_attention_heads", 1))
+    width = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
+    shared = int(getattr(config, "num_key_value_heads", None) or heads)
+    number = 4 if bases.best_dtype() == "float32" else 2
+    return 2 * int(config.num_hidden_layers) * shared * width * number
 
 
 class Prompts:
@@ -109,6 +119,7 @@ class Prompts:
         if room < (1 if request.max_tokens is None else request.max_tokens):
             raise too_long(tokenizer, request, f"{len(one.prompt_ids)}")
         one.max_new_tokens = min(DEFAULT_MAX_TOKENS, room) if request.max_tokens is None else request.max_tokens
+        one.reserved = (len(one.prompt_ids) + one.max_new_tokens) * tokenizer.bytes_a_token
 
     def _tokenizer_of(self, base: str) -> BaseTokenizer:
         folder = bases.folder_of(base, self.store.home)

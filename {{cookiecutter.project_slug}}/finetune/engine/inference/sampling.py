@@ -1,12 +1,13 @@
 """Choose a request's next token from its logits, report it, and see whether it ends the answer."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from finetune.engine.api_errors import ApiError
 from finetune.engine.inference.generation_types import Delta, GeneratedToken, GenerationRequest, RequestState
 from finetune.engine.inference.loaded_model import LoadedModel
-from finetune.engine.inference.token_bytes import token_bytes
+from finetune.engine.inference.token_texts import text_after, token_bytes, token_text
 from finetune.engine.tool_format import sure_length
 
 if TYPE_CHECKING:
@@ -38,11 +39,13 @@ def add_token(loaded: LoadedModel, state: RequestState, logits: "torch.Tensor") 
         state.constraint.accept(token)
     if token in loaded.end_token_ids:
         state.finish_reason = "stop"
-        state.text = tokenizer.decode(state.generated_ids[:-1], skip_special_tokens=not state.tool_format)
+        state.text = answer_text(tokenizer, state, state.generated_ids[:-1])
         return
     if request.top_logprobs is not None:
         log_probabilities = torch.log_softmax(logits, -1)
-        state.reported_tokens.append(reported_token(tokenizer, token, log_probabilities, request.top_logprobs))
+        is_first = state.is_chat and len(state.generated_ids) == 1
+        reported = reported_token(tokenizer, token, log_probabilities, request.top_logprobs, is_first)
+        state.reported_tokens.append(reported)
     end_at_stop_or_length(tokenizer, state)
 
 
@@ -76,12 +79,20 @@ def end_at_stop_or_length(tokenizer: Any, state: RequestState) -> None:
     is_complete = state.constraint is not None and state.constraint.is_complete
     if not stops and not is_full and not is_complete and not state.listener:
         return
-    state.text = tokenizer.decode(state.generated_ids, skip_special_tokens=not state.tool_format)
+    state.text = answer_text(tokenizer, state, state.generated_ids)
     found = [state.text.index(stop) for stop in stops if stop in state.text]
     if found:
         state.text, state.finish_reason = state.text[: min(found)], "stop"
     elif is_complete or is_full:
         state.finish_reason = "stop" if is_complete else "length"
+
+
+def answer_text(tokenizer: Any, state: RequestState, token_ids: Sequence[int]) -> str:
+    """Return an answer's tokens as text. That of a chat is a text; that of a completion follows its prompt."""
+    skip = not state.tool_format
+    if state.is_chat:
+        return str(tokenizer.decode(token_ids, skip_special_tokens=skip))
+    return text_after(tokenizer, token_ids, skip_special_tokens=skip)
 
 
 def next_delta(state: RequestState) -> Delta:
@@ -122,14 +133,19 @@ def sample_token(logits: "torch.Tensor", temperature: float, top_p: float, rando
     return int(torch.searchsorted(sums, place))
 
 
-def reported_token(tokenizer: Any, token: int, log_probabilities: "torch.Tensor", alternatives: int) -> GeneratedToken:
-    """Return a token as it is reported: with its log probability, and the likeliest `alternatives` with theirs."""
+def reported_token(
+    tokenizer: Any, token: int, log_probabilities: "torch.Tensor", alternatives: int, is_first: bool
+) -> GeneratedToken:
+    """Return a token as it is reported: with its log probability, and the likeliest `alternatives` with theirs.
+
+    `is_first` says whether it is the first token of a text.
+    """
     top = log_probabilities.topk(alternatives)
     pairs = zip(top.values.tolist(), top.indices.tolist(), strict=True)
-    likeliest = [token_with_logprob(tokenizer, token_id, logprob) for logprob, token_id in pairs]
-    return replace(token_with_logprob(tokenizer, token, float(log_probabilities[token])), top=likeliest)
+    likeliest = [token_with_logprob(tokenizer, token_id, logprob, is_first) for logprob, token_id in pairs]
+    return replace(token_with_logprob(tokenizer, token, float(log_probabilities[token]), is_first), top=likeliest)
 
 
-def token_with_logprob(tokenizer: Any, token: int, logprob: float) -> GeneratedToken:
-    text = tokenizer.decode([token])
+def token_with_logprob(tokenizer: Any, token: int, logprob: float, is_first: bool) -> GeneratedToken:
+    text = token_text(tokenizer, token, is_first)
     return GeneratedToken(text, token_bytes(tokenizer, token, text), round(logprob, 6))

@@ -86,10 +86,14 @@ def logprobs_of(answer: GeneratedAnswer, alternatives: int, echo: bool) -> Json:
 def prompt_tokens(answer: GeneratedAnswer, alternatives: int) -> list[ReportedToken]:
     """Return the tokens of a prompt whose log-probabilities were computed."""
     found = [ReportedToken(text, raw, None, []) for text, raw in answer.echoed[:1]]
-    for place in (answer.prompt or [])[1:]:
+    for (text, raw), place in zip(answer.echoed[1:], (answer.prompt or [])[1:], strict=False):
+        own, *_ = place
         likeliest = sorted(place, key=lambda token: token.rank)[:alternatives]
-        top = [GeneratedToken(token.text, token.raw, token.logprob) for token in likeliest]
-        found.append(ReportedToken(place[0].text, place[0].raw, place[0].logprob, top))
+        top = [
+            GeneratedToken(text, raw, one.logprob) if one is own else GeneratedToken(one.text, one.raw, one.logprob)
+            for one in likeliest
+        ]
+        found.append(ReportedToken(text, raw, own.logprob, top))
     return found
 
 
