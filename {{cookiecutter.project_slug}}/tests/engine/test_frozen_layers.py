@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from finetune.engine.training.encoding import IGNORE_INDEX, EncodedExample
 from finetune.engine.training.frozen_layers import PrecomputedDataset, SplitModel
 from finetune.engine.training.hyperparameters import lora_config
+from finetune.engine.training.metrics import TokenMetrics
 from finetune.engine.training.packing import common_prefix_length, group_by_beginning, pack
 
 SYSTEM = [1, 5, 6, 7, 8]
@@ -74,6 +75,23 @@ def test_packed_examples_have_the_gradients_of_each_alone(split_model: SplitMode
     expected_gradients = gradients(split_model, expected, expected_targets)
     for actual, wanted in zip(packed_gradients, expected_gradients, strict=True):
         torch.testing.assert_close(actual, wanted, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("row_tokens", [1024, 24, 0], ids=["one row", "three rows", "a row each"])
+def test_an_example_is_exact_if_each_of_its_labelled_tokens_is_predicted(
+    split_model: SplitModel, row_tokens: int
+) -> None:
+    """Two parts of a batch, as they are accumulated, count as one."""
+    dataset = PrecomputedDataset(split_model, EXAMPLES)
+    dataset.row_tokens = row_tokens
+    metrics = TokenMetrics()
+    for indexes, right in (([0, 1], [True, True, False, True]), ([2, 3], [True, True, False, False, True])):
+        batch = dataset.batch(indexes)
+        targets = batch["labels"][batch["labels"] != IGNORE_INDEX]
+        predicted = torch.where(torch.tensor(right), targets, targets + 1)
+        metrics.add(torch.nn.functional.one_hot(predicted, 300).float(), targets, batch)
+    found = metrics.read_and_reset()
+    assert found[1:] == (round(6 / 9, 5), 2 / 4, sum(len(one.input_ids) for one in EXAMPLES))
 
 
 def test_the_common_prefix_ends_before_the_first_position_with_a_label() -> None:

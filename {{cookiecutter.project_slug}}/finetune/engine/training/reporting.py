@@ -47,22 +47,37 @@ class ReportingCallback(TrainerCallback):
 
     def _measure(self, args: TrainingArguments, state: TrainerState) -> StepMetrics:
         step, total = state.global_step, state.max_steps
-        loss, accuracy = self.trainer.token_metrics.read_and_reset()
+        train = self.trainer.token_metrics.read_and_reset()
         metrics: StepMetrics = {
             "step": step,
             "total_steps": total,
-            "train_loss": loss,
-            "train_mean_token_accuracy": accuracy,
+            "train_loss": train.loss,
+            "train_mean_token_accuracy": train.token_accuracy,
+            "train_sequence_accuracy": train.sequence_accuracy,
+            "elapsed_examples": self._elapsed_examples(args, state),
         }
+        if step == 1 or state.num_input_tokens_seen:
+            state.num_input_tokens_seen += train.tokens  # which Trainer saves in its checkpoints
+            metrics["elapsed_tokens"] = state.num_input_tokens_seen
         batches = self.validation.batches
         interval = max(1, total // VALIDATIONS)
         if batches and step % interval == 0:
             batch = batches[step // interval % len(batches)]
-            metrics["valid_loss"], metrics["valid_mean_token_accuracy"] = self.validation.measure([batch])
+            valid = self.validation.measure([batch])
+            metrics["valid_loss"], metrics["valid_mean_token_accuracy"] = valid.loss, valid.token_accuracy
+            metrics["valid_sequence_accuracy"] = valid.sequence_accuracy
         if batches and ends_epoch(args, state):
-            full_loss, full_accuracy = self.validation.measure(batches)
-            metrics["full_valid_loss"], metrics["full_valid_mean_token_accuracy"] = full_loss, full_accuracy
+            full = self.validation.measure(batches)
+            metrics["full_valid_loss"], metrics["full_valid_mean_token_accuracy"] = full.loss, full.token_accuracy
+            metrics["full_valid_sequence_accuracy"] = full.sequence_accuracy
         return metrics
+
+    def _elapsed_examples(self, args: TrainingArguments, state: TrainerState) -> int:
+        """Return how many examples the model has been trained on: an epoch's last batch may be smaller."""
+        examples = len(self.trainer.dataset.examples)
+        batch_size = self.trainer.args.per_device_train_batch_size * args.gradient_accumulation_steps
+        epochs, steps = divmod(state.global_step, state.max_steps // int(args.num_train_epochs))
+        return epochs * examples + min(examples, steps * batch_size)
 
 
 def refuse_divergence(metrics: StepMetrics) -> None:

@@ -45,6 +45,7 @@ class JobTrainer(Trainer):
         batch = self.dataset.batch(own or together[:1])
         if not own:
             batch["labels"].fill_(IGNORE_INDEX)
+            batch["lengths"] = batch["lengths"][:0]
         return batch
 
     def get_train_dataloader(self) -> Any:
@@ -66,7 +67,7 @@ class JobTrainer(Trainer):
     ) -> Any:
         is_wrapped = processes.count() > 1
         logits, targets = model(inputs) if is_wrapped else self.split_model.labelled_logits(inputs)
-        loss = self.token_metrics.add(logits, targets)
+        loss = self.token_metrics.add(logits, targets, inputs)
         loss = loss / (len(targets) if num_items_in_batch is None else num_items_in_batch)
         # `num_items_in_batch` counts the tokens of all processes; the wrapper takes the mean of their gradients.
         return loss * processes.count() if is_wrapped else loss
