@@ -49,6 +49,10 @@ def params(tmp_path: Path, provider: str, base: str = HOSTED, **train: Any) -> P
         ("openai", {"hyperparameters": {"lora_r": 8}}, "train.hyperparameters.lora_r"),
         ("nebius", {"learning_rate_multiplier": 2.0}, "learning_rate in train.hyperparameters"),
         ("nebius", {"hyperparameters": {"beta": 0.1}}, "train.hyperparameters.beta"),
+        ("nebius", {"hyperparameters": {"lora_layers": 4}}, "train.hyperparameters.lora_layers"),
+        ("openai", {"hyperparameters": {"quantize": "4bit"}}, "train.hyperparameters.quantize"),
+        ("local", {"hyperparameters": {"context_length": 9}}, "train.hyperparameters.context_length"),
+        ("local", {"learning_rate_multiplier": 2.0, "hyperparameters": {"learning_rate": 1e-4}}, "sets both"),
         ("nebius", {"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "train.integrations"),
         ("azure", {"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "train.integrations"),
         ("azure", {"choose": "best_metric"}, "train.choose"),
@@ -72,6 +76,7 @@ def test_an_unsupported_parameter_is_refused_before_the_upload(
         ("openai", {"suffix": "a.b", "integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}),
         ("local", {"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}),
         ("compatible", {"hyperparameters": {"anything": 1}}),
+        ("local", {"hyperparameters": {"lora_layers": "all", "lora_r": 8, "learning_rate": 1e-4, "max_length": 512}}),
     ],
 )
 def test_a_supported_parameter_is_accepted(tmp_path: Path, provider: str, train: dict[str, Any]) -> None:

@@ -34,9 +34,9 @@ def publish_checkpoint(store: Store, job: JobRow, checkpoint: Path, step: int, i
     files = [store.add_file(path.name, "fine-tune-results", [path.read_bytes()]) for path in paths]
     digests = [(store.digest_key(path), sha256_of(path)) for path in paths]
     row = store.row("SELECT data FROM steps WHERE job = ? AND step = ?", job["id"], step)
-    metrics = json.loads(row["data"]) if row else {"step": step}
-    for name in ("total_steps", "full_valid_sequence_accuracy", *FORMER_COLUMNS):
-        metrics.pop(name, None)
+    measured = json.loads(row["data"]) if row else {"step": step}
+    left_out = ("total_steps", "full_valid_sequence_accuracy", *FORMER_COLUMNS)
+    metrics = {key: value for key, value in measured.items() if key not in left_out}
     now = int(time.time())
     with store.transaction() as db:
         db.execute(

@@ -108,7 +108,9 @@ class JobRow(TypedDict):
     training_file: str
     validation_file: str | None
     asked: str  # JSON: the hyperparameters of the request, each a number or "auto"
-    resolved: str | None  # JSON: the hyperparameters as numbers, set when the files are validated
+    resolved: (
+        str | None
+    )  # JSON: the hyperparameters as numbers, set when the files are validated, and when training starts
     metadata: str | None  # JSON
     threads: int | None  # of each process; set when training first starts, and kept when it is resumed
     dtype: str | None  # likewise

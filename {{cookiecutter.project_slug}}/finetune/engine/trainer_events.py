@@ -45,7 +45,8 @@ def report(store: Store, job: JobRow, event: dict[str, Any]) -> None:
     """Report one event. Events of a kind that a later version of the trainer may have are left out."""
     when = event["created_at"]
     if event["kind"] == "started":
-        columns = {"threads": event["threads"], "dtype": event["dtype"]}
+        resolved = json.dumps(event["hyperparameters"], sort_keys=True)
+        columns = {"threads": event["threads"], "dtype": event["dtype"], "resolved": resolved}
         if store.set_job_status(job["id"], "running", **columns):
             store.add_event(job["id"], start_message(event), created_at=when)
     elif event["kind"] == "step":

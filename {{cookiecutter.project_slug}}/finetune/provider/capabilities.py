@@ -29,6 +29,12 @@ def refuse_unsupported(params: Params) -> None:
         if name not in (allowed or ()):
             names = ", ".join(allowed or ("none",))
             raise unsupported(profile, f"train.hyperparameters.{name}", f"Supported hyperparameters: {names}.")
+    if "auto" not in (train.learning_rate_multiplier, train.hyperparameters.get("learning_rate", "auto")):
+        raise FinetuneError(
+            "params.yaml sets both train.learning_rate_multiplier and learning_rate in train.hyperparameters."
+            " Nothing was sent.",
+            "Set one of them to auto.",
+        )
     if train.training_type is not None and train.training_type not in profile.training_types:
         known = ", ".join(profile.training_types) or "none; set it to null"
         raise unsupported(profile, f"train.training_type {train.training_type!r}", f"Supported types: {known}.")

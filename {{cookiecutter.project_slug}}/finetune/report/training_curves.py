@@ -12,7 +12,7 @@ FULL_VALID_LOSS = "full_valid_loss"
 COLUMNS = ["step", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", FULL_VALID_LOSS]
 # Of OpenAI's former API: not every provider has them.
 FURTHER_COLUMNS = ["elapsed_tokens", "elapsed_examples", "train_sequence_accuracy", "valid_sequence_accuracy"]
-# Other names of our columns. The last three are measured on the whole validation file, and replace those of its batches.
+# Other names of our columns. The last three are of the whole validation file, and replace those of its batches.
 ALIASES = {
     "train_mean_token_accuracy": "train_accuracy",
     "valid_mean_token_accuracy": "valid_accuracy",

@@ -80,6 +80,9 @@ def test_two_processes_of_torchrun_train_as_one(client: openai.OpenAI, alone: An
     assert [row["step"] for row in two] == [row["step"] for row in one]
     for name in ("train_loss", "valid_loss"):
         assert [row[name] for row in two] == pytest.approx([row[name] for row in one], abs=2e-3)
+    for name in ("elapsed_tokens", "elapsed_examples"):
+        assert [row[name] for row in two] == [row[name] for row in one]
+    assert (two[-1]["elapsed_tokens"], two[-1]["elapsed_examples"]) == (together.trained_tokens, 180)
     assert two[0]["train_loss"] == pytest.approx(one[0]["train_loss"], abs=1e-4)
     assert together.trained_tokens == alone.trained_tokens
     assert len(list(client.fine_tuning.jobs.checkpoints.list(together.id))) == 3
@@ -122,7 +125,11 @@ def test_batches_that_cannot_be_divided_are_trained_alike(
     monkeypatch.setenv("FINETUNE_ENGINE_LAUNCHER", f"{os.environ['FINETUNE_ENGINE_LAUNCHER']} --num_processes 2")
     two = trained(client, home, examples=25, method=method)
     for row, other in zip(curve(client, one), curve(client, two), strict=True):
-        assert other == pytest.approx(row, abs=5e-3)
+        # Rounding may change the most probable token, so one example more or less is exact.
+        exact = {"train_sequence_accuracy", "valid_sequence_accuracy"}
+        assert {name: other[name] for name in other if name not in exact} == pytest.approx(
+            {name: row[name] for name in row if name not in exact}, abs=5e-3
+        )
 
 
 @pytest.mark.parametrize(
@@ -145,6 +152,7 @@ def test_a_killed_process_of_two_is_resumed_to_the_same_bytes(
     assert ended.status == "succeeded", ended.error
     assert adapter_bytes(client, job.id) == adapter_bytes(client, together.id)
     assert steps_of(client, job.id) == list(range(1, 31))
+    assert curve(client, ended) == curve(client, together)
 
 
 def test_a_killed_process_of_torchrun_is_resumed_to_the_same_bytes(

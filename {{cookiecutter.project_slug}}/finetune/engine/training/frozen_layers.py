@@ -1,6 +1,6 @@
 """Compute the frozen lower layers of each example once, and only the trained layers at each step.
 
-LoRA is on the top layers only, so the hidden states that the layers below give for an example are the same at every
+Where LoRA is on the top layers only, the hidden states that the layers below give for an example are the same at every
 step: they are computed once and kept. Only labelled positions go through the head. Results differ from a plain loop by
 rounding alone; `make bench` compares the speed of both.
 """
@@ -54,7 +54,7 @@ class SplitModel:
         # Some architectures scale embeddings or logits between the layers, or make their masks in another way. They
         # cannot be recognised by name, so the two shortest examples are computed both ways.
         shortest = sorted(examples, key=lambda example: len(example.input_ids))[:2]
-        self.can_split = first_trained > 0 and self._split_gives_same_logits(shortest)
+        self.can_split = self._split_gives_same_logits(shortest)
 
     def _split_gives_same_logits(self, examples: Sequence[EncodedExample]) -> bool:
         with torch.no_grad():
@@ -143,14 +143,17 @@ class PrecomputedDataset:
         )
 
     def _precompute(self) -> list[torch.Tensor] | None:
-        """Return the hidden states of each example; None if there are too many to keep, or the model cannot be split.
+        """Return the hidden states of each example; None if there are too many to keep, or none that cost anything.
+
+        Where all layers are trained, they are only embeddings; and a model that cannot be split has none.
 
         The batches depend on the examples alone, so a resumed job computes the same bits.
         """
         split_model, examples = self.split_model, self.examples
         hidden_size, dtype = split_model.decoder.config.hidden_size, split_model.model.dtype
         bytes_a_token = hidden_size * torch.finfo(dtype).bits // 8
-        if not split_model.can_split or sum(len(e.input_ids) for e in examples) * bytes_a_token > MAX_PRECOMPUTED_BYTES:
+        size = sum(len(example.input_ids) for example in examples) * bytes_a_token
+        if not split_model.can_split or split_model.first_trained == 0 or size > MAX_PRECOMPUTED_BYTES:
             return None
         hidden_states: list[torch.Tensor] = [torch.empty(0)] * len(examples)
         order = sorted(range(len(examples)), key=lambda i: (self.groups[i], len(examples[i].input_ids)))

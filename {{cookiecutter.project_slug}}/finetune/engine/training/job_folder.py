@@ -15,8 +15,6 @@ from typing import Any
 
 from typing_extensions import NotRequired, TypedDict
 
-from finetune.engine.training.hyperparameters import Hyperparameters
-
 JOB, EVENTS, RESULT, STOP = "job.json", "events.jsonl", "result.json", "stop"
 TRAINING, VALIDATION, PARENT = "training.jsonl", "validation.jsonl", "parent"
 CHECKPOINTS, PROCESSES = "checkpoints", "processes"
@@ -30,7 +28,7 @@ class Job(TypedDict):
     base_folder: str
     model: str  # the base's name, or the name of the model in `parent/`
     method: str  # "supervised"
-    hyperparameters: Hyperparameters
+    hyperparameters: dict[str, Any]  # each a value, or `auto` or missing: the trainer's start event has the values
     seed: int
     dtype: str | None  # None: the best one of the device
     threads: int | None  # of each process; None: its share of `cores`

@@ -149,7 +149,9 @@ def labelled_examples(batch: Batch) -> torch.Tensor:
     """Return the number of the example to which each labelled position belongs, (positions,), in the order of rows."""
     segments = batch["segments"]
     rows = torch.arange(len(segments), device=segments.device)[:, None]
-    numbers: torch.Tensor = rows * 2 * segments.shape[1] + segments  # a prefix, which may be empty, and the rest of each
+    numbers: torch.Tensor = (
+        rows * 2 * segments.shape[1] + segments
+    )  # a prefix, which may be empty, and the rest of each
     return numbers[batch["labels"] != IGNORE_INDEX]
 
 

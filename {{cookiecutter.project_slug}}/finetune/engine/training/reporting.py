@@ -86,7 +86,9 @@ def refuse_divergence(metrics: StepMetrics) -> None:
     wrong = [name for name, value in values.items() if not math.isfinite(value)]
     if wrong:
         what = f"The training diverged: {wrong[0]} at step {metrics['step']} is not a number."
-        raise JobError("training_diverged", f"{what} Use a lower learning_rate_multiplier.", "hyperparameters")
+        raise JobError(
+            "training_diverged", f"{what} Use a lower learning_rate_multiplier or learning_rate.", "hyperparameters"
+        )
 
 
 def ends_epoch(args: TrainingArguments, state: TrainerState) -> bool:
