@@ -51,9 +51,10 @@ def newest_attempt(store: Store, job_id: str) -> Path | None:
     return ready[-1] if ready else None
 
 
-def new_attempt(store: Store, job: JobRow) -> Path:
+def new_attempt(store: Store, job: JobRow, asked: launcher.Asked | None) -> Path:
     """Prepare the next attempt of a job, from its newest complete checkpoint, and return its folder.
 
+    `asked` says how many processes the launcher is asked for.
     Raises JobError for a base, a file or a model that is gone or damaged.
     """
     before = attempts_of(store, job["id"])
@@ -71,15 +72,14 @@ def new_attempt(store: Store, job: JobRow) -> Path:
         for name in ADAPTER_FILES:
             link_or_copy(parent / name, attempt / PARENT / name)
     delete_reports_after(store, job["id"], step_of(checkpoint) if checkpoint else 0)
-    write_job(attempt, job_of(store, job, base_folder))
+    write_job(attempt, job_of(store, job, base_folder, asked))
     for old in before:
         shutil.rmtree(old, ignore_errors=True)
     return attempt
 
 
-def job_of(store: Store, job: JobRow, base_folder: Path) -> Job:
+def job_of(store: Store, job: JobRow, base_folder: Path, asked: launcher.Asked | None) -> Job:
     """Return what the trainer is asked for."""
-    asked = launcher.asked_processes(launcher.words())
     return {
         "id": job["id"],
         "base": bases.short_name(job["base"]),

@@ -52,7 +52,11 @@ def run_job(store: Store, job: JobRow, environment: dict[str, str]) -> None:
             return
         job = store.job(job["id"]) or job
     starts = count_start(store, job)
-    attempt = new_attempt(store, job)
+    try:
+        asked = launcher.asked_processes(launcher.words())
+    except ValueError as error:
+        raise cannot_start(f"{error}.") from error
+    attempt = new_attempt(store, job, asked)
     process = start(store, attempt, environment)
     if process is None:
         return
@@ -76,8 +80,8 @@ def start(store: Store, attempt: Path, environment: dict[str, str]) -> "subproce
     """Start the launcher; None if the machine has no room now. Raises JobError if there is no such command."""
     try:
         process = launcher.start(store.home, launcher.command(attempt), **environment)
-    except (OSError, ValueError) as error:
-        if getattr(error, "errno", None) in TEMPORARY:
+    except OSError as error:
+        if error.errno in TEMPORARY:
             return None
         raise cannot_start(f"{error}.") from error
     with suppress(psutil.Error):  # it may have ended

@@ -25,7 +25,7 @@ from finetune.engine.training.hyperparameters import resolve
 from finetune.engine.training.job_folder import Stopped
 from finetune.engine.training.training_file import check_same_kind, count_examples
 from finetune.engine.training_run import count_start, run_job
-from finetune.engine.worker_launcher import devices_of, free_jobs, free_slot, job_lock
+from finetune.engine.worker_launcher import devices_of, free_jobs, free_slot, job_lock, load_settings
 
 SLOT_SECONDS = 1.0  # `worker_launcher.ensure_worker` holds a lock for a moment to see whether it is free
 
@@ -34,6 +34,7 @@ def main(home: Path) -> None:
     """Validate new jobs and train waiting ones, until none is left or other workers train."""
     store = Store(home)
     while True:
+        load_settings(home)
         validate_new_jobs(store)
         slot = free_slot(home, SLOT_SECONDS)
         if slot is None:
@@ -105,6 +106,7 @@ def next_job(store: Store) -> JobRow | None:
 
 def train(store: Store, job_id: str, environment: dict[str, str]) -> None:
     """Train a job, whose lock this worker holds."""
+    load_settings(store.home)
     job = store.job(job_id)
     if job and job["status"] in ("queued", "running"):
         with failing(store, job):
