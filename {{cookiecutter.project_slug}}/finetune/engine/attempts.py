@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,6 +35,12 @@ from finetune.engine.training.job_folder import (
 )
 from finetune.engine.worker_launcher import cores_of_a_job
 
+PREPARE = """
+import sys
+from pathlib import Path
+from finetune.engine import bases
+bases.folder_of(sys.argv[1], Path(sys.argv[2]))
+"""
 END_SECONDS = 10  # that a killed process may take to end
 
 
@@ -58,6 +66,8 @@ def new_attempt(store: Store, job: JobRow, asked: launcher.Asked | None) -> Path
     Raises JobError for a base, a file or a model that is gone or damaged.
     """
     before = attempts_of(store, job["id"])
+    if not bases.ready(job["base"], store.home):  # a conversion needs torch, whose memory this process would keep
+        subprocess.run([sys.executable, "-c", PREPARE, job["base"], str(store.home)], check=False)
     base_folder = bases.folder_of(job["base"], store.home)
     attempt = store.job_folder(job["id"]) / f"attempt-{number_of(before[-1]) + 1 if before else 1}"
     (attempt / CHECKPOINTS).mkdir(parents=True, mode=0o700)

@@ -17,7 +17,7 @@ from finetune.engine.store import TEMPORARY, UNFINISHED, Store
 from finetune.engine.trainer_events import read_events
 from finetune.engine.training.job_folder import PROCESSES, Result, read_result, register_process
 
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.05
 STOP_SECONDS = {"paused": 300.0}  # that a step and the checkpoint after it may take
 CANCEL_SECONDS = 10.0  # nobody needs the checkpoint of a cancelled job
 LEAVE_SECONDS = 5.0  # that a launcher may take to end after the result
