@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,6 +35,12 @@ from finetune.engine.training.job_folder import (
 )
 from finetune.engine.worker_launcher import cores_of_a_job
 
+PREPARE = """
+import sys
+from pathlib import Path
+from finetune.engine import bases
+bases.folder_of(sys.argv[1], Path(sys.argv[2]))
+"""
 END_SECONDS = 10  # that a killed process may take to end
 
 
@@ -51,12 +59,15 @@ def newest_attempt(store: Store, job_id: str) -> Path | None:
     return ready[-1] if ready else None
 
 
-def new_attempt(store: Store, job: JobRow) -> Path:
+def new_attempt(store: Store, job: JobRow, asked: launcher.Asked | None) -> Path:
     """Prepare the next attempt of a job, from its newest complete checkpoint, and return its folder.
 
+    `asked` says how many processes the launcher is asked for.
     Raises JobError for a base, a file or a model that is gone or damaged.
     """
     before = attempts_of(store, job["id"])
+    if not bases.ready(job["base"], store.home):  # a conversion needs torch, whose memory this process would keep
+        subprocess.run([sys.executable, "-c", PREPARE, job["base"], str(store.home)], check=False)
     base_folder = bases.folder_of(job["base"], store.home)
     attempt = store.job_folder(job["id"]) / f"attempt-{number_of(before[-1]) + 1 if before else 1}"
     (attempt / CHECKPOINTS).mkdir(parents=True, mode=0o700)
@@ -71,15 +82,14 @@ def new_attempt(store: Store, job: JobRow) -> Path:
         for name in ADAPTER_FILES:
             link_or_copy(parent / name, attempt / PARENT / name)
     delete_reports_after(store, job["id"], step_of(checkpoint) if checkpoint else 0)
-    write_job(attempt, job_of(store, job, base_folder))
+    write_job(attempt, job_of(store, job, base_folder, asked))
     for old in before:
         shutil.rmtree(old, ignore_errors=True)
     return attempt
 
 
-def job_of(store: Store, job: JobRow, base_folder: Path) -> Job:
+def job_of(store: Store, job: JobRow, base_folder: Path, asked: launcher.Asked | None) -> Job:
     """Return what the trainer is asked for."""
-    asked = launcher.asked_processes(launcher.words())
     return {
         "id": job["id"],
         "base": bases.short_name(job["base"]),

@@ -73,12 +73,12 @@ def accelerate_default() -> Path:
 
 def asked_by_file(path: Path) -> Asked:
     """Return what a configuration of accelerate asks for; no process if it cannot be read."""
-    import yaml
+    from ruamel.yaml import YAML, YAMLError
 
     try:
-        content: Any = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
+        content: Any = YAML(typ="safe").load(path.expanduser().read_text(encoding="utf-8"))
         return Asked(int(content["num_processes"]), f"num_processes of {path.name}")
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, TypeError, YAMLError):
         return Asked(0, "")
 
 

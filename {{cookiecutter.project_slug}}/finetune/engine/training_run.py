@@ -17,7 +17,7 @@ from finetune.engine.store import TEMPORARY, UNFINISHED, Store
 from finetune.engine.trainer_events import read_events
 from finetune.engine.training.job_folder import PROCESSES, Result, read_result, register_process
 
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.05
 STOP_SECONDS = {"paused": 300.0}  # that a step and the checkpoint after it may take
 CANCEL_SECONDS = 10.0  # nobody needs the checkpoint of a cancelled job
 LEAVE_SECONDS = 5.0  # that a launcher may take to end after the result
@@ -52,7 +52,11 @@ def run_job(store: Store, job: JobRow, environment: dict[str, str]) -> None:
             return
         job = store.job(job["id"]) or job
     starts = count_start(store, job)
-    attempt = new_attempt(store, job)
+    try:
+        asked = launcher.asked_processes(launcher.words())
+    except ValueError as error:
+        raise cannot_start(f"{error}.") from error
+    attempt = new_attempt(store, job, asked)
     process = start(store, attempt, environment)
     if process is None:
         return
@@ -76,8 +80,8 @@ def start(store: Store, attempt: Path, environment: dict[str, str]) -> "subproce
     """Start the launcher; None if the machine has no room now. Raises JobError if there is no such command."""
     try:
         process = launcher.start(store.home, launcher.command(attempt), **environment)
-    except (OSError, ValueError) as error:
-        if getattr(error, "errno", None) in TEMPORARY:
+    except OSError as error:
+        if error.errno in TEMPORARY:
             return None
         raise cannot_start(f"{error}.") from error
     with suppress(psutil.Error):  # it may have ended

@@ -25,22 +25,24 @@ from finetune.engine.training.hyperparameters import resolve
 from finetune.engine.training.job_folder import Stopped
 from finetune.engine.training.training_file import check_same_kind, count_examples
 from finetune.engine.training_run import count_start, run_job
-from finetune.engine.worker_launcher import devices_of, free_jobs, free_slot, job_lock
+from finetune.engine.worker_launcher import devices_of, free_jobs, free_slot, job_lock, load_settings
 
-SLOT_SECONDS = 1.0  # `worker_launcher.ensure_worker` holds a lock for a moment to see whether it is free
+# `worker_launcher.ensure_worker` and other workers hold a lock for a moment to see whether it is free.
+SLOT_SECONDS, JOB_SECONDS = 1.0, 0.1
 
 
 def main(home: Path) -> None:
     """Validate new jobs and train waiting ones, until none is left or other workers train."""
     store = Store(home)
     while True:
+        load_settings(home)
         validate_new_jobs(store)
         slot = free_slot(home, SLOT_SECONDS)
         if slot is None:
             return
         try:
             while job := next_job(store):
-                with suppress(Timeout), job_lock(store, job["id"]).acquire(timeout=0):
+                with suppress(Timeout), job_lock(store, job["id"]).acquire(timeout=JOB_SECONDS):
                     train(store, job["id"], devices_of(slot.number))
             delete_folders_of_ended_jobs(store)
         finally:
@@ -65,7 +67,7 @@ def validate_new_jobs(store: Store) -> None:
     """Check the files of the new jobs that no other worker checks, and queue each job, or end it as failed."""
     for job in store.unfinished():
         if job["status"] == "validating_files":
-            with suppress(Timeout), job_lock(store, job["id"]).acquire(timeout=0):
+            with suppress(Timeout), job_lock(store, job["id"]).acquire(timeout=JOB_SECONDS):
                 found = store.job(job["id"])
                 if found and found["status"] == "validating_files":
                     with failing(store, job), suppress(Stopped):
@@ -105,6 +107,7 @@ def next_job(store: Store) -> JobRow | None:
 
 def train(store: Store, job_id: str, environment: dict[str, str]) -> None:
     """Train a job, whose lock this worker holds."""
+    load_settings(store.home)
     job = store.job(job_id)
     if job and job["status"] in ("queued", "running"):
         with failing(store, job):

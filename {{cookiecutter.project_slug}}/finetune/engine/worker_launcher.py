@@ -1,12 +1,14 @@
 """The workers, which train: how many may do so at once, the locks that they hold, and when they are started."""
 
 import hashlib
+import json
 import os
 import shutil
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +21,7 @@ from finetune.engine.store import TEMPORARY, Store
 
 # Seconds that a new worker may need until it holds a lock. No second worker is started in that time.
 STARTUP_SECONDS = 10
+SETTINGS = ("FINETUNE_ENGINE_LAUNCHER", "FINETUNE_ENGINE_JOBS", "FINETUNE_ENGINE_THREADS")
 
 
 class Slot(NamedTuple):
@@ -26,6 +29,19 @@ class Slot(NamedTuple):
 
     number: int
     lock: FileLock
+
+
+def save_settings(home: Path) -> None:
+    """Keep this server's settings for the workers, also for one that runs already."""
+    unfinished = home / f"worker.json.{os.getpid()}.{threading.get_ident()}"
+    unfinished.write_text(json.dumps({name: os.environ.get(name, "") for name in SETTINGS}), encoding="utf-8")
+    unfinished.replace(home / "worker.json")
+
+
+def load_settings(home: Path) -> None:
+    """Take over the settings of the server that started a worker last."""
+    with suppress(FileNotFoundError):
+        os.environ.update(json.loads((home / "worker.json").read_bytes()))
 
 
 def visible_devices() -> list[str]:
@@ -144,6 +160,7 @@ def start_worker(store: Store) -> None:
     """Start a worker. If that is not possible, the jobs that wait fail with the reason."""
     store.execute("INSERT OR REPLACE INTO notes VALUES ('spawned', ?)", time.time())
     try:
+        save_settings(store.home)
         start_process(store)
     except OSError as error:
         if error.errno not in TEMPORARY:

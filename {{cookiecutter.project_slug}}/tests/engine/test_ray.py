@@ -12,9 +12,9 @@ from pathlib import Path
 import openai
 import psutil
 import pytest
-from conftest import adapter_bytes
+from conftest import adapter_bytes, start_job, wait
 from test_jobs import kill, steps_of, wait_for_event
-from test_launchers import TORCHRUN, start_job, start_message, trained, wait
+from test_launchers import TORCHRUN, start_message, trained
 
 from finetune.engine import worker_launcher
 
@@ -66,4 +66,4 @@ def test_ray_gives_the_bytes_of_torchrun_also_after_a_kill(
     assert "2 processes" in start_message(client, ended)
     assert steps_of(client, job.id) == list(range(1, 31))
     monkeypatch.setenv("FINETUNE_ENGINE_LAUNCHER", TORCHRUN)
-    assert adapter_bytes(client, job.id) == adapter_bytes(client, trained(client, home).id)
+    assert adapter_bytes(client, job.id) == adapter_bytes(client, trained(client).id)

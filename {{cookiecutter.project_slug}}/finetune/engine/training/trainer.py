@@ -36,7 +36,7 @@ class JobTrainer(Trainer):
         self.model_accepts_loss_kwargs = True  # then the parts of an accumulated batch are weighted by their tokens
         if processes.count() > 1:
             # PyTorch adds up the gradients of all processes only if the forward pass goes through its own wrapper.
-            model.forward = self.split_model.labelled_logits
+            model.forward = self.split_model.labelled_logits  # type: ignore[method-assign]
 
     def own_part(self, indexes: Sequence[int]) -> Batch:
         """Pack this process's part of a batch. If the batch is too small for all, it has a part without labels."""
