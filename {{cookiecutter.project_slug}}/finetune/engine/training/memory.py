@@ -198,11 +198,16 @@ def refuse_if_too_large(
     remedy = f"One of these would fit: {', '.join(would_fit)}." if would_fit else "Train a smaller base."
     if not would_fit and fits(least := {"batch_size": 1, "lora_layers": 1, "gradient_checkpointing": True}):
         remedy = "These together would fit: " + ", ".join(f"{k} {str(v).lower()}" for k, v in least.items()) + "."
+    parts = {
+        "the base's weights": need.weights,
+        "the adapter, its gradients and the optimizer": need.optimizer,
+        f"activations ({need.rows} rows of up to {need.row_length:,} tokens)": need.activations,
+        "the output of the frozen layers": need.hidden_states,
+        "libraries": LIBRARIES,
+    }
+    listed = ", ".join(f"{gigabytes(size)} for {what}" for what, size in parts.items())
     raise refused(
-        f"This job needs about {gigabytes(need.total)} of memory, and {gigabytes(share)} are available:"
-        f" {gigabytes(need.weights)} for the base's weights, {gigabytes(need.optimizer)} for the adapter, its gradients"
-        f" and the optimizer, {gigabytes(need.activations)} for activations ({need.rows} rows of up to"
-        f" {need.row_length:,} tokens), {gigabytes(need.hidden_states)} for the output of the frozen layers, {gigabytes(LIBRARIES)} for libraries. {remedy}"
+        f"This job needs about {gigabytes(need.total)} of memory, and {gigabytes(share)} are available: {listed}. {remedy}"
     )
 
 
