@@ -207,7 +207,8 @@ def refuse_if_too_large(
     }
     listed = ", ".join(f"{gigabytes(size)} for {what}" for what, size in parts.items())
     raise refused(
-        f"This job needs about {gigabytes(need.total)} of memory, and {gigabytes(share)} are available: {listed}. {remedy}"
+        f"This job needs about {gigabytes(need.total)} of memory, and {gigabytes(share)} are available: {listed}."
+        f" {remedy}"
     )
 
 

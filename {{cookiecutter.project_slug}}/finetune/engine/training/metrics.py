@@ -62,7 +62,7 @@ class TokenMetrics:
         self.correct += int(is_correct.sum())
         self.labelled += len(targets)
         self.examples += len(batch["lengths"])
-        self.exact += len(batch["lengths"]) - len(examples[~is_correct].unique())
+        self.exact += len(batch["lengths"]) - len(torch.unique(examples[~is_correct]))
         self.tokens += int(batch["lengths"].sum())
         return loss
 
