@@ -190,3 +190,11 @@ def test_the_create_call_has_what_the_provider_takes_and_no_unset_parameter(tmp_
     assert sent["suffix"] == "desk-" + "f" * 12
     assert sent["method"]["supervised"]["hyperparameters"] == {"learning_rate": 1e-5, "lora": True}
     assert "metadata" not in sent
+
+
+def test_hyperparameters_that_a_project_does_not_set_are_not_in_its_fingerprint(tmp_path: Path) -> None:
+    """So the jobs of projects from before they existed are still found."""
+    settings = job_settings(params(tmp_path, "local"), HOSTED)["hyperparameters"]
+    assert settings == dict.fromkeys(("n_epochs", "batch_size", "learning_rate_multiplier"), "auto")
+    set_one = job_settings(params(tmp_path, "local", hyperparameters={"lora_layers": 4}), HOSTED)["hyperparameters"]
+    assert set_one == {**settings, "lora_layers": 4}

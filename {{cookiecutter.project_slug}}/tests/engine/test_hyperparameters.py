@@ -8,7 +8,9 @@ import openai
 import pytest
 from conftest import adapter_bytes, start_job, wait
 from safetensors.torch import load
+from test_jobs import kill, wait_for_event
 
+from finetune.engine import worker_launcher
 from finetune.engine.api_errors import JobError
 from finetune.engine.training.hyperparameters import resolve, resolve_with_base
 
@@ -84,6 +86,19 @@ def test_the_adapter_has_the_rank_and_the_layers_that_were_asked_for(client: ope
 )
 def test_each_changes_the_adapter(client: openai.OpenAI, plain: Any, changed: dict[str, Any]) -> None:
     assert adapter_bytes(client, trained(client, **changed).id)[1] != adapter_bytes(client, plain.id)[1]
+
+
+def test_a_killed_job_drops_the_same_inputs_as_an_uninterrupted_one(
+    client: openai.OpenAI, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_launcher, "STARTUP_SECONDS", 0.5)
+    asked = supervised(lora_dropout=0.5)
+    whole = wait(client, start_job(client, examples=60, method=asked).id)
+    job = start_job(client, examples=60, method=asked)
+    wait_for_event(client, job.id, "Checkpoint created")
+    kill(home)
+    assert wait(client, job.id).status == "succeeded"
+    assert adapter_bytes(client, job.id) == adapter_bytes(client, whole.id)
 
 
 def test_gradient_checkpointing_changes_nothing_but_memory(client: openai.OpenAI, shaped: Any) -> None:
