@@ -1,13 +1,13 @@
-# make demo: generate, install and run a project · make test: verify everything · make soak: try faults at random · make clients: try real clients · make bench: measure the figures
+# make demo: generate, install and run a project · make test: verify everything · make soak: try faults at random · make clients: try real clients · make bench: measure the figures · make wheel: build the package
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 TEMPLATE := {{cookiecutter.project_slug}}
 # Not `.`: a cache in the template folder would be copied into projects.
-OWN := hooks tests bench
+OWN := cookiecutter_dvc_finetune hooks tests bench
 DEMO := demo/my-fine-tune
 GIT := git -c user.name=demo -c user.email=demo@example.com
 
-.PHONY: demo test soak clients bench lock clean
+.PHONY: demo test soak clients bench lock wheel clean
 
 # Existing files are kept: a second `make demo` finds everything up to date.
 demo: $(DEMO)/.venv/ready
@@ -54,10 +54,14 @@ lock: .venv/ready
 	$(BIN)/python tests/lock.py build/my-fine-tune '$(TEMPLATE)'
 	rm -rf build
 
+# The template as a package, in dist/.
+wheel: .venv/ready
+	$(BIN)/uv build --quiet --clear --out-dir dist
+
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip --disable-pip-version-check --quiet install $$($(PYTHON) tests/requirements.py)
 	touch $@
 
 clean:
-	rm -rf .venv build demo
+	rm -rf .venv build demo dist

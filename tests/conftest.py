@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -102,11 +103,14 @@ def bake(tmp_path_factory: pytest.TempPathFactory) -> Bake:
 
 @pytest.fixture(scope="session")
 def set_up(bake: Bake) -> dict[str, Path]:
-    """Run `make setup` in the default project and in one without the engine, at the same time."""
+    """Run `make setup` in the default project, with pip, and in one without the engine, with uv, at the same time."""
     projects = {"default": bake(), "without": bake(engine=False, provider="openai")}
+    uv = {"default": "", "without": str(Path(sys.executable).parent / "uv")}
     running = [
-        subprocess.Popen(["make", "setup"], cwd=project, env=clean_environment(), stdout=subprocess.DEVNULL)
-        for project in projects.values()
+        subprocess.Popen(
+            ["make", "setup", f"UV={uv[name]}"], cwd=project, env=clean_environment(), stdout=subprocess.DEVNULL
+        )
+        for name, project in projects.items()
     ]
     assert [process.wait() for process in running] == [0, 0]
     return projects

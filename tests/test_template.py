@@ -147,6 +147,20 @@ def test_a_project_without_the_engine_has_neither_its_code_nor_torch(bake: Bake,
     assert "serve" not in shown.stdout
 
 
+def test_uv_and_pip_install_the_same_versions(set_up: dict[str, Path]) -> None:
+    """The default project was installed with pip, the other one with uv."""
+    versions = {}
+    for name, project in set_up.items():
+        command = [project / ".venv" / "bin" / "python", "-m", "pip", "freeze", "--exclude-editable"]
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        # Of torch, a system may have its own build, such as 2.13.0+cpu.
+        versions[name] = {re.sub("[-_.]+", "-", line.split("+")[0].lower()) for line in lines}
+    assert len(versions["without"]) > 100
+    assert versions["without"] <= versions["default"]
+    pins = [line.split(" ;")[0] for file in TEMPLATE.glob("constraints*.txt") for line in file.read_text().splitlines()]
+    assert versions["default"] <= {re.sub("[-_.]+", "-", pin.lower()) for pin in pins}
+
+
 @pytest.mark.parametrize("slug", ["a b", "../x", 'ok"; import os', "", "-x", "Ünder", "a/b", "x" + '"""' + "\n"])
 def test_hostile_slugs_are_refused_with_a_message(tmp_path: Path, slug: str) -> None:
     code = (

@@ -44,7 +44,6 @@ app = typer.Typer(
     help="Fine-tune a language model with DVC. Start with: dvc repro, or finetune init FILE for your data",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 for panel, commands in PANELS.items():
     for command in commands:

@@ -53,6 +53,12 @@ def test_check_offers_the_methods_that_can_be_trained() -> None:
     assert [method.value for method in CheckMethod] == list(get_args(Method))
 
 
+def test_the_shell_completes_commands() -> None:
+    environment = {"_FINETUNE_COMPLETE": "complete_bash", "COMP_WORDS": "finetune jo", "COMP_CWORD": "1"}
+    done = CliRunner().invoke(app, prog_name="finetune", env=environment)
+    assert done.output.split() == ["jobs"]
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys, runpy; sys.argv = ['finetune', '--help']\n"

@@ -1,6 +1,8 @@
 """Creating once: what is sent again, what is looked for, and what becomes of the note. And the job's fingerprint."""
 
+import dataclasses
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from finetune.core.errors import FinetuneError
 from finetune.core.records import RequestNote
 from finetune.provider import create_once
-from finetune.provider.remote_jobs import job_fingerprint
+from finetune.provider.remote_jobs import forget_request, job_fingerprint
 from finetune.provider.request_notes import note_path, read_request_note
 
 REQUEST = httpx2.Request("POST", "http://127.0.0.1/v1/fine_tuning/jobs")
@@ -48,7 +50,9 @@ class Protocol:
         clock = SimpleNamespace(now=lambda: self.seconds)
         connection = cast("Any", SimpleNamespace(identity="openai", clock=clock, client=client))
         create, say = partial(self.next_outcome, "create"), self.said.append
-        self.creation = create_once.Creation(connection, "key", "job", "fine_tuning.job", create, self.find, say)
+        self.creation = create_once.Creation(
+            connection, "key", "job", "fine_tuning.job", create, self.find, say, forgets="finetune repeat --forget"
+        )
 
     def sleep(self, seconds: float) -> None:
         self.seconds += seconds
@@ -128,6 +132,30 @@ def test_a_refusal_keeps_what_is_known_of_an_earlier_job(monkeypatch: pytest.Mon
     assert third.note().get("earlier") == [{"id": "ftjob-7", "facts": {"usd": 1.0}}]
 
 
+def test_who_forgets_a_request_keeps_what_earlier_ones_have_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a server that drops metadata, the note alone knows that job: without it, the job would be paid again."""
+    first = Protocol([made("ftjob-7")], [], monkeypatch)
+    first.run()
+    second = Protocol([connection_error()], [], monkeypatch)
+    with pytest.raises(FinetuneError, match="no clear outcome"):
+        second.run()
+    assert "id" not in second.note()
+    forget_request(second.creation.connection, "key")
+    assert {**second.note(), "asked_at": 0} == {
+        "asked_at": 0,
+        "known": [],
+        "facts": {"usd": 1.0},
+        "id": "ftjob-7",
+        "earlier": [],
+    }
+    third = Protocol([connection_error()], [], monkeypatch)
+    third.creation = dataclasses.replace(third.creation, key="other")
+    with pytest.raises(FinetuneError, match="no clear outcome"):
+        third.run()
+    forget_request(third.creation.connection, "other")
+    assert read_request_note("openai", "other") is None
+
+
 def test_a_429_is_sent_again_when_the_list_had_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A gateway may answer 429 after the effect. A code that is final is not waited for."""
     busy = [status_error(429, **{"retry-after": "7"}), status_error(429, **{"retry-after": "400"})]
@@ -155,7 +183,7 @@ def test_a_note_is_fresh_until_the_list_had_its_time(age: int, waits: int, monke
     note: RequestNote = {"asked_at": protocol.seconds - age, "known": [], "facts": {}}
     assert create_once.find_by_note(protocol.creation, note) is None
     assert protocol.seconds - 1_000_000 == waits
-    assert any("--forget" in words for words in protocol.said) == (waits > 0)
+    assert any("finetune repeat --forget" in words for words in protocol.said) == (waits > 0)
 
 
 def test_the_last_look_must_be_answered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,11 +194,25 @@ def test_the_last_look_must_be_answered(monkeypatch: pytest.MonkeyPatch) -> None
     assert protocol.note()
 
 
-def test_a_damaged_note_is_a_request_that_may_have_had_its_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:20],
+        lambda content: b"",
+        lambda content: b"\xff\xfe",
+        lambda content: b"{}",
+        lambda content: content.replace(b'"facts": {', b'"facts": [], "x": {'),
+        lambda content: content.replace(b'"ftjob-1"', b"[1]"),
+        lambda content: content.replace(b'"earlier": []', b'"earlier": [5]'),
+    ],
+)
+def test_a_damaged_note_is_a_request_that_may_have_had_its_effect(
+    damage: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     protocol = Protocol([made()], [], monkeypatch)
     protocol.run()
     path = note_path("openai", "key")
-    path.write_bytes(path.read_bytes()[:20])
+    path.write_bytes(damage(path.read_bytes()))
     written_at = path.stat().st_mtime
     for _ in range(2):  # the damaged file is set aside, and what it stands for is kept
         assert "id" not in protocol.note()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from finetune.asking.variant_trainings import Confirm, run_variants
+from finetune.asking.variant_trainings import Confirm, HowToTrain, run_variants
 from finetune.core.disk import read_jsonl, write_csv
 from finetune.core.params import Params
 from finetune.core.paths import LEARNING_CURVE, TEST_ROWS
@@ -14,22 +14,22 @@ from finetune.terminal.progress import say
 
 
 def train_with_seeds(
-    params: Params, seeds: Sequence[int], again: bool, confirm: Confirm
+    params: Params, seeds: Sequence[int], how: HowToTrain, confirm: Confirm
 ) -> tuple[list[VariantRecord], Trainings | None]:
     """Train with each seed, and return the records and the spread between all trainings that there are."""
     _, evaluation = read_evaluated_model()  # first: without it, nothing is to be paid
-    records = run_variants(params, [1.0], seeds, again, confirm)
+    records = run_variants(params, [1.0], seeds, how, confirm)
     return records, trainings_of(params, read_prepare_report(), evaluation, say).get("trainings")
 
 
 def train_with_shares(
-    params: Params, shares: Sequence[float], seeds: Sequence[int], again: bool, confirm: Confirm
+    params: Params, shares: Sequence[float], seeds: Sequence[int], how: HowToTrain, confirm: Confirm
 ) -> tuple[list[VariantRecord], LearningCurve]:
     """Train with each share of the rows, write the table, and return records and curve.
 
     The curve goes through all trainings that differ in rows and seeds only, also those of earlier runs.
     """
-    whole = run_variants(params, shares, seeds, again, confirm)[-1]
+    whole = run_variants(params, shares, seeds, how, confirm)[-1]
     settings, metric = whole["scores"]["settings"], whole["scores"]["metric"]
     records = [
         one

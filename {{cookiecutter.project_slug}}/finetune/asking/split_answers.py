@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from finetune.core.damage import how_to_restore
 from finetune.core.disk import read_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import ANSWERING, Params
@@ -29,9 +30,11 @@ def ask_split(
     The turns of `shots` are put before each question, after the system message. Raises FinetuneError if the split is
     empty.
     """
-    examples = read_jsonl(PREPARED / f"{split}.jsonl", "prepare", PreparedExample)
+    path = PREPARED / f"{split}.jsonl"
+    examples = read_jsonl(path, "prepare", PreparedExample)
     if not examples:
-        raise FinetuneError(f"data/prepared/{split}.jsonl is empty.", f"Give {split} a larger share in data.split.")
+        remedy = f"Give {split} a larger share in data.split. If it had rows: {how_to_restore(path, 'prepare')}"
+        raise FinetuneError(f"{path} is empty.", remedy)
     return ask_examples(connection, params, questions, model, examples, shots)
 
 

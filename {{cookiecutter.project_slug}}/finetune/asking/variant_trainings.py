@@ -21,10 +21,9 @@ from finetune.core.profiles import PROFILES
 from finetune.core.read_records import read_variants
 from finetune.core.records import FilesRecord, Prediction, Usd, VariantRecord, VariantScores
 from finetune.pricing.end_dates import refuse_after_shutdown
-from finetune.project import ledger
 from finetune.project.budget import (
+    enter_bill,
     estimated,
-    ledger_row,
     price_to_ask,
     refuse_over_budget,
     refuse_over_total,
@@ -34,15 +33,15 @@ from finetune.project.budget import (
 from finetune.project.claims import claim_job
 from finetune.project.job_request import job_request
 from finetune.project.model_record import bill_of, hyperparameters_of
-from finetune.project.spending import settle
+from finetune.project.spending import forget_unclear_requests
 from finetune.project.uploads import upload_once
 from finetune.project.variants import write_variant
 from finetune.provider.capabilities import refuse_unsupported
 from finetune.provider.connect import Connection, connect
 from finetune.provider.follow_job import follow
 from finetune.provider.paging import all_rows
-from finetune.provider.ready_model import missing_model
-from finetune.provider.remote_jobs import ENDED, ensure_job, find, late_twin
+from finetune.provider.ready_model import lacks_model
+from finetune.provider.remote_jobs import ENDED, ensure_job, find, forget_request, late_twin
 from finetune.scoring.mean_interval import interval
 from finetune.scoring.prediction_scores import score_predictions
 from finetune.terminal.progress import progress_bar, say
@@ -66,12 +65,20 @@ class Bill(NamedTuple):
 Confirm = Callable[[Bill], None]  # may raise
 
 
+class HowToTrain(NamedTuple):
+    """What the user has asked for."""
+
+    command: str  # such as `finetune repeat`
+    again: bool = False  # create a new job where one failed for good
+    forget: bool = False  # earlier requests without a clear outcome have made no job
+
+
 def run_variants(
-    params: Params, shares: Sequence[float], seeds: Sequence[int], again: bool, confirm: Confirm
+    params: Params, shares: Sequence[float], seeds: Sequence[int], how: HowToTrain, confirm: Confirm
 ) -> list[VariantRecord]:
     """Return the record of each variant, the smallest share first; those that are missing are trained and asked.
 
-    `confirm` gets the bill before anything is sent. `again` creates a new job where one failed for good.
+    `confirm` gets the bill before anything is sent.
     """
     refuse_unsupported(params)
     pipeline = pipeline_of(params)
@@ -86,12 +93,16 @@ def run_variants(
     if left:
         refuse_deployments(params, len(left))
         with connect(params.provider) as connection:
+            if how.forget:
+                forget_unclear_requests()
+                for variant in left:
+                    forget_request(connection, variant.fingerprint)
             new = [one for one in left if not is_trained(connection, pipeline, one, done[one.fingerprint])]
             refuse_over_budgets(params, new, connection)
             confirm(bill_for(params, new, left))
             for number, variant in enumerate(left, 1):
                 say(f"{number} of {len(left)}: {variant.words}")
-                record = trained(connection, pipeline, variant, done[variant.fingerprint], again)
+                record = trained(connection, pipeline, variant, done[variant.fingerprint], how)
                 done[variant.fingerprint] = asked(connection, pipeline, record)
     return [record for record in done.values() if record]
 
@@ -122,23 +133,13 @@ def is_trained(connection: Connection, pipeline: Pipeline, variant: Variant, rec
 
 def is_usable(connection: Connection, job: "FineTuningJob | None") -> bool:
     """Return whether a job has succeeded, and its model is there."""
-    return job is not None and job.status == "succeeded" and missing_model(connection, job) is None
+    return job is not None and job.status == "succeeded" and not lacks_model(connection, job.fine_tuned_model)
 
 
 def has_chosen(connection: Connection, pipeline: Pipeline, record: VariantRecord) -> bool:
     """Return whether a record has a model that exists, and that is still the checkpoint to choose."""
     is_choice = record.get("choice", "last") == pipeline.choice
-    return is_choice and "model" in record and has_model(connection, record["model"])
-
-
-def has_model(connection: Connection, model: str) -> bool:
-    import openai
-
-    try:
-        connection.control.models.retrieve(model)
-    except openai.NotFoundError:
-        return False
-    return True
+    return is_choice and "model" in record and not lacks_model(connection, record["model"])
 
 
 def refuse_over_budgets(params: Params, new: Sequence[Variant], connection: Connection) -> None:
@@ -166,7 +167,7 @@ def bill_for(params: Params, new: Sequence[Variant], left: Sequence[Variant]) ->
 
 
 def trained(
-    connection: Connection, pipeline: Pipeline, variant: Variant, record: VariantRecord | None, again: bool
+    connection: Connection, pipeline: Pipeline, variant: Variant, record: VariantRecord | None, how: HowToTrain
 ) -> VariantRecord:
     """Return the record with the model of a variant: that of before, or of its one job, which is waited for."""
     if record and has_chosen(connection, pipeline, record):
@@ -185,10 +186,10 @@ def trained(
     usd = estimated(params, variant.part)["train_usd"]
     request = job_request(params, connection, variant.settings, files, variant.fingerprint, usd)
     # `again` is for a job that failed: one that has a model is neither in the bill nor paid again.
-    again = again and not is_usable(connection, find(connection, variant.fingerprint))
+    again = how.again and not is_usable(connection, find(connection, variant.fingerprint))
     reserve = partial(reserved, connection, params, variant.fingerprint, variant.part)
     try:
-        job = ensure_job(connection, variant.fingerprint, request, reserve, say, again)
+        job = ensure_job(connection, variant.fingerprint, request, reserve, say, again, how.command)
         claim_job(connection, job, say)
         started = record_of_job(pipeline, variant, files, job.id)
         write_variant(started)
@@ -233,8 +234,7 @@ def with_model(
     chosen = choose(connection, params, job, checkpoints)
     usd = bill_of(job, params)
     n_epochs = hyperparameters_of(job, params).get("n_epochs")
-    settle(connection, variant.fingerprint, usd)
-    ledger.add_job(ledger_row(params, job, usd, n_epochs, variant.part))
+    enter_bill(connection, params, job, variant.fingerprint, usd, n_epochs, variant.part)
     models = [one.fine_tuned_model_checkpoint for one in checkpoints]
     found: VariantRecord = {
         **record,

@@ -118,13 +118,20 @@ def follow_job(job: JobId) -> None:
     The exit status is 1 if it ends without a model.
     """
     from finetune.core.params import load_params
+    from finetune.project.notifications import telling
     from finetune.provider.connect import connect
     from finetune.provider.follow_job import follow
     from finetune.terminal.progress import progress_bar, say
 
-    with connect(load_params().provider) as connection, progress_bar("train") as progress:
-        found = connection.control.fine_tuning.jobs.retrieve(job)
-        print(follow(connection, found, progress, say).fine_tuned_model)
+    params = load_params()
+    with (
+        telling(params.notify, "train", say) as tell_success,
+        connect(params.provider) as connection,
+        progress_bar("train") as progress,
+    ):
+        found = follow(connection, connection.control.fine_tuning.jobs.retrieve(job), progress, say)
+        tell_success(f"Job {job} has the model {found.fine_tuned_model}.")
+    print(found.fine_tuned_model)
 
 
 @app.command("cancel")

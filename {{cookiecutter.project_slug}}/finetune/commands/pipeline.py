@@ -63,10 +63,14 @@ def validate() -> None:
 def upload() -> None:
     """Upload the training and validation files, each content once."""
     from finetune.core.params import load_params
+    from finetune.project.notifications import telling
     from finetune.stages import upload as stage
+    from finetune.terminal.progress import say
 
     with with_restore_command("upload"):
-        record = stage.run(load_params())
+        params = load_params()
+        with telling(params.notify, "upload", say):  # of errors only: it begins what is left alone for hours
+            record = stage.run(params)
     print("upload: " + ", ".join(f"the {split} file is {file['id']}" for split, file in record.items()))
 
 
@@ -87,10 +91,15 @@ def train(
     Examples: finetune train · finetune train --again
     """
     from finetune.core.params import load_params
+    from finetune.project.notifications import telling
     from finetune.stages import train as stage
+    from finetune.terminal.progress import say
 
     with with_restore_command("train"):
-        record = stage.run(load_params(), again, forget)
+        params = load_params()
+        with telling(params.notify, "train", say) as tell_success:
+            record = stage.run(params, again, forget)
+            tell_success(f"Job {record['job']} has the model {record['model']}.\n{record['verdict_words']}")
     print(f"train: {record['model']}")
 
 

@@ -17,6 +17,9 @@ REPEATS = 3  # trainings, with that of the pipeline
 LARGEST_SEED = 2**31 - 1
 
 Again = Annotated[bool, typer.Option("--again", help="Create a new job where one failed.")]
+Forget = Annotated[
+    bool, typer.Option("--forget", help="You know that earlier requests without a clear answer have made no job.")
+]
 
 
 def repeat(
@@ -24,6 +27,7 @@ def repeat(
         str | None, typer.Option(help="Seeds to train with, such as 42,43,44. Default: train.seed and the next two.")
     ] = None,
     again: Again = False,
+    forget: Forget = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -36,13 +40,15 @@ def repeat(
     Examples: finetune repeat · finetune repeat --seeds 42,43,44,45,46 --yes
     """
     from finetune.asking.seeds_and_shares import train_with_seeds
+    from finetune.asking.variant_trainings import HowToTrain
     from finetune.core.params import load_params
     from finetune.terminal.tables import print_json
 
     params = load_params()
     own = params.train.seed
     chosen = seeds_of(seeds, [own + number for number in range(REPEATS)])
-    records, found = train_with_seeds(params, sorted({own, *chosen}), again, confirmation(params, yes, "repeat"))
+    how = HowToTrain("finetune repeat", again, forget)
+    records, found = train_with_seeds(params, sorted({own, *chosen}), how, confirmation(params, yes, "repeat"))
     if as_json:
         print_json({"points": records, "trainings": found})
         return
@@ -58,6 +64,7 @@ def learning_curve(
         typer.Option(help="Each seed draws its own rows, and trains with it. Default: train.seed. Such as 42,43,44."),
     ] = None,
     again: Again = False,
+    forget: Forget = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -71,6 +78,7 @@ def learning_curve(
     Examples: finetune learning-curve · finetune learning-curve --seeds 42,43,44 --yes
     """
     from finetune.asking.seeds_and_shares import train_with_shares
+    from finetune.asking.variant_trainings import HowToTrain
     from finetune.core.disk import write_text
     from finetune.core.params import load_params
     from finetune.core.paths import LEARNING_CURVE, LEARNING_CURVE_PAGE
@@ -80,7 +88,8 @@ def learning_curve(
     params = load_params()
     chosen = seeds_of(seeds, [params.train.seed])
     confirm = confirmation(params, yes, "learning-curve")
-    records, found = train_with_shares(params, SHARES, chosen, again, confirm)
+    how = HowToTrain("finetune learning-curve", again, forget)
+    records, found = train_with_shares(params, SHARES, chosen, how, confirm)
     write_text(LEARNING_CURVE_PAGE, make_learning_curve_page(found))
     if as_json:
         print_json(found)

@@ -189,8 +189,8 @@ def parse_jsonl(text: str) -> list[Any]:
     return [json.loads(line) for line in text.split("\n") if line.strip()]
 
 
-def read_note(path: Path) -> dict[str, Any]:
-    """Read a note of this clone, a JSON object; {} if it is missing.
+def read_note(path: Path, kind: Any = None) -> dict[str, Any]:
+    """Read a note of this clone, a JSON object; {} if it is missing. `kind` is its type in records.py.
 
     A damaged note is set aside, and a warning says so: nothing in Git or DVC can restore it.
     """
@@ -199,7 +199,7 @@ def read_note(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     try:
-        return parse_json(content, str(path), "")
+        return parse_json(content, str(path), "", kind)
     except FinetuneError as error:
         warn_once(f"{error.what.rstrip('.')}. This note is renamed to {set_aside(path)}, and written again.")
         return {}

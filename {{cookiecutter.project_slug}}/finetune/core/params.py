@@ -265,6 +265,7 @@ class Params(Section):
     provider: Provider
     train: Train
     evaluate: Evaluate
+    notify: list[Annotated[str, Field(min_length=1)]] = []  # addresses of apprise
 
 
 def load_params(path: Path = FILE) -> Params:

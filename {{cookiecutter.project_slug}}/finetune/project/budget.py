@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from finetune.core.break_even import UNKNOWN
 from finetune.core.disk import read_json
-from finetune.core.errors import FinetuneError
+from finetune.core.errors import OverBudgetError
 from finetune.core.params import Params
 from finetune.core.paths import LEDGER, VALIDATION_REPORT
 from finetune.core.records import CostEstimate, LedgerRow, Usd, ValidationReport
@@ -15,7 +15,7 @@ from finetune.pricing.catalogue import look_up
 from finetune.pricing.cost import auto_epochs, estimate
 from finetune.pricing.end_dates import refuse_after_shutdown
 from finetune.project import ledger
-from finetune.project.spending import project_names, spending_lock, spent_by_job
+from finetune.project.spending import UNCLEAR, is_ours, project_names, settle, spending_lock, spent_by_job
 from finetune.provider.connect import Connection
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def estimated(params: Params, part: Part = WHOLE, n_epochs: int | None = None) -
 
 
 def refuse_over_budget(params: Params, part: Part = WHOLE) -> None:
-    """Raise FinetuneError if the estimate is over train.budget, or is not known."""
+    """Raise OverBudgetError if the estimate is over train.budget, or is not known."""
     budget = params.train.budget
     if budget.usd is None and budget.minutes is None:
         return
@@ -63,7 +63,7 @@ def refuse_over_budget(params: Params, part: Part = WHOLE) -> None:
             raise unknown(params, name, limit)
         refuse_unclear_tokens(name, limit)
         if takes > limit:
-            raise FinetuneError(
+            raise OverBudgetError(
                 f"{bill['billed_tokens']:,} tokens in {bill['n_epochs']} epochs would take {takes:g} {name};"
                 f" train.budget.{name} is {limit:g}. Nothing was sent.",
                 "Raise the budget, lower train.n_epochs, or train on fewer examples.",
@@ -76,7 +76,7 @@ def refuse_over_total(
     connection: Connection | None = None,
     fingerprints: Collection[str] = (),
 ) -> None:
-    """Raise FinetuneError if jobs on these parts, with all jobs of the project, would exceed train.budget.total_usd.
+    """Raise OverBudgetError if jobs on these parts, with all jobs of the project, would exceed train.budget.total_usd.
 
     `fingerprints` are those of the jobs that are about to be created.
     """
@@ -90,12 +90,21 @@ def refuse_over_total(
         raise unknown(params, "total_usd", limit)
     refuse_unclear_tokens("total_usd", limit)
     if spent + takes > limit:
-        raise FinetuneError(
+        raise OverBudgetError(
             f"This project has spent ${spent:g} on {len(bills)} job{'' if len(bills) == 1 else 's'} ({LEDGER} of all"
             f" commits; jobs without a bill by their estimate), and {which(len(parts))} would cost ${takes:g};"
             f" train.budget.total_usd is {limit:g}. Nothing was sent.",
-            "Raise the budget, lower train.n_epochs, or train on fewer examples.",
+            "Raise the budget, lower train.n_epochs, or train on fewer examples." + hint_at_unclear(bills),
         )
+
+
+def hint_at_unclear(jobs: Collection[str]) -> str:
+    """Return what to do if some of the jobs are requests of which it is not known whether they made one."""
+    unclear = sum(job.startswith(UNCLEAR) for job in jobs)
+    if not unclear:
+        return ""
+    which = "1 of them is a request" if unclear == 1 else f"{unclear} of them are requests"
+    return f" {which} without a clear answer: if you know that no job came of it, run: finetune train --forget"
 
 
 @contextmanager
@@ -135,10 +144,10 @@ def price_to_ask(models: int) -> Usd:
 
 
 def refuse_unclear_tokens(name: str, limit: float) -> None:
-    """Raise FinetuneError if the training data have more tokens than were counted."""
+    """Raise OverBudgetError if the training data have more tokens than were counted."""
     report: ValidationReport = read_json(VALIDATION_REPORT, "validate", ValidationReport)
     if report.get("tokens_at_least"):
-        raise FinetuneError(
+        raise OverBudgetError(
             f"train.budget.{name} is {limit:g}, but the training data have at least"
             f" {report['train_tokens_per_epoch']:,} tokens: the size or price of some images is unknown. Nothing was"
             " sent.",
@@ -146,13 +155,31 @@ def refuse_unclear_tokens(name: str, limit: float) -> None:
         )
 
 
-def unknown(params: Params, name: str, limit: float) -> FinetuneError:
+def unknown(params: Params, name: str, limit: float) -> OverBudgetError:
     """Return the error for a limit that cannot be checked."""
     missing, key = ("training time", "seconds") if name == "minutes" else ("price", "training")
-    return FinetuneError(
+    return OverBudgetError(
         f"train.budget.{name} is {limit:g}, but the {missing} of {params.train.base!r} is unknown. Nothing was sent.",
         f"Add {key!r} of this base to models.toml, or remove the budget.",
     )
+
+
+def enter_bill(
+    connection: Connection,
+    params: Params,
+    job: "FineTuningJob",
+    fingerprint: str,
+    usd: Usd,
+    n_epochs: object = None,
+    part: Part = WHOLE,
+) -> None:
+    """Note the bill of a job that has ended, and add the job to the ledger.
+
+    A job that another project has created is in that project's ledger: each is paid once, and counted once.
+    """
+    settle(connection, fingerprint, usd)
+    if is_ours(connection, job, fingerprint):
+        ledger.add_job(ledger_row(params, job, usd, n_epochs, part))
 
 
 def ledger_row(
@@ -175,5 +202,5 @@ def ledger_row(
         "estimated_usd": bill["train_usd"],
         "billed_usd": usd,
         "estimated_seconds": bill["seconds"],
-        "seconds": job.finished_at - job.created_at if job.finished_at else UNKNOWN,
+        "seconds": job.finished_at - job.created_at if job.finished_at and job.created_at else UNKNOWN,
     }

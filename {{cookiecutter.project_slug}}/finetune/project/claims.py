@@ -61,7 +61,7 @@ def claim_file(connection: Connection, file_id: str, say: Say) -> None:
 def claim_job(connection: Connection, job: "FineTuningJob", say: Say) -> None:
     """Leave the mark on a job that another project has created, unless a commit of this project has it already."""
     owner = (job.metadata or {}).get(PROJECT, "none")
-    ours = {record["job"] for record in committed_models()}
+    ours = {record.get("job") for record in committed_models()}
     if owner not in ("none", project_id()) and job.id not in ours:
         claim(connection, job.id, say)
 

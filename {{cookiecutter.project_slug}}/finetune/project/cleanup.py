@@ -86,7 +86,7 @@ def unneeded(connection: Connection) -> list[Unneeded]:
         and metadata.get(FINGERPRINT) not in kept.fingerprints
         and job.status in ENDED
         and job.id not in others
-        and connection.clock.now() - (job.finished_at or job.created_at) > SPARED
+        and connection.clock.now() - (job.finished_at or job.created_at or connection.clock.now()) > SPARED
     ]
     our_ids = {job.id for job in ours}
     in_use = kept.files | others

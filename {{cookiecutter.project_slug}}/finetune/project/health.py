@@ -49,16 +49,25 @@ def examine(ask: bool) -> Iterator[Check]:
     yield from check_provider(params, ask)
 
 
+def check_history() -> Check:
+    """Check that Git has the first commit, which identifies the project."""
+    try:
+        project = project_id()
+    except FinetuneError as error:
+        return failed("Git", error)
+    if project == "none":
+        return warning("Git", "no commit yet", "git add . && git commit -m Start")
+    return passed("Git", f"project {project[:12]}")
+
+
 def check_machine() -> Iterator[Check]:
     """Check Python, packages, Git, the DVC remote and disks."""
     yield passed("Python", sys.version.split()[0])
     yield check_packages()
     if not git("rev-parse", "--git-dir"):
         yield warning("Git", "no repository here", "Run git init and commit: DVC needs it, and fine-tunes are commits.")
-    elif project_id() == "none":
-        yield warning("Git", "no commit yet", "git add . && git commit -m Start")
     else:
-        yield passed("Git", f"project {project_id()[:12]}")
+        yield check_history()
     yield check_remote()
     try:
         home = user_home()

@@ -12,13 +12,24 @@ from finetune.core.records import FilesRecord, ModelRecord
 
 
 def git(*arguments: str) -> str:
-    """Return the output of a Git command; "" if it fails, for example in a folder without commits."""
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, encoding="utf-8", check=False)
+    """Return the output of a Git command; "" if it fails, for example in a folder without commits.
+
+    Bytes that are not UTF-8, as in a damaged file of an old commit, become U+FFFD.
+    """
+    done = subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8", errors="replace", check=False)
     return done.stdout if done.returncode == 0 else ""
 
 
 def project_id() -> str:
-    """Return the hash of the first commit, which all clones share; "none" before there is one."""
+    """Return the hash of the first commit, which all clones share; "none" before there is one.
+
+    Raises FinetuneError in a shallow clone, which lacks that commit: its jobs would count as another project's.
+    """
+    if git("rev-parse", "--is-shallow-repository").strip() == "true":
+        raise FinetuneError(
+            "This clone is shallow: it lacks the first commit, by which a project's jobs and spending are known.",
+            "Fetch the whole history with: git fetch --unshallow (in a workflow of GitHub: fetch-depth: 0)",
+        )
     return (git("rev-list", "--max-parents=0", "HEAD").split() or ["none"])[-1]
 
 
@@ -75,20 +86,23 @@ def output_at(revision: str, path: Path) -> str:
 
 def committed_models() -> list[ModelRecord]:
     """Return the models' records of all commits of all branches, tags and experiments."""
-    return committed(MODEL)
+    return committed(MODEL, ModelRecord)
 
 
 def committed_files() -> list[FilesRecord]:
     """Return the files' records of all commits of all branches, tags and experiments."""
-    return committed(FILES)
+    return committed(FILES, FilesRecord)
 
 
-def committed(file: Path) -> list[Any]:
-    """Return the content of a JSON file in each commit that changed it."""
+def committed(file: Path, kind: Any) -> list[Any]:
+    """Return the content of a JSON file in each commit that changed it. What is no such record is left out."""
     found = []
-    for text in committed_texts(file):
+    for commit, text in committed_versions(file):
+        place = f"{file} of the commit {commit[:12]}"
         with suppress(FinetuneError):
-            found.append(parse_json(text.encode(), str(file), f"Restore it with: git checkout {file}"))
+            found.append(
+                parse_json(text.encode(), place, "Delete by hand: finetune models delete, finetune files delete", kind)
+            )
     return found
 
 
@@ -97,5 +111,10 @@ def committed_texts(file: Path) -> list[str]:
 
     It is "" in a commit that removed the file.
     """
+    return [text for _, text in committed_versions(file)]
+
+
+def committed_versions(file: Path) -> list[tuple[str, str]]:
+    """Return the hash of each commit that changed a file, and the content there, as `committed_texts`."""
     commits = git("log", "--all", "--format=%H", "--", file.as_posix()).split()
-    return [git("show", f"{commit}:./{file.as_posix()}") for commit in commits]
+    return [(commit, git("show", f"{commit}:./{file.as_posix()}")) for commit in commits]

@@ -4,13 +4,13 @@ Three places know of jobs: the ledgers of all commits, the notes in the user's f
 that no bill is known of counts by its estimate.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.core.break_even import UNKNOWN
-from finetune.core.records import RequestNote, Usd
+from finetune.core.records import Usd
 from finetune.pricing.catalogue import look_up
 from finetune.pricing.cost import dollars
 from finetune.project import ledger
@@ -20,10 +20,18 @@ from finetune.provider.create_once import LIST_LAG
 from finetune.provider.locks import exclusive_lock
 from finetune.provider.paging import all_rows
 from finetune.provider.remote_jobs import PROJECT, USD
-from finetune.provider.request_notes import all_notes, read_request_note, write_request_note
+from finetune.provider.request_notes import (
+    all_notes,
+    read_request_note,
+    requests_in,
+    without_unclear_request,
+    write_request_note,
+)
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
+
+UNCLEAR = "request "  # before the fingerprint, where it is not known whether there is a job
 
 
 def project_names() -> list[str]:
@@ -45,13 +53,14 @@ def spent_by_job(connection: Connection | None, provider: str, besides: Collecti
     sent again.
     """
     found: dict[str, Usd] = {}
-    notes = [note for _, note in all_notes() if note["facts"].get("project") in project_names()]
-    for note in notes:
-        found.update({request["id"]: request["facts"].get("usd", UNKNOWN) for request in note.get("earlier", [])})
-        if "id" in note:
-            found[note["id"]] = note["facts"].get("usd", UNKNOWN)
-        elif note["facts"]["fingerprint"] not in besides and may_be_listed_later(connection, note):
-            found[f"request {note['facts']['fingerprint']}"] = note["facts"].get("usd", UNKNOWN)
+    unbilled: set[str] = set()
+    for request in our_requests():
+        facts = request["facts"]
+        unbilled.update(facts.get("unbilled", ()))
+        if "id" in request:
+            found[request["id"]] = facts.get("usd", UNKNOWN)
+        elif facts["fingerprint"] not in besides and may_be_listed_later(connection, request):
+            found[f"{UNCLEAR}{facts['fingerprint']}"] = facts.get("usd", UNKNOWN)
     if connection is not None and connection.profile.metadata and project_id() != "none":
         jobs = connection.control.fine_tuning.jobs.list(metadata={PROJECT: project_id()}, limit=100)
         ours = (job for job in all_rows(jobs) if (job.metadata or {}).get(PROJECT) == project_id())
@@ -59,23 +68,39 @@ def spent_by_job(connection: Connection | None, provider: str, besides: Collecti
     for row in ledger.rows_of_all_commits():
         bill = usd_of(row["billed_usd"])
         found[row["job"]] = usd_of(row.get("estimated_usd", "")) if bill == UNKNOWN else bill
-    for unbilled in (job for note in notes for job in note["facts"].get("unbilled", ())):
-        found.pop(unbilled, None)
-    return found
+    return {job: usd for job, usd in found.items() if job not in unbilled}
 
 
-def may_be_listed_later(connection: Connection | None, note: RequestNote) -> bool:
+def our_requests() -> Iterator[Mapping[str, Any]]:
+    """Yield the requests of this project in all notes. A later request for the same job may be another project's."""
+    names = project_names()
+    for _, note in all_notes():
+        yield from (request for request in requests_in(note) if request["facts"].get("project") in names)
+
+
+def is_ours(connection: Connection, job: "FineTuningJob", fingerprint: str) -> bool:
+    """Return whether this project has created a job, and so pays for it; also where nobody can say who has."""
+    owner = (job.metadata or {}).get(PROJECT, "none")
+    if owner != "none":
+        return owner == project_id()
+    note = read_request_note(connection.identity, fingerprint)
+    creators = (one["facts"].get("project") for one in (requests_in(note) if note else ()) if one.get("id") == job.id)
+    return next(creators, None) in (None, *project_names())
+
+
+def may_be_listed_later(connection: Connection | None, request: Mapping[str, Any]) -> bool:
     """Return whether a request without a known outcome may have made a job that no list shows as this project's."""
     if connection is None or not connection.profile.metadata:
         return True
-    return connection.clock.now() - note["asked_at"] < LIST_LAG
+    return bool(connection.clock.now() - request["asked_at"] < LIST_LAG)
 
 
 def forget_unclear_requests() -> None:
     """Forget all requests of this project without a known outcome, because the user knows that they made no job."""
+    names = project_names()
     for path, note in all_notes():
-        if "id" not in note and note["facts"].get("project") in project_names():
-            path.unlink(missing_ok=True)
+        if "id" not in note and note["facts"].get("project") in names:
+            without_unclear_request(path, note)
 
 
 def cost_of(job: "FineTuningJob", provider: str) -> Usd:

@@ -24,4 +24,6 @@ def write_variant(record: VariantRecord) -> None:
 def committed_variants() -> list[VariantRecord]:
     """Return the records of all commits of all branches, tags and experiments."""
     paths = set(git("log", "--all", "--format=", "--name-only", "--relative", "--", VARIANTS.as_posix()).split("\n"))
-    return [record for path in sorted(paths) if path.endswith(".json") for record in committed(Path(path))]
+    return [
+        record for path in sorted(paths) if path.endswith(".json") for record in committed(Path(path), VariantRecord)
+    ]

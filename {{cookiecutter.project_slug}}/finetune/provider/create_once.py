@@ -41,6 +41,7 @@ class Creation(Generic[Made]):
     find: Callable[[RequestNote], Made | None]  # what the request of a note has made
     say: Say
     takes: float = 0  # seconds that the transfer may take, after which the list has its time
+    forgets: str = ""  # the command of a user who knows that an unclear request has made nothing
 
 
 def find_by_note(creation: Creation[Made], note: RequestNote | None) -> Made | None:
@@ -52,7 +53,7 @@ def find_by_note(creation: Creation[Made], note: RequestNote | None) -> Made | N
         return None
     found = creation.find(note)
     if found is None and "id" not in note and (seconds := seconds_left(creation, note)) > 0:
-        forgets = " (unless you know that there is none: finetune train --forget)" if creation.kind == "job" else ""
+        forgets = f" (unless you know that there is none: {creation.forgets})" if creation.forgets else ""
         creation.say(
             f"An earlier request for this {creation.kind} had no clear outcome. Looking for up to {seconds:.0f} s"
             f" whether the {creation.kind} exists; nothing is created until then{forgets}."

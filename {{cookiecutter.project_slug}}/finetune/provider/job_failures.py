@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetune.core.errors import FinetuneError
+from finetune.core.errors import JobEndedError
 from finetune.core.paths import PREPARED
 from finetune.provider.training_file import source_of
 
@@ -24,10 +24,10 @@ def is_temporary(job: "FineTuningJob") -> bool:
     return bool(error and error.code == "server_error" and not MODERATION.search(error.message or ""))
 
 
-def job_error(job: "FineTuningJob") -> FinetuneError:
+def job_error(job: "FineTuningJob") -> JobEndedError:
     """Return the exception for a job that failed or was cancelled, with how to train again."""
     if job.status == "cancelled":
-        return FinetuneError(f"Job {job.id} was cancelled.", "Train again with: dvc repro")
+        return JobEndedError(job.id, job.status, f"Job {job.id} was cancelled.", "Train again with: dvc repro")
     code, message, param = (job.error.code, job.error.message, job.error.param) if job.error else ("", "", None)
     file = FILES.get(param or "")
     lines = line_numbers(message or "")
@@ -47,7 +47,8 @@ def job_error(job: "FineTuningJob") -> FinetuneError:
     else:
         remedy = f"Correct what the message names and run `dvc repro`, {again}"
     reason = (message or "no reason given").rstrip(". ")
-    return FinetuneError(f"Job {job.id} failed: {reason} [{code or 'no code'}].{where}", remedy)
+    what = f"Job {job.id} failed: {reason} [{code or 'no code'}].{where}"
+    return JobEndedError(job.id, job.status, what, remedy)
 
 
 def place_of(line: int, file: Path | None) -> tuple[Path, int]:

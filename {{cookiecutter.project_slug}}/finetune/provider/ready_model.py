@@ -15,16 +15,15 @@ if TYPE_CHECKING:
 PATIENCE = 900  # seconds after which a job that has succeeded has its model
 
 
-def missing_model(connection: Connection, job: "FineTuningJob") -> str | None:
-    """Return the model of a job if the provider no longer has it; None where it is there, or it is not known.
+def lacks_model(connection: Connection, model: str | None) -> bool:
+    """Return whether the provider does not have a model; False where it has it, or nobody can say.
 
     Where tuned models must be deployed before they are known, and on servers that list no models, nobody can say.
     """
     import openai
 
-    model = job.fine_tuned_model
     if not model or connection.profile.deploys:
-        return None
+        return False
     models = connection.control.models
     try:
         models.retrieve(model)
@@ -32,19 +31,19 @@ def missing_model(connection: Connection, job: "FineTuningJob") -> str | None:
         try:
             listed = {one.id for one in all_rows(models.list())}
         except openai.APIStatusError:
-            return None
+            return False
         lists_tuned = connection.profile.name != "compatible" or any(name.startswith("ft:") for name in listed)
-        return None if model in listed or not lists_tuned else model
+        return lists_tuned and model not in listed
     except openai.APIStatusError as error:
         if error.status_code in (403, 405, 501):  # 403: a key that may train need not be allowed to read models
-            return None
+            return False
         raise
-    return None
+    return False
 
 
 def is_new(connection: Connection, job: "FineTuningJob") -> bool:
     """Return whether a job has ended within PATIENCE, by the provider's clock."""
-    return connection.clock.now() - (job.finished_at or job.created_at) < PATIENCE
+    return connection.clock.now() - (job.finished_at or job.created_at or 0) < PATIENCE
 
 
 def wait_for_model(
@@ -61,7 +60,7 @@ def wait_for_model(
     pause, longest = connection.profile.poll_seconds
     end = clock() + PATIENCE
     is_said = False
-    while not job.fine_tuned_model or missing_model(connection, job):
+    while not job.fine_tuned_model or lacks_model(connection, job.fine_tuned_model):
         if clock() > end:
             model = job.fine_tuned_model
             lacks = f"the provider lacks its model {model}" if model else "it has no model"

@@ -91,7 +91,7 @@ def find_file(
         with suppress(openai.NotFoundError):
             same.append(files.retrieve(note["id"]))
     readable = (file for file in same if file.status not in ("error", "deleted"))
-    return min(readable, key=lambda file: (file.created_at, file.id), default=None)
+    return min(readable, key=lambda file: (file.created_at or 0, file.id), default=None)
 
 
 def processed(connection: Connection, file_id: str, path: Path) -> str:
@@ -144,8 +144,12 @@ def send_parts(
     """
     uploads = connection.control.uploads
     path_of_note = NOTES / f"upload-{name}.json"
-    note = cast("UploadNote", read_note(path_of_note))
-    if note.get("identity") != connection.identity or note["expires_at"] < time.time() + 60:
+    note = cast("UploadNote", read_note(path_of_note, UploadNote))
+    if (
+        not UploadNote.__required_keys__ <= note.keys()
+        or note.get("identity") != connection.identity
+        or note["expires_at"] < time.time() + 60
+    ):
         upload = uploads.create(filename=name, bytes=size, purpose=purpose, mime_type="text/jsonl")
         refuse_other(upload, "upload", path)
         note = {"identity": connection.identity, "id": upload.id, "expires_at": upload.expires_at, "parts": []}

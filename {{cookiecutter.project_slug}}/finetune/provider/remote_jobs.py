@@ -17,8 +17,14 @@ from finetune.provider.create_once import LIST_LAG, Creation, Reserve, create_on
 from finetune.provider.job_failures import is_temporary, job_error
 from finetune.provider.locks import exclusive_lock
 from finetune.provider.paging import all_rows
-from finetune.provider.ready_model import is_new, missing_model
-from finetune.provider.request_notes import forget, read_request_note, write_request_note
+from finetune.provider.ready_model import is_new, lacks_model
+from finetune.provider.request_notes import (
+    forget,
+    note_path,
+    read_request_note,
+    without_unclear_request,
+    write_request_note,
+)
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
@@ -40,16 +46,22 @@ def job_fingerprint(train_sha256: str, valid_sha256: str | None, settings: Mappi
 
 
 def ensure_job(
-    connection: Connection, fingerprint: str, request: JobRequest, reserve: Reserve, say: Say, again: bool = False
+    connection: Connection,
+    fingerprint: str,
+    request: JobRequest,
+    reserve: Reserve,
+    say: Say,
+    again: bool = False,
+    command: str = "finetune train",
 ) -> "FineTuningJob":
     """Return the job of this fingerprint: an existing one in any state, or a new one.
 
     `reserve` is entered before a job is created; it may raise, and gives facts for the note. Raises FinetuneError for
     a job that failed for good, or whose model was deleted, unless `again` asks for a new one. With `again`, a job that
-    has succeeded is trained again too.
+    has succeeded is trained again too. `command` is named in messages.
     """
     with exclusive_lock(connection.identity, fingerprint):
-        creation = creation_of(connection, fingerprint, request, say)
+        creation = creation_of(connection, fingerprint, request, say, command)
         note = read_request_note(connection.identity, fingerprint)
         was_unclear = note is not None and "id" not in note
         noted = find_by_note(creation, note)
@@ -74,11 +86,13 @@ def ensure_job(
         return keep_oldest(connection, fingerprint, created, say)
 
 
-def creation_of(connection: Connection, fingerprint: str, request: JobRequest, say: Say) -> "Creation[FineTuningJob]":
+def creation_of(
+    connection: Connection, fingerprint: str, request: JobRequest, say: Say, command: str
+) -> "Creation[FineTuningJob]":
     """Return how the job of this fingerprint is created, and found by a note."""
     send = partial(connection.once.fine_tuning.jobs.create, **request)
     find = partial(find_noted, connection, fingerprint)
-    return Creation(connection, fingerprint, "job", "fine_tuning.job", send, find, say)
+    return Creation(connection, fingerprint, "job", "fine_tuning.job", send, find, say, forgets=f"{command} --forget")
 
 
 @contextmanager
@@ -90,7 +104,7 @@ def with_request(reserve: Reserve, request: JobRequest) -> Iterator[Mapping[str,
 
 def best(connection: Connection, jobs: "list[FineTuningJob]") -> "FineTuningJob | None":
     """Return the most useful job: one whose model is there, one that has not ended, the newest of any other kind."""
-    usable = (job for job in jobs if job.status == "succeeded" and missing_model(connection, job) is None)
+    usable = (job for job in jobs if job.status == "succeeded" and not lacks_model(connection, job.fine_tuned_model))
     running = (job for job in jobs if job.status not in ENDED)
     gone = (job for job in jobs if job.status == "succeeded")
     return next(itertools.chain(usable, running, gone, jobs), None)
@@ -98,8 +112,8 @@ def best(connection: Connection, jobs: "list[FineTuningJob]") -> "FineTuningJob 
 
 def refuse_missing_model(connection: Connection, job: "FineTuningJob") -> None:
     """Raise FinetuneError for a job whose model is no longer at the provider. That of a new job may come still."""
-    model = missing_model(connection, job)
-    if model and not is_new(connection, job):
+    model = job.fine_tuned_model
+    if lacks_model(connection, model) and not is_new(connection, job):
         raise FinetuneError(
             f"Job {job.id} has trained with the same data and parameters, but its model {model} is no longer at the"
             " provider: it was deleted.",
@@ -116,7 +130,7 @@ def find_noted(connection: Connection, fingerprint: str, note: RequestNote) -> "
     """Return the job that the request of a note has made; the oldest, if it has made several."""
     jobs = [job for job in list_jobs(connection, fingerprint, note) if job.id not in note["known"]]
     noted = (job for job in jobs if job.id == note.get("id"))
-    return next(noted, None) or min(jobs, key=lambda job: (job.created_at, job.id), default=None)
+    return next(noted, None) or min(jobs, key=age_of, default=None)
 
 
 def list_jobs(connection: Connection, fingerprint: str, note: RequestNote | None) -> "list[FineTuningJob]":
@@ -155,7 +169,13 @@ def is_noted(job: "FineTuningJob", note: RequestNote) -> bool:
     same = all(getattr(job, key) == request.get(key) for key in ("training_file", "validation_file"))
     same &= str(job.model).startswith(request["model"])  # the job may show the dated name of an alias
     same &= job.seed in (None, request.get("seed"))
-    return same and job.created_at >= note["asked_at"] - CLOCKS_DIFFER and has_hyperparameters(job, request)
+    is_late = job.created_at is None or job.created_at >= note["asked_at"] - CLOCKS_DIFFER
+    return same and is_late and has_hyperparameters(job, request)
+
+
+def age_of(job: "FineTuningJob") -> tuple[int, str]:
+    """Return by what the oldest job is found; some servers do not say when a job was created."""
+    return job.created_at or 0, job.id
 
 
 def has_hyperparameters(job: "FineTuningJob", request: JobRequest) -> bool:
@@ -180,16 +200,23 @@ def keep_oldest(connection: Connection, fingerprint: str, job: "FineTuningJob", 
 
 
 def older_twin(connection: Connection, fingerprint: str, say: Say, job: "FineTuningJob") -> "FineTuningJob | None":
-    """Return the older job that another machine created at the same time as this one, which is cancelled then."""
+    """Return the older job that another machine created at the same time as this one, which is cancelled then.
+
+    A job that had ended before is none: this one was asked for in its place.
+    """
+    if job.created_at is None:  # on some servers: then nobody can say which job is the older one
+        return None
     note = read_request_note(connection.identity, fingerprint)
     known = note["known"] if note else []
     jobs = [one for one in list_jobs(connection, fingerprint, note) if one.id not in known]
     usable = [
         other
         for other in jobs
-        if other.status not in ("failed", "cancelled") and job.created_at - other.created_at < 2 * LIST_LAG
+        if other.status not in ("failed", "cancelled")
+        and job.created_at - (other.created_at or 0) < 2 * LIST_LAG
+        and not (other.finished_at and other.finished_at <= job.created_at)
     ]
-    oldest = min(usable or [job], key=lambda one: (one.created_at, one.id))
+    oldest = min(usable or [job], key=age_of)
     if oldest.id == job.id:
         return None
     facts = note["facts"] if note else {}
@@ -206,7 +233,7 @@ def older_twin(connection: Connection, fingerprint: str, say: Say, job: "FineTun
 
 def late_twin(connection: Connection, fingerprint: str, say: Say, job: "FineTuningJob") -> "FineTuningJob | None":
     """Return the older twin of a job that is followed: while a list lags behind, each machine sees only its own job."""
-    is_settled = connection.clock.now() - job.created_at > LIST_LAG
+    is_settled = connection.clock.now() - (job.created_at or 0) > LIST_LAG
     return None if is_settled or connection.identity == "local" else older_twin(connection, fingerprint, say, job)
 
 
@@ -215,4 +242,5 @@ def forget_request(connection: Connection, fingerprint: str) -> None:
     with exclusive_lock(connection.identity, fingerprint):
         note = read_request_note(connection.identity, fingerprint)
         if note and "id" not in note:
-            forget(connection.identity, fingerprint)
+            forget(connection.identity, fingerprint)  # one of an earlier version lies elsewhere
+            without_unclear_request(note_path(connection.identity, fingerprint), note)

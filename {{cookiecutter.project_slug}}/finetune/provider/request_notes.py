@@ -4,13 +4,14 @@ They lie in the user's folder, because a workspace of `dvc exp run --temp` and a
 """
 
 import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
-from finetune.core.disk import read_note, write_json
+from finetune.core.damage import read_bytes
+from finetune.core.disk import parse_json, read_note, write_json
+from finetune.core.errors import FinetuneError
 from finetune.core.paths import NOTES, user_home
 from finetune.core.records import RequestNote
 
@@ -35,7 +36,7 @@ def read_request_note(identity: str, key: str) -> RequestNote | None:
     if path is None:
         return None
     written_at = path.stat().st_mtime
-    found = read_note(path)
+    found = read_note(path, RequestNote)
     note = cast("RequestNote", {"known": [], "facts": {}, **found})
     if not isinstance(found.get("asked_at"), (int, float)):
         note = {"asked_at": written_at, "known": [], "facts": {}}
@@ -55,10 +56,25 @@ def forget(identity: str, key: str) -> None:
         path.unlink(missing_ok=True)
 
 
+def requests_in(note: RequestNote) -> list[Mapping[str, Any]]:
+    """Return the requests that a note tells of, the oldest first. The last one may have no `id`: that is not known."""
+    return [*note.get("earlier", []), note]
+
+
+def without_unclear_request(path: Path, note: RequestNote) -> None:
+    """Remove from a note the request without a known outcome. What earlier ones have made is known by it alone."""
+    earlier = note.get("earlier", [])
+    if not earlier:
+        path.unlink(missing_ok=True)
+        return
+    last: RequestNote = {"asked_at": note["asked_at"], "known": [], "facts": earlier[-1]["facts"]}
+    write_json(path, last | {"id": earlier[-1]["id"], "earlier": earlier[:-1]})
+
+
 def all_notes() -> Iterator[tuple[Path, RequestNote]]:
     """Yield all notes of this user that can be read, with their paths; the others are left to those who need them."""
     for path in sorted(folder().glob("*.json")):
-        with suppress(ValueError, OSError):
-            found = json.loads(path.read_bytes())
-            if isinstance(found, dict) and "asked_at" in found:
+        with suppress(FinetuneError, OSError):
+            found = parse_json(read_bytes(path), str(path), "", RequestNote)
+            if "asked_at" in found:
                 yield path, cast("RequestNote", {"known": [], "facts": {}, **found})

@@ -13,19 +13,19 @@ from finetune.core.params import Params
 from finetune.core.paths import CURVES, EVENTS, FILES, MODEL, NOTES, WEIGHTS
 from finetune.core.read_records import read_prepare_report
 from finetune.core.records import CurveFacts, FilesRecord, ModelRecord
-from finetune.project import ledger
-from finetune.project.budget import estimated, ledger_row, refuse_over_budget, reserved
+from finetune.project.budget import enter_bill, estimated, refuse_over_budget, refuse_over_total, reserved
 from finetune.project.claims import claim_job
 from finetune.project.job_request import job_request, job_settings
 from finetune.project.model_record import hyperparameters_of, model_record
-from finetune.project.spending import forget_unclear_requests, settle
+from finetune.project.spending import forget_unclear_requests
 from finetune.project.training_start import start_of
+from finetune.project.uploads import missing_splits, refuse_other_account, upload_again
 from finetune.provider.capabilities import refuse_unsupported
 from finetune.provider.connect import Connection, connect
 from finetune.provider.extras import extra
 from finetune.provider.follow_job import follow
 from finetune.provider.paging import all_rows
-from finetune.provider.remote_jobs import ensure_job, forget_request, job_fingerprint, late_twin
+from finetune.provider.remote_jobs import ensure_job, find, forget_request, job_fingerprint, late_twin
 from finetune.report.curve_verdict import CurveVerdict, curve_verdict
 from finetune.report.training_curves import (
     CurveRow,
@@ -50,6 +50,8 @@ def run(params: Params, again: bool = False, forget: bool = False) -> ModelRecor
     Raises FinetuneError if the job ends without a model; then no record is written.
     """
     refuse_unsupported(params)
+    if forget:  # first: where they exceed the budget, there may be no uploaded file yet
+        forget_unclear_requests()
     files: FilesRecord = read_json(FILES, "upload", FilesRecord)
     if "train" not in files:
         raise FinetuneError(f"{FILES} has no training file.", "Create it again with: dvc repro -f upload")
@@ -60,10 +62,9 @@ def run(params: Params, again: bool = False, forget: bool = False) -> ModelRecor
     fingerprint = job_fingerprint(files["train"]["sha256"], valid, settings)
 
     with connect(params.provider) as connection:
-        refuse_missing_files(connection, files)
         if forget:
             forget_request(connection, fingerprint)
-            forget_unclear_requests()
+        files = present_files(connection, params, files, fingerprint, again)
         usd = estimated(params)["train_usd"]
         request = job_request(params, connection, settings, files, fingerprint, usd)
         reserve = partial(reserved, connection, params, fingerprint)
@@ -81,21 +82,22 @@ def run(params: Params, again: bool = False, forget: bool = False) -> ModelRecor
         return collect(connection, job, params, fingerprint, lineage)
 
 
-def refuse_missing_files(connection: Connection, files: FilesRecord) -> None:
-    """Raise FinetuneError if the provider lacks a file of the record.
+def present_files(
+    connection: Connection, params: Params, files: FilesRecord, fingerprint: str, again: bool
+) -> FilesRecord:
+    """Return the record with files that the provider has. A file that it lacks is uploaded again, which is free.
 
-    The record may name files of another machine's engine, or files that were deleted.
+    The record may name files of another machine's engine, or files that were deleted. A job that exists needs none.
     """
-    import openai
-
-    for split, file in files.items():
-        try:
-            connection.control.files.retrieve(file["id"])
-        except openai.NotFoundError as error:
-            raise FinetuneError(
-                f"{FILES} names the {split} file {file['id']}, which {connection.profile.name!r} does not have.",
-                "Upload it again with: dvc repro -f -s upload, then: dvc repro",
-            ) from error
+    missing = missing_splits(connection, files)
+    job = find(connection, fingerprint) if missing else None
+    if not missing or (job is not None and job.status not in ("failed", "cancelled") and not again):
+        return files
+    if not again:
+        refuse_other_account(connection, fingerprint)
+    may_create = partial(refuse_over_total, params, connection=connection, fingerprints=[fingerprint])
+    with progress_bar("upload") as progress:
+        return {**files, **upload_again(connection, files, missing, may_create, progress, say)}
 
 
 def collect(
@@ -133,14 +135,13 @@ def collect(
         # Experiments are compared by these. The last value of the curve is that of the last step, and may be a batch's.
         valid_loss=valid_loss(chosen.checkpoint) if chosen.checkpoint else None,
         valid_score=chosen.score,
-        prompt=prepared.get("prompt"),
+        prompt=prepared["prompt"],
         checkpoints=checkpoints,
         curves=curve_facts(curves, found),
     )
     if missing:
         record["missing"] = missing
-    settle(connection, fingerprint, record["usd"])
-    ledger.add_job(ledger_row(params, job, record["usd"], record["hyperparameters"].get("n_epochs")))
+    enter_bill(connection, params, job, fingerprint, record["usd"], record["hyperparameters"].get("n_epochs"))
     write_json(MODEL, record)
     if missing:
         say(f"The provider lacks: {', '.join(missing)}. Look again, for nothing, with: dvc repro -f -s train")
@@ -197,8 +198,13 @@ def fetch_weights(connection: Connection, file_ids: Sequence[str], missing: list
 
 
 def download(connection: Connection, file_id: str, folder: Path) -> Path:
-    """Download a file into a folder and return its path. Raises FinetuneError if it is not complete."""
+    """Download a file into a folder and return its path.
+
+    Raises FinetuneError if it is not complete, and ValueError where the provider does not say its name or size.
+    """
     file = connection.control.files.retrieve(file_id)
+    if file.filename is None or file.bytes is None:
+        raise ValueError(f"{file_id} has no name or size")
     content = connection.downloads.files.content(file_id).content
     if len(content) != file.bytes:
         raise FinetuneError(

@@ -2,11 +2,12 @@
 
 import datetime
 
-from finetune.core.disk import write_json
+from finetune.core.damage import how_to_restore
+from finetune.core.disk import each_jsonl, read_if_there, write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import FILES, PREPARED
-from finetune.core.records import FilesRecord
+from finetune.core.paths import CHECKED, FILES, PREPARED, REPLAY, VALIDATION_REPORT
+from finetune.core.records import CheckedSplits, FilesRecord, ValidationReport
 from finetune.pricing.end_dates import date_warnings, refuse_after_shutdown
 from finetune.project.budget import refuse_over_budget, refuse_over_total
 from finetune.project.job_request import fingerprint_now
@@ -31,6 +32,7 @@ def run(params: Params) -> FilesRecord:
     for path in paths.values():
         if not path.is_file():
             raise FinetuneError(f"{path} is missing.", "Create it with: dvc repro prepare")
+    refuse_damaged()
 
     def may_create() -> None:
         refuse_after_shutdown(params, today)
@@ -44,3 +46,24 @@ def run(params: Params) -> FilesRecord:
                 record[split] = upload_once(connection, path, replay, may_create, progress, say)
     write_json(FILES, record)
     return record
+
+
+def refuse_damaged() -> None:
+    """Raise FinetuneError for a prepared file that is damaged, or has other rows than `validate` has checked.
+
+    A file that has lost rows can be trained on, and would be paid.
+    """
+    # Earlier versions wrote neither the one nor the rows of replay in the other.
+    checked: CheckedSplits = read_if_there(CHECKED, "validate", CheckedSplits)
+    report: ValidationReport = read_if_there(VALIDATION_REPORT, "validate", ValidationReport)
+    examples = checked["examples"] if checked else None
+    replay = report["replay"]["rows"] if "replay" in report else None
+    for path, made_by, expected in (
+        (PREPARED / "train.jsonl", "prepare", examples and examples.get("train", 0)),
+        (PREPARED / "valid.jsonl", "prepare", examples and examples.get("valid", 0)),
+        (REPLAY, "validate", replay),
+    ):
+        rows = sum(1 for _ in each_jsonl(path, made_by)) if path.exists() else 0
+        if expected is not None and rows != expected:
+            what = f"{path} has {rows:,} rows, and `validate` has checked {expected:,}."
+            raise FinetuneError(what, how_to_restore(path, made_by))

@@ -170,12 +170,12 @@ STEPS = {
 }
 
 
-# What a server does all the time. Lags and the time that a list has are a two-hundredth of the real ones.
+# What a server does all the time. Clients move its clock while they wait: see quick.py.
 HABITS: dict[str, dict[str, Any]] = {
-    "lag of 20 s": {"lag": 0.1},
-    "lag of 90 s": {"lag": 0.45},
+    "lag of 20 s": {"lag": 20},
+    "lag of 90 s": {"lag": 90},
     "no metadata": {"keeps_metadata": False},
-    "no metadata, lag of 90 s": {"keeps_metadata": False, "lag": 0.45},
+    "no metadata, lag of 90 s": {"keeps_metadata": False, "lag": 90},
     "clock 5 minutes ahead": {"clock": 300},
     "clock 5 minutes behind": {"clock": -300},
     "endless pages": {"pages_end": False},
@@ -226,8 +226,32 @@ class Server(ThreadingHTTPServer):
         self.engine = urlsplit(engine)
         self.plan = Plan()
         self.followed: list[str] = []  # calls that came by a redirect to another host
-        self.born: dict[str, float] = {}  # when each file and job was created
+        self.skipped = 0.0  # seconds that clients have skipped, in which they would have waited
+        self.born: dict[str, tuple[float, float]] = {}  # when each file and job was created, and what was skipped then
+        self.forwarding = 0  # requests that the engine has not answered yet
+        self.answered = threading.Condition()
         self.closing = threading.Event()
+
+    def now(self) -> float:
+        """Return the seconds of a clock that goes on, and is moved by `skip`."""
+        return time.monotonic() + self.skipped
+
+    def skip(self, seconds: float) -> None:
+        """Let time pass at once. What the engine is doing comes first: it would have had that time."""
+        with self.answered:
+            self.answered.wait_for(lambda: self.forwarding == 0)
+            self.skipped += seconds
+
+    @contextmanager
+    def being_forwarded(self) -> Iterator[None]:
+        with self.answered:
+            self.forwarding += 1
+        try:
+            yield
+        finally:
+            with self.answered:
+                self.forwarding -= 1
+                self.answered.notify_all()
 
     def kill_client(self) -> None:
         assert self.client
@@ -244,6 +268,10 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def handle_call(self) -> None:
+        if self.path.startswith("/skip/"):
+            self.server.skip(float(self.path.rpartition("/")[2]))
+            self.reply(200, b"", {})
+            return
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         call = f"{self.command} {urlsplit(self.path).path}"
 
@@ -252,9 +280,10 @@ class Handler(BaseHTTPRequestHandler):
             try:
                 own = ("host", "content-length")
                 passed = {name: value for name, value in self.headers.items() if name.lower() not in own}
-                engine.request(self.command, self.path_to_send(), self.body_to_send(body), passed)
-                answer = engine.getresponse()
-                content = self.seen_by_client(call, answer.status, answer.read())
+                with self.server.being_forwarded():
+                    engine.request(self.command, self.path_to_send(), self.body_to_send(body), passed)
+                    answer = engine.getresponse()
+                    content = self.seen_by_client(call, answer.status, answer.read())
                 return answer.status, {"content-type": answer.headers["content-type"]}, content
             finally:
                 engine.close()
@@ -288,23 +317,24 @@ class Handler(BaseHTTPRequestHandler):
 
     def seen_by_client(self, call: str, status: int, content: bytes) -> bytes:
         """Return an answer of the engine as a server with the plan's lag, clock and pages gives it."""
-        plan, now = self.server.plan, time.monotonic()
+        plan, now, born = self.server.plan, self.server.now(), self.server.born
         if status >= 300 or not re.fullmatch(r"(GET|POST) /v1/(files|fine_tuning/jobs)(/[\w-]+)?", call):
             return content
         answer = json.loads(content)
         if call in ("POST /v1/files", "POST /v1/fine_tuning/jobs"):
-            self.server.born[answer["id"]] = now
+            born[answer["id"]] = now, self.server.skipped
         if "data" in answer:
-            old = [one for one in answer["data"] if now - self.server.born.get(one["id"], 0) >= plan.lag]
+            old = [one for one in answer["data"] if now - born.get(one["id"], (0.0, 0.0))[0] >= plan.lag]
             answer |= {"data": old, "has_more": answer.get("has_more", False) if plan.pages_end else bool(old)}
         for one in answer.get("data", [answer]):
+            ahead = plan.clock + int(born.get(one["id"], (0.0, 0.0))[1])
             for key in ("created_at", "finished_at"):
-                one |= {key: one[key] + plan.clock} if one.get(key) else {}
+                one |= {key: one[key] + ahead} if one.get(key) else {}
         return json.dumps(answer, separators=(",", ":")).encode()
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         """Return the header `Date` by the server's clock."""
-        return super().date_time_string((timestamp or time.time()) + self.server.plan.clock)
+        return super().date_time_string((timestamp or time.time()) + self.server.plan.clock + self.server.skipped)
 
     do_GET = do_POST = do_DELETE = handle_call
 

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 import pytest
 import quick
-from faulty import Server, faulty
+from faulty import Server, address, faulty
 
 from finetune.core.profiles import PROFILES
 from finetune.engine.embedded import listen, server_of
-from finetune.provider import remote_jobs
+from finetune.provider import create_once, remote_jobs
 
 KEY = "sk-test-0123456789abcdef"
 
@@ -22,16 +22,19 @@ def faulty_engine() -> Iterator[Server]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FINETUNE_ENGINE_KEY", KEY)
         patch.setitem(PROFILES, "local", PROFILES["local"])
-        for module, name, value in quick.PAUSES:
-            patch.setattr(module, name, value)  # so that the old values return
-        quick.shorten_pauses()
-        patch.setattr(remote_jobs, "LIST_DELAY", 0.01)
         with server_of(KEY) as engine, listen("127.0.0.1", 0) as sock:
             thread = threading.Thread(target=engine.run, kwargs={"sockets": [sock]}, daemon=True)
             thread.start()
             while not engine.started:
                 time.sleep(0.01)
             with faulty(f"http://127.0.0.1:{sock.getsockname()[1]}") as server:
+                patch.setenv(quick.SERVER, address(server))
+                # So that the old values return.
+                for module, name, value in [*quick.PAUSES, *quick.TIMEOUTS, (create_once, "time", time)]:
+                    patch.setattr(module, name, value)
+                quick.shorten_pauses()
+                quick.shorten_timeouts()
+                patch.setattr(remote_jobs, "LIST_DELAY", 0.01)
                 yield server
             engine.should_exit = True
             thread.join()

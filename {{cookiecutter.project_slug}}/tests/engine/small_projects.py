@@ -53,7 +53,7 @@ def start(stage: str, folder: Path, *arguments: str, **environment: str) -> subp
     )
 
 
-def rows(home: Path, query: str, *values: str) -> list[Any]:
+def rows(home: Path, query: str, *values: str | int) -> list[Any]:
     db = sqlite3.connect(home / "engine.db")
     try:
         return db.execute(query, values).fetchall()

@@ -189,6 +189,37 @@ def test_without_extras_there_is_a_record_and_the_next_run_completes_it(
     assert_paid_once(home, project, "")
 
 
+@pytest.mark.parametrize("fault", ["cut-after", None])
+def test_a_server_that_says_no_times_and_sizes_is_paid_once(
+    fault: str | None, home: Path, provider: Server, project: Path
+) -> None:
+    def without(keys: set[str], content: bytes) -> bytes:
+        body = json.loads(content)
+        rows = [body, *body.get("data", [])]
+        for one in rows:
+            for key in keys & one.keys():
+                del one[key]
+        return json.dumps(body).encode()
+
+    def terse(call: str, content: bytes) -> bytes:
+        return content if call.endswith("/content") else without({"created_at", "finished_at"}, content)
+
+    def nameless(call: str, content: bytes) -> bytes:
+        is_file = re.fullmatch(STEPS["files.name"][1], call)
+        return without({"filename", "bytes"}, content) if is_file else content
+
+    assert run(upload) is None
+    creating = FAULTS[fault] if fault else None
+    provider.plan = Plan(STEPS["jobs.create"][1], 0, creating, rewrite=terse, keeps_metadata=False)
+    assert run(train) is None
+    provider.plan = Plan(rewrite=nameless)
+    assert run(train) is None
+    assert is_incomplete()
+    provider.plan = Plan()
+    assert run(train) is None
+    assert_paid_once(home, project, "")
+
+
 def test_a_deleted_model_is_not_adopted_and_trained_again_only_when_asked(
     home: Path, provider: Server, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,12 +242,18 @@ def test_a_deleted_model_is_not_adopted_and_trained_again_only_when_asked(
     assert json.loads(MODEL.read_text(encoding="utf-8"))["job"] == again["job"]
 
 
-def test_a_succeeded_job_is_trained_again_when_asked(home: Path, provider: Server, project: Path) -> None:
+def test_a_succeeded_job_is_trained_again_when_asked(
+    home: Path, provider: Server, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert run(upload) is None
     first = train.run(load_params())
     second = train.run(load_params(), again=True)
     assert first["job"] != second["job"]
     assert first["fingerprint"] == second["fingerprint"]
+    # Another machine takes the newer one: the first is no twin that was created at the same time.
+    monkeypatch.setenv("FINETUNE_HOME", str(project / "another"))
+    assert run(train) is None
+    assert json.loads(MODEL.read_text(encoding="utf-8"))["job"] == second["job"]
 
 
 @pytest.mark.parametrize("lacks", ["no name", "not there yet"])
@@ -478,10 +515,7 @@ def test_two_machines_with_a_lagging_list_end_with_one_job(
     known = provider_jobs(home)
     provider.plan = Plan(*STEPS["jobs.create"][1:], meet(2), times=2, lag=0.45)
     folders = (project, tmp_path / "clone")
-    running = [
-        start("train", folder, "--patient", FINETUNE_HOME=str(tmp_path / f"home{n}"))
-        for n, folder in enumerate(folders)
-    ]
+    running = [start("train", folder, FINETUNE_HOME=str(tmp_path / f"home{n}")) for n, folder in enumerate(folders)]
     outputs = [process.communicate(timeout=90)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0], outputs
     made = provider_jobs(home)[len(known) :]

@@ -12,7 +12,7 @@ from faulty_engine import faulty_engine
 from small_projects import make_project, provider_jobs, start
 
 from finetune.core.disk import write_json
-from finetune.core.paths import FILES, MODEL, PREPARED, VALIDATION_REPORT
+from finetune.core.paths import FILES, LEDGER, MODEL, PREPARED, VALIDATION_REPORT
 
 PRICE = '["tiny".local]\ntraining = 4000.0\n'  # 100 tokens an epoch, so 0.4 dollars for a job
 
@@ -118,12 +118,14 @@ def test_clean_spares_what_another_project_has_adopted(home: Path, provider: Ser
     adopting = project.parent / "adopting"
     shutil.copytree(project, adopting, ignore=shutil.ignore_patterns(".git", "models", "reports", ".finetune"))
     shutil.copytree(project / PREPARED, adopting / PREPARED, dirs_exist_ok=True)
-    shutil.copytree(project / "reports", adopting / "reports")
+    shutil.copytree(project / "reports", adopting / "reports", ignore=shutil.ignore_patterns(LEDGER.name))
     git(adopting, "init", "-q")
     commit(adopting, "Another start")
     known = provider_jobs(home)
     assert [finish(stage, adopting, theirs)[0] for stage in ("upload", "train")] == [0, 0]
     assert provider_jobs(home) == known  # nothing is paid twice
+    assert (project / LEDGER).read_text(encoding="utf-8").count("ftjob-") == 1
+    assert not (adopting / LEDGER).exists()  # nor counted twice: the bill is the other project's
     commit(adopting, "A fine-tune")
     record = json.loads((adopting / MODEL).read_text(encoding="utf-8"))
     held = {record["model"], *(file["id"] for file in json.loads((adopting / FILES).read_text()).values())}

@@ -18,8 +18,9 @@ from ruamel.yaml import YAML
 from finetune.core.disk import write_json, write_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
-from finetune.core.paths import LEDGER, MODEL, PREPARED, PREPARED_REPORT, VALIDATION_REPORT
+from finetune.core.paths import FILES, LEDGER, MODEL, PREPARED, PREPARED_REPORT, VALIDATION_REPORT, WEIGHTS
 from finetune.core.profiles import PROFILES
+from finetune.engine.embedded import embedded
 from finetune.provider import remote_files, remote_jobs
 from finetune.stages import train, upload
 
@@ -32,9 +33,10 @@ def _project(client: openai.OpenAI, forked_workers: None, tmp_path_factory: pyte
         patch.chdir(folder)
         patch.setenv("FINETUNE_ENGINE_KEY", client.api_key)
         patch.setitem(PROFILES, "local", PROFILES["local"])
-        for module, name, value in quick.PAUSES:
+        for module, name, value in [*quick.PAUSES, *quick.TIMEOUTS]:
             patch.setattr(module, name, value)
         quick.shorten_pauses()
+        quick.shorten_timeouts()
         patch.setattr(remote_jobs, "LIST_DELAY", 0.01)
         for split, numbers in (("train", range(24)), ("valid", range(24, 30))):
             write_jsonl(PREPARED / f"{split}.jsonl", [example(n) for n in numbers])
@@ -201,6 +203,58 @@ def test_without_metadata_the_suffix_holds_the_fingerprint(
     assert f":desk-{record['fingerprint'][:12]}:" in record["model"]
     shutil.rmtree(".finetune")
     assert train.run(load_params())["job"] == record["job"]
+
+
+@pytest.fixture
+def other_machine(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Another machine's engine, which knows no file and no job."""
+    shutil.copytree(home / "bases", tmp_path / "home" / "bases")
+    with monkeypatch.context() as patch:
+        patch.setenv("FINETUNE_HOME", str(tmp_path / "home"))
+        with embedded() as address:
+            yield address
+
+
+def test_another_machine_uploads_the_files_that_its_engine_lacks(
+    client: openai.OpenAI, other_machine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = trained(client, n_epochs=1, seed=11)
+    record, weights = FILES.read_bytes(), (WEIGHTS / "adapter_model.safetensors").read_bytes()
+    for file in json.loads(record).values():
+        client.files.delete(file["id"])
+    assert train.run(load_params())["job"] == first["job"]  # a job that exists needs no files
+
+    monkeypatch.setenv("FINETUNE_ENGINE_KEY", other_machine.key)
+    write_params(other_machine, n_epochs=1, seed=11)
+    rows = (PREPARED / "train.jsonl").read_bytes()
+    (PREPARED / "train.jsonl").write_bytes(rows + rows)
+    with pytest.raises(FinetuneError, match=r"has another content now.*\n.*dvc repro upload"):
+        train.run(load_params())
+    (PREPARED / "train.jsonl").write_bytes(rows)
+    second = train.run(load_params())
+    assert second["fingerprint"] == first["fingerprint"]
+    assert (WEIGHTS / "adapter_model.safetensors").read_bytes() == weights
+    assert FILES.read_bytes() == record  # another machine's change of IDs would be one of Git
+    assert train.run(load_params())["job"] == second["job"]
+    monkeypatch.setenv("FINETUNE_ENGINE_KEY", client.api_key)
+
+
+def test_what_another_account_has_paid_is_not_paid_again(
+    client: openai.OpenAI, other_machine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PROFILES, "nebius", dataclasses.replace(PROFILES["nebius"], poll_seconds=(0.05, 0.2)))
+    for account, key in ((client, client.api_key), (other_machine, other_machine.key)):
+        monkeypatch.setenv("NEBIUS_API_KEY", key)
+        write_params(account, learning_rate_multiplier="auto", n_epochs=1, seed=12)
+        values = YAML(typ="safe").load(Path("params.yaml").read_text(encoding="utf-8"))
+        YAML().dump({**values, "provider": {**values["provider"], "name": "nebius"}}, Path("params.yaml"))
+        if account is client:
+            upload.run(load_params())
+            first = train.run(load_params())
+            commit()
+    with pytest.raises(FinetuneError, match=f"This fine-tune exists: a commit has its job {first['job']}"):
+        train.run(load_params())
+    assert train.run(load_params(), again=True)["job"] != first["job"]
 
 
 def test_a_large_file_is_sent_in_parts_and_continues_after_a_kill(

@@ -1,5 +1,6 @@
 """Trainings with other seeds and fewer rows: each is paid once, also after a kill; the pipeline's own is reused."""
 
+import dataclasses
 import json
 import os
 import sqlite3
@@ -11,16 +12,17 @@ from typing import Any
 
 import pytest
 from conftest import COLOURS
-from faulty import Plan, Server, address, kill_after, kill_before
+from faulty import FAULTS, Plan, Server, address, kill_after, kill_before
 from faulty_engine import faulty_engine
 from typer.testing import CliRunner
 
 from finetune.cli import app
-from finetune.core.disk import read_csv, read_json, read_jsonl, write_jsonl
+from finetune.core.disk import read_csv, read_json, read_jsonl, write_json, write_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
 from finetune.core.paths import EVALUATION, LEARNING_CURVE, LEARNING_CURVE_PAGE, LEDGER, MODEL, TUNED_ANSWERS, VARIANTS
 from finetune.project.cleanup import needed
+from finetune.provider import create_once
 from finetune.stages import baseline, evaluate, prepare, train, tuned, upload, validate
 
 HERE = Path(__file__).parent
@@ -149,6 +151,33 @@ def test_other_seeds_are_trained_once_and_reach_the_evaluation(home: Path, provi
     assert ASK not in provider.plan.seen
     run("learning-curve", "--seeds", "8")  # the whole of seed 8 is trained
     assert provider.plan.seen.count(CREATE) == 3
+
+
+def test_a_training_whose_request_is_unclear_is_waited_for_or_forgotten(
+    provider: Server, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = Plan(CREATE, 0, FAULTS["cut-before"])
+    for seed, more in (("8", ["--forget"]), ("9", [])):
+        provider.plan = dataclasses.replace(cut, seen=[])
+        with pytest.raises(FinetuneError, match="no clear outcome"):
+            run("repeat", "--seeds", seed)
+        monkeypatch.setattr(create_once, "LIST_LAG", create_once.LIST_LAG + 30)
+        provider.plan = Plan()
+        done = CliRunner().invoke(app, ["repeat", "--seeds", seed, *more], catch_exceptions=False)
+        hint = "unless you know that there is none: finetune repeat --forget"
+        assert (hint in done.stderr) == (not more), done.stderr
+        assert provider.plan.seen.count(CREATE) == 1
+
+
+@pytest.mark.parametrize("fault", ["403", "404"])
+def test_a_key_that_may_not_read_models_trains_nothing_again(provider: Server, project: Path, fault: str) -> None:
+    run("repeat", "--seeds", "8")
+    for path in (project / VARIANTS).glob("seed8-*"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        write_json(path, {key: value for key, value in record.items() if key != "scores"})
+    provider.plan = Plan(r"GET /v1/models/.*", 0, FAULTS[fault], times=100)
+    run("repeat", "--seeds", "8")
+    assert CREATE not in provider.plan.seen
 
 
 def test_another_choice_of_the_checkpoint_holds_for_all_trainings(provider: Server, project: Path) -> None:

@@ -14,6 +14,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+LONGEST = 300  # seconds of a stage, also on a busy machine: each has an end
+
 
 class Child:
     """A forked command, as far as tests need what subprocess.Popen has: kill, wait and the exit status."""
@@ -31,7 +33,8 @@ class Child:
         os.kill(self.pid, signal.SIGKILL)
 
     def wait(self) -> int:
-        """Return the exit status as soon as the command has ended; -9 if it was killed."""
+        """Return the exit status as soon as the command has ended; -9 if it was killed. Raises TimeoutError."""
+        self.connection.settimeout(LONGEST)
         with self.connection:
             return int(self.answers.readline() or "-9")
 
@@ -63,13 +66,11 @@ def serve(path: str) -> None:
     import quick
 
     import finetune.cli
-    import finetune.provider.connect
     import finetune.provider.remote_jobs
     import finetune.stages.train
     import finetune.stages.upload
 
     assert finetune
-    finetune.provider.connect.TIMEOUT = 1
     quick.shorten_pauses()
     finetune.provider.remote_jobs.LIST_DELAY = 0.01
     import openai

@@ -1,0 +1,1 @@
+"""The template as a package: `uvx cookiecutter-dvc-finetune` generates a project."""
