@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from finetune.asking.model_names import name_of_base
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params, load_params
 from finetune.core.profiles import PROFILES
 from finetune.core.records import FilesRecord
+from finetune.pricing.end_dates import date_warnings, newcomers_warning, refuse_after_shutdown
 from finetune.project.job_request import job_request, job_settings
-from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsupported, shutdown_warning
+from finetune.provider.capabilities import refuse_unsupported
 from finetune.stages import upload
 
 HOSTED = "gpt-4.1-mini-2025-04-14"
@@ -88,12 +90,78 @@ def test_a_closed_provider_and_a_retired_base_are_refused_with_the_date(tmp_path
     refuse_after_shutdown(params(tmp_path, "local", "SmolLM2-135M-Instruct"), datetime.date(2030, 1, 1))
 
 
-def test_a_coming_shutdown_gives_a_warning(tmp_path: Path) -> None:
-    hosted = params(tmp_path, "openai")  # provider.warn_days is 90 unless set
-    assert shutdown_warning(hosted, datetime.date(2026, 10, 15)) is None
-    warning = shutdown_warning(hosted, datetime.date(2026, 11, 21))
-    assert warning is not None
-    assert "2027-01-14, in 54 days" in warning
+OPENAI_BASE, AZURE_BASE, NEBIUS_BASE = HOSTED, "Ministral-3B", "meta-llama/Llama-3.1-8B-Instruct"
+OPEN = {"training_type": "GlobalStandard"}
+
+
+@pytest.mark.parametrize(
+    ("provider", "base", "day", "expected"),
+    [
+        ("openai", HOSTED, "2026-10-01", []),  # provider.warn_days is 90 unless set
+        (
+            "openai", HOSTED, "2026-12-20",
+            [
+                "'openai' accepts no new fine-tuning jobs from 2027-01-06, in 17 days.",
+                f"{HOSTED} and its fine-tunes will be shut down on 2027-01-14, in 25 days.",
+            ],
+        ),
+        (
+            "openai", HOSTED, "2027-01-10",
+            [
+                "'openai' accepts no new fine-tuning jobs since 2027-01-06.",
+                f"{HOSTED} and its fine-tunes will be shut down on 2027-01-14, in 4 days.",
+            ],
+        ),
+        (
+            "openai", HOSTED, "2027-05-01",
+            [
+                "'openai' accepts no new fine-tuning jobs since 2027-01-06.",
+                f"{HOSTED} was shut down on 2027-01-14, and its fine-tunes with it.",
+            ],
+        ),
+        ("azure", HOSTED, "2026-12-20", []),
+        ("azure", HOSTED, "2027-01-20", [f"Training of {HOSTED} ends no earlier than 2027-04-14, in 84 days."]),
+        (
+            "azure", HOSTED, "2027-05-01",
+            [f"'azure' may have ended the training of {HOSTED}: it announced this for no earlier than 2027-04-14."],
+        ),
+        *(
+            (provider, base, day, [])
+            for provider, base in (("azure", AZURE_BASE), ("nebius", NEBIUS_BASE), ("local", "SmolLM2-135M-Instruct"))
+            for day in ("2026-12-20", "2027-01-10", "2027-05-01")
+        ),
+    ],
+)  # fmt: skip
+def test_what_ends_is_said_for_each_provider(
+    tmp_path: Path, provider: str, base: str, day: str, expected: list[str]
+) -> None:
+    assert date_warnings(params(tmp_path, provider, base), datetime.date.fromisoformat(day)) == expected
+
+
+def test_a_base_that_newcomers_cannot_train_is_named(tmp_path: Path) -> None:
+    day = datetime.date(2026, 12, 20)
+    openai = newcomers_warning(params(tmp_path, "openai"), day)
+    azure = newcomers_warning(params(tmp_path, "azure"), day)
+    assert openai == "Since 2026-05-07, 'openai' takes jobs only from accounts that had some before."
+    assert azure == f"Since 2026-10-14, 'azure' trains {HOSTED} only for accounts that trained it before."
+    assert newcomers_warning(params(tmp_path, "azure"), datetime.date(2026, 10, 13)) is None
+    for provider, base in (("azure", AZURE_BASE), ("nebius", NEBIUS_BASE), ("local", "SmolLM2-135M-Instruct")):
+        assert newcomers_warning(params(tmp_path, provider, base), day) is None
+
+
+def test_the_default_base_of_each_provider_can_be_trained_with_the_default_parameters(tmp_path: Path) -> None:
+    refuse_unsupported(params(tmp_path, "azure", AZURE_BASE, **OPEN))
+    refuse_unsupported(params(tmp_path, "nebius", NEBIUS_BASE))
+    with pytest.raises(FinetuneError, match=r"(?s)Ministral-3B without train\.training_type.*GlobalStandard"):
+        refuse_unsupported(params(tmp_path, "azure", AZURE_BASE))
+    with pytest.raises(FinetuneError, match="Supported types: GlobalStandard"):
+        refuse_unsupported(params(tmp_path, "azure", AZURE_BASE, training_type="developerTier"))
+
+
+def test_a_base_is_asked_by_its_name_for_inference(tmp_path: Path) -> None:
+    assert name_of_base(params(tmp_path, "nebius", NEBIUS_BASE)) == "meta-llama/Meta-Llama-3.1-8B-Instruct"
+    assert name_of_base(params(tmp_path, "compatible", NEBIUS_BASE)) == NEBIUS_BASE
+    assert name_of_base(params(tmp_path, "openai")) == HOSTED
 
 
 def request(tmp_path: Path, provider: str, **train: Any) -> dict[str, Any]:

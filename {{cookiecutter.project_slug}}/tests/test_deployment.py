@@ -1,4 +1,4 @@
-"""Deployments at Azure and Nebius, on a loopback server that imitates both."""
+"""Deployments at Azure and Nebius, on a loopback server that answers what their own documents print."""
 
 import json
 import threading
@@ -28,10 +28,19 @@ BASE = "gpt-4.1-mini-2025-04-14"
 TUNED = f"{BASE}.ft-abc"
 
 
+NEBIUS_BASE = "meta-llama/Llama-3.1-8B-Instruct"
+
+
 class Cloud(ThreadingHTTPServer):
     """Both control planes: a deployment is ready at the third look, and the server fails once in between.
 
     Azure's also answers chat requests to a deployment, in which it names the base alone (`named`) or the model.
+
+    Nebius' answers what the notebooks of nebius/token-factory-cookbook (post-training/fine-tuning-1 and distillation)
+    show: `POST /v0/models` takes `name: my-finetuned-model`, `source: <job id>:<checkpoint id>` and `base_model`, the
+    base's ID for inference; the answer's `name` is `<base_model>-LoRa:my-finetuned-model-AbCd`. That one is polled by
+    `GET /v0/models/{name}` until its `status` is `active`, and is the `model` of chat requests. The checkpoints of a
+    job have the form of OpenAI's API.
     """
 
     def __init__(self) -> None:
@@ -65,10 +74,14 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers["authorization"] != f"Bearer {TOKEN if azure else 'nebius-key'}":
             self.reply(403, {"error": {"message": f"no permission for {self.headers['authorization']}"}})
             return
-        name = self.path.split("?")[0].rsplit("/", 1)[1]
+        if self.path.startswith("/v1/fine_tuning/jobs/ftjob-1/checkpoints"):
+            self.reply(200, {"object": "list", "data": checkpoints(), "has_more": False})
+            return
+        name = self.path.split("?")[0].rsplit("/", 1)[1] if azure else self.path.removeprefix("/v0/models").lstrip("/")
         if self.command in ("PUT", "POST"):
-            self.server.deployed[name if azure else body["name"]] = body
-            self.reply(201, {})
+            name = name if azure else f"{body['base_model']}-LoRa:{body['name']}-AbCd"
+            self.server.deployed[name] = body
+            self.reply(201, {} if azure else {"name": name, "base_model": body["base_model"], "status": "validating"})
         elif self.command == "DELETE":
             self.reply(200 if self.server.deployed.pop(name, None) else 404, {})
         elif name not in self.server.deployed:
@@ -79,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.server.looks += 1
             word = "waiting" if self.server.looks < 3 else self.server.ends_as or ("Succeeded" if azure else "active")
-            self.reply(200, self.azure_deployment(name, word) if azure else {"status": word})
+            self.reply(200, self.azure_deployment(name, word) if azure else {"name": name, "status": word})
 
     def azure_deployment(self, name: str, state: str) -> dict[str, Any]:
         """Return the body that Microsoft's page on Deployments - Get prints."""
@@ -107,6 +120,23 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+def checkpoints() -> list[dict[str, Any]]:
+    """Return the checkpoints of a job: the names of its models are not what can be asked."""
+    return [
+        {
+            "id": f"ftckpt-{step}",
+            "object": "fine_tuning.job.checkpoint",
+            "created_at": step,
+            "fine_tuning_job_id": "ftjob-1",
+            "fine_tuned_model_checkpoint": f"model-of-step-{step}",
+            "step_number": step,
+            "metrics": {"train_loss": 1.0, "valid_loss": 1.0},
+            "result_files": [f"file-{step}"],
+        }
+        for step in (20, 10)
+    ]
+
+
 @pytest.fixture
 def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     monkeypatch.chdir(tmp_path)
@@ -115,7 +145,7 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", "azure-key")
     monkeypatch.setenv("NEBIUS_API_KEY", "nebius-key")
     monkeypatch.setattr(deployment_api, "POLL_SECONDS", (0.01, 0.01))
-    write_json(MODEL, {"model": TUNED, "job": "ftjob-1"})
+    write_json(MODEL, {"model": TUNED, "job": "ftjob-1", "base": BASE, "chosen": {"step": 10}})
     server = Cloud()
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
@@ -164,22 +194,61 @@ def test_azure_deploys_through_its_resource_manager_after_the_price_is_confirmed
         deployment.answering_name(params, TUNED)
 
 
-def test_nebius_deploys_the_jobs_checkpoint(cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
+def record_at_nebius(model: str, step: int) -> None:
+    write_json(MODEL, {"model": model, "job": "ftjob-1", "base": NEBIUS_BASE, "chosen": {"step": step}})
+
+
+def test_nebius_deploys_the_jobs_checkpoint_under_a_name_of_its_own(
+    cloud: Cloud, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_params(cloud, "nebius", name="triage")
-    assert deployment.deploy(load_params())["name"] == "triage"
-    assert cloud.calls[0] == "POST /v0/models"
+    record_at_nebius("model-of-step-10", 10)
+    name = "meta-llama/Meta-Llama-3.1-8B-Instruct-LoRa:triage-AbCd"
+    assert deployment.deploy(load_params())["name"] == name
+    assert [call for call in cloud.calls if call.startswith("POST")] == ["POST /v0/models"]
     assert cloud.failures == 0
     assert capsys.readouterr().err.splitlines() == [
         "deploy: requested",
         "deploy: waiting",
-        "The provider does not answer (TemporaryError). Deployment triage (waiting): still waiting.",
+        f"The provider does not answer (TemporaryError). Deployment {name} (waiting): still waiting.",
         "deploy: active",
     ]
-    assert cloud.deployed["triage"] == {
+    assert cloud.deployed[name] == {
         "name": "triage",
-        "base_model": "gpt-4.1-mini-2025-04-14",
-        "source": f"ftjob-1:{TUNED}",
+        "base_model": "meta-llama/Meta-Llama-3.1-8B-Instruct",
+        "source": "ftjob-1:ftckpt-10",
     }
+    assert deployment.answering_name(load_params(), "model-of-step-10") == name
+    assert deployment.deploy(load_params())["name"] == name  # it is there: none is made beside it
+    assert len([call for call in cloud.calls if call.startswith("POST")]) == 1
+    assert deployment.remove(load_params()) == name
+    assert not cloud.deployed
+
+
+def test_a_nebius_deployment_that_was_not_waited_for_is_not_made_again(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_params(cloud, "nebius")
+    record_at_nebius("another-name", 20)  # the checkpoint is found by its step
+    with monkeypatch.context() as patch:
+        patch.setattr(deployment_api, "PATIENCE", -1)
+        with pytest.raises(FinetuneError, match="not ready"):
+            deployment.deploy(load_params())
+    name = deployment.deploy(load_params())["name"]
+    assert list(cloud.deployed) == [name]
+    assert cloud.deployed[name]["source"] == "ftjob-1:ftckpt-20"
+    cloud.ends_as = "error"  # such a deployment never answers: another one is made
+    with pytest.raises(FinetuneError, match="ended as 'error'"):
+        deployment.deploy(load_params())
+    assert len([call for call in cloud.calls if call.startswith("POST")]) == 2
+
+
+def test_a_checkpoint_that_is_gone_is_no_deployment(cloud: Cloud) -> None:
+    write_params(cloud, "nebius")
+    record_at_nebius("another-name", 15)
+    with pytest.raises(FinetuneError, match=r"no checkpoint another-name or of step 15; .* steps: 20, 10"):
+        deployment.deploy(load_params())
+    assert not cloud.deployed
 
 
 def test_errors_do_not_show_the_token(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:

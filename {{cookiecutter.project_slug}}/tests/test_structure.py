@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "cli": {"commands", "core"},
     "commands": {"stages", "asking", "project", "data", "provider", "report", "terminal", "pricing", "core"},
     "stages": {"asking", "project", "data", "provider", "scoring", "report", "terminal", "pricing", "core"},
-    "asking": {"project", "data", "provider", "scoring", "terminal", "core"},
+    "asking": {"project", "data", "provider", "scoring", "terminal", "pricing", "core"},
     "project": {"provider", "scoring", "terminal", "pricing", "core"},
     "data": {"core"},
     "provider": {"pricing", "core"},

@@ -1,8 +1,10 @@
 """The stage validate and the budget: the report on good data, the warnings, and the errors."""
 
+import datetime
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from finetune.data.checks.across_files import check_languages, check_missing_cla
 from finetune.data.checks.check_file import check_file
 from finetune.data.questions import regression_examples
 from finetune.pricing import catalogue
-from finetune.project import budget
+from finetune.project import budget, health
 from finetune.project.ledger import add_job
 from finetune.project.validation_estimate import report_of
 from finetune.scoring.detectable_difference import detectable_difference
@@ -109,7 +111,8 @@ def test_groups_of_test_rows_count_as_fewer_rows() -> None:
 
 
 @pytest.mark.usefixtures("_prepared")
-def test_a_base_that_is_an_alias_is_warned_of_and_named() -> None:
+def test_a_base_that_is_an_alias_is_warned_of_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_day("2026-09-01", monkeypatch)
     said: list[str] = []
     alias = validate.run(params(base="gpt-4.1-mini"), say=said.append)
     assert len(said) == 1
@@ -118,6 +121,37 @@ def test_a_base_that_is_an_alias_is_warned_of_and_named() -> None:
     said.clear()
     assert validate.run(params(), say=said.append) == alias
     assert said == []
+
+
+def set_day(day: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Day(datetime.date):
+        @classmethod
+        def today(cls) -> "Day":
+            return cls.fromisoformat(day)
+
+    for module in (validate, health):
+        monkeypatch.setattr(module, "datetime", SimpleNamespace(date=Day, timedelta=datetime.timedelta))
+
+
+@pytest.mark.usefixtures("_prepared")
+@pytest.mark.parametrize(
+    ("day", "validated", "state"),
+    [
+        ("2026-12-20", "'openai' accepts no new fine-tuning jobs from 2027-01-06, in 17 days.", "warning"),
+        ("2027-01-10", f"{MODEL} and its fine-tunes will be shut down on 2027-01-14, in 4 days.", "wrong"),
+        ("2027-05-01", f"{MODEL} was shut down on 2027-01-14, and its fine-tunes with it.", "wrong"),
+    ],
+)
+def test_validate_and_doctor_know_what_ends(
+    day: str, validated: str, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_day(day, monkeypatch)
+    said: list[str] = []
+    validate.run(params(), say=said.append)
+    assert f"warning: {validated}" in said
+    checks = {check.check: check for check in health.check_training(params())}
+    assert checks["training"].state == state
+    assert checks["training"].todo
 
 
 @pytest.mark.usefixtures("_prepared")

@@ -2,12 +2,13 @@
 
 from finetune.core.params import Params
 from finetune.core.read_records import read_model_record
+from finetune.pricing.catalogue import inference_name
 from finetune.project.deployment import answering_name
 
 
 def name_of_base(params: Params) -> str:
-    """Return the name to ask the base model by: its deployment if it has one."""
-    return params.provider.base_deployment or params.train.base
+    """Return the name to ask the base model by: its deployment, else the provider's name for inference."""
+    return params.provider.base_deployment or inference_name(params.train.base, params.provider.name)
 
 
 def name_of_tuned(params: Params) -> str:

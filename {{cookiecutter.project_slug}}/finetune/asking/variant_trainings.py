@@ -20,6 +20,7 @@ from finetune.core.paths import PREPARED, TUNED_ANSWERS
 from finetune.core.profiles import PROFILES
 from finetune.core.read_records import read_variants
 from finetune.core.records import FilesRecord, Prediction, Usd, VariantRecord, VariantScores
+from finetune.pricing.end_dates import refuse_after_shutdown
 from finetune.project import ledger
 from finetune.project.budget import (
     estimated,
@@ -36,7 +37,7 @@ from finetune.project.model_record import bill_of, hyperparameters_of
 from finetune.project.spending import settle
 from finetune.project.uploads import upload_once
 from finetune.project.variants import write_variant
-from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsupported
+from finetune.provider.capabilities import refuse_unsupported
 from finetune.provider.connect import Connection, connect
 from finetune.provider.follow_job import follow
 from finetune.provider.paging import all_rows

@@ -26,6 +26,7 @@ class Profile:
     batch_url: str = "/v1/chat/completions"  # the url of each request in a batch
     text_batch_url: str | None = "/v1/completions"  # the same for texts to complete; None: batches are for chat
     closes: datetime.date | None = None  # the first day on which no job can be created
+    newcomers_until: datetime.date | None = None  # from then, only those who created jobs before can create one
     deploys: str | None = None  # the cost of a deployment, where a tuned model answers only after one
     fixed_names: str | None = None  # the pattern of names that always mean the same model; None: any may be changed
     fingerprints: bool = False  # system_fingerprint stands for the model; else for the machines that serve it too
@@ -55,7 +56,8 @@ PROFILES = {
             uploads=True,
             batches=True,
             fixed_names=r"ft:.*|.*-(\d{4}-\d{2}-\d{2}|\d{4}(-preview)?)",
-            closes=datetime.date(2027, 1, 6),  # announced 2026-05-07; for shutdown dates of models see models.toml
+            closes=datetime.date(2027, 1, 6),  # announced 2026-05-07; for dates of models see models.toml
+            newcomers_until=datetime.date(2026, 5, 7),
         ),
         Profile(
             "azure",

@@ -45,6 +45,8 @@ class Base:
     context: int | None = None
     image_tokens: tuple[int, int] | None = None  # of an image at low detail, and of each tile at high detail
     methods: tuple[str, ...] | None = None
+    training_types: tuple[str, ...] | None = None  # values of train.training_type; None: those of the provider
+    inference: str | None = None  # the name that it answers by, where that is not the name that it is trained by
     training: float | None = None
     input: float | None = None
     cached_input: float | None = None
@@ -53,6 +55,8 @@ class Base:
     base_cached_input: float | None = None
     base_output: float | None = None
     shutdown: datetime.date | None = None
+    newcomers_until: datetime.date | None = None  # from then, it is trained only for those who trained it before
+    training_until: datetime.date | None = None  # the provider announced that training ends no earlier
     seconds: float | None = None  # of training, per million billed tokens
 
     def retired(self, today: datetime.date) -> bool:
@@ -110,13 +114,19 @@ def look_up(model: str, provider: str) -> Base:
         known |= {key: value for key, value in entry.items() if not isinstance(value, dict)} | entry.get(provider, {})
     if "encoding" in known:
         known["tokens_exact"] = True
-    if "methods" in known:
-        known["methods"] = tuple(known["methods"])
+    for name_of_list in ("methods", "training_types"):
+        if name_of_list in known:
+            known[name_of_list] = tuple(known[name_of_list])
     try:
         return Base(name, **known)
     except ValidationError as error:
         why = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
         raise FinetuneError(f"Invalid entry {name!r} in {OWN} or {FILE}: {why}.", "Correct the entry.") from error
+
+
+def inference_name(model: str, provider: str) -> str:
+    """Return the name by which a provider answers with a base; a fine-tuned model has one name only."""
+    return model if is_fine_tuned(model) else look_up(model, provider).inference or model
 
 
 def entry_of(file: Path, name: str) -> dict[str, Any]:

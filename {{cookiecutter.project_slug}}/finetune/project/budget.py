@@ -13,9 +13,9 @@ from finetune.core.paths import LEDGER, VALIDATION_REPORT
 from finetune.core.records import CostEstimate, LedgerRow, Usd, ValidationReport
 from finetune.pricing.catalogue import look_up
 from finetune.pricing.cost import auto_epochs, estimate
+from finetune.pricing.end_dates import refuse_after_shutdown
 from finetune.project import ledger
 from finetune.project.spending import project_names, spending_lock, spent_by_job
-from finetune.provider.capabilities import refuse_after_shutdown
 from finetune.provider.connect import Connection
 
 if TYPE_CHECKING:

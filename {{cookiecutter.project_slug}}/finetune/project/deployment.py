@@ -19,13 +19,20 @@ FINE_TUNE = re.compile(r".+\.ft-\w+")  # Azure's names of fine-tuned models
 
 
 def deploy(params: Params) -> DeploymentRecord:
-    """Deploy the model of the record, and write down the name to ask it by."""
-    record = read_model_record()
+    """Deploy the model of the record, write down the name to ask it by, and wait until it answers.
+
+    A deployment that was written down and is there is not made again: it costs money.
+    """
+    record, settings = read_model_record(), params.provider.deploy
+    model, job, step = record["model"], record["job"], record["chosen"]["step"]
     with connect(params.provider) as connection:
-        model, job = record["model"], record["job"]
-        name = deployment_api.deploy(connection, params.train.base, model, job, params.provider.deploy, say)
-    deployment: DeploymentRecord = {"provider": params.provider.name, "model": record["model"], "name": name}
-    write_json(DEPLOYMENT, deployment)
+        deployment: DeploymentRecord = read_if_there(DEPLOYMENT, MADE_BY, DeploymentRecord)
+        is_ours = (deployment.get("provider"), deployment.get("model")) == (params.provider.name, model)
+        if not is_ours or not deployment_api.is_there(connection, deployment["name"], settings):
+            name = deployment_api.start(connection, record["base"], model, job, step, settings)
+            deployment = {"provider": params.provider.name, "model": model, "name": name}
+            write_json(DEPLOYMENT, deployment)
+        deployment_api.wait_until_ready(connection, deployment["name"], model, settings, say)
     return deployment
 
 

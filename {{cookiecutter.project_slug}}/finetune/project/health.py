@@ -16,9 +16,10 @@ from typing import Any, Literal
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params, load_params
 from finetune.core.paths import user_home
-from finetune.pricing.catalogue import base_name, look_up
+from finetune.pricing.catalogue import base_name, inference_name, look_up
+from finetune.pricing.end_dates import date_warnings, newcomers_warning, refuse_after_shutdown
 from finetune.project.history import git, project_id
-from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsupported, shutdown_warning
+from finetune.provider.capabilities import refuse_unsupported
 from finetune.provider.connect import Connection, connect
 from finetune.provider.paging import all_rows
 
@@ -112,17 +113,16 @@ def check_training(params: Params) -> Iterator[Check]:
         yield failed("training", error)
         return
     base = look_up(params.train.base, params.provider.name)
-    soon = shutdown_warning(params, datetime.date.today())
-    if soon:
-        yield warning(
-            "training", soon.removeprefix("warning: "), "Plan a move to another provider.name, or to `local`."
-        )
+    if soon := date_warnings(params, datetime.date.today()):
+        yield warning("training", " ".join(soon), "Plan a move to another provider.name, or to `local`.")
     else:
         yield passed("training", f"{base.name}, shutdown {base.shutdown or 'not announced'}")
     if base.training is None:
         yield warning("price", f"the training price of {base.name} is unknown", "Add it to models.toml.")
     else:
         yield passed("price", f"{base.training:g} dollars per million training tokens")
+    if closed := newcomers_warning(params, datetime.date.today()):
+        yield warning("account", closed, "A new account trains open weights: at another provider.name, or `local`.")
 
 
 def check_provider(params: Params, ask: bool) -> Iterator[Check]:
@@ -136,7 +136,7 @@ def check_provider(params: Params, ask: bool) -> Iterator[Check]:
             with connect(params.provider) as connection:
                 if call is ask_for_a_token and connection.profile.deploys:
                     continue
-                answer = call(connection, params.train.base)
+                answer = call(connection, inference_name(params.train.base, params.provider.name))
         except (FinetuneError, OSError) as error:  # OSError: the engine's folder cannot be used
             yield failed(name, error if isinstance(error, FinetuneError) else FinetuneError(str(error)))
             if call is list_models:

@@ -1,6 +1,5 @@
 """Checks of parameters against what a provider offers, before anything is sent."""
 
-import datetime
 import re
 
 from finetune.core.errors import FinetuneError
@@ -29,8 +28,12 @@ def refuse_unsupported(params: Params) -> None:
         if name not in (allowed or ()):
             names = ", ".join(allowed or ("none",))
             raise unsupported(profile, f"train.hyperparameters.{name}", f"Supported hyperparameters: {names}.")
-    if train.training_type is not None and train.training_type not in profile.training_types:
-        known = ", ".join(profile.training_types) or "none; set it to null"
+    types = base.training_types or profile.training_types
+    if base.training_types and train.training_type is None:
+        what = f"{base.name} without train.training_type"
+        raise unsupported(profile, what, f"Set it to one of: {', '.join(types)}.")
+    if train.training_type is not None and train.training_type not in types:
+        known = ", ".join(types) or "none; set it to null"
         raise unsupported(profile, f"train.training_type {train.training_type!r}", f"Supported types: {known}.")
     if train.integrations and not profile.integrations:
         raise unsupported(profile, "train.integrations", "Remove them. After the training, use `finetune track`.")
@@ -43,36 +46,3 @@ def refuse_unsupported(params: Params) -> None:
 def unsupported(profile: Profile, parameter: str, remedy: str) -> FinetuneError:
     """Return the exception for a parameter that the provider does not support."""
     return FinetuneError(f"The provider {profile.name!r} does not support {parameter}. Nothing was sent.", remedy)
-
-
-def refuse_after_shutdown(params: Params, today: datetime.date) -> None:
-    """Raise FinetuneError where the provider accepts no new jobs, or the base is shut down.
-
-    Call it before something is created only: existing jobs and files are still found after that day.
-    """
-    profile = PROFILES[params.provider.name]
-    base = look_up(params.train.base, profile.name)
-    if profile.closes and today >= profile.closes:
-        raise FinetuneError(
-            f"{profile.name!r} accepts no new fine-tuning jobs since {profile.closes}. Nothing was sent.",
-            "Change provider.name in params.yaml: `local` trains on this machine.",
-        )
-    if base.retired(today):
-        raise FinetuneError(
-            f"{base.name} was shut down on {base.shutdown}, and its fine-tunes with it. Nothing was sent.",
-            "Choose another train.base, or another provider.",
-        )
-
-
-def shutdown_warning(params: Params, today: datetime.date) -> str | None:
-    """Return a warning where the base will be shut down within `provider.warn_days`, else None."""
-    base = look_up(params.train.base, params.provider.name)
-    if base.shutdown is None or base.retired(today):
-        return None
-    days = (base.shutdown - today).days
-    if days > params.provider.warn_days:
-        return None
-    return (
-        f"warning: {base.name} and its fine-tunes will be shut down on {base.shutdown}, in {days} days."
-        " Change provider.name to train on the same data elsewhere."
-    )

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -12,7 +11,9 @@ from finetune.core.callbacks import Say
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Deploy
 from finetune.core.profiles import Profile
+from finetune.pricing.catalogue import inference_name
 from finetune.provider.connect import Connection
+from finetune.provider.paging import all_rows
 from finetune.provider.polling import TemporaryError, poll
 
 AZURE_VERSION = "2024-10-01"
@@ -24,31 +25,39 @@ FAILED = ("failed", "canceled", "error", "deleted")
 Json = dict[str, Any]  # a body of Azure's or Nebius' API
 
 
+class NotThereError(FinetuneError):
+    """The provider has no deployment of this name."""
+
+
 def deployment_name(model: str, wanted: str | None) -> str:
     """Return the deployment's name: `wanted`, else the model's name without the characters that names may not have."""
     return wanted or "".join(letter if letter.isalnum() else "-" for letter in model)[-60:].strip("-")
 
 
-def deploy(connection: Connection, base: str, model: str, job: str, settings: Deploy, say: Say) -> str:
-    """Deploy a model, wait until it answers, and return the deployment's name.
+def start(connection: Connection, base: str, model: str, job: str, step: int | None, settings: Deploy) -> str:
+    """Ask for a deployment of a model, the checkpoint of a job at a step, and return the deployment's name.
 
-    An existing deployment of this name is changed to this model. Raises FinetuneError when it fails, or is not ready
-    after PATIENCE seconds.
+    At Azure, a deployment of this name is changed to this model. Nebius makes another one, and names it itself.
     """
     name = deployment_name(model, settings.name)
     if connection.profile.name == "azure":
-        start, status = azure_calls(name, model, settings)
-    elif connection.profile.name == "nebius":
-        start, status = nebius_calls(connection, name, base, model, job)
-    else:
-        raise no_deployments(connection)
-    start()
+        return start_at_azure(name, model, settings)
+    if connection.profile.name == "nebius":
+        return start_at_nebius(connection, name, base, model, job, step)
+    raise no_deployments(connection)
+
+
+def wait_until_ready(connection: Connection, name: str, model: str, settings: Deploy, say: Say) -> None:
+    """Wait until a deployment answers.
+
+    Raises FinetuneError when it fails, or is not ready after PATIENCE seconds.
+    """
     deadline = time.monotonic() + PATIENCE
 
     def look() -> str:
         if time.monotonic() > deadline:
             raise FinetuneError(f"The deployment {name} is not ready after an hour.", "Run the same command again.")
-        return status()
+        return status_of(connection, name, settings)
 
     state = poll(
         "requested",
@@ -63,7 +72,26 @@ def deploy(connection: Connection, base: str, model: str, job: str, settings: De
         raise FinetuneError(
             f"The deployment {name} of {model} ended as {state!r}.", "See the reason in the provider's console."
         )
-    return name
+
+
+def status_of(connection: Connection, name: str, settings: Deploy) -> str:
+    """Return the provider's word for the state of a deployment. Raises FinetuneError if there is none of this name."""
+    if connection.profile.name == "azure":
+        return str(call_azure("GET", name, settings).get("properties", {}).get("provisioningState", "unknown"))
+    return str(call_nebius(connection, "GET", f"/{quote(name, safe='/:')}").get("status", "unknown"))
+
+
+def is_there(connection: Connection, name: str, settings: Deploy) -> bool:
+    """Return whether a deployment has the model that it was made with, so that it need not be asked for again.
+
+    At Azure, that is not known: a deployment can be changed to another model.
+    """
+    if connection.profile.name == "azure":
+        return False
+    try:
+        return status_of(connection, name, settings).lower() not in FAILED
+    except NotThereError:
+        return False
 
 
 def remove(connection: Connection, name: str, settings: Deploy) -> None:
@@ -71,7 +99,7 @@ def remove(connection: Connection, name: str, settings: Deploy) -> None:
     if connection.profile.name == "azure":
         call_azure("DELETE", name, settings)
     elif connection.profile.name == "nebius":
-        call_nebius(connection, "DELETE", f"/{name}")
+        call_nebius(connection, "DELETE", f"/{quote(name, safe='/:')}")
     else:
         raise no_deployments(connection)
 
@@ -98,30 +126,46 @@ def deployed_model(profile: Profile, name: str, settings: Deploy) -> dict[str, s
     return {"name": str(model["name"]), "version": str(model.get("version", ""))}
 
 
-Calls = tuple[Callable[[], Json], Callable[[], str]]  # start the deployment; return its status
-
-
-def azure_calls(name: str, model: str, settings: Deploy) -> Calls:
-    """Return the calls of Azure's control plane. Source: Microsoft's page on deploying fine-tuned models, 2026-10."""
+def start_at_azure(name: str, model: str, settings: Deploy) -> str:
+    """Create or change a deployment by Azure's control plane. Source: Microsoft's page on deploying, 2026-10."""
     body = {
         "sku": {"name": settings.sku, "capacity": settings.capacity},
         "properties": {"model": {"format": "OpenAI", "name": model, "version": "1"}},
     }
-
-    def status() -> str:
-        return str(call_azure("GET", name, settings).get("properties", {}).get("provisioningState", "unknown"))
-
-    return lambda: call_azure("PUT", name, settings, body), status
+    call_azure("PUT", name, settings, body)
+    return name
 
 
-def nebius_calls(connection: Connection, name: str, base: str, model: str, job: str) -> Calls:
-    """Return the calls of Nebius' route for custom models. Source: its API pages and distillation notebook, 2026-08."""
-    body = {"name": name, "base_model": base, "source": f"{job}:{model}"}
+def start_at_nebius(connection: Connection, name: str, base: str, model: str, job: str, step: int | None) -> str:
+    """Create a custom model at Nebius. Source: the notebooks of its cookbook (fine-tuning-1, distillation), 2026-08.
 
-    def status() -> str:
-        return str(call_nebius(connection, "GET", f"/{name}").get("status", "unknown"))
+    It answers by the name that the answer has, which is another one. `base_model` is the base's name for inference.
+    """
+    source = f"{job}:{checkpoint_id(connection, job, model, step)}"
+    body = {"name": name, "base_model": inference_name(base, connection.profile.name), "source": source}
+    answered = call_nebius(connection, "POST", "", body).get("name")
+    if not isinstance(answered, str) or not answered:
+        raise FinetuneError(
+            f"The answer to the deployment of {model} has no name to ask it by.",
+            "See in the provider's console whether it was created, and delete it there before another try.",
+        )
+    return answered
 
-    return lambda: call_nebius(connection, "POST", "", body), status
+
+def checkpoint_id(connection: Connection, job: str, model: str, step: int | None) -> str:
+    """Return the ID of the checkpoint of a job that is a model, or that was saved at a step."""
+    checkpoints = all_rows(connection.control.fine_tuning.jobs.checkpoints.list(job))
+    for one in checkpoints:
+        if one.fine_tuned_model_checkpoint == model:
+            return one.id
+    for one in checkpoints:
+        if one.step_number == step:
+            return one.id
+    steps = ", ".join(str(one.step_number) for one in checkpoints) or "none"
+    raise FinetuneError(
+        f"Job {job} has no checkpoint {model} or of step {step}; it has those of the steps: {steps}.",
+        "Choose another one with train.choose, then: dvc repro",
+    )
 
 
 def call_azure(method: str, name: str, settings: Deploy, body: Json | None = None) -> Json:
@@ -164,8 +208,8 @@ def azure_token() -> str:
 def call(method: str, address: str, token: str, body: Json | None) -> Json:
     """Return the JSON of the answer; an empty object where there is none.
 
-    Raises TemporaryError without an answer and for 429 and 5xx, and FinetuneError for other refusals, with the server's
-    message.
+    Raises TemporaryError without an answer and for 429 and 5xx, NotThereError for 404, and FinetuneError for other
+    refusals, with the server's message.
     """
     import httpx2
 
@@ -181,7 +225,9 @@ def call(method: str, address: str, token: str, body: Json | None) -> Json:
         content = {}
     content = content if isinstance(content, dict) else {}
     if not answer.is_success and not (method == "DELETE" and answer.status_code == 404):
-        error_type = TemporaryError if answer.status_code == 429 or answer.status_code >= 500 else FinetuneError
+        error_type: type[FinetuneError] = NotThereError if answer.status_code == 404 else FinetuneError
+        if answer.status_code == 429 or answer.status_code >= 500:
+            error_type = TemporaryError
         problem = content.get("error") or content.get("detail") or answer.reason_phrase
         message = problem.get("message") if isinstance(problem, dict) else json.dumps(problem)
         raise error_type(

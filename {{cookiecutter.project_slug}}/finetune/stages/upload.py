@@ -7,10 +7,11 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import FILES, PREPARED
 from finetune.core.records import FilesRecord
+from finetune.pricing.end_dates import date_warnings, refuse_after_shutdown
 from finetune.project.budget import refuse_over_budget, refuse_over_total
 from finetune.project.job_request import fingerprint_now
 from finetune.project.uploads import upload_once
-from finetune.provider.capabilities import refuse_after_shutdown, refuse_unsupported, shutdown_warning
+from finetune.provider.capabilities import refuse_unsupported
 from finetune.provider.connect import connect
 from finetune.provider.training_file import replay_file
 from finetune.terminal.progress import progress_bar, say
@@ -24,8 +25,8 @@ def run(params: Params) -> FilesRecord:
     refuse_unsupported(params)
     refuse_over_budget(params)
     today = datetime.date.today()
-    if warning := shutdown_warning(params, today):
-        say(warning)
+    for warning in date_warnings(params, today):
+        say(f"warning: {warning}")
     paths = {split: PREPARED / f"{split}.jsonl" for split in ("train", "valid")}
     for path in paths.values():
         if not path.is_file():

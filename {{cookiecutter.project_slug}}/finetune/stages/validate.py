@@ -1,5 +1,6 @@
 """validate: check every example and setting, estimate the cost, and collect the questions, before anything is sent."""
 
+import datetime
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -45,6 +46,7 @@ from finetune.data.identity import answer_of
 from finetune.data.questions import questions_of
 from finetune.data.replay import write_replay
 from finetune.pricing.catalogue import Base, alias_note, look_up
+from finetune.pricing.end_dates import date_warnings
 from finetune.project.training_settings import server_address, training_settings
 from finetune.project.validation_estimate import report_of
 from finetune.report.data_page import ClassCount, LengthCount, ReviewedExample, make_data_page
@@ -112,12 +114,14 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
 
 
 def check_settings(params: Params, say: Say) -> None:
-    """Check what the evaluation will need, and warn of a base that is an alias.
+    """Check what the evaluation will need, and warn of a base that is an alias, or that is or will be shut down.
 
     Raises FinetuneError for an invalid grader or schema.
     """
     if note := alias_note(params.train.base):
         say(f"warning: train.base: {note} Write the dated name in params.yaml.")
+    for warning in date_warnings(params, datetime.date.today()):
+        say(f"warning: {warning}")
     settings = params.evaluate
     check_graders(settings.graders)
     files = {f"evaluate.also.{name}": one.file for name, one in settings.also.items()}

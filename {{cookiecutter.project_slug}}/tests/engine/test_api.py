@@ -48,8 +48,8 @@ def test_azure_gets_its_byte_order_mark(client: openai.OpenAI, tmp_path: Path, m
     for split in ("train", "valid"):
         (PREPARED / f"{split}.jsonl").write_bytes(training_lines(12))
     refusals = ("refuse_unsupported", "refuse_over_budget", "refuse_over_total", "refuse_after_shutdown")
-    for check in (*refusals, "shutdown_warning", "fingerprint_now"):
-        monkeypatch.setattr(upload, check, lambda *_, **__: None)
+    for check in (*refusals, "date_warnings", "fingerprint_now"):
+        monkeypatch.setattr(upload, check, lambda *_, **__: ())
     provider = Provider(name="azure", base_url=str(client.base_url))
     record = upload.run(cast("Params", SimpleNamespace(provider=provider)))
     assert client.files.content(record["train"]["id"]).content == BOM_UTF8 + training_lines(12)
