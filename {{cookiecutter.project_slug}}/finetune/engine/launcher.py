@@ -73,7 +73,8 @@ def accelerate_default() -> Path:
 
 def asked_by_file(path: Path) -> Asked:
     """Return what a configuration of accelerate asks for; no process if it cannot be read."""
-    from ruamel.yaml import YAML, YAMLError
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     try:
         content: Any = YAML(typ="safe").load(path.expanduser().read_text(encoding="utf-8"))

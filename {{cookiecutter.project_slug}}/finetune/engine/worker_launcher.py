@@ -17,11 +17,11 @@ from filelock import FileLock, Timeout
 from finetune.engine import launcher
 from finetune.engine.client_text import without_paths
 from finetune.engine.schema import JobRow
-from finetune.engine.store import TEMPORARY, Store
+from finetune.engine.store import TEMPORARY, Store, private
 
 # Seconds that a new worker may need until it holds a lock. No second worker is started in that time.
 STARTUP_SECONDS = 10
-SETTINGS = ("FINETUNE_ENGINE_LAUNCHER", "FINETUNE_ENGINE_JOBS", "FINETUNE_ENGINE_THREADS")
+SETTINGS = ("FINETUNE_ENGINE_", "WANDB_")  # the variables that begin with these, but for keys
 
 
 class Slot(NamedTuple):
@@ -31,17 +31,28 @@ class Slot(NamedTuple):
     lock: FileLock
 
 
+def settings() -> dict[str, str]:
+    """Return the settings of this process that decide how jobs are trained. A key is never written to the disk."""
+    return {
+        name: value for name, value in os.environ.items() if name.startswith(SETTINGS) and not name.endswith("_KEY")
+    }
+
+
 def save_settings(home: Path) -> None:
     """Keep this server's settings for the workers, also for one that runs already."""
     unfinished = home / f"worker.json.{os.getpid()}.{threading.get_ident()}"
-    unfinished.write_text(json.dumps({name: os.environ.get(name, "") for name in SETTINGS}), encoding="utf-8")
+    with open(unfinished, "w", encoding="utf-8", opener=private) as out:
+        json.dump(settings(), out, sort_keys=True)
     unfinished.replace(home / "worker.json")
 
 
 def load_settings(home: Path) -> None:
     """Take over the settings of the server that started a worker last."""
     with suppress(FileNotFoundError):
-        os.environ.update(json.loads((home / "worker.json").read_bytes()))
+        found = json.loads((home / "worker.json").read_bytes())
+        for name in settings():
+            del os.environ[name]
+        os.environ.update(found)
 
 
 def visible_devices() -> list[str]:
