@@ -78,8 +78,8 @@ def time_plain_loop(folder: Path, examples: list[Any]) -> float:
 
 def time_engine(folder: Path, examples: list[Any]) -> float:
     """Return the seconds that the engine's trainer takes, with the pass that precomputes the frozen layers' output."""
-    from finetune.engine.training.frozen_layers import PrecomputedDataset, SplitModel
     from finetune.engine.training.base_model import first_trained_layer, lora_config
+    from finetune.engine.training.frozen_layers import PrecomputedDataset, SplitModel
     from finetune.engine.training.hyperparameters import BASE_LEARNING_RATE
     from finetune.engine.training.trainer import JobTrainer
     from peft import get_peft_model

@@ -67,7 +67,7 @@ def read_base(folder: Path, config: Any) -> Base | None:
     """Return the sizes of a base; None if its weights are not in the format safetensors."""
     shapes: dict[str, Sequence[int]] = {}
     for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, "pt") as file:
             shapes |= {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
     return Base(config, shapes) if shapes else None
 
@@ -138,7 +138,7 @@ def bytes_a_token(base: Base, size: int, length: int, eager: bool, dropout: bool
     inner = linear.get("gate_proj", linear.get("up_proj", (4 * width, width)))[0]
     attended = linear.get("q_proj", (width, width))[0]
     # Two norms in float32; what enters the linear layers; queries, keys, values and their weighted sum.
-    own = 2 * width * FLOAT + 2 * width * size + 4 * attended * size
+    own: int = 2 * width * FLOAT + 2 * width * size + 4 * attended * size
     own += 4 * inner * size  # the gate, its activation, the other half and their product
     if eager:
         own += heads * length * (FLOAT + size)  # attention weights in float32 and in the dtype
@@ -151,7 +151,7 @@ def available_bytes() -> int:
     """Return the free memory of the GPU; without one, of this machine or of the container around this process."""
     if torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[0])
-    return min([psutil.virtual_memory().available, *left_in_containers()])
+    return min([int(psutil.virtual_memory().available), *left_in_containers()])
 
 
 def left_in_containers() -> list[int]:
