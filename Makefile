@@ -39,6 +39,7 @@ clients: $(DEMO)/.venv/ready
 bench: demo
 	$(DEMO)/.venv/bin/python bench/pipeline.py
 	$(DEMO)/.venv/bin/python bench/training.py
+	$(DEMO)/.venv/bin/python bench/processes.py
 	$(DEMO)/.venv/bin/python bench/answering.py
 	$(DEMO)/.venv/bin/python bench/generating.py
 	$(DEMO)/.venv/bin/python bench/rate_limits.py

@@ -47,14 +47,22 @@ def pad(examples: list[Any]) -> dict[str, Any]:
     return {key: torch.tensor(rows) for key, rows in batch.items()}
 
 
+def defaults(base: Any) -> Any:
+    """Return what the engine trains where a job does not say it."""
+    from finetune.engine.training.hyperparameters import resolve, resolve_with_base
+
+    return resolve(resolve_with_base({}, base.config.num_hidden_layers, base.config.max_position_embeddings), 1)
+
+
 def time_plain_loop(folder: Path, examples: list[Any]) -> float:
     """Return the seconds that a plain loop takes."""
     import torch
-    from finetune.engine.training.hyperparameters import BASE_LEARNING_RATE, first_trained_layer, lora_config
+    from finetune.engine.training.base_model import lora_config
+    from finetune.engine.training.hyperparameters import BASE_LEARNING_RATE
     from peft import get_peft_model
 
     base = load_base(folder)
-    model = get_peft_model(base, lora_config(base, first_trained_layer(base)))
+    model = get_peft_model(base, lora_config(base, defaults(base)))
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=BASE_LEARNING_RATE, weight_decay=0.0)
     start = time.monotonic()
@@ -70,15 +78,16 @@ def time_plain_loop(folder: Path, examples: list[Any]) -> float:
 
 def time_engine(folder: Path, examples: list[Any]) -> float:
     """Return the seconds that the engine's trainer takes, with the pass that precomputes the frozen layers' output."""
+    from finetune.engine.training.base_model import first_trained_layer, lora_config
     from finetune.engine.training.frozen_layers import PrecomputedDataset, SplitModel
-    from finetune.engine.training.hyperparameters import BASE_LEARNING_RATE, first_trained_layer, lora_config
+    from finetune.engine.training.hyperparameters import BASE_LEARNING_RATE
     from finetune.engine.training.trainer import JobTrainer
     from peft import get_peft_model
     from transformers import PrinterCallback, TrainingArguments
 
     base = load_base(folder, attn_implementation="eager")
-    first = first_trained_layer(base)
-    model = get_peft_model(base, lora_config(base, first), autocast_adapter_dtype=False)
+    first = first_trained_layer(base, defaults(base))
+    model = get_peft_model(base, lora_config(base, defaults(base)), autocast_adapter_dtype=False)
     with tempfile.TemporaryDirectory() as work:
         arguments = TrainingArguments(
             output_dir=work,

@@ -10,7 +10,13 @@ ANSWERS = json.loads(
 {{ cookiecutter | jsonify }}
 """
 )
-ENGINE_PATHS = ("finetune/engine", "tests/engine", "constraints-engine.txt", "requirements-engine.lock")
+ENGINE_PATHS = (
+    "finetune/engine",
+    "tests/engine",
+    "docs/launchers.md",
+    "constraints-engine.txt",
+    "requirements-engine.lock",
+)
 
 
 def keep_starter(root: Path, name: str) -> None:
@@ -22,7 +28,7 @@ def keep_starter(root: Path, name: str) -> None:
 
 
 def remove_engine(root: Path) -> None:
-    """Delete the engine's code, tests and constraints."""
+    """Delete the engine's code, tests, document and constraints."""
     for name in ENGINE_PATHS:
         path = root / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -53,7 +53,7 @@ def wait_for_step(project: Project, step: int) -> None:
 def workers(project: Project) -> list[int]:
     """Return the process IDs of the workers of a project's engine."""
     found = subprocess.run(
-        ["pgrep", "-f", f"finetune.engine.training.worker {project.home}"], capture_output=True, text=True, check=False
+        ["pgrep", "-f", f"finetune.engine.worker {project.home}"], capture_output=True, text=True, check=False
     )
     return [int(pid) for pid in found.stdout.split()]
 

@@ -51,6 +51,10 @@ def params(tmp_path: Path, provider: str, base: str = HOSTED, **train: Any) -> P
         ("openai", {"hyperparameters": {"lora_r": 8}}, "train.hyperparameters.lora_r"),
         ("nebius", {"learning_rate_multiplier": 2.0}, "learning_rate in train.hyperparameters"),
         ("nebius", {"hyperparameters": {"beta": 0.1}}, "train.hyperparameters.beta"),
+        ("nebius", {"hyperparameters": {"lora_layers": 4}}, "train.hyperparameters.lora_layers"),
+        ("openai", {"hyperparameters": {"quantize": "4bit"}}, "train.hyperparameters.quantize"),
+        ("local", {"hyperparameters": {"context_length": 9}}, "train.hyperparameters.context_length"),
+        ("local", {"learning_rate_multiplier": 2.0, "hyperparameters": {"learning_rate": 1e-4}}, "sets both"),
         ("nebius", {"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "train.integrations"),
         ("azure", {"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "train.integrations"),
         ("azure", {"choose": "best_metric"}, "train.choose"),
@@ -74,6 +78,7 @@ def test_an_unsupported_parameter_is_refused_before_the_upload(
         ("openai", {"suffix": "a.b", "integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}),
         ("local", {"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}),
         ("compatible", {"hyperparameters": {"anything": 1}}),
+        ("local", {"hyperparameters": {"lora_layers": "all", "lora_r": 8, "learning_rate": 1e-4, "max_length": 512}}),
     ],
 )
 def test_a_supported_parameter_is_accepted(tmp_path: Path, provider: str, train: dict[str, Any]) -> None:
@@ -185,3 +190,11 @@ def test_the_create_call_has_what_the_provider_takes_and_no_unset_parameter(tmp_
     assert sent["suffix"] == "desk-" + "f" * 12
     assert sent["method"]["supervised"]["hyperparameters"] == {"learning_rate": 1e-5, "lora": True}
     assert "metadata" not in sent
+
+
+def test_hyperparameters_that_a_project_does_not_set_are_not_in_its_fingerprint(tmp_path: Path) -> None:
+    """So the jobs of projects from before they existed are still found."""
+    settings = job_settings(params(tmp_path, "local"), HOSTED)["hyperparameters"]
+    assert settings == dict.fromkeys(("n_epochs", "batch_size", "learning_rate_multiplier"), "auto")
+    set_one = job_settings(params(tmp_path, "local", hyperparameters={"lora_layers": 4}), HOSTED)["hyperparameters"]
+    assert set_one == {**settings, "lora_layers": 4}

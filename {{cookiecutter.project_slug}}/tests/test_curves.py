@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.report.curve_verdict import curve_verdict
-from finetune.report.training_curves import CurveRow, parse_events, parse_result_file, with_whole_file_losses
+from finetune.report.training_curves import (
+    CurveRow,
+    columns_of,
+    parse_events,
+    parse_result_file,
+    with_whole_file_losses,
+)
 
 OPENAI = b"step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n1,0.9,0.5,,\n2,0.5,0.7,0.6,0.8\n"
 AZURE = (
@@ -212,3 +218,9 @@ def test_every_curve_has_a_verdict(
     assert found.verdict in ("improving", "converged", "overfitting", "diverging", "cannot tell", "unknown")
     assert found.words.endswith(".")
     assert not re.search(r"\b(nan|inf|None)\b", found.words)
+
+
+def test_the_table_has_the_columns_of_the_former_api_where_the_provider_has_them() -> None:
+    assert "elapsed_tokens" not in columns_of(parse_result_file(OPENAI))
+    found = parse_result_file(b"step,train_loss,elapsed_tokens,valid_sequence_accuracy\n1,0.9,20,\n2,0.5,40,0.5\n")
+    assert columns_of(found)[-2:] == ["elapsed_tokens", "valid_sequence_accuracy"]

@@ -29,9 +29,19 @@ MAY_IMPORT = {
 STARTS_THE_ENGINE = {PACKAGE / "provider" / "connect.py", PACKAGE / "commands" / "serve.py"}
 # The files and rooms of the engine: each may import only those after it.
 ENGINE = ["embedded", "api", "batch_runner", "batch_input", "batch_results", "batch_queue", "job_queue", "uploads"]
-ENGINE += ["training", "worker_launcher", "inference", "request_body", "chat_template", "completion_prompt"]
-ENGINE += ["chat_messages", "field_errors", "tool_format", "control_tokens", "fingerprint", "bases"]
-ENGINE += ["database_check", "store", "schema", "api_errors", "client_text", "jsonl", "__init__"]
+ENGINE += ["worker", "training_run", "attempts", "trainer_events", "publishing", "training"]
+ENGINE += ["worker_launcher", "launcher", "inference", "request_body", "chat_template"]
+ENGINE += [
+    "completion_prompt",
+    "chat_messages",
+    "field_errors",
+    "tool_format",
+    "control_tokens",
+    "fingerprint",
+    "bases",
+    "devices",
+]
+ENGINE += ["database_check", "store", "digests", "ids", "schema", "api_errors", "client_text", "jsonl", "__init__"]
 
 
 def module_path(name: str) -> Path | None:
@@ -73,6 +83,34 @@ def test_imports_of_the_engine_point_down() -> None:
         for other in imports_of(path):
             if part_of(other) != part_of(path):
                 assert ENGINE.index(part_of(path)) < ENGINE.index(part_of(other)), f"{path.name} imports {other.name}"
+
+
+def test_the_trainer_knows_no_database_and_no_server() -> None:
+    """It is a program between two folders, which may run where neither of them is."""
+    seen: set[Path] = set()
+    waiting = list((PACKAGE / "engine" / "training").glob("*.py"))
+    while waiting:
+        path = waiting.pop()
+        if path not in seen:
+            seen.add(path)
+            waiting += imports_of(path)
+    names = {path.relative_to(PACKAGE).with_suffix("").as_posix() for path in seen}
+    assert not names & {"engine/store", "engine/worker", "engine/worker_launcher", "engine/launcher", "engine/bases"}
+    assert not any(name.startswith("engine/api/") for name in names)
+    for path in seen:
+        roots = {one.split(".")[0] for one in packages_of(path)}
+        assert not roots & {"sqlite3", "filelock", "starlette", "uvicorn"}, path
+
+
+def packages_of(path: Path) -> set[str]:
+    """Return the names of all modules that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
 
 
 def test_every_room_is_in_the_map() -> None:

@@ -3,6 +3,8 @@
 import os
 import re
 import secrets
+import shlex
+import shutil
 import sys
 from typing import Annotated
 
@@ -33,6 +35,24 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    launcher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMAND",
+            help="Start trainings with this command, such as 'torchrun --nproc_per_node 2'; see docs/launchers.md."
+            " By default, that of FINETUNE_ENGINE_LAUNCHER, else this Python.",
+            show_default=False,
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Train so many jobs at once. By default, one for each GPU; with a launcher, one for as many GPUs as it"
+            " starts processes. Without GPUs, one.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Serve the engine in the box to any OpenAI client, until Ctrl-C.
 
@@ -52,6 +72,11 @@ def serve(
             "Name the one origin as browsers send it, in small letters and without a path: --cors http://localhost:3000",
         )
     user_home()  # where its state is
+    if launcher is not None:
+        check_launcher(launcher)
+        os.environ["FINETUNE_ENGINE_LAUNCHER"] = launcher
+    if jobs is not None:
+        os.environ["FINETUNE_ENGINE_JOBS"] = str(jobs)
     key = os.environ.get("FINETUNE_ENGINE_KEY")
     if not key:
         key = secrets.token_urlsafe(24)
@@ -67,3 +92,16 @@ def serve(
             embedded.serve(sock, key, allow_any_base, cors)
         except UnusableDatabaseError as error:
             raise FinetuneError(str(error)) from error
+
+
+def check_launcher(launcher: str) -> None:
+    """Raise FinetuneError unless the command begins with a program of this machine."""
+    try:
+        words = shlex.split(launcher)
+    except ValueError as error:
+        raise FinetuneError(f"--launcher {launcher}: {error}.", "Close the quotation marks.") from error
+    if not words or shutil.which(words[0]) is None:
+        raise FinetuneError(
+            f"--launcher {launcher}: there is no program {words[0] if words else ''!r} on this machine.",
+            "Install it, or write its whole path: --launcher '/opt/bin/torchrun --nproc_per_node 2'",
+        )

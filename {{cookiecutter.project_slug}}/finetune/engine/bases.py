@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from finetune.engine.api_errors import JobError
 from finetune.engine.client_text import reason
+from finetune.engine.devices import best_dtype as best_dtype  # a base is loaded in it
 from finetune.engine.store import Store
 
 DEFAULT_BASE = "SmolLM2-135M-Instruct"
@@ -214,13 +215,3 @@ def cached_gguf_reads() -> Iterator[None]:
     finally:
         for name in names:
             setattr(gguf, name, originals[name])
-
-
-def best_dtype() -> str:
-    """Return `bfloat16` if the processor or the GPU computes in it, else `float32`."""
-    import torch
-
-    if torch.cuda.is_available():
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bfloat16" if native else "float32"

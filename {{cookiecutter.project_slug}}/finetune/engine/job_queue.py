@@ -21,7 +21,7 @@ def create(
     model: str,
     training_file: str,
     validation_file: str | None,
-    hyperparameters: Mapping[str, float | str],
+    hyperparameters: Mapping[str, object],
     suffix: str | None,
     seed: int | None,
     metadata: Mapping[str, str] | None,
@@ -29,7 +29,7 @@ def create(
 ) -> JobRow:
     """Create a job in `validating_files` and start a worker. Without a seed, the job gets a random one.
 
-    `hyperparameters` are those of `training.hyperparameters.LIMITS`, each a number or "auto".
+    `hyperparameters` are each a value or "auto".
     Raises ApiError for a model that cannot be trained, and for a file that is missing or has another purpose.
     """
     parent = check_model(store, model)

@@ -61,6 +61,7 @@ ADDED_COLUMNS = (
     ("files", "expires_at", "INTEGER"),
     ("uploads", "expires_after", "INTEGER"),
     ("jobs", "integrations", "TEXT"),
+    ("jobs", "events_read", "TEXT"),
     ("batches", "endpoint", "TEXT DEFAULT '/v1/chat/completions'"),
     ("batches", "output_expires_after", "INTEGER"),
 )
@@ -107,16 +108,19 @@ class JobRow(TypedDict):
     training_file: str
     validation_file: str | None
     asked: str  # JSON: the hyperparameters of the request, each a number or "auto"
-    resolved: str | None  # JSON: the hyperparameters as numbers, set when the files are validated
+    resolved: (
+        str | None
+    )  # JSON: the hyperparameters as numbers, set when the files are validated, and when training starts
     metadata: str | None  # JSON
-    threads: int | None  # set when training first starts, and kept when it is resumed
+    threads: int | None  # of each process; set when training first starts, and kept when it is resumed
     dtype: str | None  # likewise
-    starts: int  # starts of a worker since the last checkpoint
+    starts: int  # of the trainer since the last checkpoint; while files are validated, of a worker
     fine_tuned_model: str | None
     trained_tokens: int | None
     result_file: str | None
     error: str | None  # JSON: code, message and param
     integrations: str | None  # JSON: the integrations of the request, each with the ID of its run once it has begun
+    events_read: str | None  # the folder of an attempt, and how many bytes of its events are in this database
 
 
 class EventRow(TypedDict):

@@ -4,7 +4,6 @@ import errno
 import hashlib
 import json
 import os
-import secrets
 import shlex
 import sqlite3
 import stat
@@ -19,6 +18,8 @@ from typing import Any
 import platformdirs
 
 from finetune.engine.client_text import encodable
+from finetune.engine.digests import sha256_of
+from finetune.engine.ids import new_id as new_id  # also for those who add rows
 from finetune.engine.schema import ADDED_COLUMNS, ADDED_INDEXES, JOB_METADATA, JOBS, SCHEMA, FileRow, JobRow
 
 MAX_IDLE = 16  # connections to the database that are kept open: opening takes longer than reading a page of a list
@@ -30,11 +31,6 @@ TEMPORARY = (errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFIL
 def default_home() -> Path:
     """Return the folder of `FINETUNE_HOME`, or the platform's data directory for this user."""
     return Path(os.environ.get("FINETUNE_HOME") or platformdirs.user_data_dir("finetune")).expanduser().resolve()
-
-
-def new_id(prefix: str) -> str:
-    """Return a new identifier in OpenAI's form: `file-…`, `ftjob-…`."""
-    return prefix + secrets.token_hex(12)
 
 
 def shared_home_warning(home: Path) -> str | None:
@@ -52,15 +48,6 @@ def shared_home_warning(home: Path) -> str | None:
 def private(path: str, flags: int) -> int:
     """Open a file, as `open` does with this as its opener. If the file is new, only its owner can read it."""
     return os.open(path, flags, 0o600)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's content."""
-    with open(path, "rb") as content:
-        digest = hashlib.sha256()
-        while chunk := content.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 class Store:
@@ -305,15 +292,16 @@ class Store:
         level: str = "info",
         data: Mapping[str, object] | None = None,
         step: int | None = None,
+        created_at: int | None = None,
     ) -> None:
-        """Add an event to a job. With `data`, it is an event of type `metrics`."""
+        """Add an event to a job. With `data`, it is an event of type `metrics`. `created_at` is now by default."""
         message = encodable(message)
         self.execute(
             "INSERT INTO events (id, job, created_at, level, type, message, data, step)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             new_id("ftevent-"),
             job_id,
-            int(time.time()),
+            created_at or int(time.time()),
             level,
             "metrics" if data else "message",
             message,

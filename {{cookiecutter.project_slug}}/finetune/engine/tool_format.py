@@ -13,7 +13,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from finetune.engine.control_tokens import control_tokens, sample_text
-from finetune.engine.store import new_id
+from finetune.engine.ids import new_id
 
 NAME = r"[a-zA-Z0-9_-]{1,64}"  # OpenAI's pattern of a function's name
 ID_PATTERN = r"[a-zA-Z0-9]{9}"  # of an ID that a template writes; Mistral's refuse all others

@@ -1,90 +1,146 @@
-"""The worker process that trains: the lock that it holds, and when and how it is started."""
+"""The workers, which train: how many may do so at once, the locks that they hold, and when they are started."""
 
 import hashlib
+import json
 import os
-import shlex
 import shutil
-import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
+from finetune.engine import launcher
 from finetune.engine.client_text import without_paths
+from finetune.engine.schema import JobRow
 from finetune.engine.store import TEMPORARY, Store, private
 
-# Seconds that a new worker may need until it holds the lock. No second worker is started in that time.
+# Seconds that a new worker may need until it holds a lock. No second worker is started in that time.
 STARTUP_SECONDS = 10
-MAX_FAILED_STARTS = 3  # of workers that ended with an error before they ran a line of this engine
-last_started: dict[Path, "subprocess.Popen[bytes]"] = {}  # by home: the last worker that this process started
+SETTINGS = ("FINETUNE_ENGINE_", "WANDB_")  # the variables that begin with these, but for keys
 
 
-def training_lock(home: Path) -> FileLock:
-    """Return the lock of the one process that trains. The operating system releases it when that process dies."""
-    return FileLock(home / "train.lock", mode=0o600)
+class Slot(NamedTuple):
+    """The right to train one job beside those of other slots. Its lock is held."""
+
+    number: int
+    lock: FileLock
+
+
+def settings() -> dict[str, str]:
+    """Return the settings of this process that decide how jobs are trained. A key is never written to the disk."""
+    return {
+        name: value for name, value in os.environ.items() if name.startswith(SETTINGS) and not name.endswith("_KEY")
+    }
+
+
+def save_settings(home: Path) -> None:
+    """Keep this server's settings for the workers, also for one that runs already."""
+    unfinished = home / f"worker.json.{os.getpid()}.{threading.get_ident()}"
+    with open(unfinished, "w", encoding="utf-8", opener=private) as out:
+        json.dump(settings(), out, sort_keys=True)
+    unfinished.replace(home / "worker.json")
+
+
+def load_settings(home: Path) -> None:
+    """Take over the settings of the server that started a worker last."""
+    with suppress(FileNotFoundError):
+        found = json.loads((home / "worker.json").read_bytes())
+        for name in settings():
+            del os.environ[name]
+        os.environ.update(found)
+
+
+def visible_devices() -> list[str]:
+    """Return the CUDA devices of this process, without torch."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name.strip()]
+    return [path.name.removeprefix("nvidia") for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
+
+
+def jobs_at_once() -> int:
+    """Return how many jobs train at once: those that were asked for, else as many as the devices suffice for."""
+    if asked := os.environ.get("FINETUNE_ENGINE_JOBS"):
+        return int(asked)
+    try:
+        processes = launcher.asked_processes(launcher.words())
+    except ValueError:  # the job ends with this reason
+        processes = None
+    return max(1, len(visible_devices()) // (processes.processes if processes else 1))
+
+
+def devices_of(slot: int) -> dict[str, str]:
+    """Return the environment that gives a slot its share of the devices."""
+    devices, slots = visible_devices(), jobs_at_once()
+    own = devices[slot::slots] or devices[slot % len(devices) :][:1] if devices else []
+    return {"CUDA_VISIBLE_DEVICES": ",".join(own)} if own and slots > 1 else {}
+
+
+def cores_of_a_job() -> int | None:
+    """Return how many threads a job may have; None for as many as PyTorch uses."""
+    if threads := os.environ.get("FINETUNE_ENGINE_THREADS"):
+        return int(threads)
+    slots = jobs_at_once()
+    return None if slots == 1 else max(1, (os.cpu_count() or 1) // slots)
+
+
+def slot_lock(home: Path, number: int) -> FileLock:
+    return FileLock(home / (f"train-{number}.lock" if number else "train.lock"), mode=0o600)
+
+
+def free_slot(home: Path, seconds: float = 0) -> Slot | None:
+    """Take the lock of a free slot. The operating system releases it when this process dies."""
+    end = time.monotonic() + seconds
+    while True:
+        for number in range(jobs_at_once()):
+            lock = slot_lock(home, number)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            return Slot(number, lock)
+        if time.monotonic() >= end:
+            return None
+        time.sleep(0.02)
+
+
+def job_lock(store: Store, job_id: str) -> FileLock:
+    """Return the lock of the one worker that validates or trains a job."""
+    return FileLock(store.job_folder(job_id) / "lock", mode=0o600)
+
+
+def free_jobs(store: Store) -> list[JobRow]:
+    """Return the unfinished jobs that no worker works on, in the order of their turns."""
+    return list(iterate_free_jobs(store))
+
+
+def iterate_free_jobs(store: Store) -> Iterator[JobRow]:
+    for job in store.unfinished():
+        try:
+            with job_lock(store, job["id"]).acquire(timeout=0):
+                pass
+        except Timeout:
+            continue
+        yield job
 
 
 def ensure_worker(store: Store) -> None:
-    """Start a worker if a job waits and no worker runs: after a kill, a crash or a restart of the machine."""
+    """Start a worker if a job waits and a slot is free: after a kill, a crash or a restart of the machine."""
     if not store.has_unfinished():
         return
-    try:
-        with training_lock(store.home).acquire(timeout=0):
-            pass
-    except Timeout:
+    slot = free_slot(store.home)
+    if slot is None:
         return
-    started = note(store, "spawned")
-    if abs(time.time() - started) > STARTUP_SECONDS:  # the clock may have been set back
-        count_failed_start(store, started)
-        if store.has_unfinished():
-            start_worker(store)
-
-
-def note(store: Store, key: str) -> float:
-    row = store.row("SELECT value FROM notes WHERE key = ?", key)
-    return float(row["value"]) if row else 0.0
-
-
-def set_note(store: Store, key: str, value: float) -> None:
-    store.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", key, value)
-
-
-def has_begun(store: Store) -> None:
-    """Note that a worker runs: its launcher and its imports work."""
-    set_note(store, "failed_starts", 0)
-    set_note(store, "begun", time.time())
-
-
-def count_failed_start(store: Store, started: float) -> None:
-    """Fail the jobs that wait if the last workers ended with an error before they began."""
-    process = last_started.pop(store.home, None)
-    if process and process.poll() and note(store, "begun") < started:
-        failed = note(store, "failed_starts") + 1
-        set_note(store, "failed_starts", failed)
-        if failed >= MAX_FAILED_STARTS:
-            set_note(store, "failed_starts", 0)
-            end = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
-            fail_waiting_jobs(store, f"it ended at once, {MAX_FAILED_STARTS} times, with {end}: {last_line(store)}")
-
-
-def last_line(store: Store) -> str:
-    """Return the last line of the workers' log, which often is an error."""
-    with open(store.home / "worker.log", "rb") as log:
-        log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
-        lines = log.read().decode("utf-8", "replace").split("\n")
-    return next((line for line in reversed(lines) if line.strip()), "it printed nothing.")
-
-
-def fail_waiting_jobs(store: Store, why: str) -> None:
-    """End the jobs that have not begun to train: no worker can be started. Those with checkpoints wait for one."""
-    has_launcher = os.environ.get("FINETUNE_ENGINE_LAUNCHER")
-    remedy = " Correct FINETUNE_ENGINE_LAUNCHER, the command that starts it on the server." if has_launcher else ""
-    message = f"The worker process cannot be started: {without_paths(why)}{remedy}"
-    for job in store.unfinished():
-        if job["threads"] is None:
-            store.end_job(job["id"], "failed", "server_error", message)
+    slot.lock.release()
+    row = store.row("SELECT value FROM notes WHERE key = 'spawned'")
+    started = float(row["value"]) if row else 0.0
+    # The clock may have been set back.
+    if abs(time.time() - started) > STARTUP_SECONDS and next(iterate_free_jobs(store), None):
+        start_worker(store)
 
 
 def copy_of_code(home: Path) -> Path:
@@ -113,36 +169,24 @@ def copy_of_code(home: Path) -> Path:
 
 def start_worker(store: Store) -> None:
     """Start a worker. If that is not possible, the jobs that wait fail with the reason."""
-    set_note(store, "spawned", time.time())
+    store.execute("INSERT OR REPLACE INTO notes VALUES ('spawned', ?)", time.time())
     try:
-        last_started[store.home] = start_process(store)
-    except (OSError, ValueError) as error:
-        if getattr(error, "errno", None) not in TEMPORARY:
-            fail_waiting_jobs(store, f"{error}.")
+        save_settings(store.home)
+        start_process(store)
+    except OSError as error:
+        if error.errno not in TEMPORARY:
+            message = f"The worker process cannot be started: {without_paths(str(error))}."
+            for job in store.unfinished():
+                if job["threads"] is None:  # those with checkpoints wait for one
+                    store.end_job(job["id"], "failed", "server_error", message)
 
 
-def start_process(store: Store) -> "subprocess.Popen[bytes]":
-    """Start a worker in its own session, so that it survives Ctrl-C and the end of this process.
-
-    FINETUNE_ENGINE_LAUNCHER replaces the interpreter that starts it, for example by
-    `accelerate launch --num_processes 4`.
-    """
-    launcher = shlex.split(os.environ.get("FINETUNE_ENGINE_LAUNCHER", "")) or [sys.executable]
-    # A worker needs no API key but that of the service that gets a job's metrics. The hash seed is fixed because it
-    # decides the order of sets.
-    environment = {
-        name: value for name, value in os.environ.items() if not name.endswith("_KEY") or name == "WANDB_API_KEY"
-    }
+def start_process(store: Store) -> None:
+    """Start a worker, which survives Ctrl-C and the end of this process."""
     code = str(copy_of_code(store.home))
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH")]))
-    environment["PYTHONHASHSEED"] = "0"
-    with open(store.home / "worker.log", "ab", opener=private) as log:
-        return subprocess.Popen(
-            [*launcher, "-m", "finetune.engine.training.worker", str(store.home)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=store.home,
-            env=environment,
-            start_new_session=True,
-        )
+    launcher.start(
+        store.home,
+        [sys.executable, "-m", "finetune.engine.worker", str(store.home)],
+        PYTHONPATH=os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH")])),
+        PYTHONHASHSEED="0",  # it decides the order of sets
+    )

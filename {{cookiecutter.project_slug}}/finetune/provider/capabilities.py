@@ -28,6 +28,12 @@ def refuse_unsupported(params: Params) -> None:
         if name not in (allowed or ()):
             names = ", ".join(allowed or ("none",))
             raise unsupported(profile, f"train.hyperparameters.{name}", f"Supported hyperparameters: {names}.")
+    if "auto" not in (train.learning_rate_multiplier, train.hyperparameters.get("learning_rate", "auto")):
+        raise FinetuneError(
+            "params.yaml sets both train.learning_rate_multiplier and learning_rate in train.hyperparameters."
+            " Nothing was sent.",
+            "Set one of them to auto.",
+        )
     types = base.training_types or profile.training_types
     if base.training_types and train.training_type is None:
         what = f"{base.name} without train.training_type"

@@ -10,13 +10,16 @@ from finetune.core.records import Figure
 
 FULL_VALID_LOSS = "full_valid_loss"
 COLUMNS = ["step", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", FULL_VALID_LOSS]
-# Other names of our columns. The last two are measured on the whole validation file, and replace those of its batches.
+# Of OpenAI's former API: not every provider has them.
+FURTHER_COLUMNS = ["elapsed_tokens", "elapsed_examples", "train_sequence_accuracy", "valid_sequence_accuracy"]
+# Other names of our columns. The last three are of the whole validation file, and replace those of its batches.
 ALIASES = {
     "train_mean_token_accuracy": "train_accuracy",
     "valid_mean_token_accuracy": "valid_accuracy",
     "validation_mean_token_accuracy": "valid_accuracy",
     "full_valid_loss": "valid_loss",
     "full_valid_mean_token_accuracy": "valid_accuracy",
+    "full_valid_sequence_accuracy": "valid_sequence_accuracy",
 }
 
 CurveRow = Mapping[str, Figure]  # the metrics of one step, by column
@@ -67,6 +70,11 @@ def with_whole_file_losses(rows: Sequence[CurveRow], events: Sequence[CurveRow])
     """Return the rows of a result file with the losses of the whole validation file, which only events may have."""
     known = {step_of(row): row for row in events if row.get(FULL_VALID_LOSS) not in (None, "")}
     return [{**row, **found} if (found := known.get(step_of(row))) else row for row in rows]
+
+
+def columns_of(rows: Sequence[CurveRow]) -> list[str]:
+    """Return the columns of a table of curves: ours, and the further ones that the provider has."""
+    return COLUMNS + [name for name in FURTHER_COLUMNS if any(row.get(name) not in (None, "") for row in rows)]
 
 
 def step_of(row: CurveRow) -> int:

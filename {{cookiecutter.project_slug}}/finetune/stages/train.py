@@ -28,8 +28,8 @@ from finetune.provider.paging import all_rows
 from finetune.provider.remote_jobs import ensure_job, find, forget_request, job_fingerprint, late_twin
 from finetune.report.curve_verdict import CurveVerdict, curve_verdict
 from finetune.report.training_curves import (
-    COLUMNS,
     CurveRow,
+    columns_of,
     curve_of,
     parse_events,
     parse_result_file,
@@ -111,7 +111,7 @@ def collect(
     from_events = parse_events(events)
     results = extra("result files", lambda: result_rows(connection, job), missing)
     curves = with_whole_file_losses(results, from_events) or from_events
-    write_csv(CURVES, COLUMNS, curves)
+    write_csv(CURVES, columns_of(curves), curves)
     listed = extra("checkpoints", lambda: all_rows(jobs.checkpoints.list(job.id)), missing)
     if missing and not listed and params.train.choose != "last":
         raise FinetuneError(

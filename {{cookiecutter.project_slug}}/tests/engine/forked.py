@@ -1,7 +1,8 @@
-"""A launcher for tests that train many times: it forks workers from a process that has imported torch.
+"""A launcher for tests that train many times: it forks trainers from a process that has imported torch.
 
-`forked.py serve SOCKET` is that process. `forked.py SOCKET -m finetune.engine.training.worker HOME` makes it start a
-worker, which really trains. See FINETUNE_ENGINE_LAUNCHER.
+`forked.py serve SOCKET` is that process. `forked.py SOCKET -m finetune.engine.training JOB_FOLDER` makes it start a
+trainer, which really trains, and ends with it; with `--num_processes 2` before `-m`, in two processes. See
+FINETUNE_ENGINE_LAUNCHER.
 """
 
 import gc
@@ -14,7 +15,7 @@ from pathlib import Path
 
 
 def serve(path: str) -> None:
-    """Fork a worker for each home that a client names, until the parent ends."""
+    """Fork a trainer for each job folder that a client names, until the parent ends."""
     from finetune.engine import before_torch
 
     before_torch(Path(path).parent)
@@ -22,7 +23,7 @@ def serve(path: str) -> None:
     import transformers.models.llama.modeling_llama
 
     import finetune.engine.training.train_job
-    from finetune.engine.training import worker
+    from finetune.engine.training.__main__ import main
 
     assert peft
     lazy = transformers.AutoModelForCausalLM, transformers.AutoTokenizer
@@ -38,17 +39,18 @@ def serve(path: str) -> None:
         connection, _ = listener.accept()
         with connection:
             asked = json.loads(connection.makefile().readline())
-            if os.fork() == 0:
-                os.setsid()
-                os.environ["FINETUNE_ENGINE_LAUNCHER"] = asked["launcher"]
-                # Its command line is the same as that of the other workers, so its ID is in the name of a file.
-                Path(asked["home"], f"worker-{os.getpid()}").touch()
-                code = 1
-                try:
-                    worker.main(Path(asked["home"]))
-                    code = 0
-                finally:
-                    os._exit(code)
+            for rank in range(asked["processes"]):
+                if os.fork() == 0:
+                    os.setsid()
+                    os.environ.update(asked["environment"])
+                    if asked["processes"] > 1:
+                        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(asked["processes"]))
+                    code = 1
+                    try:
+                        code = main(Path(asked["folder"]))
+                    finally:
+                        connection.sendall(bytes([code]))
+                        os._exit(code)
 
 
 if sys.argv[1] == "serve":
@@ -56,6 +58,10 @@ if sys.argv[1] == "serve":
 else:
     with socket.socket(socket.AF_UNIX) as to_server:
         to_server.connect(sys.argv[1])
-        asked = {"home": sys.argv[-1], "launcher": os.environ.get("FINETUNE_ENGINE_LAUNCHER", "")}
+        processes = int(sys.argv[3]) if sys.argv[2] == "--num_processes" else 1
+        asked = {"folder": sys.argv[-1], "environment": dict(os.environ), "processes": processes}
         to_server.sendall(json.dumps(asked).encode() + b"\n")
-        to_server.recv(1)  # until the worker has been forked
+        for _ in range(processes):
+            code = to_server.recv(1)  # the exit code of a process; nothing if all were killed
+            if code != b"\0":
+                sys.exit(1)

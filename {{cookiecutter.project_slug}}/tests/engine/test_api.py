@@ -89,7 +89,10 @@ def test_the_last_three_checkpoints_are_kept_and_the_newest_is_the_model(client:
 
 def test_the_result_file_reports_a_falling_loss(client: openai.OpenAI, job: Any) -> None:
     lines = client.files.content(job.result_files[0]).text.splitlines()
-    assert lines[0] == "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy"
+    assert lines[0] == (
+        "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy"
+        ",elapsed_tokens,elapsed_examples,train_sequence_accuracy,valid_sequence_accuracy"
+    )
     assert len(lines) == 49
     assert float(lines[48].split(",")[1]) < float(lines[1].split(",")[1]) * 0.95
 

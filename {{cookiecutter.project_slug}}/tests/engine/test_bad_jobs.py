@@ -18,13 +18,12 @@ from test_batches import line_of, start_batch
 from test_batches import wait as wait_for_batch
 from tiny import make_tiny_base
 
-from finetune.engine import batch_queue, worker_launcher
+from finetune.engine import batch_queue, training_run, worker, worker_launcher
 from finetune.engine.api_errors import ApiError
 from finetune.engine.batch_input import check_input
 from finetune.engine.client_text import encodable, reason, without_paths
 from finetune.engine.jsonl import MAX_LINE, numbered_lines, parse_object
 from finetune.engine.store import Store
-from finetune.engine.training import worker
 from finetune.engine.training.checkpoints import mark_complete, newest_complete_checkpoint
 
 USER: Any = {"role": "user", "content": "a"}
@@ -213,35 +212,32 @@ def test_a_training_that_diverges_fails_and_its_events_can_be_read(client: opena
     assert wait(client, good.id).status == "succeeded"
 
 
-# A worker that dies of each job with this suffix, before it has imported torch.
+# A trainer that dies of each job with this seed, before it has imported torch.
 CRASH = """
 import os, signal, sys
 from pathlib import Path
-from types import SimpleNamespace
-from finetune.engine.training import worker
-def train(store, job):
-    if job["suffix"] == "crash":
-        os.kill(os.getpid(), signal.{signal})
-    del sys.modules["finetune.engine.training.train_job"]
-    from finetune.engine.training.train_job import train_job
-    train_job(store, job)
-sys.modules["finetune.engine.training.train_job"] = SimpleNamespace(train_job=train)
-worker.main(Path(sys.argv[-1]))
+from finetune.engine.training import job_folder
+from finetune.engine.training.__main__ import main
+folder = Path(sys.argv[-1])
+if job_folder.read_job(folder)["seed"] == 666:
+    job_folder.register_process(folder)
+    os.kill(os.getpid(), signal.{signal})
+sys.exit(main(folder))
 """
 
 
 @pytest.mark.parametrize("how", ["SIGSEGV", "SIGKILL"])
-def test_a_job_that_kills_its_worker_lets_the_next_one_train_and_fails(
+def test_a_job_that_kills_its_trainer_lets_the_next_one_train_and_fails(
     client: openai.OpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hurried: None, how: str
 ) -> None:
     program = tmp_path / "crash.py"
     program.write_text(CRASH.replace("{signal}", how), encoding="utf-8")
     monkeypatch.setenv("FINETUNE_ENGINE_LAUNCHER", f"{sys.executable} {program}")
-    bad = start_job(client, suffix="crash")
+    bad = start_job(client, seed=666)
     good = start_job(client, epochs=1, examples=12)
     ended = wait(client, good.id)
     assert ended.status == "succeeded", ended.error
-    assert f"died {worker.MAX_STARTS} times" in failed(client, bad).message
+    assert f"died {training_run.MAX_STARTS} times" in failed(client, bad).message
 
 
 @pytest.mark.usefixtures("forked_workers")
@@ -287,7 +283,7 @@ def test_a_job_whose_file_kills_each_validation_comes_last_and_fails(tmp_path: P
     store = Store(tmp_path)
     for name in ("bad", "good"):
         add_job(store, name)
-    store.execute("UPDATE jobs SET starts = ? WHERE id = 'bad'", worker.MAX_STARTS)
+    store.execute("UPDATE jobs SET starts = ? WHERE id = 'bad'", training_run.MAX_STARTS)
     assert [job["id"] for job in store.unfinished()] == ["good", "bad"]
     worker.validate_new_jobs(store)
     assert [row["status"] for row in store.rows("SELECT status FROM jobs ORDER BY n")] == ["failed", "queued"]
@@ -308,7 +304,7 @@ def test_a_clock_that_was_set_back_does_not_keep_jobs_waiting(tmp_path: Path, mo
     store = Store(tmp_path)
     started: list[Store] = []
     add_job(store, "one")
-    worker_launcher.set_note(store, "spawned", time.time() + 1e6)
+    store.execute("INSERT INTO notes VALUES ('spawned', ?)", time.time() + 1e6)
     monkeypatch.setattr(worker_launcher, "start_worker", started.append)
     worker_launcher.ensure_worker(store)
     assert started == [store]

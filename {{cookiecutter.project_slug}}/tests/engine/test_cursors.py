@@ -8,7 +8,7 @@ import pytest
 from asgi import Client, Sent, add_file, add_job, add_model, idle_engine
 
 from finetune.engine.store import Store
-from finetune.engine.training.checkpoints import delete_reports_after
+from finetune.engine.trainer_events import delete_reports_after
 
 CHECKPOINT = "/v1/fine_tuning/checkpoints/ft:tiny:local::0/permissions"
 

@@ -8,9 +8,11 @@ import torch
 from peft import get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from finetune.engine.training.base_model import lora_config
 from finetune.engine.training.encoding import IGNORE_INDEX, EncodedExample
 from finetune.engine.training.frozen_layers import PrecomputedDataset, SplitModel
-from finetune.engine.training.hyperparameters import lora_config
+from finetune.engine.training.hyperparameters import resolve, resolve_with_base
+from finetune.engine.training.metrics import TokenMetrics
 from finetune.engine.training.packing import common_prefix_length, group_by_beginning, pack
 
 SYSTEM = [1, 5, 6, 7, 8]
@@ -29,15 +31,23 @@ EXAMPLES = [
 ]
 
 
+def shape(layers: int) -> Any:
+    return resolve(resolve_with_base({"lora_layers": layers}, 2, 1024), len(EXAMPLES))
+
+
 @pytest.fixture
 def split_model(home: Path) -> SplitModel:
+    return split(home, 1)
+
+
+def split(home: Path, layers: int) -> SplitModel:
     torch.manual_seed(0)
     base: Any = AutoModelForCausalLM.from_pretrained(home / "bases" / "tiny", dtype=torch.float32)
-    model: Any = get_peft_model(base, lora_config(base, 1))
+    model: Any = get_peft_model(base, lora_config(base, shape(layers)))
     for name, weight in model.named_parameters():
         if "lora_B" in name:  # zero at first, which would hide the adapter
             torch.nn.init.normal_(weight, std=0.1)
-    return SplitModel(model.get_base_model(), 1, EXAMPLES)
+    return SplitModel(model.get_base_model(), 2 - layers, EXAMPLES)
 
 
 def alone(split_model: SplitModel) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,6 +67,12 @@ def gradients(split_model: SplitModel, logits: torch.Tensor, targets: torch.Tens
     return [weight.grad.clone() for weight in split_model.model.parameters() if weight.grad is not None]
 
 
+@pytest.fixture
+def whole_adapter(home: Path) -> SplitModel:
+    """A model with all layers adapted: nothing of it is frozen."""
+    return split(home, 2)
+
+
 @pytest.mark.parametrize("row_tokens", [1024, 24, 0], ids=["one row", "three rows", "a row each"])
 def test_packed_examples_have_the_gradients_of_each_alone(split_model: SplitModel, row_tokens: int) -> None:
     assert split_model.can_split
@@ -73,6 +89,40 @@ def test_packed_examples_have_the_gradients_of_each_alone(split_model: SplitMode
     packed_gradients = gradients(split_model, logits, targets)
     expected_gradients = gradients(split_model, expected, expected_targets)
     for actual, wanted in zip(packed_gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(actual, wanted, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("row_tokens", [1024, 24, 0], ids=["one row", "three rows", "a row each"])
+def test_an_example_is_exact_if_each_of_its_labelled_tokens_is_predicted(
+    split_model: SplitModel, row_tokens: int
+) -> None:
+    """Two parts of a batch, as they are accumulated, count as one."""
+    dataset = PrecomputedDataset(split_model, EXAMPLES)
+    dataset.row_tokens = row_tokens
+    metrics = TokenMetrics()
+    for indexes, right in (([0, 1], [True, True, False, True]), ([2, 3], [True, True, False, False, True])):
+        batch = dataset.batch(indexes)
+        targets = batch["labels"][batch["labels"] != IGNORE_INDEX]
+        predicted = torch.where(torch.tensor(right), targets, targets + 1)
+        metrics.add(torch.nn.functional.one_hot(predicted, 300).float(), targets, batch)
+    found = metrics.read_and_reset()
+    assert found[1:] == (round(6 / 9, 5), 2 / 4, sum(len(one.input_ids) for one in EXAMPLES))
+
+
+def test_where_all_layers_are_trained_nothing_is_precomputed_and_rows_are_packed_still(
+    whole_adapter: SplitModel,
+) -> None:
+    assert whole_adapter.can_split
+    dataset = PrecomputedDataset(whole_adapter, EXAMPLES)
+    assert dataset.hidden_states is None
+    batch = dataset.batch(range(len(EXAMPLES)))
+    assert len(batch["input_ids"]) == 1
+    logits, targets = whole_adapter.labelled_logits(batch)
+    expected, expected_targets = alone(whole_adapter)
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+    found = gradients(whole_adapter, logits, targets)
+    assert len(found) == 2 * 2 * 7  # two matrices for each linear layer
+    for actual, wanted in zip(found, gradients(whole_adapter, expected, expected_targets), strict=True):
         torch.testing.assert_close(actual, wanted, rtol=1e-3, atol=1e-5)
 
 

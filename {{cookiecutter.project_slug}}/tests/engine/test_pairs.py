@@ -49,7 +49,7 @@ def test_labels_are_on_the_completion_and_no_end_is_added(tmp_path: Path) -> Non
         ({"prompt": ["a"], "completion": "b"}, "has a prompt that is not a string"),
         ({"prompt": "a", "completion": "b", "id": 1}, 'contains an extra "id"'),
         ({"messages": []}, "is missing key 'prompt'. The examples before it have prompts and completions"),
-        ({"prompt": "a" * 30, "completion": "b"}, "has 31 tokens; this base takes at most 30"),
+        ({"prompt": "a" * 30, "completion": "b"}, "has 31 tokens; max_length is 30"),
     ],
 )
 def test_a_row_is_refused_with_its_line(tmp_path: Path, row: Any, why: str) -> None:

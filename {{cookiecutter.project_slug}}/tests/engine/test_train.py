@@ -124,7 +124,20 @@ def test_the_weights_are_those_of_the_chosen_checkpoint(client: openai.OpenAI, m
 
 def test_the_record_has_verdict_events_and_resolved_hyperparameters(client: openai.OpenAI) -> None:
     record = trained(client, n_epochs="auto")
-    assert record["hyperparameters"] == {"n_epochs": 4, "batch_size": 8, "learning_rate_multiplier": 2.0}
+    assert record["hyperparameters"] == {
+        "n_epochs": 4,
+        "batch_size": 8,
+        "learning_rate_multiplier": 2.0,
+        "learning_rate": 0.002,
+        "weight_decay": 0.0,
+        "warmup_ratio": 0.0,
+        "lora_r": 16,
+        "lora_alpha": 32,
+        "lora_layers": 1,  # of two
+        "lora_dropout": 0.0,
+        "max_length": 1024,
+        "gradient_checkpointing": False,
+    }
     assert record["verdict"] in ("improving", "converged", "overfitting", "diverging", "cannot tell")
     assert record["verdict_words"].endswith(".")
     events = [json.loads(line) for line in Path("models/events.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -4,7 +4,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from finetune.engine import bases
+from finetune.engine import bases, publishing
 from finetune.engine.api.helpers import store_of
 from finetune.engine.api.requests import TokenizeRequest
 from finetune.engine.api.responses import ORGANIZATION, Json, deleted_object, model_object
@@ -12,7 +12,6 @@ from finetune.engine.api_errors import ApiError, model_not_found
 from finetune.engine.fingerprint import fingerprint_of
 from finetune.engine.schema import ModelRow
 from finetune.engine.store import Store
-from finetune.engine.training import publishing
 
 BASE_OWNER = "system"  # as OpenAI's own models have it
 

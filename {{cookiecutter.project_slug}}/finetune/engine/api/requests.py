@@ -57,8 +57,11 @@ class CompleteUploadRequest(RequestBody):
     md5: str | None = None
 
 
+Share = Literal["auto"] | Annotated[int | float, Field(ge=0, lt=1)]
+
+
 class AskedHyperparameters(RequestBody):
-    """The hyperparameters of a job, each a number or `auto`."""
+    """The hyperparameters of a job, each a value or `auto`. Those after the first three are this server's own."""
 
     unknown_code: ClassVar[str] = "unknown_parameter"
 
@@ -71,6 +74,26 @@ class AskedHyperparameters(RequestBody):
     learning_rate_multiplier: (
         Literal["auto"] | Annotated[int | float, Field(gt=0, le=LIMITS["learning_rate_multiplier"])]
     ) = Field("auto", description=f'"auto" or a number above 0 and up to {LIMITS["learning_rate_multiplier"]}')
+    learning_rate: Literal["auto"] | Annotated[int | float, Field(gt=0, le=LIMITS["learning_rate"])] = Field(
+        "auto", description=f'"auto" or a number above 0 and up to {LIMITS["learning_rate"]}'
+    )
+    weight_decay: Share = Field("auto", description='"auto" or a number from 0 to below 1')
+    warmup_ratio: Share = Field("auto", description='"auto" or a number from 0 to below 1')
+    lora_r: Literal["auto"] | Annotated[int, Field(gt=0, le=LIMITS["lora_r"])] = Field(
+        "auto", description=f'"auto" or an integer from 1 to {LIMITS["lora_r"]}'
+    )
+    lora_alpha: Literal["auto"] | Annotated[int, Field(gt=0, le=LIMITS["lora_alpha"])] = Field(
+        "auto", description=f'"auto" or an integer from 1 to {LIMITS["lora_alpha"]}'
+    )
+    lora_layers: Literal["auto", "all"] | Annotated[int, Field(gt=0)] = Field(
+        "auto", description='"auto", "all" or the number of layers from the top'
+    )
+    lora_dropout: Share = Field("auto", description='"auto" or a number from 0 to below 1')
+    max_length: Literal["auto"] | Annotated[int, Field(gt=0)] = Field(
+        "auto", description='"auto" or a number of tokens above 0'
+    )
+    quantize: Literal["auto", "4bit"] = Field("auto", description='"auto" or "4bit"')
+    gradient_checkpointing: Literal["auto"] | bool = Field("auto", description='"auto", true or false')
 
 
 class SupervisedMethod(RequestBody):
@@ -136,7 +159,7 @@ class JobRequest(RequestBody):
     def asked_hyperparameters(self) -> AskedHyperparameters:
         """Return the hyperparameters of the method, else those beside it, which is OpenAI's older form.
 
-        Raises ApiError if one of them is wrong, or if the two forms differ.
+        Raises ApiError if one of them is wrong, if the two forms differ, or if they name the learning rate twice.
         """
         of_method = self.method and self.method.supervised and self.method.supervised.hyperparameters
         forms = [
@@ -147,7 +170,11 @@ class JobRequest(RequestBody):
         if len(forms) == 2 and forms[0] != forms[1]:
             what = "'hyperparameters' and 'method.supervised.hyperparameters' differ. Send one of them."
             raise ApiError(400, what, "invalid_value", "hyperparameters")
-        return forms[0] if forms else parse_body(AskedHyperparameters, {}, "hyperparameters")
+        found = forms[0] if forms else parse_body(AskedHyperparameters, {}, "hyperparameters")
+        if "auto" not in (found.learning_rate, found.learning_rate_multiplier):
+            what = "'learning_rate' and 'learning_rate_multiplier' are two ways to say the same. Send one of them."
+            raise ApiError(400, what, "invalid_value", "hyperparameters")
+        return found
 
 
 class BatchRequest(RequestBody):

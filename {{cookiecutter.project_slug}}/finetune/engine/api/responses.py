@@ -66,7 +66,10 @@ def part_object(row: PartRow) -> Json:
 
 
 def job_object(row: JobRow) -> Json:
-    """Return the job. Until the files are validated, `auto` is not resolved in its hyperparameters, as at OpenAI."""
+    """Return the job. Until the files are validated, `auto` is not resolved in its hyperparameters, as at OpenAI.
+
+    What `auto` means for the base is known when training starts.
+    """
     hyperparameters = stored(row["resolved"], dict) or stored(row["asked"], dict) or {}
     return {
         "id": row["id"],

@@ -4,9 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
-from finetune.engine.store import Store, sha256_of
+from finetune.engine.digests import sha256_of
 
 COMPLETE = "complete"  # a file in a checkpoint's folder, written after all the others: the SHA-256 of each as JSON
+KEPT = 2  # of a job that trains: the newest one may be damaged
 
 
 def mark_complete(checkpoint: Path) -> None:
@@ -15,13 +16,24 @@ def mark_complete(checkpoint: Path) -> None:
     (checkpoint / COMPLETE).write_text(json.dumps(digests, sort_keys=True), encoding="utf-8")
 
 
-def newest_complete_checkpoint(work: Path) -> Path | None:
-    """Return the newest complete checkpoint in a job's folder, and delete the incomplete and the damaged ones."""
-    for folder in sorted(work.glob("checkpoint-*"), key=step_of, reverse=True):
-        if is_complete(folder):
-            return folder
-        shutil.rmtree(folder)
+def checkpoints_below(folder: Path) -> list[Path]:
+    """Return the checkpoints at any depth of a folder, newest first."""
+    return sorted(folder.rglob("checkpoint-*"), key=step_of, reverse=True)
+
+
+def newest_complete_checkpoint(folder: Path) -> Path | None:
+    """Return the newest complete checkpoint below a folder, and delete the newer ones, which are cut or damaged."""
+    for checkpoint in checkpoints_below(folder):
+        if is_complete(checkpoint):
+            return checkpoint
+        shutil.rmtree(checkpoint, ignore_errors=True)
     return None
+
+
+def delete_old_checkpoints(folder: Path) -> None:
+    """Delete all but the newest checkpoints below a folder."""
+    for checkpoint in checkpoints_below(folder)[KEPT:]:
+        shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def is_complete(checkpoint: Path) -> bool:
@@ -36,10 +48,3 @@ def is_complete(checkpoint: Path) -> bool:
 def step_of(checkpoint: Path) -> int:
     """Return the step after which a checkpoint was saved."""
     return int(checkpoint.name.rsplit("-", 1)[1])
-
-
-def delete_reports_after(store: Store, job_id: str, step: int) -> None:
-    """Delete the steps and events after `step`, which a killed worker reported: the job repeats those steps."""
-    with store.transaction() as db:
-        db.execute("DELETE FROM steps WHERE job = ? AND step > ?", (job_id, step))
-        db.execute("DELETE FROM events WHERE job = ? AND step > ?", (job_id, step))

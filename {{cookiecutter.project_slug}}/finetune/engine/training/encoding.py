@@ -1,6 +1,6 @@
 """Encode examples as token IDs and labels: the loss counts the tokens of answers or completions, and no others."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,14 @@ from typing import Any
 from finetune.engine.chat_messages import InvalidChat, Message
 from finetune.engine.chat_template import check_used, render
 from finetune.engine.completion_prompt import completion_ids, prompt_ids
-from finetune.engine.training.training_file import Example, InvalidExample, at_example, is_trained, read_examples
+from finetune.engine.training.training_file import (
+    Example,
+    InvalidExample,
+    at_example,
+    is_trained,
+    nothing,
+    read_examples,
+)
 
 IGNORE_INDEX = -100  # the label that PyTorch's cross-entropy leaves out
 
@@ -21,13 +28,17 @@ class EncodedExample:
     labels: list[int]
 
 
-def encode_file(tokenizer: Any, path: Path, max_length: int, param: str) -> list[EncodedExample]:
+def encode_file(
+    tokenizer: Any, path: Path, max_length: int, param: str, check: Callable[[], None] = nothing
+) -> list[EncodedExample]:
     """Encode the examples of a file; `param` is the job's parameter that names the file.
+
+    `check` is called now and then, and raises to end the work.
 
     Raises JobError for what `read_examples`, `encode` and `encode_pair` refuse.
     """
     encoded = []
-    for number, example in enumerate(read_examples(path, param), 1):
+    for number, example in enumerate(read_examples(path, param, check), 1):
         with at_example(number, example["line"], param):
             encoded.append(encode_example(tokenizer, example, max_length))
     return encoded
@@ -51,7 +62,7 @@ def encode_pair(tokenizer: Any, prompt: str, completion: str, max_length: int) -
 def checked_length(encoded: EncodedExample, max_length: int) -> EncodedExample:
     """Return an example that is not too long. Raises InvalidExample for another one."""
     if len(encoded.input_ids) > max_length:
-        raise InvalidExample(f"has {len(encoded.input_ids)} tokens; this base takes at most {max_length}.")
+        raise InvalidExample(f"has {len(encoded.input_ids)} tokens; max_length is {max_length}.")
     return encoded
 
 

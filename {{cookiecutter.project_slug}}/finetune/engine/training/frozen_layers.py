@@ -1,17 +1,18 @@
 """Compute the frozen lower layers of each example once, and only the trained layers at each step.
 
-LoRA is on the top layers only, so the hidden states that the layers below give for an example are the same at every
+Where LoRA is on the top layers only, the hidden states that the layers below give for an example are the same at every
 step: they are computed once and kept. Only labelled positions go through the head. Results differ from a plain loop by
 rounding alone; `make bench` compares the speed of both.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
+from finetune.engine.training import processes
 from finetune.engine.training.encoding import IGNORE_INDEX, EncodedExample
 from finetune.engine.training.packing import (
     ROW_TOKENS,
@@ -22,6 +23,7 @@ from finetune.engine.training.packing import (
     pack,
     prefix_lengths_of,
 )
+from finetune.engine.training.training_file import nothing
 
 MAX_PRECOMPUTED_BYTES = 2 * 1024**3  # hidden states kept in memory; for a larger set each step computes them
 PRECOMPUTE_BATCH = 8  # examples
@@ -52,7 +54,7 @@ class SplitModel:
         # Some architectures scale embeddings or logits between the layers, or make their masks in another way. They
         # cannot be recognised by name, so the two shortest examples are computed both ways.
         shortest = sorted(examples, key=lambda example: len(example.input_ids))[:2]
-        self.can_split = first_trained > 0 and self._split_gives_same_logits(shortest)
+        self.can_split = self._split_gives_same_logits(shortest)
 
     def _split_gives_same_logits(self, examples: Sequence[EncodedExample]) -> bool:
         with torch.no_grad():
@@ -113,11 +115,14 @@ class SplitModel:
 class PrecomputedDataset:
     """The encoded examples of one file, with the precomputed hidden states of each if the model can be split.
 
-    `hidden_states` has one tensor (needed_length, width) an example, or is None.
+    `hidden_states` has one tensor (needed_length, width) an example, or is None. `check` is called now and then while
+    they are computed, and raises to end that.
     """
 
-    def __init__(self, split_model: SplitModel, examples: Sequence[EncodedExample]) -> None:
-        self.split_model, self.examples = split_model, examples
+    def __init__(
+        self, split_model: SplitModel, examples: Sequence[EncodedExample], check: Callable[[], None] = nothing
+    ) -> None:
+        self.split_model, self.examples, self.check = split_model, examples, check
         self.groups = self.prefix_lengths = [0] * len(examples)
         self.row_tokens = 0  # each example in a row to itself
         if split_model.can_split:
@@ -138,25 +143,50 @@ class PrecomputedDataset:
         )
 
     def _precompute(self) -> list[torch.Tensor] | None:
-        """Return the hidden states of each example; None if there are too many to keep, or the model cannot be split.
+        """Return the hidden states of each example; None if there are too many to keep, or none that cost anything.
+
+        Where all layers are trained, they are only embeddings; and a model that cannot be split has none.
 
         The batches depend on the examples alone, so a resumed job computes the same bits.
         """
         split_model, examples = self.split_model, self.examples
         hidden_size, dtype = split_model.decoder.config.hidden_size, split_model.model.dtype
         bytes_a_token = hidden_size * torch.finfo(dtype).bits // 8
-        if not split_model.can_split or sum(len(e.input_ids) for e in examples) * bytes_a_token > MAX_PRECOMPUTED_BYTES:
+        size = sum(len(example.input_ids) for example in examples) * bytes_a_token
+        if not split_model.can_split or split_model.first_trained == 0 or size > MAX_PRECOMPUTED_BYTES:
             return None
         hidden_states: list[torch.Tensor] = [torch.empty(0)] * len(examples)
         order = sorted(range(len(examples)), key=lambda i: (self.groups[i], len(examples[i].input_ids)))
-        for start in range(0, len(order), PRECOMPUTE_BATCH):
-            chunk = order[start : start + PRECOMPUTE_BATCH]
+        chunks = [order[start : start + PRECOMPUTE_BATCH] for start in range(0, len(order), PRECOMPUTE_BATCH)]
+        for chunk, batch, outputs in self._outputs(chunks):
             indexes = iter(chunk)
-            batch = self._pack(chunk, None)
-            outputs = split_model.run_frozen_layers(batch).cpu()
             for row, segments, prefixes in zip(outputs, batch["segments"], batch["prefixes"], strict=True):
                 for segment in segments[segments != prefixes].unique().tolist():
                     own = segments == segment
                     prefix = segments == prefixes[own][0]
                     hidden_states[next(indexes)] = torch.cat([row[prefix], row[own]])
         return hidden_states
+
+    def _outputs(self, chunks: Sequence[list[int]]) -> Iterator[tuple[list[int], Batch, torch.Tensor]]:
+        """Yield the chunks of examples with the output of the frozen layers for each.
+
+        Several processes compute one chunk each, and send it to the others.
+        """
+        for start in range(0, len(chunks), processes.count()):
+            self.check()
+            together = chunks[start : start + processes.count()]
+            batches = [self._pack(chunk, None) for chunk in together]
+            model = self.split_model
+            outputs = [
+                model.run_frozen_layers(batch)
+                if source == processes.rank()
+                else torch.empty(
+                    *batch["input_ids"].shape,
+                    model.decoder.config.hidden_size,
+                    dtype=model.model.dtype,
+                    device=model.device,
+                )
+                for source, batch in enumerate(batches)
+            ]
+            for source, chunk in enumerate(together):
+                yield chunk, batches[source], processes.send_to_all(outputs[source], source).cpu()

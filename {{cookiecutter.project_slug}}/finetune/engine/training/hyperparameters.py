@@ -1,38 +1,53 @@
-"""The engine's choices for training: limits and defaults of hyperparameters, the learning rate, and what LoRA adapts.
-
-Imports neither torch nor PEFT before `lora_config` is called.
-"""
+"""The hyperparameters of a job: their limits, and what `auto` becomes. Imports neither torch nor PEFT."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from finetune.engine.api_errors import JobError
 
-if TYPE_CHECKING:
-    from peft import LoraConfig
-
-# The largest value of each. The smallest of the first two is 1; the multiplier must be above 0.
-LIMITS = {"n_epochs": 50, "batch_size": 256, "learning_rate_multiplier": 1000}
+# The largest value of each.
+LIMITS = {
+    "n_epochs": 50,
+    "batch_size": 256,
+    "learning_rate_multiplier": 1000,
+    "learning_rate": 1,
+    "lora_r": 256,
+    "lora_alpha": 1024,
+}
 
 BASE_LEARNING_RATE = 1e-3  # at learning_rate_multiplier 1; it falls linearly to 0
 LORA_RANK = 16
-LORA_ALPHA = 2 * LORA_RANK
-LINEAR_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+SHAPE = ("lora_r", "lora_alpha", "lora_layers")  # of an adapter; that of a tuned model stays when it is trained further
+OF_THE_BASE = (
+    *SHAPE,
+    "max_length",
+)  # what `auto` means for these depends on the base, and is known when training starts
 
 
 class Hyperparameters(TypedDict):
-    """A job's hyperparameters as numbers, as the column `resolved` of the jobs holds them."""
+    """A job's hyperparameters as numbers, as the column `resolved` of the jobs holds them once training has started."""
 
     n_epochs: int
     batch_size: int
-    learning_rate_multiplier: float
+    learning_rate_multiplier: NotRequired[float]  # not if learning_rate was asked for
+    learning_rate: float
+    weight_decay: float
+    warmup_ratio: float
+    lora_r: int
+    lora_alpha: int
+    lora_layers: int  # the adapted layers, counted from the top
+    lora_dropout: float
+    max_length: int  # of an example, in tokens
+    quantize: str | None  # "4bit"
+    gradient_checkpointing: bool
 
 
-def resolve(asked: Mapping[str, float | str], examples: int) -> dict[str, float | str]:
-    """Return the hyperparameters with numbers in place of `auto`. `examples` is the length of the training file.
+def resolve(asked: Mapping[str, Any], examples: int) -> dict[str, Any]:
+    """Return the hyperparameters with values in place of `auto`, but for those of OF_THE_BASE.
 
+    `examples` is the length of the training file. Missing ones are `auto`; resolving twice changes nothing.
     n_epochs: 3, but at least 100 examples in total (at most 25 epochs) and at most 25,000: the rule in OpenAI's
     cookbook. batch_size: 8, or less for files under 80 examples, so that an epoch has ten steps.
     learning_rate_multiplier: 1, which is BASE_LEARNING_RATE.
@@ -42,34 +57,65 @@ def resolve(asked: Mapping[str, float | str], examples: int) -> dict[str, float 
         epochs = min(25, 100 // examples)
     elif examples * epochs > 25_000:
         epochs = max(1, 25_000 // examples)
-    auto = {"n_epochs": epochs, "batch_size": max(1, min(8, examples // 10)), "learning_rate_multiplier": 1.0}
-    return {key: auto[key] if value == "auto" else value for key, value in asked.items()}
+    given = {key: value for key, value in asked.items() if value != "auto"}
+    if "learning_rate" not in given:
+        given.setdefault("learning_rate_multiplier", 1.0)
+        given["learning_rate"] = BASE_LEARNING_RATE * given["learning_rate_multiplier"]
+    return {
+        "n_epochs": epochs,
+        "batch_size": max(1, min(8, examples // 10)),
+        "weight_decay": 0.0,
+        "warmup_ratio": 0.0,
+        "lora_dropout": 0.0,
+        "quantize": None,
+        "gradient_checkpointing": False,
+        **dict.fromkeys(OF_THE_BASE, "auto"),
+        **given,
+    }
 
 
-def first_trained_layer(base: Any) -> int:
-    """Return the index of the lowest layer that is trained: LoRA adapts the top eighth of the layers, rounded up.
+def resolve_with_base(
+    asked: Mapping[str, Any], layers: int, context: int, parent: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the hyperparameters with numbers for those of OF_THE_BASE.
 
-    Few are enough and cost the least: of SmolLM2's 30 layers the top 3, 4 and 6 got 0.876, 0.860 and 0.865 of the
-    starter's test rows right.
+    `layers` and `context` are those of the base; `parent` is the content of the adapter_config.json of the adapter that
+    is trained further. lora_r: 16. lora_alpha: twice lora_r. lora_layers: the top eighth of the layers, rounded up; few
+    are enough for short answers and cost the least: of SmolLM2's 30 layers the top 3, 4 and 6 got 0.876, 0.860 and
+    0.865 of the starter's test rows right. max_length: the base's context.
+    Raises JobError for more layers or tokens than the base has, and for another shape than the parent's.
     """
-    layers = int(base.config.num_hidden_layers)
-    return layers - -(-layers // 8)
+    found = dict.fromkeys(OF_THE_BASE, "auto") | dict(asked)
+    if found["lora_layers"] == "all":
+        found["lora_layers"] = layers
+    own = shape_of(parent, layers) if parent else {}
+    for name in SHAPE:
+        if own and found[name] not in ("auto", own[name]):
+            raise refused(
+                f"The adapter of this job's model has {name} {own[name]}, and this job asks for {found[name]}."
+                f" Leave {name} out, or start from a base model."
+            )
+    default = {"lora_r": LORA_RANK, "lora_layers": -(-layers // 8), "max_length": context} | own
+    for name, value in default.items():
+        found[name] = value if found[name] == "auto" else found[name]
+    if found["lora_alpha"] == "auto":
+        found["lora_alpha"] = 2 * found["lora_r"]
+    for name, most in (("lora_layers", layers), ("max_length", context)):
+        if found[name] > most:
+            raise refused(f"{name} is {found[name]}, but it is at most {most} for this base.")
+    return found
 
 
-def lora_config(base: Any, first: int) -> "LoraConfig":
-    """Return PEFT's configuration for LoRA on the linear layers of layer `first` and above.
-
-    Raises JobError if the base has none of LINEAR_LAYERS.
-    """
-    import torch
-    from peft import LoraConfig
-
-    names = {name.rsplit(".", 1)[-1] for name, module in base.named_modules() if isinstance(module, torch.nn.Linear)}
-    targets = [name for name in LINEAR_LAYERS if name in names]
-    if not targets:
-        what = f"This base has no linear layer named {', '.join(LINEAR_LAYERS)}, so LoRA cannot train it."
+def shape_of(adapter: Mapping[str, Any], layers: int) -> dict[str, int]:
+    """Return the shape of an adapter. Raises JobError if it is not on the top layers."""
+    adapted = adapter.get("layers_to_transform")
+    adapted = list(range(layers)) if adapted is None else sorted(adapted)
+    if adapted != list(range(layers - len(adapted), layers)):
+        what = "The adapter of this job's model is on other layers than this engine trains. Start from a base model."
         raise JobError("model_not_found", what, "model")
-    layers = list(range(first, base.config.num_hidden_layers))
-    return LoraConfig(
-        r=LORA_RANK, lora_alpha=LORA_ALPHA, target_modules=targets, layers_to_transform=layers, task_type="CAUSAL_LM"
-    )
+    return {"lora_r": adapter["r"], "lora_alpha": adapter["lora_alpha"], "lora_layers": len(adapted)}
+
+
+def refused(what: str) -> JobError:
+    """Return the exception for hyperparameters that cannot be trained with."""
+    return JobError("invalid_value", what, "hyperparameters")

@@ -26,7 +26,8 @@ class Batch(TypedDict):
 
     `position_ids` count as if each example were alone. `labels` hold the token to predict at each position, or
     IGNORE_INDEX. `segments` number the common prefixes and the examples' other tokens in the order of the row, from 0;
-    padding is -1. `prefixes` hold the segment of the prefix that belongs to each position.
+    padding is -1. `prefixes` hold the segment of the prefix that belongs to each position. `lengths` (examples,) are
+    the tokens of each example, with those that it shares with others or that the model does not read.
     """
 
     input_ids: torch.Tensor
@@ -34,6 +35,7 @@ class Batch(TypedDict):
     labels: torch.Tensor
     segments: torch.Tensor
     prefixes: torch.Tensor
+    lengths: torch.Tensor
     hidden_states: NotRequired[torch.Tensor]
 
 
@@ -126,6 +128,7 @@ def pack(
         "labels": torch.full(shape, IGNORE_INDEX),
         "segments": torch.full(shape, -1),
         "prefixes": torch.full(shape, -1),
+        "lengths": torch.tensor([len(example.input_ids) for example in examples]),
     }
     if hidden_states is not None:
         batch["hidden_states"] = torch.zeros(*shape, hidden_states[0].shape[-1], dtype=hidden_states[0].dtype)
@@ -140,6 +143,16 @@ def pack(
             if hidden_states is not None:
                 batch["hidden_states"][number, place] = hidden_states[one.example][one.first : one.end]
     return batch
+
+
+def labelled_examples(batch: Batch) -> torch.Tensor:
+    """Return the number of the example to which each labelled position belongs, (positions,), in the order of rows."""
+    segments = batch["segments"]
+    rows = torch.arange(len(segments), device=segments.device)[:, None]
+    numbers: torch.Tensor = (
+        rows * 2 * segments.shape[1] + segments
+    )  # a prefix, which may be empty, and the rest of each
+    return numbers[batch["labels"] != IGNORE_INDEX]
 
 
 def attention_mask(batch: Batch, dtype: torch.dtype) -> torch.Tensor:

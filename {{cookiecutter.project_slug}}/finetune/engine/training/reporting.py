@@ -1,76 +1,83 @@
-"""Report each step and each checkpoint of a job to the store, and stop training when the job's status says so."""
+"""Report each step and each checkpoint of a job in its folder, and stop training when that is asked for."""
 
-import json
 import math
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from finetune.engine.api_errors import JobError
-from finetune.engine.schema import JobRow
-from finetune.engine.store import UNFINISHED, Store
+from finetune.engine.training import processes
 from finetune.engine.training.checkpoints import mark_complete
+from finetune.engine.training.job_folder import CHECKPOINTS, add_event, must_stop
 from finetune.engine.training.metrics import StepMetrics, ValidationSet
-from finetune.engine.training.publishing import publish_checkpoint
 from finetune.engine.training.trainer import JobTrainer
 
 VALIDATIONS = 20  # a job measures one batch of the validation file about this often; the whole file after each epoch
 
 
 class ReportingCallback(TrainerCallback):
-    """Writes steps, events and checkpoints to the store; stops the trainer when the job is cancelled or paused."""
+    """Writes steps and checkpoints as events, and stops the trainer when its folder asks for that.
 
-    def __init__(self, store: Store, job: JobRow, trainer: JobTrainer, validation: ValidationSet) -> None:
-        self.store, self.job, self.trainer, self.validation = store, job, trainer, validation
+    `last` has the metrics of the last step.
+    """
+
+    def __init__(self, folder: Path, trainer: JobTrainer, validation: ValidationSet) -> None:
+        self.folder, self.trainer, self.validation = folder, trainer, validation
+        self.last: StepMetrics | None = None
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        metrics = self._measure(args, state)
-        refuse_divergence(metrics)
-        if state.is_world_process_zero:
-            self._report(metrics)
-        row = self.store.job(self.job["id"])
-        if row is None or row["status"] not in UNFINISHED:
+        self.last = self._measure(args, state)
+        refuse_divergence(self.last)
+        if processes.rank() == 0:
+            add_event(self.folder, "step", metrics=self.last)
+        # All processes must stop at the same step, so the first one looks for all.
+        if processes.total(processes.rank() == 0 and must_stop(self.folder))[0]:
             control.should_training_stop = True  # Trainer saves a checkpoint of this step, as at the end of an epoch
-        elif row["status"] == "queued":  # paused and resumed since the last step
-            self.store.set_job_status(self.job["id"], "running")
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if state.is_world_process_zero:
-            folder = self.store.job_folder(self.job["id"]) / f"checkpoint-{state.global_step}"
-            if ends_epoch(args, state):
-                is_last = state.global_step == state.max_steps
-                publish_checkpoint(self.store, self.job, folder, state.global_step, is_last)
-            mark_complete(folder)
-            self.store.execute("UPDATE jobs SET starts = 0 WHERE id = ?", self.job["id"])
+        processes.wait_for_all()  # each has written its part
+        if processes.rank() == 0:
+            is_last = state.global_step == state.max_steps
+            # Before the mark: what is marked is not trained again, and must be in the events.
+            add_event(
+                self.folder, "checkpoint", step=state.global_step, ends_epoch=ends_epoch(args, state), is_last=is_last
+            )
+            mark_complete(self.folder / CHECKPOINTS / f"checkpoint-{state.global_step}")
 
     def _measure(self, args: TrainingArguments, state: TrainerState) -> StepMetrics:
         step, total = state.global_step, state.max_steps
-        loss, accuracy = self.trainer.token_metrics.read_and_reset()
+        train = self.trainer.token_metrics.read_and_reset()
         metrics: StepMetrics = {
             "step": step,
             "total_steps": total,
-            "train_loss": loss,
-            "train_mean_token_accuracy": accuracy,
+            "train_loss": train.loss,
+            "train_mean_token_accuracy": train.token_accuracy,
+            "train_sequence_accuracy": train.sequence_accuracy,
+            "elapsed_examples": self._elapsed_examples(args, state),
         }
+        if step == 1 or state.num_input_tokens_seen:
+            state.num_input_tokens_seen += train.tokens  # which Trainer saves in its checkpoints
+            metrics["elapsed_tokens"] = state.num_input_tokens_seen
         batches = self.validation.batches
         interval = max(1, total // VALIDATIONS)
         if batches and step % interval == 0:
             batch = batches[step // interval % len(batches)]
-            metrics["valid_loss"], metrics["valid_mean_token_accuracy"] = self.validation.measure([batch])
+            valid = self.validation.measure([batch])
+            metrics["valid_loss"], metrics["valid_mean_token_accuracy"] = valid.loss, valid.token_accuracy
+            metrics["valid_sequence_accuracy"] = valid.sequence_accuracy
         if batches and ends_epoch(args, state):
-            full_loss, full_accuracy = self.validation.measure(batches)
-            metrics["full_valid_loss"], metrics["full_valid_mean_token_accuracy"] = full_loss, full_accuracy
+            full = self.validation.measure(batches)
+            metrics["full_valid_loss"], metrics["full_valid_mean_token_accuracy"] = full.loss, full.token_accuracy
+            metrics["full_valid_sequence_accuracy"] = full.sequence_accuracy
         return metrics
 
-    def _report(self, metrics: StepMetrics) -> None:
-        step = metrics["step"]
-        message = f"Step {step}/{metrics['total_steps']}: training loss={metrics['train_loss']:.2f}"
-        if "valid_loss" in metrics:
-            message += f", validation loss={metrics['valid_loss']:.2f}"
-        if "full_valid_loss" in metrics:
-            message += f", full validation loss={metrics['full_valid_loss']:.2f}"
-        self.store.execute("INSERT OR REPLACE INTO steps VALUES (?, ?, ?)", self.job["id"], step, json.dumps(metrics))
-        self.store.add_event(self.job["id"], message, data=dict(metrics), step=step)
+    def _elapsed_examples(self, args: TrainingArguments, state: TrainerState) -> int:
+        """Return how many examples the model has been trained on: an epoch's last batch may be smaller."""
+        examples = len(self.trainer.dataset.examples)
+        batch_size = self.trainer.args.per_device_train_batch_size * args.gradient_accumulation_steps
+        epochs, steps = divmod(state.global_step, state.max_steps // int(args.num_train_epochs))
+        return epochs * examples + min(examples, steps * batch_size)
 
 
 def refuse_divergence(metrics: StepMetrics) -> None:
@@ -79,7 +86,9 @@ def refuse_divergence(metrics: StepMetrics) -> None:
     wrong = [name for name, value in values.items() if not math.isfinite(value)]
     if wrong:
         what = f"The training diverged: {wrong[0]} at step {metrics['step']} is not a number."
-        raise JobError("training_diverged", f"{what} Use a lower learning_rate_multiplier.", "hyperparameters")
+        raise JobError(
+            "training_diverged", f"{what} Use a lower learning_rate_multiplier or learning_rate.", "hyperparameters"
+        )
 
 
 def ends_epoch(args: TrainingArguments, state: TrainerState) -> bool:

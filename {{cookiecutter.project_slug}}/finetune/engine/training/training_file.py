@@ -1,7 +1,7 @@
 """Read a training or validation file, and check each of its examples: all are chats, or all prompts and completions."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,9 +20,9 @@ from finetune.engine.chat_messages import (
     tools_of,
 )
 from finetune.engine.jsonl import numbered_lines, parse_object
-from finetune.engine.store import Store
 
 MIN_EXAMPLES = 10
+CHECK_EVERY = 1000  # examples
 PAIR = {"prompt", "completion"}
 
 
@@ -63,29 +63,20 @@ def at_example(number: int, line: int, param: str) -> Iterator[None]:
         raise JobError("invalid_training_file", f"Example {number} {error} (line {line})", param) from error
 
 
-def file_of_job(store: Store, file_id: str, param: str) -> Path:
-    """Return the path of a job's file; `param` is the job's parameter that names it.
-
-    Raises JobError if the file was deleted after the job was created, or is not what was uploaded.
-    """
-    row, path = store.kept_file(file_id), store.file_path(file_id)
-    if row is None or not path.is_file():
-        what = f"{param} {file_id!r} was deleted. Upload the file again and create another job."
-        raise JobError("invalid_file", what, param)
-    if store.is_damaged(path):
-        what = f"{param} {file_id!r} is damaged: its content on the server's disk is not what was uploaded."
-        raise JobError("invalid_file", f"{what} Upload the file again and create another job.", param)
-    return path
+def nothing() -> None:
+    """Do nothing, as a check that never ends the work."""
 
 
-def read_examples(path: Path, param: str) -> Iterator[Example]:
+def read_examples(path: Path, param: str, check: Callable[[], None] = nothing) -> Iterator[Example]:
     """Yield the examples of a JSONL file; `param` is the job's parameter that names the file.
 
-    They are not kept: a file may have 8 GB. Raises JobError, with OpenAI's codes, for an invalid example and, at the
-    end, for too few examples.
+    They are not kept: a file may have 8 GB. `check` is called now and then, and raises to end the work.
+    Raises JobError, with OpenAI's codes, for an invalid example and, at the end, for too few examples.
     """
     count, first = 0, None
     for count, (line, content) in enumerate(numbered_lines(path), 1):
+        if count % CHECK_EVERY == 0:
+            check()
         with at_example(count, line, param):
             example = checked_example(content, line, first)
         first = first or example
@@ -107,9 +98,9 @@ class Counted(NamedTuple):
     kind: str
 
 
-def count_examples(path: Path, param: str) -> Counted:
-    """Count the examples of a file. Raises JobError for what `read_examples` refuses."""
-    counts = Counter(map(kind_of, read_examples(path, param)))
+def count_examples(path: Path, param: str, check: Callable[[], None] = nothing) -> Counted:
+    """Count the examples of a file. Raises what `read_examples` raises."""
+    counts = Counter(map(kind_of, read_examples(path, param, check)))
     ((kind, count),) = counts.items()
     return Counted(count, kind)
 

@@ -4,17 +4,15 @@ The library reads WANDB_API_KEY, WANDB_MODE and its other settings from the serv
 WANDB_MODE=offline it writes into the folder `wandb` of the server's FINETUNE_HOME, for `wandb sync`.
 """
 
-import json
 import random
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from finetune.engine import bases
 from finetune.engine.client_text import reason
-from finetune.engine.schema import JobRow
-from finetune.engine.store import Store
-from finetune.engine.training.hyperparameters import Hyperparameters
+from finetune.engine.training.job_folder import Job, add_event
+from finetune.engine.training.reporting import ReportingCallback
 
 MAX_TAG = 64  # characters: the service refuses longer tags
 MAX_WAIT = 30  # seconds that a job waits for the service before it trains, and after
@@ -23,12 +21,12 @@ MAX_WAIT = 30  # seconds that a job waits for the service before it trains, and 
 class WandbCallback(TrainerCallback):
     """Sends the metrics of each step to the job's runs. If the library fails, an event says so and training goes on."""
 
-    def __init__(self, store: Store, job: JobRow, hyperparameters: Hyperparameters) -> None:
-        self.store, self.job, self.hyperparameters = store, job, hyperparameters
+    def __init__(self, folder: Path, job: Job, reporting: ReportingCallback) -> None:
+        self.folder, self.job, self.reporting = folder, job, reporting
         self.runs: list[Any] = []
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        integrations = json.loads(self.job["integrations"] or "[]")
+        integrations = self.job["integrations"]
         draws = random.getstate()  # the library draws random numbers, which would change those of the training
         try:
             for number, integration in enumerate(integrations):
@@ -40,17 +38,11 @@ class WandbCallback(TrainerCallback):
             self._give_up(error)
         finally:
             random.setstate(draws)
-        asked = json.dumps(integrations, sort_keys=True)
-        self.store.execute("UPDATE jobs SET integrations = ? WHERE id = ?", asked, self.job["id"])
+        add_event(self.folder, "integrations", value=integrations)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        step = state.global_step
-        query = "SELECT data FROM steps WHERE job = ? AND step = ?"
-        row = self.store.row(query, self.job["id"], step) if self.runs else None
-        if row is None:
-            return
-        metrics = json.loads(row["data"])
-        metrics.pop("step")  # the runs' own axis
+        metrics: dict[str, Any] = dict(self.reporting.last or {})
+        step = metrics.pop("step", None)  # the runs' own axis
         try:
             for run in self.runs:
                 run.log(metrics, step=step)
@@ -69,9 +61,8 @@ class WandbCallback(TrainerCallback):
         """Start a run. A resumed job continues the run of its first start."""
         import wandb
 
-        base = bases.short_name(self.job["base"])
-        tags = ["openai/finetune", f"openai/{base}"[:MAX_TAG], f"openai/{self.job['id']}"]
-        config = {"model": self.job["model"], "seed": self.job["seed"], **self.hyperparameters}
+        tags = ["openai/finetune", f"openai/{self.job['base']}"[:MAX_TAG], f"openai/{self.job['id']}"]
+        config = {"model": self.job["model"], "seed": self.job["seed"], **self.job["hyperparameters"]}
         return wandb.init(
             project=settings["project"],
             entity=settings.get("entity"),
@@ -80,7 +71,7 @@ class WandbCallback(TrainerCallback):
             id=run_id,
             resume="allow",
             reinit="create_new",
-            dir=str(self.store.home),
+            dir=self.job["integrations_folder"],
             config=config,
             # The service gets the metrics, and nothing about this machine.
             settings=wandb.Settings(
@@ -101,7 +92,7 @@ class WandbCallback(TrainerCallback):
     def _give_up(self, error: Exception) -> None:
         self.runs = []
         what = f"The metrics of this job are not sent to Weights & Biases any longer: {reason(error)}"
-        self.store.add_event(self.job["id"], what, level="warn")
+        add_event(self.folder, "warning", message=what)
 
 
 def run_of(job_id: str, number: int) -> str:

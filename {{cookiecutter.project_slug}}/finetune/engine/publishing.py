@@ -9,11 +9,14 @@ from pathlib import Path
 
 from finetune.engine import bases
 from finetune.engine.api_errors import ApiError
+from finetune.engine.digests import sha256_of
 from finetune.engine.schema import CheckpointRow, JobRow
-from finetune.engine.store import UNFINISHED, Store, new_id, sha256_of
+from finetune.engine.store import UNFINISHED, Store, new_id
 
 PUBLISHED_CHECKPOINTS = 3  # the newest ones stay, as at OpenAI
-RESULT_COLUMNS = ["step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy"]
+# Those of OpenAI's former API stand after its present ones.
+FORMER_COLUMNS = ["elapsed_tokens", "elapsed_examples", "train_sequence_accuracy", "valid_sequence_accuracy"]
+RESULT_COLUMNS = ["step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy", *FORMER_COLUMNS]
 
 
 def publish_checkpoint(store: Store, job: JobRow, checkpoint: Path, step: int, is_last: bool) -> None:
@@ -31,8 +34,9 @@ def publish_checkpoint(store: Store, job: JobRow, checkpoint: Path, step: int, i
     files = [store.add_file(path.name, "fine-tune-results", [path.read_bytes()]) for path in paths]
     digests = [(store.digest_key(path), sha256_of(path)) for path in paths]
     row = store.row("SELECT data FROM steps WHERE job = ? AND step = ?", job["id"], step)
-    metrics = json.loads(row["data"]) if row else {"step": step}
-    metrics.pop("total_steps", None)
+    measured = json.loads(row["data"]) if row else {"step": step}
+    left_out = ("total_steps", "full_valid_sequence_accuracy", *FORMER_COLUMNS)
+    metrics = {key: value for key, value in measured.items() if key not in left_out}
     now = int(time.time())
     with store.transaction() as db:
         db.execute(
@@ -125,7 +129,7 @@ def result_table(store: Store, job_id: str) -> str:
         data = json.loads(row["data"])
         # As at OpenAI: the loss of the whole validation file where it was measured, else that of one batch.
         data["train_accuracy"] = data["train_mean_token_accuracy"]
-        for name in ("valid_loss", "valid_mean_token_accuracy"):
+        for name in ("valid_loss", "valid_mean_token_accuracy", "valid_sequence_accuracy"):
             data[name] = data.get(f"full_{name}", data.get(name, ""))
         writer.writerow(data)
     return table.getvalue()
