@@ -12,6 +12,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -96,7 +97,7 @@ def job_of(store: Store, job: JobRow, base_folder: Path, asked: launcher.Asked |
         "base_folder": str(base_folder),
         "model": job["model"],
         "method": "supervised",
-        "hyperparameters": json.loads(job["resolved"] or "{}"),
+        "hyperparameters": hyperparameters_of(job),
         "seed": job["seed"],
         "dtype": job["dtype"],
         "threads": job["threads"],
@@ -106,6 +107,14 @@ def job_of(store: Store, job: JobRow, base_folder: Path, asked: launcher.Asked |
         "integrations": json.loads(job["integrations"] or "[]"),
         "integrations_folder": str(store.home),
     }
+
+
+def hyperparameters_of(job: JobRow) -> dict[str, Any]:
+    """Return a job's resolved hyperparameters. Raises TypeError for a damaged row: the defaults would train instead."""
+    found = json.loads(job["resolved"] or "{}")
+    if not isinstance(found, dict):
+        raise TypeError("the hyperparameters of this job are not a JSON object")
+    return found
 
 
 def link_or_copy(source: Path, target: Path) -> None:
