@@ -14,6 +14,8 @@ from finetune.pricing.catalogue import Base
 from finetune.provider.completion_request import Messages
 from finetune.rescue.downloads import TRAINING, VALIDATION
 
+TEMPLATE_TOKENS = 64  # that an unknown chat template may add, such as its own system message
+
 
 @dataclass
 class Asked:
@@ -75,4 +77,4 @@ def bound_of(prompt: Messages, base: Base, count: Any) -> int:
     """Return the tokens that a prompt has at most: counted where its tokenizer is known, else one for each byte."""
     if base.tokens_exact:
         return int(count({"messages": [*prompt, {"role": "assistant", "content": ""}]}))
-    return sum(len(str(one).encode()) for one in prompt) + 8 * (len(prompt) + 1)
+    return sum(len(str(one).encode()) + 8 for one in prompt) + TEMPLATE_TOKENS
