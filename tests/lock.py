@@ -75,7 +75,12 @@ def main(generated: Path, template: Path) -> None:
     core = resolve(generated, "dev")
     engine = [line for line in resolve(generated, "dev", "engine") if line not in core]
     trackers = [line for line in resolve(generated, *TRACKERS, pinned=[*core, *engine]) if line not in core]
-    for name, lines in (("constraints.txt", [*core, *trackers]), ("constraints-engine.txt", [*engine, WEIGHTS])):
+    pinned = [*core, *engine, *trackers]
+    exports = [line for line in resolve(generated, "export", pinned=pinned) if line not in pinned]
+    for name, lines in (
+        ("constraints.txt", [*core, *trackers, *exports]),
+        ("constraints-engine.txt", [*engine, WEIGHTS]),
+    ):
         (template / name).write_text("\n".join([HEAD, *lines]) + "\n", encoding="utf-8")
     write_hashes(generated, template, core, engine)
 

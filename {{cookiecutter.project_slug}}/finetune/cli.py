@@ -30,6 +30,7 @@ PANELS = {
         pipeline.baseline,
         pipeline.tuned,
         pipeline.evaluate,
+        pipeline.export,
         pipeline.report,
     ),
     "Data": (init, check, doubtful, estimate, replay),

@@ -34,13 +34,19 @@ NEBIUS_BASE = "meta-llama/Llama-3.1-8B-Instruct"
 class Cloud(ThreadingHTTPServer):
     """Both control planes: a deployment is ready at the third look, and the server fails once in between.
 
-    Azure's also answers chat requests to a deployment, in which it names the base alone (`named`) or the model.
+    Azure's answers what the example of Deployments - Create Or Update prints (Azure/azure-rest-api-specs,
+    cognitiveservices, stable/2024-10-01, PutDeployment.json), 201 for a new deployment and 200 for a changed one:
+    `{"id": "/subscriptions/…/deployments/deploymentName", "name": "deploymentName", "type":
+    "Microsoft.CognitiveServices/accounts/deployments", "sku": {"name": "Standard", "capacity": 1}, "properties":
+    {"model": {"format": "OpenAI", "name": "ada", "version": "1"}, "provisioningState": "Accepted"}}`; later, the state
+    is `Succeeded`. It also answers chat requests to a deployment, in which it names the base alone (`named`) or the
+    model.
 
     Nebius' answers what the notebooks of nebius/token-factory-cookbook (post-training/fine-tuning-1 and distillation)
     show: `POST /v0/models` takes `name: my-finetuned-model`, `source: <job id>:<checkpoint id>` and `base_model`, the
     base's ID for inference; the answer's `name` is `<base_model>-LoRa:my-finetuned-model-AbCd`. That one is polled by
-    `GET /v0/models/{name}` until its `status` is `active`, and is the `model` of chat requests. The checkpoints of a
-    job have the form of OpenAI's API.
+    `GET /v0/models/{name}` while its `status` is `validating`, until it is `active` or `error`, and is the `model` of
+    chat requests. The checkpoints of a job have the form of OpenAI's API.
     """
 
     def __init__(self) -> None:
@@ -80,8 +86,10 @@ class Handler(BaseHTTPRequestHandler):
         name = self.path.split("?")[0].rsplit("/", 1)[1] if azure else self.path.removeprefix("/v0/models").lstrip("/")
         if self.command in ("PUT", "POST"):
             name = name if azure else f"{body['base_model']}-LoRa:{body['name']}-AbCd"
+            is_new = name not in self.server.deployed
             self.server.deployed[name] = body
-            self.reply(201, {} if azure else {"name": name, "base_model": body["base_model"], "status": "validating"})
+            nebius = {"name": name, "base_model": body.get("base_model"), "status": "validating"}
+            self.reply(201 if is_new else 200, self.azure_deployment(name, "Accepted") if azure else nebius)
         elif self.command == "DELETE":
             self.reply(200 if self.server.deployed.pop(name, None) else 404, {})
         elif name not in self.server.deployed:
@@ -91,11 +99,12 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(503, {"error": {"message": "overloaded"}})
         else:
             self.server.looks += 1
-            word = "waiting" if self.server.looks < 3 else self.server.ends_as or ("Succeeded" if azure else "active")
+            early, ready = ("Accepted", "Succeeded") if azure else ("validating", "active")
+            word = early if self.server.looks < 3 else self.server.ends_as or ready
             self.reply(200, self.azure_deployment(name, word) if azure else {"name": name, "status": word})
 
     def azure_deployment(self, name: str, state: str) -> dict[str, Any]:
-        """Return the body that Microsoft's page on Deployments - Get prints."""
+        """Return the body that Microsoft's pages on Deployments - Get, and - Create Or Update, print."""
         body = self.server.deployed[name]
         return {
             "id": self.path.split("?")[0],
@@ -209,8 +218,8 @@ def test_nebius_deploys_the_jobs_checkpoint_under_a_name_of_its_own(
     assert cloud.failures == 0
     assert capsys.readouterr().err.splitlines() == [
         "deploy: requested",
-        "deploy: waiting",
-        f"The provider does not answer (TemporaryError). Deployment {name} (waiting): still waiting.",
+        "deploy: validating",
+        f"The provider does not answer (TemporaryError). Deployment {name} (validating): still waiting.",
         "deploy: active",
     ]
     assert cloud.deployed[name] == {

@@ -118,6 +118,8 @@ def test_dvc_finds_all_parameters_without_any_optional_key(key: str) -> None:
     values = without(YAML(typ="safe").load(OURS.read_text(encoding="utf-8")), key)
     for stage, entry in STAGES.items():
         for parameter in entry.get("params", ()):
+            if parameter == {"params.yaml": None}:  # the whole file
+                continue
             assert lookup(values, parameter), f"{stage} depends on {parameter}, which may be left out"
 
 

@@ -96,7 +96,7 @@ def outputs_of(stage: str) -> set[str]:
 
 
 def test_the_free_stages_are_known() -> None:
-    assert FREE == ["prepare", "validate", "evaluate", "report"]
+    assert FREE == ["prepare", "validate", "evaluate", "export", "report"]
 
 
 @pytest.mark.parametrize("stage", FREE)

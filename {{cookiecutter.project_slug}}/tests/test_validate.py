@@ -112,7 +112,7 @@ def test_groups_of_test_rows_count_as_fewer_rows() -> None:
 
 @pytest.mark.usefixtures("_prepared")
 def test_a_base_that_is_an_alias_is_warned_of_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_day("2026-09-01", monkeypatch)
+    set_day("2026-05-01", monkeypatch)
     said: list[str] = []
     alias = validate.run(params(base="gpt-4.1-mini"), say=said.append)
     assert len(said) == 1
@@ -133,25 +133,72 @@ def set_day(day: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "datetime", SimpleNamespace(date=Day, timedelta=datetime.timedelta))
 
 
+CLOSING = "'openai' accepts no new fine-tuning jobs from 2027-01-06, in 17 days."
+CLOSED = "'openai' accepts no new fine-tuning jobs since 2027-01-06."
+HAD_JOBS = "Since 2026-05-07, 'openai' takes jobs only from accounts that had some before."
+TRAINED_IT = f"Since 2026-10-14, 'azure' trains {MODEL} only for accounts that trained it before."
+DAYS = ("2026-12-20", "2027-01-10", "2027-05-01")
+NEWCOMERS_BASES = {
+    "azure": "Ministral-3B",
+    "nebius": "meta-llama/Llama-3.1-8B-Instruct",
+    "local": "SmolLM2-135M-Instruct",
+    "compatible": "SmolLM2-135M-Instruct",
+}
+
+
 @pytest.mark.usefixtures("_prepared")
 @pytest.mark.parametrize(
-    ("day", "validated", "state"),
+    ("provider", "base", "day", "ends", "closed"),
     [
-        ("2026-12-20", "'openai' accepts no new fine-tuning jobs from 2027-01-06, in 17 days.", "warning"),
-        ("2027-01-10", f"{MODEL} and its fine-tunes will be shut down on 2027-01-14, in 4 days.", "wrong"),
-        ("2027-05-01", f"{MODEL} was shut down on 2027-01-14, and its fine-tunes with it.", "wrong"),
+        (
+            "openai", MODEL, DAYS[0],
+            [CLOSING, f"{MODEL} and its fine-tunes will be shut down on 2027-01-14, in 25 days."], HAD_JOBS,
+        ),
+        (
+            "openai", MODEL, DAYS[1],
+            [CLOSED, f"{MODEL} and its fine-tunes will be shut down on 2027-01-14, in 4 days."], None,
+        ),
+        (
+            "openai", MODEL, DAYS[2],
+            [CLOSED, f"{MODEL} was shut down on 2027-01-14, and its fine-tunes with it."], None,
+        ),
+        ("azure", MODEL, DAYS[0], [], TRAINED_IT),
+        ("azure", MODEL, DAYS[1], [], TRAINED_IT),
+        (
+            "azure", MODEL, "2027-01-20",
+            [f"Training of {MODEL} ends no earlier than 2027-04-14, in 84 days."], TRAINED_IT,
+        ),
+        (
+            "azure", MODEL, DAYS[2],
+            [f"'azure' may have ended the training of {MODEL}: it announced this for no earlier than 2027-04-14."],
+            TRAINED_IT,
+        ),
+        *((provider, base, day, [], None) for provider, base in NEWCOMERS_BASES.items() for day in DAYS),
     ],
-)
-def test_validate_and_doctor_know_what_ends(
-    day: str, validated: str, state: str, monkeypatch: pytest.MonkeyPatch
+)  # fmt: skip
+def test_validate_and_doctor_say_what_ends_and_who_can_train(
+    provider: str, base: str, day: str, ends: list[str], closed: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """On three days, for each provider with its default base, and for a base that Azure trains for old customers."""
     set_day(day, monkeypatch)
     said: list[str] = []
-    validate.run(params(), say=said.append)
-    assert f"warning: {validated}" in said
-    checks = {check.check: check for check in health.check_training(params())}
-    assert checks["training"].state == state
-    assert checks["training"].todo
+    settings = params(provider, base)
+    if base == "Ministral-3B":
+        train = settings.train.model_copy(update={"training_type": "GlobalStandard"})
+        settings = settings.model_copy(update={"train": train})
+    validate.check_settings(settings, said.append)
+    assert said == [f"warning: {one}" for one in (*ends, closed) if one]
+    checks = {check.check: check for check in health.check_training(settings)}
+    training = checks["training"]
+    if CLOSED in ends:
+        assert (training.state, training.found) == ("wrong", f"{CLOSED[:-1]}. Nothing was sent.")
+    elif ends:
+        assert (training.state, training.found) == ("warning", " ".join(ends))
+    else:
+        assert training.state == "ok"
+    assert bool(training.todo) == bool(ends)
+    account = checks.get("account")
+    assert (account and account.found) == closed
 
 
 @pytest.mark.usefixtures("_prepared")

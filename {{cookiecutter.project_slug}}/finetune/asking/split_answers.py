@@ -7,11 +7,11 @@ from finetune.core.disk import read_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import ANSWERING, Params
 from finetune.core.paths import PREPARED
-from finetune.core.records import Example, Prediction, PreparedExample, Questions, RegressionPrediction
+from finetune.core.records import AnswerSettings, Example, Prediction, PreparedExample, Questions, RegressionPrediction
 from finetune.data.completion_format import CompletionFormat, from_completion
 from finetune.data.examples import text_of
 from finetune.data.questions import prompt_of, turns_of_shots
-from finetune.provider.answer_parser import was_cut
+from finetune.provider.answer_parser import Answer, was_cut
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import Connection
 from finetune.terminal.progress import progress_bar, say
@@ -41,7 +41,7 @@ def ask_split(
 def ask_examples(
     connection: Connection,
     params: Params,
-    questions: Questions,
+    questions: AnswerSettings,
     model: str,
     examples: Sequence[Example],
     shots: Sequence[Example] = (),
@@ -55,6 +55,15 @@ def ask_examples(
     seed, stop, top_logprobs = questions["seed"], marks.stop if marks else None, questions["top_logprobs"]
     with progress_bar(f"ask {model}") as progress:
         answers = answer_all(connection, model, prompts, settings, seed, progress, say, stop, top_logprobs)
+    return rows_of_answers(questions, examples, answers)
+
+
+def rows_of_answers(
+    questions: AnswerSettings, examples: Sequence[Example], answers: Sequence[Answer]
+) -> list[Prediction]:
+    """Return a row for each example with its answer."""
+    found = questions["completion"]
+    marks = CompletionFormat(**found) if found else None
     pairs = [from_completion(example, marks) if marks else last_turn(example) for example in examples]
     keeps_white_space = any(expected != expected.strip() for _, expected in pairs)
     rows: list[Prediction] = []

@@ -145,6 +145,29 @@ def evaluate() -> None:
     print(f"evaluate: scored {report['n']} test rows. Show the plots with: dvc plots show")
 
 
+def export(
+    to: Annotated[
+        list[str] | None,
+        typer.Option(help="A format, in place of export.formats: adapter, merged, gguf, gguf-q4_k_m, ollama, …"),
+    ] = None,
+) -> None:
+    """Write the model in other formats, and ask each exported file the test rows.
+
+    Answers are compared with those of the measured model. Files are in exports/, by default those of export.formats.
+
+    Examples: finetune export · finetune export --to merged --to gguf-q4_k_m
+    """
+    from finetune.core.params import load_params
+    from finetune.stages import export as stage
+    from finetune.terminal.exports import export_summary
+
+    with with_restore_command("export"):
+        report = stage.run(load_params(), to)
+    print(export_summary(report))
+    if to:
+        print("To keep these as outputs of DVC, list them in export.formats of params.yaml, and run: dvc repro")
+
+
 def report() -> None:
     """Write the report as a page and as Markdown for a pull request."""
     from finetune.core.read_records import read_evaluated_model

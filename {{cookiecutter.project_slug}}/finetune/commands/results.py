@@ -57,22 +57,27 @@ def compare(
 
 def promote(
     stage: Annotated[str, typer.Option(help="The stage to assign the model to.")] = "production",
+    export: Annotated[str | None, typer.Option(help="An exported format to tag, in place of the model's ID.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Tag the committed model for a stage, if it meets evaluate.require.
 
+    With --export, tag an exported format of it, if that meets export.require too.
+
     List versions and stages with: gto show
 
-    Example: finetune promote --stage staging
+    Examples: finetune promote --stage staging · finetune promote --export gguf-q8_0
     """
     from finetune.core.params import load_params
     from finetune.project.promotion import promote as promote_model
 
-    done = promote_model(load_params(), stage)
+    done = promote_model(load_params(), stage, export)
     if as_json:
         print_json(done)
     else:
-        print(f"{done['model']} is now version {done['version']} in {stage}. Share the tags with: git push --tags")
+        what = f"The export {export} of {done['model']}" if export else done["model"]
+        version = f"version {done['version']}" + (f" of {done['artifact']}" if export else "")
+        print(f"{what} is now {version} in {stage}. Share the tags with: git push --tags")
         for condition in done["met"]:
             print(f"  met: {condition}")
         if not done["met"]:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from finetune.core.damage import read_bytes
 from finetune.core.errors import FinetuneError
+from finetune.core.export_formats import known_format
 from finetune.core.profiles import PROFILES
 from finetune.core.task import Task
 
@@ -257,6 +258,23 @@ class Evaluate(Section):
     batch: bool = False
 
 
+class Export(Section):
+    """What `export` makes of the tuned model, and how much worse each exported file may answer.
+
+    `base` is the folder of the base's weights, or its name on the Hugging Face hub with a revision; None: `train.base`.
+    """
+
+    formats: list[str] = []
+    base: str | None = None
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.05
+    require: dict[str, str] = {}
+
+    @field_validator("formats")
+    @classmethod
+    def are_known(cls, formats: list[str]) -> list[str]:
+        return [known_format(name) for name in formats]
+
+
 ANSWERING: Final = ("max_tokens", "temperature", "stop", "presence_penalty", "frequency_penalty")  # how models answer
 
 
@@ -265,6 +283,7 @@ class Params(Section):
     provider: Provider
     train: Train
     evaluate: Evaluate
+    export: Export = Export()
     notify: list[Annotated[str, Field(min_length=1)]] = []  # addresses of apprise
 
 

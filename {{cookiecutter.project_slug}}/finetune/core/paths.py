@@ -16,6 +16,7 @@ REPLAY = PREPARED / "replay.jsonl"  # general chat that is mixed into the upload
 CHECKED = PREPARED / "checked.json"  # what validate found without mistakes
 QUESTIONS = PREPARED / "questions.json"  # what is asked beside the splits
 TRAINING_SETTINGS = PREPARED / "training.json"  # what decides the job beside the splits
+EXPORT_SETTINGS = PREPARED / "export.json"  # what is exported
 
 REPLAY_FOLDER = Path("data/replay")  # the folder of train.replay.file, on which validate depends
 
@@ -25,6 +26,7 @@ DEPLOYMENT = Path("models/deployment.json")
 VARIANTS = Path("models/variants")  # records of trainings with another seed, or with fewer rows
 WEIGHTS = Path("models/weights")
 EVENTS = Path("models/events.jsonl")
+EXPORTS = Path("exports")  # a folder for each format
 
 PREDICTIONS = Path("predictions")
 BASE_ANSWERS = PREDICTIONS / "base.jsonl"
@@ -38,6 +40,7 @@ GRADER_REPLIES = PREDICTIONS / "grader_replies.jsonl"
 JUDGE_REPLIES = PREDICTIONS / "judge_replies.jsonl"
 TUNED_LATENCY = PREDICTIONS / "tuned_latency.json"
 ANSWERED_BY = PREDICTIONS / "answered_by.json"  # the model and the test rows of these answers
+EXPORT_ANSWERS = PREDICTIONS / "exported.jsonl"
 
 REPORTS = Path("reports")
 PREPARED_REPORT = REPORTS / "prepare.json"
@@ -46,6 +49,8 @@ VALIDATION_REPORT = REPORTS / "validation.json"
 CURVES = REPORTS / "training.csv"
 EVALUATION = REPORTS / "evaluation.json"
 LATENCY = REPORTS / "latency.json"
+EXPORT_REPORT = REPORTS / "export.json"
+EXPORT_SPEED = REPORTS / "export_speed.json"
 LEDGER = REPORTS / "ledger.csv"
 LEARNING_CURVE = REPORTS / "learning_curve.csv"
 LEARNING_CURVE_PAGE = REPORTS / "learning_curve.html"

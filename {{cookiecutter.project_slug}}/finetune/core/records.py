@@ -137,6 +137,32 @@ class TrainingSettings(TypedDict):
     metric: dict[str, Any] | None  # with choose best_metric: what decides that metric
 
 
+class AnswerSettings(TypedDict):
+    """What decides how a model answers a question."""
+
+    seed: int
+    max_tokens: int
+    temperature: float
+    stop: list[str]
+    presence_penalty: float
+    frequency_penalty: float
+    top_logprobs: int
+    completion: CompletionMarks | None
+
+
+class ExportSettings(TypedDict):
+    """data/prepared/export.json: what is exported. `export` depends on it, and not on parameters or questions.json.
+
+    So other questions of `evaluate.also`, or to a judge, export nothing again.
+    """
+
+    formats: list[str]
+    base: NotRequired[str | None]  # export.base; absent without formats, as all that follows
+    margin: NotRequired[float]
+    require: NotRequired[dict[str, str]]
+    answers: NotRequired[AnswerSettings]
+
+
 class RegressionSet(TypedDict):
     """Chat examples of one entry of evaluate.also, and how long an answer may be."""
 
@@ -144,7 +170,7 @@ class RegressionSet(TypedDict):
     examples: list[Example]
 
 
-class Questions(TypedDict):
+class Questions(AnswerSettings):
     """data/prepared/questions.json: everything that decides what models are asked, beside the splits.
 
     `baseline` and `tuned` depend on this file and not on parameters, so a change of a parameter that only scoring reads
@@ -153,15 +179,7 @@ class Questions(TypedDict):
 
     provider: dict[str, str | None]  # name, base_url, base_deployment
     base: str
-    seed: int
-    max_tokens: int
-    temperature: float
-    stop: list[str]
-    presence_penalty: float
-    frequency_penalty: float
-    top_logprobs: int
     few_shot: list[Example]  # in the prompt of the third model
-    completion: CompletionMarks | None
     compare: list[str]
     also: dict[str, RegressionSet]
     graders: dict[str, dict[str, Any]]  # those of evaluate.graders that ask a model
@@ -477,6 +495,12 @@ class RegressionPrediction(Prediction):
     set: str  # the key in evaluate.also
 
 
+class ExportedPrediction(Prediction):
+    """One row of predictions/exported.jsonl."""
+
+    format: str
+
+
 class GraderReply(TypedDict):
     """One row of predictions/grader_replies.jsonl."""
 
@@ -733,3 +757,64 @@ class Evaluation(TypedDict):
     saved_usd_per_1000: NotRequired[float]  # of 1,000 calls, against few_shot
     gates_met: NotRequired[int]  # with evaluate.require
     gates_failed: NotRequired[list[str]]
+
+
+# What ships
+
+
+class ExportedFile(TypedDict):
+    sha256: str
+    bytes: int
+
+
+class ExportManifest(TypedDict):
+    """exports/<format>/manifest.json: where the files come from, and what was measured with them."""
+
+    format: str
+    files: dict[str, ExportedFile]  # by name; all of the folder but this one
+    model: str
+    job: str
+    fingerprint: str  # of models/model.json
+    base: str
+    base_weights: str  # SHA-256 of the digests of the base's weights
+    commit: str  # of the project, when it was exported; "" outside of Git
+    data: str | None  # SHA-256 of the training file
+    scores: "ExportScores"
+
+
+class ExportScores(TypedDict):
+    """How a format's answers to the test rows compare with those of the tuned model that was measured."""
+
+    agreement: float  # share of equal answers
+    metric: str
+    score: float
+    low: float  # 95 % interval
+    high: float
+    difference: float  # to the measured model
+    difference_low: float
+    difference_high: float
+    p_value: float
+    test: str
+    margin: float
+    kept: int  # 1: shown to be worse by no more than the margin
+    logprob_difference: NotRequired[float]  # mean absolute difference of a token's log-probability, in equal answers
+    failed: int  # rows without an answer
+    bytes: int  # of all files
+    verdict: str
+
+
+class ExportReport(TypedDict):
+    """reports/export.json. Without formats, `export` is empty and only that is there."""
+
+    export: dict[str, ExportScores]  # by format
+    n: NotRequired[int]  # test rows
+    evaluated: NotRequired[AnsweredBy]  # what the formats are compared with
+    tuned: NotRequired[float]  # score of the measured model
+    gates_met: NotRequired[int]  # with export.require
+    gates_failed: NotRequired[list[str]]
+
+
+class ExportSpeed(Latency, total=False):
+    """One format in reports/export_speed.json. It differs from run to run, so report.md is without it."""
+
+    tokens_per_second: float  # of answers

@@ -58,6 +58,8 @@ def newcomers_warning(params: Params, today: datetime.date) -> str | None:
     """Return a warning where only those who have trained before can create a job, else None."""
     profile = PROFILES[params.provider.name]
     base = look_up(params.train.base, profile.name)
+    if (profile.closes and profile.closes <= today) or base.retired(today):
+        return None  # nobody can
     if profile.newcomers_until and profile.newcomers_until <= today:
         return f"Since {profile.newcomers_until}, {profile.name!r} takes jobs only from accounts that had some before."
     if base.newcomers_until and base.newcomers_until <= today:

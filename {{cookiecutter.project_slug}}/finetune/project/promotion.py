@@ -2,9 +2,14 @@
 
 from typing import TypedDict
 
+from finetune.core.disk import read_if_there
 from finetune.core.errors import FinetuneError
+from finetune.core.export_formats import artifact_name
 from finetune.core.params import Params
+from finetune.core.paths import EXPORT_REPORT, EXPORTS
 from finetune.core.read_records import read_evaluated_model, refuse_other_test_rows
+from finetune.core.records import Evaluation, ExportReport, ModelRecord
+from finetune.project.export_manifest import read_manifest
 from finetune.project.history import git
 from finetune.scoring.gates import results_of
 
@@ -12,6 +17,7 @@ ARTIFACT = "tuned-model"  # its name in dvc.yaml
 
 
 class Promotion(TypedDict):
+    artifact: str  # its name in the registry
     version: str | None
     stage: str
     commit: str
@@ -21,11 +27,11 @@ class Promotion(TypedDict):
     rival: str  # tuned against the strongest of what else there is
 
 
-def promote(params: Params, stage: str) -> Promotion:
-    """Register the model of HEAD and assign it to a stage, as GTO's tags.
+def promote(params: Params, stage: str, exported: str | None = None) -> Promotion:
+    """Register the model of HEAD, or its export in a format, and assign it to a stage, as GTO's tags.
 
-    Raises FinetuneError if the model fails `evaluate.require`, if the figures are of another model or of other test
-    rows, or if the current files are not committed.
+    Raises FinetuneError if the model fails `evaluate.require`, or its export `export.require`, if the figures are of
+    another model or of other test rows or files, or if the current files are not committed.
     """
     import gto.api
     from gto.exceptions import GTOException
@@ -43,6 +49,10 @@ def promote(params: Params, stage: str) -> Promotion:
             f"{record['model']} was not promoted: {'; '.join(failed)}.",
             "Improve the data or the training, or change evaluate.require in params.yaml.",
         )
+    artifact = ARTIFACT
+    if exported:
+        artifact = artifact_name(exported)
+        met += met_by_export(params, exported, record, metrics)
     if git("status", "--porcelain", "--", "models", "reports", "params.yaml", "dvc.lock"):
         raise FinetuneError(
             "There are uncommitted changes, and a tag belongs to a commit.",
@@ -50,13 +60,14 @@ def promote(params: Params, stage: str) -> Promotion:
         )
     commit = git("rev-parse", "HEAD").strip()
     try:
-        if version_of(commit) is None:
-            gto.api.register(".", ARTIFACT, ref="HEAD")
-        gto.api.assign(".", ARTIFACT, stage=stage, version=version_of(commit))
+        if version_of(commit, artifact) is None:
+            gto.api.register(".", artifact, ref="HEAD")
+        gto.api.assign(".", artifact, stage=stage, version=version_of(commit, artifact))
     except GTOException as error:
         raise FinetuneError(f"GTO could not tag this commit: {error}", "List the tags with: gto show") from error
     return {
-        "version": version_of(commit),
+        "artifact": artifact,
+        "version": version_of(commit, artifact),
         "stage": stage,
         "commit": commit,
         "model": record["model"],
@@ -66,7 +77,36 @@ def promote(params: Params, stage: str) -> Promotion:
     }
 
 
-def version_of(commit: str) -> str | None:
+def met_by_export(params: Params, name: str, record: ModelRecord, metrics: Evaluation) -> list[str]:
+    """Return the conditions of export.require that the export in a format meets.
+
+    Raises FinetuneError if it fails one, was not measured, or if a file is not the one that was measured.
+    """
+    report: ExportReport = read_if_there(EXPORT_REPORT, "export", ExportReport)
+    if not report or name not in report["export"]:
+        listed = ", ".join(report["export"]) if report else ""
+        raise FinetuneError(
+            f"There is no export {name!r}; exported are: {listed or 'none'}.",
+            f"Put {name} into export.formats of params.yaml, and run: dvc repro",
+        )
+    if report["evaluated"] != metrics["evaluated"]:
+        raise FinetuneError(f"{EXPORT_REPORT} is not of {record['model']}.", "Export this model with: dvc repro export")
+    met, failed = results_of(params.export.require, report)
+    if failed:
+        raise FinetuneError(
+            f"The export {name} of {record['model']} was not promoted: {'; '.join(failed)}.",
+            "Choose another format, or change export.require in params.yaml.",
+        )
+    manifest = read_manifest(EXPORTS / name)
+    if (manifest["fingerprint"], manifest["scores"]) != (record["fingerprint"], report["export"][name]):
+        raise FinetuneError(
+            f"{EXPORTS / name} is not the export that {EXPORT_REPORT} has the figures of.",
+            "Restore the files of one commit with: git checkout . && dvc checkout",
+        )
+    return met
+
+
+def version_of(commit: str, artifact: str = ARTIFACT) -> str | None:
     """Return the version tag that a commit has already."""
     tags = git("tag", "--points-at", commit).split()
-    return next((tag.split("@", 1)[1] for tag in tags if tag.startswith(f"{ARTIFACT}@")), None)
+    return next((tag.split("@", 1)[1] for tag in tags if tag.startswith(f"{artifact}@")), None)

@@ -12,6 +12,7 @@ from finetune.report.model_metrics import metric_title, metrics, model_label, mo
 from finetune.report.number_formats import figure, signed
 from finetune.report.page_tables import Table
 from finetune.report.pairs import Pair, read_pairs
+from finetune.report.sections.exports import exports_view
 from finetune.report.sections.training import curve_sentences
 from finetune.report.stage_outputs import Results
 
@@ -39,6 +40,7 @@ def make_markdown(results: Results) -> str:
         plain_table(grader_table(evaluation)),
         f"## Judge\n\n{plain(evaluation['judge']['verdict'])}." if "judge" in evaluation else "",
         other_abilities(evaluation),
+        exports(results),
         f"## Training\n\n{plain(curves)}" if (curves := curve_sentences(results.record)) else "",
         "## Cost",
         # Without times: this file is in Git, and they differ from run to run.
@@ -92,6 +94,16 @@ def other_abilities(evaluation: Evaluation) -> str:
     sets = evaluation.get("also") or {}
     lines = [f"- {plain(name)}: {plain(found['verdict'])}" for name, found in sets.items()]
     return "\n".join(["## Other abilities\n", *lines]) if lines else ""
+
+
+def exports(results: Results) -> str:
+    """Return the exported formats beside the measured model; "" without them. Without speeds, as for times."""
+    view = exports_view(results.evaluation, results.exports, {})
+    if view is None:
+        return ""
+    lines = [f"- {plain(name)}: {plain(verdict)}" for name, verdict in view.verdicts.items()]
+    lines += [f"- ❌ {plain(gate)}" for gate in view.gates_failed]
+    return "\n\n".join(["## Exports", plain_table(view.table), "\n".join(lines)])
 
 
 def lineage_table(results: Results) -> str:

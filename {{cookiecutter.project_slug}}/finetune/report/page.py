@@ -12,6 +12,7 @@ from finetune.report.sections.calibration import calibration_view
 from finetune.report.sections.classes import classes_view
 from finetune.report.sections.comparison import comparison_view
 from finetune.report.sections.confusion import confusion_view
+from finetune.report.sections.exports import exports_view
 from finetune.report.sections.groups import group_table
 from finetune.report.sections.other_abilities import regressions_view
 from finetune.report.sections.rows import example_kinds
@@ -52,6 +53,7 @@ def make_page(results: Results) -> str:
         Section("calibration", calibration_view(results)),
         Section("rows", example_kinds(results)),
         Section("other_abilities", regressions_view(evaluation.get("also"))),
+        Section("exports", exports_view(evaluation, results.exports, results.export_speeds)),
         Section("cost", CostView(usage_table(evaluation, results.latency), cost_facts(results))),
         Section("lineage", lineage_of(results)),
     ]

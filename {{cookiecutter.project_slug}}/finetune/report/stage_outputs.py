@@ -1,9 +1,19 @@
 """The files that the report is made from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
-from finetune.core.records import Evaluation, FilesRecord, Latency, ModelRecord, PrepareReport, ValidationReport
+from finetune.core.records import (
+    Evaluation,
+    ExportReport,
+    ExportSpeed,
+    FilesRecord,
+    Latency,
+    ModelRecord,
+    PrepareReport,
+    ValidationReport,
+)
 
 Row = dict[str, str]  # one row of a CSV file: cells by column
 
@@ -21,6 +31,8 @@ class Results(NamedTuple):
     commit: str  # the last one before the commit of the model; "" if there is none
     former: dict[str, str]  # the lineage of the fine-tune before this one
     former_commit: str
+    exports: ExportReport | None = None
+    export_speeds: Mapping[str, ExportSpeed] = MappingProxyType({})  # by format
 
 
 def by_model(rows: Sequence[Row], column: str) -> dict[str, dict[str, Row]]:

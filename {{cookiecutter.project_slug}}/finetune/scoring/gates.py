@@ -12,42 +12,45 @@ from finetune.scoring.metric_names import general_name
 
 OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "==": operator.eq}
 CONDITION = re.compile(r"\s*(>=|<=|==|>|<)\s*(-?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*")
+EVALUATE = "evaluate.require"  # the section of params.yaml whose gates these are, unless it is another
 SUGGESTED = 5  # names of metrics that an error lists
 P_VALUE = re.compile(r"(?:p_value|p_holm)$")
 
 
-def parse_condition(name: str, condition: str) -> tuple[str, float]:
+def parse_condition(name: str, condition: str, section: str = EVALUATE) -> tuple[str, float]:
     """Return the operator and the number of a condition. Raises FinetuneError if it is invalid."""
     match = CONDITION.fullmatch(condition)
     if match is None:
         raise FinetuneError(
-            f"evaluate.require: {name}: {condition!r} is not a valid condition.", 'Write one such as ">= 0.8".'
+            f"{section}: {name}: {condition!r} is not a valid condition.", 'Write one such as ">= 0.8".'
         )
     return match[1], float(match[2])
 
 
-def check_gates(require: Mapping[str, str], names: Collection[str]) -> list[str]:
+def check_gates(require: Mapping[str, str], names: Collection[str], section: str = EVALUATE) -> list[str]:
     """Return warnings of gates that say less than they seem to; `names` are those of all metrics (metric_names.py).
 
     Raises FinetuneError for an invalid condition, and for a name that is no metric.
     """
     for name, condition in require.items():
-        parse_condition(name, condition)
+        parse_condition(name, condition, section)
         if general_name(name) not in names:
-            raise no_metric(name, names)
+            raise no_metric(name, names, section)
     return [
-        f"evaluate.require: {name} says that two models differ, not which one is better."
+        f"{section}: {name} says that two models differ, not which one is better."
         f" Require also {better_name(name, names)}."
         for name in require
         if P_VALUE.search(name) and not any(shows_direction(other, require[other], name) for other in require)
     ]
 
 
-def no_metric(name: str, names: Collection[str]) -> FinetuneError:
+def no_metric(name: str, names: Collection[str], section: str) -> FinetuneError:
     like = get_close_matches(name, names, SUGGESTED, 0)
     return FinetuneError(
-        f"evaluate.require: there is no metric {name!r}.",
-        f"Similar metrics are {', '.join(like)}. After an evaluation, `dvc metrics show` lists all.",
+        f"{section}: there is no metric {name!r}.",
+        f"Similar metrics are {', '.join(like)}. After an evaluation, `dvc metrics show` lists all."
+        if like
+        else f"List the formats of {section.partition('.')[0]} first.",
     )
 
 

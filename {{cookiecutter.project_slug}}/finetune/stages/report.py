@@ -6,9 +6,20 @@ from typing import Any, cast
 from finetune.core.disk import parse_json, read_csv, read_if_there, write_text
 from finetune.core.errors import FinetuneError
 from finetune.core.old_records import model_key
-from finetune.core.paths import CURVES, FILES, LATENCY, LEDGER, MODEL, PREPARED_REPORT, VALIDATION_REPORT
+from finetune.core.paths import (
+    CURVES,
+    EVALUATION,
+    EXPORT_REPORT,
+    EXPORT_SPEED,
+    FILES,
+    LATENCY,
+    LEDGER,
+    MODEL,
+    PREPARED_REPORT,
+    VALIDATION_REPORT,
+)
 from finetune.core.read_records import read_evaluated_model, read_prepare_report_if_there
-from finetune.core.records import FilesRecord, Latencies, ModelRecord, ValidationReport
+from finetune.core.records import Evaluation, ExportReport, FilesRecord, Latencies, ModelRecord, ValidationReport
 from finetune.project.history import git, record_at
 from finetune.report.headline import headline
 from finetune.report.lineage_facts import lineage_facts
@@ -52,10 +63,26 @@ def run() -> str:
         commit=commit,
         former=lineage_at(former_commit) if former_commit else {},
         former_commit=former_commit,
+        exports=exports_of(evaluation),
+        export_speeds=read_if_there(EXPORT_SPEED, "export"),
     )
     write_text(PAGE, make_page(results))
     write_text(MARKDOWN, make_markdown(results))
     return headline(results.evaluation).clause
+
+
+def exports_of(evaluation: Evaluation) -> ExportReport | None:
+    """Return the report on the exported formats; None without one. Raises FinetuneError if it is of another model."""
+    found: ExportReport = read_if_there(EXPORT_REPORT, "export", ExportReport)
+    if not found or not found["export"]:
+        return None
+    if "evaluated" in evaluation and found["evaluated"] != evaluation["evaluated"]:
+        raise FinetuneError(
+            f"{EXPORT_REPORT} has the figures of {found['evaluated']['model']}, and {EVALUATION} those of"
+            f" {evaluation['evaluated']['model']}, or of other test rows.",
+            "Export this model with: dvc repro export",
+        )
+    return found
 
 
 def commits_before(record: ModelRecord) -> tuple[str, str]:

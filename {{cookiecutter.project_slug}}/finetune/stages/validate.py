@@ -16,6 +16,7 @@ from finetune.core.params import Params
 from finetune.core.paths import (
     CHECKED,
     COMMON_PIECES,
+    EXPORT_SETTINGS,
     PREPARED,
     QUESTIONS,
     REPLAY,
@@ -46,7 +47,8 @@ from finetune.data.identity import answer_of
 from finetune.data.questions import questions_of
 from finetune.data.replay import write_replay
 from finetune.pricing.catalogue import Base, alias_note, look_up
-from finetune.pricing.end_dates import date_warnings
+from finetune.pricing.end_dates import date_warnings, newcomers_warning
+from finetune.project.export_settings import export_settings, names_of_scores
 from finetune.project.training_settings import server_address, training_settings
 from finetune.project.validation_estimate import report_of
 from finetune.report.data_page import ClassCount, LengthCount, ReviewedExample, make_data_page
@@ -84,6 +86,7 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
         raise refusal(errors)
     check_expected(params)
     check_require(params, say)
+    check_export(params, say)
     questions = questions_of(params)
     check_regression_sets(params, questions, say)
     replay = write_replay(params, checked, questions, say)
@@ -109,18 +112,20 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
     write_json(QUESTIONS, questions)
     write_json(TRAINING_SETTINGS, training_settings(params, questions))
     write_json(CHECKED, splits)
+    write_json(EXPORT_SETTINGS, export_settings(params))
     write_json(VALIDATION_REPORT, report)
     return report
 
 
 def check_settings(params: Params, say: Say) -> None:
-    """Check what the evaluation will need, and warn of a base that is an alias, or that is or will be shut down.
+    """Check what the evaluation will need, and warn of an alias as base, and of what ends or is closed.
 
     Raises FinetuneError for an invalid grader or schema.
     """
     if note := alias_note(params.train.base):
         say(f"warning: train.base: {note} Write the dated name in params.yaml.")
-    for warning in date_warnings(params, datetime.date.today()):
+    today = datetime.date.today()
+    for warning in filter(None, (*date_warnings(params, today), newcomers_warning(params, today))):
         say(f"warning: {warning}")
     settings = params.evaluate
     check_graders(settings.graders)
@@ -171,6 +176,19 @@ def check_require(params: Params, say: Say) -> None:
     names = metric_names(params, read_prepare_report(), expected_answers(NAMED_BY) or [""])
     for warning in check_gates(params.evaluate.require, names):
         say(f"warning: {warning}")
+
+
+def check_export(params: Params, say: Say) -> None:
+    """Warn of too few test rows for export.margin. Raises FinetuneError for an invalid gate of an exported format."""
+    settings = params.export
+    check_gates(settings.require, names_of_scores(settings.formats), "export.require")
+    rows, fewest = sum(1 for _ in expected_answers()) if settings.formats else 0, fewest_rows(settings.margin)
+    if settings.formats and (fewest is None or rows < fewest):
+        say(
+            f"warning: {counted(rows, 'test row')}: too few to show that an exported file that answers as before is"
+            f" within export.margin, {settings.margin:g}."
+            + (f" That takes {fewest:,} rows." if fewest else " No number of rows shows a margin of 0.")
+        )
 
 
 def check_regression_sets(params: Params, questions: Questions, say: Say) -> None:

@@ -1,0 +1,65 @@
+"""The adapter that the training has made: what is in models/weights, and the same as PEFT's folder for others."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from finetune.core.disk import read_json, write_json
+from finetune.core.errors import FinetuneError
+from finetune.core.paths import WEIGHTS
+from finetune.export.base_folder import hub_name
+
+CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+
+
+def trained_adapter(base: str | None) -> Path:
+    """Return the folder with the adapter of the record.
+
+    Raises FinetuneError if the provider has handed out none, or if it names another base than `base`, where that is
+    given.
+    """
+    if not (WEIGHTS / CONFIG).is_file() or not (WEIGHTS / TENSORS).is_file():
+        note = WEIGHTS / "README.txt"
+        why = note.read_text(encoding="utf-8").strip() if note.is_file() else f"{WEIGHTS} has no adapter."
+        raise FinetuneError(
+            f"There is nothing to export: {why}",
+            "Fetch the weights with: dvc pull train, or: dvc repro -f -s train",
+        )
+    if base is None:
+        return WEIGHTS
+    config = read_json(WEIGHTS / CONFIG, "train")
+    name, revision = hub_name(base)
+    other, at = hub_name(str(config["base_model_name_or_path"]))
+    at = config.get("revision") or at
+    # The engine writes the name without its organisation, and no revision.
+    if other.rpartition("/")[2] != name.rpartition("/")[2] or (revision and at and at != revision):
+        raise FinetuneError(
+            f"{WEIGHTS / CONFIG} names the base {named(other, at)}; the model was tuned from {named(name, revision)}.",
+            "Restore the weights with: dvc checkout train",
+        )
+    return WEIGHTS
+
+
+def export_adapter(adapter: Path, base: str, target: Path) -> None:
+    """Write PEFT's folder with the base's name and revision, as vLLM, Transformers and hosted services take it."""
+    target.mkdir(parents=True)
+    shutil.copy(adapter / TENSORS, target)
+    config: dict[str, Any] = json.loads((adapter / CONFIG).read_text(encoding="utf-8"))
+    config["base_model_name_or_path"], config["revision"] = hub_name(base)
+    write_json(target / CONFIG, config)
+
+
+def check_adapter(folder: Path, base: str) -> None:
+    """Raise FinetuneError if an exported adapter is of another base or revision than the model was tuned from."""
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    found, wanted = (config["base_model_name_or_path"], config.get("revision")), hub_name(base)
+    if found != wanted:
+        raise FinetuneError(
+            f"{folder / CONFIG} names the base {named(*found)}; the model was tuned from {named(*wanted)}.",
+            "Export again with: dvc repro -f -s export",
+        )
+
+
+def named(name: str, revision: str | None) -> str:
+    return f"{name} at revision {revision}" if revision else name
