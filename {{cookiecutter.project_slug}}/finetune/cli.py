@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import typer
 
-from finetune.commands import answers, files, jobs, models, pipeline, results
+from finetune.commands import answers, files, jobs, models, pipeline, rescue, results
 from finetune.commands.ask import ask
 from finetune.commands.chat import chat
 from finetune.commands.check import check
@@ -39,7 +39,7 @@ PANELS = {
     "At the provider": (doctor, deploy),
     "Engine": (serve,),
 }
-GROUPS = {"jobs": jobs.app, "files": files.app, "models": models.app}
+GROUPS = {"jobs": jobs.app, "files": files.app, "models": models.app, "rescue": rescue.app}
 
 app = typer.Typer(
     help="Fine-tune a language model with DVC. Start with: dvc repro, or finetune init FILE for your data",

@@ -11,9 +11,10 @@ PACKAGE = ROOT / "finetune"
 MAY_IMPORT = {
     "__main__": {"cli"},
     "cli": {"commands", "core"},
-    "commands": {"stages", "asking", "project", "data", "provider", "report", "terminal", "pricing", "core"},
+    "commands": {"stages", "rescue", "asking", "project", "data", "provider", "report", "terminal", "pricing", "core"},
     "stages": {"export", "asking", "project", "data", "provider", "scoring", "report", "terminal", "pricing", "core"},
     "export": {"asking", "project", "data", "provider", "scoring", "terminal", "core"},
+    "rescue": {"asking", "data", "provider", "terminal", "pricing", "core"},
     "asking": {"project", "data", "provider", "scoring", "terminal", "pricing", "core"},
     "project": {"provider", "scoring", "terminal", "pricing", "core"},
     "data": {"core"},

@@ -156,6 +156,10 @@ def ask_concurrently(
         finally:
             limiter.stop()
             pool.shutdown(cancel_futures=True)
+            for future, key in futures.items():  # what was on its way when this ended is paid for
+                is_lost = key not in answers and not future.cancelled() and not future.exception()
+                if is_lost and not future.result().error:
+                    keep(connection, cache, key, requests[key], future.result())
     return answers
 
 

@@ -1,0 +1,93 @@
+"""`finetune rescue`: save fine-tuned models and what they answer, before a provider shuts them down."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from finetune.commands.options import AsJson, Yes
+from finetune.terminal.tables import print_json, print_table
+
+app = typer.Typer(help="Save fine-tuned models' files and answers before a shutdown.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_fine_tunes(as_json: AsJson = False) -> None:
+    """List the account's fine-tuned models, their files, and the days until they are shut down.
+
+    Example: finetune rescue list --json
+    """
+    import datetime
+
+    from finetune.core.params import load_params
+    from finetune.provider.connect import connect
+    from finetune.rescue.account import fine_tunes
+
+    with connect(load_params().provider) as connection:
+        found = fine_tunes(connection, datetime.date.today())
+    if as_json:
+        print_json(found)
+        return
+    head = ["model", "answers", "job", "training file", "hyperparameters", "result files", "shutdown", "days left"]
+    rows = [
+        [
+            one["model"],
+            "yes" if one["answers"] else "no",
+            one["job"],
+            one["training_file"] + ("" if one["training_file_is_there"] else " (deleted)"),
+            one["hyperparameters"],
+            len(one["result_files"]),
+            one["shutdown"] or "not announced",
+            one["days_left"],
+        ]
+        for one in found
+    ]
+    print_table(head, rows)
+
+
+@app.command("save")
+def save(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model's ID, such as ft:base:org::abc123.")],
+    rows: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Rows to ask, as for predict. By default: the training data."),
+    ] = None,
+    usd: Annotated[float | None, typer.Option(min=0, help="The most that its answers may cost.")] = None,
+    yes: Yes = False,
+) -> None:
+    """Save a model's job, data and answers in data/rescued/. The price is shown before the first question.
+
+    Downloads cost nothing. Each row is asked at temperature 0, with log-probabilities and evaluate.max_tokens. With
+    --usd, only the first rows are asked whose price, at most, is within it. After an interruption, the same command
+    continues and asks nothing twice.
+
+    Examples: finetune rescue save ft:base:org::abc123 --usd 5 · finetune rescue save ft:base:org::abc123 --rows new.csv
+    """
+    from finetune.core.errors import FinetuneError
+    from finetune.core.params import load_params
+    from finetune.provider.connect import connect
+    from finetune.rescue.save import ask, plan
+    from finetune.terminal.progress import say
+
+    params = load_params()
+    with connect(params.provider) as connection:
+        found = plan(connection, params, model, rows, usd, say)
+        total = len(found.asked.prompts)
+        price = "an unknown amount" if found.most_usd is None else f"at most ${found.most_usd:.4f}"
+        say(f"rescue: asking {found.rows} of {total} questions costs {price}.")
+        if found.rows == 0:
+            raise FinetuneError(
+                f"--usd {usd:g} does not pay for one question; all {total} cost at most ${found.all_usd:.4f}.",
+                f"Give a higher limit. What costs nothing is in {found.folder}.",
+            )
+        if not yes and usd is None and found.most_usd != 0:
+            typer.confirm("Ask them?", abort=True)
+        saved = ask(connection, params, model, found, say)
+    if saved["left_out_by_budget"]:
+        say(f"rescue: --usd left out {saved['left_out_by_budget']} questions; all cost at most ${found.all_usd:.4f}.")
+    if saved["cut"]:
+        say(f"rescue: warning: {saved['cut']} answers were cut at evaluate.max_tokens in params.yaml. Set it higher.")
+    if saved["refused"]:
+        say(f"rescue: warning: {saved['refused']} questions were refused; see `error` in answers.jsonl.")
+    cost = "" if saved["usd"] is None else f" for ${saved['usd']:.4f}"
+    print(f"rescue: {saved['asked']} answers of {model} in {found.folder}{cost}. Next: dvc add {found.folder}")
