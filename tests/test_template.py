@@ -131,7 +131,9 @@ def run_together(project: Path, binaries: Path, commands: list[list[str]]) -> No
 def test_a_project_without_the_engine_has_neither_its_code_nor_torch(bake: Bake, set_up: dict[str, Path]) -> None:
     project, default = set_up["without"], bake()
     assert not [name for name in files_of(project) if "engine" in name]
-    for name in (name for name in files_of(project) if not name.startswith(("tests/", "data/"))):
+    # The extra `export` needs torch, and only who installs it does; `serve` names a launcher.
+    others = ("tests/", "data/", "finetune/export/", "finetune/commands/serve.py", "pyproject.toml")
+    for name in (name for name in files_of(project) if not name.startswith(others)):
         assert "torch" not in (project / name).read_text(encoding="utf-8"), name
     code = [name for name in files_of(project) if name.endswith(".py")]
     assert filecmp.cmpfiles(project, default, code, shallow=False)[0] == code

@@ -38,7 +38,7 @@ def publish(store: Store, job: JobRow, attempt: Path, event: dict[str, Any]) -> 
     checkpoint = attempt / CHECKPOINTS / f"checkpoint-{event['step']}"
     if event["ends_epoch"]:
         publish_checkpoint(store, job, checkpoint, event["step"], event["is_last"])
-    delete_old_checkpoints(attempt)
+    delete_old_checkpoints(attempt, event["step"])
 
 
 def report(store: Store, job: JobRow, event: dict[str, Any]) -> None:

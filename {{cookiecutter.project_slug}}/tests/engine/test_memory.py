@@ -65,7 +65,7 @@ def test_the_estimate_is_near_the_peak_of_a_real_job(home: Path, tmp_path: Path)
     command = [sys.executable, str(MEASURE), str(tmp_path)]
     run = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     found = json.loads(run.stdout.splitlines()[-1])
-    assert 0.7 < found["estimate"] / found["peak"] < 1.5, found
+    assert 0.5 < found["estimate"] / found["peak"] < 2, found
 
 
 def test_a_job_that_does_not_fit_is_refused_with_the_numbers_and_what_would_fit(base: memory.Base) -> None:

@@ -84,7 +84,7 @@ def add_models(store: Store, count: int) -> None:
 
 def left(db: sqlite3.Connection, home: Path, tables: list[str]) -> tuple[Any, ...]:
     rows = [db.execute(f"SELECT COUNT(*) FROM {name}").fetchone()[0] for name in tables]
-    folders = [home / "files", home / "batches", home / "jobs", home / "uploads", *(home / "uploads").iterdir()]
+    folders = [home / "files", home / "batches", home / "uploads", *(home / "uploads").iterdir()]
     return rows, [len(os.listdir(folder)) for folder in folders]
 
 

@@ -30,9 +30,9 @@ def newest_complete_checkpoint(folder: Path) -> Path | None:
     return None
 
 
-def delete_old_checkpoints(folder: Path) -> None:
-    """Delete all but the newest checkpoints below a folder."""
-    for checkpoint in checkpoints_below(folder)[KEPT:]:
+def delete_old_checkpoints(folder: Path, step: int) -> None:
+    """Delete all but the newest checkpoints up to a step below a folder. Those after it are not published yet."""
+    for checkpoint in [one for one in checkpoints_below(folder) if step_of(one) <= step][KEPT:]:
         shutil.rmtree(checkpoint, ignore_errors=True)
 
 
