@@ -234,7 +234,7 @@ def test_an_example_over_the_context_length_is_refused_with_its_line(tmp_path: P
     path = tmp_path / "valid.jsonl"
     path.write_text("".join(json.dumps({"messages": m}) + "\n" for m in (short, CONVERSATION)), encoding="utf-8")
     assert len(encode_file(Characters(), path, 26, "validation_file")) == 2
-    with pytest.raises(JobError, match=r"^Example 2 has 26 tokens; .* at most 25\. \(line 2\)$") as caught:
+    with pytest.raises(JobError, match=r"^Example 2 has 26 tokens; max_length is 25\. \(line 2\)$") as caught:
         encode_file(Characters(), path, 25, "validation_file")
     assert (caught.value.code, caught.value.param) == ("invalid_training_file", "validation_file")
 

@@ -62,7 +62,7 @@ def encode_pair(tokenizer: Any, prompt: str, completion: str, max_length: int) -
 def checked_length(encoded: EncodedExample, max_length: int) -> EncodedExample:
     """Return an example that is not too long. Raises InvalidExample for another one."""
     if len(encoded.input_ids) > max_length:
-        raise InvalidExample(f"has {len(encoded.input_ids)} tokens; base and max_length allow at most {max_length}.")
+        raise InvalidExample(f"has {len(encoded.input_ids)} tokens; max_length is {max_length}.")
     return encoded
 
 
