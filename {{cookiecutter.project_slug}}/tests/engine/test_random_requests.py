@@ -88,6 +88,11 @@ def left(db: sqlite3.Connection, home: Path, tables: list[str]) -> tuple[Any, ..
     return rows, [len(os.listdir(folder)) for folder in folders]
 
 
+def is_json(sent: Sent, answer: Received) -> bool:
+    """Return whether an answer is one JSON object: neither a file's content nor a stream."""
+    return "/content" not in sent.target and "event-stream" not in answer.headers["content-type"]
+
+
 def check(sent: Sent, answer: Received, home: Path) -> None:
     """Check what is true of every answer."""
     assert answer.status < 500, answer.body
@@ -97,7 +102,7 @@ def check(sent: Sent, answer: Received, home: Path) -> None:
     assert answer.headers["x-request-id"].startswith("req_")
     if answer.status >= 400:
         assert answer.error["type"] == "invalid_request_error"
-    elif "/content" not in sent.target and "event-stream" not in answer.headers["content-type"]:
+    elif is_json(sent, answer):
         assert isinstance(answer.json(), dict)
 
 
@@ -131,7 +136,7 @@ def test_random_requests(client: Client, home: Path) -> None:
                 assert left(db, home, tables) == before
         except (AssertionError, ValueError) as error:
             raise AssertionError(f"request {number} of seed {SEED}: {in_short(sent)} → {answer}") from error
-        if answer.status == 200 and "/content" not in sent.target:
+        if answer.status == 200 and is_json(sent, answer):
             source.see(json.loads(answer.body))
         statuses[answer.status] += 1
     db.close()
@@ -151,5 +156,5 @@ def test_random_requests_at_the_same_time(client: Client, home: Path) -> None:
                 check(one, answer, home)
             except (AssertionError, ValueError) as error:
                 raise AssertionError(f"{in_short(one)} → {answer}") from error
-            if answer.status == 200 and "/content" not in one.target:
+            if answer.status == 200 and is_json(one, answer):
                 source.see(json.loads(answer.body))
