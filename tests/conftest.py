@@ -153,3 +153,13 @@ def tiny(bake: Bake, binaries: Path, tiny_base: Path, tmp_path_factory: pytest.T
     left = subprocess.run(["pgrep", "-af", str(home)], capture_output=True, text=True, check=False).stdout
     assert not left, f"processes are still running: {left}"
     assert not list(project.temporary.iterdir()), "temporary files are left"
+
+
+def install_extras(extras: str, project: Path, binaries: Path, overlay: Path) -> None:
+    """Make an environment in `overlay` with a project's extras, and with the packages of the shared environment."""
+    subprocess.run([binaries / "python", "-m", "venv", "--without-pip", overlay], check=True, env=clean_environment())
+    shared, own = (next((folder / "lib").glob("python*/site-packages")) for folder in (binaries.parent, overlay))
+    (own / "shared.pth").write_text(f"import site; site.addsitedir({str(shared)!r})\n", encoding="utf-8")
+    install = ["install", "--quiet", "--no-compile", "-e", f".[{extras}]", "-c", "constraints.txt"]
+    pip = [binaries / "python", "-m", "pip", "--disable-pip-version-check", "--python", overlay / "bin" / "python"]
+    subprocess.run([*pip, *install], cwd=project, check=True, env=clean_environment(), stderr=subprocess.DEVNULL)

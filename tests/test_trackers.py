@@ -2,11 +2,10 @@
 
 import csv
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Bake, Project, clean_environment
+from conftest import Bake, Project, install_extras
 
 # Records as the stages write them, shortened.
 RECORD = {
@@ -63,12 +62,7 @@ while at + 7 <= len(data):
 def tracked(bake: Bake, binaries: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Return a committed project with records. Its environment has the trackers' libraries and the shared packages."""
     path, overlay = bake(), tmp_path_factory.mktemp("overlay")
-    subprocess.run([binaries / "python", "-m", "venv", "--without-pip", overlay], check=True, env=clean_environment())
-    shared, own = (next((folder / "lib").glob("python*/site-packages")) for folder in (binaries.parent, overlay))
-    (own / "shared.pth").write_text(f"import site; site.addsitedir({str(shared)!r})\n", encoding="utf-8")
-    install = ["install", "--quiet", "--no-compile", "-e", ".[wandb,mlflow,dvclive]", "-c", "constraints.txt"]
-    pip = [binaries / "python", "-m", "pip", "--disable-pip-version-check", "--python", overlay / "bin" / "python"]
-    subprocess.run([*pip, *install], cwd=path, check=True, env=clean_environment(), stderr=subprocess.DEVNULL)
+    install_extras("wandb,mlflow,dvclive", path, binaries, overlay)
     project = Project(path, overlay / "bin", tmp_path_factory.mktemp("home"))
     for folder in ("models", "reports"):
         (path / folder).mkdir(exist_ok=True)

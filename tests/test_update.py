@@ -11,7 +11,7 @@ from conftest import ROOT, Project, clean_environment
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="cruft reads pyproject.toml from Python 3.11 on")
 CRUFT = str(Path(sys.executable).parent / "cruft")
-SLUG = "{{cookiecutter.project_slug}}"
+SLUG = next(ROOT.glob("*cookiecutter.project_slug*")).name
 OURS = "# ours\n"
 OWN_CODE = "finetune/ours.py"
 # What UPGRADING.md says for projects that were generated before pyproject.toml had the list.

@@ -74,7 +74,7 @@ def test_a_job_is_of_the_project_that_created_it(ours: str) -> None:
 
 
 def test_a_shallow_clone_does_not_know_what_is_its_own(ours: str, tmp_path: Path) -> None:
-    """Its oldest commit is not the first one, so it would count as another project: with a budget of its own."""
+    """Its oldest commit is not the first one, so it would count as another project, with another budget."""
     for words in ("first", "second"):
         git("commit", "-qm", words, "--allow-empty")
     subprocess.run(["git", "clone", "-q", "--depth", "1", f"file://{tmp_path}", "shallow"], check=True)

@@ -1,4 +1,4 @@
-"""Ollama's Modelfile: it has a template of its own, in Go's language, beside the chat template in the GGUF.
+"""Ollama's Modelfile: it has another template, in Go's language, beside the chat template in the GGUF.
 
 Ollama recognizes only some chat templates and else sends the bare question. So the template is written here, from what
 the base's chat template does with each role, and compared with it on every row.

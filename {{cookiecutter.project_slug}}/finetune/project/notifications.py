@@ -72,7 +72,7 @@ def teller(addresses: Sequence[str], say: Say) -> Callable[[str, str], None]:
             except Exception:  # the plugins share no base class
                 is_sent = False
             if not is_sent:
-                say(f"Address {number} of notify in params.yaml could not be told. Nothing else depends on it.")
+                say(f"No message was sent to address {number} of notify in params.yaml. Nothing else depends on it.")
 
     return tell
 

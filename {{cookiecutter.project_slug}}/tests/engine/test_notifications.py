@@ -193,7 +193,7 @@ def test_a_server_that_is_down_fails_nothing(
     down = "mailto://me:$MAIL_PASSWORD@127.0.0.1:9?from=me@example.com&to=me@example.com"
     with telling([down], "train", said.append) as tell_success:
         tell_success("x")
-    assert said == ["Address 1 of notify in params.yaml could not be told. Nothing else depends on it."]
+    assert said == ["No message was sent to address 1 of notify in params.yaml. Nothing else depends on it."]
     assert capfd.readouterr() == ("", "")
 
 
