@@ -36,7 +36,7 @@ def merged(base: Path, adapter: Path) -> "tuple[Any, set[str]]":
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     dtype = dtype_of(base)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     try:

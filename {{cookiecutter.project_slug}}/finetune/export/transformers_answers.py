@@ -30,7 +30,7 @@ def answers_by_transformers(
         model = PeftModel.from_pretrained(model, adapter, autocast_adapter_dtype=False)
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     stops = [*questions["stop"], *([questions["completion"]["stop"]] if questions["completion"] else [])]
-    settings = GenerationConfig(  # type: ignore[no-untyped-call]
+    settings = GenerationConfig(
         max_new_tokens=questions["max_tokens"],
         do_sample=False,
         eos_token_id=sorted(ends),
