@@ -150,9 +150,7 @@ def row_of(name: str, recipe: Recipe, found: dict[str, Any]) -> str:
 
 
 def print_table(results: dict[str, dict[str, Any]]) -> None:
-    print(
-        "| set, metric | layers | rank | multiplier | epochs | score (95 % interval) | validation loss | general | CPU s |"
-    )
+    print("| set, metric | layers | rank | multiplier | epochs | score (95 %) | validation loss | general | CPU s |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name, recipes in RECIPES.items():
         for recipe in recipes:

@@ -21,9 +21,14 @@ from finetune.engine.training.base_model import (
     recompute_activations,
 )
 from finetune.engine.training.checkpoints import newest_complete_checkpoint, step_of
-from finetune.engine.training.encoding import EncodedExample, encode_file
+from finetune.engine.training.encoding import EncodedExample, encode_file, trained_tokens
 from finetune.engine.training.frozen_layers import PrecomputedDataset, SplitModel
-from finetune.engine.training.hyperparameters import Hyperparameters, resolve, resolve_with_base
+from finetune.engine.training.hyperparameters import (
+    Hyperparameters,
+    resolve,
+    resolve_with_answers,
+    resolve_with_base,
+)
 from finetune.engine.training.job_folder import Job, Result
 from finetune.engine.training.metrics import ValidationSet
 from finetune.engine.training.reporting import ReportingCallback
@@ -53,6 +58,7 @@ def train_job(folder: Path) -> Result:
 
     asked = with_base(folder, job, checkpoint)
     examples, validation_examples = encode_files(folder, job, asked["max_length"])
+    asked = with_examples(job, asked, examples)
     hyperparameters = cast("Hyperparameters", resolve(asked, len(examples)))
     base_folder = Path(job["base_folder"])
     if sizes := memory.read_base(base_folder, AutoConfig.from_pretrained(base_folder)):
@@ -115,6 +121,12 @@ def with_base(folder: Path, job: Job, checkpoint: Path | None) -> dict[str, Any]
         config.max_position_embeddings,
         json.loads(adapter.read_bytes()) if adapter.exists() else None,
     )
+
+
+def with_examples(job: Job, asked: dict[str, Any], examples: list[EncodedExample]) -> dict[str, Any]:
+    """Return the job's hyperparameters with those that depend on its examples too."""
+    layers = AutoConfig.from_pretrained(job["base_folder"]).num_hidden_layers
+    return resolve_with_answers(asked, layers, [trained_tokens(example) for example in examples], job["method"])
 
 
 def encode_files(folder: Path, job: Job, max_length: int) -> tuple[list[EncodedExample], list[EncodedExample]]:
