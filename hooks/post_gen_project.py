@@ -14,6 +14,7 @@ ENGINE_PATHS = (
     "finetune/engine",
     "tests/engine",
     "docs/launchers.md",
+    "docs/recipes.md",
     "constraints-engine.txt",
     "requirements-engine.lock",
 )
