@@ -1,9 +1,10 @@
-"""README.md and docs/: links lead somewhere, and the commands behind `make` are the same as in the Makefile."""
+"""README.md and docs/: links lead somewhere; the reference and the commands behind `make` are what the code has."""
 
 import re
 from pathlib import Path
 
 import pytest
+from reference import commands_page, params_page
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -32,6 +33,12 @@ def test_the_readme_is_short_and_leads_to_every_page() -> None:
     assert len(readme.splitlines()) < 120
     for page in PAGES[1:]:
         assert f"(docs/{page.name})" in readme
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    again = "Write it again: python tests/reference.py"
+    assert (ROOT / "docs" / "params.md").read_text(encoding="utf-8") == params_page(), again
+    assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == commands_page(), again
 
 
 def test_each_make_target_has_its_commands_in_the_documents() -> None:
