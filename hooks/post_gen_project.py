@@ -13,6 +13,7 @@ ANSWERS = json.loads(
 ENGINE_PATHS = (
     "finetune/engine",
     "tests/engine",
+    "docs/engine.md",
     "docs/launchers.md",
     "docs/recipes.md",
     "constraints-engine.txt",
