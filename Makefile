@@ -1,4 +1,4 @@
-# make demo: generate, install and run a project · make test: verify everything · make soak: try faults at random · make clients: try real clients · make bench: measure the figures · make wheel: build the package
+# make demo: generate, install and run a project · make test: verify everything · make test-all: with the slow tests too · make soak: try faults at random · make clients: try real clients · make bench: measure the figures · make wheel: build the package
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 TEMPLATE := {{cookiecutter.project_slug}}
@@ -7,7 +7,7 @@ OWN := cookiecutter_dvc_finetune hooks tests bench
 DEMO := demo/my-fine-tune
 GIT := git -c user.name=demo -c user.email=demo@example.com
 
-.PHONY: demo test soak clients bench lock wheel clean
+.PHONY: demo test test-all soak clients bench lock wheel clean
 
 # Existing files are kept: a second `make demo` finds everything up to date.
 demo: $(DEMO)/.venv/ready
@@ -26,7 +26,11 @@ $(DEMO)/.venv/ready: .venv/ready
 
 test: .venv/ready
 	$(BIN)/ruff check --no-cache $(OWN) && $(BIN)/ruff format --no-cache --check $(OWN)
-	$(BIN)/python -m pytest --durations=10
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
+
+# What `make test` tries, and further cases of it.
+test-all:
+	ALL_TESTS=1 $(MAKE) test
 
 # A thousand random schedules of faults, kills and clocks against the protocol that never pays twice.
 soak: $(DEMO)/.venv/ready
