@@ -30,7 +30,7 @@ test: .venv/ready
 
 # What `make test` tries, and further cases of it.
 test-all:
-	ALL_TESTS=1 $(MAKE) test
+	ALL_TESTS=1 SOAK_SCHEDULES=12 $(MAKE) test
 
 # A thousand random schedules of faults, kills and clocks against the protocol that never pays twice.
 soak: $(DEMO)/.venv/ready
