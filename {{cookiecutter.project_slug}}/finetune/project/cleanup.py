@@ -115,7 +115,7 @@ def unneeded(connection: Connection) -> list[Unneeded]:
 
 def files_of(job: Any) -> list[str]:
     """Return the IDs of a job's input and result files."""
-    return [file for file in (job.training_file, job.validation_file, *job.result_files) if file]
+    return [file for file in (job.training_file, job.validation_file, *(job.result_files or [])) if file]
 
 
 def delete(connection: Connection, found: Unneeded) -> bool:
