@@ -26,7 +26,7 @@ from finetune.provider.connect import Connection, connect
 from finetune.provider.extras import extra
 from finetune.provider.follow_job import follow
 from finetune.provider.paging import all_rows
-from finetune.provider.remote_jobs import ensure_job, find, forget_request, job_fingerprint, late_twin
+from finetune.provider.remote_jobs import ensure_job, find, forget_request, job_fingerprint, late_twins
 from finetune.report.curve_verdict import CurveVerdict, curve_verdict
 from finetune.report.training_curves import (
     CurveRow,
@@ -73,7 +73,7 @@ def run(params: Params, again: bool = False, forget: bool = False) -> ModelRecor
         claim_job(connection, job, say)
         try:
             with progress_bar("train") as progress:
-                job = follow(connection, job, progress, say, partial(late_twin, connection, fingerprint, say))
+                job = follow(connection, job, progress, say, late_twins(connection, fingerprint, say))
         except KeyboardInterrupt:
             say(
                 f"\nJob {job.id} continues at the provider. Follow it again with: dvc repro"

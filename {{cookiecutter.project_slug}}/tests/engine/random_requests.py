@@ -225,7 +225,7 @@ class RandomRequests:
         return self.random.choice(TEXTS)
 
     def value(self) -> Any:
-        """Return any JSON value. It is a copy, because `change` may change what is in it: put into itself, it has no end."""
+        """Return any JSON value. It is a copy, because `change` changes what is in it, and may put it into itself."""
         return copy.deepcopy(self.random.choice([*TEXTS, *NUMBERS, *OTHERS, *HALVES]))
 
     def json(self, kind: type[BaseModel], how: str) -> bytes:
