@@ -103,12 +103,12 @@ class FileNeeds(TypedDict, total=False):
     id: Required[Id]
     filename: str | None
     bytes: Count | None
-    purpose: str | None
     status: str | None
 
 
 class FileExtras(TypedDict, total=False):
     created_at: Time | None
+    purpose: str | None
     status_details: str | None
 
 
