@@ -1,7 +1,8 @@
 """Find and set the entry of a model in an evaluation.
 
 A model is called `base`, `few_shot`, `rescued`, `tuned`, `floors.<name>`, `checkpoints.<step>` or `compared.<name>`.
-The prefix keeps names that a user chooses apart from ours: a tag called `base` is `compared.base`. Names may contain dots.
+The prefix keeps names that a user chooses apart from ours: a tag called `base` is `compared.base`. Names may contain
+dots.
 """
 
 from collections.abc import Mapping

@@ -52,9 +52,7 @@ def numbers(model: Metrics) -> dict[str, float]:
     own = {
         name: value
         for name, value in model.items()
-        if isinstance(value, (int, float))
-        and not name.endswith(("_low", "_high"))
-        and name not in NO_METRICS
+        if isinstance(value, (int, float)) and not name.endswith(("_low", "_high")) and name not in NO_METRICS
     }
     # A field may be called like an interval: its name is not looked at.
     return own | {FIELDS + field: value for field, value in model.get("fields", {}).items()}

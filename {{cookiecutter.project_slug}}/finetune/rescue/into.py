@@ -29,6 +29,7 @@ SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}
 # What belongs to the model that ends. `.dvc` files of data/raw are below it.
 LEFT = ("data/raw", "data/prepared", "data/rescued", "models", "predictions", "reports", "exports", "dvc.lock")
 KEPT = ("models/variants/README.md",)
+SHARED = ("data/also", "data/replay")
 # Keys of params.yaml that are for the former data, provider or base, or change how a model answers.
 OF_DATA = ("near",)
 NOT_OF_TRAIN = ("from", "continue_from", "suffix", "hyperparameters", "training_type", "integrations", "replay")
@@ -109,16 +110,16 @@ def make_project(
 
 
 def code_files() -> list[Path]:
-    """Return the files of this project that a successor shares: those that Git does not ignore, without its outputs."""
-    listed = git("ls-files", "--cached", "--others", "--exclude-standard", "-z").split("\0")
-    if listed == [""]:
-        raise FinetuneError("Git lists no files here.", "Run this in the project's folder, after: git init")
-    files = [Path(name) for name in sorted({*listed} - {""})]
-    return [
-        file
-        for file in files
-        if file.as_posix() in KEPT or (file.is_file() and not any(map(file.is_relative_to, LEFT)) and file != FILE)
-    ]
+    """Return the files of this project that a successor shares: those that Git tracks, without its data and outputs.
+
+    Regression sets and replay rows may be in DVC, so all files of their folders are shared.
+    """
+    tracked = {Path(name) for name in git("ls-files", "-z").split("\0") if name}
+    if not tracked:
+        raise FinetuneError("Git tracks no files here.", "Run this in the project's folder, after: git add .")
+    shared = {path for folder in SHARED for path in Path(folder).rglob("*")}
+    files = {file for file in tracked | shared if file.is_file() and file != FILE}
+    return sorted(file for file in files if file.as_posix() in KEPT or not any(map(file.is_relative_to, LEFT)))
 
 
 def new_values(

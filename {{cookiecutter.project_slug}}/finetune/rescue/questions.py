@@ -68,7 +68,7 @@ def questions_in_rows(params: Params, file: Path) -> Asked:
     pairs = zip(rows, prompts_of(params, rows, file, None, tuned=False), strict=True)
     for number, (row, prompt) in enumerate(pairs, 1):
         if isinstance(prompt, ValueError | str):
-            asked.left_out[f"no question: {prompt}"] += 1
+            asked.left_out[str(prompt)] += 1
         else:
             asked.add(list(prompt), answer_in(params, row), f"{file.name}:{number}")
     return asked
