@@ -14,10 +14,10 @@ from finetune.core.disk import read_json, write_csv, write_jsonl, write_text
 from finetune.core.errors import FinetuneError
 from finetune.core.params import FILE, checked
 from finetune.core.paths import LEDGER
-from finetune.core.records import LedgerRow
 from finetune.core.yaml_edit import edit_yaml
 from finetune.data.questions import ASKS_A_MODEL
 from finetune.project.history import git
+from finetune.project.ledger import COLUMNS
 from finetune.rescue.downloads import OF
 from finetune.rescue.rows import SAVE, Choice, Divided, divide, saved_rows
 from finetune.rescue.save import ROOT
@@ -100,7 +100,7 @@ def make_project(
         (unfinished / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(file, unfinished / file, follow_symlinks=False)
     write_text(unfinished / FILE, text)
-    write_csv(unfinished / LEDGER, list(LedgerRow.__annotations__), [])
+    write_csv(unfinished / LEDGER, COLUMNS, [])
     write_jsonl(unfinished / DATA, found.rows.rows)
     write_jsonl(unfinished / ANSWERS, found.rows.recorded)
     git("init", "--quiet", str(unfinished))
