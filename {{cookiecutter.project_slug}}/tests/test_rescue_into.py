@@ -139,13 +139,15 @@ def test_the_models_answers_to_its_training_rows_make_a_project(closing: Path, m
     found = evaluated()
     rows, verdict = found["n"], found["rescued"]["verdict"]
     assert found["rescued"]["accuracy"] == 1.0
-    assert f"; it was trained on {rows} of these {rows} rows, which favours it; the right answers are" in verdict
+    assert f"; it was trained on {rows} of these {rows} rows, which favours it; the right answers of {rows}" in verdict
 
 
 def test_rows_that_it_was_not_trained_on_are_the_test(closing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [recorded(n, TEAMS[(n + (n % 4 == 0)) % 2], "new.csv", logprobs=[]) for n in range(60, 160)]
     answers += [recorded(3, "sales", "new.csv"), recorded(200, "?", "new.csv", refused=True)]
     write_jsonl(Path("data/rescued/model/answers-new.jsonl"), answers)
+    right = divide(saved_rows(Path("data/rescued/model")), "original").recorded
+    assert [row.get("is_expected") for row in right] == [None] * 100
     said = into("--answers", "model")
     assert "160 rows of" in said
     assert "60 train, 0 valid, 100 test; left out: 1 (no answer of the model)" in said
@@ -181,6 +183,7 @@ def test_only_the_answers_of_the_model_that_were_recorded_are_trained_on(tmp_pat
     row: RecordedAnswer = {"place": "new.jsonl:1", "messages": [*turns, {"role": "assistant", "content": "own"}]}
     write_jsonl(tmp_path / "answers-new.jsonl", [row, {"place": "new.jsonl:2", "messages": turns[:1], "error": "400"}])
     divided = divide(saved_rows(tmp_path), "model")
+    assert [row.get("is_expected") for row in divided.recorded] == [True]
     assert [turn.get("weight") for turn in divided.rows[0]["messages"]] == [None, 0, None, None]
     assert divided.left_out == {"no answer of the model": 1}
     with pytest.raises(FinetuneError, match="No saved row has an answer to train on"):

@@ -502,6 +502,7 @@ class RecordedAnswer(TypedDict):
     refused: NotRequired[bool]
     error: NotRequired[str]
     trained: NotRequired[bool]  # in the file of evaluate.rescued: the model was trained on this question
+    is_expected: NotRequired[bool]  # in that file: this answer counts as the right one, because there is no other
 
 
 class RegressionPrediction(Prediction):

@@ -19,6 +19,7 @@ from finetune.data.questions import ASKS_A_MODEL
 from finetune.project.history import git
 from finetune.project.ledger import COLUMNS
 from finetune.rescue.downloads import OF
+from finetune.rescue.questions import questions_in_data
 from finetune.rescue.rows import SAVE, Choice, Divided, divide, saved_rows
 from finetune.rescue.save import ROOT
 
@@ -34,6 +35,10 @@ SHARED = ("data/also", "data/replay")
 OF_DATA = ("near",)
 NOT_OF_TRAIN = ("from", "continue_from", "suffix", "hyperparameters", "training_type", "integrations", "replay")
 NOT_OF_EVALUATE = ("stop", "presence_penalty", "frequency_penalty", "batch", "judge", "compare")
+COMMENTS = {
+    "data.split": "The column that names the split of each row, or the shares of the splits.",
+    "evaluate.rescued": "The answers of a model that was shut down: is the tuned one worse by at most the margin?",
+}
 GATES = ("tuned.", "also.", "lift.", "floors.")
 
 
@@ -57,8 +62,9 @@ class Found:
                 " test rows, save answers to rows that it has not seen: finetune rescue save MODEL --rows FILE"
             )
         left = "".join(f"; left out: {count:,} ({why})" for why, count in found.left_out.items())
-        own = "; test rows without an original answer are scored by the model's own" if found.own_answers else ""
-        return f"{len(found.rows):,} rows of {self.model}: {counts}{left}{own}"
+        own = sum(bool(row.get("is_expected")) for row in found.recorded)
+        scored = f"; {own:,} rows that may be tested have only the model's own answer to be scored by" if own else ""
+        return f"{len(found.rows):,} rows of {self.model}: {counts}{left}{scored}"
 
 
 def read_saved(model: str | None, choice: Choice) -> Found:
@@ -72,6 +78,7 @@ def read_saved(model: str | None, choice: Choice) -> Found:
     if model not in folders:
         raise FinetuneError(f"{ROOT} has no {model}.", f"It has: {', '.join(folders)}.")
     rows = divide(saved_rows(folders[model]), choice)
+    rows.left_out.update(questions_in_data(folders[model]).left_out)
     manifests = sorted(folders[model].glob("manifest*.json"))
     if not manifests:
         raise FinetuneError(f"{folders[model]} has no manifest.json.", "Finish: finetune rescue save, same options")
@@ -92,7 +99,9 @@ def make_project(
         raise FinetuneError(f"{folder} has files already.", "Name a folder that is empty, or does not exist.")
     values = new_values(former, found, provider, base)
     checked(values)
-    text = edit_yaml(read_bytes(FILE).decode("utf-8"), values)
+    without_split = {key: value for key, value in values["data"].items() if key != "split"}  # nor its comment
+    text = edit_yaml(read_bytes(FILE).decode("utf-8"), values | {"data": without_split})
+    text = edit_yaml(text, values, COMMENTS)
     files = code_files()
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)

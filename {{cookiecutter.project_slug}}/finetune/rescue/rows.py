@@ -83,7 +83,6 @@ class Divided:
     recorded: list[RecordedAnswer]
     held_out: bool  # the test rows are marked, and the model was not trained on them
     left_out: Counter[str]
-    own_answers: bool  # some test rows have no original answer, so the model's own is the right one
 
 
 def divide(rows: list[SavedRow], choice: Choice) -> Divided:
@@ -94,7 +93,7 @@ def divide(rows: list[SavedRow], choice: Choice) -> Divided:
     """
     sources = {row.source for row in rows if row.recorded}
     tested = "rows" if "rows" in sources else "valid" if "valid" in sources else None
-    divided = Divided([], [], False, Counter(), False)
+    divided = Divided([], [], False, Counter())
     trained = any(row.source == "train" and row.example(choice) for row in rows)
     divided.held_out = tested is not None and trained
     for row in rows:
@@ -108,9 +107,12 @@ def divide(rows: list[SavedRow], choice: Choice) -> Divided:
             example["split"] = "test" if is_test else "valid" if row.source == "valid" else "train"
         divided.rows.append(example)
         if row.recorded and (is_test or not divided.held_out):
-            divided.own_answers |= choice == "model" if not divided.held_out else not row.original
-            recorded = {**row.recorded, **({"trained": True} if row.source == "train" else {})}
-            divided.recorded.append(recorded)  # type: ignore[arg-type]
+            recorded: RecordedAnswer = {**row.recorded}
+            if row.source == "train":
+                recorded["trained"] = True
+            if example["messages"][-1] is row.recorded["messages"][-1]:
+                recorded["is_expected"] = True
+            divided.recorded.append(recorded)
     if not divided.rows:
         raise FinetuneError(
             "No saved row has an answer to train on.",

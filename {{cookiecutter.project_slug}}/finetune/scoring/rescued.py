@@ -24,8 +24,9 @@ def add_verdict(
     trained = sum(bool(row.get("trained")) for row in recorded)
     if trained:
         words.append(f"it was trained on {trained:,} of these {len(rows):,} rows, which favours it")
-    if all(row["answer"].strip() == row["expected"].strip() for row in rows):
-        words.append("the right answers are its own, so the score of tuned is the agreement with it")
+    own = sum(bool(row.get("is_expected")) for row in recorded)
+    if own:
+        words.append(f"the right answers of {own:,} rows are its own, which tuned is scored by there")
     found |= {
         "model": settings.model,
         "margin": settings.margin,
