@@ -235,6 +235,14 @@ class Judge(Section):
     instructions: str | None = None
 
 
+class Rescued(Section):
+    """A model that was shut down: the file of its recorded answers, and how much worse the tuned model may be."""
+
+    model: str
+    answers: str
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.05
+
+
 class Evaluate(Section):
     model_config = ConfigDict(validate_by_name=True)
 
@@ -247,6 +255,7 @@ class Evaluate(Section):
     also: dict[str, Also] = {}
     graders: dict[str, dict[str, Any]] = {}
     judge: Judge | None = None
+    rescued: Rescued | None = None
     require: dict[str, str] = {}
     max_tokens: Annotated[int, Field(ge=1)]
     temperature: Annotated[float, Field(ge=0, le=2)]

@@ -489,6 +489,22 @@ class NamedPrediction(Prediction):
     base: NotRequired[str]  # of `compared.<name>`, which decides its price
 
 
+class RecordedAnswer(TypedDict):
+    """One row of data/rescued/<name>/answers*.jsonl: a question to a model before it was shut down, and its answer."""
+
+    messages: list[dict[str, Any]]  # that end with the model's answer, unless there is an error
+    place: str  # file and row of the question
+    expected: NotRequired[str]  # the answer in that file
+    prompt_tokens: NotRequired[int | None]
+    completion_tokens: NotRequired[int | None]
+    logprobs: NotRequired[list[Alternatives]]
+    cut: NotRequired[bool]
+    refused: NotRequired[bool]
+    error: NotRequired[str]
+    trained: NotRequired[bool]  # in the file of evaluate.rescued: the model was trained on this question
+    is_expected: NotRequired[bool]  # in that file: this answer counts as the right one, because there is no other
+
+
 class RegressionPrediction(Prediction):
     """One row of predictions/base_also.jsonl and tuned_also.jsonl."""
 
@@ -743,6 +759,7 @@ class Evaluation(TypedDict):
     few_shot: NotRequired[Metrics]
     tuned: Metrics
     checkpoints: NotRequired[dict[str, Metrics]]  # by step; each with its own `lift`
+    rescued: NotRequired[Metrics]  # a model that was shut down, with `lift`, `margin`, `kept`, `verdict` and `model`
     compared: NotRequired[dict[str, Metrics]]  # by the name in evaluate.compare; each with its own `lift`
     floors: NotRequired[dict[str, Metrics]]  # what costs nothing, by name; each with its own `lift`
     lift: Metrics  # of tuned over base

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from finetune.core.records import Evaluation
 from finetune.report.cost_facts import cost_facts, usage_table
 from finetune.report.grader_scores import grader_table
-from finetune.report.headline import base_sentence, headline, score_sentence, unanswered_sentence
+from finetune.report.headline import base_sentence, headline, rescued_sentence, score_sentence, unanswered_sentence
 from finetune.report.lineage_facts import lineage_of
 from finetune.report.model_metrics import metric_title, metrics, model_label, models, numbers
 from finetune.report.number_formats import figure, signed
@@ -28,11 +28,12 @@ def make_markdown(results: Results) -> str:
     shown = f"No difference shown in {metric}" + (
         "" if verdict.against == "the base model" else f" to {verdict.against}"
     )
+    sentences = (base_sentence(evaluation), rescued_sentence(evaluation), unanswered_sentence(evaluation))
     title = shown if even else f"The tuned model is {verdict.clause} than {verdict.against}"
     parts = [
         "# Fine-tune report",
         f"**{plain(title)}.** {plain(score_sentence(evaluation))}: {plain(verdict.certainty)}.",
-        *(plain(f"{one}.") for one in (base_sentence(evaluation), unanswered_sentence(evaluation)) if one),
+        *(plain(f"{one}.") for one in sentences if one),
         plain(f"{evaluation['trainings']['verdict']}.") if "trainings" in evaluation else "",
         gates(evaluation),
         metric_table(evaluation),

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from finetune.report.cost_facts import cost_facts, usage_table
-from finetune.report.headline import base_sentence, headline, score_sentence, unanswered_sentence
+from finetune.report.headline import base_sentence, headline, rescued_sentence, score_sentence, unanswered_sentence
 from finetune.report.lineage_facts import lineage_of
 from finetune.report.model_metrics import MAIN_MODELS, metric_title
 from finetune.report.page_tables import Table
@@ -63,6 +63,7 @@ def make_page(results: Results) -> str:
         metric=metric_title(evaluation, evaluation["metric"]),
         scores=score_sentence(evaluation),
         against_base=base_sentence(evaluation),
+        against_rescued=rescued_sentence(evaluation),
         unanswered=unanswered_sentence(evaluation),
         gates_failed=evaluation.get("gates_failed"),
         gates_met=evaluation.get("gates_met"),
