@@ -21,14 +21,14 @@ from pipeline import generate_project
 STARTERS = ("classify", "extract")
 FORMATS = ("adapter", "merged", "gguf-bf16", "gguf-q8_0", "gguf-q4_k_m")
 RIVAL = "merged"
-ROUNDS, ROWS = 3, 24
+ROUNDS, ROWS = 3, 10
 HEAD = (
     "export",
     "equal answers",
     "score",
     "difference (95 % interval)",
     "p",
-    "within",
+    "within the margin",
     "log-probabilities",
     "size",
     f"tokens/s, × {RIVAL}",
@@ -75,8 +75,8 @@ def print_table(starter: str, project: Path, rates: dict[str, list[float]]) -> N
     report = json.loads((project / "reports/export.json").read_text(encoding="utf-8"))
     print(f"\n{starter}, {report['n']} test rows; the tuned model: {report['tuned']:.3f}\n")
     print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}")
-    for name, one in report["export"].items():
-        print(f"| {' | '.join(cells(name, one, report['n'], rates))} |")
+    for name in FORMATS:
+        print(f"| {' | '.join(cells(name, report['export'][name], report['n'], rates))} |")
 
 
 def cells(name: str, one: dict[str, Any], n: int, rates: dict[str, list[float]]) -> list[str]:
@@ -89,7 +89,7 @@ def cells(name: str, one: dict[str, Any], n: int, rates: dict[str, list[float]])
         f"{one['score']:.3f}",
         f"{one['difference']:+.3f} {between}",
         f"{one['p_value']:.2g}",
-        f"{one['margin']:g}: {'yes' if one['kept'] else 'not shown'}",
+        f"{'yes' if one['kept'] else 'not shown'} ({one['margin']:g})",
         f"{one['logprob_difference']:.4f}" if "logprob_difference" in one else "–",
         f"{one['bytes'] / 1e6:,.0f} MB",
         f"{statistics.median(rates[name]):.0f}, × {times:.1f}",
