@@ -94,8 +94,11 @@ def by_llama(name: str, file: Path, model: Measured) -> list[Prediction]:
     text_of = token_text(model.tokenizer)
     with llama_server(file, model.token_ids, model.questions["max_tokens"]) as server:
         refuse_other_prompts(name, model.token_ids, model.prompts, server.encode, text_of)
-        end = model.tokenizer.convert_tokens_to_ids(server.end_text())
-        refuse_missing_end(name, model.end, {end} - {None}, text_of)
+        ends = {model.tokenizer.convert_tokens_to_ids(server.end_text())} - {None}
+        # A base may end its turns with another token than its texts; the file names one, and llama.cpp finds the other.
+        if model.tokenizer.eos_token_id != model.end and server.stops_at(model.end):
+            ends.add(model.end)
+        refuse_missing_end(name, model.end, ends, text_of)
         # One at a time: in batches, and after other prompts, sums have another order and answers may differ.
         alone = {"concurrency": 1, "batch": False}
         params = model.params.model_copy(update={"evaluate": model.params.evaluate.model_copy(update=alone)})

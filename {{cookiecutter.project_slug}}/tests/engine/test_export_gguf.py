@@ -1,5 +1,6 @@
 """GGUF files, by llama.cpp's converter, quantizer and server: they answer, and each planted fault is found."""
 
+import dataclasses
 import json
 import shutil
 from importlib.metadata import PackageNotFoundError, distribution
@@ -15,6 +16,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.records import PrepareReport
 from finetune.export.comparison import compare
 from finetune.export.gguf import FILE, export_gguf
+from finetune.export.llama_server import llama_server
 from finetune.export.measure import Measured, measure, speed_of
 from finetune.export.merge import export_merged
 from finetune.export.modelfile import modelfile
@@ -95,6 +97,25 @@ def test_a_gguf_file_that_stops_elsewhere_is_found(model: Measured, merged: Path
         write_json(folder / name, {**read_json(folder / name, ""), **values})
     found = refused(model, folder, tmp_path)
     assert "stops at '<|endoftext|>' (0), and not at '<|im_end|>' (2), which ends each answer of the training" in found
+
+
+def test_a_base_may_end_its_turns_with_another_token_than_its_texts(
+    model: Measured, merged: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "small"
+    shutil.copytree(model.base, base)
+    folder = changed(merged, tmp_path)
+    for one in (base, folder):
+        settings = read_json(one / "tokenizer_config.json", "")
+        write_json(one / "tokenizer_config.json", {**settings, "eos_token": "<|endoftext|>"})
+    file = export_gguf(folder, "gguf-bf16", tmp_path / "planted")
+    alike = dataclasses.replace(model, base=base)
+    assert alike.tokenizer.eos_token_id != alike.end
+    with llama_server(file, alike.token_ids, 8) as server:
+        assert server.end_text() == "<|endoftext|>"
+        assert server.stops_at(alike.end)
+        assert not server.stops_at(alike.end + 100)
+    assert measure("gguf-bf16", file.parent, files_of(file.parent), alike)
 
 
 def test_a_gguf_file_that_is_cut_off_is_found(model: Measured, merged: Path, tmp_path: Path) -> None:
