@@ -142,11 +142,11 @@ def test_the_section_may_be_left_out(project: Path) -> None:
         checked({**values, "export": {"formats": ["onnx"]}})
 
 
-def test_the_readme_has_these_commands() -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+def test_the_documents_have_these_commands() -> None:
+    page = (Path(__file__).parents[1] / "docs/shipping.md").read_text(encoding="utf-8")
     for name in ("adapter", "merged", "gguf-bf16", "gguf-q8_0"):
         for command in serve_commands(name, "a-base", f"exports/{name}"):
-            assert f"`{command}`" in readme, command
+            assert f"`{command}`" in page, command
 
 
 def test_commands_name_the_base_its_revision_and_a_large_rank() -> None:

@@ -317,7 +317,7 @@ def checked(values: dict[str, Any], path: Path = FILE) -> Params:
         params = Params.model_validate(values)
     except ValidationError as error:
         problems = "; ".join(explain(problem) for problem in relevant(error))
-        raise FinetuneError(f"{path}: {problems}.", "Correct it. README.md describes the keys.") from error
+        raise FinetuneError(f"{path}: {problems}.", "Correct it. docs/params.md lists the keys.") from error
     if params.data.labels == "auto" and params.evaluate.task != "classify":
         raise FinetuneError(
             f"{path}: data.labels is auto, but evaluate.task is {params.evaluate.task}, whose answers are not classes.",

@@ -1,4 +1,4 @@
-"""The commands of model cards and of the README serve a model that answers as it was measured.
+"""The commands of model cards and of docs/shipping.md serve a model that answers as it was measured.
 
 Each test needs its server on PATH: `vllm`, `llama-server` or `ollama`.
 """
