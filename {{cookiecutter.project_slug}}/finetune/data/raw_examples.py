@@ -45,7 +45,7 @@ class ReadingNotes:
 
 
 def raw_examples(
-    data: Data, template: Template | None, codes: dict[str, str], notes: ReadingNotes
+    data: Data, template: Template | None, codes: dict[str, str], notes: ReadingNotes, method: str = "supervised"
 ) -> Iterator[NewExample]:
     """Yield each example of all files with its row number, split, split key and kept cells, for `spool_examples`.
 
@@ -64,7 +64,7 @@ def raw_examples(
         fixed = {"codes": codes_text(codes)} if codes else {}
         phrase = partial(abstaining_answer, abstain, file, rows, notes.counts) if abstain and abstain.column else None
         pairs, form = examples_of(rows, data.format, template, file, fixed, phrase, cell_map, declared)
-        refuse_preference(form, file)
+        refuse_form(form, file, method)
         note["rows"], notes.sources[name] = form, note
         used = used_columns(data, template, form)
         own: set[str] = set()
@@ -96,12 +96,19 @@ def raw_examples(
         check_column("data.abstain.column", abstain.column, columns, " and ".join(filter(None, files.values())))
 
 
-def refuse_preference(form: Format, file: str) -> None:
-    """Raise FinetuneError for rows with a better and a worse answer, which no method of training takes yet."""
-    if form == "preference":
+def refuse_form(form: Format, file: str, method: str = "supervised") -> None:
+    """Raise FinetuneError for preferences where the method takes one answer, and for other rows where it takes two."""
+    if form == "preference" and method != "dpo":
         raise FinetuneError(
-            f"{file}: the rows are preferences, each with two answers, and train.method supervised takes one answer.",
-            "Keep only the better answer, as `messages` or as `prompt` and `completion`.",
+            f"{file}: the rows are preferences, each with two answers, and train.method {method} takes one answer.",
+            "Set train.method to dpo in params.yaml, or keep only the better answer, as `messages` or as `prompt` and"
+            " `completion`.",
+        )
+    if form != "preference" and method == "dpo":
+        raise FinetuneError(
+            f"{file}: train.method dpo takes preferences, and these rows are of the format {form!r}.",
+            "Give each row `input` with its messages, `preferred_output` and `non_preferred_output`; or set"
+            " train.method to supervised.",
         )
 
 
