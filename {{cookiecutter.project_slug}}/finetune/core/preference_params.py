@@ -1,14 +1,10 @@
 """What params.yaml may not ask for together with train.method dpo."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from finetune.core.params import Params
+from typing import Any
 
 
-def conflict_of_method(params: "Params") -> tuple[str, str] | None:
-    """Return what does not fit train.method, and what to do about it; None if all does."""
-    data, train = params.data, params.train
+def conflict_of_method(data: Any, train: Any) -> tuple[str, str] | None:
+    """Return what in the sections `data` and `train` does not fit train.method, and what to do; None if all does."""
     if train.method != "dpo":
         if train.beta != "auto":
             return "train.beta is for train.method dpo", "Set train.beta to auto, or remove it."

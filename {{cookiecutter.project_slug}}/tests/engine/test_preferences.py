@@ -42,7 +42,7 @@ def pair(number: int) -> dict[str, Any]:
     """Return a pair of two answers of one length, so that an untrained model finds neither much more probable."""
     row = preference(number)
     row["input"]["messages"][0]["content"] = f"{number * 7919}: how warm is {COLOURS[number % 3]}?"
-    row["preferred_output"][0]["content"], row["non_preferred_output"][0]["content"] = "warm", "cold"
+    row["preferred_output"][0]["content"], row["non_preferred_output"][0]["content"] = "cold", "warm"
     return row
 
 
@@ -80,7 +80,6 @@ def test_held_out_pairs_show_the_margin(client: openai.OpenAI) -> None:
     evaluate.run(params)
     found = read_json(EVALUATION, "evaluate")["preferences"]
     assert found["pairs"] == len(rows)
-    print(found)
     assert found["base"] < 0.5 < found["tuned"]
     assert found["p_value"] < 0.05
     assert found["margin_p_value"] < 0.05
