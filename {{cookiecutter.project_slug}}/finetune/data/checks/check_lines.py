@@ -145,7 +145,7 @@ def read_line(
     if type(example) is not dict:
         return None, None, [("not_an_object", "error", "the line is not a JSON object", SHAPE_FIXES["chat"])]
     texts = simple_chat_texts(example) if simple_chat_rules is not None and method in CHAT_METHODS else None
-    if texts and not any(may_break(rule, example, texts) for rule in simple_chat_rules or ()):
+    if texts and (not simple_chat_rules or not any(may_break(rule, example, texts) for rule in simple_chat_rules)):
         return example, texts, []
     if not texts and is_too_deep(line, example):
         what = "too many objects or lists within each other"
