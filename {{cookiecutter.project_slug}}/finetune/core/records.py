@@ -722,8 +722,8 @@ class PreferenceResult(TypedDict):
     base: NotRequired[float]  # share of the pairs in which the preferred answer is the more probable one
     tuned: NotRequired[float]
     lift: NotRequired[float]  # of that share, with its 95 % interval
-    low: NotRequired[float]
-    high: NotRequired[float]
+    lift_low: NotRequired[float]
+    lift_high: NotRequired[float]
     p_value: NotRequired[float]
     base_margin: NotRequired[float]  # mean difference of the two answers' log-probabilities
     tuned_margin: NotRequired[float]
