@@ -13,6 +13,7 @@ ANSWERS = json.loads(
 ENGINE_PATHS = (
     "finetune/engine",
     "tests/engine",
+    "docs/engine.md",
     "docs/launchers.md",
     "constraints-engine.txt",
     "requirements-engine.lock",

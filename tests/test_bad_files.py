@@ -36,9 +36,9 @@ def reports(binaries: Path, installed: Path) -> dict[str, dict]:
 
 def test_the_corpus_is_large_and_its_codes_are_documented(installed: Path) -> None:
     assert len(FILES) >= 250
-    readme = (installed / "README.md").read_text(encoding="utf-8")
+    page = (installed / "docs" / "data.md").read_text(encoding="utf-8")
     for path in FILES:
-        assert f"`{path.stem.split('.')[0]}`" in readme
+        assert f"`{path.stem.split('.')[0]}`" in page
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -235,7 +235,7 @@ def grade(sample, item):
 
 
 def test_an_answer_in_a_process_of_its_own_cannot_reach_the_grader(program: str, monkeypatch: Any) -> None:
-    """The way to run answers that the README names: not even the row's own score can be changed."""
+    """The way to run answers that the documents name: not even the row's own score can be changed."""
     monkeypatch.setattr(python_grader, "ROW_SECONDS", 1.0)
     found = run(
         "import os\nfor p in range(1, 9):\n  for f in os.scandir(f'/proc/{p}/fd'): os.write(os.open(f.path, 1), b'x')",

@@ -319,7 +319,7 @@ def checked(values: dict[str, Any], path: Path = FILE) -> Params:
         params = Params.model_validate(values)
     except ValidationError as error:
         problems = "; ".join(explain(problem) for problem in relevant(error))
-        raise FinetuneError(f"{path}: {problems}.", "Correct it. README.md describes the keys.") from error
+        raise FinetuneError(f"{path}: {problems}.", "Correct it. docs/params.md lists the keys.") from error
     if conflict := conflict_of_method(params.data, params.train):
         raise FinetuneError(f"{path}: {conflict[0]}.", conflict[1])
     if params.data.labels == "auto" and params.evaluate.task != "classify":
