@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from finetune.core.damage import read_bytes
 from finetune.core.errors import FinetuneError
 from finetune.core.export_formats import known_format
-from finetune.core.preference_params import conflict_of_method
+from finetune.core.preferences import conflict_of_method
 from finetune.core.profiles import PROFILES
 from finetune.core.task import Task
 

@@ -12,7 +12,7 @@ from finetune.data.choose_columns import AS_BEFORE, Choices, answer_column, grou
 from finetune.data.class_codes import MOST_CLASSES
 from finetune.data.converters.keys import Format
 from finetune.data.file_look import COUNTED_LETTERS, DATE, NUMBER, Column, FileLook
-from finetune.data.raw_examples import refuse_form
+from finetune.data.raw_examples import refuse_preference
 from finetune.data.text_normalization import normalize
 
 LONGEST_LIST = 1_000  # letters of the classes in a prompt; without them it costs less, and the model learns them
@@ -54,7 +54,7 @@ class Proposal:
 
 def propose(look: FileLook, choices: Choices, count_tokens: TokenCount) -> Proposal:
     """Propose settings. Raises FinetuneError where a choice does not fit the file, or nothing can be proposed."""
-    refuse_form(look.format, str(look.path))
+    refuse_preference(look.format, str(look.path))
     reasons: dict[str, str] = {}
     questions: tuple[str, ...] = ()
     answer = None

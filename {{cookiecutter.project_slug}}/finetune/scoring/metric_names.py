@@ -7,6 +7,7 @@ from typing import Any
 from finetune.core.evaluated_models import RIVALS, is_floor, set_model
 from finetune.core.flatten import flatten
 from finetune.core.params import Params
+from finetune.core.preferences import holds_preferences
 from finetune.core.records import (
     JudgeResult,
     Metrics,
@@ -56,7 +57,7 @@ def metric_names(params: Params, prepared: PrepareReport, expected: Sequence[str
     report["also"] = {name: numbers_of(RegressionResult) for name in settings.also}
     report["trainings"] = numbers_of(Trainings)  # with `finetune repeat`
     report["judge"] = numbers_of(JudgeResult) if settings.judge else {}
-    report["preferences"] = numbers_of(PreferenceResult) if params.train.method == "dpo" else {}
+    report["preferences"] = numbers_of(PreferenceResult) if holds_preferences(prepared) else {}
     return {name for name, value in flatten(report).items() if isinstance(value, (int, float))}
 
 

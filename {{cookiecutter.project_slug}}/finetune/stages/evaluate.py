@@ -25,6 +25,7 @@ from finetune.core.paths import (
     TUNED_ANSWERS,
     TUNED_LATENCY,
 )
+from finetune.core.preferences import holds_preferences
 from finetune.core.read_records import read_prepare_report
 from finetune.core.records import (
     AnsweredBy,
@@ -89,7 +90,7 @@ def run(params: Params, say: Say = say_nothing) -> Evaluation:
         if len(judge_replies) != 2 * len(answers["tuned"]):
             raise different_rows("the judge", "the tuned model")
         metrics["judge"] = judge_result([row["reply"] for row in judge_replies])
-    if params.train.method == "dpo":
+    if holds_preferences(prepared):
         metrics["preferences"] = preference_result(answers["base"], answers["tuned"], groups)
     metrics["also"] = score_regression_sets(
         params.evaluate.also,

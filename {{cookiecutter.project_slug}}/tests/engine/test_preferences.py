@@ -142,10 +142,12 @@ def test_what_does_not_fit_the_method_is_refused(
 def test_rows_of_another_method_are_refused(client: openai.OpenAI) -> None:
     write_params(client, method="supervised", beta="auto")
     with pytest.raises(FinetuneError, match=r"train.method supervised takes one answer[^→]*→ Set train.method to dpo"):
-        prepare.run(load_params())
+        validate.run(load_params())
     write_params(client)
     pairs = RAW.read_bytes()
-    write_jsonl(RAW, [{"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]}])
-    with pytest.raises(FinetuneError, match=r"train.method dpo takes preferences, and these rows are of the format 'm"):
-        prepare.run(load_params())
+    chats = [[{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": "!"}] for n in range(40)]
+    write_jsonl(RAW, [{"messages": messages} for messages in chats])
+    prepare.run(load_params())
+    with pytest.raises(FinetuneError, match=r"train.method dpo takes preferences, and each row has one answer"):
+        validate.run(load_params())
     RAW.write_bytes(pairs)

@@ -1,5 +1,6 @@
-"""What params.yaml may not ask for together with train.method dpo."""
+"""Preferences: what params.yaml may not ask for together with train.method dpo, and which data have them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -22,3 +23,10 @@ def conflict_of_method(data: Any, train: Any) -> tuple[str, str] | None:
     if not found:
         return None
     return f"train.method dpo cannot be used with {', '.join(found)}", "Remove the one or the other in params.yaml."
+
+
+def holds_preferences(prepared: Mapping[str, Any]) -> bool:
+    """Return whether the prepared data are preferences, by the report of `prepare`."""
+    source = prepared.get("source") or {}
+    notes = [source, *source.values()]  # of one file, or of each split's
+    return any(isinstance(note, Mapping) and note.get("rows") == "preference" for note in notes)
