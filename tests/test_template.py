@@ -224,7 +224,7 @@ def questions_of(project: Path) -> list[str]:
     with open(file, encoding="utf-8", newline="") as rows:
         if file.suffix == ".csv":
             return [next(iter(row.values())) for row in csv.DictReader(rows)]
-        return [json.loads(row)["messages"][0]["content"] for row in rows]
+        return [(row.get("input") or row)["messages"][0]["content"] for row in map(json.loads, rows)]
 
 
 @pytest.mark.parametrize("starter", QUESTIONS["starter"])

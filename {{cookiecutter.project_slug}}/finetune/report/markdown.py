@@ -12,6 +12,7 @@ from finetune.report.model_metrics import metric_title, metrics, model_label, mo
 from finetune.report.number_formats import figure, signed
 from finetune.report.page_tables import Table
 from finetune.report.pairs import Pair, read_pairs
+from finetune.report.preference_sentences import preference_sentences
 from finetune.report.sections.exports import exports_view
 from finetune.report.sections.training import curve_sentences
 from finetune.report.stage_outputs import Results
@@ -39,6 +40,7 @@ def make_markdown(results: Results) -> str:
         metric_table(evaluation),
         pair_table(read_pairs(results.tables["pairs"])),
         plain_table(grader_table(evaluation)),
+        preferences(evaluation),
         f"## Judge\n\n{plain(evaluation['judge']['verdict'])}." if "judge" in evaluation else "",
         other_abilities(evaluation),
         exports(results),
@@ -88,6 +90,13 @@ def pair_table(pairs: Sequence[Pair]) -> str:
         for pair in pairs
     ]
     return markdown_table(["pair", "difference", "95 % interval", "p", "verdict"], rows) if rows else ""
+
+
+def preferences(evaluation: Evaluation) -> str:
+    """Return how probable the preferred answers are; "" without preferences."""
+    if "preferences" not in evaluation:
+        return ""
+    return "## Preferences\n\n" + " ".join(map(plain, preference_sentences(evaluation["preferences"])))
 
 
 def other_abilities(evaluation: Evaluation) -> str:

@@ -14,7 +14,9 @@ FULL_VALID_LOSS = "full_valid_loss"
 COLUMNS = ["step", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", FULL_VALID_LOSS]
 # Of OpenAI's former API: not every provider has them.
 FURTHER_COLUMNS = ["elapsed_tokens", "elapsed_examples", "train_sequence_accuracy", "valid_sequence_accuracy"]
-# Other names of our columns. The last three are of the whole validation file, and replace those of its batches.
+# Of the method dpo, from the engine.
+FURTHER_COLUMNS += ["train_rewards_accuracy", "valid_rewards_accuracy", "train_rewards_margin", "valid_rewards_margin"]
+# Other names of our columns. Those of `full_valid` are of the whole validation file, and replace those of its batches.
 ALIASES = {
     "train_mean_token_accuracy": "train_accuracy",
     "valid_mean_token_accuracy": "valid_accuracy",
@@ -22,6 +24,8 @@ ALIASES = {
     "full_valid_loss": "valid_loss",
     "full_valid_mean_token_accuracy": "valid_accuracy",
     "full_valid_sequence_accuracy": "valid_sequence_accuracy",
+    "full_valid_rewards_accuracy": "valid_rewards_accuracy",
+    "full_valid_rewards_margin": "valid_rewards_margin",
 }
 
 CurveRow = Mapping[str, Figure]  # the metrics of one step, by column

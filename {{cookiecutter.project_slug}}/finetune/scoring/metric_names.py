@@ -7,7 +7,16 @@ from typing import Any
 from finetune.core.evaluated_models import RESCUED, RIVALS, is_asked, is_floor, set_model
 from finetune.core.flatten import flatten
 from finetune.core.params import Params
-from finetune.core.records import JudgeResult, Metrics, Prediction, PrepareReport, RegressionResult, Trainings
+from finetune.core.preferences import holds_preferences
+from finetune.core.records import (
+    JudgeResult,
+    Metrics,
+    Prediction,
+    PreferenceResult,
+    PrepareReport,
+    RegressionResult,
+    Trainings,
+)
 from finetune.scoring.evaluation import lifts_over
 from finetune.scoring.prediction_scores import score_predictions
 from finetune.scoring.usage import usage
@@ -50,6 +59,7 @@ def metric_names(params: Params, prepared: PrepareReport, expected: Sequence[str
     report["also"] = {name: numbers_of(RegressionResult) for name in settings.also}
     report["trainings"] = numbers_of(Trainings)  # with `finetune repeat`
     report["judge"] = numbers_of(JudgeResult) if settings.judge else {}
+    report["preferences"] = numbers_of(PreferenceResult) if holds_preferences(prepared) else {}
     return {name for name, value in flatten(report).items() if isinstance(value, (int, float))}
 
 

@@ -25,6 +25,7 @@ from finetune.core.paths import (
     TUNED_ANSWERS,
     TUNED_LATENCY,
 )
+from finetune.core.preferences import holds_preferences
 from finetune.core.read_records import read_prepare_report
 from finetune.core.records import (
     AnsweredBy,
@@ -53,6 +54,7 @@ from finetune.scoring.graders.summary import grades_of_all
 from finetune.scoring.judge import judge_result, unreadable_warning
 from finetune.scoring.plot_tables import write_tables
 from finetune.scoring.prediction_scores import class_of_code, expected_of, limited_to_classes, score_predictions
+from finetune.scoring.preferences import preference_result
 from finetune.scoring.regression_sets import score_regression_sets
 from finetune.scoring.rescued import add_verdict
 from finetune.scoring.trainings import trainings_of
@@ -95,6 +97,8 @@ def run(params: Params, say: Say = say_nothing) -> Evaluation:
         if len(judge_replies) != 2 * len(answers["tuned"]):
             raise different_rows("the judge", "the tuned model")
         metrics["judge"] = judge_result([row["reply"] for row in judge_replies])
+    if holds_preferences(prepared):
+        metrics["preferences"] = preference_result(answers["base"], answers["tuned"], groups)
     metrics["also"] = score_regression_sets(
         params.evaluate.also,
         read_jsonl(BASE_ALSO_ANSWERS, "baseline", RegressionPrediction),

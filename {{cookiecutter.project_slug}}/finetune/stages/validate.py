@@ -26,8 +26,17 @@ from finetune.core.paths import (
     TRAINING_SETTINGS,
     VALIDATION_REPORT,
 )
+from finetune.core.preferences import holds_preferences
 from finetune.core.read_records import read_prepare_report
-from finetune.core.records import CheckedSplits, DoubtfulRow, PreparedExample, Questions, TestRow, ValidationReport
+from finetune.core.records import (
+    CheckedSplits,
+    DoubtfulRow,
+    PreparedExample,
+    PrepareReport,
+    Questions,
+    TestRow,
+    ValidationReport,
+)
 from finetune.data.call_tokens import call_tokens
 from finetune.data.checks.across_files import (
     check_languages,
@@ -228,6 +237,7 @@ def check_rescued(params: Params, say: Say) -> None:
 def check_splits(params: Params, base: Base, progress: Progress | None = None) -> dict[str, CheckedFile]:
     """Check each split, then each against the others."""
     prepared = read_prepare_report()
+    refuse_other_rows(params, prepared)
     labels = allowed_answers(params.data, prepared)
     checked: dict[str, CheckedFile] = {}
     for split in ("train", "valid", "test"):
@@ -258,6 +268,21 @@ def check_splits(params: Params, base: Base, progress: Progress | None = None) -
         check_missing_classes(one, other)
         check_languages(one, other)
     return checked
+
+
+def refuse_other_rows(params: Params, prepared: PrepareReport) -> None:
+    """Raise FinetuneError for rows with two answers where the method takes one, and the other way round."""
+    method, are_preferences = params.train.method, holds_preferences(prepared)
+    if are_preferences and method != "dpo":
+        raise FinetuneError(
+            f"The rows are preferences, each with two answers, and train.method {method} takes one answer.",
+            "Set train.method to dpo in params.yaml, or keep only the better answer in the raw data.",
+        )
+    if method == "dpo" and not are_preferences:
+        raise FinetuneError(
+            "train.method dpo takes preferences, and each row has one answer.",
+            "Give each row `input`, `preferred_output` and `non_preferred_output`; or set train.method to supervised.",
+        )
 
 
 def check_replay(params: Params, base: Base) -> CheckedFile:

@@ -25,6 +25,8 @@ def print_scores(report: Evaluation) -> None:
         print(f"trainings: {report['trainings']['verdict']}")
     for name, found in report["also"].items():
         print(f"also.{name}: tuned against base: {found['verdict']}")
+    if "preferences" in report:
+        print(f"preferences: tuned against base: {report['preferences']['verdict']}")
     if "judge" in report:
         print(f"judge: tuned: {report['judge']['verdict']}")
     for failed in report.get("gates_failed", []):
