@@ -33,7 +33,7 @@ class Walk:
         self.folder, self.cwd = folder, folder / "work"
         self.text = ["# Start", ""]
         for name in ("work", "home"):
-            (folder / name).mkdir()
+            (folder / name).mkdir(exist_ok=True)
         path = [f"{self.cwd}/my-fine-tune/.venv/bin", f"{folder}/tools/bin", os.environ["PATH"]]
         names = {f"GIT_{who}_{what}": "me@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
         kept = {key: value for key, value in os.environ.items() if key not in LEAKS and not key.endswith("_API_KEY")}
@@ -43,7 +43,7 @@ class Walk:
     def say(self, *lines: str) -> None:
         self.text += [*lines, ""]
 
-    def do(self, *commands: str, last: int = 0, code: int = 0) -> None:
+    def do(self, *commands: str, last: int = 0, code: int | None = 0) -> None:
         """Run commands one after another; show them, and the last lines of the last one's output."""
         output = ""
         for command in commands:
@@ -53,8 +53,8 @@ class Walk:
         shown = ["…"] * (last < len(lines)) + lines[-last:] if last else []
         self.text += ["```console", *(f"$ {command}" for command in commands), *shown, "```", ""]
 
-    def run(self, command: str, code: int = 0) -> str:
-        """Return what a command prints, without colours and without the paths of this folder."""
+    def run(self, command: str, code: int | None = 0) -> str:
+        """Return what a command prints, without colours and this folder. Its exit status is `code`; None: any."""
         for shown, real in TOOLS.items():
             command = command.replace(shown, real)
         command = command.replace(ADDRESS, str(self.folder / "template"))
@@ -68,7 +68,7 @@ class Walk:
             encoding="utf-8",
             check=False,
         )
-        if done.returncode != code:
+        if code is not None and done.returncode != code:
             sys.exit(f"{command}: exit status {done.returncode}\n{done.stdout}")
         lines = [line.split("\r")[-1] for line in COLOURS.sub("", done.stdout).split("\n")]
         return "\n".join(lines).replace(str(self.folder / "template"), ADDRESS).replace(str(self.folder), "~")
@@ -117,48 +117,64 @@ def main() -> None:
 
 
 def take(walk: Walk) -> None:
+    for part in (generate, read_data, train_first, compare, ship, update):
+        part(walk)
+
+
+def generate(walk: Walk) -> None:
     walk.say(
         "From an empty folder to a fine-tuned model, on this machine, without an account or a key. You need",
         "Python ≥ 3.10, git and make ([without make](without-make.md)). Each command was run; the outputs are its own.",
     )
     walk.say("## Generate and install")
     walk.do("uvx cookiecutter-dvc-finetune --no-input", "cd my-fine-tune")
-    walk.cwd /= "my-fine-tune"
+    walk.cwd = walk.folder / "work" / "my-fine-tune"
     walk.do("make setup", "git add . && git commit -qm Start")
     walk.do(". .venv/bin/activate")
 
+
+def read_data(walk: Walk) -> None:
     walk.say("## Your data")
+    rows = len(TEAMS) * ROWS_OF_A_TEAM
     walk.say(
-        "`tickets.csv` has 240 messages (`text`), and the queue that each belongs to (`queue`). Take your own file."
+        f"`tickets.csv` has {rows} messages (`text`), and the queue that each belongs to (`queue`). Take your own file."
     )
     walk.do("finetune init ../tickets.csv --yes", last=40)
 
+
+def train_first(walk: Walk) -> None:
     walk.say("## The first fine-tune")
     walk.do("dvc repro", last=4)
     walk.do("finetune show", last=60)
     walk.say("The page to look at is `reports/report.html`. A fine-tune is a commit:")
     walk.do("git add . && git commit -qm 'First fine-tune'")
 
+
+def compare(walk: Walk) -> None:
     walk.say("## Change something, and compare")
-    walk.do("sed -i.bak 's/n_epochs: .*/n_epochs: 3/' params.yaml && rm params.yaml.bak", "dvc repro")
+    walk.do("sed -i.bak 's/n_epochs: .*/n_epochs: 1/' params.yaml && rm params.yaml.bak", "dvc repro")
     walk.do("finetune compare HEAD", last=30)
     walk.say("Set the parameter back, and the first fine-tune is there again; nothing is trained.")
-    walk.do("git checkout -q . && dvc checkout -q", "dvc status")
+    walk.do("git checkout -q . && dvc checkout -q", "dvc status", last=4)
 
+
+def ship(walk: Walk) -> None:
     walk.say("## Ship it")
     walk.do("finetune export --to merged", last=30)
-    walk.do("git add . && git commit -qm 'Export'", "finetune promote --stage staging", last=12)
+    walk.say("A commit is tagged if its gates (`evaluate.require`) are met. If one is not, `promote` names it.")
+    walk.do("git add . && git commit -qm Export", "finetune promote --stage staging", last=12, code=None)
 
+
+def update(walk: Walk) -> None:
     walk.say("## A later version of the template")
-    walk.do(
-        f"uvx --python 3.12 cruft link {ADDRESS} --checkout start --no-input",
-        "git add . && git commit -qm 'Link to the template'",
-    )
+    walk.say("A project is linked to the template once; here its later version has one more line in a page of `docs/`.")
+    link = f"uvx --python 3.12 cruft link {ADDRESS} --checkout start --no-input"
+    walk.do(link, "git add . && git commit -qm 'Link to the template'")
     change_template(walk)
-    walk.do("uvx --python 3.12 cruft check", code=1, last=4)
-    walk.do("uvx --python 3.12 cruft update --skip-apply-ask", last=4)
+    walk.do("uvx --python 3.12 cruft check", last=4, code=1)
+    walk.do("uvx --python 3.12 cruft update --skip-apply-ask", "git diff --stat HEAD", last=4)
+    walk.say("Nothing is trained again:")
     walk.do("dvc status train", last=4)
-    walk.say("Nothing is trained again.")
 
 
 if __name__ == "__main__":
