@@ -83,6 +83,7 @@ def time_engine(folder: Path, examples: list[Any]) -> float:
     from finetune.engine.training.base_model import first_trained_layer, lora_config
     from finetune.engine.training.frozen_layers import PrecomputedDataset, SplitModel
     from finetune.engine.training.hyperparameters import BASE_LEARNING_RATE
+    from finetune.engine.training.metrics import TokenMetrics
     from finetune.engine.training.trainer import JobTrainer
     from peft import get_peft_model
     from transformers import PrinterCallback, TrainingArguments
@@ -107,7 +108,7 @@ def time_engine(folder: Path, examples: list[Any]) -> float:
         )
         start = time.monotonic()
         split_model = SplitModel(model.get_base_model(), first, examples)
-        trainer = JobTrainer(model, arguments, PrecomputedDataset(split_model, examples))
+        trainer = JobTrainer(model, arguments, PrecomputedDataset(split_model, examples), TokenMetrics())
         trainer.remove_callback(PrinterCallback)
         trainer.train()
         return time.monotonic() - start

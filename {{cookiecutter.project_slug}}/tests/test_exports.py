@@ -1,6 +1,7 @@
 """The report and the registry show exported formats, and refuse those of another model or with other files."""
 
 import json
+import shlex
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.export_formats import known_format
 from finetune.core.params import checked
 from finetune.core.paths import EXPORT_REPORT, EXPORT_SPEED, EXPORTS
+from finetune.export.serving import request_command, serve_commands
 from finetune.project.export_manifest import files_of
 from finetune.project.export_settings import export_settings, names_of_scores
 from finetune.project.promotion import promote
@@ -138,3 +140,30 @@ def test_the_section_may_be_left_out(project: Path) -> None:
     assert export_settings(checked(values)) == {"formats": []}
     with pytest.raises(FinetuneError, match=r"'export.formats': give some of"):
         checked({**values, "export": {"formats": ["onnx"]}})
+
+
+def test_the_documents_have_these_commands() -> None:
+    page = (Path(__file__).parents[1] / "docs/shipping.md").read_text(encoding="utf-8")
+    for name in ("adapter", "merged", "gguf-bf16", "gguf-q8_0"):
+        for command in serve_commands(name, "a-base", f"exports/{name}"):
+            assert f"`{command}`" in page, command
+
+
+def test_commands_name_the_base_its_revision_and_a_large_rank() -> None:
+    (command,) = serve_commands("adapter", "organisation/model@abc", rank=24)
+    lora = "--enable-lora --max-lora-rank 32 --lora-modules tuned=."
+    assert command == f"vllm serve organisation/model --revision abc {lora}"
+
+
+def test_requests_are_those_of_the_measurement() -> None:
+    settings: Any = {"completion": None, "stop": [], "temperature": 0.0, "max_tokens": 6}
+    prompts: Any = [[{"role": "system", "content": "It's red?"}, {"role": "user", "content": str(n)}] for n in range(2)]
+    words = shlex.split(request_command("ollama", settings, prompts))
+    assert words[1] == "http://127.0.0.1:11434/v1/chat/completions"
+    body = json.loads(words[-1])
+    assert body["messages"][0] == prompts[0][0]
+    assert (body["temperature"], body["max_tokens"]) == (0.0, 6)
+    settings = {**settings, "completion": {"separator": " ->", "lead": " ", "stop": "\n"}}
+    words = shlex.split(request_command("vllm", settings, ["a ->", "b ->"]))
+    assert words[1] == "http://127.0.0.1:8000/v1/completions"
+    assert json.loads(words[-1])["stop"] == ["\n"]

@@ -148,12 +148,20 @@ def evaluate() -> None:
 def export(
     to: Annotated[
         list[str] | None,
-        typer.Option(help="A format, in place of export.formats: adapter, merged, gguf, gguf-q4_k_m, ollama, …"),
+        typer.Option(help="A format, in place of those of export.formats. Give it several times for several formats."),
     ] = None,
 ) -> None:
     """Write the model in other formats, and ask each exported file the test rows.
 
-    Answers are compared with those of the measured model. Files are in exports/, by default those of export.formats.
+    Answers are compared with those of the measured model. Each format is a folder of exports/.
+
+    adapter: PEFT's folder, which vLLM and Transformers load with the base.
+
+    merged: safetensors, which they load alone.
+
+    gguf-q8_0 (short: gguf, ollama), gguf-q4_k_m, gguf-bf16, gguf-f16: for llama.cpp and Ollama.
+
+    Next: exports/FORMAT/README.md has the commands that serve it and ask it; finetune promote --export FORMAT tags it.
 
     Examples: finetune export · finetune export --to merged --to gguf-q4_k_m
     """

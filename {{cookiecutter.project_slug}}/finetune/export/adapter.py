@@ -21,11 +21,11 @@ def trained_adapter(base: str | None) -> Path:
     """
     if not (WEIGHTS / CONFIG).is_file() or not (WEIGHTS / TENSORS).is_file():
         note = WEIGHTS / "README.txt"
-        why = note.read_text(encoding="utf-8").strip() if note.is_file() else f"{WEIGHTS} has no adapter."
-        raise FinetuneError(
-            f"There is nothing to export: {why}",
-            "Fetch the weights with: dvc pull train, or: dvc repro -f -s train",
-        )
+        why, remedy = f"{WEIGHTS} has no adapter.", "Fetch the weights with: dvc pull train, or: dvc repro -f -s train"
+        if note.is_file():
+            why = note.read_text(encoding="utf-8").strip()
+            remedy = "Train where weights are handed out: local or nebius. If your provider does: dvc repro -f -s train"
+        raise FinetuneError(f"There is nothing to export: {why}", remedy)
     if base is None:
         return WEIGHTS
     config = read_json(WEIGHTS / CONFIG, "train")

@@ -66,13 +66,13 @@ def compare(
 def logprob_differences(measured: Sequence[Prediction], exported: Sequence[Prediction]) -> list[float]:
     """Return how far apart the log-probabilities of each token are, in rows with equal answers of as many tokens.
 
-    Some servers give the token that ends an answer too.
+    Some servers give the token that ends an answer too. The same text can be made of other tokens, which do not count.
     """
     found = []
     for one, other in zip(measured, exported, strict=True):
         tokens, others = one.get("logprobs", []), other.get("logprobs", [])
         if one["answer"] == other["answer"] and abs(len(tokens) - len(others)) <= 1:
-            pairs = ((a[0][1], b[0][1]) for a, b in zip(tokens, others, strict=False))
+            pairs = ((a[0][1], b[0][1]) for a, b in zip(tokens, others, strict=False) if a[0][0] == b[0][0])
             found += [abs(a - b) for a, b in pairs if a is not None and b is not None]
     return found
 

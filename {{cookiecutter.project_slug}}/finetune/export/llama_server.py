@@ -36,6 +36,11 @@ class LlamaServer:
         found = self.connection.client.get(f"{self.address}/props", cast_to=dict[str, Any])
         return str(found["eos_token"])
 
+    def stops_at(self, token: int) -> bool:
+        """Return whether a token ends an answer: it is made the likeliest one, and the server says why it stops."""
+        body = {"prompt": [token], "n_predict": 2, "temperature": 0.0, "logit_bias": [[token, 1000.0]]}
+        return bool(self.post("completion", body)["stop_type"] == "eos")
+
 
 @contextmanager
 def llama_server(file: Path, prompts: Sequence[Sequence[int]], max_tokens: int) -> Iterator[LlamaServer]:

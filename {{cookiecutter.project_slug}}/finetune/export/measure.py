@@ -27,7 +27,7 @@ from finetune.export.prompts import (
     token_text,
     tokenizer_of,
 )
-from finetune.export.transformers_answers import answers_by_transformers
+from finetune.export.transformers_answers import answers_by_transformers, logprobs_of_answers
 from finetune.project.export_manifest import check_files
 from finetune.scoring.usage import latency
 from finetune.terminal.progress import progress_bar
@@ -94,12 +94,26 @@ def by_llama(name: str, file: Path, model: Measured) -> list[Prediction]:
     text_of = token_text(model.tokenizer)
     with llama_server(file, model.token_ids, model.questions["max_tokens"]) as server:
         refuse_other_prompts(name, model.token_ids, model.prompts, server.encode, text_of)
-        end = model.tokenizer.convert_tokens_to_ids(server.end_text())
-        refuse_missing_end(name, model.end, {end} - {None}, text_of)
+        ends = {model.tokenizer.convert_tokens_to_ids(server.end_text())} - {None}
+        # A base may end its turns with another token than its texts; the file names one, and llama.cpp finds the other.
+        if model.tokenizer.eos_token_id != model.end and server.stops_at(model.end):
+            ends.add(model.end)
+        refuse_missing_end(name, model.end, ends, text_of)
         # One at a time: in batches, and after other prompts, sums have another order and answers may differ.
         alone = {"concurrency": 1, "batch": False}
         params = model.params.model_copy(update={"evaluate": model.params.evaluate.model_copy(update=alone)})
-        return ask_examples(server.connection, params, model.questions, name, model.examples)
+        questions: AnswerSettings = {**model.questions, "top_logprobs": max(1, model.questions["top_logprobs"])}
+        return ask_examples(server.connection, params, questions, name, model.examples)
+
+
+def rows_with_logprobs(model: Measured) -> list[Prediction]:
+    """Return the measured answers with their tokens' log-probabilities, computed here if nobody asked for them."""
+    if any("logprobs" in row for row in model.rows):
+        return [*model.rows]
+    answers = [row["answer"] for row in model.rows]
+    with progress_bar("log-probabilities of the measured answers") as progress:
+        found = logprobs_of_answers(model.base, model.adapter, model.token_ids, answers, model.tokenizer, progress)
+    return [{**row, "logprobs": one} for row, one in zip(model.rows, found, strict=True)]
 
 
 def refuse_sampling(questions: AnswerSettings) -> None:

@@ -79,7 +79,8 @@ def check_merged(folder: Path, base: Path, adapter: Path) -> None:
             raise FinetuneError(f"{folder}: the base has no weights {name} {tuple(tensor.shape)}.", AGAIN)
         if tensor.dtype != wanted:
             raise FinetuneError(
-                f"{folder}: {name} is saved in {short(tensor.dtype)}, and the base is in {short(wanted)}.", AGAIN
+                f"{folder}: {name} is saved in {name_of(tensor.dtype)}, and the base is in {name_of(wanted)}.",
+                AGAIN,
             )
         if torch.equal(tensor, expected[name]):
             continue
@@ -95,11 +96,11 @@ def check_merged(folder: Path, base: Path, adapter: Path) -> None:
             " of another base or another revision of it.",
             f"Set export.base in params.yaml to the base that the model was tuned from. {AGAIN}",
         )
-    if missing := tied_apart(model, set(expected) - seen):
+    if missing := without_tied(model, set(expected) - seen):
         raise FinetuneError(f"{folder} lacks the weights {min(missing)}.", AGAIN)
 
 
-def tied_apart(model: Any, missing: set[str]) -> set[str]:
+def without_tied(model: Any, missing: set[str]) -> set[str]:
     """Return those of the missing weights that are not another name of weights that are there."""
     places = {name: tensor.data_ptr() for name, tensor in model.state_dict().items()}
     there = {place for name, place in places.items() if name not in missing}
@@ -120,5 +121,5 @@ def tensors_of(folder: Path) -> "Iterator[tuple[str, torch.Tensor]]":
             raise FinetuneError(f"{path} is cut off or damaged: {error}", AGAIN) from error
 
 
-def short(dtype: object) -> str:
+def name_of(dtype: object) -> str:
     return str(dtype).removeprefix("torch.")

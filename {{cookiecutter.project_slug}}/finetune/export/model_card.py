@@ -1,25 +1,29 @@
 """README.md of an exported folder: a model card, with its head in the form of the Hugging Face hub."""
 
 import json
+from collections.abc import Sequence
 
-from finetune.core.export_formats import ADAPTER, MERGED, is_gguf
+from finetune.core.export_formats import ADAPTER, MERGED
 from finetune.core.records import ExportScores, ModelRecord
 from finetune.export.base_folder import hub_name
-from finetune.export.gguf import FILE
 
 
 def model_card(
     name: str,
     record: ModelRecord,
+    base: str,
     scores: ExportScores,
     tuned: float,
     data: str | None,
     commit: str,
     n: int,
-    has_modelfile: bool,
+    serve: Sequence[str],
 ) -> str:
-    """Return the card of a format. `tuned` is the score of the measured model on the same `n` test rows."""
-    base, revision = hub_name(record["base"])
+    """Return the card of a format.
+
+    `tuned` is the score of the measured model on the same `n` test rows, and `serve` the lines of the last section.
+    """
+    base, revision = hub_name(base)
     head = {"base_model": base, "library_name": library(name), "tags": ["fine-tuned", name]}
     facts = {
         "format": name,
@@ -58,22 +62,10 @@ def model_card(
         "",
         "## Serve",
         "",
-        "```",
-        *commands(name, base, has_modelfile),
-        "```",
+        *serve,
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def library(name: str) -> str:
     return {ADAPTER: "peft", MERGED: "transformers"}.get(name, "gguf")
-
-
-def commands(name: str, base: str, has_modelfile: bool) -> list[str]:
-    """Return the commands that serve a format, in its folder."""
-    if is_gguf(name):
-        ollama = ["ollama create tuned -f Modelfile && ollama run tuned"] if has_modelfile else []
-        return [f"llama-server -m {FILE} --jinja", *ollama]
-    if name == ADAPTER:
-        return [f"vllm serve {base} --enable-lora --lora-modules tuned=."]
-    return ["vllm serve ."]

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from finetune.core.records import AnswerSettings
-from finetune.export.prompts import Prompt
+from finetune.export.prompts import Prompt, system_prompt
 
 ROLES = ("system", "user", "assistant")
 MARK = "Text-7531"  # a text that no chat template has
+QUOTES = '"""'  # nothing escapes them in a Modelfile
 
 
 class Turns(NamedTuple):
@@ -49,9 +50,11 @@ def modelfile(tokenizer: Any, questions: AnswerSettings, prompts: Sequence[Promp
     ]
     begin = f"{{{{ if not .System }}}}{turns.default}{{{{ end }}}}" if turns.default else ""
     template = begin + "{{ range .Messages }}" + "".join(cases) + "{{ end }}" + turns.answer
-    systems = {messages[0]["content"] for messages in chats if messages[0]["role"] == "system"}
-    system = [f"SYSTEM {quoted(systems.pop())}"] if len(systems) == 1 else []
-    return "\n".join([*head, f'TEMPLATE """{template}"""', *system, *settings]) + "\n"
+    system = system_prompt(chats) or ""
+    if QUOTES in system:
+        return None
+    lines = [f"SYSTEM {quoted(system)}"] if system else []
+    return "\n".join([*head, f'TEMPLATE """{template}"""', *lines, *settings]) + "\n"
 
 
 def turns_of(tokenizer: Any) -> Turns | None:
@@ -78,6 +81,9 @@ def turns_of(tokenizer: Any) -> Turns | None:
     begins = {"system": pieces[0], "user": pieces[1][len(end) :], "assistant": pieces[2][len(end) :]}
     answer = asked[asked.rindex(turns[1]["content"]) + len(turns[1]["content"]) + len(end) :]
     default = alone.partition(turns[1]["content"])[0].removesuffix(begins["user"])
+    written = "".join([*begins.values(), end, answer, default])
+    if any(mark in written for mark in ("{{", "}}", QUOTES)):  # they mean something in a Modelfile
+        return None
     return Turns({role: (begins[role], end) for role in ROLES}, default, answer)
 
 

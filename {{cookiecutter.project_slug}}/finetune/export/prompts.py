@@ -24,6 +24,13 @@ def prompts_of(questions: AnswerSettings, examples: Sequence[Example]) -> list[P
     return [prompt_of(example["messages"][:-1], []) for example in examples]
 
 
+def system_prompt(prompts: Sequence[Prompt]) -> str | None:
+    """Return the system message that all conversations begin with; None if they have different ones, or none."""
+    first = [None if isinstance(prompt, str) else prompt[0] for prompt in prompts]
+    found = {one["content"] if one and one["role"] == "system" else None for one in first}
+    return found.pop() if len(found) == 1 else None
+
+
 def tokenizer_of(folder: Path) -> Any:
     """Return a folder's tokenizer."""
     from transformers import AutoTokenizer

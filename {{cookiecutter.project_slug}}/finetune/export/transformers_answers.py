@@ -21,14 +21,9 @@ def answers_by_transformers(
 ) -> list[Answer]:
     """Return the answer to each prompt of token IDs, with the log-probability of each of its tokens."""
     import torch
-    from transformers import AutoModelForCausalLM, GenerationConfig
+    from transformers import GenerationConfig
 
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto" if has_bfloat16() else torch.float32)
-    if adapter:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, adapter, autocast_adapter_dtype=False)
-    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    model = loaded(folder, adapter)
     stops = [*questions["stop"], *([questions["completion"]["stop"]] if questions["completion"] else [])]
     settings = GenerationConfig(
         max_new_tokens=questions["max_tokens"],
@@ -54,9 +49,7 @@ def answers_by_transformers(
         kept = made if is_cut or made[-1] not in ends else made[:-1]
         text = tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         stop = min((at for one in stops if (at := text.find(one)) >= 0), default=None)
-        logprobs: list[Alternatives] = [
-            [(tokenizer.decode([token]), round(float(row[token]), 4))] for token, row in zip(kept, logits, strict=False)
-        ]
+        logprobs = [with_text(token, row, tokenizer) for token, row in zip(kept, logits, strict=False)]
         answers.append(
             Answer(
                 text[:stop],
@@ -69,6 +62,47 @@ def answers_by_transformers(
         )
         progress(done, len(prompts), "answers")
     return answers
+
+
+def logprobs_of_answers(
+    folder: Path,
+    adapter: Path,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[str],
+    tokenizer: Any,
+    progress: Progress,
+) -> list[list[Alternatives]]:
+    """Return the log-probability of each token of given answers, by a base with its adapter."""
+    import torch
+
+    model = loaded(folder, adapter)
+    found: list[list[Alternatives]] = []
+    for done, (prompt, answer) in enumerate(zip(prompts, answers, strict=True), 1):
+        ids = list(tokenizer(answer, add_special_tokens=False)["input_ids"])
+        with torch.inference_mode():
+            logits = model(torch.tensor([[*prompt, *ids]], device=model.device)).logits[0, len(prompt) - 1 : -1]
+        rows = logits.float().log_softmax(-1).cpu()
+        found.append([with_text(token, row, tokenizer) for token, row in zip(ids, rows, strict=True)])
+        progress(done, len(prompts), "answers")
+    return found
+
+
+def with_text(token: int, logprobs: Any, tokenizer: Any) -> Alternatives:
+    """Return a token's text and its log-probability, of those of all tokens."""
+    return [(tokenizer.decode([token]), round(float(logprobs[token]), 4))]
+
+
+def loaded(folder: Path, adapter: Path | None) -> Any:
+    """Return a model that is ready to answer, on the GPU if there is one."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto" if has_bfloat16() else torch.float32)
+    if adapter:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, adapter, autocast_adapter_dtype=False)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
 def has_bfloat16() -> bool:

@@ -34,15 +34,17 @@ from finetune.core.records import (
     PreparedExample,
     TestRow,
 )
-from finetune.export.adapter import export_adapter, trained_adapter
+from finetune.data.examples import as_chat
+from finetune.export.adapter import CONFIG, export_adapter, trained_adapter
 from finetune.export.base_folder import base_folder, digest_of_weights
 from finetune.export.comparison import compare, refuse_another_model, scored
 from finetune.export.gguf import FILE, export_gguf
-from finetune.export.measure import Measured, measure, refuse_sampling, speed_of
+from finetune.export.measure import Measured, measure, refuse_sampling, rows_with_logprobs, speed_of
 from finetune.export.merge import export_merged
 from finetune.export.model_card import model_card
 from finetune.export.modelfile import modelfile
 from finetune.export.packages import check_packages
+from finetune.export.serving import serve_section
 from finetune.project.export_manifest import NAME, files_of
 from finetune.project.export_settings import answer_settings, load_export_settings
 from finetune.project.history import git
@@ -86,7 +88,7 @@ def export(params: Params, formats: Sequence[str]) -> ExportReport:
     model = measured_model(params, record)
     refuse_sampling(model.questions)
     prepared, groups = read_prepare_report(), [row["group"] for row in read_jsonl(TEST_ROWS, "prepare", TestRow)]
-    tuned = scored(params, prepared, model.rows, groups)
+    tuned, measured = scored(params, prepared, model.rows, groups), rows_with_logprobs(model)
     report: ExportReport = {"export": {}, "n": len(model.rows), "evaluated": answered_by}
     report["tuned"] = tuned.metrics[tuned.metric]
     answers: list[ExportedPrediction] = []
@@ -100,7 +102,7 @@ def export(params: Params, formats: Sequence[str]) -> ExportReport:
             files = files_of(folder)
             rows = measure(name, folder, files, model)
             size = sum(one["bytes"] for one in files.values())
-            scores = compare(params, prepared, model.rows, rows, groups, size)
+            scores = compare(params, prepared, measured, rows, groups, size)
             say(f"{name}: {scores['verdict']}")
             refuse_another_model(name, scores, record["base"], model.rows, rows)
             report["export"][name], speeds[name] = scores, speed_of(rows)
@@ -134,7 +136,7 @@ def measured_model(params: Params, record: ModelRecord) -> Measured:
     return Measured(
         params,
         answer_settings(params),
-        read_jsonl(PREPARED / "test.jsonl", "prepare", PreparedExample),
+        list(map(as_chat, read_jsonl(PREPARED / "test.jsonl", "prepare", PreparedExample))),
         read_jsonl(TUNED_ANSWERS, "tuned", Prediction),
         record["base"] if Path(base).is_absolute() else base,
         base_folder(base),
@@ -163,7 +165,9 @@ def write_manifest(name: str, model: Measured, record: ModelRecord, report: Expo
     data = files["train"]["sha256"] if "train" in files else None
     commit = git("rev-parse", "HEAD").strip()
     has_modelfile = is_gguf(name) and write_modelfile(folder, model)
-    card = model_card(name, record, scores, report["tuned"], data, commit, report["n"], has_modelfile)
+    rank = int(read_json(model.adapter / CONFIG, "train")["r"])
+    serve = serve_section(name, model.name, rank, has_modelfile, model.questions, model.prompts)
+    card = model_card(name, record, model.name, scores, report["tuned"], data, commit, report["n"], serve)
     write_text(folder / "README.md", card)
     manifest: ExportManifest = {
         "format": name,

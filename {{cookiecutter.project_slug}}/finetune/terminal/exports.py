@@ -12,4 +12,5 @@ def export_summary(report: ExportReport) -> str:
         f"export: {EXPORTS / name} ({one['bytes'] / 1e6:,.1f} MB): {one['metric']} {one['score']:.3f}, {one['verdict']}"
         for name, one in report["export"].items()
     ]
-    return "\n".join([*lines, *(f"export: not met: {one}" for one in report.get("gates_failed", []))])
+    failed = [f"export: not met: {one}" for one in report.get("gates_failed", [])]
+    return "\n".join([*lines, *failed, "export: README.md in each folder has the commands that serve it and ask it"])

@@ -1,5 +1,6 @@
 """Exported adapters and merged weights answer as the model that was measured, and each planted fault is found."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -22,7 +23,8 @@ from finetune.core.read_records import read_model_record
 from finetune.export import packages
 from finetune.export.adapter import export_adapter
 from finetune.export.base_folder import base_folder, hub_name
-from finetune.export.measure import Measured, measure
+from finetune.export.comparison import logprob_differences
+from finetune.export.measure import Measured, measure, rows_with_logprobs
 from finetune.export.merge import export_merged
 from finetune.project.export_manifest import files_of, read_manifest
 from finetune.stages import export, prepare, train, tuned, upload, validate
@@ -95,6 +97,17 @@ def test_exports_answer_as_the_measured_model(project: Path) -> None:
     before = [path.read_bytes() for path in (EXPORT_REPORT, EXPORT_ANSWERS)]
     export.run(load_params())
     assert [path.read_bytes() for path in (EXPORT_REPORT, EXPORT_ANSWERS)] == before
+
+
+def test_log_probabilities_that_nobody_asked_for_are_computed(model: Measured) -> None:
+    plain: list[Any] = [{key: value for key, value in row.items() if key != "logprobs"} for row in model.rows]
+    found = rows_with_logprobs(dataclasses.replace(model, rows=plain))
+    assert [len(row["logprobs"]) for row in found] == [
+        len(model.tokenizer(row["answer"], add_special_tokens=False)["input_ids"]) for row in model.rows
+    ]
+    apart = logprob_differences(model.rows, found)
+    assert len(apart) >= len(found)
+    assert max(apart) < 0.1
 
 
 def test_exported_folders_load_by_themselves(project: Path) -> None:

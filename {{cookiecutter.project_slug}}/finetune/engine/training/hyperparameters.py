@@ -16,9 +16,12 @@ LIMITS = {
     "learning_rate": 1,
     "lora_r": 256,
     "lora_alpha": 1024,
+    "beta": 2,
 }
 
 BASE_LEARNING_RATE = 1e-3  # at learning_rate_multiplier 1; it falls linearly to 0
+DPO_LEARNING_RATE = 2e-4  # the same for the method dpo
+BETA = 0.1  # of the method dpo, as in its paper and in TRL
 LORA_RANK = 16
 SHORT_ANSWER = 8  # tokens of an answer, with the one that ends it: a class, a code or a number
 SHAPE = ("lora_r", "lora_alpha", "lora_layers")  # of an adapter; that of a tuned model stays when it is trained further
@@ -42,14 +45,16 @@ class Hyperparameters(TypedDict):
     max_length: int  # of an example, in tokens
     quantize: str | None  # "4bit"
     gradient_checkpointing: bool
+    beta: NotRequired[float]  # of the method dpo: how much a model is held to its start
 
 
-def resolve(asked: Mapping[str, Any], examples: int) -> dict[str, Any]:
+def resolve(asked: Mapping[str, Any], examples: int, method: str = "supervised") -> dict[str, Any]:
     """Return the hyperparameters with values in place of `auto`, but for the rate and those of OF_THE_BASE.
 
     `examples` is the length of the training file. Missing ones are `auto`; resolving twice changes nothing.
     n_epochs: 3, but at least 100 examples in total (at most 25 epochs) and at most 25,000: the rule in OpenAI's
     cookbook. batch_size: 8, or less for files under 80 examples, so that an epoch has ten steps.
+    learning_rate: the multiplier × BASE_LEARNING_RATE, or × DPO_LEARNING_RATE. beta: BETA, for dpo only.
     """
     epochs = 3
     if examples * epochs < 100:
@@ -59,7 +64,8 @@ def resolve(asked: Mapping[str, Any], examples: int) -> dict[str, Any]:
     given = {key: value for key, value in asked.items() if value != "auto"}
     if "learning_rate" not in given:
         multiplier = given.setdefault("learning_rate_multiplier", "auto")
-        given["learning_rate"] = "auto" if multiplier == "auto" else BASE_LEARNING_RATE * multiplier
+        rate = DPO_LEARNING_RATE if method == "dpo" else BASE_LEARNING_RATE
+        given["learning_rate"] = "auto" if multiplier == "auto" else rate * multiplier
     return {
         "n_epochs": epochs,
         "batch_size": max(1, min(8, examples // 10)),
@@ -68,6 +74,7 @@ def resolve(asked: Mapping[str, Any], examples: int) -> dict[str, Any]:
         "lora_dropout": 0.0,
         "quantize": None,
         "gradient_checkpointing": False,
+        **({"beta": BETA} if method == "dpo" else {}),
         **dict.fromkeys(OF_THE_BASE, "auto"),
         **given,
     }

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -30,7 +31,8 @@ from finetune.engine.training.hyperparameters import (
     resolve_with_base,
 )
 from finetune.engine.training.job_folder import Job, Result
-from finetune.engine.training.metrics import ValidationSet
+from finetune.engine.training.metrics import MethodMetrics, TokenMetrics, ValidationSet
+from finetune.engine.training.preferences import KeepReference, PreferenceDataset, PreferenceMetrics, set_reference
 from finetune.engine.training.reporting import ReportingCallback
 from finetune.engine.training.trainer import JobTrainer
 from finetune.engine.training.wandb_runs import WandbCallback
@@ -59,7 +61,9 @@ def train_job(folder: Path) -> Result:
     asked = with_base(folder, job, checkpoint)
     examples, validation_examples = encode_files(folder, job, asked["max_length"])
     asked = with_examples(job, asked, examples)
-    hyperparameters = cast("Hyperparameters", resolve(asked, len(examples)))
+    is_dpo = job["method"] == "dpo"
+    resolved = resolve(asked, len(examples) // (2 if is_dpo else 1), job["method"])
+    hyperparameters = cast("Hyperparameters", resolved)
     base_folder = Path(job["base_folder"])
     if sizes := memory.read_base(base_folder, AutoConfig.from_pretrained(base_folder)):
         memory.refuse_if_too_large(
@@ -79,16 +83,25 @@ def train_job(folder: Path) -> Result:
         recompute_activations(base)
     arguments = training_arguments(job["seed"], hyperparameters, folder / job_folder.CHECKPOINTS)
     split_model = SplitModel(model.get_base_model(), first_trained_layer(base, hyperparameters), examples)
-    trainer = JobTrainer(model, arguments, PrecomputedDataset(split_model, examples, check))
-    measured = PrecomputedDataset(split_model, validation_examples, check)
-    reporting = ReportingCallback(folder, trainer, ValidationSet(measured, hyperparameters["batch_size"]))
-    trainer.add_callback(reporting)
-    if job["integrations"] and processes.rank() == 0:
-        trainer.add_callback(WandbCallback(folder, {**job, "hyperparameters": dict(hyperparameters)}, reporting))
+    dataset_of: Callable[..., Any] = PreferenceDataset if is_dpo else PrecomputedDataset
+    new_metrics: Callable[[], MethodMetrics] = TokenMetrics
+    if is_dpo:
+        new_metrics = partial(PreferenceMetrics, hyperparameters["beta"])
+    trained = dataset_of(split_model, examples, check)
+    trainer = JobTrainer(model, arguments, trained, new_metrics())
+    measured = dataset_of(split_model, validation_examples, check)
     # Only now: so SplitModel computes with the same weights whether the job starts or resumes.
     parent = folder / job_folder.PARENT
     if parent.exists() and not checkpoint:
         load_adapter(model, parent)
+    if is_dpo:
+        set_reference([trained, measured], checkpoint)
+        # Before the callback that marks a checkpoint as complete.
+        trainer.add_callback(KeepReference(folder, [trained, measured]))
+    reporting = ReportingCallback(folder, trainer, ValidationSet(measured, hyperparameters["batch_size"], new_metrics))
+    trainer.add_callback(reporting)
+    if job["integrations"] and processes.rank() == 0:
+        trainer.add_callback(WandbCallback(folder, {**job, "hyperparameters": dict(hyperparameters)}, reporting))
 
     if processes.rank() == 0:
         job_folder.add_event(
@@ -136,7 +149,7 @@ def encode_files(folder: Path, job: Job, max_length: int) -> tuple[list[EncodedE
 
     def encoded(name: str, param: str) -> list[EncodedExample]:
         path = folder / name
-        return encode_file(tokenizer, path, max_length, param, check) if path.exists() else []
+        return encode_file(tokenizer, path, max_length, param, job["method"], check) if path.exists() else []
 
     examples = encoded(job_folder.TRAINING, "training_file")
     return examples, encoded(job_folder.VALIDATION, "validation_file")
@@ -148,7 +161,7 @@ def training_arguments(seed: int, hyperparameters: Hyperparameters, checkpoints:
     The size of its batches is that of the parts of all processes together.
     """
     batch_size = hyperparameters["batch_size"]
-    part = memory.micro_batch(batch_size, processes.count())
+    part = memory.micro_batch(batch_size, processes.count(), memory.answers_of(hyperparameters))
     return TrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=hyperparameters["n_epochs"],
