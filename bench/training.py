@@ -48,10 +48,12 @@ def pad(examples: list[Any]) -> dict[str, Any]:
 
 
 def defaults(base: Any) -> Any:
-    """Return what the engine trains where a job does not say it."""
-    from finetune.engine.training.hyperparameters import resolve, resolve_with_base
+    """Return what the engine trains for short answers where a job does not say it: the top eighth of the layers."""
+    from finetune.engine.training.hyperparameters import resolve, resolve_with_answers, resolve_with_base
 
-    return resolve(resolve_with_base({}, base.config.num_hidden_layers, base.config.max_position_embeddings), 1)
+    layers = base.config.num_hidden_layers
+    asked = resolve_with_base({}, layers, base.config.max_position_embeddings)
+    return resolve(resolve_with_answers(asked, layers, [1], "supervised"), 1)
 
 
 def time_plain_loop(folder: Path, examples: list[Any]) -> float:

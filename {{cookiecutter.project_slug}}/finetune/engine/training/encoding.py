@@ -28,6 +28,11 @@ class EncodedExample:
     labels: list[int]
 
 
+def trained_tokens(example: EncodedExample) -> int:
+    """Return how many tokens of an example are trained on."""
+    return len(example.labels) - example.labels.count(IGNORE_INDEX)
+
+
 def encode_file(
     tokenizer: Any,
     path: Path,

@@ -22,9 +22,14 @@ from finetune.engine.training.base_model import (
     recompute_activations,
 )
 from finetune.engine.training.checkpoints import newest_complete_checkpoint, step_of
-from finetune.engine.training.encoding import EncodedExample, encode_file
+from finetune.engine.training.encoding import EncodedExample, encode_file, trained_tokens
 from finetune.engine.training.frozen_layers import PrecomputedDataset, SplitModel
-from finetune.engine.training.hyperparameters import Hyperparameters, resolve, resolve_with_base
+from finetune.engine.training.hyperparameters import (
+    Hyperparameters,
+    resolve,
+    resolve_with_answers,
+    resolve_with_base,
+)
 from finetune.engine.training.job_folder import Job, Result
 from finetune.engine.training.metrics import MethodMetrics, TokenMetrics, ValidationSet
 from finetune.engine.training.preferences import KeepReference, PreferenceDataset, PreferenceMetrics, set_reference
@@ -55,6 +60,7 @@ def train_job(folder: Path) -> Result:
 
     asked = with_base(folder, job, checkpoint)
     examples, validation_examples = encode_files(folder, job, asked["max_length"])
+    asked = with_examples(job, asked, examples)
     is_dpo = job["method"] == "dpo"
     resolved = resolve(asked, len(examples) // (2 if is_dpo else 1), job["method"])
     hyperparameters = cast("Hyperparameters", resolved)
@@ -128,6 +134,12 @@ def with_base(folder: Path, job: Job, checkpoint: Path | None) -> dict[str, Any]
         config.max_position_embeddings,
         json.loads(adapter.read_bytes()) if adapter.exists() else None,
     )
+
+
+def with_examples(job: Job, asked: dict[str, Any], examples: list[EncodedExample]) -> dict[str, Any]:
+    """Return the job's hyperparameters with those that depend on its examples too."""
+    layers = AutoConfig.from_pretrained(job["base_folder"]).num_hidden_layers
+    return resolve_with_answers(asked, layers, [trained_tokens(example) for example in examples], job["method"])
 
 
 def encode_files(folder: Path, job: Job, max_length: int) -> tuple[list[EncodedExample], list[EncodedExample]]:
