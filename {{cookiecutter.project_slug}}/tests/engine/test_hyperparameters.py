@@ -209,7 +209,7 @@ def test_the_rule_is_for_supervised_jobs() -> None:
 
 
 def test_a_job_of_an_earlier_version_keeps_its_rate() -> None:
-    asked = {"n_epochs": 3, "batch_size": 8, "learning_rate_multiplier": 2.0}
+    asked: dict[str, Any] = {"n_epochs": 3, "batch_size": 8, "learning_rate_multiplier": 2.0}
     found = resolve_with_base(resolve(asked, 80), 30, 2048)
     assert (found["lora_r"], found["lora_alpha"], found["learning_rate"]) == (16, 32, 0.002)
     assert auto(SHORT, **asked) == (4, 0.002)
