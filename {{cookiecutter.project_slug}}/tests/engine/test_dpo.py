@@ -99,7 +99,7 @@ def test_the_loss_is_that_of_the_paper(home: Path) -> None:
     path.write_bytes(lines(PREFERENCES))
     answers = encode_file(AutoTokenizer.from_pretrained(folder), path, 1000, "training_file", "dpo")
     base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    hyperparameters: Any = resolve(resolve_with_base({}, 2, 1024), 22, "dpo")
+    hyperparameters: Any = resolve(resolve_with_base({"lora_layers": 1}, 2, 1024), 22, "dpo")
     model = get_peft_model(base, lora_config(base, hyperparameters))
     dataset = PreferenceDataset(SplitModel(base, first_trained_layer(base, hyperparameters), answers), answers, nothing)
 
