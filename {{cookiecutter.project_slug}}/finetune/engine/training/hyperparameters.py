@@ -54,7 +54,7 @@ def resolve(asked: Mapping[str, Any], examples: int, method: str = "supervised")
     `examples` is the length of the training file. Missing ones are `auto`; resolving twice changes nothing.
     n_epochs: 3, but at least 100 examples in total (at most 25 epochs) and at most 25,000: the rule in OpenAI's
     cookbook. batch_size: 8, or less for files under 80 examples, so that an epoch has ten steps.
-    learning_rate: the multiplier's share of BASE_LEARNING_RATE, or of DPO_LEARNING_RATE. beta: BETA, for dpo only.
+    learning_rate: the multiplier × BASE_LEARNING_RATE, or × DPO_LEARNING_RATE. beta: BETA, for dpo only.
     """
     epochs = 3
     if examples * epochs < 100:
