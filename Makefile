@@ -1,13 +1,13 @@
-# make demo: generate, install and run a project · make test: verify everything · make soak: try faults at random · make clients: try real clients · make bench: measure the figures · make wheel: build the package
+# make demo: generate, install and run a project · make test: verify everything · make test-all: with the slow tests too · make soak: try faults at random · make clients: try real clients · make bench: measure the figures · make wheel: build the package · make site: build the documentation · make walk: try what a newcomer does, and write the start page · make reference: write the pages of parameters and commands · make pictures: make those of the README
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 TEMPLATE := {{cookiecutter.project_slug}}
 # Not `.`: a cache in the template folder would be copied into projects.
-OWN := cookiecutter_dvc_finetune hooks tests bench
+OWN := cookiecutter_dvc_finetune hooks tests bench website
 DEMO := demo/my-fine-tune
 GIT := git -c user.name=demo -c user.email=demo@example.com
 
-.PHONY: demo test soak clients bench lock wheel clean
+.PHONY: demo test test-all soak clients bench lock wheel site walk reference pictures clean
 
 # Existing files are kept: a second `make demo` finds everything up to date.
 demo: $(DEMO)/.venv/ready
@@ -26,7 +26,11 @@ $(DEMO)/.venv/ready: .venv/ready
 
 test: .venv/ready
 	$(BIN)/ruff check --no-cache $(OWN) && $(BIN)/ruff format --no-cache --check $(OWN)
-	$(BIN)/python -m pytest --durations=10
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
+
+# What `make test` tries, and further cases of it.
+test-all:
+	ALL_TESTS=1 SOAK_SCHEDULES=12 $(MAKE) test
 
 # A thousand random schedules of faults, kills and clocks against the protocol that never pays twice.
 soak: $(DEMO)/.venv/ready
@@ -57,6 +61,27 @@ lock: .venv/ready
 # The template as a package, in dist/.
 wheel: .venv/ready
 	$(BIN)/uv build --quiet --clear --out-dir dist
+
+# The documentation, in build/website/site. Its tools are in an environment of their own.
+site:
+	$(PYTHON) -m venv build/website-tools
+	build/website-tools/bin/python -m pip --disable-pip-version-check --quiet install cookiecutter==2.7.1 mkdocs-material==9.8.2
+	NO_MKDOCS_2_WARNING=1 build/website-tools/bin/python -B website/build.py
+
+# What a newcomer does, in an empty folder with an empty HOME; its output is docs/start.md. It takes some minutes.
+walk:
+	$(PYTHON) -B website/walk.py
+
+# docs/params.md and docs/commands.md, by the demo's environment and from today's code.
+reference: $(DEMO)/.venv/ready
+	rm -rf build/reference && $(BIN)/cookiecutter . --no-input --output-dir build/reference >/dev/null
+	cd build/reference/my-fine-tune && PYTHONPATH=. $(CURDIR)/$(DEMO)/.venv/bin/python -B tests/reference.py
+	cp build/reference/my-fine-tune/docs/params.md build/reference/my-fine-tune/docs/commands.md '$(TEMPLATE)/docs'
+	rm -rf build/reference
+
+# The report needs chromium or google-chrome.
+pictures: demo
+	$(DEMO)/.venv/bin/python -B website/pictures.py
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

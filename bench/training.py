@@ -48,10 +48,12 @@ def pad(examples: list[Any]) -> dict[str, Any]:
 
 
 def defaults(base: Any) -> Any:
-    """Return what the engine trains where a job does not say it."""
-    from finetune.engine.training.hyperparameters import resolve, resolve_with_base
+    """Return what the engine trains for short answers where a job does not say it: the top eighth of the layers."""
+    from finetune.engine.training.hyperparameters import resolve, resolve_with_answers, resolve_with_base
 
-    return resolve(resolve_with_base({}, base.config.num_hidden_layers, base.config.max_position_embeddings), 1)
+    layers = base.config.num_hidden_layers
+    asked = resolve_with_base({}, layers, base.config.max_position_embeddings)
+    return resolve(resolve_with_answers(asked, layers, [1], "supervised"), 1)
 
 
 def time_plain_loop(folder: Path, examples: list[Any]) -> float:
@@ -81,6 +83,7 @@ def time_engine(folder: Path, examples: list[Any]) -> float:
     from finetune.engine.training.base_model import first_trained_layer, lora_config
     from finetune.engine.training.frozen_layers import PrecomputedDataset, SplitModel
     from finetune.engine.training.hyperparameters import BASE_LEARNING_RATE
+    from finetune.engine.training.metrics import TokenMetrics
     from finetune.engine.training.trainer import JobTrainer
     from peft import get_peft_model
     from transformers import PrinterCallback, TrainingArguments
@@ -105,7 +108,7 @@ def time_engine(folder: Path, examples: list[Any]) -> float:
         )
         start = time.monotonic()
         split_model = SplitModel(model.get_base_model(), first, examples)
-        trainer = JobTrainer(model, arguments, PrecomputedDataset(split_model, examples))
+        trainer = JobTrainer(model, arguments, PrecomputedDataset(split_model, examples), TokenMetrics())
         trainer.remove_callback(PrinterCallback)
         trainer.train()
         return time.monotonic() - start

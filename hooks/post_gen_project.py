@@ -15,6 +15,7 @@ ENGINE_PATHS = (
     "tests/engine",
     "docs/engine.md",
     "docs/launchers.md",
+    "docs/recipes.md",
     "constraints-engine.txt",
     "requirements-engine.lock",
 )

@@ -1,5 +1,6 @@
-"""Generated projects, and the one installed environment that the tests share."""
+"""Generated projects, and the one installed environment that the tests share, in two processes too."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,10 +10,18 @@ from pathlib import Path
 
 import pytest
 from cookiecutter.main import cookiecutter
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[1]
 Bake = Callable[..., Path]
+# These begin first, so that two processes end at about the same time.
+LONGEST = ("test_template", "test_pipeline", "test_exports", "test_default")
 collect_ignore = ["clients"]  # each runs in its own environment: see test_clients.py and `make clients`
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files; the tests of each stay in their order."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 def clean_environment(**more: str) -> dict[str, str]:
@@ -102,18 +111,43 @@ def bake(tmp_path_factory: pytest.TempPathFactory) -> Bake:
 
 
 @pytest.fixture(scope="session")
-def set_up(bake: Bake) -> dict[str, Path]:
-    """Run `make setup` in the default project, with pip, and in one without the engine, with uv, at the same time."""
+def set_up(bake: Bake, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> dict[str, Path]:
+    """Set up two projects once for all processes that run tests: see `make_set_up`."""
+    shared = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        shared = shared.parent
+    with FileLock(shared / "set-up.lock"):
+        made = shared / "set-up.json"
+        if not made.exists():
+            projects = make_set_up(bake)
+            made.write_text(json.dumps({name: str(project) for name, project in projects.items()}), encoding="utf-8")
+    return {name: Path(project) for name, project in json.loads(made.read_text(encoding="utf-8")).items()}
+
+
+def make_set_up(bake: Bake) -> dict[str, Path]:
+    """Run `make setup` in the default project, with pip, and in one without the engine, with uv, at the same time.
+
+    pip compiles nothing: Python does it for the few modules that are imported.
+    """
     projects = {"default": bake(), "without": bake(engine=False, provider="openai")}
     uv = {"default": "", "without": str(Path(sys.executable).parent / "uv")}
     running = [
         subprocess.Popen(
-            ["make", "setup", f"UV={uv[name]}"], cwd=project, env=clean_environment(), stdout=subprocess.DEVNULL
+            ["make", "setup", f"UV={uv[name]}"],
+            cwd=project,
+            env=clean_environment(PIP_COMPILE="0"),
+            stdout=subprocess.DEVNULL,
         )
         for name, project in projects.items()
     ]
     assert [process.wait() for process in running] == [0, 0]
     return projects
+
+
+@pytest.fixture(scope="session")
+def default(bake: Bake) -> Path:
+    """Return the default project, to be read only."""
+    return bake()
 
 
 @pytest.fixture(scope="session")

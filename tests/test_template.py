@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,10 @@ ONE_AT_A_TIME = [
     *({"provider": name} for name in QUESTIONS["provider"][1:]),
 ]
 # The project's tests that read files which the answers change, such as params.yaml.
-TESTS_OF_ANSWERS = ("test_cli.py", "test_params.py", "test_structure.py")
+TESTS_OF_ANSWERS = ("test_cli.py", "test_params.py")
+PYTEST = ("python", "-m", "pytest", "-q", "-p", "no:cacheprovider")
+# `make test-all` sets the variable.
+CHOSEN = () if os.environ.get("ALL_TESTS") else ("-m", "not slow")
 
 
 def files_of(project: Path) -> set[str]:
@@ -84,52 +88,54 @@ def test_the_template_folder_passes_the_linter(binaries: Path) -> None:
 
 
 @pytest.mark.parametrize("answers", ONE_AT_A_TIME, ids=lambda answers: "-".join(answers.values()) or "default")
-def test_lint_types_and_tests_pass(bake: Bake, binaries: Path, answers: dict[str, str]) -> None:
+def test_lint_types_and_tests_pass(bake: Bake, binaries: Path, default: Path, answers: dict[str, str]) -> None:
     """Other tests read only code, which has the same bytes for all answers: the next test runs them, once."""
-    project, default = bake(**answers), bake()
+    project = bake(**answers)
     same, ours = (
         {name for name in files_of(folder) if not name.startswith("data/raw/")} for folder in (default, project)
     )
     assert same == ours
     code = [name for name in same if name.endswith((".py", ".csv", ".yml", "dvc.yaml"))]
     assert filecmp.cmpfiles(project, default, code, shallow=False)[0] == code
-    pytest_quietly = ["python", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     commands = [
         ["ruff", "check", "."],
         ["ruff", "format", "--check", "."],
-        [*pytest_quietly, *(f"tests/{name}" for name in TESTS_OF_ANSWERS)],
+        [*PYTEST, *(f"tests/{name}" for name in TESTS_OF_ANSWERS)],
     ]
     if not answers:
         engine = [str(path.relative_to(project)) for path in sorted((project / "tests" / "engine").glob("test_*.py"))]
         faults = "tests/engine/test_faults.py"
         engine.remove(faults)
-        commands += [["mypy"], *([*pytest_quietly, *engine[part::3]] for part in range(3))]
-        # These wait most of the time: for lists that lag, and for calls that hang.
-        parts = ("every_step and jobs", "every_step and not jobs", "at_the_creation", "not every_fault")
-        commands += [[*pytest_quietly, faults, "-k", part] for part in parts]
+        # The longest first.
+        parts = ("at_the_creation", "every_step", "not every_fault")
+        commands = [
+            ["mypy"],
+            *([*PYTEST, *CHOSEN, *engine[part::3]] for part in range(3)),
+            *([*PYTEST, *CHOSEN, faults, "-k", part] for part in parts),
+            [*PYTEST, "tests/test_structure.py"],
+            *commands,
+        ]
     run_together(project, binaries, commands)
 
 
 def run_together(project: Path, binaries: Path, commands: list[list[str]]) -> None:
-    """Run commands in a project at the same time, because each uses only one core. Every one must succeed."""
-    running = [
-        subprocess.Popen(
-            command,
-            cwd=project,
-            env=clean_environment(PATH=f"{binaries}{os.pathsep}{os.environ['PATH']}"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for command in commands
-    ]
-    outputs = [process.communicate()[0] for process in running]
-    failed = [output for process, output in zip(running, outputs, strict=True) if process.returncode]
+    """Run commands in a project, a few more at a time than there are cores: some wait for calls that hang.
+
+    Every one must succeed.
+    """
+    environment = clean_environment(PATH=f"{binaries}{os.pathsep}{os.environ['PATH']}")
+
+    def run(command: list[str]) -> "subprocess.CompletedProcess[str]":
+        out, err = subprocess.PIPE, subprocess.STDOUT
+        return subprocess.run(command, cwd=project, env=environment, stdout=out, stderr=err, text=True, check=False)
+
+    with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
+        failed = [done.stdout for done in pool.map(run, commands) if done.returncode]
     assert not failed, "\n".join(failed)
 
 
-def test_a_project_without_the_engine_has_neither_its_code_nor_torch(bake: Bake, set_up: dict[str, Path]) -> None:
-    project, default = set_up["without"], bake()
+def test_a_project_without_the_engine_has_neither_its_code_nor_torch(default: Path, set_up: dict[str, Path]) -> None:
+    project = set_up["without"]
     assert not [name for name in files_of(project) if "engine" in name]
     # The extra `export` needs torch, and only who installs it does; `serve` names a launcher.
     others = ("tests/", "data/", "finetune/export/", "finetune/commands/serve.py", "pyproject.toml")
@@ -141,7 +147,7 @@ def test_a_project_without_the_engine_has_neither_its_code_nor_torch(bake: Bake,
     assert subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode == 1
     # All tests of code that works without the engine; the default project does not run them again.
     tests = [str(path.relative_to(project)) for path in sorted((project / "tests").glob("test_*.py"))]
-    halves = [["python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *half] for half in (tests[::2], tests[1::2])]
+    halves = [[*PYTEST, *CHOSEN, *half] for half in (tests[::2], tests[1::2])]
     run_together(project, python.parent, [["make", "lint"], *halves])
     shown = subprocess.run(
         [python, "-m", "finetune", "--help"], cwd=project, capture_output=True, text=True, check=True
@@ -218,7 +224,7 @@ def questions_of(project: Path) -> list[str]:
     with open(file, encoding="utf-8", newline="") as rows:
         if file.suffix == ".csv":
             return [next(iter(row.values())) for row in csv.DictReader(rows)]
-        return [json.loads(row)["messages"][0]["content"] for row in rows]
+        return [(row.get("input") or row)["messages"][0]["content"] for row in map(json.loads, rows)]
 
 
 @pytest.mark.parametrize("starter", QUESTIONS["starter"])

@@ -22,6 +22,7 @@ from finetune.provider import completions, deployment_api
 from finetune.provider.answer_cache import open_answer_cache
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import connect
+from finetune.rescue.save import name_to_ask, save_files
 
 TOKEN = "arm-token-of-the-test"
 BASE = "gpt-4.1-mini-2025-04-14"
@@ -46,7 +47,8 @@ class Cloud(ThreadingHTTPServer):
     show: `POST /v0/models` takes `name: my-finetuned-model`, `source: <job id>:<checkpoint id>` and `base_model`, the
     base's ID for inference; the answer's `name` is `<base_model>-LoRa:my-finetuned-model-AbCd`. That one is polled by
     `GET /v0/models/{name}` while its `status` is `validating`, until it is `active` or `error`, and is the `model` of
-    chat requests. The checkpoints of a job have the form of OpenAI's API.
+    chat requests. Jobs, their checkpoints and files have the form of OpenAI's API: a job's `result_files` are `[]`, a
+    checkpoint's are its weights, which the notebooks write by `files.content(file)` under `filename.split('/')[1]`.
     """
 
     def __init__(self) -> None:
@@ -80,8 +82,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers["authorization"] != f"Bearer {TOKEN if azure else 'nebius-key'}":
             self.reply(403, {"error": {"message": f"no permission for {self.headers['authorization']}"}})
             return
-        if self.path.startswith("/v1/fine_tuning/jobs/ftjob-1/checkpoints"):
-            self.reply(200, {"object": "list", "data": checkpoints(), "has_more": False})
+        if self.path.startswith("/v1/"):
+            self.reply(200, nebius_object(self.path.removeprefix("/v1/").partition("?")[0]))
             return
         name = self.path.split("?")[0].rsplit("/", 1)[1] if azure else self.path.removeprefix("/v0/models").lstrip("/")
         if self.command in ("PUT", "POST"):
@@ -101,7 +103,8 @@ class Handler(BaseHTTPRequestHandler):
             self.server.looks += 1
             early, ready = ("Accepted", "Succeeded") if azure else ("validating", "active")
             word = early if self.server.looks < 3 else self.server.ends_as or ready
-            self.reply(200, self.azure_deployment(name, word) if azure else {"name": name, "status": word})
+            reason = {"status_reason": "The rank of the adapter is too large."} if word == "error" else {}
+            self.reply(200, self.azure_deployment(name, word) if azure else {"name": name, "status": word, **reason})
 
     def azure_deployment(self, name: str, state: str) -> dict[str, Any]:
         """Return the body that Microsoft's pages on Deployments - Get, and - Create Or Update, print."""
@@ -127,6 +130,42 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
+
+
+def nebius_object(path: str) -> dict[str, Any]:
+    """Return what Nebius answers about a job with two checkpoints and its files."""
+    lists: dict[str, list[dict[str, Any]]] = {
+        "fine_tuning/jobs": [job()],
+        "fine_tuning/jobs/ftjob-1/events": [],
+        "fine_tuning/jobs/ftjob-1/checkpoints": checkpoints(),
+    }
+    if path in lists:
+        return {"object": "list", "data": lists[path], "has_more": False}
+    if path.endswith("/content"):
+        return example() if path == "files/file-train/content" else {"weights": path}
+    file = {"id": path.removeprefix("files/"), "object": "file", "created_at": 1, "bytes": 1, "purpose": "fine-tune"}
+    return {**file, "filename": "ftckpt-20/adapter_model.safetensors", "status": "processed"}
+
+
+def example() -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]}
+
+
+def job() -> dict[str, Any]:
+    return {
+        "id": "ftjob-1",
+        "object": "fine_tuning.job",
+        "created_at": 1,
+        "model": NEBIUS_BASE,
+        "fine_tuned_model": "model-of-step-20",
+        "organization_id": "",
+        "result_files": [],
+        "seed": 1,
+        "status": "succeeded",
+        "hyperparameters": {"n_epochs": 2},
+        "training_file": "file-train",
+        "validation_file": None,
+    }
 
 
 def checkpoints() -> list[dict[str, Any]]:
@@ -247,7 +286,7 @@ def test_a_nebius_deployment_that_was_not_waited_for_is_not_made_again(
     assert list(cloud.deployed) == [name]
     assert cloud.deployed[name]["source"] == "ftjob-1:ftckpt-20"
     cloud.ends_as = "error"  # such a deployment never answers: another one is made
-    with pytest.raises(FinetuneError, match="ended as 'error'"):
+    with pytest.raises(FinetuneError, match=r"ended as 'error': The rank of the adapter is too large\."):
         deployment.deploy(load_params())
     assert len([call for call in cloud.calls if call.startswith("POST")]) == 2
 
@@ -258,6 +297,23 @@ def test_a_checkpoint_that_is_gone_is_no_deployment(cloud: Cloud) -> None:
     with pytest.raises(FinetuneError, match=r"no checkpoint another-name or of step 15; .* steps: 20, 10"):
         deployment.deploy(load_params())
     assert not cloud.deployed
+
+
+def test_rescue_saves_weights_where_a_model_must_be_deployed_to_answer(cloud: Cloud) -> None:
+    write_params(cloud, "nebius")
+    done = CliRunner().invoke(app, ["rescue", "save", "model-of-step-20", "--usd", "1"])
+    assert isinstance(done.exception, FinetuneError)
+    folder = Path("data/rescued/model-of-step-20")
+    assert f"are saved in {folder}, and its answers are not: At 'nebius', model-of-step-20" in done.exception.what
+    assert done.exception.what.endswith(f"Its weights are in {folder / 'weights'}.")
+    weights = {"weights": "files/file-20/content"}
+    assert json.loads((folder / "weights/adapter_model.safetensors").read_bytes()) == weights
+    assert json.loads((folder / "training.jsonl").read_bytes()) == example()
+    assert json.loads((folder / "job.json").read_bytes())["id"] == "ftjob-1"
+    write_json(DEPLOYMENT, {"provider": "nebius", "model": "model-of-step-20", "name": "its-name"})
+    with connect(load_params().provider) as connection:
+        saved = save_files(connection, "model-of-step-20", print)
+    assert name_to_ask(load_params(), saved) == "its-name"
 
 
 def test_errors_do_not_show_the_token(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:

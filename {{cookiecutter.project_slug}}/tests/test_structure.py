@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "commands": {"stages", "rescue", "asking", "project", "data", "provider", "report", "terminal", "pricing", "core"},
     "stages": {"export", "asking", "project", "data", "provider", "scoring", "report", "terminal", "pricing", "core"},
     "export": {"asking", "project", "data", "provider", "scoring", "terminal", "core"},
-    "rescue": {"asking", "data", "provider", "terminal", "pricing", "core"},
+    "rescue": {"asking", "project", "data", "provider", "terminal", "pricing", "core"},
     "asking": {"project", "data", "provider", "scoring", "terminal", "pricing", "core"},
     "project": {"provider", "scoring", "terminal", "pricing", "core"},
     "data": {"core"},

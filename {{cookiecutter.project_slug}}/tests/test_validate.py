@@ -188,6 +188,10 @@ def test_validate_and_doctor_say_what_ends_and_who_can_train(
         settings = settings.model_copy(update={"train": train})
     validate.check_settings(settings, said.append)
     assert said == [f"warning: {one}" for one in (*ends, closed) if one]
+    write_json(Path("models/model.json"), {})  # who has trained here is no newcomer
+    said.clear()
+    validate.check_settings(settings, said.append)
+    assert said == [f"warning: {one}" for one in ends]
     checks = {check.check: check for check in health.check_training(settings)}
     training = checks["training"]
     if CLOSED in ends:

@@ -82,4 +82,6 @@ def best_metric(connection: Connection, params: Params, checkpoints: "list[FineT
 def valid_loss(checkpoint: "FineTuningJobCheckpoint") -> float | None:
     """Return the loss of the whole validation file if the provider measured it, else that of a batch."""
     metrics = checkpoint.metrics
+    if metrics is None:  # some servers measure nothing
+        return None
     return metrics.full_valid_loss if metrics.full_valid_loss is not None else metrics.valid_loss

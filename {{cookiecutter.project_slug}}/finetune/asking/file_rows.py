@@ -18,6 +18,7 @@ from finetune.core.paths import PREPARED
 from finetune.core.read_records import read_prepare_report, read_prepare_report_if_there
 from finetune.core.records import PreparedExample
 from finetune.data.completion_format import from_completion
+from finetune.data.examples import as_chat
 from finetune.data.prompts import cell_text
 from finetune.data.raw_file import Row, Rows
 from finetune.data.readers import is_utf8, read_rows
@@ -146,7 +147,7 @@ def classes_of(params: Params) -> dict[str, str]:
     labels = list(labels_of(params.data, read_prepare_report_if_there()))
     if not labels:
         marks = completion_format(params)
-        examples = read_jsonl(PREPARED / "train.jsonl", "prepare", PreparedExample)
+        examples = list(map(as_chat, read_jsonl(PREPARED / "train.jsonl", "prepare", PreparedExample)))
         labels = sorted({(from_completion(one, marks) if marks else last_turn(one))[1].strip() for one in examples})
     if params.data.abstain:
         labels.append(params.data.abstain.answer)

@@ -9,7 +9,7 @@ from finetune.core.params import ANSWERING, Params
 from finetune.core.paths import PREPARED
 from finetune.core.records import AnswerSettings, Example, Prediction, PreparedExample, Questions, RegressionPrediction
 from finetune.data.completion_format import CompletionFormat, from_completion
-from finetune.data.examples import text_of
+from finetune.data.examples import as_chat, text_of
 from finetune.data.questions import prompt_of, turns_of_shots
 from finetune.provider.answer_parser import Answer, was_cut
 from finetune.provider.completions import answer_all
@@ -31,7 +31,7 @@ def ask_split(
     empty.
     """
     path = PREPARED / f"{split}.jsonl"
-    examples = read_jsonl(path, "prepare", PreparedExample)
+    examples = [as_chat(example) for example in read_jsonl(path, "prepare", PreparedExample)]
     if not examples:
         remedy = f"Give {split} a larger share in data.split. If it had rows: {how_to_restore(path, 'prepare')}"
         raise FinetuneError(f"{path} is empty.", remedy)

@@ -41,7 +41,7 @@ from finetune.provider.connect import Connection, connect
 from finetune.provider.follow_job import follow
 from finetune.provider.paging import all_rows
 from finetune.provider.ready_model import lacks_model
-from finetune.provider.remote_jobs import ENDED, ensure_job, find, forget_request, late_twin
+from finetune.provider.remote_jobs import ENDED, ensure_job, find, forget_request, late_twins
 from finetune.scoring.mean_interval import interval
 from finetune.scoring.prediction_scores import score_predictions
 from finetune.terminal.progress import progress_bar, say
@@ -194,8 +194,7 @@ def trained(
         started = record_of_job(pipeline, variant, files, job.id)
         write_variant(started)
         with progress_bar(f"train {variant.words}") as progress:
-            twin = partial(late_twin, connection, variant.fingerprint, say)
-            job = follow(connection, job, progress, say, twin)
+            job = follow(connection, job, progress, say, late_twins(connection, variant.fingerprint, say))
     except KeyboardInterrupt:
         say("\nA job that has started continues at the provider. The same command follows it again.")
         say("List and stop jobs with: finetune jobs list --mine, and finetune jobs cancel")

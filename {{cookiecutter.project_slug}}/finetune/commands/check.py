@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 class Method(str, Enum):
     supervised = "supervised"
+    dpo = "dpo"
 
 
 class Format(str, Enum):

@@ -39,9 +39,9 @@ def list_files(
             [
                 file.id,
                 file.purpose,
-                f"{file.bytes:,}",
+                None if file.bytes is None else f"{file.bytes:,}",
                 when(file.created_at),
-                file.filename if len(file.filename) < 40 else f"{file.filename[:12]}….jsonl",
+                name if len(name := file.filename or "") < 40 else f"{name[:12]}….jsonl",
                 "yes" if file.id in kept else None,
             ]
             for file in found

@@ -104,7 +104,8 @@ def show_job(job: JobId, as_json: AsJson = False) -> None:
     if checkpoints:
         print()
         losses = [
-            [one.step_number, one.metrics.full_valid_loss, one.fine_tuned_model_checkpoint] for one in checkpoints
+            [one.step_number, one.metrics and one.metrics.full_valid_loss, one.fine_tuned_model_checkpoint]
+            for one in checkpoints
         ]
         print_table(["step", "validation loss", "checkpoint"], losses)
     print()

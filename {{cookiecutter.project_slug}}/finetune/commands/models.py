@@ -68,15 +68,25 @@ def delete_model(
     model: ModelId,
     yes: Yes = False,
 ) -> None:
-    """Delete a fine-tuned model, after confirmation. Its record in Git stays."""
+    """Delete a fine-tuned model, after confirmation. Its record in Git stays.
+
+    A model that another project uses is not deleted with --yes.
+    """
+    from finetune.core.errors import FinetuneError
     from finetune.core.params import load_params
-    from finetune.project.cleanup import needed
+    from finetune.project.cleanup import needed, other_users
     from finetune.provider.connect import connect
 
     with connect(load_params().provider) as connection:
         connection.control.models.retrieve(model)
+        users = other_users(connection, model)
+        if users and yes:
+            raise FinetuneError(
+                f"{model} is not deleted: {', '.join(users)}.", f"If you are sure: finetune models delete {model}"
+            )
         if not yes:
-            warning = "A commit of this project refers to it. " if model in needed().models else ""
+            users += ["a commit of this project refers to it"] if model in needed().models else []
+            warning = f"Note that {', '.join(users)}. " if users else ""
             typer.confirm(f"{warning}Delete {model} at {connection.identity} permanently?", abort=True)
         connection.control.models.delete(model)
     print(f"{model}: deleted")

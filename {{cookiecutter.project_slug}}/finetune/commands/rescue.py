@@ -1,7 +1,7 @@
 """`finetune rescue`: save fine-tuned models and what they answer, before a provider shuts them down."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -66,28 +66,58 @@ def save(
     from finetune.core.errors import FinetuneError
     from finetune.core.params import load_params
     from finetune.provider.connect import connect
-    from finetune.rescue.save import ask, plan
+    from finetune.rescue.save import ask, name_to_ask, plan, save_files
     from finetune.terminal.progress import say
 
     params = load_params()
     with connect(params.provider) as connection:
-        found = plan(connection, params, model, rows, usd, say)
+        files = save_files(connection, model, say)
+        name = name_to_ask(params, files)
+        found = plan(connection, params, files, rows, usd)
         total = len(found.asked.prompts)
         price = "an unknown amount" if found.most_usd is None else f"at most ${found.most_usd:.4f}"
         say(f"rescue: asking {found.rows} of {total} questions costs {price}.")
         if found.rows == 0:
             raise FinetuneError(
                 f"--usd {usd:g} does not pay for one question; all {total} cost at most ${found.all_usd:.4f}.",
-                f"Give a higher limit. What costs nothing is in {found.folder}.",
+                f"Give a higher limit. What costs nothing is in {files.folder}.",
             )
         if not yes and usd is None and found.most_usd != 0:
             typer.confirm("Ask them?", abort=True)
-        saved = ask(connection, params, model, found, say)
+        saved = ask(connection, params, name, found, say)
     if saved["left_out_by_budget"]:
         say(f"rescue: --usd left out {saved['left_out_by_budget']} questions; all cost at most ${found.all_usd:.4f}.")
     if saved["cut"]:
         say(f"rescue: warning: {saved['cut']} answers were cut at evaluate.max_tokens in params.yaml. Set it higher.")
     if saved["refused"]:
-        say(f"rescue: warning: {saved['refused']} questions were refused; see `error` in answers.jsonl.")
+        say(f"rescue: warning: {saved['refused']} questions were refused; see `error` in answers{found.name}.jsonl.")
     cost = "" if saved["usd"] is None else f" for ${saved['usd']:.4f}"
-    print(f"rescue: {saved['asked']} answers of {model} in {found.folder}{cost}. Next: dvc add {found.folder}")
+    print(f"rescue: {saved['asked']} answers of {model} in {files.folder}{cost}. Next: dvc add {files.folder}")
+
+
+@app.command("into")
+def into(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the new project.")],
+    provider: Annotated[str, typer.Option(help="The new provider.name.")],
+    base: Annotated[str, typer.Option(help="The new train.base.")],
+    base_url: Annotated[str | None, typer.Option(help="The new provider.base_url.")] = None,
+    answers: Annotated[
+        Literal["original", "model"],
+        typer.Option(help="What to train on: the answers of the original data, or the rescued model's own."),
+    ] = "original",
+    model: Annotated[str | None, typer.Option(help="The saved model, if there are several.")] = None,
+) -> None:
+    """Make a project that trains a successor of a saved model, and compares it with that model's recorded answers.
+
+    The project has the code of this one and the saved rows as data. Its evaluation has a column `rescued`, and the gate
+    rescued.kept: is the successor as good? No recorded answer is asked again.
+
+    Example: finetune rescue into ../successor --provider local --base SmolLM2-135M-Instruct
+    """
+    from finetune.core.params import read_values
+    from finetune.rescue.into import make_project, read_saved
+
+    found = read_saved(model, answers)
+    print(f"rescue: {found.summary()}")
+    make_project(folder, read_values(), found, {"name": provider, "base_url": base_url}, base)
+    print(f"rescue: made the project {folder}. Next: cd {folder}, make setup, git add . && git commit, dvc repro")

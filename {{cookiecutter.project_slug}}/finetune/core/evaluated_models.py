@@ -1,13 +1,15 @@
 """Find and set the entry of a model in an evaluation.
 
-A model is called `base`, `few_shot`, `tuned`, `floors.<name>`, `checkpoints.<step>` or `compared.<name>`. The prefix
-keeps names that a user chooses apart from ours: a tag called `base` is `compared.base`. Names may contain dots.
+A model is called `base`, `few_shot`, `rescued`, `tuned`, `floors.<name>`, `checkpoints.<step>` or `compared.<name>`.
+The prefix keeps names that a user chooses apart from ours: a tag called `base` is `compared.base`. Names may contain
+dots.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 GROUPS = ("floors", "checkpoints", "compared")
+RESCUED = "rescued"  # a model that is not asked: its answers were recorded before it was shut down
 FLOORS = {  # what costs nothing, see scoring/floors.py
     "majority": "the most frequent class",
     "tfidf": "TF-IDF with logistic regression",
@@ -21,6 +23,11 @@ RIVALS = ("base", "few_shot", *(f"floors.{name}" for name in FLOORS))  # without
 def is_floor(model: str) -> bool:
     """Return whether answers are those of a floor, and not of a model that was asked."""
     return model.startswith("floors.")
+
+
+def is_asked(model: str) -> bool:
+    """Return whether the project asks a model: it is no floor, and its answers are not recorded ones."""
+    return not is_floor(model) and model != RESCUED
 
 
 def floor_title(model: str) -> str:
@@ -46,7 +53,7 @@ def get_model(report: Mapping[str, Any], model: str) -> Any:
 def models_in(report: Mapping[str, Any]) -> list[str]:
     """Return the models that a report has: base first, tuned last, the others in natural order."""
     return [
-        *(name for name in ("base", "few_shot") if name in report),
+        *(name for name in ("base", "few_shot", RESCUED) if name in report),
         *(f"{group}.{name}" for group in GROUPS for name in sorted(report.get(group, {}), key=natural_order)),
         "tuned",
     ]

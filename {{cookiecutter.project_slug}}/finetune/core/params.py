@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from finetune.core.damage import read_bytes
 from finetune.core.errors import FinetuneError
 from finetune.core.export_formats import known_format
+from finetune.core.preferences import conflict_of_method
 from finetune.core.profiles import PROFILES
 from finetune.core.task import Task
 
@@ -177,7 +178,7 @@ class Provider(Section):
         return name
 
 
-Method = Literal["supervised"]  # what `finetune check --method` offers too
+Method = Literal["supervised", "dpo"]  # what `finetune check --method` offers too
 
 
 class Budget(Section):
@@ -209,6 +210,7 @@ class Train(Section):
     n_epochs: Annotated[int, Field(ge=1, le=50)] | Auto
     batch_size: Annotated[int, Field(ge=1, le=256)] | Auto
     learning_rate_multiplier: Annotated[float, Field(gt=0)] | Auto
+    beta: Annotated[float, Field(gt=0, le=2)] | Auto = "auto"  # for dpo: a higher one stays closer to the start
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)]
     suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     hyperparameters: dict[str, bool | int | float | str] = {}
@@ -235,6 +237,14 @@ class Judge(Section):
     instructions: str | None = None
 
 
+class Rescued(Section):
+    """A model that was shut down: the file of its recorded answers, and how much worse the tuned model may be."""
+
+    model: str
+    answers: str
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.05
+
+
 class Evaluate(Section):
     model_config = ConfigDict(validate_by_name=True)
 
@@ -247,6 +257,7 @@ class Evaluate(Section):
     also: dict[str, Also] = {}
     graders: dict[str, dict[str, Any]] = {}
     judge: Judge | None = None
+    rescued: Rescued | None = None
     require: dict[str, str] = {}
     max_tokens: Annotated[int, Field(ge=1)]
     temperature: Annotated[float, Field(ge=0, le=2)]
@@ -318,6 +329,8 @@ def checked(values: dict[str, Any], path: Path = FILE) -> Params:
     except ValidationError as error:
         problems = "; ".join(explain(problem) for problem in relevant(error))
         raise FinetuneError(f"{path}: {problems}.", "Correct it. docs/params.md lists the keys.") from error
+    if conflict := conflict_of_method(params.data, params.train):
+        raise FinetuneError(f"{path}: {conflict[0]}.", conflict[1])
     if params.data.labels == "auto" and params.evaluate.task != "classify":
         raise FinetuneError(
             f"{path}: data.labels is auto, but evaluate.task is {params.evaluate.task}, whose answers are not classes.",

@@ -40,7 +40,6 @@ PROFILES = {
             "local",
             None,
             "FINETUNE_ENGINE_KEY",
-            methods=("supervised",),
             hyperparameters=(
                 "learning_rate",
                 "weight_decay",

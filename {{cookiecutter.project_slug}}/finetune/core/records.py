@@ -464,6 +464,7 @@ class Prediction(TypedDict):
     cut: NotRequired[bool]  # the answer ended at evaluate.max_tokens
     refused: NotRequired[bool]  # by the model or the provider's filter; `answer` is its refusal
     error: NotRequired[str]  # why there is no answer
+    margin: NotRequired[float]  # of a preference: log-probability of the preferred answer less that of the other one
 
 
 class KeptAnswers(TypedDict):
@@ -487,6 +488,22 @@ class NamedPrediction(Prediction):
     model: str  # `checkpoints.<step>` or `compared.<name>`
     commit: NotRequired[str]  # of `compared.<name>` when its model was asked, in 12 digits
     base: NotRequired[str]  # of `compared.<name>`, which decides its price
+
+
+class RecordedAnswer(TypedDict):
+    """One row of data/rescued/<name>/answers*.jsonl: a question to a model before it was shut down, and its answer."""
+
+    messages: list[dict[str, Any]]  # that end with the model's answer, unless there is an error
+    place: str  # file and row of the question
+    expected: NotRequired[str]  # the answer in that file
+    prompt_tokens: NotRequired[int | None]
+    completion_tokens: NotRequired[int | None]
+    logprobs: NotRequired[list[Alternatives]]
+    cut: NotRequired[bool]
+    refused: NotRequired[bool]
+    error: NotRequired[str]
+    trained: NotRequired[bool]  # in the file of evaluate.rescued: the model was trained on this question
+    is_expected: NotRequired[bool]  # in that file: this answer counts as the right one, because there is no other
 
 
 class RegressionPrediction(Prediction):
@@ -710,6 +727,29 @@ class JudgeResult(TypedDict):
     verdict: str
 
 
+class PreferenceResult(TypedDict):
+    """`preferences` of the evaluation, for train.method dpo: how probable the preferred answers of the test pairs are.
+
+    The numbers after the first two are missing if no pair was measured.
+    """
+
+    pairs: int  # test pairs that both models scored
+    not_measured: int  # further test pairs
+    base: NotRequired[float]  # share of the pairs in which the preferred answer is the more probable one
+    tuned: NotRequired[float]
+    lift: NotRequired[float]  # of that share, with its 95 % interval
+    lift_low: NotRequired[float]
+    lift_high: NotRequired[float]
+    p_value: NotRequired[float]
+    base_margin: NotRequired[float]  # mean difference of the two answers' log-probabilities
+    tuned_margin: NotRequired[float]
+    margin_lift: NotRequired[float]  # of that mean, with its 95 % interval
+    margin_low: NotRequired[float]
+    margin_high: NotRequired[float]
+    margin_p_value: NotRequired[float]
+    verdict: str
+
+
 class Trainings(TypedDict):
     """`trainings` of the evaluation: how much the score differs between trainings with different seeds.
 
@@ -743,6 +783,7 @@ class Evaluation(TypedDict):
     few_shot: NotRequired[Metrics]
     tuned: Metrics
     checkpoints: NotRequired[dict[str, Metrics]]  # by step; each with its own `lift`
+    rescued: NotRequired[Metrics]  # a model that was shut down, with `lift`, `margin`, `kept`, `verdict` and `model`
     compared: NotRequired[dict[str, Metrics]]  # by the name in evaluate.compare; each with its own `lift`
     floors: NotRequired[dict[str, Metrics]]  # what costs nothing, by name; each with its own `lift`
     lift: Metrics  # of tuned over base
@@ -752,6 +793,7 @@ class Evaluation(TypedDict):
     trainings: NotRequired[Trainings]  # with `finetune repeat`
     graders: NotRequired[dict[str, dict[str, Any]]]  # by name: base, few_shot, tuned, lift, checkpoints, compared
     judge: NotRequired[JudgeResult]
+    preferences: NotRequired[PreferenceResult]  # with train.method dpo
     also: dict[str, RegressionResult]
     saved_prompt_tokens: NotRequired[float]  # of a call, against few_shot
     saved_usd_per_1000: NotRequired[float]  # of 1,000 calls, against few_shot

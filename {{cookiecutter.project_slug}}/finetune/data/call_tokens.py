@@ -7,6 +7,7 @@ from finetune.core.break_even import CallTokens
 from finetune.core.disk import each_jsonl
 from finetune.core.paths import PREPARED
 from finetune.core.records import Example, PreparedExample, Questions
+from finetune.data.examples import as_chat
 from finetune.data.questions import few_shot_examples, prompt_of, turns_of_shots
 from finetune.data.token_counts import IMAGE_PRICES, ImagePrices, counter
 
@@ -26,7 +27,7 @@ def call_tokens(
     count = counter(encoding, image_prices or IMAGE_PRICES)
     step = max(1, -(-rows // MOST_COUNTED))
     test = islice(each_jsonl(PREPARED / "test.jsonl", "prepare", PreparedExample), 0, None, step)
-    counted = [tokens_of(example, questions["max_tokens"], count) for example in test]
+    counted = [tokens_of(as_chat(example), questions["max_tokens"], count) for example in test]
     if not counted:
         return None
     prompt, answer = (sum(column) / len(counted) for column in zip(*counted, strict=True))
@@ -37,7 +38,7 @@ def call_tokens(
 def usual_shots() -> list[Example]:
     """Return the examples that a prompt would hold without fine-tuning."""
     first = list(islice(each_jsonl(PREPARED / "train.jsonl", "prepare", PreparedExample), USUAL_SHOTS))
-    return few_shot_examples(USUAL_SHOTS) if first and "messages" in first[0] else first
+    return few_shot_examples(USUAL_SHOTS) if first and "messages" in as_chat(first[0]) else first
 
 
 def tokens_of(example: Example, max_tokens: int, count: Callable[[Example], int]) -> tuple[int, int]:

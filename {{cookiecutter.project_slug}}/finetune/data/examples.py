@@ -29,6 +29,19 @@ def shape_of(example: Example) -> Shape | None:
     return "completion" if "prompt" in example or "completion" in example else None
 
 
+def as_chat(example: Example) -> Example:
+    """Return an example as the chat example in which the answer is right: of a preference, the preferred output."""
+    if shape_of(example) != "preference":
+        return example
+    return with_output(example, OUTPUTS[0])
+
+
+def with_output(example: Example, output: str) -> Example:
+    """Return a preference as a chat example with one of its outputs."""
+    given = example["input"]
+    return {**given, "messages": [*given["messages"], *example[output]]}
+
+
 def message_lists(example: Example) -> Iterator[tuple[str, Any]]:
     """Yield the path and the value of each place for messages; the value may be of any type."""
     if "messages" in example:

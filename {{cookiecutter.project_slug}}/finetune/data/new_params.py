@@ -69,6 +69,9 @@ def new_values(former: Mapping[str, Any], proposal: Proposal, file: str, sheet: 
         evaluate["require"] = default_gates(proposal.task) | kept
         # The number was for the former data. `auto` depends on the number of rows.
         train["n_epochs"] = "auto"
+    if train.get("method") == "dpo":  # the format of the former data; this file is of another one
+        train["method"] = "supervised"
+        train.pop("beta", None)
     evaluate |= {"task": proposal.task, "max_tokens": proposal.max_tokens}
     return {**former, "data": new_data, "train": train, "evaluate": evaluate}
 

@@ -16,7 +16,7 @@ from finetune.core.params import Also, Params
 from finetune.core.paths import PREPARED, QUESTIONS
 from finetune.core.read_records import read_prepare_report
 from finetune.core.records import Example, PreparedExample, Questions
-from finetune.data.examples import SYSTEM_ROLES, text_of
+from finetune.data.examples import SYSTEM_ROLES, as_chat, text_of
 from finetune.data.hashes import xxh3_64
 from finetune.data.readers import read_rows
 from finetune.data.redaction import redact
@@ -72,7 +72,7 @@ def few_shot_examples(count: int) -> list[Example]:
     """Choose training examples for a prompt: always the same, and one of each answer before a second of any."""
     if not count:
         return []
-    examples = in_rounds(each_jsonl(PREPARED / "train.jsonl", "prepare", PreparedExample))
+    examples = in_rounds(map(as_chat, each_jsonl(PREPARED / "train.jsonl", "prepare", PreparedExample)))
     return [example for *_, example in nsmallest(count, examples, key=lambda one: one[:2])]
 
 

@@ -45,12 +45,13 @@ class ReadingNotes:
 
 
 def raw_examples(
-    data: Data, template: Template | None, codes: dict[str, str], notes: ReadingNotes
+    data: Data, template: Template | None, codes: dict[str, str], notes: ReadingNotes, with_preferences: bool = False
 ) -> Iterator[NewExample]:
     """Yield each example of all files with its row number, split, split key and kept cells, for `spool_examples`.
 
     The split is the given one, or the first one if shares decide later. Raises FinetuneError naming the row that
-    cannot be used, and the column that a parameter names and the data lack.
+    cannot be used, and the column that a parameter names and the data lack. Preferences are refused without
+    `with_preferences`.
     """
     files = data.files.model_dump() if data.files else {"": data.file}
     abstain, columns = data.abstain, set[str]()
@@ -64,7 +65,8 @@ def raw_examples(
         fixed = {"codes": codes_text(codes)} if codes else {}
         phrase = partial(abstaining_answer, abstain, file, rows, notes.counts) if abstain and abstain.column else None
         pairs, form = examples_of(rows, data.format, template, file, fixed, phrase, cell_map, declared)
-        refuse_preference(form, file)
+        if not with_preferences:
+            refuse_preference(form, file)
         note["rows"], notes.sources[name] = form, note
         used = used_columns(data, template, form)
         own: set[str] = set()
@@ -97,11 +99,12 @@ def raw_examples(
 
 
 def refuse_preference(form: Format, file: str) -> None:
-    """Raise FinetuneError for rows with a better and a worse answer, which no method of training takes yet."""
+    """Raise FinetuneError for rows with a better and a worse answer where rows with one answer are needed."""
     if form == "preference":
         raise FinetuneError(
-            f"{file}: the rows are preferences, each with two answers, and train.method supervised takes one answer.",
-            "Keep only the better answer, as `messages` or as `prompt` and `completion`.",
+            f"{file}: the rows are preferences, each with two answers, and one answer is needed.",
+            "To train on preferences, name the file under data.file in params.yaml and set train.method to dpo. Or keep"
+            " only the better answer, as `messages` or as `prompt` and `completion`.",
         )
 
 

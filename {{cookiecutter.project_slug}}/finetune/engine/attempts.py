@@ -96,7 +96,7 @@ def job_of(store: Store, job: JobRow, base_folder: Path, asked: launcher.Asked |
         "base": bases.short_name(job["base"]),
         "base_folder": str(base_folder),
         "model": job["model"],
-        "method": "supervised",
+        "method": job["method"],
         "hyperparameters": hyperparameters_of(job),
         "seed": job["seed"],
         "dtype": job["dtype"],

@@ -21,6 +21,7 @@ def create(
     model: str,
     training_file: str,
     validation_file: str | None,
+    method: str,
     hyperparameters: Mapping[str, object],
     suffix: str | None,
     seed: int | None,
@@ -44,7 +45,7 @@ def create(
         db.execute(
             "INSERT INTO jobs"
             " (id, created_at, status, model, suffix, seed, training_file, validation_file, asked, metadata,"
-            " integrations) VALUES (?, ?, 'validating_files', ?, ?, ?, ?, ?, ?, ?, ?)",
+            " integrations, method) VALUES (?, ?, 'validating_files', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 job_id,
                 int(time.time()),
@@ -56,6 +57,7 @@ def create(
                 json.dumps(hyperparameters, sort_keys=True),
                 json.dumps(metadata, sort_keys=True) if metadata else None,
                 json.dumps(integrations, sort_keys=True) if integrations else None,
+                method,
             ),
         )
         store.add_event(job_id, f"Created fine-tuning job: {job_id}")

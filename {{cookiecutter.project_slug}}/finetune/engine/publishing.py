@@ -14,8 +14,10 @@ from finetune.engine.schema import CheckpointRow, JobRow
 from finetune.engine.store import UNFINISHED, Store, new_id
 
 PUBLISHED_CHECKPOINTS = 3  # the newest ones stay, as at OpenAI
-# Those of OpenAI's former API stand after its present ones.
+# Columns of the result file. Those of OpenAI's former API stand after its present ones.
 FORMER_COLUMNS = ["elapsed_tokens", "elapsed_examples", "train_sequence_accuracy", "valid_sequence_accuracy"]
+DPO_COLUMNS = ["step", "train_loss", "train_rewards_accuracy", "train_rewards_margin"]
+DPO_COLUMNS += ["valid_loss", "valid_rewards_accuracy", "valid_rewards_margin", "elapsed_tokens", "elapsed_examples"]
 RESULT_COLUMNS = ["step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy", *FORMER_COLUMNS]
 
 
@@ -106,7 +108,7 @@ def finish_job(store: Store, job_id: str, trained_tokens: int) -> None:
     job = store.job(job_id)
     if job is None or job["status"] not in UNFINISHED or final is None:
         return
-    result = store.add_file("step_metrics.csv", "fine-tune-results", [result_table(store, job_id).encode()])
+    result = store.add_file("step_metrics.csv", "fine-tune-results", [result_table(store, job).encode()])
     values = {
         "fine_tuned_model": final["model"],
         "trained_tokens": trained_tokens,
@@ -120,16 +122,18 @@ def finish_job(store: Store, job_id: str, trained_tokens: int) -> None:
         store.take_back_file(result)
 
 
-def result_table(store: Store, job_id: str) -> str:
-    """Return the metrics of a job's steps as CSV, with OpenAI's columns."""
+def result_table(store: Store, job: JobRow) -> str:
+    """Return the metrics of a job's steps as CSV, with OpenAI's columns, or with those of the method dpo."""
+    columns = DPO_COLUMNS if job["method"] == "dpo" else RESULT_COLUMNS
     table = io.StringIO()
-    writer = csv.DictWriter(table, RESULT_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(table, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    for row in store.rows("SELECT data FROM steps WHERE job = ? ORDER BY step", job_id):
+    for row in store.rows("SELECT data FROM steps WHERE job = ? ORDER BY step", job["id"]):
         data = json.loads(row["data"])
         # As at OpenAI: the loss of the whole validation file where it was measured, else that of one batch.
-        data["train_accuracy"] = data["train_mean_token_accuracy"]
-        for name in ("valid_loss", "valid_mean_token_accuracy", "valid_sequence_accuracy"):
-            data[name] = data.get(f"full_{name}", data.get(name, ""))
+        data["train_accuracy"] = data.get("train_mean_token_accuracy")
+        for name in columns:
+            if name.startswith("valid_"):
+                data[name] = data.get(f"full_{name}", data.get(name, ""))
         writer.writerow(data)
     return table.getvalue()

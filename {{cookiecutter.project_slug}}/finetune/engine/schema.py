@@ -62,6 +62,7 @@ ADDED_COLUMNS = (
     ("uploads", "expires_after", "INTEGER"),
     ("jobs", "integrations", "TEXT"),
     ("jobs", "events_read", "TEXT"),
+    ("jobs", "method", "TEXT DEFAULT 'supervised'"),
     ("batches", "endpoint", "TEXT DEFAULT '/v1/chat/completions'"),
     ("batches", "output_expires_after", "INTEGER"),
 )
@@ -120,6 +121,7 @@ class JobRow(TypedDict):
     result_file: str | None
     error: str | None  # JSON: code, message and param
     integrations: str | None  # JSON: the integrations of the request, each with the ID of its run once it has begun
+    method: str  # supervised or dpo
     events_read: str | None  # the folder of an attempt, and how many bytes of its events are in this database
 
 

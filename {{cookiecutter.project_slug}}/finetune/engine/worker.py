@@ -88,11 +88,11 @@ def validate(store: Store, job: JobRow) -> None:
     count_start(store, job)
     store.add_event(job["id"], f"Validating training file: {job['training_file']}")
     path = file_of_job(store, job["training_file"], "training_file")
-    trained = count_examples(path, "training_file", check)
+    trained = count_examples(path, "training_file", job["method"], check)
     if job["validation_file"]:
         path = file_of_job(store, job["validation_file"], "validation_file")
-        check_same_kind(trained.kind, count_examples(path, "validation_file", check).kind)
-    resolved = resolve(json.loads(job["asked"]), trained.examples)
+        check_same_kind(trained.kind, count_examples(path, "validation_file", job["method"], check).kind)
+    resolved = resolve(json.loads(job["asked"]), trained.examples, job["method"])
     if store.set_job_status(job["id"], "queued", resolved=json.dumps(resolved, sort_keys=True), starts=0):
         store.add_event(job["id"], "Files validated, moving job to queued state")
 

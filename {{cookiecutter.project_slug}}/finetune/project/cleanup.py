@@ -63,10 +63,9 @@ def needed() -> Needed:
 def unneeded(connection: Connection) -> list[Unneeded]:
     """List the models and files to delete: models before the files of their jobs.
 
-    Candidates are the files and models of jobs of this project, and the files that this clone uploaded. What a job of
-    another project uses, or another project has marked, is never listed, nor what has ended within a day: an experiment
-    that runs has no commit yet. Raises FinetuneError in a project without a
-    commit.
+    Candidates are the files and models of jobs of this project, and the files that this clone uploaded. Never listed is
+    what another project has marked, or its jobs use or train from, nor what has ended within a day: an experiment that
+    runs has no commit yet. Raises FinetuneError in a project without a commit.
     """
     project = project_id()
     if project == "none":
@@ -91,6 +90,7 @@ def unneeded(connection: Connection) -> list[Unneeded]:
     our_ids = {job.id for job in ours}
     in_use = kept.files | others
     in_use |= {file for job in jobs if job.id not in our_ids for file in files_of(job)}
+    trained_from = {job.model for job in jobs if job.id not in our_ids}
     models: dict[str, str] = {}
     files: dict[str, str] = {}
     for job in ours:
@@ -108,14 +108,28 @@ def unneeded(connection: Connection) -> list[Unneeded]:
     there = {file.id for file in all_rows(control.files.list())}
     known = {model.id for model in all_rows(control.models.list())}
     return [
-        *(Unneeded("model", name, why) for name, why in models.items() if name in known - kept.models),
+        *(Unneeded("model", name, why) for name, why in models.items() if name in known - kept.models - trained_from),
         *(Unneeded("file", name, why) for name, why in files.items() if name in there - in_use),
     ]
 
 
+def other_users(connection: Connection, model: str) -> list[str]:
+    """Return by what other projects of this account use a model, or one that it is a checkpoint of."""
+    marked = {made for name, made in marks(connection).values() if name not in own_names()}
+    found = []
+    for job in all_rows(connection.control.fine_tuning.jobs.list(limit=100)):
+        is_foreign = (job.metadata or {}).get(PROJECT, "none") not in ("none", project_id())
+        if job.fine_tuned_model in (model, model.partition(":ckpt-")[0]):
+            found += [f"another project created its job {job.id}"] if is_foreign else []
+            found += [f"another project uses the model of job {job.id}"] if job.id in marked else []
+        elif is_foreign and job.model == model:
+            found.append(f"another project trains from it (job {job.id})")
+    return found
+
+
 def files_of(job: Any) -> list[str]:
     """Return the IDs of a job's input and result files."""
-    return [file for file in (job.training_file, job.validation_file, *job.result_files) if file]
+    return [file for file in (job.training_file, job.validation_file, *(job.result_files or [])) if file]
 
 
 def delete(connection: Connection, found: Unneeded) -> bool:

@@ -22,6 +22,12 @@ def hyperparameters_of(job: "FineTuningJob", params: Params) -> dict[str, Any]:
     return json.loads(found.model_dump_json(exclude_none=True)) if found else {}
 
 
+def epochs_of(job: "FineTuningJob", params: Params) -> int | None:
+    """Return the epochs of the training; None where the provider reports no whole number."""
+    n_epochs = hyperparameters_of(job, params).get("n_epochs")
+    return n_epochs if isinstance(n_epochs, int) else None
+
+
 def bill_of(job: "FineTuningJob", params: Params) -> Usd:
     """Return the dollars for the tokens that the provider reports; "unknown" if price or tokens are."""
     rate = look_up(params.train.base, params.provider.name).training
@@ -38,7 +44,7 @@ def checkpoint_records(checkpoints: "Sequence[FineTuningJobCheckpoint]") -> list
             {
                 "model": one.fine_tuned_model_checkpoint,
                 "step": one.step_number,
-                **one.metrics.model_dump(mode="json", exclude_none=True),
+                **(one.metrics.model_dump(mode="json", exclude_none=True) if one.metrics else {}),
             },
         )
         for one in checkpoints

@@ -4,6 +4,7 @@ Three places know of jobs: the ledgers of all commits, the notes in the user's f
 that no bill is known of counts by its estimate.
 """
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -116,10 +117,11 @@ def cost_of(job: "FineTuningJob", provider: str) -> Usd:
     return 0.0 if job.status in ("failed", "cancelled") else UNKNOWN
 
 
-def usd_of(text: str) -> Usd:
-    """Return the number in a text; "unknown" where there is none."""
-    with suppress(ValueError):
-        return float(text)
+def usd_of(text: object) -> Usd:
+    """Return the number in a text; "unknown" where there is none that can be a cost."""
+    with suppress(TypeError, ValueError):
+        usd = float(text)  # type: ignore[arg-type]
+        return usd if 0 <= usd < math.inf else UNKNOWN
     return UNKNOWN
 
 

@@ -40,7 +40,8 @@ def server_address(params: Params) -> ServerAddress:
 
 def hyperparameters(params: Params) -> dict[str, Any]:
     """Return the hyperparameters as asked, `auto` included."""
-    return {name: getattr(params.train, name) for name in NUMBERS} | params.train.hyperparameters
+    beta = {"beta": params.train.beta} if params.train.method == "dpo" else {}
+    return {name: getattr(params.train, name) for name in NUMBERS} | beta | params.train.hyperparameters
 
 
 def metric_settings(params: Params, questions: Questions) -> dict[str, Any]:

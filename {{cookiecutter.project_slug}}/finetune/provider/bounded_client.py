@@ -8,6 +8,8 @@ from typing import Any
 import httpx2
 import openai
 
+from finetune.provider.answer_types import check_types
+
 ENDS_AFTER = 6  # times the timeout of the call, which limits only each single wait for bytes
 SAYS_AFTER = 15.0  # seconds; answers of models are not announced, because their stages show their progress
 MODELS_ANSWER = ("/chat/completions", "/completions")
@@ -17,7 +19,9 @@ class BoundedClient(openai.OpenAI):
     """OpenAI's client with a limit for the whole of a call: its retries, the answer's head and its body."""
 
     def request(self, *arguments: Any, **named: Any) -> Any:
-        """Send a request as the SDK does. Raises openai.APITimeoutError where the call takes ENDS_AFTER timeouts.
+        """Send a request as the SDK does, and check the types of the answer.
+
+        Raises openai.APITimeoutError where the call takes ENDS_AFTER timeouts, and WrongAnswerError as `check_types`.
 
         The call runs in another thread, because nothing interrupts a read that gets a byte now and then.
         """
@@ -44,6 +48,7 @@ class BoundedClient(openai.OpenAI):
             raise openai.APITimeoutError(request=httpx2.Request(options.method, self._prepare_url(options.url)))
         if "error" in outcome:
             raise outcome["error"]
+        check_types(outcome["answer"])
         return outcome["answer"]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from finetune.core.callbacks import Say
 from finetune.core.errors import FinetuneError
 from finetune.core.records import EarlierRequest, RequestNote
+from finetune.provider.answer_checks import WrongAnswerError
 from finetune.provider.connect import Connection
 from finetune.provider.error_messages import masked
 from finetune.provider.rate_limits import retry_after
@@ -87,7 +88,7 @@ def create_once(creation: Creation[Made], reserve: Reserve, known: list[str]) ->
         failure: openai.APIError | FinetuneError
         try:
             made = creation.send()
-        except openai.APIError as error:
+        except (openai.APIError, WrongAnswerError) as error:
             failure = error
         else:
             if is_made(made, creation.type):
@@ -183,7 +184,8 @@ def put_back(creation: Creation[Made], former: RequestNote | None) -> None:
 def words_of(creation: Creation[Made], failure: "APIError | FinetuneError") -> str:
     """Return what happened instead of a clear answer."""
     what = failure.what if isinstance(failure, FinetuneError) else f"{failure.__cause__ or failure.message}"
-    return masked(creation.connection.client, f"{type(failure).__name__}: {what}".removeprefix("FinetuneError: "))
+    kind = "" if isinstance(failure, FinetuneError) else f"{type(failure).__name__}: "
+    return masked(creation.connection.client, f"{kind}{what}")
 
 
 def still_unclear(creation: Creation[Made], failure: "APIError | FinetuneError") -> FinetuneError:

@@ -69,8 +69,10 @@ def wait_until_ready(connection: Connection, name: str, model: str, settings: De
         POLL_SECONDS,
     )
     if state.lower() in FAILED:
+        reason = reason_of(connection, name)
         raise FinetuneError(
-            f"The deployment {name} of {model} ended as {state!r}.", "See the reason in the provider's console."
+            f"The deployment {name} of {model} ended as {state!r}{f': {reason}' if reason else ''}.",
+            "Correct what the reason names." if reason else "See the reason in the provider's console.",
         )
 
 
@@ -79,6 +81,14 @@ def status_of(connection: Connection, name: str, settings: Deploy) -> str:
     if connection.profile.name == "azure":
         return str(call_azure("GET", name, settings).get("properties", {}).get("provisioningState", "unknown"))
     return str(call_nebius(connection, "GET", f"/{quote(name, safe='/:')}").get("status", "unknown"))
+
+
+def reason_of(connection: Connection, name: str) -> str:
+    """Return why a deployment failed, where the provider says it: Nebius, by `status_reason`."""
+    if connection.profile.name != "nebius":
+        return ""
+    found = call_nebius(connection, "GET", f"/{quote(name, safe='/:')}").get("status_reason")
+    return found.strip().rstrip(".") if isinstance(found, str) else ""
 
 
 def is_there(connection: Connection, name: str, settings: Deploy) -> bool:

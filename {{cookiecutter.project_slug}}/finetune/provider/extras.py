@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from finetune.provider.answer_checks import is_broken_answer
+from finetune.provider.answer_checks import WrongAnswerError, is_broken_answer
 
 Row = TypeVar("Row")
 FOR_A_PERSON = (401, 403, 429)  # they concern the key or the account, not this answer
@@ -26,6 +26,8 @@ def extra(what: str, fetch: Callable[[], list[Row]], missing: list[str]) -> list
         if not is_broken_answer(error):
             raise
         reason = "a broken answer"
+    except WrongAnswerError:
+        reason = "a damaged answer"
     except ValueError as error:
         reason = str(error)
     missing.append(f"{what} ({reason})")

@@ -1,7 +1,8 @@
 """Wait for a fine-tuning job until it has ended, and report its steps."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,12 @@ def newest_step(connection: Connection, job_id: str) -> tuple[int, int, str]:
     jobs = connection.control.fine_tuning.jobs
     for event in extra("events", lambda: jobs.list_events(job_id, limit=10).data or [], []):
         data = event.data if isinstance(event.data, dict) else {}
-        if isinstance(data.get("step"), (int, float)):
-            return int(data["step"]), int(data.get("total_steps") or 0), event.message
+        if (step := count_in(data, "step")) is not None:
+            return step, count_in(data, "total_steps") or 0, event.message or ""
     return 0, 0, ""
+
+
+def count_in(data: Mapping[str, object], key: str) -> int | None:
+    """Return the number of steps under a key of an event's data; None where it is none."""
+    value = data.get(key)
+    return int(value) if isinstance(value, (int, float)) and math.isfinite(value) else None

@@ -26,6 +26,10 @@ NO_QUESTION: list[Message] = [{"role": "user", "content": "?"}]
 FIRST_PLACE = (-1, 0.0)  # the first token has no log-probability
 
 
+class NoScores(FinetuneError):
+    """Says that a server gives no log-probabilities of given answers."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """What the chat template puts around an answer to NO_QUESTION: the IDs before it, and their number after its end.
@@ -50,12 +54,38 @@ def score_answers(
 ) -> list[GivenAnswer | str]:
     """Return the log-probabilities of each example's last message, or why there are none for this example.
 
-    Raises FinetuneError after the first request where the server gives no log-probabilities of given answers.
+    Raises NoScores after the first request where the server gives no log-probabilities of given answers.
     """
     frame = find_frame(connection, model)
     alone = [{"messages": [*NO_QUESTION, example["messages"][-1]]} for example in examples]
     scored = score_all(connection, model, [*examples, *alone], concurrency, progress)
     return [answer_in(frame, *pair) for pair in zip(scored[: len(examples)], scored[len(examples) :], strict=True)]
+
+
+def score_pairs(
+    connection: Connection,
+    model: str,
+    pairs: Sequence[tuple[Example, Example]],
+    concurrency: int,
+    progress: Progress,
+) -> list[float | str]:
+    """Return by how much the log-probability of each first answer is above the second's, or why that is not known.
+
+    The two examples of a pair differ in their answers only, so that what is before these counts in neither.
+    Raises NoScores as `score_answers` does.
+    """
+    frame = find_frame(connection, model)
+    scored = score_all(connection, model, [example for pair in pairs for example in pair], concurrency, progress)
+    return [margin_between(frame, *pair) for pair in zip(scored[::2], scored[1::2], strict=True)]
+
+
+def margin_between(frame: Frame, one: Tokens | str, other: Tokens | str) -> float | str:
+    """Return the difference of two answers' log-probabilities, without the tokens before and after both."""
+    if isinstance(one, str) or isinstance(other, str):
+        return one if isinstance(one, str) else str(other)
+    start = common_start(*([token for token, _ in tokens] for tokens in (one, other)))
+    sums = [sum(logprob for _, logprob in tokens[start : len(tokens) - frame.after]) for tokens in (one, other)]
+    return round(sums[0] - sums[1], 4)
 
 
 def find_frame(connection: Connection, model: str) -> Frame:
@@ -85,8 +115,8 @@ def find_frame(connection: Connection, model: str) -> Frame:
     return Frame(one[: common_start(one, other)], max(0, after - 1))
 
 
-def no_scores(connection: Connection, why: str) -> FinetuneError:
-    return FinetuneError(
+def no_scores(connection: Connection, why: str) -> NoScores:
+    return NoScores(
         f"{connection.client.base_url} gives no log-probabilities of given answers ({why}).",
         "Ask a server that gives them, such as the engine (provider.name: local) or vLLM, or run it without --model.",
     )

@@ -3,8 +3,9 @@
 import hashlib
 import itertools
 import json
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -209,14 +210,7 @@ def older_twin(connection: Connection, fingerprint: str, say: Say, job: "FineTun
     note = read_request_note(connection.identity, fingerprint)
     known = note["known"] if note else []
     jobs = [one for one in list_jobs(connection, fingerprint, note) if one.id not in known]
-    usable = [
-        other
-        for other in jobs
-        if other.status not in ("failed", "cancelled")
-        and job.created_at - (other.created_at or 0) < 2 * LIST_LAG
-        and not (other.finished_at and other.finished_at <= job.created_at)
-    ]
-    oldest = min(usable or [job], key=age_of)
+    oldest = min([job, *(other for other in jobs if is_twin(job, other))], key=age_of)
     if oldest.id == job.id:
         return None
     facts = note["facts"] if note else {}
@@ -231,10 +225,35 @@ def older_twin(connection: Connection, fingerprint: str, say: Say, job: "FineTun
     return oldest
 
 
-def late_twin(connection: Connection, fingerprint: str, say: Say, job: "FineTuningJob") -> "FineTuningJob | None":
-    """Return the older twin of a job that is followed: while a list lags behind, each machine sees only its own job."""
-    is_settled = connection.clock.now() - (job.created_at or 0) > LIST_LAG
-    return None if is_settled or connection.identity == "local" else older_twin(connection, fingerprint, say, job)
+def is_twin(job: "FineTuningJob", other: "FineTuningJob") -> bool:
+    """Return whether another job of the fingerprint, which has not failed, went on when this one was created."""
+    if job.created_at is None or other.created_at is None or other.status in ("failed", "cancelled"):
+        return False
+    if other.status not in ENDED:
+        return True
+    if other.finished_at:
+        return other.finished_at > job.created_at
+    return job.created_at - other.created_at < 2 * LIST_LAG
+
+
+def late_twins(connection: Connection, fingerprint: str, say: Say) -> "Callable[[FineTuningJob], FineTuningJob | None]":
+    """Return the function that finds the older twin of a job, to be called at each look at the job.
+
+    While a list lags behind, each machine sees only its own job, and nobody knows for how long: the list is asked at
+    each look while the job is young, and then once in LIST_LAG until the job ends.
+    """
+    asked_at = -math.inf
+
+    def look(job: "FineTuningJob") -> "FineTuningJob | None":
+        nonlocal asked_at
+        now = connection.clock.now()
+        is_young = now - (job.created_at or 0) <= LIST_LAG
+        if connection.identity == "local" or not (is_young or now - asked_at >= LIST_LAG):
+            return None
+        asked_at = now
+        return older_twin(connection, fingerprint, say, job)
+
+    return look
 
 
 def forget_request(connection: Connection, fingerprint: str) -> None:

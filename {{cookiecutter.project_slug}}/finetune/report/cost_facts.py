@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from finetune.core.break_even import UNKNOWN, break_even
-from finetune.core.evaluated_models import is_floor
+from finetune.core.evaluated_models import is_asked
 from finetune.core.profiles import PROFILES
 from finetune.core.records import Evaluation, Latency
 from finetune.report.model_metrics import USAGE, model_label, models
@@ -16,7 +16,7 @@ TIMES = {"median_ms": "median time", "p95_ms": "95th percentile"}
 
 def usage_table(evaluation: Evaluation, latency: Mapping[str, Latency]) -> Table | None:
     """Return tokens, dollars and milliseconds of a call by model; None if nothing was measured."""
-    found = {name: model for name, model in models(evaluation).items() if not is_floor(name)}
+    found = {name: model for name, model in models(evaluation).items() if is_asked(name)}
     columns = {key: title for key, title in USAGE.items() if any(key in model for model in found.values())}
     times = {key: title for key, title in TIMES.items() if any(key in one for one in latency.values())}
     if not columns and not times:

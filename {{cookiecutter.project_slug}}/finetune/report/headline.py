@@ -67,6 +67,15 @@ def unanswered_sentence(evaluation: Evaluation) -> str:
     )
 
 
+def rescued_sentence(evaluation: Evaluation) -> str:
+    """Return the comparison with the rescued model, and whether the tuned one is as good; "" without a rescued one."""
+    found = evaluation.get("rescued")
+    if found is None:
+        return ""
+    verdict = str(found["verdict"]).replace(evaluation["metric"], metric_label(evaluation["metric"]))
+    return f"Against the rescued model {found['model']}, by its recorded answers: {verdict}"
+
+
 def base_sentence(evaluation: Evaluation) -> str:
     """Return the comparison with the base model; "" if it is the headline."""
     if evaluation.get("rival", {}).get("name", "base") == "base":

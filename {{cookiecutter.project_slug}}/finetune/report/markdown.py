@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from finetune.core.records import Evaluation
 from finetune.report.cost_facts import cost_facts, usage_table
 from finetune.report.grader_scores import grader_table
-from finetune.report.headline import base_sentence, headline, score_sentence, unanswered_sentence
+from finetune.report.headline import base_sentence, headline, rescued_sentence, score_sentence, unanswered_sentence
 from finetune.report.lineage_facts import lineage_of
 from finetune.report.model_metrics import metric_title, metrics, model_label, models, numbers
 from finetune.report.number_formats import figure, signed
 from finetune.report.page_tables import Table
 from finetune.report.pairs import Pair, read_pairs
+from finetune.report.preference_sentences import preference_sentences
 from finetune.report.sections.exports import exports_view
 from finetune.report.sections.training import curve_sentences
 from finetune.report.stage_outputs import Results
@@ -28,16 +29,18 @@ def make_markdown(results: Results) -> str:
     shown = f"No difference shown in {metric}" + (
         "" if verdict.against == "the base model" else f" to {verdict.against}"
     )
+    sentences = (base_sentence(evaluation), rescued_sentence(evaluation), unanswered_sentence(evaluation))
     title = shown if even else f"The tuned model is {verdict.clause} than {verdict.against}"
     parts = [
         "# Fine-tune report",
         f"**{plain(title)}.** {plain(score_sentence(evaluation))}: {plain(verdict.certainty)}.",
-        *(plain(f"{one}.") for one in (base_sentence(evaluation), unanswered_sentence(evaluation)) if one),
+        *(plain(f"{one}.") for one in sentences if one),
         plain(f"{evaluation['trainings']['verdict']}.") if "trainings" in evaluation else "",
         gates(evaluation),
         metric_table(evaluation),
         pair_table(read_pairs(results.tables["pairs"])),
         plain_table(grader_table(evaluation)),
+        preferences(evaluation),
         f"## Judge\n\n{plain(evaluation['judge']['verdict'])}." if "judge" in evaluation else "",
         other_abilities(evaluation),
         exports(results),
@@ -87,6 +90,13 @@ def pair_table(pairs: Sequence[Pair]) -> str:
         for pair in pairs
     ]
     return markdown_table(["pair", "difference", "95 % interval", "p", "verdict"], rows) if rows else ""
+
+
+def preferences(evaluation: Evaluation) -> str:
+    """Return how probable the preferred answers are; "" without preferences."""
+    if "preferences" not in evaluation:
+        return ""
+    return "## Preferences\n\n" + " ".join(map(plain, preference_sentences(evaluation["preferences"])))
 
 
 def other_abilities(evaluation: Evaluation) -> str:

@@ -14,6 +14,7 @@ USAGE = {
     "usd_per_1000": "$ per 1,000 calls",
     "usd_per_1000_batch": "$ per 1,000 calls by batch",
 }
+NO_METRICS = (*USAGE, "margin", "kept")  # the last two are of a rescued model
 METRIC_NAMES = {
     "auprc": "AUPRC",
     "auroc": "AUROC",
@@ -51,7 +52,7 @@ def numbers(model: Metrics) -> dict[str, float]:
     own = {
         name: value
         for name, value in model.items()
-        if isinstance(value, (int, float)) and not name.endswith(("_low", "_high")) and name not in USAGE
+        if isinstance(value, (int, float)) and not name.endswith(("_low", "_high")) and name not in NO_METRICS
     }
     # A field may be called like an interval: its name is not looked at.
     return own | {FIELDS + field: value for field, value in model.get("fields", {}).items()}

@@ -3,10 +3,11 @@
 from typing import NamedTuple
 
 from finetune.report.cost_facts import cost_facts, usage_table
-from finetune.report.headline import base_sentence, headline, score_sentence, unanswered_sentence
+from finetune.report.headline import base_sentence, headline, rescued_sentence, score_sentence, unanswered_sentence
 from finetune.report.lineage_facts import lineage_of
 from finetune.report.model_metrics import MAIN_MODELS, metric_title
 from finetune.report.page_tables import Table
+from finetune.report.preference_sentences import preference_sentences
 from finetune.report.rendering import render
 from finetune.report.sections.calibration import calibration_view
 from finetune.report.sections.classes import classes_view
@@ -45,6 +46,7 @@ def make_page(results: Results) -> str:
     evaluation = results.evaluation
     sections = [
         Section("comparison", comparison_view(results)),
+        Section("preferences", preference_sentences(evaluation["preferences"]) if "preferences" in evaluation else []),
         Section("judge", evaluation.get("judge")),
         Section("groups", group_table(results)),
         Section("training", training_view(results)),
@@ -63,6 +65,7 @@ def make_page(results: Results) -> str:
         metric=metric_title(evaluation, evaluation["metric"]),
         scores=score_sentence(evaluation),
         against_base=base_sentence(evaluation),
+        against_rescued=rescued_sentence(evaluation),
         unanswered=unanswered_sentence(evaluation),
         gates_failed=evaluation.get("gates_failed"),
         gates_met=evaluation.get("gates_met"),

@@ -2,9 +2,11 @@
 
 import base64
 import binascii
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
+from finetune.core.damage import warn_once
 from finetune.core.disk import parse_csv
 from finetune.core.records import Figure
 
@@ -12,7 +14,9 @@ FULL_VALID_LOSS = "full_valid_loss"
 COLUMNS = ["step", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", FULL_VALID_LOSS]
 # Of OpenAI's former API: not every provider has them.
 FURTHER_COLUMNS = ["elapsed_tokens", "elapsed_examples", "train_sequence_accuracy", "valid_sequence_accuracy"]
-# Other names of our columns. The last three are of the whole validation file, and replace those of its batches.
+# Of the method dpo, from the engine.
+FURTHER_COLUMNS += ["train_rewards_accuracy", "valid_rewards_accuracy", "train_rewards_margin", "valid_rewards_margin"]
+# Other names of our columns. Those of `full_valid` are of the whole validation file, and replace those of its batches.
 ALIASES = {
     "train_mean_token_accuracy": "train_accuracy",
     "valid_mean_token_accuracy": "valid_accuracy",
@@ -20,6 +24,8 @@ ALIASES = {
     "full_valid_loss": "valid_loss",
     "full_valid_mean_token_accuracy": "valid_accuracy",
     "full_valid_sequence_accuracy": "valid_sequence_accuracy",
+    "full_valid_rewards_accuracy": "valid_rewards_accuracy",
+    "full_valid_rewards_margin": "valid_rewards_margin",
 }
 
 CurveRow = Mapping[str, Figure]  # the metrics of one step, by column
@@ -45,18 +51,18 @@ def parse_result_file(content: bytes) -> list[CurveRow]:
 
 
 def parse_events(events: Iterable[Event]) -> list[CurveRow]:
-    """Return the same rows from a job's events, in the order of steps."""
-    rows = [event.data for event in events if isinstance(event.data, dict) and "step" in event.data]
-    return sorted((with_our_columns(row) for row in rows), key=step_of)
+    """Return the same rows from a job's events, in the order of steps. An event whose step is no number is left out."""
+    found = [with_our_columns(event.data) for event in events if isinstance(event.data, dict) and "step" in event.data]
+    return sorted((row for row in found if row.get("step") not in (None, "")), key=step_of)
 
 
 def with_our_columns(row: Mapping[str, Figure]) -> CurveRow:
     """Return a row under our column names. An empty cell never replaces a value.
 
-    The loss of the whole validation file also keeps its own name.
+    The loss of the whole validation file also keeps its own name. A cell that is no number is left out.
     """
     known: dict[str, Figure] = {}
-    names = filter(None, row)  # csv puts cells beyond the header under None
+    names = [name for name in row if name and is_figure(name, row[name])]  # csv puts cells beyond the header under None
     for name in sorted(names, key=lambda name: name.startswith("full_")):
         column = ALIASES.get(name, name)
         if row[name] not in (None, "") or column not in known:
@@ -64,6 +70,23 @@ def with_our_columns(row: Mapping[str, Figure]) -> CurveRow:
         if name == FULL_VALID_LOSS:
             known[FULL_VALID_LOSS] = row[name]
     return known
+
+
+def is_figure(column: str, cell: object) -> bool:
+    """Return whether a cell is empty or a number, as all cells of our columns should be; a warning says if not.
+
+    A loss may be infinite or no number (NaN), where the training has diverged; a step may not.
+    """
+    if cell in (None, "") or column not in {*COLUMNS, *FURTHER_COLUMNS, *ALIASES}:
+        return True
+    try:
+        number = math.nan if isinstance(cell, bool) else float(cell)  # type: ignore[arg-type]
+        is_right = math.isfinite(number) if column == "step" else not isinstance(cell, bool)
+    except (TypeError, ValueError, OverflowError):
+        is_right = False
+    if not is_right:
+        warn_once(f"The provider's curves have a {column} that is no number; it is left out.")
+    return is_right
 
 
 def with_whole_file_losses(rows: Sequence[CurveRow], events: Sequence[CurveRow]) -> list[CurveRow]:

@@ -1,11 +1,12 @@
 """Download what a provider still has of a fine-tune: job, events, checkpoints, result files and data."""
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from finetune.core.disk import write_bytes
+from finetune.core.disk import read_jsonl, write_bytes
 from finetune.core.errors import FinetuneError
 from finetune.provider.connect import Connection
 from finetune.provider.extras import extra
@@ -15,10 +16,15 @@ if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
 
 TRAINING, VALIDATION = "training.jsonl", "validation.jsonl"
+WEIGHTS = "weights"
+OF = "of.json"  # says which model the folder is of
 
 
-def download(connection: Connection, job: "FineTuningJob", folder: Path) -> list[str]:
+def download(connection: Connection, job: "FineTuningJob", model: str, folder: Path) -> list[str]:
     """Write what the provider has of a job into a folder, and return what it lacks. A file that is there stays.
+
+    Providers that hand out weights, such as Nebius, list the files of each checkpoint: those of `model` are written. A
+    byte order mark, which the upload has added where a provider wants one, is removed.
 
     Raises the SDK's error where nothing was answered, or the key is refused.
     """
@@ -39,10 +45,12 @@ def download(connection: Connection, job: "FineTuningJob", folder: Path) -> list
         return [one.model_dump(mode="json") for one in all_rows(jobs.checkpoints.list(job.id))]
 
     def file_content(file: str) -> Callable[[], bytes]:
-        return lambda: connection.downloads.files.content(file).content
+        return lambda: connection.downloads.files.content(file).content.removeprefix(BOM_UTF8)
 
     fetch("events.jsonl", "events", lines(events))
     fetch("checkpoints.jsonl", "checkpoints", lines(checkpoints))
+    for file in weights_of(folder / "checkpoints.jsonl", model):
+        fetch(f"{WEIGHTS}/{name_of(connection, file, missing)}", f"weights {file}", file_content(file))
     for number, file in enumerate(job.result_files or []):
         fetch(f"results{number or ''}.csv", f"result file {file}", file_content(file))
     fetch(TRAINING, f"training file {job.training_file}", file_content(job.training_file))
@@ -54,11 +62,29 @@ def download(connection: Connection, job: "FineTuningJob", folder: Path) -> list
     return missing
 
 
+def weights_of(checkpoints: Path, model: str) -> list[str]:
+    """Return the IDs of the files of a model's checkpoint, else of the last one; [] where there are none."""
+    rows = read_jsonl(checkpoints, "finetune rescue save") if checkpoints.is_file() else []
+    rows.sort(key=lambda row: (row["fine_tuned_model_checkpoint"] == model, row["step_number"]))
+    return list(rows[-1].get("result_files") or []) if rows else []
+
+
+def name_of(connection: Connection, file: str, missing: list[str]) -> str:
+    """Return a file's name without its folders; its ID where the provider does not say it."""
+    found = extra(f"name of {file}", lambda: [connection.control.files.retrieve(file).filename or file], missing)
+    return Path(next(iter(found), file)).name
+
+
+def safe_name(text: str) -> str:
+    """Return a text as a file's name."""
+    return "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in text)
+
+
 def folder_of(model: str, root: Path) -> Path:
     """Return a model's folder. Raises FinetuneError if it has the files of another model."""
-    folder = root / "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in model)
+    folder = root / safe_name(model)
     try:
-        other = json.loads((folder / "of.json").read_text(encoding="utf-8"))["model"]
+        other = json.loads((folder / OF).read_text(encoding="utf-8"))["model"]
     except (OSError, ValueError, KeyError, TypeError):
         return folder
     if other != model:

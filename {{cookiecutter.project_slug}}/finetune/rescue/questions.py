@@ -6,10 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from finetune.asking.file_rows import rows_of
-from finetune.asking.row_prompts import prompts_of
+from finetune.asking.row_prompts import has_own_format, prompts_of
 from finetune.core.disk import each_jsonl
 from finetune.core.params import Params
+from finetune.core.read_records import read_prepare_report_if_there
+from finetune.data.cell_map import cell_map_of, map_cells
 from finetune.data.examples import text_of
+from finetune.data.identity import answer_of
+from finetune.data.prompts import fill
+from finetune.data.raw_file import Row
+from finetune.data.redaction import redact
 from finetune.pricing.catalogue import Base
 from finetune.provider.completion_request import Messages
 from finetune.rescue.downloads import TRAINING, VALIDATION
@@ -19,35 +25,32 @@ TEMPLATE_TOKENS = 64  # that an unknown chat template may add, such as its own s
 
 @dataclass
 class Asked:
-    """Questions in their order, each with the answer in its file and its place; `left_out` counts rows by reason."""
+    """Questions in their order, each with the answer in its file and its place; `left_out` counts rows by reason.
+
+    Messages have their training weights.
+    """
 
     prompts: list[Messages] = field(default_factory=list)
     expected: list[str | None] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    seen: set[str] = field(default_factory=set)
 
-
-def questions_in(params: Params, folder: Path, rows: Path | None) -> Asked:
-    """Return the questions of a file with the project's prompt, or those of the downloaded data. Equal ones are one."""
-    asked, seen = Asked(), set[str]()
-
-    def add(prompt: Messages, expected: str | None, place: str) -> None:
-        if repr(prompt) in seen:
-            asked.left_out["an equal question is asked already"] += 1
+    def add(self, prompt: Messages, expected: str | None, place: str) -> None:
+        """Add a question, unless an equal one is there."""
+        question = repr(without_weights(prompt))
+        if question in self.seen:
+            self.left_out["an equal question is asked already"] += 1
             return
-        seen.add(repr(prompt))
-        asked.prompts.append(prompt)
-        asked.expected.append(expected)
-        asked.places.append(place)
+        self.seen.add(question)
+        self.prompts.append(prompt)
+        self.expected.append(expected)
+        self.places.append(place)
 
-    if rows:
-        reader = rows_of(params.data, rows)
-        for number, prompt in enumerate(prompts_of(params, list(reader), rows, None, tuned=False), 1):
-            if isinstance(prompt, ValueError | str):
-                asked.left_out[f"no question: {prompt}"] += 1
-            else:
-                add(prompt, None, f"{rows.name}:{number}")
-        return asked
+
+def questions_in_data(folder: Path) -> Asked:
+    """Return the questions of the downloaded training and validation data."""
+    asked = Asked()
     for name in (TRAINING, VALIDATION):
         if (folder / name).is_file():
             for number, row in enumerate(each_jsonl(folder / name, "finetune rescue save"), 1):
@@ -55,8 +58,33 @@ def questions_in(params: Params, folder: Path, rows: Path | None) -> Asked:
                 if why:
                     asked.left_out[why] += 1
                 else:
-                    add(prompt, expected, f"{name}:{number}")
+                    asked.add(prompt, expected, f"{name}:{number}")
     return asked
+
+
+def questions_in_rows(params: Params, file: Path) -> Asked:
+    """Return the questions of a user's file with the project's prompt, and the answers that it has."""
+    asked, rows = Asked(), list(rows_of(params.data, file))
+    pairs = zip(rows, prompts_of(params, rows, file, None, tuned=False), strict=True)
+    for number, (row, prompt) in enumerate(pairs, 1):
+        if isinstance(prompt, ValueError | str):
+            asked.left_out[str(prompt)] += 1
+        else:
+            asked.add(list(prompt), answer_in(params, row), f"{file.name}:{number}")
+    return asked
+
+
+def answer_in(params: Params, row: Row) -> str | None:
+    """Return the right answer that a user's row has, as a model is trained to write it; None without one."""
+    template = params.data.prompt.model_dump() if params.data.prompt else {}
+    if not template or has_own_format(row, template, None):
+        return answer_of(row) or None
+    try:
+        text = fill({"assistant": template["assistant"]}, map_cells(row, cell_map_of(params.data.map)))[0]["content"]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    text = str(redact(text, params.data.redact))
+    return read_prepare_report_if_there()["codes"].get(text) if params.data.codes else text
 
 
 def question_of(row: dict[str, Any]) -> tuple[Messages, str | None, str]:
@@ -69,8 +97,14 @@ def question_of(row: dict[str, Any]) -> tuple[Messages, str | None, str]:
         return [], None, "no chat that ends with an answer"
     if row.get("tools") or any(one.get("tool_calls") or one.get("role") == "tool" for one in messages):
         return [], None, "calls of tools"
-    prompt = [{key: value for key, value in one.items() if key != "weight"} for one in messages[:-1]]
-    return prompt, text_of(messages[-1].get("content")), ""
+    if messages[-1].get("weight") == 0:
+        return [], None, "its last answer is not trained (weight 0)"
+    return messages[:-1], text_of(messages[-1].get("content")), ""
+
+
+def without_weights(prompt: Messages) -> Messages:
+    """Return messages as they are asked."""
+    return [{key: value for key, value in one.items() if key != "weight"} for one in prompt]
 
 
 def bound_of(prompt: Messages, base: Base, count: Any) -> int:

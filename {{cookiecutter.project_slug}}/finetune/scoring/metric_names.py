@@ -4,10 +4,19 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from finetune.core.evaluated_models import RIVALS, is_floor, set_model
+from finetune.core.evaluated_models import RESCUED, RIVALS, is_asked, is_floor, set_model
 from finetune.core.flatten import flatten
 from finetune.core.params import Params
-from finetune.core.records import JudgeResult, Metrics, Prediction, PrepareReport, RegressionResult, Trainings
+from finetune.core.preferences import holds_preferences
+from finetune.core.records import (
+    JudgeResult,
+    Metrics,
+    Prediction,
+    PreferenceResult,
+    PrepareReport,
+    RegressionResult,
+    Trainings,
+)
 from finetune.scoring.evaluation import lifts_over
 from finetune.scoring.prediction_scores import score_predictions
 from finetune.scoring.usage import usage
@@ -41,13 +50,16 @@ def metric_names(params: Params, prepared: PrepareReport, expected: Sequence[str
     report["graders"] = {name: {"lift": {**grade, "p_value": 1.0}} for name in settings.graders}
     for model in models_of(params):
         set_model(report, model, {**figures, "lift": lift} if "." in model else figures)
-        for grades in report["graders"].values() if not is_floor(model) else ():
+        for grades in report["graders"].values() if is_asked(model) else ():
             set_model(grades, model, {**grade, "errors": 0})
     if settings.few_shot:
         report |= {"lift_over_few_shot": lift, "saved_prompt_tokens": 0.0, "saved_usd_per_1000": 0.0}
+    if settings.rescued:
+        report[RESCUED] = {**scored.metrics, **ends, "lift": lift, "margin": 0.0, "kept": 1, "cut": 0}
     report["also"] = {name: numbers_of(RegressionResult) for name in settings.also}
     report["trainings"] = numbers_of(Trainings)  # with `finetune repeat`
     report["judge"] = numbers_of(JudgeResult) if settings.judge else {}
+    report["preferences"] = numbers_of(PreferenceResult) if holds_preferences(prepared) else {}
     return {name for name, value in flatten(report).items() if isinstance(value, (int, float))}
 
 

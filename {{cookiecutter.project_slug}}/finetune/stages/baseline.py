@@ -5,6 +5,7 @@ from typing import Any
 
 from finetune.asking.committed_answers import committed_answers
 from finetune.asking.model_names import name_of_base
+from finetune.asking.preference_margins import with_margins
 from finetune.asking.split_answers import ask_regression_sets, ask_split, without_seconds
 from finetune.core.disk import write_json, write_jsonl
 from finetune.core.params import Params
@@ -30,7 +31,7 @@ def run(params: Params, fresh: bool = False) -> int:
         return keep(before, questions)
     model, shots = name_of_base(params), questions["few_shot"]
     with connect(params.provider, fresh) as connection:
-        rows = ask_split(connection, params, questions, model)
+        rows = with_margins(connection, params, model, ask_split(connection, params, questions, model))
         with_shots = ask_split(connection, params, questions, model, shots=shots) if shots else []
         regression = ask_regression_sets(connection, params, questions, model)
     write_jsonl(BASE_ANSWERS, without_seconds(rows))

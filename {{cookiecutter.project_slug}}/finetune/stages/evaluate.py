@@ -6,7 +6,7 @@ from typing import Any
 from finetune.core.callbacks import Say, say_nothing
 from finetune.core.disk import read_json, read_jsonl, write_json
 from finetune.core.errors import FinetuneError
-from finetune.core.evaluated_models import get_model
+from finetune.core.evaluated_models import RESCUED, get_model
 from finetune.core.params import Params
 from finetune.core.paths import (
     ANSWERED_BY,
@@ -25,6 +25,7 @@ from finetune.core.paths import (
     TUNED_ANSWERS,
     TUNED_LATENCY,
 )
+from finetune.core.preferences import holds_preferences
 from finetune.core.read_records import read_prepare_report
 from finetune.core.records import (
     AnsweredBy,
@@ -35,12 +36,14 @@ from finetune.core.records import (
     NamedPrediction,
     Prediction,
     PrepareReport,
+    RecordedAnswer,
     RegressionPrediction,
     TestRow,
 )
 from finetune.data.answered_questions import AnsweredQuestion, answered_questions
 from finetune.data.completion_format import CompletionFormat
 from finetune.data.questions import regression_examples
+from finetune.data.recorded_answers import recorded_answers, recorded_predictions
 from finetune.data.regression_groups import groups_of_examples
 from finetune.scoring.both_answered import lift_on_answered
 from finetune.scoring.evaluation import compare_models
@@ -51,7 +54,9 @@ from finetune.scoring.graders.summary import grades_of_all
 from finetune.scoring.judge import judge_result, unreadable_warning
 from finetune.scoring.plot_tables import write_tables
 from finetune.scoring.prediction_scores import class_of_code, expected_of, limited_to_classes, score_predictions
+from finetune.scoring.preferences import preference_result
 from finetune.scoring.regression_sets import score_regression_sets
+from finetune.scoring.rescued import add_verdict
 from finetune.scoring.trainings import trainings_of
 from finetune.scoring.usage import cut_warning, saved_by_tuning, usage
 
@@ -62,13 +67,17 @@ def run(params: Params, say: Say = say_nothing) -> Evaluation:
     compared: list[NamedPrediction] = read_jsonl(COMPARED_ANSWERS, "tuned", NamedPrediction)
     answers = read_answers(compared)
     rows_of_test: list[TestRow] = read_jsonl(TEST_ROWS, "prepare", TestRow)
+    rescued = params.evaluate.rescued
+    recorded = recorded_answers(rescued, rows_of_test) if rescued else []
     if len(rows_of_test) != len(answers["tuned"]):
         raise different_rows("tuned", "the test split")
     groups = [row["group"] for row in rows_of_test]
-    everyone = with_floors(params, prepared, answers)
+    everyone = with_recorded_and_floors(params, prepared, answers, recorded)
     scored = {model: score_predictions(params, prepared, rows, groups) for model, rows in everyone.items()}
     metrics: dict[str, Any] = {"task": params.evaluate.task, "evaluated": read_json(ANSWERED_BY, "tuned", AnsweredBy)}
     metrics |= compare_models(scored, groups)
+    if rescued:
+        add_verdict(metrics[RESCUED], metrics["metric"], rescued, recorded, everyone[RESCUED])
     metrics |= trainings_of(params, prepared, metrics, say)
     if on_answered := lift_on_answered(params, prepared, answers["base"], answers["tuned"], groups):
         metrics["lift_on_answered"] = on_answered
@@ -88,6 +97,8 @@ def run(params: Params, say: Say = say_nothing) -> Evaluation:
         if len(judge_replies) != 2 * len(answers["tuned"]):
             raise different_rows("the judge", "the tuned model")
         metrics["judge"] = judge_result([row["reply"] for row in judge_replies])
+    if holds_preferences(prepared):
+        metrics["preferences"] = preference_result(answers["base"], answers["tuned"], groups)
     metrics["also"] = score_regression_sets(
         params.evaluate.also,
         read_jsonl(BASE_ALSO_ANSWERS, "baseline", RegressionPrediction),
@@ -129,10 +140,13 @@ def read_answers(compared: Sequence[NamedPrediction]) -> dict[str, list[Predicti
     return answers
 
 
-def with_floors(
-    params: Params, prepared: PrepareReport, answers: Mapping[str, list[Prediction]]
+def with_recorded_and_floors(
+    params: Params,
+    prepared: PrepareReport,
+    answers: Mapping[str, list[Prediction]],
+    recorded: Sequence[RecordedAnswer],
 ) -> dict[str, list[Prediction]]:
-    """Return the answers of all models and of the floors, the tuned model last."""
+    """Return the answers of all models, the recorded ones of a rescued model and the floors; the tuned model last."""
     found = dict(answers)
     tuned = found.pop("tuned")
     marks = CompletionFormat(**prepared["completion"]) if prepared["completion"] else None
@@ -142,6 +156,8 @@ def with_floors(
     asked = answered_questions(PREPARED / "test.jsonl", marks)
     if len(asked) != len(tuned):
         raise different_rows("tuned", "the test split")
+    if recorded:
+        found[RESCUED] = recorded_predictions(recorded, asked)
     train = answered_questions(PREPARED / "train.jsonl", marks, MOST_SEARCHED)
     if not train:
         raise FinetuneError(f"{PREPARED / 'train.jsonl'} has no rows.", "Create it again with: dvc repro -f -s prepare")

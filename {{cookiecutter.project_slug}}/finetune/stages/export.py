@@ -34,6 +34,7 @@ from finetune.core.records import (
     PreparedExample,
     TestRow,
 )
+from finetune.data.examples import as_chat
 from finetune.export.adapter import CONFIG, export_adapter, trained_adapter
 from finetune.export.base_folder import base_folder, digest_of_weights
 from finetune.export.comparison import compare, refuse_another_model, scored
@@ -135,7 +136,7 @@ def measured_model(params: Params, record: ModelRecord) -> Measured:
     return Measured(
         params,
         answer_settings(params),
-        read_jsonl(PREPARED / "test.jsonl", "prepare", PreparedExample),
+        list(map(as_chat, read_jsonl(PREPARED / "test.jsonl", "prepare", PreparedExample))),
         read_jsonl(TUNED_ANSWERS, "tuned", Prediction),
         record["base"] if Path(base).is_absolute() else base,
         base_folder(base),

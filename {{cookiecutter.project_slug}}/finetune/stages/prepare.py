@@ -55,7 +55,7 @@ def run(
     codes = codes_of(params, labels)
     notes = ReadingNotes()
     with spool_file() as spool:
-        gathered = spool_examples(raw_examples(data, template, codes, notes), spool, progress)
+        gathered = spool_examples(raw_examples(data, template, codes, notes, with_preferences=True), spool, progress)
         marks = None
         if data.target == "completion":
             with tokenizer(params, encoder) as encode:

@@ -16,16 +16,17 @@ from finetune.core.records import CurveFacts, FilesRecord, ModelRecord
 from finetune.project.budget import enter_bill, estimated, refuse_over_budget, refuse_over_total, reserved
 from finetune.project.claims import claim_job
 from finetune.project.job_request import job_request, job_settings
-from finetune.project.model_record import hyperparameters_of, model_record
+from finetune.project.model_record import epochs_of, model_record
 from finetune.project.spending import forget_unclear_requests
 from finetune.project.training_start import start_of
 from finetune.project.uploads import missing_splits, refuse_other_account, upload_again
+from finetune.provider.answer_types import left_out
 from finetune.provider.capabilities import refuse_unsupported
 from finetune.provider.connect import Connection, connect
 from finetune.provider.extras import extra
 from finetune.provider.follow_job import follow
 from finetune.provider.paging import all_rows
-from finetune.provider.remote_jobs import ensure_job, find, forget_request, job_fingerprint, late_twin
+from finetune.provider.remote_jobs import ensure_job, find, forget_request, job_fingerprint, late_twins
 from finetune.report.curve_verdict import CurveVerdict, curve_verdict
 from finetune.report.training_curves import (
     CurveRow,
@@ -72,7 +73,7 @@ def run(params: Params, again: bool = False, forget: bool = False) -> ModelRecor
         claim_job(connection, job, say)
         try:
             with progress_bar("train") as progress:
-                job = follow(connection, job, progress, say, partial(late_twin, connection, fingerprint, say))
+                job = follow(connection, job, progress, say, late_twins(connection, fingerprint, say))
         except KeyboardInterrupt:
             say(
                 f"\nJob {job.id} continues at the provider. Follow it again with: dvc repro"
@@ -121,7 +122,7 @@ def collect(
     checkpoints = sorted(listed, key=lambda one: one.step_number)
     chosen = choose(connection, params, job, checkpoints)
     fetch_weights(connection, getattr(chosen.checkpoint, "result_files", None) or [], missing)
-    prepared, n_epochs = read_prepare_report(), hyperparameters_of(job, params).get("n_epochs")
+    prepared, n_epochs = read_prepare_report(), epochs_of(job, params)
     kept = [int(one.step_number) for one in checkpoints]  # some servers write 79.0
     found = curve_verdict(from_events or curves, n_epochs, kept, prepared.get("valid"))
     say(f"verdict: {found.verdict}. {found.words}")
@@ -139,6 +140,7 @@ def collect(
         checkpoints=checkpoints,
         curves=curve_facts(curves, found),
     )
+    missing += [f"{field} of the job (damaged)" for field in left_out.get(job.id, [])]
     if missing:
         record["missing"] = missing
     enter_bill(connection, params, job, fingerprint, record["usd"], record["hyperparameters"].get("n_epochs"))
@@ -156,7 +158,9 @@ def result_rows(connection: Connection, job: "FineTuningJob") -> list[CurveRow]:
         found = parse_result_file(content)
         if content.strip() and not found:
             raise ValueError("no table of steps")
-        rows += sorted(found, key=step_of)  # raises ValueError for a step that is no number
+        if not all(row.get("step") for row in found):
+            raise ValueError("a step is no number")
+        rows += sorted(found, key=step_of)
     return rows
 
 

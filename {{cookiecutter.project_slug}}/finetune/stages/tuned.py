@@ -10,6 +10,7 @@ from finetune.asking.committed_answers import committed_answers
 from finetune.asking.compared_models import commit_compared, compared_models, is_compared
 from finetune.asking.graders_and_judge import ask_graders, ask_judge
 from finetune.asking.model_names import name_of_tuned
+from finetune.asking.preference_margins import with_margins
 from finetune.asking.split_answers import ask_regression_sets, ask_split, without_seconds
 from finetune.core.disk import read_jsonl, sha256_of, write_json, write_jsonl
 from finetune.core.params import Params
@@ -62,7 +63,7 @@ def run(params: Params, fresh: bool = False) -> int:
     with connect(params.provider, fresh) as connection:
         for name, model in others.items():
             answers[name] = ask_split(connection, params, questions, model)
-        answers["tuned"] = ask_split(connection, params, questions, tuned)
+        answers["tuned"] = with_margins(connection, params, tuned, ask_split(connection, params, questions, tuned))
         refuse_other_answers(connection, tuned, record["model"])
         regression = ask_regression_sets(connection, params, questions, tuned)
         grader_replies = ask_graders(connection, params, questions, answers)

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from finetune.core.callbacks import Progress, Say, say_nothing
-from finetune.core.disk import each_jsonl, read_json, write_csv, write_json, write_text
+from finetune.core.disk import each_jsonl, read_json, read_jsonl, write_csv, write_json, write_text
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import (
     CHECKED,
     COMMON_PIECES,
     EXPORT_SETTINGS,
+    MODEL,
     PREPARED,
     QUESTIONS,
     REPLAY,
@@ -25,8 +26,17 @@ from finetune.core.paths import (
     TRAINING_SETTINGS,
     VALIDATION_REPORT,
 )
+from finetune.core.preferences import holds_preferences
 from finetune.core.read_records import read_prepare_report
-from finetune.core.records import CheckedSplits, DoubtfulRow, PreparedExample, Questions, TestRow, ValidationReport
+from finetune.core.records import (
+    CheckedSplits,
+    DoubtfulRow,
+    PreparedExample,
+    PrepareReport,
+    Questions,
+    TestRow,
+    ValidationReport,
+)
 from finetune.data.call_tokens import call_tokens
 from finetune.data.checks.across_files import (
     check_languages,
@@ -45,6 +55,7 @@ from finetune.data.completion_format import CompletionFormat, from_completion
 from finetune.data.doubtful import find_doubtful, read_answered, refuse_count
 from finetune.data.identity import answer_of
 from finetune.data.questions import questions_of
+from finetune.data.recorded_answers import recorded_answers
 from finetune.data.replay import write_replay
 from finetune.pricing.catalogue import Base, alias_note, look_up
 from finetune.pricing.end_dates import date_warnings, newcomers_warning
@@ -89,6 +100,7 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
     check_export(params, say)
     questions = questions_of(params)
     check_regression_sets(params, questions, say)
+    check_rescued(params, say)
     replay = write_replay(params, checked, questions, say)
     files = checked if replay is None else checked | {"replay": check_replay(params, base)}
     findings = [finding for found in files.values() for finding in found.findings]
@@ -125,7 +137,8 @@ def check_settings(params: Params, say: Say) -> None:
     if note := alias_note(params.train.base):
         say(f"warning: train.base: {note} Write the dated name in params.yaml.")
     today = datetime.date.today()
-    for warning in filter(None, (*date_warnings(params, today), newcomers_warning(params, today))):
+    closed = None if MODEL.exists() else newcomers_warning(params, today)  # who has trained here is no newcomer
+    for warning in filter(None, (*date_warnings(params, today), closed)):
         say(f"warning: {warning}")
     settings = params.evaluate
     check_graders(settings.graders)
@@ -133,6 +146,8 @@ def check_settings(params: Params, say: Say) -> None:
     if settings.answer_schema:
         load_schema(settings.answer_schema)
         files["evaluate.schema"] = settings.answer_schema
+    if settings.rescued:
+        files["evaluate.rescued"] = settings.rescued.answers
     folders = {key: (file, ALSO) for key, file in files.items()}
     if params.train.replay:
         folders["train.replay"] = (params.train.replay.file, REPLAY_FOLDER)
@@ -204,9 +219,25 @@ def check_regression_sets(params: Params, questions: Questions, say: Say) -> Non
             )
 
 
+def check_rescued(params: Params, say: Say) -> None:
+    """Warn of too few test rows for evaluate.rescued.margin. Raises FinetuneError for one without a recorded answer."""
+    settings = params.evaluate.rescued
+    if settings is None:
+        return
+    test: list[TestRow] = read_jsonl(TEST_ROWS, "prepare", TestRow)
+    rows, fewest = len(recorded_answers(settings, test)), fewest_rows(settings.margin)
+    if fewest is None or rows < fewest:
+        say(
+            f"warning: evaluate.rescued: {counted(rows, 'test row')}: too few to show that a model that answers as"
+            f" {settings.model} did is within the margin of {settings.margin:g}."
+            + (f" That takes {fewest:,} rows." if fewest else " No number of rows shows a margin of 0.")
+        )
+
+
 def check_splits(params: Params, base: Base, progress: Progress | None = None) -> dict[str, CheckedFile]:
     """Check each split, then each against the others."""
     prepared = read_prepare_report()
+    refuse_other_rows(params, prepared)
     labels = allowed_answers(params.data, prepared)
     checked: dict[str, CheckedFile] = {}
     for split in ("train", "valid", "test"):
@@ -237,6 +268,21 @@ def check_splits(params: Params, base: Base, progress: Progress | None = None) -
         check_missing_classes(one, other)
         check_languages(one, other)
     return checked
+
+
+def refuse_other_rows(params: Params, prepared: PrepareReport) -> None:
+    """Raise FinetuneError for rows with two answers where the method takes one, and the other way round."""
+    method, are_preferences = params.train.method, holds_preferences(prepared)
+    if are_preferences and method != "dpo":
+        raise FinetuneError(
+            f"The rows are preferences, each with two answers, and train.method {method} takes one answer.",
+            "Set train.method to dpo in params.yaml, or keep only the better answer in the raw data.",
+        )
+    if method == "dpo" and not are_preferences:
+        raise FinetuneError(
+            "train.method dpo takes preferences, and each row has one answer.",
+            "Give each row `input`, `preferred_output` and `non_preferred_output`; or set train.method to supervised.",
+        )
 
 
 def check_replay(params: Params, base: Base) -> CheckedFile:

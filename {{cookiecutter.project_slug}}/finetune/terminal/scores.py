@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from finetune.core.evaluated_models import floor_title, get_model, is_floor, models_in
+from finetune.core.evaluated_models import floor_title, get_model, is_asked, models_in
 from finetune.core.records import Evaluation, Metrics
 from finetune.terminal.tables import print_table
 
@@ -16,6 +16,8 @@ def print_scores(report: Evaluation) -> None:
     if "rival" in report and report["rival"]["name"] != "base":
         print(f"tuned against {floor_title(report['rival']['name'])}: {report['rival']['verdict']}")
     print(f"tuned against base: {report['lift']['verdict']}")
+    if "rescued" in report:
+        print(f"tuned against rescued: {report['rescued']['verdict']}")
     if "lift_on_answered" in report:
         on_answered = report["lift_on_answered"]
         print(f"tuned against base, on the {on_answered['n']:,} rows that both answered: {on_answered['verdict']}")
@@ -23,6 +25,8 @@ def print_scores(report: Evaluation) -> None:
         print(f"trainings: {report['trainings']['verdict']}")
     for name, found in report["also"].items():
         print(f"also.{name}: tuned against base: {found['verdict']}")
+    if "preferences" in report:
+        print(f"preferences: tuned against base: {report['preferences']['verdict']}")
     if "judge" in report:
         print(f"judge: tuned: {report['judge']['verdict']}")
     for failed in report.get("gates_failed", []):
@@ -34,7 +38,7 @@ def column_of(report: Evaluation, model: str) -> Column:
     metrics: Metrics = get_model(report, model)
     column = figures_of(metrics)
     column |= {f"fields.{name}": text_of(value) for name, value in metrics.get("fields", {}).items()}
-    for name, grades in report.get("graders", {}).items() if not is_floor(model) else ():
+    for name, grades in report.get("graders", {}).items() if is_asked(model) else ():
         found = get_model(grades, model)
         column[f"graders.{name}"] = text_of(found["score"], found["low"], found["high"])
     return column

@@ -85,9 +85,9 @@ def client(home: Path) -> Iterator[openai.OpenAI]:
         yield found
 
 
-@pytest.fixture(scope="module")
-def forked_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Fork the workers of the module's engine from a process that has imported torch; see `forked.py`."""
+@pytest.fixture(scope="session")
+def forking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start the process that `forked_workers` forks from, once for all modules; yield the launcher that uses it."""
     here = Path(__file__).parent
     path = tmp_path_factory.mktemp("s") / "s"  # short, because the length of a socket's path is limited
     program = str(here / "forked.py")
@@ -95,9 +95,15 @@ def forked_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     workers = subprocess.Popen([sys.executable, program, "serve", path], stdout=subprocess.PIPE, env=environment)
     assert workers.stdout
     assert workers.stdout.readline() == b"ready\n"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FINETUNE_ENGINE_LAUNCHER", f"{sys.executable} -S {program} {path}")
-        yield
+    yield f"{sys.executable} -S {program} {path}"
     workers.kill()
     workers.wait()
     workers.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def forked_workers(forking: str) -> Iterator[None]:
+    """Fork the workers of the module's engine from a process that has imported torch; see `forked.py`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FINETUNE_ENGINE_LAUNCHER", forking)
+        yield

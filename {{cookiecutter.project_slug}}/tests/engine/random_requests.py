@@ -3,6 +3,7 @@
 A third are valid, a third are valid but for one change, and a third are hostile.
 """
 
+import copy
 import json
 import random
 from collections.abc import Callable
@@ -224,8 +225,8 @@ class RandomRequests:
         return self.random.choice(TEXTS)
 
     def value(self) -> Any:
-        """Return any JSON value."""
-        return self.random.choice([*TEXTS, *NUMBERS, *OTHERS, *HALVES])
+        """Return any JSON value. It is a copy, because `change` changes what is in it, and may put it into itself."""
+        return copy.deepcopy(self.random.choice([*TEXTS, *NUMBERS, *OTHERS, *HALVES]))
 
     def json(self, kind: type[BaseModel], how: str) -> bytes:
         if how == "hostile" and self.random.random() < 0.5:

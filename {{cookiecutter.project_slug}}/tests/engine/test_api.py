@@ -148,7 +148,7 @@ def test_chat_with_every_setting(client: openai.OpenAI, job: Any) -> None:
         (lambda c: start_job(c, seed=-1), openai.BadRequestError, "seed"),
         (lambda c: start_job(c, epochs=0), openai.BadRequestError, "hyperparameters.n_epochs"),
         (lambda c: start_job(c, model="gpt-9"), openai.BadRequestError, "model"),
-        (lambda c: start_job(c, method={"type": "dpo"}), openai.BadRequestError, "method"),
+        (lambda c: start_job(c, method={"type": "reinforcement"}), openai.BadRequestError, "method"),
         (lambda c: start_job(c, extra_body={"colour": 1}), openai.BadRequestError, "colour"),
         (lambda c: chat(c, model="gpt-9"), openai.NotFoundError, "model"),
         (lambda c: chat(c, temperature=3), openai.BadRequestError, "temperature"),

@@ -131,13 +131,17 @@ def test_clean_deletes_only_what_this_project_made_and_no_commit_refers_to(
 
 
 def test_models_are_listed_shown_and_deleted_after_a_question(client: openai.OpenAI) -> None:
-    model = wait(client, start_job(client, epochs=1, examples=12).id).fine_tuned_model
+    """With --yes, a model of another project is not deleted."""
+    job = start_job(client, epochs=1, examples=12, metadata={PROJECT: "0" * 40})
+    model = wait(client, job.id).fine_tuned_model
     assert "tiny" in run("models", "list")
     assert model in {one["id"] for one in json.loads(run("models", "list", "--tuned", "--json"))}
     assert json.loads(run("models", "show", model, "--json"))["base"] == "tiny"
-    run("models", "delete", model, code=1, answer="n\n")
+    assert f"another project created its job {job.id}" in run("models", "delete", model, code=1, answer="n\n")
+    with pytest.raises(FinetuneError, match="another project created"):
+        CliRunner().invoke(app, ["models", "delete", model, "--yes"], catch_exceptions=False)
     assert client.models.retrieve(model)
-    run("models", "delete", model, "--yes")
+    run("models", "delete", model, answer="y\n")
     with pytest.raises(FinetuneError, match="does not exist"):
         CliRunner().invoke(app, ["models", "show", model], catch_exceptions=False)
 

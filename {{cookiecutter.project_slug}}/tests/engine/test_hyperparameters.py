@@ -12,7 +12,7 @@ from test_jobs import kill, wait_for_event
 
 from finetune.engine import worker_launcher
 from finetune.engine.api_errors import JobError
-from finetune.engine.training.hyperparameters import resolve, resolve_with_base
+from finetune.engine.training.hyperparameters import resolve, resolve_with_answers, resolve_with_base
 
 pytestmark = pytest.mark.usefixtures("forked_workers")
 
@@ -165,10 +165,54 @@ def test_a_value_beyond_its_range_is_refused_by_its_name(client: openai.OpenAI, 
     assert caught.value.param == f"hyperparameters.{name}"
 
 
-def test_a_job_of_an_earlier_version_gets_the_values_that_it_had() -> None:
-    found = resolve({"n_epochs": 3, "batch_size": 8, "learning_rate_multiplier": 2.0}, 80)
-    found = resolve_with_base(found, 30, 2048)
-    assert (found["lora_r"], found["lora_alpha"], found["lora_layers"], found["learning_rate"]) == (16, 32, 4, 0.002)
+SHORT, LONG = [3, 4, 3, 90], [30, 40, 3, 35]  # trained tokens of four examples; some rows are of another kind
+
+
+def auto(tokens: list[int], layers: int = 30, method: str = "supervised", **asked: Any) -> tuple[int, float]:
+    """Return what `auto` becomes: the layers and the rate."""
+    found = resolve_with_base(resolve(asked, 80), layers, 2048)
+    found = resolve(resolve_with_answers(found, layers, tokens, method), 80)
+    return found["lora_layers"], found["learning_rate"]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "layers", "expected"),
+    [
+        (SHORT, 30, (4, 0.002)),
+        (LONG, 30, (15, 0.001)),
+        ([8, 8, 9], 24, (3, 0.002)),
+        ([8, 9, 9], 24, (12, 0.001)),
+        (SHORT, 2, (1, 0.001)),
+        (LONG, 2, (1, 0.001)),
+    ],
+)
+def test_longer_answers_train_more_layers_at_a_lower_rate(tokens: list[int], layers: int, expected: Any) -> None:
+    assert auto(tokens, layers) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"lora_layers": "all"}, (30, 0.0005)),
+        ({"lora_layers": 6}, (6, 0.002)),
+        ({"lora_layers": 6, "learning_rate_multiplier": 0.1}, (6, 0.0001)),
+        ({"learning_rate": 0.01}, (15, 0.01)),
+        ({"learning_rate_multiplier": 4.0}, (15, 0.004)),
+    ],
+)
+def test_what_is_asked_for_is_kept(asked: dict[str, Any], expected: Any) -> None:
+    assert auto(LONG, **asked) == expected
+
+
+def test_the_rule_is_for_supervised_jobs() -> None:
+    assert auto(LONG, method="dpo") == (4, 0.001)
+
+
+def test_a_job_of_an_earlier_version_keeps_its_rate() -> None:
+    asked = {"n_epochs": 3, "batch_size": 8, "learning_rate_multiplier": 2.0}
+    found = resolve_with_base(resolve(asked, 80), 30, 2048)
+    assert (found["lora_r"], found["lora_alpha"], found["learning_rate"]) == (16, 32, 0.002)
+    assert auto(SHORT, **asked) == (4, 0.002)
 
 
 def test_an_adapter_on_other_layers_than_the_top_ones_is_refused() -> None:

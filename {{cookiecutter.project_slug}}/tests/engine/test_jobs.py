@@ -319,6 +319,6 @@ def test_the_database_is_in_wal_mode(client: openai.OpenAI, home: Path) -> None:
 def test_auto_follows_its_rule(examples: int, epochs: int, batch: int) -> None:
     auto = dict.fromkeys(("n_epochs", "batch_size", "learning_rate_multiplier"), "auto")
     found = hyperparameters.resolve(auto, examples)
-    assert (found["n_epochs"], found["batch_size"], found["learning_rate"]) == (epochs, batch, 0.001)
+    assert (found["n_epochs"], found["batch_size"], found["learning_rate"]) == (epochs, batch, "auto")
     assert hyperparameters.resolve(found, 7) == found
     assert hyperparameters.resolve({**auto, "n_epochs": 7}, examples)["n_epochs"] == 7

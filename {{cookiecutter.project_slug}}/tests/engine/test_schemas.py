@@ -66,7 +66,7 @@ def test_a_valid_body_is_accepted(client: Client, path: str, more: dict[str, Any
     [
         *((path, {"colour": False}, "colour") for path in (JOBS, BATCHES, UPLOADS, TOKENIZE, CHECKPOINT)),
         (JOBS, {"method": {"type": "supervised", "dpo": {"hyperparameters": {"beta": 1}}}}, "method.dpo"),
-        (JOBS, {"method": {"type": "dpo"}}, "method"),
+        (JOBS, {"method": {"type": "reinforcement"}}, "method"),
         (JOBS, {"method": {"type": "supervised", "colour": 1}}, "method.colour"),
         (JOBS, {"method": {"type": "supervised", "supervised": {"rate": 1}}}, "method.supervised.rate"),
         (JOBS, {"method": {"supervised": {"hyperparameters": {}}}}, "method"),

@@ -31,7 +31,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from small_projects import HERE, make_project, rows
 from warm_stages import Child
 
-SCHEDULES = int(os.environ.get("SOAK_SCHEDULES", "12"))
+SCHEDULES = int(os.environ.get("SOAK_SCHEDULES", "6"))
 SEED = int(os.environ.get("SOAK_SEED", "16"))
 SECONDS = float(os.environ.get("SOAK_SECONDS", "120"))
 FEWEST = min(SCHEDULES, 3)  # also where they take longer than SECONDS

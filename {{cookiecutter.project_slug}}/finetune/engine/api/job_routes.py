@@ -21,6 +21,7 @@ def create_job(request: Request, body: JobRequest) -> Json:
         model=body.model,
         training_file=body.training_file,
         validation_file=body.validation_file,
+        method=body.method.type if body.method else "supervised",
         hyperparameters=body.asked_hyperparameters().model_dump(),
         suffix=body.suffix,
         seed=body.seed,

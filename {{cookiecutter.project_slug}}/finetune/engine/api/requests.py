@@ -96,8 +96,16 @@ class AskedHyperparameters(RequestBody):
     gradient_checkpointing: Literal["auto"] | bool = Field("auto", description='"auto", true or false')
 
 
-class SupervisedMethod(RequestBody):
-    """The settings of supervised training."""
+class AskedDpoHyperparameters(AskedHyperparameters):
+    """The hyperparameters of a job that trains on preferences."""
+
+    beta: Literal["auto"] | Annotated[int | float, Field(gt=0, le=LIMITS["beta"])] = Field(
+        "auto", description=f'"auto" or a number above 0 and up to {LIMITS["beta"]}'
+    )
+
+
+class MethodSettings(RequestBody):
+    """The settings of a training method."""
 
     hyperparameters: dict[str, Any] | None = None
 
@@ -105,8 +113,9 @@ class SupervisedMethod(RequestBody):
 class Method(RequestBody):
     """The training method."""
 
-    type: Literal["supervised"]
-    supervised: SupervisedMethod | None = None
+    type: Literal["supervised", "dpo"]
+    supervised: MethodSettings | None = None
+    dpo: MethodSettings | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -114,7 +123,13 @@ class Method(RequestBody):
         """Leave out the settings of other methods where they are null, as some clients send them."""
         if not isinstance(body, dict):
             return body
-        return {key: value for key, value in body.items() if value is not None or key not in ("dpo", "reinforcement")}
+        if body.get("type") == "reinforcement":
+            raise ValueError("must not be of the type 'reinforcement': this server trains by 'supervised' and 'dpo'")
+        return {key: value for key, value in body.items() if value is not None or key != "reinforcement"}
+
+    @property
+    def settings(self) -> MethodSettings | None:
+        return self.dpo if self.type == "dpo" else self.supervised
 
 
 class WandbSettings(RequestBody):
@@ -161,16 +176,19 @@ class JobRequest(RequestBody):
 
         Raises ApiError if one of them is wrong, if the two forms differ, or if they name the learning rate twice.
         """
-        of_method = self.method and self.method.supervised and self.method.supervised.hyperparameters
-        forms = [
-            parse_body(AskedHyperparameters, form, "hyperparameters")
-            for form in (of_method, self.hyperparameters)
-            if form
-        ]
+        method: str = self.method.type if self.method else "supervised"
+        kind = AskedDpoHyperparameters if method == "dpo" else AskedHyperparameters
+        other = self.method and (self.method.supervised if method == "dpo" else self.method.dpo)
+        if other:
+            name = "supervised" if method == "dpo" else "dpo"
+            what = f"'method.{name}' is there, but 'method.type' is {method!r}. Send the settings of that method."
+            raise ApiError(400, what, "invalid_value", f"method.{name}")
+        of_method = self.method and self.method.settings and self.method.settings.hyperparameters
+        forms = [parse_body(kind, form, "hyperparameters") for form in (of_method, self.hyperparameters) if form]
         if len(forms) == 2 and forms[0] != forms[1]:
-            what = "'hyperparameters' and 'method.supervised.hyperparameters' differ. Send one of them."
+            what = f"'hyperparameters' and 'method.{method}.hyperparameters' differ. Send one of them."
             raise ApiError(400, what, "invalid_value", "hyperparameters")
-        found = forms[0] if forms else parse_body(AskedHyperparameters, {}, "hyperparameters")
+        found = forms[0] if forms else parse_body(kind, {}, "hyperparameters")
         if "auto" not in (found.learning_rate, found.learning_rate_multiplier):
             what = "'learning_rate' and 'learning_rate_multiplier' are two ways to say the same. Send one of them."
             raise ApiError(400, what, "invalid_value", "hyperparameters")

@@ -70,7 +70,7 @@ def job_object(row: JobRow) -> Json:
 
     What `auto` means for the base is known when training starts.
     """
-    hyperparameters = stored(row["resolved"], dict) or stored(row["asked"], dict) or {}
+    hyperparameters, method = stored(row["resolved"], dict) or stored(row["asked"], dict) or {}, row["method"]
     return {
         "id": row["id"],
         "object": "fine_tuning.job",
@@ -88,7 +88,7 @@ def job_object(row: JobRow) -> Json:
         "trained_tokens": row["trained_tokens"],
         "seed": row["seed"],
         "hyperparameters": hyperparameters,
-        "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
+        "method": {"type": method, method: {"hyperparameters": hyperparameters}},
         "metadata": stored(row["metadata"], dict),
         "integrations": stored(row["integrations"], list) or [],
         "user_provided_suffix": row["suffix"],

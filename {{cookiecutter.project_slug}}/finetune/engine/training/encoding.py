@@ -28,27 +28,42 @@ class EncodedExample:
     labels: list[int]
 
 
+def trained_tokens(example: EncodedExample) -> int:
+    """Return how many tokens of an example are trained on."""
+    return len(example.labels) - example.labels.count(IGNORE_INDEX)
+
+
 def encode_file(
-    tokenizer: Any, path: Path, max_length: int, param: str, check: Callable[[], None] = nothing
+    tokenizer: Any,
+    path: Path,
+    max_length: int,
+    param: str,
+    method: str = "supervised",
+    check: Callable[[], None] = nothing,
 ) -> list[EncodedExample]:
     """Encode the examples of a file; `param` is the job's parameter that names the file.
+
+    A preference is two: the conversation with its preferred answer, then with the other one.
 
     `check` is called now and then, and raises to end the work.
 
     Raises JobError for what `read_examples`, `encode` and `encode_pair` refuse.
     """
     encoded = []
-    for number, example in enumerate(read_examples(path, param, check), 1):
+    for number, example in enumerate(read_examples(path, param, method, check), 1):
         with at_example(number, example["line"], param):
-            encoded.append(encode_example(tokenizer, example, max_length))
+            encoded += encode_example(tokenizer, example, max_length)
     return encoded
 
 
-def encode_example(tokenizer: Any, example: Example, max_length: int) -> EncodedExample:
+def encode_example(tokenizer: Any, example: Example, max_length: int) -> list[EncodedExample]:
     """Encode an example. Raises InvalidExample if it is too long: cutting it would remove its answer."""
+    if "preferred" in example:
+        both = (example["preferred"], example["other"])
+        return [encode(tokenizer, messages, max_length, example.get("tools")) for messages in both]
     if "messages" in example:
-        return encode(tokenizer, example["messages"], max_length, example.get("tools"))
-    return encode_pair(tokenizer, example["prompt"], example["completion"], max_length)
+        return [encode(tokenizer, example["messages"], max_length, example.get("tools"))]
+    return [encode_pair(tokenizer, example["prompt"], example["completion"], max_length)]
 
 
 def encode_pair(tokenizer: Any, prompt: str, completion: str, max_length: int) -> EncodedExample:

@@ -27,7 +27,7 @@ class Job(TypedDict):
     base: str  # the name of the base model
     base_folder: str
     model: str  # the base's name, or the name of the model in `parent/`
-    method: str  # "supervised"
+    method: str  # "supervised" or "dpo"
     hyperparameters: dict[str, Any]  # each a value, or `auto` or missing: the trainer's start event has the values
     seed: int
     dtype: str | None  # None: the best one of the device

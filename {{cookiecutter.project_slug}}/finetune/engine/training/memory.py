@@ -72,10 +72,18 @@ def read_base(folder: Path, config: Any) -> Base | None:
     return Base(config, shapes) if shapes else None
 
 
-def micro_batch(batch_size: int, processes: int) -> int:
-    """Return the size of the equal parts of a batch, which all processes train on together."""
-    sizes = range(1, min(MAX_MICRO_BATCH * processes, batch_size) + 1)
+def micro_batch(batch_size: int, processes: int, answers: int = 1) -> int:
+    """Return the size of the equal parts of a batch, which all processes train on together.
+
+    `answers` is how many each example has: two if it is a preference.
+    """
+    sizes = range(1, min(MAX_MICRO_BATCH // answers * processes, batch_size) + 1)
     return max(size for size in sizes if batch_size % size == 0)
+
+
+def answers_of(hyperparameters: Hyperparameters) -> int:
+    """Return how many answers an example has: two if it is a preference."""
+    return 2 if "beta" in hyperparameters else 1
 
 
 def largest_part(examples: Sequence[EncodedExample], size: int) -> tuple[int, int, int]:
@@ -113,8 +121,9 @@ def estimate(
     of_training, of_validation = (one if one <= MAX_PRECOMPUTED_BYTES and trained < layers else 0 for one in states)
     hidden_states = of_training + 2 * of_validation  # the batches of the validation file are packed once
 
-    part = -(-micro_batch(hyperparameters["batch_size"], processes) // processes)
-    rows, length, labelled = largest_part(examples, part)
+    answers = answers_of(hyperparameters)
+    part = -(-micro_batch(hyperparameters["batch_size"], processes, answers) // processes)
+    rows, length, labelled = largest_part(examples, answers * part)
     longest = max(len(one.input_ids) for one in [*examples, *validation])
     layer = rows * length * bytes_a_token(base, size, length, is_eager(longest), hyperparameters["lora_dropout"] > 0)
     kept = rows * length * config.hidden_size * size if hyperparameters["gradient_checkpointing"] else layer
@@ -122,7 +131,7 @@ def estimate(
     # Of logits: in the dtype and in float32, their gradients likewise, and the logarithms of their softmax.
     training = kept * trained + layer + mask + labelled * config.vocab_size * (2 * size + 3 * FLOAT)
     rows_measured, length_measured, labelled_measured = (
-        largest_part(validation, hyperparameters["batch_size"]) if validation else (0, 0, 0)
+        largest_part(validation, answers * hyperparameters["batch_size"]) if validation else (0, 0, 0)
     )
     measuring = labelled_measured * config.vocab_size * (size + 2 * FLOAT) + rows_measured * length_measured * (
         bytes_a_token(base, size, length_measured, is_eager(longest), False)

@@ -27,7 +27,9 @@ class Batch(TypedDict):
     `position_ids` count as if each example were alone. `labels` hold the token to predict at each position, or
     IGNORE_INDEX. `segments` number the common prefixes and the examples' other tokens in the order of the row, from 0;
     padding is -1. `prefixes` hold the segment of the prefix that belongs to each position. `lengths` (examples,) are
-    the tokens of each example, with those that it shares with others or that the model does not read.
+    the tokens of each example, with those that it shares with others or that the model does not read. Of preferences,
+    `pairs` (preferences, 2) are the numbers of the preferred and the other answer among the examples of the batch, and
+    `reference` (preferences,) their margins at the start.
     """
 
     input_ids: torch.Tensor
@@ -37,6 +39,8 @@ class Batch(TypedDict):
     prefixes: torch.Tensor
     lengths: torch.Tensor
     hidden_states: NotRequired[torch.Tensor]
+    pairs: NotRequired[torch.Tensor]
+    reference: NotRequired[torch.Tensor]
 
 
 def common_prefix_length(examples: Sequence[EncodedExample]) -> int:

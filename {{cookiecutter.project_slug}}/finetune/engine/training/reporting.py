@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -47,13 +47,11 @@ class ReportingCallback(TrainerCallback):
 
     def _measure(self, args: TrainingArguments, state: TrainerState) -> StepMetrics:
         step, total = state.global_step, state.max_steps
-        train = self.trainer.token_metrics.read_and_reset()
-        metrics: StepMetrics = {
+        train = self.trainer.metrics.read_and_reset()
+        metrics: dict[str, float] = {
             "step": step,
             "total_steps": total,
-            "train_loss": train.loss,
-            "train_mean_token_accuracy": train.token_accuracy,
-            "train_sequence_accuracy": train.sequence_accuracy,
+            **train.named("train"),
             "elapsed_examples": self._elapsed_examples(args, state),
         }
         if step == 1 or state.num_input_tokens_seen:
@@ -63,14 +61,10 @@ class ReportingCallback(TrainerCallback):
         interval = max(1, total // VALIDATIONS)
         if batches and step % interval == 0:
             batch = batches[step // interval % len(batches)]
-            valid = self.validation.measure([batch])
-            metrics["valid_loss"], metrics["valid_mean_token_accuracy"] = valid.loss, valid.token_accuracy
-            metrics["valid_sequence_accuracy"] = valid.sequence_accuracy
+            metrics |= self.validation.measure([batch]).named("valid")
         if batches and ends_epoch(args, state):
-            full = self.validation.measure(batches)
-            metrics["full_valid_loss"], metrics["full_valid_mean_token_accuracy"] = full.loss, full.token_accuracy
-            metrics["full_valid_sequence_accuracy"] = full.sequence_accuracy
-        return metrics
+            metrics |= self.validation.measure(batches).named("full_valid")
+        return cast("StepMetrics", metrics)
 
     def _elapsed_examples(self, args: TrainingArguments, state: TrainerState) -> int:
         """Return how many examples the model has been trained on: an epoch's last batch may be smaller."""

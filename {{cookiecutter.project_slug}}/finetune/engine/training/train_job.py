@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -21,11 +22,17 @@ from finetune.engine.training.base_model import (
     recompute_activations,
 )
 from finetune.engine.training.checkpoints import newest_complete_checkpoint, step_of
-from finetune.engine.training.encoding import EncodedExample, encode_file
+from finetune.engine.training.encoding import EncodedExample, encode_file, trained_tokens
 from finetune.engine.training.frozen_layers import PrecomputedDataset, SplitModel
-from finetune.engine.training.hyperparameters import Hyperparameters, resolve, resolve_with_base
+from finetune.engine.training.hyperparameters import (
+    Hyperparameters,
+    resolve,
+    resolve_with_answers,
+    resolve_with_base,
+)
 from finetune.engine.training.job_folder import Job, Result
-from finetune.engine.training.metrics import ValidationSet
+from finetune.engine.training.metrics import MethodMetrics, TokenMetrics, ValidationSet
+from finetune.engine.training.preferences import KeepReference, PreferenceDataset, PreferenceMetrics, set_reference
 from finetune.engine.training.reporting import ReportingCallback
 from finetune.engine.training.trainer import JobTrainer
 from finetune.engine.training.wandb_runs import WandbCallback
@@ -53,7 +60,10 @@ def train_job(folder: Path) -> Result:
 
     asked = with_base(folder, job, checkpoint)
     examples, validation_examples = encode_files(folder, job, asked["max_length"])
-    hyperparameters = cast("Hyperparameters", resolve(asked, len(examples)))
+    asked = with_examples(job, asked, examples)
+    is_dpo = job["method"] == "dpo"
+    resolved = resolve(asked, len(examples) // (2 if is_dpo else 1), job["method"])
+    hyperparameters = cast("Hyperparameters", resolved)
     base_folder = Path(job["base_folder"])
     if sizes := memory.read_base(base_folder, AutoConfig.from_pretrained(base_folder)):
         memory.refuse_if_too_large(
@@ -73,16 +83,25 @@ def train_job(folder: Path) -> Result:
         recompute_activations(base)
     arguments = training_arguments(job["seed"], hyperparameters, folder / job_folder.CHECKPOINTS)
     split_model = SplitModel(model.get_base_model(), first_trained_layer(base, hyperparameters), examples)
-    trainer = JobTrainer(model, arguments, PrecomputedDataset(split_model, examples, check))
-    measured = PrecomputedDataset(split_model, validation_examples, check)
-    reporting = ReportingCallback(folder, trainer, ValidationSet(measured, hyperparameters["batch_size"]))
-    trainer.add_callback(reporting)
-    if job["integrations"] and processes.rank() == 0:
-        trainer.add_callback(WandbCallback(folder, {**job, "hyperparameters": dict(hyperparameters)}, reporting))
+    dataset_of: Callable[..., Any] = PreferenceDataset if is_dpo else PrecomputedDataset
+    new_metrics: Callable[[], MethodMetrics] = TokenMetrics
+    if is_dpo:
+        new_metrics = partial(PreferenceMetrics, hyperparameters["beta"])
+    trained = dataset_of(split_model, examples, check)
+    trainer = JobTrainer(model, arguments, trained, new_metrics())
+    measured = dataset_of(split_model, validation_examples, check)
     # Only now: so SplitModel computes with the same weights whether the job starts or resumes.
     parent = folder / job_folder.PARENT
     if parent.exists() and not checkpoint:
         load_adapter(model, parent)
+    if is_dpo:
+        set_reference([trained, measured], checkpoint)
+        # Before the callback that marks a checkpoint as complete.
+        trainer.add_callback(KeepReference(folder, [trained, measured]))
+    reporting = ReportingCallback(folder, trainer, ValidationSet(measured, hyperparameters["batch_size"], new_metrics))
+    trainer.add_callback(reporting)
+    if job["integrations"] and processes.rank() == 0:
+        trainer.add_callback(WandbCallback(folder, {**job, "hyperparameters": dict(hyperparameters)}, reporting))
 
     if processes.rank() == 0:
         job_folder.add_event(
@@ -117,6 +136,12 @@ def with_base(folder: Path, job: Job, checkpoint: Path | None) -> dict[str, Any]
     )
 
 
+def with_examples(job: Job, asked: dict[str, Any], examples: list[EncodedExample]) -> dict[str, Any]:
+    """Return the job's hyperparameters with those that depend on its examples too."""
+    layers = AutoConfig.from_pretrained(job["base_folder"]).num_hidden_layers
+    return resolve_with_answers(asked, layers, [trained_tokens(example) for example in examples], job["method"])
+
+
 def encode_files(folder: Path, job: Job, max_length: int) -> tuple[list[EncodedExample], list[EncodedExample]]:
     """Return the encoded examples of the job's training file and of its validation file, if it has one."""
     tokenizer = AutoTokenizer.from_pretrained(job["base_folder"])
@@ -124,7 +149,7 @@ def encode_files(folder: Path, job: Job, max_length: int) -> tuple[list[EncodedE
 
     def encoded(name: str, param: str) -> list[EncodedExample]:
         path = folder / name
-        return encode_file(tokenizer, path, max_length, param, check) if path.exists() else []
+        return encode_file(tokenizer, path, max_length, param, job["method"], check) if path.exists() else []
 
     examples = encoded(job_folder.TRAINING, "training_file")
     return examples, encoded(job_folder.VALIDATION, "validation_file")
@@ -136,7 +161,7 @@ def training_arguments(seed: int, hyperparameters: Hyperparameters, checkpoints:
     The size of its batches is that of the parts of all processes together.
     """
     batch_size = hyperparameters["batch_size"]
-    part = memory.micro_batch(batch_size, processes.count())
+    part = memory.micro_batch(batch_size, processes.count(), memory.answers_of(hyperparameters))
     return TrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=hyperparameters["n_epochs"],

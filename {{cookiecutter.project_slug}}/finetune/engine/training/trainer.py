@@ -1,9 +1,10 @@
-"""Transformers' Trainer with the loss of this engine: over labelled positions, from precomputed hidden states."""
+"""Transformers' Trainer with the losses of this engine: over labelled positions, from precomputed hidden states."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.data_loader import prepare_data_loader
 from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
@@ -12,8 +13,7 @@ from transformers import Trainer, TrainingArguments
 
 from finetune.engine.training import processes
 from finetune.engine.training.encoding import IGNORE_INDEX
-from finetune.engine.training.frozen_layers import PrecomputedDataset
-from finetune.engine.training.metrics import TokenMetrics
+from finetune.engine.training.metrics import MethodDataset, MethodMetrics
 from finetune.engine.training.packing import Batch
 
 
@@ -23,8 +23,10 @@ class JobTrainer(Trainer):
     Several processes go through the same batches, and each trains on its part of every batch.
     """
 
-    def __init__(self, model: PeftModel, arguments: TrainingArguments, dataset: PrecomputedDataset) -> None:
-        self.split_model, self.token_metrics = dataset.split_model, TokenMetrics()
+    def __init__(
+        self, model: PeftModel, arguments: TrainingArguments, dataset: MethodDataset, metrics: MethodMetrics
+    ) -> None:
+        self.split_model, self.metrics = dataset.split_model, metrics
         self.dataset = dataset
         indexes = list(range(len(dataset.examples)))
         super().__init__(
@@ -46,7 +48,16 @@ class JobTrainer(Trainer):
         if not own:
             batch["labels"].fill_(IGNORE_INDEX)
             batch["lengths"] = batch["lengths"][:0]
+            if "pairs" in batch:
+                batch["pairs"], batch["reference"] = batch["pairs"][:0], batch["reference"][:0]
         return batch
+
+    def get_batch_samples(self, *arguments: Any) -> Any:
+        """Return the parts of the next batch, and what their losses are divided by: its labelled tokens or pairs."""
+        parts, items = super().get_batch_samples(*arguments)
+        if parts and "pairs" in parts[0]:
+            items = torch.tensor(processes.total(sum(len(part["pairs"]) for part in parts))[0])
+        return parts, items
 
     def get_train_dataloader(self) -> Any:
         if processes.count() == 1:
@@ -67,9 +78,9 @@ class JobTrainer(Trainer):
     ) -> Any:
         is_wrapped = processes.count() > 1
         logits, targets = model(inputs) if is_wrapped else self.split_model.labelled_logits(inputs)
-        loss = self.token_metrics.add(logits, targets, inputs)
+        loss = self.metrics.add(logits, targets, inputs)
         loss = loss / (len(targets) if num_items_in_batch is None else num_items_in_batch)
-        # `num_items_in_batch` counts the tokens of all processes; the wrapper takes the mean of their gradients.
+        # `num_items_in_batch` counts for all processes together; the wrapper takes the mean of their gradients.
         return loss * processes.count() if is_wrapped else loss
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

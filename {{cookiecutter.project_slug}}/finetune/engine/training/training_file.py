@@ -1,4 +1,7 @@
-"""Read a training or validation file, and check each of its examples: all are chats, or all prompts and completions."""
+"""Read a training or validation file, and check each of its examples.
+
+All are chats, or all prompts and completions; for the method dpo, all are preferences.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,6 +23,7 @@ from finetune.engine.chat_messages import (
     tools_of,
 )
 from finetune.engine.jsonl import numbered_lines, parse_object
+from finetune.engine.training.preference_example import KEYS, checked_preference
 
 MIN_EXAMPLES = 10
 CHECK_EVERY = 1000  # examples
@@ -44,7 +48,17 @@ class PairExample(TypedDict):
     completion: str
 
 
-Example = ChatExample | PairExample
+@final
+class PreferenceExample(TypedDict):
+    """A conversation with its preferred and its other answer, each of weight 1, the tools, and the line in the file."""
+
+    line: int
+    preferred: list[Message]
+    other: list[Message]
+    tools: NotRequired[list[dict[str, Any]]]
+
+
+Example = ChatExample | PairExample | PreferenceExample
 
 
 class InvalidExample(Exception):
@@ -67,8 +81,10 @@ def nothing() -> None:
     """Do nothing, as a check that never ends the work."""
 
 
-def read_examples(path: Path, param: str, check: Callable[[], None] = nothing) -> Iterator[Example]:
-    """Yield the examples of a JSONL file; `param` is the job's parameter that names the file.
+def read_examples(
+    path: Path, param: str, method: str = "supervised", check: Callable[[], None] = nothing
+) -> Iterator[Example]:
+    """Yield the examples of a JSONL file for a method; `param` is the job's parameter that names the file.
 
     They are not kept: a file may have 8 GB. `check` is called now and then, and raises to end the work.
     Raises JobError, with OpenAI's codes, for an invalid example and, at the end, for too few examples.
@@ -78,7 +94,7 @@ def read_examples(path: Path, param: str, check: Callable[[], None] = nothing) -
         if count % CHECK_EVERY == 0:
             check()
         with at_example(count, line, param):
-            example = checked_example(content, line, first)
+            example = checked_example(content, line, first, method)
         first = first or example
         yield example
     if param == "training_file" and count < MIN_EXAMPLES:
@@ -98,9 +114,9 @@ class Counted(NamedTuple):
     kind: str
 
 
-def count_examples(path: Path, param: str, check: Callable[[], None] = nothing) -> Counted:
+def count_examples(path: Path, param: str, method: str = "supervised", check: Callable[[], None] = nothing) -> Counted:
     """Count the examples of a file. Raises what `read_examples` raises."""
-    counts = Counter(map(kind_of, read_examples(path, param, check)))
+    counts = Counter(map(kind_of, read_examples(path, param, method, check)))
     ((kind, count),) = counts.items()
     return Counted(count, kind)
 
@@ -113,15 +129,21 @@ def check_same_kind(trained: str, validated: str) -> None:
 
 
 def kind_of(example: Example) -> str:
+    if "preferred" in example:
+        return "preferences"
     return "messages" if "messages" in example else "prompts and completions"
 
 
-def checked_example(line: bytes, number: int, first: Example | None) -> Example:
+def checked_example(line: bytes, number: int, first: Example | None, method: str = "supervised") -> Example:
     """Return the example of a line, of the same kind as the file's first one. Raises InvalidExample if it is wrong."""
     try:
         found = parse_object(line)
     except ValueError as error:
         raise InvalidExample(f"cannot be parsed. Error: line contains invalid json: {error}") from error
+    if method == "dpo":
+        return checked_preferences(found, number)
+    if "input" in found and "messages" not in found:
+        raise InvalidExample("is missing key 'messages'. Preferences are trained on by the method 'dpo'.")
     is_pair = "prompt" in first if first else bool(PAIR & set(found)) and "messages" not in found
     other = "messages" in found if is_pair else set(found) >= PAIR
     if first and other:
@@ -129,6 +151,23 @@ def checked_example(line: bytes, number: int, first: Example | None) -> Example:
         before = f"The examples before it have {kind_of(first)}"
         raise InvalidExample(f"is missing key {key!r}. {before}, and this one {own}.")
     return checked_pair(found, number) if is_pair else checked_chat(found, number)
+
+
+def checked_preferences(found: dict[str, Any], number: int) -> PreferenceExample:
+    """Return a conversation with its two answers."""
+    for key in KEYS:
+        if key not in found:
+            raise InvalidExample(f"is missing key {key!r}. The method 'dpo' trains on preferences: {', '.join(KEYS)}.")
+    for key in sorted(set(found) - set(KEYS)):
+        raise InvalidExample(f'contains an extra "{key}", which this server does not train on.')
+    try:
+        preferred, other, tools = checked_preference(found)
+    except InvalidChat as error:
+        raise InvalidExample(f"cannot be trained on: {error}.") from error
+    example: PreferenceExample = {"line": number, "preferred": preferred, "other": other}
+    if tools:
+        example["tools"] = tools
+    return example
 
 
 def checked_pair(found: dict[str, Any], number: int) -> PairExample:

@@ -1,4 +1,4 @@
-"""The training section: curves of loss and token accuracy, the chosen checkpoint, and the verdict on the curves."""
+"""The training section: curves of loss and accuracy, the chosen checkpoint, and the verdict on the curves."""
 
 from typing import NamedTuple
 
@@ -6,6 +6,13 @@ from finetune.core.records import ModelRecord
 from finetune.report.charts import Chart, finite, training_chart
 from finetune.report.stage_outputs import Results
 from finetune.report.training_curves import FULL_VALID_LOSS, curve_of
+
+CHARTS = {
+    "Loss": "loss",
+    "Token accuracy": "accuracy",
+    "Share of pairs whose margin grew": "rewards_accuracy",
+    "Margin of rewards": "rewards_margin",
+}
 
 
 class TrainingView(NamedTuple):
@@ -21,7 +28,7 @@ def training_view(results: Results) -> TrainingView | None:
     whole_file = [row for row in rows if row.get(FULL_VALID_LOSS)]
     batches = [row for row in rows if not row.get(FULL_VALID_LOSS)] if whole_file else []
     charts = []
-    for title, metric in (("Loss", "loss"), ("Token accuracy", "accuracy")):
+    for title, metric in CHARTS.items():
         train, valid = curve_of(rows, f"train_{metric}"), curve_of(whole_file or rows, f"valid_{metric}")
         of_batches = curve_of(batches, f"valid_{metric}")
         if finite(train):

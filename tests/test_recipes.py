@@ -1,0 +1,34 @@
+"""The table of docs/recipes.md is that of bench/recipes.py, and the starters use the recipes that it supports."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "{{cookiecutter.project_slug}}" / "docs" / "recipes.md"
+TABLE = "import recipes; recipes.print_table(recipes.read_results(recipes.RESULTS))"
+
+
+def table() -> list[str]:
+    """Return the lines that bench/recipes.py prints, without training."""
+    command = [sys.executable, "-c", TABLE]
+    return subprocess.run(command, cwd=ROOT / "bench", check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+def test_the_page_has_the_table_of_the_measurements() -> None:
+    lines = table()
+    assert len(lines) > 10
+    assert "\n".join(lines) in PAGE.read_text(encoding="utf-8")
+
+
+def test_each_measured_recipe_is_in_the_table() -> None:
+    """A recipe that is no longer in RECIPES would be in the file and in no table."""
+    measured = (ROOT / "bench" / "recipes.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len({json.dumps([line["set"], line["recipe"]]) for line in map(json.loads, measured)}) == len(table()) - 2
+
+
+def test_the_starters_leave_layers_and_rate_to_auto() -> None:
+    shared = (ROOT / "templates" / "params.yaml").read_text(encoding="utf-8")
+    assert "learning_rate_multiplier: auto\n" in shared
+    assert "hyperparameters" not in shared

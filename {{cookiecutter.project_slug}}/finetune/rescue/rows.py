@@ -1,0 +1,121 @@
+"""The rows of a successor: the data and the answers that were saved of a model, divided for training and test."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from finetune.core.disk import each_jsonl
+from finetune.core.errors import FinetuneError
+from finetune.core.records import RecordedAnswer
+from finetune.data.identity import question_hash, question_of
+from finetune.rescue.downloads import TRAINING, VALIDATION
+from finetune.rescue.questions import questions_in_data
+
+Choice = Literal["original", "model"]
+SAVE = "finetune rescue save"
+
+
+@dataclass
+class SavedRow:
+    """A question that was saved: where it comes from, its original answer, and the model's."""
+
+    source: Literal["train", "valid", "rows"]  # the model's training file, its validation file, or rows of --rows
+    question: list[dict[str, Any]]
+    original: str | None
+    recorded: RecordedAnswer | None = None  # None: not asked, or without an answer
+
+    def example(self, choice: Choice) -> dict[str, Any] | None:
+        """Return the row with the chosen answer; None without one.
+
+        Of the model, only the last answer was recorded, so those before it are not trained.
+        """
+        if choice == "original":
+            answer = {"role": "assistant", "content": self.original}
+            return {"messages": [*self.question, answer]} if self.original else None
+        if self.recorded is None:
+            return None
+        turns = [{**turn, "weight": 0} if turn.get("role") == "assistant" else turn for turn in self.question]
+        return {"messages": [*turns, self.recorded["messages"][-1]]}
+
+
+def saved_rows(folder: Path) -> list[SavedRow]:
+    """Return the saved questions, each once: those that the model was trained on, those of its validation, others."""
+    found: dict[int, SavedRow] = {}
+    asked = questions_in_data(folder)
+    for prompt, expected, place in zip(asked.prompts, asked.expected, asked.places, strict=True):
+        source: Literal["train", "valid"] = "valid" if place.startswith(VALIDATION) else "train"
+        found.setdefault(key_of(list(prompt)), SavedRow(source, list(prompt), expected))
+    for row in recorded_rows(folder):
+        answered = "error" not in row and not row.get("refused")
+        question = row["messages"][:-1] if "error" not in row else row["messages"]
+        known = found.setdefault(key_of(question), SavedRow(source_of(row), question, row.get("expected")))
+        known.recorded = known.recorded or (row if answered else None)
+    return list(found.values())
+
+
+def recorded_rows(folder: Path) -> Iterator[RecordedAnswer]:
+    """Yield the answers that were recorded of the model. Raises FinetuneError without any."""
+    files = sorted(folder.glob("answers*.jsonl"))
+    if not files:
+        raise FinetuneError(f"{folder} has no answers of the model.", f"Record them before its shutdown: {SAVE}")
+    for file in files:
+        yield from each_jsonl(file, SAVE, RecordedAnswer)
+
+
+def source_of(row: RecordedAnswer) -> Literal["train", "valid", "rows"]:
+    """Return where the question of a recorded answer comes from, by its place."""
+    name = row["place"].rpartition(":")[0]
+    return "train" if name == TRAINING else "valid" if name == VALIDATION else "rows"
+
+
+def key_of(question: list[dict[str, Any]]) -> int:
+    """Return the hash by which `prepare` takes two questions for the same."""
+    return question_hash(question_of({"messages": [*question, {"role": "assistant", "content": ""}]}))
+
+
+@dataclass
+class Divided:
+    """The rows of the successor's data file, the recorded answers to those that may be tested, and how they divide."""
+
+    rows: list[dict[str, Any]]
+    recorded: list[RecordedAnswer]
+    held_out: bool  # the test rows are marked, and the model was not trained on them
+    left_out: Counter[str]
+
+
+def divide(rows: list[SavedRow], choice: Choice) -> Divided:
+    """Return the rows of a successor.
+
+    Test rows are those that the model was not trained on: rows of --rows, else its validation data. Where none of them
+    has an answer, `prepare` divides the answered rows by shares. Raises FinetuneError where no row can be trained on.
+    """
+    sources = {row.source for row in rows if row.recorded}
+    tested = "rows" if "rows" in sources else "valid" if "valid" in sources else None
+    divided = Divided([], [], False, Counter())
+    trained = any(row.source == "train" and row.example(choice) for row in rows)
+    divided.held_out = tested is not None and trained
+    for row in rows:
+        example, is_test = row.example(choice), row.source == tested
+        if divided.held_out and is_test:  # scored by the original answer, whatever is trained on
+            example = row.example("original") or row.example("model")
+        if example is None or ((is_test or not divided.held_out) and row.recorded is None):
+            divided.left_out["no answer of the model" if row.recorded is None else "no original answer"] += 1
+            continue
+        if divided.held_out:
+            example["split"] = "test" if is_test else "valid" if row.source == "valid" else "train"
+        divided.rows.append(example)
+        if row.recorded and (is_test or not divided.held_out):
+            recorded: RecordedAnswer = {**row.recorded}
+            if row.source == "train":
+                recorded["trained"] = True
+            if example["messages"][-1] is row.recorded["messages"][-1]:
+                recorded["is_expected"] = True
+            divided.recorded.append(recorded)
+    if not divided.rows:
+        raise FinetuneError(
+            "No saved row has an answer to train on.",
+            "Train on the model's own answers with --answers model, or save rows with their answers: --rows FILE.",
+        )
+    return divided
