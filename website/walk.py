@@ -144,7 +144,7 @@ def read_data(walk: Walk) -> None:
 
 def train_first(walk: Walk) -> None:
     walk.say("## The first fine-tune")
-    walk.do("dvc repro", last=4)
+    walk.do("dvc repro")
     walk.do("finetune show", last=60)
     walk.say("The page to look at is `reports/report.html`. A fine-tune is a commit:")
     walk.do("git add . && git commit -qm 'First fine-tune'")

@@ -228,7 +228,7 @@ def begin(provider: Fake) -> None:
 
 
 @settings(
-    max_examples=25,
+    max_examples=16,
     derandomize=True,
     deadline=None,
     database=None,

@@ -170,8 +170,8 @@ SHORT, LONG = [3, 4, 3, 90], [30, 40, 3, 35]  # trained tokens of four examples;
 
 def auto(tokens: list[int], layers: int = 30, method: str = "supervised", **asked: Any) -> tuple[int, float]:
     """Return what `auto` becomes: the layers and the rate."""
-    found = resolve_with_base(resolve(asked, 80), layers, 2048)
-    found = resolve(resolve_with_answers(found, layers, tokens, method), 80)
+    found = resolve_with_base(resolve(asked, 80, method), layers, 2048)
+    found = resolve(resolve_with_answers(found, layers, tokens, method), 80, method)
     return found["lora_layers"], found["learning_rate"]
 
 
@@ -205,7 +205,7 @@ def test_what_is_asked_for_is_kept(asked: dict[str, Any], expected: Any) -> None
 
 
 def test_the_rule_is_for_supervised_jobs() -> None:
-    assert auto(LONG, method="dpo") == (4, 0.001)
+    assert auto(LONG, method="dpo") == (4, 0.0002)
 
 
 def test_a_job_of_an_earlier_version_keeps_its_rate() -> None:

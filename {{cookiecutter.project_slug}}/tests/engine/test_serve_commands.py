@@ -37,9 +37,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     return small_model(tmp_path_factory.mktemp("small"))
 
 
-def needs(server: str) -> None:
-    if not shutil.which(server):
-        pytest.skip(f"{server} is not installed")
+def needs(server: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(not shutil.which(server), reason=f"{server} is not installed")
 
 
 @contextmanager
@@ -83,9 +82,9 @@ def agreement(model: Measured, port: int) -> float:
     return equal / len(model.rows)
 
 
+@needs("vllm")
 @pytest.mark.parametrize("name", ["adapter", "merged"])
 def test_vllm(name: str, model: Measured, tmp_path: Path) -> None:
-    needs("vllm")
     if name == "adapter":
         export_adapter(model.adapter, "small", tmp_path / "exports" / name)
     else:
@@ -109,15 +108,15 @@ def gguf_project(model: Measured, folder: Path) -> list[list[str]]:
     return [shlex.split(one) for one in serve_commands(target.name, "small", "exports/gguf-bf16")]
 
 
+@needs("llama-server")
 def test_llama_server(model: Measured, tmp_path: Path) -> None:
-    needs("llama-server")
     command, port = gguf_project(model, tmp_path)[0], free_port()
     with running([*command, "--port", str(port)], tmp_path, f"http://127.0.0.1:{port}/health", {}):
         assert agreement(model, port) >= EQUAL
 
 
+@needs("ollama")
 def test_ollama(model: Measured, tmp_path: Path) -> None:
-    needs("ollama")
     create, port = gguf_project(model, tmp_path)[1], free_port()
     more = {"OLLAMA_HOST": f"127.0.0.1:{port}", "OLLAMA_MODELS": str(tmp_path / "models")}
     with running(["ollama", "serve"], tmp_path, f"http://127.0.0.1:{port}", more):
