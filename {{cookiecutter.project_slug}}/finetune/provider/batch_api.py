@@ -200,17 +200,26 @@ def wait_for(connection: Connection, batch: "Batch", say: Say, progress: Progres
 
 
 def read_answers(connection: Connection, batch: "Batch") -> Answers:
-    """Return what the batch's two files hold, by custom_id; nothing of a file that the provider no longer keeps."""
+    """Return what the batch's two files hold, by custom_id; nothing of a file that the provider no longer keeps.
+
+    Raises FinetuneError for a line that is no result of a request.
+    """
     import openai
 
     answers: Answers = {}
     for file in filter(None, (batch.error_file_id, batch.output_file_id)):
         with suppress(openai.NotFoundError):
             # Split by this byte alone: answers may contain other line separators.
-            for line in connection.downloads.files.content(file).content.split(b"\n"):
+            for number, line in enumerate(connection.downloads.files.content(file).content.split(b"\n"), 1):
                 if line.strip():
-                    result = json.loads(line)
-                    answers[result["custom_id"]] = completion_or_error(result)
+                    try:
+                        result = json.loads(line)
+                        answers[result["custom_id"]] = completion_or_error(result)
+                    except (ValueError, TypeError, KeyError, AttributeError) as error:
+                        raise FinetuneError(
+                            f"Line {number} of {file}, a file of answers of batch {batch.id}, is no result.",
+                            "Run the same command again: the file is read again, and nothing is asked again.",
+                        ) from error
     return answers
 
 

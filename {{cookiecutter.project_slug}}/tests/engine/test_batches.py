@@ -303,6 +303,23 @@ def test_there_is_one_batch_after_any_fault(
     assert len(made_of(client, requests)) == 1
 
 
+@pytest.mark.parametrize(
+    "line", [b'{"custom_id"', b"[]", b"{}", b'{"custom_id":{}}', b'{"custom_id":"a","response":7}']
+)
+def test_a_line_that_is_no_result_is_named_and_nothing_is_asked_again(
+    client: openai.OpenAI, connection: Connection, provider: Server, line: bytes
+) -> None:
+    requests = requests_of(str(line), 3)
+    provider.plan = Plan(rewrite=lambda call, content: content + line + b"\n" if call.endswith("/content") else content)
+    for _ in range(2):
+        with pytest.raises(FinetuneError, match=r"Line 4 of \S+, a file of answers of batch \S+, is no result") as told:
+            answer_batch(connection, requests, quiet, quiet)
+        assert "nothing is asked again" in str(told.value)
+    provider.plan = Plan()
+    assert all(answer["choices"] for answer in answer_batch(connection, requests, quiet, quiet).values())
+    assert len(made_of(client, requests)) == 1
+
+
 CLIENT = """
 import json, sys
 from finetune.core.params import Provider
