@@ -14,6 +14,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.export_formats import known_format
 from finetune.core.params import checked
 from finetune.core.paths import EXPORT_REPORT, EXPORT_SPEED, EXPORTS
+from finetune.export.comparison import logprob_differences, refuse_another_model
 from finetune.export.serving import request_command, serve_commands
 from finetune.project.export_manifest import files_of
 from finetune.project.export_settings import export_settings, names_of_scores
@@ -167,3 +168,21 @@ def test_requests_are_those_of_the_measurement() -> None:
     words = shlex.split(request_command("vllm", settings, ["a ->", "b ->"]))
     assert words[1] == "http://127.0.0.1:8000/v1/completions"
     assert json.loads(words[-1])["stop"] == ["\n"]
+
+
+def test_an_answer_that_is_cut_in_a_character_is_not_compared_there() -> None:
+    def row(*tokens: tuple[str, float]) -> Any:
+        return {"answer": "".join(text for text, _ in tokens), "logprobs": [[token] for token in tokens]}
+
+    measured, exported = [row(("a", -1.0), ("\ufffd", -25.0))], [row(("a", -1.1), ("\ufffd", -0.1))]
+    assert logprob_differences(measured, exported) == [pytest.approx(0.1)]
+
+
+def test_long_answers_may_end_otherwise() -> None:
+    measured: Any = [{"answer": f"{n} begins like this"} for n in range(4)]
+    exported: Any = [{"answer": f"{n} begins like that"} for n in range(4)]
+    found: Any = {**scores(0.0, 1), "kept": 0, "logprob_difference": 0.02}
+    refuse_another_model("gguf-q8_0", found, "base", measured, exported)
+    found["logprob_difference"] = 0.3
+    with pytest.raises(FinetuneError, match="gguf-q8_0 is not the model that was measured: 0% of its answers"):
+        refuse_another_model("gguf-q8_0", found, "base", measured, exported)

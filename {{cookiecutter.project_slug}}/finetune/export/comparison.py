@@ -15,6 +15,7 @@ from finetune.scoring.tasks import Scored
 FAR = 0.2  # nats; rounding in bfloat16 changes the log-probability of a token by a tenth of it
 FOUR_BITS = "gguf-q4_k_m"
 FEW = 0.5  # share of rows
+PART = "\ufffd"  # stands for a part of a character
 
 
 def scored(params: Params, prepared: PrepareReport, rows: Sequence[Prediction], groups: Sequence[int]) -> Scored:
@@ -66,13 +67,15 @@ def compare(
 def logprob_differences(measured: Sequence[Prediction], exported: Sequence[Prediction]) -> list[float]:
     """Return how far apart the log-probabilities of each token are, in rows with equal answers of as many tokens.
 
-    Some servers give the token that ends an answer too. The same text can be made of other tokens, which do not count.
+    Some servers give the token that ends an answer too. The same text can be made of other tokens, which do not count,
+    and a part of a character has the same text whichever it is.
     """
     found = []
     for one, other in zip(measured, exported, strict=True):
         tokens, others = one.get("logprobs", []), other.get("logprobs", [])
         if one["answer"] == other["answer"] and abs(len(tokens) - len(others)) <= 1:
-            pairs = ((a[0][1], b[0][1]) for a, b in zip(tokens, others, strict=False) if a[0][0] == b[0][0])
+            same = ((a[0], b[0]) for a, b in zip(tokens, others, strict=False) if a[0][0] == b[0][0])
+            pairs = ((a[1], b[1]) for a, b in same if PART not in a[0])
             found += [abs(a - b) for a, b in pairs if a is not None and b is not None]
     return found
 
@@ -82,13 +85,14 @@ def refuse_another_model(
 ) -> None:
     """Raise FinetuneError if a format answers so differently that it is another model.
 
-    Rounding may change the end of a long answer, but hardly its first word. Four bits may change any answer.
+    Rounding may change the end of most long answers, but hardly their first words, nor the log-probabilities of equal
+    answers. Four bits may change any answer.
     """
     if name == FOUR_BITS:
         return
     apart = scores.get("logprob_difference", 0.0)
     begin = [a["answer"].split()[:1] == b["answer"].split()[:1] for a, b in zip(measured, exported, strict=True)]
-    few = fmean(begin) < FEW or (scores["agreement"] < FEW and not scores["kept"])
+    few = fmean(begin) < FEW or (scores["agreement"] < FEW and not scores["kept"] and not apart)
     if apart <= FAR and not few:
         return
     figures = f"{scores['agreement']:.0%} of its answers are equal" + (
