@@ -264,7 +264,7 @@ def test_a_job_that_breaks_the_queue_fails_and_the_next_one_is_validated(
     for name in ("bad", "good"):
         add_job(store, name)
 
-    def resolve(asked: Any, examples: int) -> dict[str, int]:
+    def resolve(asked: Any, examples: int, method: str) -> dict[str, int]:
         if store.row("SELECT status FROM jobs WHERE id = 'good'")["status"] == "validating_files" and not seen:
             seen.append("bad")
             raise ZeroDivisionError("/home/somebody/secret: a bug \ud800")
