@@ -137,8 +137,11 @@ def test_the_defaults_hold_without_all_optional_keys() -> None:
 
 def test_classes_are_listed_once_and_without_white_space(tmp_path: Path) -> None:
     # A class with white space would be two classes for the scores: right answers would count as wrong.
-    path = written(tmp_path, {"train.method": "supervised", "data.labels": ["yes ", "no"]})
-    assert load_params(path).data.labels == ["yes", "no"]
+    def load(labels: list[str]) -> Params:
+        supervised = {"train.method": "supervised", "train.beta": "auto"}
+        return load_params(written(tmp_path, {**supervised, "data.labels": labels}))
+
+    assert load(["yes ", "no"]).data.labels == ["yes", "no"]
     for labels, said in ((["yes", "no", "yes "], "'yes' is listed twice"), (["yes", " "], "at least 1 character")):
         with pytest.raises(FinetuneError, match=said):
-            load_params(written(tmp_path, {"data.labels": labels}))
+            load(labels)
