@@ -139,11 +139,21 @@ def test_the_same_rows_give_the_same_bytes_in_any_order(rows: list[tuple[str, st
     assert contents() == first
 
 
-@pytest.mark.parametrize("keys", [("prompt", "chosen", "rejected"), ("chosen", "rejected")])
 @pytest.mark.parametrize("form", ["auto", "preference"])
-def test_preferences_are_refused_until_a_method_takes_them(form: str, keys: tuple[str, ...]) -> None:
-    with pytest.raises(FinetuneError, match=r"raw\.jsonl: the rows are preferences, .* train\.method supervised"):
-        split([dict.fromkeys(keys, "yes")] * 20, format=form)
+def test_preferences_are_divided_by_their_prompts(form: str) -> None:
+    rows = [{"prompt": distinct_question(n // 2), "chosen": f"yes {n}", "rejected": "no"} for n in range(60)]
+    done = split(rows, format=form)
+    asked = {name: {one["input"]["messages"][-1]["content"] for one in done[name]} for name in SHARES}
+    assert sum(len(done[name]) for name in SHARES) == 60
+    assert not asked["train"] & asked["test"]
+    assert done["train"][0]["preferred_output"][0]["content"].startswith("yes")
+    assert done["train"][0]["non_preferred_output"] == [{"role": "assistant", "content": "no"}]
+
+
+@pytest.mark.parametrize("form", ["auto", "preference"])
+def test_preferences_without_a_prompt_are_refused(form: str) -> None:
+    with pytest.raises(FinetuneError, match=r"raw\.jsonl: rows that cannot .* there is no prompt"):
+        split([{"chosen": "yes", "rejected": "no"}] * 20, format=form)
 
 
 def test_the_number_of_workers_changes_no_byte() -> None:

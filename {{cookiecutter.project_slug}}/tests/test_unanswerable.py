@@ -265,7 +265,7 @@ MARK = {"answer": PHRASE, "column": "mark"}
         ({"abstain": MISMATCH, "prompt": None, "format": "alpaca"}, r"data\.abstain\.share needs data\.prompt"),
         (
             {"abstain": MARK, "prompt": None, "rows": [{"prompt": "a", "chosen": "b", "rejected": "c", "mark": 1}]},
-            "the rows are preferences",
+            "two answers, so data.abstain cannot replace",
         ),
         ({"abstain": MARK, "labels": ["yes", "no"], "codes": True}, r"answer is not in data\.labels"),
     ],
