@@ -152,7 +152,7 @@ def test_preferences_are_divided_by_their_prompts(form: str) -> None:
 
 @pytest.mark.parametrize("form", ["auto", "preference"])
 def test_preferences_without_a_prompt_are_refused(form: str) -> None:
-    with pytest.raises(FinetuneError, match=r"raw\.jsonl: rows that cannot .* there is no prompt"):
+    with pytest.raises(FinetuneError, match=r"raw\.jsonl: rows that cannot .*there is no prompt"):
         split([{"chosen": "yes", "rejected": "no"}] * 20, format=form)
 
 
