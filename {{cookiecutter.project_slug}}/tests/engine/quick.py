@@ -8,12 +8,15 @@ import http.client
 import os
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from finetune.core.profiles import PROFILES
 from finetune.project import cleanup
 from finetune.provider import bounded_client, connect, create_once, ready_model, remote_files, remote_jobs
+
+if TYPE_CHECKING:
+    import pytest
 
 TIMEOUTS: list[tuple[Any, str, Any]] = [
     (connect, "TIMEOUT", 1),
@@ -64,6 +67,16 @@ def shorten_timeouts() -> None:
     """Shorten all timeouts of this process. On a machine with other load, a call may fail by them alone."""
     for module, name, value in TIMEOUTS:
         setattr(module, name, value)
+
+
+def use_engine(patch: "pytest.MonkeyPatch", key: str) -> None:
+    """Use an engine's key and shorter pauses and timeouts, until `patch` is undone."""
+    patch.setenv("FINETUNE_ENGINE_KEY", key)
+    patch.setitem(PROFILES, "local", PROFILES["local"])
+    for module, name, value in [*PAUSES, *TIMEOUTS]:
+        patch.setattr(module, name, value)
+    shorten_pauses()
+    shorten_timeouts()
 
 
 if __name__ == "__main__":

@@ -312,9 +312,9 @@ def test_a_line_that_is_no_result_is_named_and_nothing_is_asked_again(
     requests = requests_of(str(line), 3)
     provider.plan = Plan(rewrite=lambda call, content: content + line + b"\n" if call.endswith("/content") else content)
     for _ in range(2):
-        with pytest.raises(FinetuneError, match=r"Line 4 of \S+, a file of answers of batch \S+, is no result") as told:
+        with pytest.raises(FinetuneError, match=r"Line 4 of .* of batch .*, is no result") as raised:
             answer_batch(connection, requests, quiet, quiet)
-        assert "nothing is asked again" in str(told.value)
+        assert "nothing is asked again" in str(raised.value)
     provider.plan = Plan()
     assert all(answer["choices"] for answer in answer_batch(connection, requests, quiet, quiet).values())
     assert len(made_of(client, requests)) == 1

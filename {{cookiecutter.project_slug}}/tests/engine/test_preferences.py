@@ -16,7 +16,6 @@ from finetune.core.disk import read_json, write_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
 from finetune.core.paths import EVALUATION, MODEL, PREPARED
-from finetune.core.profiles import PROFILES
 from finetune.provider import given_answers
 from finetune.stages import baseline, evaluate, prepare, report, train, tuned, upload, validate
 
@@ -27,12 +26,7 @@ RAW = Path("data/raw/pairs.jsonl")
 def _project(client: openai.OpenAI, forked_workers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("project"))
-        patch.setenv("FINETUNE_ENGINE_KEY", client.api_key)
-        patch.setitem(PROFILES, "local", PROFILES["local"])
-        for module, name, value in [*quick.PAUSES, *quick.TIMEOUTS]:
-            patch.setattr(module, name, value)
-        quick.shorten_pauses()
-        quick.shorten_timeouts()
+        quick.use_engine(patch, client.api_key)
         write_jsonl(RAW, [pair(number) for number in range(90)])
         write_params(client)
         yield

@@ -45,7 +45,7 @@ def needs(server: str) -> pytest.MarkDecorator:
 def running(command: list[str], folder: Path, health: str, more: Mapping[str, str]) -> Iterator[None]:
     """Run a server for the block, which begins when it answers the address `health`."""
     log = (folder / "server.log").open("w+")
-    # A session of its own, because vLLM starts further processes.
+    # In a new session, so that the further processes that vLLM starts can be ended with it.
     process = subprocess.Popen(
         command, cwd=folder, env={**os.environ, **more}, stdout=log, stderr=log, start_new_session=True
     )

@@ -31,12 +31,7 @@ def _project(client: openai.OpenAI, forked_workers: None, tmp_path_factory: pyte
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setenv("FINETUNE_ENGINE_KEY", client.api_key)
-        patch.setitem(PROFILES, "local", PROFILES["local"])
-        for module, name, value in [*quick.PAUSES, *quick.TIMEOUTS]:
-            patch.setattr(module, name, value)
-        quick.shorten_pauses()
-        quick.shorten_timeouts()
+        quick.use_engine(patch, client.api_key)
         patch.setattr(remote_jobs, "LIST_DELAY", 0.01)
         for split, numbers in (("train", range(24)), ("valid", range(24, 30))):
             write_jsonl(PREPARED / f"{split}.jsonl", [example(n) for n in numbers])
