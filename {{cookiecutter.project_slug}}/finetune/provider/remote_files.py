@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -62,17 +63,20 @@ def ensure_file(
     anything is sent, and may raise. Raises FinetuneError when the file is too large for the provider, or the provider
     cannot read it.
     """
-    name = name or f"{sha256_of(path)}.jsonl"
+    name, size = name or f"{sha256_of(path)}.jsonl", path.stat().st_size
     with exclusive_lock(connection.identity, name):
-        send = sending(connection, path, name, purpose, progress)
-        find = partial(find_file, connection, name, path.stat().st_size, purpose)
-        seconds = path.stat().st_size / SLOWEST
-        creation = Creation(connection, f"{purpose} {name}", "file", "file", send, find, say, seconds)
+        whole = partial(send_whole, connection, path, name, purpose)
+        find = partial(find_file, connection, name, size, purpose)
+        creation = Creation(connection, f"{purpose} {name}", "file", "file", whole, find, say, size / SLOWEST)
         note = read_request_note(connection.identity, creation.key)
-        found = find(note) or find_by_note(creation, note)
-        if found is None:
+        file = found = find(note) or find_by_note(creation, note)
+        if file is None:
             may_create()
-        file = found or create_once(creation, lambda: nullcontext({}), [])
+            if takes_parts(connection.profile, path, size):
+                # Before the note on the request that makes a file of them: a run that is killed here has made none.
+                parts = send_parts(connection, path, name, size, progress, purpose)
+                creation = replace(creation, send=partial(complete, connection, path, *parts))
+            file = create_once(creation, lambda: nullcontext({}), [])
     return processed(connection, file.id, path), found is None
 
 
@@ -111,22 +115,14 @@ def processed(connection: Connection, file_id: str, path: Path) -> str:
     return file.id
 
 
-def sending(
-    connection: Connection, path: Path, name: str, purpose: Purpose, progress: Progress
-) -> "Callable[[], FileObject]":
-    """Return the function that uploads a file: in parts where one request is too small for it.
-
-    Raises FinetuneError where it is too large, and the provider takes no parts.
-    """
-    profile, size = connection.profile, path.stat().st_size
-    if size <= profile.file_bytes:
-        return partial(send_whole, connection, path, name, purpose)
-    if not profile.uploads:
+def takes_parts(profile: Profile, path: Path, size: int) -> bool:
+    """Return whether a file is too large for one request. Raises FinetuneError where the provider takes no parts."""
+    if size > profile.file_bytes and not profile.uploads:
         raise FinetuneError(
             f"{path} has {size:,} bytes; {profile.name!r} takes {profile.file_bytes:,} at most. Nothing was sent.",
             "Train on fewer or shorter examples.",
         )
-    return lambda: complete(connection, path, *send_parts(connection, path, name, size, progress, purpose))
+    return size > profile.file_bytes
 
 
 def send_whole(connection: Connection, path: Path, name: str, purpose: Purpose) -> "FileObject":

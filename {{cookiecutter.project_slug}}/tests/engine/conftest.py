@@ -19,6 +19,7 @@ from finetune.engine import before_torch
 from finetune.engine.embedded import embedded
 
 COLOURS = ["red", "blue", "green"]
+PATIENCE = 600  # seconds; so long that only a fault, and no load of the machine, can end a wait
 
 
 def training_lines(examples: int = 24) -> bytes:
@@ -37,9 +38,9 @@ def training_lines(examples: int = 24) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-def wait(client: openai.OpenAI, job_id: str, seconds: float = 120) -> Any:
+def wait(client: openai.OpenAI, job_id: str) -> Any:
     """Wait until a job has ended and return it."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         job = client.fine_tuning.jobs.retrieve(job_id)
         if job.status in ("succeeded", "failed", "cancelled"):

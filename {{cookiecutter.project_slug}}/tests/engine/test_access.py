@@ -16,7 +16,7 @@ from typing import Any
 
 import openai
 import pytest
-from conftest import start_job, wait
+from conftest import PATIENCE, start_job, wait
 from tiny import make_tiny_base
 
 from finetune.engine import bases, embedded
@@ -179,7 +179,8 @@ def test_serve_allows_any_base_by_default_on_loopback_only(
 def get(address: str, headers: dict[str, str]) -> tuple[int, Any]:
     """Return the status and the JSON body of an address, as soon as its server listens."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    for _ in range(300):
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
         try:
             with opener.open(urllib.request.Request(address, headers=headers), timeout=60) as answer:
                 return answer.status, json.load(answer)

@@ -13,7 +13,7 @@ from typing import Any
 
 import openai
 import pytest
-from conftest import start_job, training_lines, wait
+from conftest import PATIENCE, start_job, training_lines, wait
 from test_batches import line_of, start_batch
 from test_batches import wait as wait_for_batch
 from tiny import make_tiny_base
@@ -150,7 +150,8 @@ def test_a_job_whose_things_are_gone_fails_and_the_next_one_trains(
 
 def failed_row(store: Store, client: openai.OpenAI, job_id: str) -> Any:
     """Wait until a job has failed and return its error; the job itself may be too broken to be shown."""
-    for _ in range(600):
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
         worker_launcher.ensure_worker(store)
         row = store.row("SELECT status, error FROM jobs WHERE id = ?", job_id)
         if row["status"] == "failed":

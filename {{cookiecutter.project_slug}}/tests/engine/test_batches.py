@@ -17,6 +17,7 @@ from typing import Any
 
 import openai
 import pytest
+from conftest import PATIENCE
 from faulty import FAULTS, Plan, Server, address, faulty, kill_after, kill_before
 from tiny import make_tiny_base
 
@@ -53,7 +54,8 @@ def start_batch(client: openai.OpenAI, lines: list[Any], **more: Any) -> Any:
 
 def wait(client: openai.OpenAI, batch_id: str, ready: Callable[[Any], bool] | None = None) -> Any:
     """Return the batch when it has ended, or when it is ready."""
-    for _ in range(3000):
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
         batch = client.batches.retrieve(batch_id)
         if ready(batch) if ready else batch.status in batch_api.ENDED:
             return batch

@@ -15,7 +15,7 @@ from typing import Any
 import openai
 import pytest
 import torch
-from conftest import adapter_bytes, start_job, wait
+from conftest import PATIENCE, adapter_bytes, start_job, wait
 from safetensors.torch import load
 
 from finetune.engine import worker_launcher
@@ -60,7 +60,8 @@ def published(client: openai.OpenAI, job_id: str) -> list[int]:
 
 def wait_for_event(client: openai.OpenAI, job_id: str, message: str) -> None:
     """Wait until the job has an event whose message begins with `message`."""
-    for _ in range(600):
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
         if any(e.message.startswith(message) for e in client.fine_tuning.jobs.list_events(job_id, limit=1000).data):
             return
         time.sleep(0.05)
@@ -132,7 +133,8 @@ def pausing(home: Path, step: int) -> Iterator[None]:
 
 def wait_until_idle(home: Path) -> None:
     """Wait until no worker runs and no trainer."""
-    for _ in range(200):
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
         if not pids_of(home, "all"):
             return
         time.sleep(0.1)

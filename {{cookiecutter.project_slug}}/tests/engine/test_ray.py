@@ -12,7 +12,7 @@ from pathlib import Path
 import openai
 import psutil
 import pytest
-from conftest import adapter_bytes, start_job, wait
+from conftest import PATIENCE, adapter_bytes, start_job, wait
 from test_jobs import kill, steps_of, wait_for_event
 from test_launchers import TORCHRUN, start_message, trained
 
@@ -35,7 +35,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = f"--temp-dir={tmp_path_factory.mktemp('r')}"
     ray = subprocess.Popen([str(RAY), "start", "--head", "--block", *options, folder], start_new_session=True)
     address = f"http://127.0.0.1:{port}"
-    for _ in range(300):
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
         try:
             urllib.request.urlopen(f"{address}/api/jobs/", timeout=5).close()
             break
@@ -61,7 +62,7 @@ def test_ray_gives_the_bytes_of_torchrun_also_after_a_kill(
     job = start_job(client, epochs=3, examples=60)
     wait_for_event(client, job.id, "Step 12/")
     kill(home, "rank 1")
-    ended = wait(client, job.id, seconds=300)
+    ended = wait(client, job.id)
     assert ended.status == "succeeded", ended.error
     assert "2 processes" in start_message(client, ended)
     assert steps_of(client, job.id) == list(range(1, 31))

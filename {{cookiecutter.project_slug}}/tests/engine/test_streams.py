@@ -9,6 +9,7 @@ from typing import Any
 import httpx2 as httpx
 import openai
 import pytest
+from conftest import PATIENCE
 
 from finetune.engine.api_errors import ApiError
 from finetune.engine.inference.generation_types import Delta, GenerationRequest
@@ -132,8 +133,8 @@ def test_a_delta_has_no_part_of_a_stop_sequence_or_of_a_character(home: Path, st
     assert sent == whole.decode().split(stop)[0]
 
 
-def wait_until(condition: Any, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
+def wait_until(condition: Any) -> None:
+    end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -244,8 +245,10 @@ def test_a_cancelled_answer_leaves_the_next_pass(generator: Generator) -> None:
     seen = threading.Event()
     future = generator.submit(request(900), lambda _: seen.set())
     assert seen.wait(60)
+    before = generator.passes
     future.cancel()
     wait_until(lambda: not generator.running)
+    assert generator.passes - before < 100
     with pytest.raises(ApiError):
         generator.submit(GenerationRequest("nobody", CHAT, 2, 0, 1, 0, (), None)).result(timeout=60)
 
