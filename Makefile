@@ -1,4 +1,4 @@
-# make demo: generate, install and run a project · make test: verify everything · make test-all: with the slow tests too · make soak: try faults at random · make clients: try real clients · make bench: measure the figures · make wheel: build the package · make site: build the documentation · make walk: try what a newcomer does, and write the start page · make reference: write the pages of parameters and commands · make pictures: make those of the README
+# make demo: generate, install and run a project · make test: verify everything · make test-all: with the slow tests too · make soak: try faults at random · make clients: try real clients · make bench: measure the figures · make gpu: try and measure on a GPU · make wheel: build the package · make site: build the documentation · make walk: try what a newcomer does, and write the start page · make reference: write the pages of parameters and commands · make pictures: make those of the README
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 TEMPLATE := {{cookiecutter.project_slug}}
@@ -7,7 +7,7 @@ OWN := cookiecutter_dvc_finetune hooks tests bench website
 DEMO := demo/my-fine-tune
 GIT := git -c user.name=demo -c user.email=demo@example.com
 
-.PHONY: demo test test-all soak clients bench lock wheel site walk reference pictures clean
+.PHONY: demo test test-all soak clients bench gpu lock wheel site walk reference pictures clean
 
 # Existing files are kept: a second `make demo` finds everything up to date.
 demo: $(DEMO)/.venv/ready
@@ -51,6 +51,13 @@ bench: demo
 	$(DEMO)/.venv/bin/python bench/large_files.py
 	$(DEMO)/.venv/bin/python bench/engine_lists.py
 	$(DEMO)/.venv/bin/python bench/load.py
+
+# On a machine with a GPU: the tests that need one, and training beside TRL's SFTTrainer. TRL is no requirement of a project.
+gpu: $(DEMO)/.venv/ready
+	$(DEMO)/.venv/bin/python bench/gpu.py --check
+	$(DEMO)/.venv/bin/python -m pip install --quiet trl -c $(DEMO)/constraints.txt -c $(DEMO)/constraints-engine.txt
+	cd $(DEMO) && .venv/bin/python -m pytest -q -m gpu
+	$(DEMO)/.venv/bin/python bench/gpu.py
 
 # Pin exact versions for the generated project, for every system and Python.
 lock: .venv/ready

@@ -1,24 +1,30 @@
-"""Refuse an invalid folder name before anything is written."""
+"""Refuse an invalid folder name, and a starter that the provider cannot train, before anything is written."""
 
 import json
 import re
 import sys
 
-SLUG = json.loads(
+ANSWERS = json.loads(
     r"""
-{{ cookiecutter.project_slug | jsonify }}
+{{ cookiecutter | jsonify }}
 """
 )
 
 
 def main() -> int:
-    if re.fullmatch(r"[a-z][a-z0-9_-]*[a-z0-9]", SLUG):
-        return 0
-    print(
-        f"error: project_slug {SLUG!r} is not a valid folder and package name. Start with a lower-case letter, then use"
-        " lower-case letters, digits, - or _, and end with a letter or digit.",
-        file=sys.stderr,
-    )
+    slug = ANSWERS["project_slug"]
+    if not re.fullmatch(r"[a-z][a-z0-9_-]*[a-z0-9]", slug):
+        return refuse(
+            f"project_slug {slug!r} is not a valid folder and package name. Start with a lower-case letter, then use"
+            " lower-case letters, digits, - or _, and end with a letter or digit."
+        )
+    if (ANSWERS["starter"], ANSWERS["provider"]) == ("prefer", "nebius"):
+        return refuse("the starter prefer trains on preferences (DPO), which nebius does not. Choose another of them.")
+    return 0
+
+
+def refuse(why: str) -> int:
+    print(f"error: {why}", file=sys.stderr)
     return 1
 
 

@@ -237,3 +237,13 @@ def test_a_base_whose_context_is_not_known_is_said() -> None:
 def test_a_printed_dict_is_named() -> None:
     Path("a.jsonl").write_text("{'messages': []}\n", encoding="utf-8")
     assert "a dict as Python prints it, not JSON" in check("a.jsonl", code=1).stdout
+
+
+@pytest.mark.usefixtures("_project")
+def test_a_method_that_the_provider_does_not_train_is_refused_before_the_files_are_checked() -> None:
+    values = YAML().load(Path("params.yaml").read_text(encoding="utf-8"))
+    values["data"]["labels"], values["train"]["method"], values["provider"]["name"] = [], "dpo", "nebius"
+    YAML().dump(values, Path("params.yaml"))
+    done = CliRunner().invoke(app, ["check", "data/prepared/train.jsonl"])
+    assert isinstance(done.exception, FinetuneError)
+    assert "'nebius' does not support train.method 'dpo'" in str(done.exception)

@@ -596,12 +596,59 @@ def test_classes_have_no_spaces_at_their_ends_and_two_spellings_are_said(project
     assert report["labels_trimmed"] == 40
 
 
-def test_preferences_are_refused_before_anything_is_written(project: Path, tmp_path: Path) -> None:
+def trained_by(provider: str, base: str) -> None:
+    """Set the provider and the base, which the project's template was asked for."""
+    found = values()
+    found["provider"] |= {"name": provider, "base_url": None}
+    found["train"] |= {"base": base, "training_type": None}
+    Path("params.yaml").write_text(
+        edit_yaml(Path("params.yaml").read_text(encoding="utf-8"), found, {}), encoding="utf-8"
+    )
+
+
+def in_the_form_of_the_api(text: str) -> dict[str, Any]:
+    return {
+        "input": {"messages": [{"role": "user", "content": text}]},
+        "preferred_output": [{"role": "assistant", "content": text[::-1]}],
+        "non_preferred_output": [{"role": "assistant", "content": text[1:]}],
+    }
+
+
+def pairs_by_names(text: str) -> dict[str, Any]:
+    return {"prompt": text, "chosen": text[::-1], "rejected": text[1:]}
+
+
+@pytest.mark.parametrize("row_of", [in_the_form_of_the_api, pairs_by_names])
+def test_preferences_are_proposed_for_dpo(project: Path, tmp_path: Path, row_of: Any) -> None:
+    trained_by("local", "SmolLM2-135M-Instruct")
+    printed = done(lines(tmp_path / "pairs.jsonl", [row_of(text) for text in texts(120)]))
+    found = values()
+    assert "each row has a preferred answer and another one" in printed
+    assert found["train"]["method"] == "dpo"
+    assert found["train"]["replay"] is None
+    assert found["data"]["labels"] == []
+    assert "prompt" not in found["data"]
+    assert found["evaluate"]["task"] == "generate"
+    assert found["evaluate"]["require"] == {"preferences.margin_low": "> 0", "also.general.kept": "== 1"}
+    assert json.loads(Path("data/prepared/checked.json").read_text(encoding="utf-8"))["method"] == "dpo"
+    done(table(tmp_path / "mine.csv", messages()))
+    assert values()["train"]["method"] == "supervised"
+    assert "lift.accuracy_low" in values()["evaluate"]["require"]
+
+
+def test_preferences_are_refused_where_the_provider_cannot_train_on_them(project: Path, tmp_path: Path) -> None:
+    trained_by("nebius", "meta-llama/Llama-3.1-8B-Instruct")
     before = Path("params.yaml").read_bytes()
-    rows = [{"prompt": text, "chosen": text[::-1], "rejected": text[1:]} for text in texts(40)]
-    result = run(lines(tmp_path / "pairs.jsonl", rows), "--yes")
-    assert "the rows are preferences" in str(result.exception)
+    result = run(lines(tmp_path / "pairs.jsonl", [pairs_by_names(text) for text in texts(40)]), "--yes")
+    assert "'nebius' does not support train.method 'dpo'" in str(result.exception)
     assert (Path("params.yaml").read_bytes(), Path("data/raw").exists()) == (before, False)
+
+
+def test_preferences_are_no_classes(tmp_path: Path) -> None:
+    rows = [{"prompt": text, "chosen": "yes", "rejected": "no"} for text in texts(40)]
+    assert proposed(rows, tmp_path).task == "generate"
+    with pytest.raises(FinetuneError, match="cannot have the task classify"):
+        proposed(rows, tmp_path, task="classify")
 
 
 def test_rows_without_an_answer_are_said_with_the_proposal(tmp_path: Path) -> None:

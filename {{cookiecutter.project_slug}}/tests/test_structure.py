@@ -40,6 +40,7 @@ ENGINE += [
     "control_tokens",
     "fingerprint",
     "bases",
+    "presets",
     "devices",
 ]
 ENGINE += ["database_check", "store", "digests", "ids", "schema", "api_errors", "client_text", "jsonl", "__init__"]

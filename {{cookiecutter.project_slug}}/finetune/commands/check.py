@@ -55,6 +55,7 @@ def check(
     """
     from finetune.data.checks import across_files, findings, project_files, repair
     from finetune.pricing.catalogue import alias_note, look_up
+    from finetune.provider.capabilities import refuse_method
     from finetune.terminal.progress import progress_bar, say
 
     if base and (note := alias_note(base)):
@@ -68,6 +69,8 @@ def check(
     own_method = params.train.method if params else None
     each = [across_files.FileToCheck(path, against or ()) for path in files]
     if params:
+        if base is None and method is None:
+            refuse_method(params)
         known = look_up(base or params.train.base, params.provider.name)
         each = project_files.files_to_check(params, files, against or ())
         skipped.append(f"from params.yaml: {from_project(params, each, base, method)}.")

@@ -54,6 +54,7 @@ def init(
     from finetune.data.choose_columns import Choices
     from finetune.data.new_params import COMMENTS, differences, is_file_of, new_values, with_former_choices
     from finetune.data.propose_seed import propose_seed
+    from finetune.provider.capabilities import refuse_method
 
     if not (yes or dry_run or is_terminal()):
         raise FinetuneError(
@@ -70,6 +71,7 @@ def init(
         proposal = proposal_for(file, sheet, given, former, interactive=not (yes or dry_run))
     values = new_values(former, proposal, target.as_posix(), sheet)
     params = checked(values)
+    refuse_method(params)
     own = params.data.model_copy(update={"file": str(file)})
     if given.split is None and (seed := propose_seed(own, file.stat().st_size)):
         values["data"]["split"]["seed"] = seed.seed

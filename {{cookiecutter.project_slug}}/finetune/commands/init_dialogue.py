@@ -68,6 +68,7 @@ def show_proposal(proposal: "Proposal") -> None:
     asked, split = ", ".join(proposal.questions), proposal.split
     values: dict[str, Any] = {"question": asked, "answer": proposal.answer} if proposal.answer else {}
     values |= {"system": shortened(proposal.system, LONG)} if proposal.system else {}
+    values |= {"method": proposal.method} if proposal.method != "supervised" else {}
     values |= {
         "task": proposal.task,
         "labels": shortened(", ".join(proposal.labels), LONG) or NONE,

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from finetune.core.task import default_gates
+from finetune.core.task import PREFERENCE_GATES, default_gates
 from finetune.data.choose_columns import Choices
 from finetune.data.prompts import columns_in
 from finetune.data.propose_settings import Proposal
@@ -14,6 +14,7 @@ Values = dict[str, Any]
 
 # Keys that do not depend on the file. All other keys of `data` are for the former file, and are removed.
 KEPT = ("target", "near", "redact")
+NOT_FOR_PREFERENCES = ("codes", "abstain", "turns", "target")
 # Keys of `evaluate` that are for the former file's answers.
 FOR_ANSWERS = ("schema", "graders", "metric")
 COMMENTS = {
@@ -63,15 +64,20 @@ def new_values(former: Mapping[str, Any], proposal: Proposal, file: str, sheet: 
     new_data = {key: value for key, value in written.items() if value is not None}
     new_data |= {key: value for key, value in left.items() if key not in written}
     changed_task = evaluate.get("task", "classify") != proposal.task
-    if not same or changed_task:
+    changed_method = train.get("method", "supervised") != proposal.method
+    if not same or changed_task or changed_method:
         evaluate = {key: value for key, value in evaluate.items() if key not in FOR_ANSWERS}
         kept = {key: gate for key, gate in (evaluate.get("require") or {}).items() if key.startswith("also.")}
-        evaluate["require"] = default_gates(proposal.task) | kept
+        gates = PREFERENCE_GATES if proposal.method == "dpo" else default_gates(proposal.task)
+        evaluate["require"] = gates | kept
         # The number was for the former data. `auto` depends on the number of rows.
         train["n_epochs"] = "auto"
-    if train.get("method") == "dpo":  # the format of the former data; this file is of another one
-        train["method"] = "supervised"
+    if changed_method:
+        train |= {"method": proposal.method, "learning_rate_multiplier": "auto"}
         train.pop("beta", None)
+    if proposal.method == "dpo":  # what it cannot be used with
+        train["replay"] = None
+        new_data = {key: value for key, value in new_data.items() if key not in NOT_FOR_PREFERENCES}
     evaluate |= {"task": proposal.task, "max_tokens": proposal.max_tokens}
     return {**former, "data": new_data, "train": train, "evaluate": evaluate}
 

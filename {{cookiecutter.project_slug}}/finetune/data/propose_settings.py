@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from finetune.core.errors import FinetuneError
 from finetune.core.task import Task
@@ -12,7 +12,6 @@ from finetune.data.choose_columns import AS_BEFORE, Choices, answer_column, grou
 from finetune.data.class_codes import MOST_CLASSES
 from finetune.data.converters.keys import Format
 from finetune.data.file_look import COUNTED_LETTERS, DATE, NUMBER, Column, FileLook
-from finetune.data.raw_examples import refuse_preference
 from finetune.data.text_normalization import normalize
 
 LONGEST_LIST = 1_000  # letters of the classes in a prompt; without them it costs less, and the model learns them
@@ -41,6 +40,7 @@ class Proposal:
     split: dict[str, Any]
     max_tokens: int
     reasons: dict[str, str]
+    method: Literal["supervised", "dpo"] = "supervised"
 
     @property
     def prompt(self) -> dict[str, str] | None:
@@ -54,8 +54,9 @@ class Proposal:
 
 def propose(look: FileLook, choices: Choices, count_tokens: TokenCount) -> Proposal:
     """Propose settings. Raises FinetuneError where a choice does not fit the file, or nothing can be proposed."""
-    refuse_preference(look.format, str(look.path))
     reasons: dict[str, str] = {}
+    if look.format == "preference":
+        reasons["method"] = "each row has a preferred answer and another one"
     questions: tuple[str, ...] = ()
     answer = None
     answers = look.answers
@@ -67,7 +68,7 @@ def propose(look: FileLook, choices: Choices, count_tokens: TokenCount) -> Propo
         refuse_annotations(look.path, look.tool, [row.get(answer) for row in look.first], answers.objects, look.rows)
         if look.not_accepted and answers.kind == "constant":
             raise only_accepted(look, answers)
-    task, reasons["task"] = task_of(answers, choices.task)
+    task, reasons["task"] = task_of(answers, choices.task, "method" in reasons)
     labels = labels_of(answers) if task == "classify" else []
     if same := spelled_in_two_ways(labels):
         reasons["labels"] = f"{' and '.join(map(repr, same))} differ only in case or width: write them in one way"
@@ -89,7 +90,17 @@ def propose(look: FileLook, choices: Choices, count_tokens: TokenCount) -> Propo
     longest = max(map(count_tokens, [*labels, answers.longest]), default=1)
     reasons["max_tokens"] = f"the longest answer may have {longest} tokens"
     return Proposal(
-        look.format, task, questions, answer, system, labels, group, split, round(longest * ROOM) + 1, reasons
+        look.format,
+        task,
+        questions,
+        answer,
+        system,
+        labels,
+        group,
+        split,
+        round(longest * ROOM) + 1,
+        reasons,
+        "dpo" if "method" in reasons else "supervised",
     )
 
 
@@ -127,8 +138,13 @@ def looks_like_a_cell(column: Column) -> bool:
     return len(name.split()) >= WORDS_OF_A_SENTENCE or name.endswith(SENTENCE_ENDS)
 
 
-def task_of(answers: Column, chosen: Task | None) -> tuple[Task, str]:
+def task_of(answers: Column, chosen: Task | None, are_preferences: bool) -> tuple[Task, str]:
     """Return the task, and why."""
+    if are_preferences and chosen == "classify":
+        raise FinetuneError(
+            "Rows with a preferred answer and another one cannot have the task classify.",
+            "Choose generate or extract, or give each row one answer.",
+        )
     different = len({value.strip() for value in answers.values})
     if chosen:
         if chosen not in get_args(Task):
@@ -142,7 +158,7 @@ def task_of(answers: Column, chosen: Task | None) -> tuple[Task, str]:
         return chosen, "as asked for"
     if answers.kind == "json":
         return "extract", "the answers are JSON"
-    if answers.is_classes:
+    if answers.is_classes and not are_preferences:
         return "classify", f"{different} different short answers in {answers.filled:,} rows"
     at_least = "at least " if answers.compared < answers.filled else ""
     texts = f"{at_least}{len(answers.distinct):,} different answers in {answers.filled:,} rows"

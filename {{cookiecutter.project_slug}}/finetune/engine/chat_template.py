@@ -1,5 +1,6 @@
 """The chat template of a base: conversations become token IDs, the same way for training and for inference."""
 
+import datetime
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -20,6 +21,9 @@ from finetune.engine.tool_format import (
 )
 
 Turn = dict[str, Any]  # a message as chat templates take it
+# What templates write as today's date (Llama 3, SmolLM3): else a job would train on other tokens tomorrow. It is the
+# date that Llama's template writes where it knows none.
+TODAY = datetime.date(2024, 7, 26)
 
 
 def render(
@@ -84,10 +88,11 @@ def rendered(
     """Return a conversation as the chat template writes it."""
     has_tools = bool(tools) or any("tool_calls" in turn or turn["role"] == "tool" for turn in turns)
     form = tool_format_of(tokenizer) if has_tools else None
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {"strftime_now": TODAY.strftime}
     if form and form.native:
         turns = native_turns(turns, form)
-        settings = {"tools": [dict(tool) for tool in tools]} if tools else {}
+        if tools:
+            settings["tools"] = [dict(tool) for tool in tools]
     elif form:
         turns = default_turns(turns)
     turns = [

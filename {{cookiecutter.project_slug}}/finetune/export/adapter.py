@@ -32,8 +32,10 @@ def trained_adapter(base: str | None) -> Path:
     name, revision = hub_name(base)
     other, at = hub_name(str(config["base_model_name_or_path"]))
     at = config.get("revision") or at
-    # The engine writes the name without its organisation, and no revision.
-    if other.rpartition("/")[2] != name.rpartition("/")[2] or (revision and at and at != revision):
+    # The engine writes the name without its organisation, and the revision after it.
+    if other.rpartition("/")[2] not in (short := name.rpartition("/")[2], f"{short}@{revision}") or (
+        revision and at and at != revision
+    ):
         raise FinetuneError(
             f"{WEIGHTS / CONFIG} names the base {named(other, at)}; the model was tuned from {named(name, revision)}.",
             "Restore the weights with: dvc checkout train",

@@ -20,7 +20,7 @@ from finetune.pricing.catalogue import base_name, inference_name, look_up
 from finetune.pricing.end_dates import date_warnings, newcomers_warning, refuse_after_shutdown
 from finetune.project.history import git, project_id
 from finetune.provider.capabilities import refuse_unsupported
-from finetune.provider.connect import Connection, connect
+from finetune.provider.connect import Connection, bases_that_fit, connect
 from finetune.provider.paging import all_rows
 
 DISK_BYTES = 5e9  # for the engine, a base of 135M and a few fine-tunes
@@ -152,6 +152,17 @@ def check_provider(params: Params, ask: bool) -> Iterator[Check]:
                 return
         else:
             yield passed(name, answer)
+    if params.provider.name == "local" and params.provider.base_url is None:
+        yield check_bases()
+
+
+def check_bases() -> Check:
+    """Name the bases that this machine has the memory to train."""
+    names, available = bases_that_fit()
+    free = f"{available / 1e9:.1f} GB of memory are free"
+    if not names:
+        return warning("bases", f"{free}: too little for a usual job", "Close other programs.")
+    return passed("bases", f"fit this machine ({free}): {', '.join(names)}; docs/engine.md has the table")
 
 
 def list_models(connection: Connection, base: str) -> str:

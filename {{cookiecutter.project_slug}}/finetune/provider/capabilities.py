@@ -8,13 +8,20 @@ from finetune.core.profiles import PROFILES, Profile
 from finetune.pricing.catalogue import look_up
 
 
+def refuse_method(params: Params) -> None:
+    """Raise FinetuneError for a method that the provider does not train, or not with this base."""
+    train, profile = params.train, PROFILES[params.provider.name]
+    own = look_up(train.base, profile.name).methods or profile.methods
+    methods = [method for method in profile.methods if method in own]
+    if train.method not in methods:
+        raise unsupported(profile, f"train.method {train.method!r}", f"Supported methods: {', '.join(methods)}.")
+
+
 def refuse_unsupported(params: Params) -> None:
     """Raise FinetuneError for a parameter that the provider would refuse or ignore."""
+    refuse_method(params)
     train, profile = params.train, PROFILES[params.provider.name]
     base = look_up(train.base, profile.name)
-    methods = base.methods or profile.methods
-    if train.method not in profile.methods or train.method not in methods:
-        raise unsupported(profile, f"train.method {train.method!r}", f"Supported methods: {', '.join(methods)}.")
     if train.suffix is not None and not re.fullmatch(profile.suffix, train.suffix):
         raise unsupported(
             profile, f"train.suffix {train.suffix!r}", f"It must match the regular expression {profile.suffix}."

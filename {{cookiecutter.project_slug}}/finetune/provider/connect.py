@@ -101,6 +101,15 @@ def start_engine() -> Iterator[tuple[str, str]]:
         yield address.base_url, address.key
 
 
+def bases_that_fit() -> tuple[list[str], int]:
+    """Return the bases of the engine's table that a usual job can train here now, and the free memory in bytes."""
+    from finetune.engine.devices import available_bytes, best_dtype
+    from finetune.engine.presets import fitting
+
+    available = available_bytes()
+    return fitting(available, best_dtype()), available
+
+
 def api_key(profile: Profile) -> str:
     """Return the key from the environment, or from the nearest `.env` of this folder and those above it.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import make_tiny_base
+from tiny import WINDOW, make_tiny_base, random_model
 
 from finetune.engine import bases
 from finetune.engine.api_errors import ApiError
@@ -14,13 +14,7 @@ from finetune.engine.inference.generation_types import GenerationRequest
 from finetune.engine.inference.generator import Generator
 from finetune.engine.store import Store
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 258, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 1024, "initializer_range": 0.3, "eos_token_id": 0,
-    "pad_token_id": 0, "bos_token_id": 1,
-}  # fmt: skip
 OLD_SIZES = {"hidden_size": 64, "n_embd": 64, "n_layer": 4, "n_head": 4, "n_positions": 1024}
-WINDOW = {"head_dim": 16, "sliding_window": 40}
 # For each: its configuration, whether requests share a pass, and whether they share its matrix products.
 KINDS: dict[str, tuple[dict[str, Any], bool, bool]] = {
     "Llama": ({}, True, True),
@@ -47,17 +41,9 @@ def generator(home: Path) -> Iterator[Generator]:
 
 def make_base(kind: str, home: Path) -> Any:
     """Make a base with random weights, and return its model."""
-    import torch
-    import transformers
-
     folder = home / "bases" / kind
     make_tiny_base(folder)
-    torch.manual_seed(0)
-    settings = KINDS[kind][0] if kind in KINDS else {}
-    config = getattr(transformers, f"{kind}Config")(**SIZES | settings)
-    name = "Gemma3ForCausalLM" if kind == "Gemma3Text" else f"{kind}ForCausalLM"
-    model = getattr(transformers, name, None) or getattr(transformers, f"{kind}LMHeadModel")
-    made = model(config).eval()
+    made = random_model(kind, **(KINDS[kind][0] if kind in KINDS else {}))
     made.save_pretrained(folder)
     return made
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 import openai
 import pytest
 from conftest import start_job, wait
-from tiny import make_tiny_base, windowed_model
+from tiny import WINDOW, make_tiny_base, random_model
 
 from finetune.engine import bases
 from finetune.engine.api_errors import JobError
@@ -181,7 +181,7 @@ def test_bases_with_a_sliding_window_answer_as_transformers_generate(
     folder = home / "bases" / kind
     make_tiny_base(folder)
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
-    model = windowed_model(kind)
+    model = random_model(kind, **WINDOW)
     model.save_pretrained(folder)
     for length in (3, 60):
         messages: list[Message] = [{"role": "user", "content": "x" * length}]

@@ -6,7 +6,7 @@ from typing import Any
 import openai
 import pytest
 from conftest import start_job, wait
-from tiny import make_tiny_base, windowed_model
+from tiny import WINDOW, make_tiny_base, random_model
 
 from finetune.engine import bases
 from finetune.engine.chat_template import Message, render
@@ -53,7 +53,7 @@ def make_base(kind: str, home: Path) -> Path:
     folder = home / "bases" / f"scored-{kind}"
     make_tiny_base(folder)
     if kind != "Llama":
-        windowed_model(kind).save_pretrained(folder)
+        random_model(kind, **WINDOW).save_pretrained(folder)
     return folder
 
 

@@ -54,19 +54,24 @@ def make_tiny_base(
     model.to(torch.bfloat16).save_pretrained(folder)
 
 
-def windowed_model(kind: str) -> Any:
-    """Return a model of Mistral or Gemma2, whose sliding window is 40 tokens, for the tiny base's tokenizer."""
+SIZES: dict[str, Any] = {
+    "vocab_size": 258, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 1024, "initializer_range": 0.3, "eos_token_id": 0,
+    "pad_token_id": 0, "bos_token_id": 1,
+}  # fmt: skip
+WINDOW = {"head_dim": 16, "sliding_window": 40}
+
+
+def random_model(kind: str, **settings: Any) -> Any:
+    """Return a model of a kind of Transformers, of four layers with random weights, for the tiny base's tokenizer."""
     import torch
     import transformers
 
-    sizes: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "head_dim": 16}
-    ends: dict[str, Any] = {"eos_token_id": 0, "pad_token_id": 0, "bos_token_id": 1}
-    config = getattr(transformers, f"{kind}Config")(
-        vocab_size=258, num_hidden_layers=4, num_key_value_heads=2, sliding_window=40, max_position_embeddings=1024,
-        initializer_range=0.3, **sizes, **ends
-    )  # fmt: skip
+    config = getattr(transformers, f"{kind}Config")(**SIZES | settings)
+    name = "Gemma3ForCausalLM" if kind == "Gemma3Text" else f"{kind}ForCausalLM"
+    model = getattr(transformers, name, None) or getattr(transformers, f"{kind}LMHeadModel")
     torch.manual_seed(0)
-    return getattr(transformers, f"{kind}ForCausalLM")(config).eval()
+    return model(config).eval()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,10 @@ ADDED = {
 SPECIAL = {
     "mistral": ["[INST]", "[/INST]", "[TOOL_CALLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[AVAILABLE_TOOLS]"],
     "xml": ["<s>", "</s>"],
+    "gemma": ["<start_of_turn>", "<end_of_turn>"],
+    "phi": ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>"],
 }
+ENDS = {"gemma": "<end_of_turn>", "phi": "<|end|>"}  # of a turn, where it is not the tokenizer's own
 
 
 @cache

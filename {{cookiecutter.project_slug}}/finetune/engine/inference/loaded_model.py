@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from finetune.engine import bases
 from finetune.engine.api_errors import JobError
+from finetune.engine.devices import best_device
 from finetune.engine.inference.batch_invariance import CANDIDATE_SIZES, batch_invariant_sizes
 from finetune.engine.inference.end_tokens import end_token_ids_of
 from finetune.engine.inference.row_cache import PrefixCache, RowCache
@@ -53,7 +54,7 @@ class LoadedModel:
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         torch.set_num_threads(min(MAX_THREADS, 1 << (torch.get_num_threads().bit_length() - 1)))
         dtype = getattr(torch, bases.best_dtype())
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = best_device()
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
         self.base: Any = model.eval()  # type: ignore[no-untyped-call]

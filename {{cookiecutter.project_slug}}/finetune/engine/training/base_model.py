@@ -1,6 +1,7 @@
 """Load the base of a job, and put a new LoRA adapter on its top layers."""
 
 import importlib.util
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,37 +9,46 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 from finetune.engine.api_errors import JobError
+from finetune.engine.devices import best_device
 from finetune.engine.training.encoding import EncodedExample
 from finetune.engine.training.hyperparameters import Hyperparameters
 
-LINEAR_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 MAX_EAGER_TOKENS = 512  # of the longest example, for eager attention
 
 
-def is_eager(longest: int) -> bool:
+def is_eager(config: Any, longest: int) -> bool:
     """Return whether attention is computed eagerly: it is the faster one for short examples on a CPU.
 
-    For long ones its backward pass needs more memory.
+    For long ones its backward pass needs more memory. `config` is the base's configuration for texts: PyTorch's
+    attention cannot cap its scores, as Gemma 2 does.
     """
-    return longest <= MAX_EAGER_TOKENS and not torch.cuda.is_available()
+    is_short = longest <= MAX_EAGER_TOKENS and best_device() == "cpu"
+    return is_short or getattr(config, "attn_logit_softcapping", None) is not None
 
 
 def load_base(folder: Path, dtype: str, examples: Sequence[EncodedExample], quantize: str | None = None) -> Any:
-    """Load a base with the attention that suits these examples. Raises JobError if it cannot be quantized here."""
+    """Load a base to the device, with the attention that suits these examples.
+
+    Raises JobError if it cannot be quantized here.
+    """
     settings: dict[str, Any] = {}
     if quantize:
         refuse_quantization_here(quantize)
         settings["quantization_config"] = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=getattr(torch, dtype)
         )
-    longest = max(len(example.input_ids) for example in examples)
-    attention = "eager" if is_eager(longest) else "sdpa"
-    return AutoModelForCausalLM.from_pretrained(
-        folder, dtype=getattr(torch, dtype), attn_implementation=attention, **settings
-    )
+    if is_eager(text_config(folder), max(len(example.input_ids) for example in examples)):
+        settings["attn_implementation"] = "eager"  # else the best one that the base has
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), **settings)
+    return base if quantize else base.to(best_device())
+
+
+def text_config(folder: Path) -> Any:
+    """Return a base's configuration; of a base that reads images too, the part for texts."""
+    return AutoConfig.from_pretrained(folder).get_text_config()
 
 
 def refuse_quantization_here(quantize: str) -> None:
@@ -59,26 +69,40 @@ def recompute_activations(base: Any) -> None:
 
 def first_trained_layer(base: Any, hyperparameters: Hyperparameters) -> int:
     """Return the index of the lowest layer that is trained."""
-    return int(base.config.num_hidden_layers) - hyperparameters["lora_layers"]
+    return int(base.config.get_text_config().num_hidden_layers) - hyperparameters["lora_layers"]
 
 
 def lora_config(base: Any, hyperparameters: Hyperparameters) -> LoraConfig:
-    """Return PEFT's configuration for LoRA on the linear layers of the top `lora_layers` layers.
+    """Return PEFT's configuration for LoRA on all linear layers of the top `lora_layers` layers.
 
-    Raises JobError if the base has none of LINEAR_LAYERS.
+    Raises JobError if the base has none.
     """
-    names = {name.rsplit(".", 1)[-1] for name, module in base.named_modules() if isinstance(module, torch.nn.Linear)}
-    targets = [name for name in LINEAR_LAYERS if name in names]
-    if not targets:
-        what = f"This base has no linear layer named {', '.join(LINEAR_LAYERS)}, so LoRA cannot train it."
+    decoder = base.get_decoder()
+    layers = getattr(decoder, "layers", [])
+    names = {
+        name.rsplit(".", 1)[-1]: None  # in their order, and each once
+        for layer in layers
+        for name, module in layer.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
+    if not names:
+        kind = base.config.model_type
+        what = f"A base of the kind {kind!r} has no linear layers where LoRA of this engine trains them."
         raise JobError("model_not_found", what, "model")
-    layers = list(range(first_trained_layer(base, hyperparameters), base.config.num_hidden_layers))
+    place = next(name for name, module in base.named_modules() if module is decoder)
+    is_outside = any(
+        name.rsplit(".", 1)[-1] in names and not name.startswith(f"{place}.")
+        for name, module in base.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    )
     return LoraConfig(
         r=hyperparameters["lora_r"],
         lora_alpha=hyperparameters["lora_alpha"],
         lora_dropout=hyperparameters["lora_dropout"],
-        target_modules=targets,
-        layers_to_transform=layers,
+        target_modules=list(names),
+        # The layers of a base's part for images have the same names and numbers.
+        exclude_modules=rf"(?!{re.escape(place)}\.).*" if is_outside else None,
+        layers_to_transform=list(range(first_trained_layer(base, hyperparameters), len(layers))),
         task_type="CAUSAL_LM",
     )
 

@@ -112,6 +112,8 @@ def labels_of(tokenizer: Any, messages: Sequence[Message], tools: Sequence[Mappi
             raise InvalidExample("begins with an answer to train on: it needs a message before it.")
         before = render(tokenizer, messages[:index], add_generation_prompt=True, tools=tools)
         through = render(tokenizer, messages[: index + 1], add_generation_prompt=False, tools=tools)
+        if index + 1 < len(messages) and through[-1:] == [tokenizer.eos_token_id] != full[len(through) - 1 :][:1]:
+            through.pop()  # what ends the whole conversation, as in Phi's template
         if full[: len(before)] != before or full[: len(through)] != through:
             raise InvalidExample(
                 "cannot be split into prompts and answers: the base's chat template rewrites earlier turns."

@@ -20,6 +20,7 @@ from finetune.engine.training.packing import (
     attention_mask,
     common_prefix_length,
     group_by_beginning,
+    needed_length,
     pack,
     prefix_lengths_of,
 )
@@ -51,6 +52,9 @@ class SplitModel:
         self.model, self.first_trained = model, first_trained
         self.decoder = model.get_decoder()
         self.head = model.get_output_embeddings()
+        config = model.config.get_text_config()
+        self.cap = getattr(config, "final_logit_softcapping", None)  # of Gemma's logits
+        self.window = getattr(config, "sliding_window", None)  # tokens that a layer attends to; None for all
         # Some architectures scale embeddings or logits between the layers, or make their masks in another way. They
         # cannot be recognised by name, so the two shortest examples are computed both ways.
         shortest = sorted(examples, key=lambda example: len(example.input_ids))[:2]
@@ -61,7 +65,7 @@ class SplitModel:
             whole = torch.cat([self._whole_logits(pack([example], [0], ROW_TOKENS)) for example in examples])
             try:
                 split = self._split_logits(pack(examples, [common_prefix_length(examples)] * len(examples), ROW_TOKENS))
-            except (AttributeError, TypeError, RuntimeError, ValueError):
+            except Exception:  # a base of another form may fail in any way
                 return False
         eps = torch.finfo(whole.dtype).eps
         return bool(whole.shape == split.shape and equal_up_to_rounding(split.float(), whole.float(), eps))
@@ -73,12 +77,17 @@ class SplitModel:
     @contextmanager
     def _only_layers(self, part: slice, norm: nn.Module) -> Iterator[None]:
         """Give the decoder only a part of its layers, and this final norm, while the block runs."""
-        layers, own_norm = self.decoder.layers, self.decoder.norm
+        config = self.decoder.config
+        layers, own_norm, kinds = self.decoder.layers, self.decoder.norm, getattr(config, "layer_types", None)
         self.decoder.layers, self.decoder.norm = nn.ModuleList(layers[part]), norm
+        if kinds:  # the decoder looks up the kind of its first layer at 0: its window, and its angles of rotation
+            config.layer_types = kinds[part]
         try:
             yield
         finally:
             self.decoder.layers, self.decoder.norm = layers, own_norm
+            if kinds:
+                config.layer_types = kinds
 
     def run_frozen_layers(self, batch: Batch) -> torch.Tensor:
         """Return the hidden states (rows, length, width) that enter the first trained layer."""
@@ -99,7 +108,8 @@ class SplitModel:
     def _split_logits(self, batch: Batch) -> torch.Tensor:
         hidden_states = batch["hidden_states"] if "hidden_states" in batch else self.run_frozen_layers(batch)
         output = self.run_trained_layers(hidden_states, batch)
-        return self.head(output[batch["labels"].to(self.device) != IGNORE_INDEX])  # type: ignore[no-any-return]
+        logits: torch.Tensor = self.head(output[batch["labels"].to(self.device) != IGNORE_INDEX])
+        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
     def _whole_logits(self, batch: Batch) -> torch.Tensor:
         logits = self.model(input_ids=batch["input_ids"].to(self.device), **self._mask_and_positions(batch)).logits
@@ -125,7 +135,9 @@ class PrecomputedDataset:
         self.split_model, self.examples, self.check = split_model, examples, check
         self.groups = self.prefix_lengths = [0] * len(examples)
         self.row_tokens = 0  # each example in a row to itself
-        if split_model.can_split:
+        longest = max((needed_length(example) for example in examples), default=0)
+        # Only Transformers' own masks know windows, and they know no packed rows.
+        if split_model.can_split and (split_model.window is None or longest <= split_model.window):
             self.groups, self.row_tokens = group_by_beginning(examples), ROW_TOKENS
             self.prefix_lengths = prefix_lengths_of(examples, self.groups)
         self.hidden_states = self._precompute()

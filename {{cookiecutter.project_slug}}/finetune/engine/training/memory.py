@@ -4,16 +4,16 @@ The estimate is for decoders of Llama's form with LoRA: what autograd keeps for 
 by the sizes of its linear layers. tests/engine/test_memory.py compares it with the peak of real jobs.
 """
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
 import torch
 from safetensors import safe_open
 
-from finetune.engine.training.base_model import LINEAR_LAYERS, is_eager
+from finetune.engine.training.base_model import is_eager
 from finetune.engine.training.encoding import IGNORE_INDEX, EncodedExample
 from finetune.engine.training.frozen_layers import MAX_PRECOMPUTED_BYTES
 from finetune.engine.training.hyperparameters import Hyperparameters, refused
@@ -29,12 +29,10 @@ MAX_MICRO_BATCH = 16  # examples of a process; larger batches are accumulated fr
 LIBRARIES = 100_000_000  # bytes that PyTorch, Transformers and PEFT take while they train, beside what is counted here
 GAPS = 1.2  # of the allocator: measured peaks were up to a fifth above the activations that are counted here
 FLOAT = 4  # bytes: norms, softmax and loss are computed in float32
-# Files of control groups, version 2 and 1: the limit of a container, and what it uses.
-LIMITS_OF_CONTAINERS = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 
 
 class Base(NamedTuple):
-    """The sizes of a base: its configuration, and the shapes of its weights by name."""
+    """The sizes of a base: its configuration for texts, and the shapes of its weights by name."""
 
     config: Any
     shapes: Mapping[str, Sequence[int]]
@@ -44,7 +42,7 @@ class Base(NamedTuple):
         return {
             name.split(".")[-2]: (shape[0], shape[1])
             for name, shape in self.shapes.items()
-            if f".layers.{layer}." in name and name.split(".")[-2] in LINEAR_LAYERS and len(shape) == 2
+            if f".layers.{layer}." in name and len(shape) == 2 and "vision" not in name
         }
 
 
@@ -66,7 +64,9 @@ class Memory(NamedTuple):
 def read_base(folder: Path, config: Any) -> Base | None:
     """Return the sizes of a base; None if its weights are not in the format safetensors."""
     shapes: dict[str, Sequence[int]] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    index = folder / "model.safetensors.index.json"  # of weights in several files
+    names = set(json.loads(index.read_bytes())["weight_map"].values()) if index.exists() else {"model.safetensors"}
+    for path in sorted(folder / name for name in names if (folder / name).exists()):
         with safe_open(path, "pt") as file:
             shapes |= {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
     return Base(config, shapes) if shapes else None
@@ -125,7 +125,8 @@ def estimate(
     part = -(-micro_batch(hyperparameters["batch_size"], processes, answers) // processes)
     rows, length, labelled = largest_part(examples, answers * part)
     longest = max(len(one.input_ids) for one in [*examples, *validation])
-    layer = rows * length * bytes_a_token(base, size, length, is_eager(longest), hyperparameters["lora_dropout"] > 0)
+    eager = is_eager(config, longest)
+    layer = rows * length * bytes_a_token(base, size, length, eager, hyperparameters["lora_dropout"] > 0)
     kept = rows * length * config.hidden_size * size if hyperparameters["gradient_checkpointing"] else layer
     mask = rows * length * length * size
     # Of logits: in the dtype and in float32, their gradients likewise, and the logarithms of their softmax.
@@ -134,7 +135,7 @@ def estimate(
         largest_part(validation, answers * hyperparameters["batch_size"]) if validation else (0, 0, 0)
     )
     measuring = labelled_measured * config.vocab_size * (size + 2 * FLOAT) + rows_measured * length_measured * (
-        bytes_a_token(base, size, length_measured, is_eager(longest), False)
+        bytes_a_token(base, size, length_measured, eager, False)
     )
     return Memory(weights, adapter * size * 4, int(GAPS * max(training, measuring)), hidden_states, rows, length)
 
@@ -144,8 +145,8 @@ def bytes_a_token(base: Base, size: int, length: int, eager: bool, dropout: bool
     config = base.config
     linear = base.linear(config.num_hidden_layers - 1)
     width, heads = config.hidden_size, config.num_attention_heads
-    inner = linear.get("gate_proj", linear.get("up_proj", (4 * width, width)))[0]
-    attended = linear.get("q_proj", (width, width))[0]
+    inner = getattr(config, "intermediate_size", None) or 4 * width
+    attended = heads * (getattr(config, "head_dim", None) or width // heads)
     # Two norms in float32; what enters the linear layers; queries, keys, values and their weighted sum.
     own: int = 2 * width * FLOAT + 2 * width * size + 4 * attended * size
     own += 4 * inner * size  # the gate, its activation, the other half and their product
@@ -154,27 +155,6 @@ def bytes_a_token(base: Base, size: int, length: int, eager: bool, dropout: bool
     if dropout:
         own += sum(columns * (size + 1) for _, columns in linear.values())  # its masks and its outputs
     return own
-
-
-def available_bytes() -> int:
-    """Return the free memory of the GPU; without one, of this machine or of the container around this process."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.mem_get_info()[0])
-    return min([int(psutil.virtual_memory().available), *left_in_containers()])
-
-
-def left_in_containers() -> list[int]:
-    """Return what a control group's limit leaves to this process, if there is a limit."""
-    left = []
-    for folder in (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory")):
-        for limit, used in LIMITS_OF_CONTAINERS:
-            try:
-                stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-                cache = int(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
-                left.append(int((folder / limit).read_text()) - int((folder / used).read_text()) + cache)
-            except (OSError, ValueError):  # no such file, or the limit is "max"
-                continue
-    return left
 
 
 def processes_here() -> int:

@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import torch
 from peft import get_peft_model
-from transformers import AutoConfig, AutoTokenizer, TrainingArguments, set_seed
+from transformers import AutoTokenizer, TrainingArguments, set_seed
 from transformers.utils import logging
 
-from finetune.engine.devices import best_dtype
+from finetune.engine.devices import available_bytes, best_device, best_dtype
 from finetune.engine.training import job_folder, memory, processes
 from finetune.engine.training.base_model import (
     first_trained_layer,
@@ -20,6 +20,7 @@ from finetune.engine.training.base_model import (
     load_base,
     lora_config,
     recompute_activations,
+    text_config,
 )
 from finetune.engine.training.checkpoints import newest_complete_checkpoint, step_of
 from finetune.engine.training.encoding import EncodedExample, encode_file, trained_tokens
@@ -65,7 +66,7 @@ def train_job(folder: Path) -> Result:
     resolved = resolve(asked, len(examples) // (2 if is_dpo else 1), job["method"])
     hyperparameters = cast("Hyperparameters", resolved)
     base_folder = Path(job["base_folder"])
-    if sizes := memory.read_base(base_folder, AutoConfig.from_pretrained(base_folder)):
+    if sizes := memory.read_base(base_folder, text_config(base_folder)):
         memory.refuse_if_too_large(
             sizes,
             hyperparameters,
@@ -73,7 +74,7 @@ def train_job(folder: Path) -> Result:
             examples,
             validation_examples,
             processes.count(),
-            memory.available_bytes(),
+            available_bytes(),
         )
     base = load_base(base_folder, dtype, [*examples, *validation_examples], hyperparameters["quantize"])
     # An adapter in its base's dtype needs no casts in its layers.
@@ -126,7 +127,7 @@ def with_base(folder: Path, job: Job, checkpoint: Path | None) -> dict[str, Any]
 
     Raises JobError for what does not fit them.
     """
-    config = AutoConfig.from_pretrained(job["base_folder"])
+    config = text_config(Path(job["base_folder"]))
     adapter = (checkpoint or folder / job_folder.PARENT) / "adapter_config.json"
     return resolve_with_base(
         job["hyperparameters"],
@@ -138,7 +139,7 @@ def with_base(folder: Path, job: Job, checkpoint: Path | None) -> dict[str, Any]
 
 def with_examples(job: Job, asked: dict[str, Any], examples: list[EncodedExample]) -> dict[str, Any]:
     """Return the job's hyperparameters with those that depend on its examples too."""
-    layers = AutoConfig.from_pretrained(job["base_folder"]).num_hidden_layers
+    layers = text_config(Path(job["base_folder"])).num_hidden_layers
     return resolve_with_answers(asked, layers, [trained_tokens(example) for example in examples], job["method"])
 
 
@@ -180,5 +181,5 @@ def training_arguments(seed: int, hyperparameters: Hyperparameters, checkpoints:
         remove_unused_columns=False,
         disable_tqdm=True,
         ddp_find_unused_parameters=False,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=best_device() == "cpu",
     )
