@@ -186,6 +186,14 @@ def test_hostile_slugs_are_refused_with_a_message(tmp_path: Path, slug: str) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_starter_that_the_provider_cannot_train_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    answers = {"starter": "prefer", "provider": "nebius"}
+    with pytest.raises(CookiecutterException):
+        cookiecutter(str(ROOT), no_input=True, output_dir=str(tmp_path), extra_context=answers)
+    assert "error: the starter prefer trains on preferences (DPO), which nebius does not." in capfd.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
 @pytest.mark.parametrize("name", ['ok"; import os; os.mkdir("owned")', "../../x", "{{ 1 + 1 }}", 'a """ b', "naïve\\n"])
 def test_hostile_names_are_harmless(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

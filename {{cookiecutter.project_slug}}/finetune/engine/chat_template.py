@@ -24,6 +24,14 @@ Turn = dict[str, Any]  # a message as chat templates take it
 # What templates write as today's date (Llama 3, SmolLM3): else a job would train on other tokens tomorrow. It is the
 # date that Llama's template writes where it knows none.
 TODAY = datetime.date(2024, 7, 26)
+# In place of Transformers' function of this name, which takes today. The end keeps a template's first line break.
+STRFTIME_NOW = (
+    "{% macro strftime_now(format) %}{{ format"
+    + "".join(
+        f" | replace('{code}', '{TODAY.strftime(code)}')" for code in ("%d", "%m", "%b", "%B", "%Y", "%y", "%a", "%A")
+    )
+    + " }}{% endmacro %}{{ '' }}"
+)
 
 
 def render(
@@ -88,7 +96,7 @@ def rendered(
     """Return a conversation as the chat template writes it."""
     has_tools = bool(tools) or any("tool_calls" in turn or turn["role"] == "tool" for turn in turns)
     form = tool_format_of(tokenizer) if has_tools else None
-    settings: dict[str, Any] = {"strftime_now": TODAY.strftime}
+    settings: dict[str, Any] = {}
     if form and form.native:
         turns = native_turns(turns, form)
         if tools:
@@ -103,6 +111,9 @@ def rendered(
         turns = with_system_text(turns, tools_text(tools))
     if turns and turns[0]["role"] == "system" and not writes(tokenizer, "system"):
         turns = without_system(turns)
+    template = tokenizer.get_chat_template(tools=settings.get("tools"))
+    if "strftime_now" in template:
+        settings["chat_template"] = STRFTIME_NOW + template
     return str(
         tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=add_generation_prompt, **settings)
     )

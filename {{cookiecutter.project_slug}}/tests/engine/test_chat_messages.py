@@ -197,3 +197,24 @@ def test_rows_with_tools_are_encoded(tmp_path: Path, template: str) -> None:
     assert [one.count(tokenizer.eos_token) for one in shown] == [1, 2, 1]
     (first, *_) = read_examples(tmp_path / "train.jsonl", "validation_file")
     assert first.get("tools") == [TOOL]
+
+
+def test_all_answers_are_trained_where_the_template_ends_the_whole_conversation(tmp_path: Path) -> None:
+    """Phi's writes the tokenizer's end token once, after the last turn."""
+    tokenizer = with_template("phi")
+    (one,) = encode_file(tokenizer, file_of(tmp_path, {"messages": [USER, ANSWER] * 2}), 1000, "validation_file")
+    shown = tokenizer.decode([label for label in one.labels if label >= 0])
+    assert shown == f"b<|end|>\nb<|end|>\n{tokenizer.eos_token}"
+
+
+def test_a_template_that_writes_the_date_writes_the_same_every_day() -> None:
+    tokenizer = with_template("dated")
+    assert "Today: 26 Jul 2024" in tokenizer.decode(render(tokenizer, chat(USER), add_generation_prompt=True))
+
+
+def test_a_system_prompt_is_in_the_first_message_where_the_template_has_no_such_role() -> None:
+    tokenizer = with_template("gemma")
+    system = {"role": "system", "content": "be brief"}
+    shown = tokenizer.decode(render(tokenizer, chat(system, USER, ANSWER), add_generation_prompt=False))
+    turns = "<start_of_turn>user\nbe brief\n\na<end_of_turn>\n<start_of_turn>model\nb<end_of_turn>\n"
+    assert shown == tokenizer.bos_token + turns

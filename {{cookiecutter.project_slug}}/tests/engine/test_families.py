@@ -14,9 +14,9 @@ import torch
 from conftest import adapter_bytes, start_job, wait
 from peft import PeftModel, get_peft_model
 from test_jobs import kill, wait_for_event
-from tiny import WINDOW, random_model
+from tiny import SIZES, WINDOW, random_model
 from tokenizers_of_tests import ENDS, with_template
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Gemma3Config
 
 from finetune.engine import bases, worker_launcher
 from finetune.engine.training.base_model import lora_config
@@ -161,6 +161,23 @@ def test_packed_rows_have_the_logits_of_each_example_alone(kind: str, window: in
             place = slice(3 * number, 3 * number + 3)
             assert targets[place].tolist() == one.labels[-3:]
             torch.testing.assert_close(logits[place], alone, rtol=1e-3, atol=1e-3)
+
+
+def test_of_a_base_that_reads_images_only_the_part_for_texts_is_trained() -> None:
+    """Its layers for images have the same names and numbers."""
+    images = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 2}
+    config = Gemma3Config(
+        text_config={**SIZES, **WINDOW, **KINDS},
+        vision_config={**images, "image_size": 28, "patch_size": 14},
+        mm_tokens_per_image=4,
+    )
+    base = AutoModelForCausalLM.from_config(config).eval()
+    shape: Any = resolve(resolve_with_base({"lora_layers": 3}, 4, 1024), len(EXAMPLES))
+    model: Any = get_peft_model(base, lora_config(base, shape))
+    adapted = [name for name, _ in model.named_parameters() if "lora_A" in name]
+    assert len(adapted) == 3 * len(ALL)
+    assert all("language_model.layers." in name for name in adapted)
+    assert SplitModel(model.get_base_model(), 1, EXAMPLES[:2]).can_split
 
 
 def test_a_base_that_is_not_in_the_cache_fails_the_job_with_its_name(client: openai.OpenAI) -> None:

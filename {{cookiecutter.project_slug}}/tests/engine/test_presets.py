@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 
+from finetune.engine import devices
 from finetune.engine.presets import ANSWER_TOKENS, PRESETS, ROW_TOKENS, ROWS, Preset, fitting
 from finetune.engine.training import base_model, memory
 from finetune.engine.training.encoding import IGNORE_INDEX, EncodedExample
@@ -14,8 +15,8 @@ from finetune.engine.training.hyperparameters import resolve, resolve_with_answe
 from finetune.project.health import check_bases
 
 PAGE = Path(__file__).parents[2] / "docs" / "engine.md"
-HEAD = """| base | million parameters | memory | seconds for 1,000 tokens | licence |
-|---|---|---|---|---|
+HEAD = """| base | million parameters | memory | with `gradient_checkpointing` | seconds for 1,000 tokens | licence |
+|---|---|---|---|---|---|
 """
 
 
@@ -76,12 +77,15 @@ def test_the_memory_of_the_table_is_the_estimate_for_a_usual_job(
     asked = resolve_with_base({}, layers, ROW_TOKENS)
     shape: Any = resolve(resolve_with_answers(asked, layers, [ANSWER_TOKENS], "supervised"), ROWS)
     assert shape["batch_size"] == 8
-    assert round(memory.estimate(base, shape, "bfloat16", rows).total / 1e9, 1) == preset.memory
+    for checkpointing, expected in ((False, preset.memory), (True, preset.least)):
+        asked = {**shape, "gradient_checkpointing": checkpointing}
+        assert round(memory.estimate(base, asked, "bfloat16", rows).total / 1e9, 1) == expected
 
 
 def test_the_document_has_the_table() -> None:
     rows = [
-        f"| `{one.name}` | {one.parameters:,} | {one.memory} GB | {one.seconds or 'not measured'} | {one.licence} |\n"
+        f"| `{one.name}` | {one.parameters:,} | {one.memory} GB | {one.least} GB | {one.seconds or 'not measured'} |"
+        f" {one.licence} |\n"
         for one in PRESETS
     ]
     assert HEAD + "".join(rows) in PAGE.read_text(encoding="utf-8"), "Its lines are: \n" + HEAD + "".join(rows)
@@ -90,14 +94,18 @@ def test_the_document_has_the_table() -> None:
 def test_a_base_fits_where_its_job_does() -> None:
     assert fitting(0, "bfloat16") == []
     assert fitting(10**12, "float32") == [one.name for one in PRESETS]
-    exactly = int(PRESETS[3].memory * 1e9)
-    assert PRESETS[3].name in fitting(exactly, "bfloat16")
-    assert PRESETS[3].name not in fitting(exactly - 10**8, "bfloat16")
-    assert PRESETS[3].name not in fitting(exactly, "float32")
+    name, exactly = PRESETS[3].name, round(PRESETS[3].memory * 1e9)
+    assert name in fitting(exactly, "bfloat16")
+    for fewer, dtype in ((exactly - 10**8, "bfloat16"), (exactly, "float32")):
+        assert name not in fitting(fewer, dtype)
+        assert f"{name} with gradient_checkpointing" in fitting(fewer, dtype)
 
 
-def test_the_doctor_names_what_fits_this_machine() -> None:
+def test_the_doctor_names_what_fits_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check_bases().check == "bases"  # of this machine, whatever it has
+    monkeypatch.setattr(devices, "available_bytes", lambda: 6_000_000_000)
+    monkeypatch.setattr(devices, "best_dtype", lambda: "bfloat16")
     check = check_bases()
     assert check.state == "ok"
-    assert check.found.startswith("fit this machine (")
-    assert PRESETS[0].name in check.found
+    assert check.found.startswith("fit this machine (6.0 GB of memory are free): SmolLM2-135M-Instruct, ")
+    assert "Qwen/Qwen3-0.6B with gradient_checkpointing" in check.found
