@@ -190,14 +190,16 @@ def main(arguments: list[str]) -> None:
         sys.exit(f"error: {DEMO} is not there. → Run `make demo` first.")
     sys.path[:0] = [str(DEMO), str(Path(DEMO, "tests", "engine"))]
     tiny = "--tiny" in arguments
-    name = "a tiny base on this machine, which says nothing about speed" if tiny else device_name()
+    name = "a trial, which says nothing about speed" if tiny else device_name()
     if "--check" in arguments:
         return
     if missing := [one for one in ("trl", "datasets") if importlib.util.find_spec(one) is None]:
         sys.exit(f"error: {' and '.join(missing)} is not installed here. → Run `make gpu`, which installs it.")
+    import datasets
     from transformers.utils import logging
 
     logging.set_verbosity_error()
+    datasets.disable_progress_bars()
     for shape_name, shape in (TINY if tiny else SHAPES).items():
         examples = make_examples(TINY_ROWS if tiny else ROWS, shape["vocab_size"])
         tokens = sum(len(example.input_ids) for example in examples)
