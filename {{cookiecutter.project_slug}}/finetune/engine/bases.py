@@ -167,11 +167,14 @@ def download(name: str) -> Path:
 
     repository, revision = name.split("@")
     try:
-        patterns = {
-            "allow_patterns": ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"],
-            "ignore_patterns": ["consolidated*", "original/*"],  # the same weights for other programs
-        }
-        return Path(snapshot_download(repository, revision=revision, **patterns))
+        return Path(
+            snapshot_download(
+                repository,
+                revision=revision,
+                allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"],
+                ignore_patterns=["consolidated*", "original/*"],  # the same weights for other programs
+            )
+        )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise JobError("model_not_found", f"Cannot download {name!r} from the hub: {reason(error)}", "model") from error
 

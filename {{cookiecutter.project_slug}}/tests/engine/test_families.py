@@ -16,7 +16,7 @@ from peft import PeftModel, get_peft_model
 from test_jobs import kill, wait_for_event
 from tiny import SIZES, WINDOW, random_model
 from tokenizers_of_tests import ENDS, with_template
-from transformers import AutoModelForCausalLM, Gemma3Config
+from transformers import AutoModelForCausalLM, Gemma3Config, Gemma3ForConditionalGeneration
 
 from finetune.engine import bases, worker_launcher
 from finetune.engine.training.base_model import lora_config
@@ -178,7 +178,8 @@ def test_of_a_base_that_reads_images_only_the_part_for_texts_is_trained() -> Non
         vision_config={**images, "image_size": 28, "patch_size": 14},
         mm_tokens_per_image=4,
     )
-    base = AutoModelForCausalLM.from_config(config).eval()
+    base: Any = Gemma3ForConditionalGeneration(config)
+    base.eval()
     shape: Any = resolve(resolve_with_base({"lora_layers": 3}, 4, 1024), len(EXAMPLES))
     model: Any = get_peft_model(base, lora_config(base, shape))
     adapted = [name for name, _ in model.named_parameters() if "lora_A" in name]

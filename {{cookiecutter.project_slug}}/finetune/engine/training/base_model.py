@@ -42,7 +42,7 @@ def load_base(folder: Path, dtype: str, examples: Sequence[EncodedExample], quan
         )
     if is_eager(text_config(folder), max(len(example.input_ids) for example in examples)):
         settings["attn_implementation"] = "eager"  # else the best one that the base has
-    base = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), **settings)
+    base: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), **settings)
     return base if quantize else base.to(best_device())
 
 
