@@ -19,6 +19,7 @@ from tokenizers_of_tests import ENDS, with_template
 from transformers import AutoModelForCausalLM, Gemma3Config, Gemma3ForConditionalGeneration
 
 from finetune.engine import bases, worker_launcher
+from finetune.engine.api_errors import JobError
 from finetune.engine.training.base_model import lora_config
 from finetune.engine.training.encoding import IGNORE_INDEX, EncodedExample
 from finetune.engine.training.frozen_layers import PrecomputedDataset, SplitModel
@@ -168,6 +169,13 @@ def check_packed_rows(kind: str, settings: dict[str, Any]) -> None:
             place = slice(3 * number, 3 * number + 3)
             assert targets[place].tolist() == one.labels[-3:]
             torch.testing.assert_close(logits[place], alone, rtol=1e-3, atol=1e-3)
+
+
+def test_a_base_without_linear_layers_is_refused_by_its_kind() -> None:
+    base = random_model("GPT2", n_embd=64, n_layer=4, n_head=4)
+    shape: Any = resolve(resolve_with_base({"lora_layers": 3}, 4, 1024), len(EXAMPLES))
+    with pytest.raises(JobError, match="kind 'gpt2' has no linear layers"):
+        lora_config(base, shape)
 
 
 def test_of_a_base_that_reads_images_only_the_part_for_texts_is_trained() -> None:
