@@ -133,6 +133,18 @@ def test_a_list_ends_with_a_page_that_has_nothing_new(monkeypatch: pytest.Monkey
     assert len(seen) == 2
 
 
+def test_a_row_that_is_null_does_not_end_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is on the second page would be created again."""
+
+    def pages(handler: BaseHTTPRequestHandler) -> None:
+        is_second = "after=file-1" in handler.path
+        data = [{"id": "file-2", "object": "file"}] if is_second else [{"id": "file-1", "object": "file"}, None]
+        reply(handler, 200, {"object": "list", "data": data, "has_more": not is_second})
+
+    with served(pages, monkeypatch) as (connection, _):
+        assert [file.id for file in all_rows(connection.control.files.list())] == ["file-1", "file-2"]
+
+
 def test_a_list_that_invents_rows_ends_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = iter(range(1000))
 

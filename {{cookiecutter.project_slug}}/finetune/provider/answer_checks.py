@@ -7,7 +7,6 @@ from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from finetune.core.errors import FinetuneError
 from finetune.provider.retries import FINAL_CODES
 
 if TYPE_CHECKING:
@@ -18,14 +17,6 @@ BROKEN = "was answered with"
 HELD = "x-redirect-not-followed"  # the header that keeps the address of a redirect
 OBJECTS = {"/files/": "file", "/jobs/": "fine_tuning.job", "/batches/": "batch", "/models/": "model"}
 LISTS = ("/files", "/fine_tuning/jobs", "/events", "/checkpoints", "/models", "/batches")
-
-
-class WrongAnswerError(FinetuneError):
-    """An answer has an object without a field that is needed, or with one of a wrong type."""
-
-    def __init__(self, what: str) -> None:
-        remedy = "Run the same command again later: what exists is found, and nothing is paid again."
-        super().__init__(what, f"{remedy} If the message stays, tell the provider.")
 
 
 class Clock:

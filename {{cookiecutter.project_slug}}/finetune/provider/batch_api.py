@@ -129,7 +129,7 @@ def list_batches(connection: Connection, fingerprint: str) -> "list[Batch]":
 def rank(batch: "Batch") -> tuple[bool, bool, int]:
     """Order batches by use: one that completed, one that has not ended, one that ended with the most answers."""
     answered = batch.request_counts.completed if batch.request_counts else 0
-    return batch.status == "completed", batch.status not in ENDED, answered
+    return batch.status == "completed", batch.status not in ENDED, answered or 0
 
 
 def create(connection: Connection, fingerprint: str, lines: dict[str, bytes], say: Say, progress: Progress) -> "Batch":
@@ -182,7 +182,7 @@ def wait_for(connection: Connection, batch: "Batch", say: Say, progress: Progres
     def report(state: "Batch") -> None:
         counts = state.request_counts
         if counts and counts.total:
-            progress(counts.completed + counts.failed, counts.total, "answers in the batch")
+            progress((counts.completed or 0) + (counts.failed or 0), counts.total, "answers in the batch")
 
     try:
         return poll(
@@ -241,7 +241,7 @@ def batch_error(batch: "Batch") -> FinetuneError:
             "Run the same command again: its answers are kept, and a new batch answers the rest.",
         )
     errors = (batch.errors.data if batch.errors else None) or []
-    shown = [f"{f'line {e.line}: ' if e.line else ''}{e.message} [{e.code}]" for e in errors[:ERRORS_SHOWN]]
+    shown = [f"{f'line {e.line}: ' if e.line else ''}{e.message or ''} [{e.code}]" for e in errors[:ERRORS_SHOWN]]
     more = f"; and {len(errors) - ERRORS_SHOWN} more" if len(errors) > ERRORS_SHOWN else ""
     return FinetuneError(
         f"Batch {batch.id} failed: {'; '.join(shown) or 'no reason given'}{more}.",

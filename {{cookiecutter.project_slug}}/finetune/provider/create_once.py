@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from finetune.core.callbacks import Say
 from finetune.core.errors import FinetuneError
 from finetune.core.records import EarlierRequest, RequestNote
-from finetune.provider.answer_checks import WrongAnswerError
 from finetune.provider.connect import Connection
 from finetune.provider.error_messages import masked
 from finetune.provider.rate_limits import retry_after
 from finetune.provider.request_notes import forget, read_request_note, write_request_note
 from finetune.provider.retries import is_final
+from finetune.provider.type_checks import WrongAnswerError
 
 if TYPE_CHECKING:
     from openai import APIError

@@ -3,7 +3,6 @@
 import codecs
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 PART_BYTES = 64 * 1024 * 1024  # the largest part of an upload
 UPLOAD_TIMEOUT = 600  # seconds for one request
-
+UPLOAD_LASTS = 3600  # seconds until an upload expires, where the provider does not say it
 SLOWEST = 1_000_000  # bytes of an upload in a second
 
 Purpose = Literal["fine-tune", "batch"]
@@ -144,11 +143,12 @@ def send_parts(
     if (
         not UploadNote.__required_keys__ <= note.keys()
         or note.get("identity") != connection.identity
-        or note["expires_at"] < time.time() + 60
+        or note["expires_at"] < connection.clock.now() + 60
     ):
         upload = uploads.create(filename=name, bytes=size, purpose=purpose, mime_type="text/jsonl")
         refuse_other(upload, "upload", path)
-        note = {"identity": connection.identity, "id": upload.id, "expires_at": upload.expires_at, "parts": []}
+        expires_at = int(upload.expires_at or connection.clock.now() + UPLOAD_LASTS)
+        note = {"identity": connection.identity, "id": upload.id, "expires_at": expires_at, "parts": []}
         write_json(path_of_note, note)
     with open(path, "rb") as file:
         file.seek(len(note["parts"]) * PART_BYTES)

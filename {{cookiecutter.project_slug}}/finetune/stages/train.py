@@ -20,13 +20,13 @@ from finetune.project.model_record import epochs_of, model_record
 from finetune.project.spending import forget_unclear_requests
 from finetune.project.training_start import start_of
 from finetune.project.uploads import missing_splits, refuse_other_account, upload_again
-from finetune.provider.answer_types import left_out
 from finetune.provider.capabilities import refuse_unsupported
 from finetune.provider.connect import Connection, connect
 from finetune.provider.extras import extra
 from finetune.provider.follow_job import follow
 from finetune.provider.paging import all_rows
 from finetune.provider.remote_jobs import ensure_job, find, forget_request, job_fingerprint, late_twins
+from finetune.provider.type_checks import left_out
 from finetune.report.curve_verdict import CurveVerdict, curve_verdict
 from finetune.report.training_curves import (
     CurveRow,
