@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from finetune.core.callbacks import Progress, Say
 from finetune.core.errors import FinetuneError
 from finetune.core.records import RequestNote
+from finetune.provider.answer_checks import whole_letters
 from finetune.provider.connect import Connection
 from finetune.provider.create_once import Creation, create_once, find_by_note
 from finetune.provider.locks import exclusive_lock
@@ -153,7 +154,10 @@ def create(connection: Connection, fingerprint: str, lines: dict[str, bytes], sa
                 batches.append(connection.control.batches.retrieve(note["id"]))
         return next(iter(batches), None)
 
-    creation = Creation(connection, f"batch {fingerprint}", "batch", "batch", send, find_new, say)
+    def is_ours(batch: "Batch") -> bool:
+        return (batch.metadata or {}).get(FINGERPRINT, fingerprint) == fingerprint
+
+    creation = Creation(connection, f"batch {fingerprint}", "batch", "batch", send, find_new, say, is_ours=is_ours)
     known = [batch.id for batch in list_batches(connection, fingerprint)]
     note = read_request_note(connection.identity, creation.key)
     noted = find_by_note(creation, note)
@@ -213,7 +217,7 @@ def read_answers(connection: Connection, batch: "Batch") -> Answers:
             for number, line in enumerate(connection.downloads.files.content(file).content.split(b"\n"), 1):
                 if line.strip():
                     try:
-                        result = json.loads(line)
+                        result = json.loads(whole_letters(line))
                         answers[result["custom_id"]] = completion_or_error(result)
                     except (ValueError, TypeError, KeyError, AttributeError) as error:
                         raise FinetuneError(
