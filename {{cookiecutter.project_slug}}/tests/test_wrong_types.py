@@ -319,6 +319,7 @@ EXTRAS: list[tuple[tuple[str, ...], Any]] = [
     (("event", "data", "train_loss"), [1]),
     (("checkpoint", "step_number"), "ten"),
     (("checkpoint", "metrics"), []),
+    (("checkpoint", "fine_tuning_job_id"), "ftjob-2"),
 ]
 
 
