@@ -218,11 +218,11 @@ def test_what_was_created_a_moment_ago_and_is_not_shown_yet_is_not_created_again
     note = read_request_note("openai", "key")
     assert create_once.find_by_note(protocol.creation, note) == made()
     assert "does not show the job ftjob-1 yet" in protocol.said[0]
-    protocol.sleep(create_once.LIST_LAG)
-    monkeypatch.setattr(time, "time", lambda: protocol.seconds)
-    assert note is not None
-    note["asked_here"] = 1_000_000.0
+    create_once.keep_that_it_was_shown(protocol.creation)
+    said = len(protocol.said)
+    note = read_request_note("openai", "key")
     assert create_once.find_by_note(protocol.creation, note) is None  # it was deleted
+    assert len(protocol.said) == said
 
 
 def test_a_note_is_as_young_as_the_younger_of_two_clocks_says(monkeypatch: pytest.MonkeyPatch) -> None:

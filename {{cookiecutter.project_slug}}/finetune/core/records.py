@@ -327,6 +327,7 @@ class RequestNote(TypedDict):
     known: list[str]  # IDs of what existed before, which the request has not made
     facts: dict[str, Any]  # what the caller adds: of a job, its project, its request and its dollars
     id: NotRequired[str]  # of what was made, as soon as that is known
+    was_shown: NotRequired[bool]  # the provider has shown what was made: if it is missing now, it was deleted
     earlier: NotRequired[list[EarlierRequest]]
 
 

@@ -55,12 +55,13 @@ def find_by_note(creation: Creation[Made], note: RequestNote | None) -> Made | N
     if note is None:
         return None
     found = creation.find(note)
-    if found is None and (seconds := seconds_left(creation, note)) > 0:
+    if found is None and not note.get("was_shown") and (seconds := seconds_left(creation, note)) > 0:
+        why = f"An earlier request for this {creation.kind} had no clear outcome."
         forgets = f" (unless you know that there is none: {creation.forgets})" if creation.forgets else ""
-        unclear = f"An earlier request for this {creation.kind} had no clear outcome."
+        if "id" in note:
+            why, forgets = f"The provider does not show the {creation.kind} {note['id']} yet.", ""
         creation.say(
-            (f"The provider does not show the {creation.kind} {note['id']} yet." if "id" in note else unclear)
-            + f" Looking for up to {seconds:.0f} s whether the {creation.kind} exists; nothing is created until"
+            f"{why} Looking for up to {seconds:.0f} s whether the {creation.kind} exists; nothing is created until"
             f" then{forgets}."
         )
         found = wait_to_appear(creation, note, seconds)
@@ -176,6 +177,13 @@ def keep_id(creation: Creation[Made], note: RequestNote, made: Made) -> None:
     if note.get("id") != identifier:
         note["id"] = identifier
         write_request_note(creation.connection.identity, creation.key, note)
+
+
+def keep_that_it_was_shown(creation: Creation[Made]) -> None:
+    """Note that the provider shows what was made, so that it counts as deleted where it is missing later."""
+    note = read_request_note(creation.connection.identity, creation.key)
+    if note is not None:
+        write_request_note(creation.connection.identity, creation.key, {**note, "was_shown": True})
 
 
 def earlier_of(former: RequestNote | None) -> list[EarlierRequest]:

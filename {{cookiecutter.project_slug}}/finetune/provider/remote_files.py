@@ -19,7 +19,7 @@ from finetune.core.paths import NOTES
 from finetune.core.profiles import Profile
 from finetune.core.records import RequestNote, UploadNote
 from finetune.provider.connect import Connection
-from finetune.provider.create_once import Creation, create_once, find_by_note, is_made, list_lag
+from finetune.provider.create_once import Creation, create_once, find_by_note, is_made, keep_that_it_was_shown, list_lag
 from finetune.provider.locks import exclusive_lock
 from finetune.provider.paging import all_rows
 from finetune.provider.request_notes import read_request_note
@@ -75,7 +75,7 @@ def ensure_file(
             connection, f"{purpose} {name}", "file", "file", whole, find, say, size / SLOWEST, is_ours=is_ours
         )
         note = read_request_note(connection.identity, creation.key)
-        file = found = find(note) or find_by_note(creation, note)
+        file = find(note) or find_by_note(creation, note)
         if file is None:
             may_create()
             if takes_parts(connection.profile, path, size):
@@ -83,7 +83,14 @@ def ensure_file(
                 parts = send_parts(connection, path, name, size, progress, purpose)
                 creation = replace(creation, send=partial(complete, connection, path, *parts))
             file = create_once(creation, lambda: nullcontext({}), [])
-    return processed(connection, file.id, path, is_new=found is None), found is None
+            try:
+                processed(connection, file.id, path, is_new=True)
+            except FinetuneError:  # it is there, but cannot be read
+                keep_that_it_was_shown(creation)
+                raise
+            keep_that_it_was_shown(creation)
+            return file.id, True
+    return processed(connection, file.id, path), False
 
 
 def has_content_of(name: str, file: "FileObject") -> bool:
@@ -109,7 +116,7 @@ def find_file(
     return min(readable, key=lambda file: (file.created_at or 0, file.id), default=None)
 
 
-def processed(connection: Connection, file_id: str, path: Path, is_new: bool) -> str:
+def processed(connection: Connection, file_id: str, path: Path, is_new: bool = False) -> str:
     """Return the ID of a file as soon as the provider has read it. Raises FinetuneError if it cannot.
 
     A new file may not be shown yet: then it is asked for again, as long as a list may lack it.
