@@ -114,7 +114,7 @@ def test_after_an_unclear_outcome_nothing_is_created_again(unclear: object, monk
 def test_the_answer_to_another_request_is_no_clear_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cache gave it: its job would be waited for, and its model taken for this one's."""
     protocol = Protocol([made("ftjob-old")], [None, made("ftjob-1")], monkeypatch)
-    protocol.creation = dataclasses.replace(protocol.creation, is_ours=lambda job: job.id != "ftjob-old")
+    protocol.creation = dataclasses.replace(protocol.creation, is_ours=lambda job: job != made("ftjob-old"))
     assert protocol.run() == made("ftjob-1")
     assert "is another job" in protocol.said[0]
 
