@@ -110,13 +110,48 @@ def test_a_list_that_is_none_is_no_empty_list(body: object, monkeypatch: pytest.
         all_rows(connection.once.fine_tuning.jobs.list())
 
 
-@pytest.mark.parametrize("answer", [{"object": "file"}, {"id": "thing-1", "object": "thing"}])
+@pytest.mark.parametrize(
+    "answer", [{"object": "file"}, {"id": "thing-1", "object": "thing"}, {"id": "file-2", "object": "file"}]
+)
 def test_another_object_is_no_answer(answer: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         served(lambda handler: reply(handler, 200, answer), monkeypatch) as (connection, _),
         pytest.raises(openai.APIConnectionError),
     ):
         connection.once.files.retrieve("file-1")
+
+
+def test_a_stream_is_no_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stream(handler: BaseHTTPRequestHandler) -> None:
+        reply(handler, 200, "data: {}", **{"content-type": "text/event-stream"})
+
+    with served(stream, monkeypatch) as (connection, _), pytest.raises(openai.APIConnectionError):
+        all_rows(connection.once.files.list())
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        (rb'"a\ud800b"', "a\ufffdb"),
+        (rb'"\udc00\ud83d\ude00"', "\ufffd\U0001f600"),
+        (rb'"\\ud800"', r"\ud800"),
+        (b'"\xed\xa0\x80"', "\ufffd" * 3),
+        ('"é"'.encode(), "é"),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_a_whole_letter(sent: bytes, read: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file and no terminal takes the half."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        content = b'{"id": "file-1", "object": "file", "filename": ' + sent + b"}"
+        handler.send_response(200)
+        handler.send_header("content-type", "application/json")
+        handler.send_header("content-length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    with served(answer, monkeypatch) as (connection, _):
+        assert connection.control.files.retrieve("file-1").filename == read
 
 
 def test_a_list_without_rows_may_say_null(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,6 +166,18 @@ def test_a_list_ends_with_a_page_that_has_nothing_new(monkeypatch: pytest.Monkey
     with served(lambda handler: reply(handler, 200, page), monkeypatch) as (connection, seen):
         assert [file.id for file in all_rows(connection.control.files.list())] == ["file-0", "file-1", "file-2"]
     assert len(seen) == 2
+
+
+def test_a_row_that_is_null_does_not_end_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is on the second page would be created again."""
+
+    def pages(handler: BaseHTTPRequestHandler) -> None:
+        is_second = "after=file-1" in handler.path
+        data = [{"id": "file-2", "object": "file"}] if is_second else [{"id": "file-1", "object": "file"}, None]
+        reply(handler, 200, {"object": "list", "data": data, "has_more": not is_second})
+
+    with served(pages, monkeypatch) as (connection, _):
+        assert [file.id for file in all_rows(connection.control.files.list())] == ["file-1", "file-2"]
 
 
 def test_a_list_that_invents_rows_ends_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ import pytest
 from finetune.core.errors import FinetuneError
 from finetune.core.records import RequestNote
 from finetune.provider import create_once
-from finetune.provider.remote_jobs import forget_request, job_fingerprint
+from finetune.provider.remote_jobs import FINGERPRINT, forget_request, is_answer_to, job_fingerprint
 from finetune.provider.request_notes import note_path, read_request_note
 
 REQUEST = httpx2.Request("POST", "http://127.0.0.1/v1/fine_tuning/jobs")
@@ -111,6 +111,29 @@ def test_after_an_unclear_outcome_nothing_is_created_again(unclear: object, monk
     assert protocol.note().get("id") is None
 
 
+def test_the_answer_to_another_request_is_no_clear_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache gave it: its job would be waited for, and its model taken for this one's."""
+    protocol = Protocol([made("ftjob-old")], [None, made("ftjob-1")], monkeypatch)
+    protocol.creation = dataclasses.replace(protocol.creation, is_ours=lambda job: job != made("ftjob-old"))
+    assert protocol.run() == made("ftjob-1")
+    assert "is another job" in protocol.said[0]
+
+
+@pytest.mark.parametrize(
+    ("shown", "is_ours"),
+    [
+        ({"metadata": {FINGERPRINT: "f"}, "training_file": "file-1"}, True),
+        ({"metadata": None, "training_file": None}, True),
+        ({"metadata": {"team": "a"}, "training_file": "file-1"}, True),
+        ({"metadata": {FINGERPRINT: "g"}, "training_file": "file-1"}, False),
+        ({"metadata": None, "training_file": "file-2"}, False),
+    ],
+)
+def test_a_job_shows_whose_request_made_it(shown: dict[str, Any], is_ours: bool) -> None:
+    job: Any = SimpleNamespace(**shown)
+    assert is_answer_to("f", {"training_file": "file-1"}, job) == is_ours
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 415, 422])
 def test_only_a_certain_refusal_removes_the_note(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     protocol = Protocol([status_error(status)], [], monkeypatch)
@@ -184,6 +207,36 @@ def test_a_note_is_fresh_until_the_list_had_its_time(age: int, waits: int, monke
     assert create_once.find_by_note(protocol.creation, note) is None
     assert protocol.seconds - 1_000_000 == waits
     assert any("finetune repeat --forget" in words for words in protocol.said) == (waits > 0)
+
+
+def test_what_was_created_a_moment_ago_and_is_not_shown_yet_is_not_created_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Some servers do not know an ID for a moment, neither in their list nor by itself."""
+    protocol = Protocol([made()], [None, None, made()], monkeypatch)
+    protocol.run()
+    note = read_request_note("openai", "key")
+    assert create_once.find_by_note(protocol.creation, note) == made()
+    assert "does not show the job ftjob-1 yet" in protocol.said[0]
+    create_once.keep_that_it_was_shown(protocol.creation)
+    said = len(protocol.said)
+    note = read_request_note("openai", "key")
+    assert create_once.find_by_note(protocol.creation, note) is None  # it was deleted
+    assert len(protocol.said) == said
+
+
+def test_a_note_is_as_young_as_the_younger_of_two_clocks_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two servers behind one address may have clocks that differ by minutes."""
+    protocol = Protocol([], [None, made()], monkeypatch)
+    monkeypatch.setattr(time, "time", lambda: 5_000.0)
+    note: RequestNote = {"asked_at": protocol.seconds - 300, "asked_here": 4_990.0, "known": [], "facts": {}}
+    assert create_once.find_by_note(protocol.creation, note) == made()
+
+
+def test_a_long_retry_after_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    protocol = Protocol([status_error(429, **{"retry-after": "1e12"}), made()], [], monkeypatch)
+    assert protocol.run() == made()
+    assert protocol.seconds - 1_000_000 == create_once.LONGEST_WAIT
 
 
 def test_the_last_look_must_be_answered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,7 @@ class Cloud(ThreadingHTTPServer):
         self.chats = 0
         self.named: str | None = BASE
         self.moved = False
+        self.odd: Any = None  # answers to questions have these fields, or are this
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -120,7 +121,8 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_DELETE = handle_call
 
     def reply(self, status: int, body: dict[str, Any], **headers: str) -> None:
-        content = json.dumps(body).encode()
+        odd = self.server.odd if self.command == "GET" and not self.path.startswith("/v1/") else None
+        content = json.dumps({**body, **odd} if isinstance(odd, dict) else odd or body).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")
         for name, value in {"content-length": str(len(content)), **headers}.items():
@@ -342,6 +344,43 @@ def test_a_redirect_is_no_deployment(provider: str, cloud: Cloud) -> None:
     with pytest.raises(FinetuneError, match="answered 307"):
         deployment.deploy(load_params())
     assert len(cloud.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("provider", "odd", "says"),
+    [
+        ("azure", {"properties": 5}, "about a deployment .* is damaged: properties"),
+        ("azure", {"properties": {"provisioningState": ["Succeeded"]}}, "damaged: properties.provisioningState"),
+        ("nebius", {"status": {"name": "active"}}, "about a deployment is damaged: status"),
+        ("nebius", ["active"], "is not ready after an hour"),
+    ],
+)
+def test_wrong_types_are_no_deployment(
+    provider: str, odd: Any, says: str, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_params(cloud, provider, **(AZURE if provider == "azure" else {}))
+    record_at_nebius("model-of-step-10", 10)
+    cloud.odd = odd
+    monkeypatch.setattr(deployment_api, "PATIENCE", 0.2)
+    with pytest.raises(FinetuneError, match=says):
+        deployment.deploy(load_params())
+
+
+def test_a_reason_of_a_wrong_type_is_left_out(cloud: Cloud) -> None:
+    write_params(cloud, "nebius")
+    record_at_nebius("model-of-step-10", 10)
+    cloud.odd = {"status": "error", "status_reason": 5}
+    with pytest.raises(FinetuneError, match=r"ended as 'error'\."):
+        deployment.deploy(load_params())
+
+
+def test_an_answer_that_is_no_object_removes_no_deployment(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_params(cloud, "nebius")
+    write_json(DEPLOYMENT, {"provider": "nebius", "model": "m", "name": "its-name"})
+    monkeypatch.setattr(Handler, "do_DELETE", lambda handler: handler.reply(200, "logged out"))
+    with pytest.raises(FinetuneError, match="no JSON object"):
+        deployment.remove(load_params())
+    assert DEPLOYMENT.exists()
 
 
 def test_a_provider_without_deployments_uses_the_models_own_name(cloud: Cloud) -> None:

@@ -53,13 +53,33 @@ TEXTS = [
     "it's",
     '"x"',
     "…-",
+    "1;-2.5;+3",
+    "so:\n- a\n- b\n---\n-5\r\nend",
+    "a, =b",
 ]
 
 
 @pytest.mark.parametrize("text", FORMULAS)
 def test_a_formula_is_marked(text: str) -> None:
-    assert marked(text) == "'" + text
-    assert unmarked("'" + text) == text
+    assert str(marked(text)).startswith("'")
+    assert unmarked(str(marked(text))) == text
+    assert unmarked("'" + text) == text  # as earlier versions wrote it
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("hello;=1+1;", "hello;'=1+1;"),
+        ("hello\n=1+1", "hello\n'=1+1"),
+        ("a;'=1", "a;''=1"),
+        ("a; @SUM(1)", "a;' @SUM(1)"),
+        ("a;-2+3|x", "a;'-2+3|x"),
+        ("=1;=2", "'=1;'=2"),
+    ],
+)
+def test_a_formula_within_a_text_is_marked_where_a_spreadsheet_divides_it(text: str, cell: str) -> None:
+    assert marked(text) == cell
+    assert unmarked(cell) == text
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -67,11 +87,17 @@ def test_numbers_and_other_texts_stay(text: str) -> None:
     assert marked(text) == unmarked(text) == text
 
 
+@pytest.mark.parametrize("text", ["\n" * 200_000, "-1" + " " * 200_000 + "x", "'" * 200_000 + "x", "a\n-1 " * 50_000])
+def test_a_long_text_takes_no_long_time(text: str) -> None:
+    """An expression that tries all divisions of it would take hours."""
+    assert unmarked(str(marked(text))) == text
+
+
 def test_a_number_is_no_text() -> None:
     assert [marked(value) for value in (-1.5, float("-inf"), None, True)] == [-1.5, float("-inf"), None, True]
 
 
-@given(st.text(alphabet=st.sampled_from("'\"=+-@＝ \t\r\n1.5ab%,")))
+@given(st.text(alphabet=st.sampled_from("'\"=+-@＝ \t\r\n1.5ab%,;")))
 def test_every_text_comes_back(text: str) -> None:
     assert unmarked(str(marked(text))) == text
     assert not begins_formula(text) or str(marked(text)).startswith("'")
@@ -96,5 +122,5 @@ def test_predict_writes_texts_as_they_are_and_marks_formulas_only_when_asked(tmp
         assert [row["answer"] for row in csv.DictReader(table)] == FORMULAS
     assert write(path, rows, spreadsheet=True) == len(FORMULAS) + 1
     with open(path, encoding="utf-8", newline="") as table:
-        assert list(csv.DictReader(table)) == [{"'=id": "1", "answer": "'" + text} for text in FORMULAS]
+        assert list(csv.DictReader(table)) == [{"'=id": "1", "answer": marked(text)} for text in FORMULAS]
     assert write(tmp_path / "new.predicted.jsonl", rows) == 0

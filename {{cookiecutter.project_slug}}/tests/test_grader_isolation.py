@@ -108,6 +108,10 @@ def test_an_answer_cannot_change_files(tmp_path: Path) -> None:
     assert not any(one.exists() for one in targets)
 
 
+def test_an_answer_cannot_fill_the_disk() -> None:
+    assert "File too large" in run("open('large', 'wb').truncate(2**29); result = 1").errors[0]
+
+
 def test_a_grader_imports_packages_and_modules_of_the_project() -> None:
     source = "import rapidfuzz, numpy, finetune.core.errors\n" + RUNS_ANSWERS
     assert run(

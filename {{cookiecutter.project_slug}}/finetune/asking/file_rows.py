@@ -12,7 +12,7 @@ from finetune.core.callbacks import Progress
 from finetune.core.class_labels import labels_of
 from finetune.core.disk import read_jsonl, write_csv, write_lines
 from finetune.core.errors import FinetuneError
-from finetune.core.formula_cells import begins_formula
+from finetune.core.formula_cells import marked
 from finetune.core.params import Data, Params
 from finetune.core.paths import PREPARED
 from finetune.core.read_records import read_prepare_report, read_prepare_report_if_there
@@ -208,5 +208,5 @@ def write(output: Path, rows: Sequence[Row], spreadsheet: bool = False) -> int:
     cells = [{key: cell_text(value) for key, value in row.items()} for row in rows]
     write_csv(output, columns, cells, mark_formulas=spreadsheet)
     return sum(
-        begins_formula(text) for row in [dict(zip(columns, columns, strict=True)), *cells] for text in row.values()
+        marked(text) != text for row in [dict(zip(columns, columns, strict=True)), *cells] for text in row.values()
     )

@@ -1,13 +1,13 @@
 """What each answer of the provider is checked for before the SDK reads it: redirects, web pages, half an answer."""
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from finetune.core.errors import FinetuneError
 from finetune.provider.retries import FINAL_CODES
 
 if TYPE_CHECKING:
@@ -17,15 +17,14 @@ if TYPE_CHECKING:
 BROKEN = "was answered with"
 HELD = "x-redirect-not-followed"  # the header that keeps the address of a redirect
 OBJECTS = {"/files/": "file", "/jobs/": "fine_tuning.job", "/batches/": "batch", "/models/": "model"}
+BY_ID = ("/files/", "/jobs/", "/batches/")  # a model may be answered by another name than it was asked by
 LISTS = ("/files", "/fine_tuning/jobs", "/events", "/checkpoints", "/models", "/batches")
 
 
-class WrongAnswerError(FinetuneError):
-    """An answer has an object without a field that is needed, or with one of a wrong type."""
-
-    def __init__(self, what: str) -> None:
-        remedy = "Run the same command again later: what exists is found, and nothing is paid again."
-        super().__init__(what, f"{remedy} If the message stays, tell the provider.")
+# In group 1 what stays: an escaped backslash, or a whole pair.
+HALVES = re.compile(
+    rb"(\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+)
 
 
 class Clock:
@@ -67,9 +66,12 @@ def check_answer(response: "Response") -> None:
     """
     import httpx2
 
-    if response.headers.get("content-type", "").startswith("text/event-stream"):
+    path = response.request.url.path
+    if path.endswith("/completions") and response.headers.get("content-type", "").startswith("text/event-stream"):
         return
-    response.read()
+    content = response.read()
+    if not path.endswith("/content"):
+        response._content = whole_letters(content)
     if response.status_code == 429 and error_code(response) in FINAL_CODES:
         response.headers["x-should-retry"] = "false"
     if response.is_success and (fault := fault_of(response)):
@@ -107,8 +109,16 @@ def fault_of(response: "Response") -> str | None:
     if not path.endswith(LISTS):
         should_be = next((name for part, name in OBJECTS.items() if part in path), None)
         is_other = body.get("object", should_be) != should_be
+        if body.get("id") and any(part in path for part in BY_ID):
+            is_other |= body["id"] != path.rsplit("/", 1)[1]  # such as one from a cache
         return "another object" if is_other else None if body.get("id") else "an object without an ID"
     return None if isinstance(body.get("data"), list) or is_empty_list(body) else "no list"
+
+
+def whole_letters(content: bytes) -> bytes:
+    """Return JSON in UTF-8 with U+FFFD for halves of surrogate pairs, which no file and no terminal takes."""
+    text = content if content.isascii() else content.decode("utf-8", "replace").encode()
+    return HALVES.sub(lambda found: found[1] or rb"\ufffd", text) if rb"\u" in text else text
 
 
 def error_code(response: "Response") -> Any:

@@ -3,9 +3,66 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
+from typing_extensions import Required, TypedDict  # pydantic asks for this one before Python 3.12
 
 from finetune.core.records import Alternatives
+from finetune.provider.type_checks import Kind, WrongAnswerError, check_fields
+
+Tokens = Annotated[int, Field(ge=0, lt=10**15)]
+Byte = Annotated[int, Field(ge=0, lt=256)]
+
+
+class TokenLogprob(TypedDict, total=False):
+    token: Required[str]
+    logprob: Required[float | None]
+    bytes: list[Byte] | None
+
+
+class ChosenLogprob(TokenLogprob, total=False):
+    top_logprobs: list[TokenLogprob] | None
+
+
+class Logprobs(TypedDict, total=False):
+    content: list[ChosenLogprob] | None
+    tokens: list[str] | None
+    token_logprobs: list[float | None] | None
+    top_logprobs: list[dict[str, float | None] | None] | None
+
+
+class Message(TypedDict, total=False):
+    content: str | list[Any] | None
+    refusal: str | None
+
+
+class Choice(TypedDict, total=False):
+    message: Message | None
+    text: str | None
+    finish_reason: str | None
+    logprobs: Logprobs | None
+
+
+class PromptTokens(TypedDict, total=False):
+    cached_tokens: Tokens | None
+
+
+class Usage(TypedDict, total=False):
+    prompt_tokens: Tokens | None
+    completion_tokens: Tokens | None
+    prompt_tokens_details: PromptTokens | None
+
+
+class Completion(TypedDict, total=False):
+    choices: list[dict[str, Any]] | None
+    usage: Usage | None
+    model: str | None
+    system_fingerprint: str | None
+
+
+COMPLETION = Kind("a completion", Completion, ("choices",))
+CHOICE = Kind("a completion", Choice, ("message", "text"))
 
 
 @dataclass(frozen=True)
@@ -34,12 +91,17 @@ def was_cut(answer: Answer, max_tokens: int) -> bool:
     return answer.cut if answer.cut is not None else (answer.completion_tokens or 0) >= max_tokens
 
 
-def parse_answer(completion: Mapping[str, Any], seconds: float | None) -> Answer:
-    """Return the answer in a completion, of chat or of text, that took this long."""
-    choices = completion.get("choices") or []
-    if not choices:
-        return Answer("", seconds=seconds, error="an answer without choices")
-    choice, usage = choices[0], completion.get("usage") or {}
+def parse_answer(completion: dict[str, Any], seconds: float | None) -> Answer:
+    """Return the answer in a completion, of chat or of text, that took this long; its `error` says what it lacks."""
+    try:
+        check_fields(completion, completion, COMPLETION)
+        choices = completion.get("choices") or []
+        if not choices:
+            return Answer("", seconds=seconds, error="an answer without choices")
+        choice, usage = choices[0], completion.get("usage") or {}
+        check_fields(choice, choice, CHOICE)
+    except WrongAnswerError as error:
+        return Answer("", seconds=seconds, error=error.what)
     message = choice.get("message") or {}
     text = joined(message.get("content")) or message.get("refusal") or choice.get("text") or ""
     logprobs = choice.get("logprobs") or {}
@@ -62,7 +124,7 @@ def joined(content: Any) -> str:
     if not isinstance(content, list):
         return content or ""
     return "".join(
-        part.get("text") or "" for part in content if isinstance(part, Mapping) and part.get("type") == "text"
+        str(part.get("text") or "") for part in content if isinstance(part, Mapping) and part.get("type") == "text"
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from finetune.core.callbacks import Progress, Say
 from finetune.core.errors import FinetuneError
 from finetune.core.records import RequestNote
+from finetune.provider.answer_checks import whole_letters
 from finetune.provider.connect import Connection
 from finetune.provider.create_once import Creation, create_once, find_by_note
 from finetune.provider.locks import exclusive_lock
@@ -129,7 +130,7 @@ def list_batches(connection: Connection, fingerprint: str) -> "list[Batch]":
 def rank(batch: "Batch") -> tuple[bool, bool, int]:
     """Order batches by use: one that completed, one that has not ended, one that ended with the most answers."""
     answered = batch.request_counts.completed if batch.request_counts else 0
-    return batch.status == "completed", batch.status not in ENDED, answered
+    return batch.status == "completed", batch.status not in ENDED, answered or 0
 
 
 def create(connection: Connection, fingerprint: str, lines: dict[str, bytes], say: Say, progress: Progress) -> "Batch":
@@ -153,7 +154,10 @@ def create(connection: Connection, fingerprint: str, lines: dict[str, bytes], sa
                 batches.append(connection.control.batches.retrieve(note["id"]))
         return next(iter(batches), None)
 
-    creation = Creation(connection, f"batch {fingerprint}", "batch", "batch", send, find_new, say)
+    def is_ours(batch: "Batch") -> bool:
+        return (batch.metadata or {}).get(FINGERPRINT, fingerprint) == fingerprint
+
+    creation = Creation(connection, f"batch {fingerprint}", "batch", "batch", send, find_new, say, is_ours=is_ours)
     known = [batch.id for batch in list_batches(connection, fingerprint)]
     note = read_request_note(connection.identity, creation.key)
     noted = find_by_note(creation, note)
@@ -182,7 +186,7 @@ def wait_for(connection: Connection, batch: "Batch", say: Say, progress: Progres
     def report(state: "Batch") -> None:
         counts = state.request_counts
         if counts and counts.total:
-            progress(counts.completed + counts.failed, counts.total, "answers in the batch")
+            progress((counts.completed or 0) + (counts.failed or 0), counts.total, "answers in the batch")
 
     try:
         return poll(
@@ -213,7 +217,7 @@ def read_answers(connection: Connection, batch: "Batch") -> Answers:
             for number, line in enumerate(connection.downloads.files.content(file).content.split(b"\n"), 1):
                 if line.strip():
                     try:
-                        result = json.loads(line)
+                        result = json.loads(whole_letters(line))
                         answers[result["custom_id"]] = completion_or_error(result)
                     except (ValueError, TypeError, KeyError, AttributeError) as error:
                         raise FinetuneError(
@@ -241,7 +245,7 @@ def batch_error(batch: "Batch") -> FinetuneError:
             "Run the same command again: its answers are kept, and a new batch answers the rest.",
         )
     errors = (batch.errors.data if batch.errors else None) or []
-    shown = [f"{f'line {e.line}: ' if e.line else ''}{e.message} [{e.code}]" for e in errors[:ERRORS_SHOWN]]
+    shown = [f"{f'line {e.line}: ' if e.line else ''}{e.message or ''} [{e.code}]" for e in errors[:ERRORS_SHOWN]]
     more = f"; and {len(errors) - ERRORS_SHOWN} more" if len(errors) > ERRORS_SHOWN else ""
     return FinetuneError(
         f"Batch {batch.id} failed: {'; '.join(shown) or 'no reason given'}{more}.",

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from finetune.core.callbacks import Say
 from finetune.core.errors import FinetuneError
 from finetune.core.records import EarlierRequest, RequestNote
-from finetune.provider.answer_checks import WrongAnswerError
 from finetune.provider.connect import Connection
 from finetune.provider.error_messages import masked
 from finetune.provider.rate_limits import retry_after
 from finetune.provider.request_notes import forget, read_request_note, write_request_note
 from finetune.provider.retries import is_final
+from finetune.provider.type_checks import WrongAnswerError
 
 if TYPE_CHECKING:
     from openai import APIError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PAUSES = (1, 2, 4, 8, 16)  # seconds before each look; the last one is repeated
 LIST_LAG = 180  # seconds until a list certainly shows what was created; lags of 90 were seen
 ATTEMPTS = 3  # of a request that is answered with 429
+LONGEST_WAIT = 600  # seconds; a longer Retry-After is cut to this
 # Refusals before any effect. A 400 or 429 may come from a gateway, after the effect.
 REFUSED = (401, 403, 404, 405, 413, 415, 422)
 
@@ -43,21 +44,25 @@ class Creation(Generic[Made]):
     say: Say
     takes: float = 0  # seconds that the transfer may take, after which the list has its time
     forgets: str = ""  # the command of a user who knows that an unclear request has made nothing
+    is_ours: Callable[[Made], bool] = lambda made: True  # not the answer to another request, from a cache
 
 
 def find_by_note(creation: Creation[Made], note: RequestNote | None) -> Made | None:
-    """Return what the request of an earlier note has made; None where it has made nothing.
+    """Return what the request of an earlier note has made; None where it has made nothing, or that is gone.
 
-    Where the note is fresh, it is looked for until the provider's list has had its time.
+    Where the note is fresh, it is looked for until the provider has had its time to show it.
     """
     if note is None:
         return None
     found = creation.find(note)
-    if found is None and "id" not in note and (seconds := seconds_left(creation, note)) > 0:
+    if found is None and not note.get("was_shown") and (seconds := seconds_left(creation, note)) > 0:
+        why = f"An earlier request for this {creation.kind} had no clear outcome."
         forgets = f" (unless you know that there is none: {creation.forgets})" if creation.forgets else ""
+        if "id" in note:
+            why, forgets = f"The provider does not show the {creation.kind} {note['id']} yet.", ""
         creation.say(
-            f"An earlier request for this {creation.kind} had no clear outcome. Looking for up to {seconds:.0f} s"
-            f" whether the {creation.kind} exists; nothing is created until then{forgets}."
+            f"{why} Looking for up to {seconds:.0f} s whether the {creation.kind} exists; nothing is created until"
+            f" then{forgets}."
         )
         found = wait_to_appear(creation, note, seconds)
     if found is not None:
@@ -82,7 +87,7 @@ def create_once(creation: Creation[Made], reserve: Reserve, known: list[str]) ->
     former = read_request_note(connection.identity, creation.key)
     note: RequestNote = {"asked_at": 0, "known": known, "facts": {}, "earlier": earlier_of(former)}
     with reserve() as facts:
-        note |= {"asked_at": connection.clock.now(), "facts": {**facts}}
+        note |= {"asked_at": connection.clock.now(), "asked_here": time.time(), "facts": {**facts}}
         write_request_note(connection.identity, creation.key, note)
     for attempt in range(1, ATTEMPTS + 1):
         failure: openai.APIError | FinetuneError
@@ -91,10 +96,11 @@ def create_once(creation: Creation[Made], reserve: Reserve, known: list[str]) ->
         except (openai.APIError, WrongAnswerError) as error:
             failure = error
         else:
-            if is_made(made, creation.type):
+            if is_made(made, creation.type) and creation.is_ours(made):
                 keep_id(creation, note, made)
                 return made
-            failure = FinetuneError(f"The provider's answer is no {creation.kind}: {str(made)[:200]}", "")
+            what = f"is another {creation.kind}" if is_made(made, creation.type) else f"is no {creation.kind}"
+            failure = FinetuneError(f"The provider's answer {what}: {str(made)[:200]}", "")
         status = failure.status_code if isinstance(failure, openai.APIStatusError) else None
         if status in REFUSED:
             put_back(creation, former)
@@ -102,7 +108,8 @@ def create_once(creation: Creation[Made], reserve: Reserve, known: list[str]) ->
         busy = failure if isinstance(failure, openai.RateLimitError) else None
         if status == 400 or (busy and is_final(busy)):
             raise failure
-        seconds = max(list_lag(connection), (busy and retry_after(busy.response.headers)) or 0)
+        wait = min((busy and retry_after(busy.response.headers)) or 0, LONGEST_WAIT)
+        seconds = max(list_lag(connection), wait)
         say(
             f"The request for the {creation.kind} has no clear outcome: {words_of(creation, failure)}"
             f"\nLooking for up to {seconds:.0f} s whether the {creation.kind} exists; nothing is sent again until then."
@@ -113,7 +120,7 @@ def create_once(creation: Creation[Made], reserve: Reserve, known: list[str]) ->
             return found
         if not busy or attempt == ATTEMPTS:
             raise still_unclear(creation, failure) from failure
-        note["asked_at"] = connection.clock.now()
+        note |= {"asked_at": connection.clock.now(), "asked_here": time.time()}
         write_request_note(connection.identity, creation.key, note)
     raise AssertionError("the last attempt returns or raises")
 
@@ -130,10 +137,16 @@ def list_lag(connection: Connection) -> float:
 
 
 def seconds_left(creation: Creation[Made], note: RequestNote) -> float:
-    """Return how long the provider's list may still lack what a request has made, by the provider's clock."""
+    """Return how long the provider may still not show what a request has made.
+
+    By the provider's clock and by this machine's: the servers behind an address may have different clocks. One that was
+    turned back makes nobody wait for longer.
+    """
     longest = list_lag(creation.connection) + creation.takes
-    age = creation.connection.clock.now() - note["asked_at"]
-    return min(longest, longest - age)  # a clock that was turned back makes nobody wait for longer
+    ages = [creation.connection.clock.now() - note["asked_at"]]
+    if "asked_here" in note:
+        ages.append(time.time() - note["asked_here"])
+    return min(longest, longest - min(ages))
 
 
 def wait_to_appear(creation: Creation[Made], note: RequestNote, seconds: float) -> Made | None:
@@ -164,6 +177,13 @@ def keep_id(creation: Creation[Made], note: RequestNote, made: Made) -> None:
     if note.get("id") != identifier:
         note["id"] = identifier
         write_request_note(creation.connection.identity, creation.key, note)
+
+
+def keep_that_it_was_shown(creation: Creation[Made]) -> None:
+    """Note that the provider shows what was made, so that it counts as deleted where it is missing later."""
+    note = read_request_note(creation.connection.identity, creation.key)
+    if note is not None:
+        write_request_note(creation.connection.identity, creation.key, {**note, "was_shown": True})
 
 
 def earlier_of(former: RequestNote | None) -> list[EarlierRequest]:

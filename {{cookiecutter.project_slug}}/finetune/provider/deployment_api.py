@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import time
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -12,9 +13,11 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Deploy
 from finetune.core.profiles import Profile
 from finetune.pricing.catalogue import inference_name
+from finetune.provider.answer_types import AZURE_DEPLOYMENT, NEBIUS_MODEL
 from finetune.provider.connect import Connection
 from finetune.provider.paging import all_rows
 from finetune.provider.polling import TemporaryError, poll
+from finetune.provider.type_checks import Kind, check_fields
 
 AZURE_VERSION = "2024-10-01"
 PATIENCE = 3600  # seconds until a deployment must be ready
@@ -79,16 +82,18 @@ def wait_until_ready(connection: Connection, name: str, model: str, settings: De
 def status_of(connection: Connection, name: str, settings: Deploy) -> str:
     """Return the provider's word for the state of a deployment. Raises FinetuneError if there is none of this name."""
     if connection.profile.name == "azure":
-        return str(call_azure("GET", name, settings).get("properties", {}).get("provisioningState", "unknown"))
-    return str(call_nebius(connection, "GET", f"/{quote(name, safe='/:')}").get("status", "unknown"))
+        properties = call_azure("GET", name, settings).get("properties") or {}
+        return str(properties.get("provisioningState") or "unknown")
+    return str(call_nebius(connection, "GET", f"/{quote(name, safe='/:')}").get("status") or "unknown")
 
 
 def reason_of(connection: Connection, name: str) -> str:
     """Return why a deployment failed, where the provider says it: Nebius, by `status_reason`."""
-    if connection.profile.name != "nebius":
-        return ""
-    found = call_nebius(connection, "GET", f"/{quote(name, safe='/:')}").get("status_reason")
-    return found.strip().rstrip(".") if isinstance(found, str) else ""
+    found = None
+    if connection.profile.name == "nebius":
+        with suppress(FinetuneError):  # that it failed is known without this answer
+            found = call_nebius(connection, "GET", f"/{quote(name, safe='/:')}").get("status_reason")
+    return str(found or "").strip().rstrip(".")
 
 
 def is_there(connection: Connection, name: str, settings: Deploy) -> bool:
@@ -131,9 +136,9 @@ def deployed_model(profile: Profile, name: str, settings: Deploy) -> dict[str, s
         return {}
     properties = call_azure("GET", quote(name, safe=""), settings).get("properties") or {}
     model = properties.get("model") or {}
-    if not model.get("name") or str(properties.get("provisioningState")).lower() not in READY:
+    if not model.get("name") or (properties.get("provisioningState") or "").lower() not in READY:
         return {}
-    return {"name": str(model["name"]), "version": str(model.get("version", ""))}
+    return {"name": model["name"], "version": model.get("version") or ""}
 
 
 def start_at_azure(name: str, model: str, settings: Deploy) -> str:
@@ -154,12 +159,12 @@ def start_at_nebius(connection: Connection, name: str, base: str, model: str, jo
     source = f"{job}:{checkpoint_id(connection, job, model, step)}"
     body = {"name": name, "base_model": inference_name(base, connection.profile.name), "source": source}
     answered = call_nebius(connection, "POST", "", body).get("name")
-    if not isinstance(answered, str) or not answered:
+    if not answered:
         raise FinetuneError(
             f"The answer to the deployment of {model} has no name to ask it by.",
             "See in the provider's console whether it was created, and delete it there before another try.",
         )
-    return answered
+    return str(answered)
 
 
 def checkpoint_id(connection: Connection, job: str, model: str, step: int | None) -> str:
@@ -191,13 +196,13 @@ def call_azure(method: str, name: str, settings: Deploy, body: Json | None = Non
         f"/providers/Microsoft.CognitiveServices/accounts/{settings.account}/deployments/{name}"
         f"?api-version={AZURE_VERSION}"
     )
-    return call(method, address, azure_token(), body)
+    return call(method, address, azure_token(), body, AZURE_DEPLOYMENT)
 
 
 def call_nebius(connection: Connection, method: str, path: str, body: Json | None = None) -> Json:
     """Call Nebius' route for custom models."""
     root = str(connection.client.base_url).rstrip("/").removesuffix("/v1")
-    return call(method, f"{root}/v0/models{path}", connection.client.api_key, body)
+    return call(method, f"{root}/v0/models{path}", connection.client.api_key, body, NEBIUS_MODEL)
 
 
 def azure_token() -> str:
@@ -215,11 +220,11 @@ def azure_token() -> str:
         ) from error
 
 
-def call(method: str, address: str, token: str, body: Json | None) -> Json:
-    """Return the JSON of the answer; an empty object where there is none.
+def call(method: str, address: str, token: str, body: Json | None, kind: Kind) -> Json:
+    """Return the JSON of the answer, whose fields are checked; an empty object where there is none.
 
-    Raises TemporaryError without an answer and for 429 and 5xx, NotThereError for 404, and FinetuneError for other
-    refusals, with the server's message.
+    Raises TemporaryError without an answer, for 429 and 5xx, and for a success that is no object, NotThereError for
+    404, WrongAnswerError as `check_fields`, and FinetuneError for other refusals, with the server's message.
     """
     import httpx2
 
@@ -231,8 +236,13 @@ def call(method: str, address: str, token: str, body: Json | None) -> Json:
         ) from error
     try:
         content = answer.json() if answer.content else {}
-    except ValueError:
-        content = {}
+    except (ValueError, RecursionError):
+        content = None
+    if answer.is_success and not isinstance(content, dict):
+        raise TemporaryError(
+            f"{address.split('?')[0]} answered {answer.status_code} with something that is no JSON object.",
+            "Check the network, then run the same command again. See the deployments in the provider's console.",
+        )
     content = content if isinstance(content, dict) else {}
     if not answer.is_success and not (method == "DELETE" and answer.status_code == 404):
         error_type: type[FinetuneError] = NotThereError if answer.status_code == 404 else FinetuneError
@@ -244,4 +254,5 @@ def call(method: str, address: str, token: str, body: Json | None) -> Json:
             f"{address.split('?')[0]} answered {answer.status_code}: {str(message).replace(token, '***')}",
             "Correct what the message names, then run the same command again.",
         )
+    check_fields(content, content, kind)
     return content

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from finetune.provider.answer_checks import WrongAnswerError, is_broken_answer
+from finetune.provider.answer_checks import is_broken_answer
+from finetune.provider.type_checks import WrongAnswerError
 
 Row = TypeVar("Row")
 FOR_A_PERSON = (401, 403, 429)  # they concern the key or the account, not this answer

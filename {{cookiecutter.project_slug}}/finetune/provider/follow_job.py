@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from finetune.core.callbacks import Progress, Say
 from finetune.provider.connect import Connection
+from finetune.provider.create_once import list_lag
 from finetune.provider.extras import extra
 from finetune.provider.job_failures import job_error
-from finetune.provider.polling import poll
+from finetune.provider.polling import TemporaryError, poll
 from finetune.provider.ready_model import wait_for_model
 from finetune.provider.remote_jobs import ENDED
 
@@ -44,13 +45,22 @@ def follow(
     like `running`, and the model of a job that has succeeded until the provider has it. Raises FinetuneError when the
     job ends without a model.
     """
+    import openai
+
     jobs = connection.control.fine_tuning.jobs
     was_paused = False
 
     def look() -> JobState:
         nonlocal job
         job = older_twin(job) or job
-        found = jobs.retrieve(job.id)
+        try:
+            found = jobs.retrieve(job.id)
+        except openai.NotFoundError as error:
+            if connection.clock.now() - (job.created_at or 0) > list_lag(connection):
+                raise
+            raise TemporaryError(
+                f"The provider does not show job {job.id} yet.", "Run the same command again."
+            ) from error
         return JobState(found, found.status, *newest_step(connection, job.id))
 
     def report(state: JobState) -> None:

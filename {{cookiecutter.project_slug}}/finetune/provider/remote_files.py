@@ -1,6 +1,7 @@
 """Files at the provider, found by their content: the same bytes are uploaded once."""
 
 import codecs
+import re
 import shutil
 import tempfile
 import time
@@ -18,7 +19,7 @@ from finetune.core.paths import NOTES
 from finetune.core.profiles import Profile
 from finetune.core.records import RequestNote, UploadNote
 from finetune.provider.connect import Connection
-from finetune.provider.create_once import Creation, create_once, find_by_note, is_made
+from finetune.provider.create_once import Creation, create_once, find_by_note, is_made, keep_that_it_was_shown, list_lag
 from finetune.provider.locks import exclusive_lock
 from finetune.provider.paging import all_rows
 from finetune.provider.request_notes import read_request_note
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
 PART_BYTES = 64 * 1024 * 1024  # the largest part of an upload
 UPLOAD_TIMEOUT = 600  # seconds for one request
-
+NAME = re.compile(r"[0-9a-f]{64}\.jsonl")  # of a file at the provider, by its content
+PAUSE = 2.0  # seconds between two looks whether a new file is shown
+UPLOAD_LASTS = 3600  # seconds until an upload expires, where the provider does not say it
 SLOWEST = 1_000_000  # bytes of an upload in a second
 
 Purpose = Literal["fine-tune", "batch"]
@@ -67,9 +70,12 @@ def ensure_file(
     with exclusive_lock(connection.identity, name):
         whole = partial(send_whole, connection, path, name, purpose)
         find = partial(find_file, connection, name, size, purpose)
-        creation = Creation(connection, f"{purpose} {name}", "file", "file", whole, find, say, size / SLOWEST)
+        is_ours = partial(has_content_of, name)
+        creation = Creation(
+            connection, f"{purpose} {name}", "file", "file", whole, find, say, size / SLOWEST, is_ours=is_ours
+        )
         note = read_request_note(connection.identity, creation.key)
-        file = found = find(note) or find_by_note(creation, note)
+        file = find(note) or find_by_note(creation, note)
         if file is None:
             may_create()
             if takes_parts(connection.profile, path, size):
@@ -77,7 +83,19 @@ def ensure_file(
                 parts = send_parts(connection, path, name, size, progress, purpose)
                 creation = replace(creation, send=partial(complete, connection, path, *parts))
             file = create_once(creation, lambda: nullcontext({}), [])
-    return processed(connection, file.id, path), found is None
+            try:
+                processed(connection, file.id, path, is_new=True)
+            except FinetuneError:  # it is there, but cannot be read
+                keep_that_it_was_shown(creation)
+                raise
+            keep_that_it_was_shown(creation)
+            return file.id, True
+    return processed(connection, file.id, path), False
+
+
+def has_content_of(name: str, file: "FileObject") -> bool:
+    """Return whether a file's name is not that of another content. Some servers change names."""
+    return file.filename == name or not NAME.fullmatch(file.filename or "")
 
 
 def find_file(
@@ -98,10 +116,23 @@ def find_file(
     return min(readable, key=lambda file: (file.created_at or 0, file.id), default=None)
 
 
-def processed(connection: Connection, file_id: str, path: Path) -> str:
-    """Return the ID of a file as soon as the provider has read it. Raises FinetuneError if it cannot."""
+def processed(connection: Connection, file_id: str, path: Path, is_new: bool = False) -> str:
+    """Return the ID of a file as soon as the provider has read it. Raises FinetuneError if it cannot.
+
+    A new file may not be shown yet: then it is asked for again, as long as a list may lack it.
+    """
+    import openai
+
+    end = time.monotonic() + (list_lag(connection) if is_new else 0)
     try:
-        file = connection.control.files.wait_for_processing(file_id)
+        while True:
+            try:
+                file = connection.control.files.wait_for_processing(file_id)
+                break
+            except openai.NotFoundError:
+                if time.monotonic() >= end:
+                    raise
+                time.sleep(PAUSE)
     except RuntimeError as error:  # the SDK's, after half an hour
         raise FinetuneError(
             f"The provider has not read {path} (file {file_id}) in half an hour.",
@@ -138,22 +169,30 @@ def send_parts(
 
     A run that was killed continues after the last part that arrived.
     """
+    import openai
+
     uploads = connection.control.uploads
     path_of_note = NOTES / f"upload-{name}.json"
     note = cast("UploadNote", read_note(path_of_note, UploadNote))
     if (
         not UploadNote.__required_keys__ <= note.keys()
         or note.get("identity") != connection.identity
-        or note["expires_at"] < time.time() + 60
+        or note["expires_at"] < connection.clock.now() + 60
     ):
         upload = uploads.create(filename=name, bytes=size, purpose=purpose, mime_type="text/jsonl")
         refuse_other(upload, "upload", path)
-        note = {"identity": connection.identity, "id": upload.id, "expires_at": upload.expires_at, "parts": []}
+        expires_at = int(upload.expires_at or connection.clock.now() + UPLOAD_LASTS)
+        note = {"identity": connection.identity, "id": upload.id, "expires_at": expires_at, "parts": []}
         write_json(path_of_note, note)
     with open(path, "rb") as file:
         file.seek(len(note["parts"]) * PART_BYTES)
         while part := file.read(PART_BYTES):
-            sent = uploads.parts.create(note["id"], data=part, timeout=UPLOAD_TIMEOUT)
+            try:
+                sent = uploads.parts.create(note["id"], data=part, timeout=UPLOAD_TIMEOUT)
+            except openai.APIStatusError as error:
+                if error.status_code in (400, 404, 410):  # the upload has ended: the next run begins another
+                    path_of_note.unlink()
+                raise
             refuse_other(sent, "upload.part", path)
             note["parts"].append(sent.id)
             write_json(path_of_note, note)

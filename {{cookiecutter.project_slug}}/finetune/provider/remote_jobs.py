@@ -93,7 +93,17 @@ def creation_of(
     """Return how the job of this fingerprint is created, and found by a note."""
     send = partial(connection.once.fine_tuning.jobs.create, **request)
     find = partial(find_noted, connection, fingerprint)
-    return Creation(connection, fingerprint, "job", "fine_tuning.job", send, find, say, forgets=f"{command} --forget")
+    is_ours = partial(is_answer_to, fingerprint, request)
+    forgets = f"{command} --forget"
+    return Creation(
+        connection, fingerprint, "job", "fine_tuning.job", send, find, say, forgets=forgets, is_ours=is_ours
+    )
+
+
+def is_answer_to(fingerprint: str, request: JobRequest, job: "FineTuningJob") -> bool:
+    """Return whether nothing in a job says that another request has made it."""
+    shown = (job.metadata or {}).get(FINGERPRINT, fingerprint)
+    return shown == fingerprint and job.training_file in (None, request.get("training_file"))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from finetune.provider.answer_parser import Answer, parse_answer
-from finetune.provider.rate_limits import RateLimiter
+from finetune.provider.rate_limits import RateLimiter, header_number
 from finetune.provider.refused_parameters import learn_refused, without_refused
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def request_answer(client: "OpenAI", request: Mapping[str, Any], limiter: RateLi
 
 def request_completion(
     client: "OpenAI", request: Mapping[str, Any], limiter: RateLimiter
-) -> tuple[Mapping[str, Any], float]:
+) -> tuple[dict[str, Any], float]:
     """Send a request for one completion until it is answered; return the completion, and the seconds that it took.
 
     After a 429 the limiter decides when to send again. Raises the SDK's error where a 429 is final or lasts longer than
@@ -50,11 +50,10 @@ def request_completion(
             try:
                 sent = without_refused(client, request)
                 response = completions.with_raw_response.create(**sent)
-                seconds = float(response.headers.get("openai-processing-ms") or 0) / 1000 or time.monotonic() - started
-                completion = json.loads(response.content)
-                usage = completion.get("usage") or {}
-                tokens = (usage.get("prompt_tokens") or 0) + (usage.get("completion_tokens") or 0)
-                limiter.record_answer(response.headers, tokens)
+                milliseconds = header_number(response.headers, "openai-processing-ms") or 0
+                seconds = milliseconds / 1000 or time.monotonic() - started
+                completion: dict[str, Any] = json.loads(response.content)
+                limiter.record_answer(response.headers, tokens_of(completion))
                 return completion, round(seconds, 3)
             except openai.RateLimitError as error:
                 if is_final(error) or time.monotonic() - limiter.last_answer_at > PATIENCE:
@@ -72,6 +71,13 @@ def request_completion(
                 if failures == ATTEMPTS:
                     raise
         limiter.stopped.wait(min(LONGEST_PAUSE, 0.5 * 2**failures) * random.uniform(0.75, 1))
+
+
+def tokens_of(completion: Mapping[str, Any]) -> int:
+    """Return how many tokens a completion took; what is no number counts nothing."""
+    usage = completion.get("usage")
+    counts = [usage.get(key) for key in ("prompt_tokens", "completion_tokens")] if isinstance(usage, dict) else []
+    return sum(count for count in counts if isinstance(count, int))
 
 
 def is_final(error: "APIError") -> bool:

@@ -20,13 +20,13 @@ from finetune.project.model_record import epochs_of, model_record
 from finetune.project.spending import forget_unclear_requests
 from finetune.project.training_start import start_of
 from finetune.project.uploads import missing_splits, refuse_other_account, upload_again
-from finetune.provider.answer_types import left_out
 from finetune.provider.capabilities import refuse_unsupported
 from finetune.provider.connect import Connection, connect
 from finetune.provider.extras import extra
 from finetune.provider.follow_job import follow
 from finetune.provider.paging import all_rows
 from finetune.provider.remote_jobs import ensure_job, find, forget_request, job_fingerprint, late_twins
+from finetune.provider.type_checks import left_out
 from finetune.report.curve_verdict import CurveVerdict, curve_verdict
 from finetune.report.training_curves import (
     CurveRow,
@@ -41,6 +41,7 @@ from finetune.terminal.progress import progress_bar, say
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
+    from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 
 
 def run(params: Params, again: bool = False, forget: bool = False) -> ModelRecord:
@@ -113,7 +114,7 @@ def collect(
     results = extra("result files", lambda: result_rows(connection, job), missing)
     curves = with_whole_file_losses(results, from_events) or from_events
     write_csv(CURVES, columns_of(curves), curves)
-    listed = extra("checkpoints", lambda: all_rows(jobs.checkpoints.list(job.id)), missing)
+    listed = extra("checkpoints", lambda: checkpoints_of(connection, job), missing)
     if missing and not listed and params.train.choose != "last":
         raise FinetuneError(
             f"train.choose is {params.train.choose}, but the provider lacks: {', '.join(missing)}.",
@@ -148,6 +149,14 @@ def collect(
     if missing:
         say(f"The provider lacks: {', '.join(missing)}. Look again, for nothing, with: dvc repro -f -s train")
     return record
+
+
+def checkpoints_of(connection: Connection, job: "FineTuningJob") -> "list[FineTuningJobCheckpoint]":
+    """Return the job's checkpoints. Raises ValueError for a list of another job's, such as one from a cache."""
+    found = all_rows(connection.control.fine_tuning.jobs.checkpoints.list(job.id))
+    if any(one.fine_tuning_job_id not in (None, job.id) for one in found):
+        raise ValueError("of another job")
+    return found
 
 
 def result_rows(connection: Connection, job: "FineTuningJob") -> list[CurveRow]:

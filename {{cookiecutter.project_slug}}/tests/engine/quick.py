@@ -53,6 +53,9 @@ class SkippedTime:
     def monotonic(self) -> float:
         return time.monotonic() + self.skipped
 
+    def time(self) -> float:
+        return time.time() + self.skipped
+
 
 def shorten_pauses() -> None:
     """Shorten all pauses of this process; the protocol stays the same."""

@@ -22,6 +22,7 @@ REFER, TRUNCATE = 1 << 13, 1 << 14
 READ = EXECUTE | READ_FILE | READ_DIR
 OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE  # rights that a rule for a file, not a folder, may have
 
+FILE = 2**28  # bytes of the largest file that an answer may write
 # What Python and its packages read of a system. Not /etc as a whole: /etc/environment may hold keys.
 SYSTEM = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/nix/store", "/proc", "/sys/devices"]
 SYSTEM += [f"/etc/{name}" for name in ("ld.so.cache", "localtime", "nsswitch.conf", "passwd", "group", "ssl", "fonts")]
@@ -29,12 +30,13 @@ DEVICES = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"]
 
 
 def limit(memory: int, seconds: int) -> None:
-    """Limit address space and processor time, if the system can."""
+    """Limit address space, processor time and the size of a file, if the system can."""
     try:
         import resource
     except ImportError:  # Windows
         return
-    for kind, most in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CPU, seconds), (resource.RLIMIT_CORE, 0)):
+    limits = ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CPU, seconds), (resource.RLIMIT_FSIZE, FILE))
+    for kind, most in (*limits, (resource.RLIMIT_CORE, 0)):
         with suppress(ValueError, OSError):  # macOS cannot limit the address space
             resource.setrlimit(kind, (most, most))
 
