@@ -1,6 +1,7 @@
 """Print tables for people and JSON for programs, on standard output."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -8,14 +9,15 @@ from typing import Any
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table; None is an empty cell."""
+    """Print a table as wide as COLUMNS says, else as the terminal, else 200 characters; None is an empty cell."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(*head, show_header=any(head), box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False).print(table)
+    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit() else 200
+    Console(width=width, markup=False, highlight=False).print(table)
 
 
 def print_json(value: Any) -> None:
