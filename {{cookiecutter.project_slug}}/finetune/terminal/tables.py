@@ -11,9 +11,11 @@ from typing import Any
 def print_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table as wide as COLUMNS says, else as the terminal, else 200 characters; None is an empty cell."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(*head, show_header=any(head), box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    # The first column names the row, so the others are narrowed before it. What is too long goes on in the next line.
+    columns = [Column(name, overflow="fold", no_wrap=number == 0) for number, name in enumerate(head)]
+    table = Table(*columns, show_header=any(head), box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
     width = None if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit() else 200
