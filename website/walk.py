@@ -190,9 +190,10 @@ def compare(walk: Walk) -> None:
 def ship(walk: Walk) -> None:
     walk.say("## Ship it")
     walk.say(
-        "`export` writes the model as files, and asks the exported model the test rows: the figures are of what ships."
+        "Name a format under `export.formats`. The stage `export` writes the model as files, and asks them the test"
+        " rows again: the figures are of what ships. `exports/merged/README.md` has the commands that serve it."
     )
-    walk.do("finetune export --to merged", last=30)
+    walk.do("sed -i.bak 's/  formats: .*/  formats: [merged]/' params.yaml && rm params.yaml.bak", "dvc repro", last=14)
     walk.do("git add . && git commit -qm Export")
     walk.say(
         "`promote` tags a commit as the one to use, if the gates under `evaluate.require` in `params.yaml` are met."
@@ -224,6 +225,7 @@ def update(walk: Walk) -> None:
     walk.do("uvx --python 3.12 cruft update --skip-apply-ask", "git diff --stat HEAD", last=4)
     walk.say("Nothing is trained again:")
     walk.do("dvc status train", last=4)
+    walk.do("git add . && git commit -qm 'Update the template'")
     walk.say("## Read on")
     walk.say(
         "[Your data](data.md), [training](training.md), [is it better?](evaluation.md), [ship it](shipping.md),"
