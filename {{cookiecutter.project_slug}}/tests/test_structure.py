@@ -161,6 +161,6 @@ def test_stages_that_pay_depend_on_what_validate_wrote_and_on_no_parameter() -> 
 
 def test_text_files_are_opened_with_their_encoding() -> None:
     """Without one, Windows takes another."""
-    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--preview", "--select", "PLW1514", PACKAGE]
+    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--preview", "--select", "PLW1514", str(PACKAGE)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
