@@ -20,5 +20,18 @@ def test_the_first_repro_fine_tunes_a_language_model(installed: Path, binaries: 
     shown = project.run("dvc", "metrics", "show", "reports/evaluation.json").stdout
     assert "tuned.accuracy" in shown
     assert "file://" in project.run("dvc", "plots", "show").stdout
+    assert_editors_show_it(project)
     left = subprocess.run(["pgrep", "-af", str(project.home)], capture_output=True, text=True, check=False).stdout
     assert not left
+
+
+def assert_editors_show_it(project: Project) -> None:
+    """Assert that what DVC's extension of VS Code and notebooks read has this fine-tune and its plots."""
+    here = json.loads(project.run("dvc", "exp", "show", "--json").stdout)[0]["data"]
+    assert here["metrics"]["reports/evaluation.json"]["data"]["tuned"]["accuracy"] >= 0.80
+    assert here["params"]["params.yaml"]["data"]["train"]["n_epochs"] == 2
+    shown = json.loads(project.run("dvc", "plots", "show", "--json").stdout)
+    assert "errors" not in shown
+    [loss], [confusion] = (shown["data"][name] for name in ("Loss", "reports/confusion_tuned.csv"))
+    assert {row["field"] for row in loss["content"]["data"]["values"]} == {"train_loss", "valid_loss"}
+    assert {"actual", "predicted"} <= set(confusion["content"]["data"]["values"][0])

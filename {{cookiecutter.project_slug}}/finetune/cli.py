@@ -1,5 +1,6 @@
 """The command `finetune`: registers the commands in their panels, and prints errors."""
 
+import io
 import sys
 from importlib.util import find_spec
 
@@ -57,6 +58,10 @@ for name, group in GROUPS.items():
 
 def main() -> None:
     """Run a command. A FinetuneError is printed on standard error, and the exit status is 1."""
+    if sys.platform == "win32":  # to a file or a program, Windows writes in an encoding that lacks most letters
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(encoding="utf-8")
     try:
         app()
     except FinetuneError as error:

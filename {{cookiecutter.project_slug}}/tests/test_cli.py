@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from finetune.cli import PANELS, app
 from finetune.commands.check import Method as CheckMethod
 from finetune.core.params import Method
+from finetune.terminal.tables import print_table
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,6 +58,19 @@ def test_the_shell_completes_commands() -> None:
     environment = {"_FINETUNE_COMPLETE": "complete_bash", "COMP_WORDS": "finetune jo", "COMP_CWORD": "1"}
     done = CliRunner().invoke(app, prog_name="finetune", env=environment)
     assert done.output.split() == ["jobs"]
+
+
+def test_a_table_has_the_width_of_columns_and_cuts_no_name(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head, row = ["", "floors.majority", "tuned"], ["accuracy", "0.183 (0.132 to 0.249)", "0.870 (0.811 to 0.912)"]
+    for columns in (40, 80):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        print_table(head, [row])
+        shown = capsys.readouterr().out
+        assert max(map(len, shown.splitlines())) <= columns
+        assert "…" not in shown
+    assert len(shown.splitlines()) == 2
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -103,13 +103,17 @@ def test_an_alias_is_looked_up_by_its_dated_name(alias: str, dated: str) -> None
 def test_aliases_of_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     own = Path("models.toml")
-    own.write_text('["gpt-4o-mini-2024-07-18".openai]\ntraining = 2.5\n["me/new"]\naliases = ["newest"]\n')
+    own.write_text(
+        '["gpt-4o-mini-2024-07-18".openai]\ntraining = 2.5\n["me/new"]\naliases = ["newest"]\n', encoding="utf-8"
+    )
     assert look_up("gpt-4o-mini", "openai").training == 2.5
     assert look_up("newest", "openai").name == "me/new"
-    own.write_text('["gpt-4o-mini".openai]\ntraining = 1.5\n')  # an entry by the name of the alias is for that name
+    own.write_text(
+        '["gpt-4o-mini".openai]\ntraining = 1.5\n', encoding="utf-8"
+    )  # an entry by the name of the alias is for that name
     assert (look_up("gpt-4o-mini", "openai").name, look_up("gpt-4o-mini", "openai").training) == ("gpt-4o-mini", 1.5)
     assert dated_name("gpt-4o") == "gpt-4o-2024-08-06"
-    own.write_text('["me/new"]\naliases = "newest"\n')
+    own.write_text('["me/new"]\naliases = "newest"\n', encoding="utf-8")
     assert dated_name("new") == "new"
     with pytest.raises(FinetuneError, match="aliases"):
         look_up("me/new", "openai")
@@ -206,7 +210,7 @@ def test_an_estimate_in_a_project_takes_its_settings_and_its_bills(training_file
     values = YAML(typ="safe").load(project)
     values["provider"]["name"], values["train"]["base"], values["train"]["n_epochs"] = "nebius", "me/base", 6
     YAML().dump(values, Path("params.yaml"))
-    Path("models.toml").write_text('["me/base".nebius]\ntraining = 2.0\n')
+    Path("models.toml").write_text('["me/base".nebius]\ntraining = 2.0\n', encoding="utf-8")
     report, said = estimated(str(training_file))
     assert said == "From params.yaml: base me/base, n_epochs 6, provider nebius.\n"
     assert (report["provider"], report["n_epochs"], report["seconds"]) == ("nebius", 6, "unknown")

@@ -1,6 +1,8 @@
 """The structure of the code: what may import what, and the dependencies of the stages."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -156,3 +158,10 @@ def test_stages_that_pay_depend_on_what_validate_wrote_and_on_no_parameter() -> 
     for name, file in decided_by.items():
         assert "params" not in stages[name]
         assert f"data/prepared/{file}.json" in stages[name]["deps"]
+
+
+def test_text_files_are_opened_with_their_encoding() -> None:
+    """Without one, Windows takes another."""
+    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--preview", "--select", "PLW1514", str(PACKAGE)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -278,7 +278,9 @@ def test_a_budget_stops_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(FinetuneError, match="is unknown"):
         budget.refuse_over_budget(params("compatible", "some/model", usd=1))
     budget.refuse_over_budget(params("local", "SmolLM2-135M-Instruct", usd=0))
-    Path("models.toml").write_text('["some/model"]\nseconds = 1e6\n["some/model".compatible]\ntraining = 1\n')
+    Path("models.toml").write_text(
+        '["some/model"]\nseconds = 1e6\n["some/model".compatible]\ntraining = 1\n', encoding="utf-8"
+    )
     with pytest.raises(FinetuneError, match=r"minutes; train\.budget\.minutes is 1"):
         budget.refuse_over_budget(params("compatible", "some/model", usd=1, minutes=1))
 

@@ -60,6 +60,7 @@ def show_model(model: ModelId, as_json: AsJson = False) -> None:
     if as_json:
         print_json(facts)
     else:
+        facts["created"] = when(found.created)
         print_table(["", ""], [[key.replace("_", " "), value] for key, value in facts.items()])
 
 

@@ -1,5 +1,6 @@
 """`finetune show`, `compare` and `promote`: the current fine-tune, against others, and in production."""
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -49,10 +50,21 @@ def compare(
     print(f"\n{found['after']['revision']} against {found['before']['revision']}: {found['verdict']}")
     if found["left_out"]:
         print(f"{found['left_out']} rows that only one of the two answered are not counted.")
-    rows: list[list[Any]] = [[key, *map(str, pair)] for key, pair in found["differences"].items()]
-    if rows:
+    if rows := changed_rows(found["differences"]):
         print()
         print_table(["", "before", "after"], rows)
+
+
+def changed_rows(differences: Mapping[str, Sequence[Any]]) -> list[list[Any]]:
+    """Return a row for each value of two records that differs: its name, before and after."""
+    from finetune.core.flatten import flatten
+
+    rows = []
+    for key, pair in differences.items():
+        before, after = (flatten({key: value}) for value in pair)
+        names = [name for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)]
+        rows += [[name, before.get(name), after.get(name)] for name in names]
+    return rows
 
 
 def promote(

@@ -97,8 +97,15 @@ def start(home: Path, arguments: Sequence[str], **environment: str) -> "subproce
             stderr=log,
             cwd=home,
             env={**own, **environment},
-            start_new_session=True,
+            **detached(),
         )
+
+
+def detached() -> dict[str, Any]:
+    """Return the options of Popen for a process that Ctrl-C and the end of the terminal do not reach."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+    return {"start_new_session": True}
 
 
 def last_line(home: Path) -> str:

@@ -63,7 +63,8 @@ def copy_adapter(checkpoint: Path, folder: Path, base: str) -> None:
     config = json.loads((checkpoint / "adapter_config.json").read_text(encoding="utf-8"))
     # The file is versioned: it must not depend on the order of a set or on a path of this machine.
     config.update(target_modules=sorted(config["target_modules"]), base_model_name_or_path=base)
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    (folder / "adapter_config.json").write_bytes(text.encode())  # as text, Windows would write other line ends
 
 
 def delete_checkpoint(store: Store, checkpoint: CheckpointRow) -> None:

@@ -14,6 +14,7 @@ from finetune.provider.bounded_client import BoundedClient
 from finetune.provider.connect import Connection
 from finetune.provider.error_messages import explained_errors
 
+NO_KEY = "none"  # the server asks for none, and the client needs a text
 BLOCK = 256  # tokens by which the context grows
 
 
@@ -66,7 +67,7 @@ def llama_server(file: Path, prompts: Sequence[Sequence[int]], max_tokens: int) 
     address = server.listening_address
     profile = PROFILES["compatible"]
     try:
-        with BoundedClient(base_url=f"{address}/v1", api_key="none") as client, explained_errors(client, profile):
+        with BoundedClient(base_url=f"{address}/v1", api_key=NO_KEY) as client, explained_errors(client, profile):
             identity = f"llama.cpp {xllamacpp.__version__} {sha256_of(file)}"
             yield LlamaServer(Connection(client, profile, identity), address)
     finally:

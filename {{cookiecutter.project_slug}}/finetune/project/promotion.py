@@ -47,7 +47,7 @@ def promote(params: Params, stage: str, exported: str | None = None) -> Promotio
     if failed:
         raise FinetuneError(
             f"{record['model']} was not promoted: {'; '.join(failed)}.",
-            "Improve the data or the training, or change evaluate.require in params.yaml.",
+            "Decide what to do by the table in docs/evaluation.md, under: If a gate is not met",
         )
     artifact = ARTIFACT
     if exported:

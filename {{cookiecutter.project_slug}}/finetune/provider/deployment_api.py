@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from contextlib import suppress
@@ -210,7 +211,8 @@ def azure_token() -> str:
     token = os.environ.get("AZURE_ARM_TOKEN")
     if token:
         return token
-    command = ["az", "account", "get-access-token", "--query", "accessToken", "--output", "tsv"]
+    az = shutil.which("az") or "az"  # on Windows, a command that only its whole path starts
+    command = [az, "account", "get-access-token", "--query", "accessToken", "--output", "tsv"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (FileNotFoundError, subprocess.CalledProcessError) as error:
