@@ -19,7 +19,7 @@ from finetune.cli import app
 from finetune.core.disk import read_jsonl, sha256_of
 from finetune.engine.embedded import embedded
 from finetune.provider import completions
-from finetune.rescue import downloads, into
+from finetune.rescue import downloads, into, recording
 from finetune.rescue import save as saving
 
 ROOT = Path(__file__).parents[2]
@@ -109,14 +109,14 @@ def test_save_keeps_to_the_budget_and_asks_nothing_twice_after_a_kill_at_every_s
     assert not sent
     assert isinstance(CliRunner().invoke(app, command).exception, Killed)
     assert killed == ["asking"]
-    kill_at(saving, "write_jsonl", "answers")
-    kill_at(saving, "write_json", "manifest")
+    kill_at(recording, "write_jsonl", "answers")
+    kill_at(recording, "write_json", "manifest")
     said = run(*command[1:])
     folder = downloads.folder_of(model, saving.ROOT)
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     assert 5 < manifest["asked"] < ROWS
     assert len(sent) == len(set(sent)) == manifest["asked"]
-    assert manifest["left_out_by_budget"] == ROWS - manifest["asked"]
+    assert manifest["not_asked"] == ROWS - manifest["asked"]
     assert 0 < manifest["usd"] <= manifest["usd_at_most"] <= 1.5
     price, answers = said.index("questions costs at most $"), said.index(" answers of ")
     assert price < answers
