@@ -52,6 +52,7 @@ class Account(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.have(jobs)
         self.files = {"file-0": chats(20)}
+        self.checkpoints: list[dict[str, Any]] = []
         self.asked: list[str] = []
         self.answers_until: int | None = None  # then the model is gone
         self.wait = threading.Event()  # that answers wait for
@@ -70,7 +71,9 @@ class Account(ThreadingHTTPServer):
             "/v1/models": [{"id": MODEL, "object": "model", "created": 1, "owned_by": "org"}],
             "/v1/files": [file_object(name, content) for name, content in self.files.items()],
         }
-        return [] if path.endswith(("/events", "/checkpoints")) else lists.get(path)
+        if path.endswith(("/events", "/checkpoints")):
+            return self.checkpoints if path.endswith("/checkpoints") else []
+        return lists.get(path)
 
     def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         self.wait.wait()
@@ -103,7 +106,9 @@ class Handler(BaseHTTPRequestHandler):
             more = first + len(page) < len(rows)
             self.reply(200, json.dumps({"object": "list", "data": page, "has_more": more}).encode())
         elif name in self.server.files:
-            self.reply(200, self.server.files[name])
+            content = self.server.files[name]
+            is_content = url.path.endswith("/content")
+            self.reply(200, content if is_content else json.dumps(file_object(name, content)).encode())
         else:
             fields = {"type": "invalid_request_error", "param": "id", "code": None}
             error = {"message": f"No such File object: {name}", **fields}
@@ -143,7 +148,7 @@ def job(number: int) -> dict[str, Any]:
 
 
 def file_object(name: str, content: bytes) -> dict[str, Any]:
-    size = {"bytes": len(content), "created_at": 1, "filename": "train.jsonl"}
+    size = {"bytes": len(content), "created_at": 1, "filename": f"{name}/adapter.bin"}
     return {"id": name, "object": "file", **size, "purpose": "fine-tune", "status": "processed"}
 
 
@@ -216,6 +221,35 @@ def test_a_job_whose_files_are_gone_is_saved_without_them_and_asked_rows_of_a_fi
     run("save", MODEL, "--usd", "1000", "--rows", "new.csv")
     assert answered("-new") == ["answer to hello"]
     assert manifest("-new")["missing"] == ["result file file-results-0 (404)", "training file file-0 (404)"]
+
+
+def test_weights_of_two_folders_are_all_saved(account: Account) -> None:
+    account.files |= {"file-a": b"a", "file-b": b"b"}
+    account.checkpoints = [
+        {
+            "id": "ftckpt-1",
+            "object": "fine_tuning.job.checkpoint",
+            "created_at": 1,
+            "fine_tuning_job_id": "ftjob-0",
+            "fine_tuned_model_checkpoint": MODEL,
+            "step_number": 1,
+            "metrics": {},
+            "result_files": ["file-a", "file-b"],
+        }
+    ]
+    run("save", MODEL, "--usd", "1000")
+    assert {path.name: path.read_bytes() for path in (FOLDER / "weights").iterdir()} == {
+        "adapter.bin": b"a",
+        "file-b-adapter.bin": b"b",
+    }
+
+
+def test_rows_of_a_file_with_the_name_of_the_training_data_are_not_taken_for_it(account: Account) -> None:
+    Path("training.jsonl").write_bytes(chats(30))
+    run("save", MODEL, "--usd", "1000")
+    run("save", MODEL, "--usd", "1000", "--rows", "training.jsonl")
+    assert len(account.asked) == 30
+    assert "20 train, 0 valid, 10 test" in read_saved(None, "original").summary()
 
 
 def test_the_answers_of_a_model_that_ends_half_way_are_saved(account: Account) -> None:
