@@ -256,7 +256,7 @@ def test_a_successor_at_another_provider_is_compared_with_the_recorded_answers(
     # The same rows, base, hyperparameters and seed: it answers alike.
     assert evaluation["tuned"]["accuracy"] == rescued["accuracy"]
     assert rescued["kept"] == evaluation["gates_met"] == 1
-    assert rescued["verdict"].endswith("; as good within the margin of 0.2")
+    assert rescued["verdict"].startswith("as good within the margin of 0.2; ")
     assert f"tuned against rescued: {rescued['verdict']}" in command_output("show")
     page, markdown = (Path(f"reports/report.{form}").read_text(encoding="utf-8") for form in ("html", "md"))
     assert f"Against the rescued model {model}, by its recorded answers: " in page
@@ -266,7 +266,7 @@ def test_a_successor_at_another_provider_is_compared_with_the_recorded_answers(
     change(["evaluate", "rescued"], {"margin": 0.05})  # which so few rows cannot show
     command_output("evaluate")
     evaluation = json.loads(Path("reports/evaluation.json").read_text(encoding="utf-8"))
-    assert evaluation["rescued"]["verdict"].endswith("; not shown to be as good within the margin of 0.05")
+    assert evaluation["rescued"]["verdict"].startswith("not shown to be as good within the margin of 0.05; ")
     assert evaluation["gates_failed"] == ["rescued.kept is 0, not == 1"]
 
 
