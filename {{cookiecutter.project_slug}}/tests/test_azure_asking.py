@@ -70,13 +70,16 @@ class Resource(ThreadingHTTPServer):
         return 200, {"name": name, "properties": {"model": model, "provisioningState": self.deployments[name]["state"]}}
 
 
+NOT_THERE: tuple[int, dict[str, Any]] = (404, {"error": {"code": "404", "message": "Resource not found"}})
+
+
 class Handler(BaseHTTPRequestHandler):
     server: Resource
 
     def answer(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
         path = self.path.partition("?")[0]
-        status, found = 404, {"error": {"code": "404", "message": "Resource not found"}}
+        status, found = NOT_THERE
         if path == "/openai/v1/chat/completions":
             status, found = self.server.chat(body["model"])
         elif path.startswith("/subscriptions/s/resourceGroups/g/"):

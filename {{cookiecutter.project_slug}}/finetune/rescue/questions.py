@@ -146,5 +146,5 @@ def bound_of(prompt: Messages, base: Base, count: Any) -> int:
         return sum(len(str(one).encode()) + 8 for one in prompt) + TEMPLATE_TOKENS
     images = [image for message in prompt for image in images_of(message)] if base.image_tokens else []
     unknown = sum(one.get("detail") != "low" and size_of(image_bytes(one.get("url"))) is None for one in images)
-    tiles = unknown * MOST_TILES * (base.image_tokens or IMAGE_PRICES)[1]
+    tiles: int = unknown * MOST_TILES * (base.image_tokens or IMAGE_PRICES)[1]
     return int(count({"messages": [*prompt, {"role": "assistant", "content": ""}]})) + tiles

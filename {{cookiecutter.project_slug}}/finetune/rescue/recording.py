@@ -131,12 +131,11 @@ def manifest_of(
 ) -> dict[str, Any]:
     """Return what was saved, how it was asked and what it cost. `others` are answers to rows of earlier runs."""
     answered = [row for row in rows if "error" not in row]
-    prompt_tokens, answer_tokens = (
-        total([row.get(key) for row in answered]) for key in ("prompt_tokens", "completion_tokens")
-    )
-    prices = [found.facts.get(f"{what}_usd_per_million") for what in ("input", "output")]
+    prompt_tokens = total([row.get("prompt_tokens") for row in answered])
+    answer_tokens = total([row.get("completion_tokens") for row in answered])
+    prices = found.facts.get("input_usd_per_million"), found.facts.get("output_usd_per_million")
     usd = None
-    if None not in (*prices, prompt_tokens, answer_tokens):
+    if prices[0] is not None and prices[1] is not None and prompt_tokens is not None and answer_tokens is not None:
         usd = round((prompt_tokens * prices[0] + answer_tokens * prices[1]) / 1e6, 6)
     folder = found.saved.folder
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not is_note(path))
