@@ -158,6 +158,8 @@ def is_marked_prompt(row: Row, marks: CompletionFormat | None) -> bool:
 def messages_before_answer(row: Row, separator: str | None) -> list[dict[str, Any]]:
     """Return the messages of a row in any of the known formats, up to its last question, without its separator."""
     form = next((form for form, (key, _) in QUESTION_AND_ANSWER.items() if has_value(row.get(key))), None)
+    if form is None and "messages" in row:
+        raise ValueError("`messages` is empty")
     if form is None:
         raise ValueError(f"no `messages`, but {', '.join(sorted(row)) or 'no column at all'}")
     refuse_keys(row, form, question_only=True)

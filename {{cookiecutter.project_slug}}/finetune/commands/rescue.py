@@ -25,20 +25,24 @@ def list_fine_tunes(as_json: AsJson = False) -> None:
 
     with connect(load_params().provider) as connection:
         found = fine_tunes(connection, datetime.date.today())
+        listed, others = ("when deployed", "not listed") if connection.profile.deploys else ("yes", "no")
     if as_json:
         print_json(found)
+        return
+    if not found:
+        print("The provider lists no job with a fine-tuned model.")
         return
     head = ["model", "answers", "job", "training file", "hyperparameters", "result files", "shutdown", "days left"]
     rows = [
         [
             one["model"],
-            "yes" if one["answers"] else "no",
+            listed if one["answers"] else others,
             one["job"],
             one["training_file"] + ("" if one["training_file_is_there"] else " (deleted)"),
             one["hyperparameters"],
             len(one["result_files"]),
             one["shutdown"] or "not announced",
-            one["days_left"],
+            one["days_left"] if one["days_left"] is None or one["days_left"] > 0 else "none",
         ]
         for one in found
     ]
@@ -66,33 +70,41 @@ def save(
     from finetune.core.errors import FinetuneError
     from finetune.core.params import load_params
     from finetune.provider.connect import connect
-    from finetune.rescue.save import ask, name_to_ask, plan, save_files
+    from finetune.provider.locks import exclusive_lock
+    from finetune.rescue.recording import record
+    from finetune.rescue.save import name_to_ask, plan, save_files
     from finetune.terminal.progress import say
 
     params = load_params()
-    with connect(params.provider) as connection:
+
+    def waits() -> None:
+        say(f"rescue: waiting for another run that saves {model}.")
+
+    with connect(params.provider) as connection, exclusive_lock("rescue", connection.identity, model, waits=waits):
         files = save_files(connection, model, say)
         name = name_to_ask(params, files)
         found = plan(connection, params, files, rows, usd)
         total = len(found.asked.prompts)
+        for reason, count in found.asked.left_out.items():
+            say(f"rescue: rows left out: {count:,} ({reason}).")
         price = "an unknown amount" if found.most_usd is None else f"at most ${found.most_usd:.4f}"
-        say(f"rescue: asking {found.rows} of {total} questions costs {price}.")
+        say(f"rescue: asking {found.rows:,} of {total:,} questions costs {price}.")
         if found.rows == 0:
             raise FinetuneError(
-                f"--usd {usd:g} does not pay for one question; all {total} cost at most ${found.all_usd:.4f}.",
+                f"--usd {usd:g} does not pay for one question; all {total:,} cost at most ${found.all_usd:.4f}.",
                 f"Give a higher limit. What costs nothing is in {files.folder}.",
             )
         if not yes and usd is None and found.most_usd != 0:
             typer.confirm("Ask them?", abort=True)
-        saved = ask(connection, params, name, found, say)
-    if saved["left_out_by_budget"]:
-        say(f"rescue: --usd left out {saved['left_out_by_budget']} questions; all cost at most ${found.all_usd:.4f}.")
+        saved = record(connection, params, name, found, say)
+    if found.rows < total:
+        say(f"rescue: --usd left out {total - found.rows:,} questions; all cost at most ${found.all_usd:.4f}.")
     if saved["cut"]:
-        say(f"rescue: warning: {saved['cut']} answers were cut at evaluate.max_tokens in params.yaml. Set it higher.")
+        say(f"rescue: warning: {saved['cut']:,} answers were cut at evaluate.max_tokens in params.yaml. Set it higher.")
     if saved["refused"]:
-        say(f"rescue: warning: {saved['refused']} questions were refused; see `error` in answers{found.name}.jsonl.")
+        say(f"rescue: warning: {saved['refused']:,} questions were refused; see `error` in answers{found.name}.jsonl.")
     cost = "" if saved["usd"] is None else f" for ${saved['usd']:.4f}"
-    print(f"rescue: {saved['asked']} answers of {model} in {files.folder}{cost}. Next: dvc add {files.folder}")
+    print(f"rescue: {saved['asked']:,} answers of {model} in {files.folder}{cost}. Next: dvc add {files.folder}")
 
 
 @app.command("into")

@@ -177,6 +177,13 @@ class Provider(Section):
             raise ValueError(f"give one of {', '.join(PROFILES)}")
         return name
 
+    @field_validator("base_url")
+    @classmethod
+    def has_no_query(cls, base_url: str | None) -> str | None:
+        if base_url and "?" in base_url:
+            raise ValueError("leave out `?` and all after it, such as api-version: Azure's /openai/v1/ takes none")
+        return base_url
+
 
 Method = Literal["supervised", "dpo"]  # what `finetune check --method` offers too
 

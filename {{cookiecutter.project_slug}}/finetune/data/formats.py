@@ -163,6 +163,8 @@ def with_answer(row: Row, form: Format, answer: str) -> Example:
         return CONVERTERS[form]({**row, "completion" if form == "completion" else "output": answer})
     turns = "messages" if form == "messages" else "conversations"
     asked = nonempty_list(row[turns], turns)
+    if not all(isinstance(turn, dict) for turn in asked):
+        raise ValueError(f"{turns} has an entry that is not an object")
     if SPEAKERS.get(asked[-1].get("role") or asked[-1].get("from")) == "assistant":
         asked = asked[:-1]
     example = CONVERTERS[form]({**row, turns: asked})

@@ -10,6 +10,7 @@ from finetune.core.profiles import PROFILES
 from finetune.core.read_records import read_model_record
 from finetune.core.records import DeploymentRecord
 from finetune.provider import deployment_api
+from finetune.provider.answer_parser import Answer
 from finetune.provider.connect import Connection, connect
 from finetune.terminal.progress import say
 
@@ -66,14 +67,26 @@ def answering_name(params: Params, model: str) -> str:
 
 
 def refuse_other_model(params: Params, name: str, model: str) -> None:
-    """Raise FinetuneError if a deployment has another model now: its answers would count as this one's."""
+    """Raise FinetuneError if a deployment is gone or not ready, or has another model now, whose answers would count."""
+    profile = PROFILES[params.provider.name]
     try:
-        found = deployment_api.deployed_model(PROFILES[params.provider.name], name, params.provider.deploy)
+        found = deployment_api.deployed_model(profile, name, params.provider.deploy)
+    except deployment_api.NotThereError as error:
+        raise FinetuneError(
+            f"The deployment {name} of {model} is gone: {error.what}",
+            "Deploy it again with: finetune deploy. Azure deletes a deployment that is not used for 15 days. If it is"
+            " there, correct provider.deploy in params.yaml.",
+        ) from error
     except FinetuneError as error:
         say(f"warning: it was not checked whether the deployment {name} still has {model}: {error.what}")
         return
     if found and found["name"] != model:
         raise other_model(name, found["name"], model)
+    if found and found["state"].lower() not in deployment_api.READY:
+        raise FinetuneError(
+            f"The deployment {name} is not ready: its state is {found['state']!r}.",
+            "Wait until it is with: finetune deploy, then run the same command again.",
+        )
 
 
 def refuse_other_answers(connection: Connection, name: str, model: str) -> None:
@@ -82,8 +95,14 @@ def refuse_other_answers(connection: Connection, name: str, model: str) -> None:
     For users without the right to read deployments. Answers that name only the base say nothing.
     """
     answer = connection.answering.get(name)
-    if answer and answer.model != model and all(map(FINE_TUNE.fullmatch, (answer.model, model))):
+    if answer and is_of_other_model(answer, model):
         raise other_model(name, answer.model, model)
+
+
+def is_of_other_model(answer: Answer, model: str) -> bool:
+    """Return whether another fine-tuned model gave an answer, by the deployment or by what the answer says."""
+    named = answer.deployed.partition(" version ")[0] or answer.model
+    return named != model and all(map(FINE_TUNE.fullmatch, (named, model)))
 
 
 def other_model(name: str, found: str, model: str) -> FinetuneError:

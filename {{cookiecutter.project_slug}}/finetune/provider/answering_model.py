@@ -21,7 +21,7 @@ from finetune.provider.answer_cache import AnswerCache
 from finetune.provider.answer_parser import Answer
 from finetune.provider.completion_request import CompletionRequest
 from finetune.provider.connect import Connection
-from finetune.provider.deployment_api import deployed_model
+from finetune.provider.deployment_api import READY, deployed_model
 from finetune.provider.error_messages import error_message
 from finetune.provider.rate_limits import RateLimiter
 from finetune.provider.retries import request_answer
@@ -69,7 +69,8 @@ def find_deployed(connection: Connection, models: Iterable[str], say: Say) -> No
             except FinetuneError as error:
                 say(f"warning: it cannot be read which model {model} has, so its answers say it: {error.what}")
                 continue
-            connection.deployed[model] = f"{found['name']} version {found['version']}" if found else ""
+            is_ready = bool(found) and found["state"].lower() in READY
+            connection.deployed[model] = f"{found['name']} version {found['version']}" if is_ready else ""
 
 
 def keep(connection: Connection, cache: AnswerCache, key: str, request: CompletionRequest, answer: Answer) -> Answer:
@@ -87,12 +88,13 @@ def still_valid(
     requests: Mapping[str, CompletionRequest],
     cache: AnswerCache,
     say: Say,
+    probe: bool = True,
 ) -> dict[str, Answer]:
     """Return those of the kept answers that come from what answers under their model's name now; forget the others.
 
     `new` are answers of this moment, which say what that is. Without any, and where a name may mean another model than
-    before, one request is sent to find out. Kept answers are used, with a warning, where it cannot be found out, and
-    where they are of an earlier version, which did not keep what answered: they are paid.
+    before, one request is sent to find out, unless `probe` is false. Kept answers are used, with a warning, where it
+    cannot be found out, and where they are of an earlier version, which did not keep what answered: they are paid.
     """
     for key, answer in new.items():
         if not answer.error:
@@ -106,7 +108,8 @@ def still_valid(
             valid |= answers
             continue
         if model not in connection.answering:
-            connection.answering[model] = answering_now(connection, model, answers, requests, cache, say)
+            found = answering_now(connection, model, answers, requests, cache, say, probe)
+            connection.answering[model] = found
         valid |= those_of(connection, model, answers, cache, say)
     return valid
 
@@ -158,8 +161,12 @@ def answering_now(
     requests: Mapping[str, CompletionRequest],
     cache: AnswerCache,
     say: Say,
+    probe: bool,
 ) -> Answer | None:
-    """Return an answer of what answers now; only its identity counts. None if it cannot be found out."""
+    """Return an answer of what answers now; only its identity counts. None if it cannot be found out.
+
+    Without `probe`, nothing is sent that costs something.
+    """
     import openai
 
     deployed = connection.deployed.get(model, "")
@@ -170,6 +177,8 @@ def answering_now(
             entry = connection.control.models.retrieve(model).to_dict()
             fingerprint = entry.get("system_fingerprint")
             return Answer("", model=model, fingerprint=str(fingerprint)) if fingerprint else None
+        if not probe:
+            return None
         return replace(ask_shortest(connection, model, kept, requests, cache, say), deployed=deployed)
     except openai.APIError as error:
         reason = error_message(error) if isinstance(error, openai.APIStatusError) else str(error)

@@ -44,10 +44,24 @@ def answer_all(
     return ask_all(connection, requests, settings, progress, say)
 
 
+def kept_answers(connection: Connection, requests: Sequence[CompletionRequest]) -> list[Answer | None]:
+    """Return the kept answer to each request, in their order; None where there is none. Nothing is asked."""
+    with open_answer_cache() as cache:
+        return [cache.get(cache_key(connection.identity, request)) for request in requests]
+
+
 def ask_all(
-    connection: Connection, requests: Sequence[CompletionRequest], settings: Evaluate, progress: Progress, say: Say
+    connection: Connection,
+    requests: Sequence[CompletionRequest],
+    settings: Evaluate,
+    progress: Progress,
+    say: Say,
+    probe: bool = True,
 ) -> list[Answer]:
-    """Return the answer to each request, in their order; equal requests are sent once."""
+    """Return the answer to each request, in their order; equal requests are sent once.
+
+    Where all answers are kept, `probe` sends one request to find out whether the same model answers now.
+    """
     keys = [cache_key(connection.identity, request) for request in requests]
     by_key = dict(zip(keys, requests, strict=True))
     with open_answer_cache() as cache:
@@ -69,9 +83,9 @@ def ask_all(
         if settings.batch:  # its batch may be old, and of another model
             batch = {key: answer for key, answer in asked.items() if not answer.error}
             refused = {key: answer for key, answer in asked.items() if answer.error}
-            answers = refused | still_valid(connection, kept | batch, {}, by_key, cache, say)
+            answers = refused | still_valid(connection, kept | batch, {}, by_key, cache, say, probe)
         else:
-            answers = asked | still_valid(connection, kept, asked, by_key, cache, say)
+            answers = asked | still_valid(connection, kept, asked, by_key, cache, say, probe)
         answers |= ask_without(answers)
         raise_if_all_refused(list(answers.values()))
     return [answers[key] for key in keys]

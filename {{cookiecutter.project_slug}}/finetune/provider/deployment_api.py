@@ -128,18 +128,19 @@ def no_deployments(connection: Connection) -> FinetuneError:
 
 
 def deployed_model(profile: Profile, name: str, settings: Deploy) -> dict[str, str]:
-    """Return the name and the version of the model that a deployment has now; {} where the provider does not say it.
+    """Return the `name`, `version` and `state` of a deployment's model; {} where the provider does not say it.
 
     Source: Microsoft's page on Deployments - Get, api-version 2024-10-01. The call costs nothing, and needs a token of
-    the resource manager. Raises FinetuneError where that refuses it.
+    the resource manager. Raises NotThereError without this deployment, and FinetuneError where the call is refused.
     """
     if profile.name != "azure" or not (settings.subscription and settings.resource_group and settings.account):
         return {}
     properties = call_azure("GET", quote(name, safe=""), settings).get("properties") or {}
     model = properties.get("model") or {}
-    if not model.get("name") or (properties.get("provisioningState") or "").lower() not in READY:
+    if not model.get("name"):
         return {}
-    return {"name": model["name"], "version": model.get("version") or ""}
+    state = properties.get("provisioningState") or "unknown"
+    return {"name": model["name"], "version": model.get("version") or "", "state": state}
 
 
 def start_at_azure(name: str, model: str, settings: Deploy) -> str:

@@ -46,6 +46,9 @@ def explain(error: "APIStatusError", profile: Profile, base_url: str) -> Finetun
         "daily_rate_limit_exceeded": f"Wait until tomorrow, {again}",
         "model_not_found": "Compare the model's name (train.base, judge.model or --model) with: finetune models list",
         "invalid_api_key": f"Check {profile.key_name}, {again}",
+        "DeploymentNotFound": (
+            f"Deploy with: finetune deploy (for the base: provider.base_deployment). Wait some minutes, {again}"
+        ),
     }
     by_status = {
         401: f"Check {profile.key_name}, {again}",
@@ -53,6 +56,11 @@ def explain(error: "APIStatusError", profile: Profile, base_url: str) -> Finetun
         404: "Check provider.base_url with `finetune doctor`, and whether the file or model was deleted.",
         429: f"Wait a minute, {again}",
     }
+    if profile.name == "azure":
+        by_status[404] = (
+            "Compare provider.base_url with https://<resource>.openai.azure.com/openai/v1/, which has no deployment"
+            " and no api-version. If it is right, the file or model was deleted."
+        )
     remedy = by_code.get(error.code or "") or by_status.get(error.status_code)
     if target := error.response.headers.get(HELD):
         what = f"{base_url} answered {error.status_code}: go to {target}. This was not followed."

@@ -49,8 +49,12 @@ def download(connection: Connection, job: "FineTuningJob", model: str, folder: P
 
     fetch("events.jsonl", "events", lines(events))
     fetch("checkpoints.jsonl", "checkpoints", lines(checkpoints))
+    names: set[str] = set()
     for file in weights_of(folder / "checkpoints.jsonl", model):
-        fetch(f"{WEIGHTS}/{name_of(connection, file, missing)}", f"weights {file}", file_content(file))
+        name = name_of(connection, file, missing)
+        name = f"{file}-{name}" if name in names else name  # files of two folders
+        names.add(name)
+        fetch(f"{WEIGHTS}/{name}", f"weights {file}", file_content(file))
     for number, file in enumerate(job.result_files or []):
         fetch(f"results{number or ''}.csv", f"result file {file}", file_content(file))
     fetch(TRAINING, f"training file {job.training_file}", file_content(job.training_file))

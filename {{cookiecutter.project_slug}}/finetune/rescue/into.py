@@ -71,7 +71,9 @@ def read_saved(model: str | None, choice: Choice) -> Found:
     """Return the saved model with its rows. Raises FinetuneError where there is none, or several and no choice."""
     folders = {read_json(path, SAVE)["model"]: path.parent for path in sorted(ROOT.glob(f"*/{OF}"))}
     if not folders:
-        raise FinetuneError(f"{ROOT} has no saved model.", "Save one before its shutdown: finetune rescue save MODEL")
+        remedy = "Save one before its shutdown: finetune rescue save MODEL"
+        in_dvc = any(ROOT.glob("*.dvc")) or Path(f"{ROOT}.dvc").exists()
+        raise FinetuneError(f"{ROOT} has no saved model.", "Fetch it with: dvc pull" if in_dvc else remedy)
     if model is None and len(folders) > 1:
         raise FinetuneError(f"{ROOT} has several models: {', '.join(folders)}.", "Choose one with --model.")
     model = model or next(iter(folders))

@@ -5,22 +5,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from finetune.asking.file_rows import rows_of
 from finetune.asking.row_prompts import has_own_format, prompts_of
-from finetune.core.disk import each_jsonl
+from finetune.core.damage import open_file
 from finetune.core.params import Params
 from finetune.core.read_records import read_prepare_report_if_there
 from finetune.data.cell_map import cell_map_of, map_cells
 from finetune.data.examples import text_of
 from finetune.data.identity import answer_of
+from finetune.data.images import image_bytes, images_of, size_of
 from finetune.data.prompts import fill
 from finetune.data.raw_file import Row
 from finetune.data.redaction import redact
+from finetune.data.token_counts import IMAGE_PRICES
 from finetune.pricing.catalogue import Base
 from finetune.provider.completion_request import Messages
 from finetune.rescue.downloads import TRAINING, VALIDATION
 
 TEMPLATE_TOKENS = 64  # that an unknown chat template may add, such as its own system message
+MOST_TILES = 8  # of an image at high detail
 
 
 @dataclass
@@ -49,17 +54,31 @@ class Asked:
 
 
 def questions_in_data(folder: Path) -> Asked:
-    """Return the questions of the downloaded training and validation data."""
+    """Return the questions of the downloaded training and validation data.
+
+    A line that is no JSON object is left out: the provider's file is as it is, and the other rows are saved.
+    """
     asked = Asked()
     for name in (TRAINING, VALIDATION):
-        if (folder / name).is_file():
-            for number, row in enumerate(each_jsonl(folder / name, "finetune rescue save"), 1):
-                prompt, expected, why = question_of(row)
+        if not (folder / name).is_file():
+            continue
+        with open_file(folder / name) as lines:
+            for number, line in enumerate(filter(bytes.strip, lines), 1):
+                prompt, expected, why = question_in(line)
                 if why:
                     asked.left_out[why] += 1
                 else:
                     asked.add(prompt, expected, f"{name}:{number}")
     return asked
+
+
+def question_in(line: bytes) -> tuple[Messages, str | None, str]:
+    """Return what `question_of` does, from a line of JSON Lines."""
+    try:
+        row = orjson.loads(line)
+    except ValueError:
+        row = None
+    return question_of(row) if isinstance(row, dict) else ([], None, "no JSON object")
 
 
 def questions_in_rows(params: Params, file: Path) -> Asked:
@@ -89,17 +108,28 @@ def answer_in(params: Params, row: Row) -> str | None:
 
 def question_of(row: dict[str, Any]) -> tuple[Messages, str | None, str]:
     """Return the messages before the last answer, and that answer; or why the row cannot be asked."""
-    if isinstance(row.get("input"), dict):  # a pair of answers
-        preferred = (row.get("preferred_output") or [{}])[-1]
-        row = {**row["input"], "messages": [*row["input"].get("messages", []), {"role": "assistant", **preferred}]}
+    asked, preferred = row.get("input"), row.get("preferred_output")
+    if isinstance(asked, dict):  # a pair of answers
+        best = [{"role": "assistant", **one} for one in as_list(preferred)[-1:] if isinstance(one, dict)]
+        row = {**asked, "messages": [*as_list(asked.get("messages")), *best]}
     messages = row.get("messages")
-    if not isinstance(messages, list) or len(messages) < 2 or messages[-1].get("role") != "assistant":
+    if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages) or len(messages) < 2:
         return [], None, "no chat that ends with an answer"
-    if row.get("tools") or any(one.get("tool_calls") or one.get("role") == "tool" for one in messages):
+    *question, answer = messages
+    if any(row.get(key) for key in ("tools", "functions")) or any(
+        one.get("tool_calls") or one.get("function_call") or one.get("role") in ("tool", "function") for one in messages
+    ):
         return [], None, "calls of tools"
-    if messages[-1].get("weight") == 0:
+    if answer.get("role") != "assistant":
+        return [], None, "no chat that ends with an answer"
+    if answer.get("weight") == 0:
         return [], None, "its last answer is not trained (weight 0)"
-    return messages[:-1], text_of(messages[-1].get("content")), ""
+    return question, text_of(answer.get("content")), ""
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return a list as it is, and [] for another value."""
+    return value if isinstance(value, list) else []
 
 
 def without_weights(prompt: Messages) -> Messages:
@@ -108,7 +138,13 @@ def without_weights(prompt: Messages) -> Messages:
 
 
 def bound_of(prompt: Messages, base: Base, count: Any) -> int:
-    """Return the tokens that a prompt has at most: counted where its tokenizer is known, else one for each byte."""
-    if base.tokens_exact:
-        return int(count({"messages": [*prompt, {"role": "assistant", "content": ""}]}))
-    return sum(len(str(one).encode()) + 8 for one in prompt) + TEMPLATE_TOKENS
+    """Return the tokens that a prompt has at most: counted where its tokenizer is known, else one for each byte.
+
+    An image of an unknown size counts as the largest. Where the tokens of an image are not known, they do not count.
+    """
+    if not base.tokens_exact:
+        return sum(len(str(one).encode()) + 8 for one in prompt) + TEMPLATE_TOKENS
+    images = [image for message in prompt for image in images_of(message)] if base.image_tokens else []
+    unknown = sum(one.get("detail") != "low" and size_of(image_bytes(one.get("url"))) is None for one in images)
+    tiles: int = unknown * MOST_TILES * (base.image_tokens or IMAGE_PRICES)[1]
+    return int(count({"messages": [*prompt, {"role": "assistant", "content": ""}]})) + tiles

@@ -10,18 +10,20 @@ from finetune.core.disk import each_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.records import RecordedAnswer
 from finetune.data.identity import question_hash, question_of
-from finetune.rescue.downloads import TRAINING, VALIDATION
+from finetune.rescue.downloads import VALIDATION
 from finetune.rescue.questions import questions_in_data
 
 Choice = Literal["original", "model"]
+Source = Literal["train", "valid", "rows"]  # the model's training file, its validation file, or rows of --rows
 SAVE = "finetune rescue save"
+ANSWERS = "answers.jsonl"  # to the model's own data; those to rows of --rows have the name of their file
 
 
 @dataclass
 class SavedRow:
     """A question that was saved: where it comes from, its original answer, and the model's."""
 
-    source: Literal["train", "valid", "rows"]  # the model's training file, its validation file, or rows of --rows
+    source: Source
     question: list[dict[str, Any]]
     original: str | None
     recorded: RecordedAnswer | None = None  # None: not asked, or without an answer
@@ -45,29 +47,28 @@ def saved_rows(folder: Path) -> list[SavedRow]:
     found: dict[int, SavedRow] = {}
     asked = questions_in_data(folder)
     for prompt, expected, place in zip(asked.prompts, asked.expected, asked.places, strict=True):
-        source: Literal["train", "valid"] = "valid" if place.startswith(VALIDATION) else "train"
-        found.setdefault(key_of(list(prompt)), SavedRow(source, list(prompt), expected))
-    for row in recorded_rows(folder):
+        found.setdefault(key_of(list(prompt)), SavedRow(source_of(place), list(prompt), expected))
+    for source, row in recorded_rows(folder):
         answered = "error" not in row and not row.get("refused")
         question = row["messages"][:-1] if "error" not in row else row["messages"]
-        known = found.setdefault(key_of(question), SavedRow(source_of(row), question, row.get("expected")))
+        known = found.setdefault(key_of(question), SavedRow(source, question, row.get("expected")))
         known.recorded = known.recorded or (row if answered else None)
     return list(found.values())
 
 
-def recorded_rows(folder: Path) -> Iterator[RecordedAnswer]:
-    """Yield the answers that were recorded of the model. Raises FinetuneError without any."""
+def recorded_rows(folder: Path) -> Iterator[tuple[Source, RecordedAnswer]]:
+    """Yield the answers that were recorded of the model, with the source of each. Raises FinetuneError without any."""
     files = sorted(folder.glob("answers*.jsonl"))
     if not files:
         raise FinetuneError(f"{folder} has no answers of the model.", f"Record them before its shutdown: {SAVE}")
     for file in files:
-        yield from each_jsonl(file, SAVE, RecordedAnswer)
+        for row in each_jsonl(file, SAVE, RecordedAnswer):
+            yield "rows" if file.name != ANSWERS else source_of(row["place"]), row
 
 
-def source_of(row: RecordedAnswer) -> Literal["train", "valid", "rows"]:
-    """Return where the question of a recorded answer comes from, by its place."""
-    name = row["place"].rpartition(":")[0]
-    return "train" if name == TRAINING else "valid" if name == VALIDATION else "rows"
+def source_of(place: str) -> Source:
+    """Return where a question to the model's own data comes from, by its place."""
+    return "valid" if place.startswith(VALIDATION) else "train"
 
 
 def key_of(question: list[dict[str, Any]]) -> int:

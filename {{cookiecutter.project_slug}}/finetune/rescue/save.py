@@ -1,28 +1,22 @@
-"""Save what a fine-tuned model is and what it answers, before the provider shuts it down."""
+"""Save the files of a fine-tuned model before its shutdown, and plan what to ask it within a budget."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.core.callbacks import Say
-from finetune.core.disk import read_note, sha256_of, write_json, write_jsonl
+from finetune.core.disk import read_note, write_json
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Evaluate, Params
-from finetune.core.records import RecordedAnswer
+from finetune.core.params import Params
+from finetune.data.images import images_of
 from finetune.data.token_counts import IMAGE_PRICES, counter
 from finetune.pricing.catalogue import base_name, look_up
 from finetune.project.deployment import answering_name
-from finetune.provider.answer_parser import Answer, was_cut
-from finetune.provider.completion_request import Messages
-from finetune.provider.completions import answer_all
 from finetune.provider.connect import Connection
 from finetune.rescue.account import job_of
 from finetune.rescue.downloads import OF, WEIGHTS, download, folder_of, safe_name
-from finetune.rescue.questions import Asked, bound_of, questions_in_data, questions_in_rows, without_weights
-from finetune.terminal.progress import progress_bar
+from finetune.rescue.questions import Asked, bound_of, questions_in_data, questions_in_rows
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
@@ -91,8 +85,10 @@ def plan(connection: Connection, params: Params, saved: Saved, rows: Path | None
     model, job, folder = saved.model, saved.job, saved.folder
     asked = questions_in_rows(params, rows) if rows else questions_in_data(folder)
     if not asked.prompts:
+        why = "; ".join(f"rows left out: {count:,}, {reason}" for reason, count in asked.left_out.items())
         raise FinetuneError(
-            f"There is no question to ask {model}.", "Give rows with: --rows FILE (as for finetune predict)."
+            f"There is no question to ask {model}{f' ({why})' if why else ''}.",
+            f"Give rows with: --rows FILE (as for finetune predict). What costs nothing is in {folder}.",
         )
     base = look_up(base_name(model) if model.startswith("ft:") else job.model, connection.profile.name)
     count = counter(base.encoding, base.image_tokens or IMAGE_PRICES)
@@ -103,14 +99,18 @@ def plan(connection: Connection, params: Params, saved: Saved, rows: Path | None
         "job": job.id,
         "shutdown": str(base.shutdown) if base.shutdown else None,
     }
-    if prices.input is None or prices.output is None:
+    price_in, price_out = prices.input, prices.output
+    has_images = any(images_of(message) for prompt in asked.prompts for message in prompt)
+    if price_in is None or price_out is None or (has_images and base.image_tokens is None):
+        unknown, keys = f"The price of calls of {base.name}'s fine-tunes", "`input` and `output`"
+        if has_images and base.image_tokens is None:
+            unknown, keys = f"How many tokens an image has for {base.name}", "`image_tokens`"
         if usd is not None:
             raise FinetuneError(
-                f"The price of calls of {base.name}'s fine-tunes is unknown, so --usd {usd:g} cannot be kept to.",
-                "Add `input` and `output` to models.toml, or leave out --usd.",
+                f"{unknown} is unknown, so --usd {usd:g} cannot be kept to.",
+                f"Add {keys} to models.toml, or leave out --usd.",
             )
         return Plan(saved, asked, name, len(asked.prompts), None, None, facts)
-    price_in, price_out = prices.input, prices.output
     answer = params.evaluate.max_tokens * price_out
     prices_of = [bound_of(prompt, base, count) * price_in + answer for prompt in asked.prompts]
     lost = killed_runs(folder) * min(params.evaluate.concurrency, len(prices_of)) * max(prices_of)
@@ -123,106 +123,3 @@ def plan(connection: Connection, params: Params, saved: Saved, rows: Path | None
 def killed_runs(folder: Path) -> int:
     """Return how many runs ended in the middle of asking without an error: what was on its way is paid again."""
     return int(read_note(folder / ASKING).get("runs", 0))
-
-
-@contextmanager
-def counted_as_killed(folder: Path) -> Iterator[None]:
-    """Count the block as a run that was killed, until it ends, with an error or without."""
-    runs = killed_runs(folder)
-    write_json(folder / ASKING, {"runs": runs + 1})
-    try:
-        yield
-    finally:
-        write_json(folder / ASKING, {"runs": runs})
-
-
-def ask(connection: Connection, params: Params, name: str, found: Plan, say: Say) -> dict[str, Any]:
-    """Ask the planned questions at temperature 0 with log-probabilities; write the answers, then the manifest.
-
-    `name` is the one to ask the model by. Answers of an interrupted run are not asked again.
-    """
-    settings, folder = settings_of(params), found.saved.folder
-    prompts = [without_weights(prompt) for prompt in found.asked.prompts[: found.rows]]
-    with counted_as_killed(folder), progress_bar(f"ask {name}") as progress:
-        answers = answer_all(
-            connection,
-            name,
-            prompts,
-            settings,
-            params.train.seed,
-            progress,
-            say,
-            top_logprobs=settings.top_logprobs,
-        )
-    pairs = zip(answers, found.asked.prompts, found.asked.expected, found.asked.places, strict=False)
-    write_jsonl(folder / f"answers{found.name}.jsonl", (answer_row(*one, settings.max_tokens) for one in pairs))
-    manifest = manifest_of(params, found, answers, settings)
-    write_json(folder / f"manifest{found.name}.json", manifest)
-    return manifest
-
-
-def settings_of(params: Params) -> Evaluate:
-    """Return how the model is asked: at temperature 0, without what changes or cuts an answer."""
-    changes = {"temperature": 0.0, "stop": [], "presence_penalty": 0.0, "frequency_penalty": 0.0, "batch": False}
-    return params.evaluate.model_copy(update=changes)
-
-
-def answer_row(answer: Answer, prompt: Messages, expected: str | None, place: str, max_tokens: int) -> RecordedAnswer:
-    """Return a row with the question and the model's answer as `messages`: an example for a successor."""
-    row: RecordedAnswer = {"place": place, "messages": list(prompt)}
-    if answer.error:
-        row["error"] = answer.error
-    else:
-        row["messages"] = [*prompt, {"role": "assistant", "content": answer.text}]
-        row["logprobs"] = answer.logprobs
-        row["prompt_tokens"], row["completion_tokens"] = answer.prompt_tokens, answer.completion_tokens
-        if was_cut(answer, max_tokens):
-            row["cut"] = True
-        if answer.refused:
-            row["refused"] = True
-    if expected is not None:
-        row["expected"] = expected
-    return row
-
-
-def manifest_of(params: Params, found: Plan, answers: list[Answer], settings: Evaluate) -> dict[str, Any]:
-    """Return what was saved, how it was asked and what it cost."""
-    prompt_tokens = sum(answer.prompt_tokens or 0 for answer in answers)
-    answer_tokens = sum(answer.completion_tokens or 0 for answer in answers)
-    prices = [found.facts.get(f"{what}_usd_per_million") for what in ("input", "output")]
-    usd = None
-    if prices[0] is not None and prices[1] is not None:
-        usd = round((prompt_tokens * prices[0] + answer_tokens * prices[1]) / 1e6, 6)
-    folder = found.saved.folder
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not is_note(path))
-    return {
-        "model": found.saved.model,
-        "provider": params.provider.name,
-        **found.facts,
-        "settings": {
-            "temperature": 0.0,
-            "seed": params.train.seed,
-            "max_tokens": settings.max_tokens,
-            "top_logprobs": settings.top_logprobs,
-        },
-        "questions": len(found.asked.prompts),
-        "asked": len(answers),
-        "left_out_by_budget": len(found.asked.prompts) - found.rows,
-        "left_out": dict(sorted(found.asked.left_out.items())),
-        "refused": sum(bool(answer.error) for answer in answers),
-        "cut": sum(was_cut(answer, settings.max_tokens) for answer in answers if not answer.error),
-        "prompt_tokens": prompt_tokens,
-        "answer_tokens": answer_tokens,
-        "usd": usd,
-        "usd_at_most": found.most_usd and round(found.most_usd, 6),
-        "missing": found.saved.missing,
-        "files": {
-            path.relative_to(folder).as_posix(): {"sha256": sha256_of(path), "bytes": path.stat().st_size}
-            for path in files
-        },
-    }
-
-
-def is_note(path: Path) -> bool:
-    """Return whether a file is not among those that a manifest lists."""
-    return path.name in (OF, ASKING) or (path.name.startswith("manifest") and path.suffix == ".json")

@@ -20,7 +20,7 @@ def add_verdict(
     """
     lift: dict[str, Any] = found["lift"]
     kept = lift[f"{metric}_low"] >= -settings.margin
-    words = [lift["verdict"], f"{'' if kept else 'not shown to be '}as good within the margin of {settings.margin:g}"]
+    words = [f"{'' if kept else 'not shown to be '}as good within the margin of {settings.margin:g}", lift["verdict"]]
     trained = sum(bool(row.get("trained")) for row in recorded)
     if trained:
         words.append(f"it was trained on {trained:,} of these {len(rows):,} rows, which favours it")

@@ -19,7 +19,7 @@ from finetune.cli import app
 from finetune.core.disk import read_jsonl, sha256_of
 from finetune.engine.embedded import embedded
 from finetune.provider import completions
-from finetune.rescue import downloads, into
+from finetune.rescue import downloads, into, recording
 from finetune.rescue import save as saving
 
 ROOT = Path(__file__).parents[2]
@@ -109,14 +109,14 @@ def test_save_keeps_to_the_budget_and_asks_nothing_twice_after_a_kill_at_every_s
     assert not sent
     assert isinstance(CliRunner().invoke(app, command).exception, Killed)
     assert killed == ["asking"]
-    kill_at(saving, "write_jsonl", "answers")
-    kill_at(saving, "write_json", "manifest")
+    kill_at(recording, "write_jsonl", "answers")
+    kill_at(recording, "write_json", "manifest")
     said = run(*command[1:])
     folder = downloads.folder_of(model, saving.ROOT)
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     assert 5 < manifest["asked"] < ROWS
     assert len(sent) == len(set(sent)) == manifest["asked"]
-    assert manifest["left_out_by_budget"] == ROWS - manifest["asked"]
+    assert manifest["not_asked"] == ROWS - manifest["asked"]
     assert 0 < manifest["usd"] <= manifest["usd_at_most"] <= 1.5
     price, answers = said.index("questions costs at most $"), said.index(" answers of ")
     assert price < answers
@@ -256,7 +256,7 @@ def test_a_successor_at_another_provider_is_compared_with_the_recorded_answers(
     # The same rows, base, hyperparameters and seed: it answers alike.
     assert evaluation["tuned"]["accuracy"] == rescued["accuracy"]
     assert rescued["kept"] == evaluation["gates_met"] == 1
-    assert rescued["verdict"].endswith("; as good within the margin of 0.2")
+    assert rescued["verdict"].startswith("as good within the margin of 0.2; ")
     assert f"tuned against rescued: {rescued['verdict']}" in command_output("show")
     page, markdown = (Path(f"reports/report.{form}").read_text(encoding="utf-8") for form in ("html", "md"))
     assert f"Against the rescued model {model}, by its recorded answers: " in page
@@ -266,7 +266,7 @@ def test_a_successor_at_another_provider_is_compared_with_the_recorded_answers(
     change(["evaluate", "rescued"], {"margin": 0.05})  # which so few rows cannot show
     command_output("evaluate")
     evaluation = json.loads(Path("reports/evaluation.json").read_text(encoding="utf-8"))
-    assert evaluation["rescued"]["verdict"].endswith("; not shown to be as good within the margin of 0.05")
+    assert evaluation["rescued"]["verdict"].startswith("not shown to be as good within the margin of 0.05; ")
     assert evaluation["gates_failed"] == ["rescued.kept is 0, not == 1"]
 
 
