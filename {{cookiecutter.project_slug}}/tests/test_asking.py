@@ -260,11 +260,12 @@ def test_a_batch_of_cleared_answers_is_not_used_again(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(completions, "answer_batch", batch)
     settings = Evaluate(max_tokens=5, temperature=0.0, concurrency=1, batch=True)
-    for _ in range(2):
-        with connect(Provider(name="compatible", base_url="http://127.0.0.1:1/v1")) as connection:
-            answer_all(connection, "m", [[{"role": "user", "content": "?"}]], settings, 1, lambda *_: None, print)
-        with open_answer_cache() as cache:
-            assert cache.clear(None) == 1
+    with server(lambda _: (200, completion("yes"), {})) as address:
+        for _ in range(2):
+            with connect(Provider(name="compatible", base_url=address)) as connection:
+                answer_all(connection, "m", [[{"role": "user", "content": "?"}]], settings, 1, lambda *_: None, print)
+            with open_answer_cache() as cache:
+                assert cache.clear(None) == 1
     assert batches[0] != batches[1]
 
 

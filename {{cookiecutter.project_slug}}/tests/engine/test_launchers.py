@@ -104,6 +104,7 @@ sys.exit(max(one.wait() for one in started))
 """
 
 
+@pytest.mark.slow
 def test_processes_of_srun_find_each_other_in_the_folder(
     client: openai.OpenAI, together: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -132,11 +133,16 @@ def test_batches_that_cannot_be_divided_are_trained_alike(
 @pytest.mark.parametrize(
     ("moment", "kind"),
     [
-        ("Fine-tuning job started", "rank 1"),
         ("Step 5/", "rank 0"),
         ("Checkpoint created", "rank 1"),
-        ("Step 15/", "launcher"),
-        ("Step 25/", "worker"),
+        *(
+            pytest.param(moment, kind, marks=pytest.mark.slow)
+            for moment, kind in (
+                ("Fine-tuning job started", "rank 1"),
+                ("Step 15/", "launcher"),
+                ("Step 25/", "worker"),
+            )
+        ),
     ],
 )
 def test_a_killed_process_of_two_is_resumed_to_the_same_bytes(
@@ -152,6 +158,7 @@ def test_a_killed_process_of_two_is_resumed_to_the_same_bytes(
     assert curve(client, ended) == curve(client, together)
 
 
+@pytest.mark.slow
 def test_after_a_kill_of_torchrun_the_job_is_resumed_to_the_same_bytes(
     client: openai.OpenAI, home: Path, together: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,7 +101,12 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("call", "skip", "fault"), [(CREATE, 1, kill_after), (CREATE, 1, kill_before), (ASK, 50, kill_after)]
+    ("call", "skip", "fault"),
+    [
+        (CREATE, 1, kill_after),
+        (ASK, 50, kill_after),
+        pytest.param(CREATE, 1, kill_before, marks=pytest.mark.slow),
+    ],
 )
 def test_after_a_kill_the_curve_continues_and_nothing_is_paid_twice(
     home: Path, provider: Server, project: Path, call: str, skip: int, fault: Any
@@ -169,7 +174,7 @@ def test_a_training_whose_request_is_unclear_is_waited_for_or_forgotten(
         assert provider.plan.seen.count(CREATE) == 1
 
 
-@pytest.mark.parametrize("fault", ["403", "404"])
+@pytest.mark.parametrize("fault", ["403", pytest.param("404", marks=pytest.mark.slow)])
 def test_a_key_that_may_not_read_models_trains_nothing_again(provider: Server, project: Path, fault: str) -> None:
     run("repeat", "--seeds", "8")
     for path in (project / VARIANTS).glob("seed8-*"):
