@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -24,14 +25,7 @@ Turn = dict[str, Any]  # a message as chat templates take it
 # What templates write as today's date (Llama 3, SmolLM3): else a job would train on other tokens tomorrow. It is the
 # date that Llama's template writes where it knows none.
 TODAY = datetime.date(2024, 7, 26)
-# In place of Transformers' function of this name, which takes today. The end keeps a template's first line break.
-STRFTIME_NOW = (
-    "{% macro strftime_now(format) %}{{ format"
-    + "".join(
-        f" | replace('{code}', '{TODAY.strftime(code)}')" for code in ("%d", "%m", "%b", "%B", "%Y", "%y", "%a", "%A")
-    )
-    + " }}{% endmacro %}{{ '' }}"
-)
+WRITES_TODAY = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
 
 
 def render(
@@ -112,8 +106,8 @@ def rendered(
     if turns and turns[0]["role"] == "system" and not writes(tokenizer, "system"):
         turns = without_system(turns)
     template = tokenizer.get_chat_template(tools=settings.get("tools"))
-    if "strftime_now" in template:
-        settings["chat_template"] = STRFTIME_NOW + template
+    if WRITES_TODAY.search(template):
+        settings["chat_template"] = WRITES_TODAY.sub(lambda call: repr(TODAY.strftime(call[2])), template)
     return str(
         tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=add_generation_prompt, **settings)
     )
