@@ -235,6 +235,7 @@ def test_after_kills_of_stage_and_worker_there_is_one_job_with_the_same_bytes(do
     shutil.copytree(done.home / "bases", quiet.home / "bases")
     for project in (done, quiet):
         project.set("train.n_epochs", 6)
+    quiet.set("evaluate.concurrency", 3)  # in other batches, the answers are the same
     known = len(done.jobs())
     for step in (1, 20):
         running = start(done, "dvc", "repro")
@@ -467,6 +468,7 @@ def test_a_failed_job_writes_no_record_and_the_former_one_is_kept(done: Project)
     assert done.repro() == []
 
 
+@pytest.mark.skipif(not os.environ.get("ALL_TESTS"), reason="a further case of the test with kills")
 def test_two_trainings_and_two_evaluations_from_nothing_are_the_same(bake: Bake, tiny: Project, tmp_path: Path) -> None:
     """Two homes have different caches and job IDs. The adapter and the answers are the same bytes."""
     outcomes = []

@@ -185,6 +185,7 @@ def test_a_key_that_may_not_read_models_trains_nothing_again(provider: Server, p
     assert CREATE not in provider.plan.seen
 
 
+@pytest.mark.slow
 def test_another_choice_of_the_checkpoint_holds_for_all_trainings(provider: Server, project: Path) -> None:
     """Else the spread would be that between a chosen checkpoint of one training and the last ones of others."""
     run("repeat", "--seeds", "8")
