@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 
 from finetune.report.curve_verdict import curve_verdict
 from finetune.report.training_curves import CurveRow
