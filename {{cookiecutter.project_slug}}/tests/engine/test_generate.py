@@ -202,6 +202,9 @@ class Characters:
     def __init__(self, rewrite: bool = False) -> None:
         self.rewrite = rewrite
 
+    def get_chat_template(self, tools: None) -> str:
+        return ""
+
     def apply_chat_template(self, turns: list[dict[str, str]], tokenize: bool, add_generation_prompt: bool) -> str:
         kept = turns[-2:] if self.rewrite else turns
         return "".join(f"{t['role'][0]}:{t['content']}E\n" for t in kept) + ("a:" if add_generation_prompt else "")
