@@ -110,7 +110,7 @@ def test_lint_types_and_tests_pass(bake: Bake, binaries: Path, default: Path, an
         parts = ("at_the_creation", "every_step", "not every_fault")
         commands = [
             ["mypy"],
-            *([*PYTEST, *CHOSEN, *engine[part::3]] for part in range(3)),
+            *([*PYTEST, *CHOSEN, *engine[part::6]] for part in range(6)),
             *([*PYTEST, *CHOSEN, faults, "-k", part] for part in parts),
             [*PYTEST, "tests/test_structure.py"],
             *commands,
