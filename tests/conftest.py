@@ -25,8 +25,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """Return the environment without the outer virtual environment, paths and keys, which would leak into a project."""
-    leaks = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")
+    """Return the environment without the outer virtual environment, paths and keys, which would leak into a project.
+
+    Nor has it the size of a terminal, which Python's readline sets for children, and which tables follow.
+    """
+    leaks = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "COLUMNS", "LINES")
     kept = {key: value for key, value in os.environ.items() if key not in leaks and not key.endswith("_API_KEY")}
     git = {f"GIT_{who}_{what}": "t@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     return kept | git | {"DVC_NO_ANALYTICS": "1"} | more
