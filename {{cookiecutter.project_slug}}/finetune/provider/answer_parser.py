@@ -106,7 +106,7 @@ def parse_answer(completion: dict[str, Any], seconds: float | None) -> Answer:
     text = joined(message.get("content")) or message.get("refusal") or choice.get("text") or ""
     logprobs = choice.get("logprobs") or {}
     return Answer(
-        well_formed(text),
+        text,
         usage.get("prompt_tokens"),
         usage.get("completion_tokens"),
         seconds,
@@ -117,11 +117,6 @@ def parse_answer(completion: dict[str, Any], seconds: float | None) -> Answer:
         refused=bool(message.get("refusal")) or choice.get("finish_reason") == "content_filter",
         cut=choice["finish_reason"] == "length" if choice.get("finish_reason") else None,
     )
-
-
-def well_formed(text: str) -> str:
-    """Return a text that can be written as UTF-8: half of a pair of surrogates, a cut emoji, becomes U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def joined(content: Any) -> str:
