@@ -13,7 +13,7 @@ from finetune.core.break_even import break_even
 from finetune.core.disk import read_json, write_json
 from finetune.core.params import Params
 from finetune.core.paths import PREPARED, PREPARED_REPORT
-from finetune.core.records import Prediction
+from finetune.core.records.answers import Prediction
 from finetune.data.call_tokens import USUAL_SHOTS, call_tokens
 from finetune.data.questions import few_shot_examples, questions_of
 from finetune.data.token_counts import counter

@@ -12,7 +12,7 @@ from finetune.asking.model_names import name_of_base
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params, load_params
 from finetune.core.profiles import PROFILES
-from finetune.core.records import FilesRecord
+from finetune.core.records.training import FilesRecord
 from finetune.pricing.end_dates import date_warnings, newcomers_warning, refuse_after_shutdown
 from finetune.project.job_request import job_request, job_settings
 from finetune.provider.capabilities import refuse_unsupported

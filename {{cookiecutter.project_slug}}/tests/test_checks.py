@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.core.records import CheckReport
+from finetune.core.records.checks import CheckReport
 from finetune.data.checks.across_files import check
 from finetune.data.checks.check_file import check_file
 from finetune.data.checks.findings import Finding, as_github, as_text, report_of

@@ -14,7 +14,7 @@ from finetune.asking.file_rows import columns_of
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Evaluate, Params
 from finetune.core.paths import PREPARED
-from finetune.core.records import PrepareReport
+from finetune.core.records.prepared import PrepareReport
 from finetune.data.checks.check_file import check_file
 from finetune.data.class_codes import codes_for
 from finetune.data.token_counts import encoder

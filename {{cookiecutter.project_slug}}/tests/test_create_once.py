@@ -14,7 +14,7 @@ import openai
 import pytest
 
 from finetune.core.errors import FinetuneError
-from finetune.core.records import RequestNote
+from finetune.core.records.requests import RequestNote
 from finetune.provider import create_once
 from finetune.provider.remote_jobs import FINGERPRINT, forget_request, is_answer_to, job_fingerprint
 from finetune.provider.request_notes import note_path, read_request_note

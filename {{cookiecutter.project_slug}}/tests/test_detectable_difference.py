@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm, ttest_1samp
 
-from finetune.core.records import ValidationReport
+from finetune.core.records.checks import ValidationReport
 from finetune.core.shown_difference import shown_difference
 from finetune.scoring.detectable_difference import (
     ALIKE,

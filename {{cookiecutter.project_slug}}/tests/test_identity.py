@@ -12,7 +12,7 @@ import pytest
 
 from finetune.core.params import Data, Params
 from finetune.core.paths import PREPARED
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 from finetune.data.checks.across_files import check
 from finetune.data.checks.check_file import Method
 from finetune.data.checks.check_lines import read_line

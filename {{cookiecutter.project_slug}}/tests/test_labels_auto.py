@@ -12,7 +12,7 @@ from finetune.core.class_labels import labels_of
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params, load_params
 from finetune.core.paths import PREPARED
-from finetune.core.records import PrepareReport
+from finetune.core.records.prepared import PrepareReport
 from finetune.scoring.prediction_scores import score_predictions
 from finetune.stages import prepare
 from finetune.terminal.summaries import prepare_summary

@@ -16,7 +16,7 @@ from finetune.core.disk import write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Evaluate, Params, Provider, Train
 from finetune.core.paths import BASE_ANSWERS, MODEL, PREPARED
-from finetune.core.records import FoundMarks
+from finetune.core.records.prepared import FoundMarks
 from finetune.data.existing_marks import find_marks, shared_cue, without_ending, without_marks
 from finetune.provider.answer_parser import Answer as ParsedAnswer
 from finetune.scoring.extract import extraction

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 from finetune.data.checks import rules
 from finetune.data.checks.check_file import check_file
 from finetune.data.checks.check_lines import read_line

@@ -17,7 +17,8 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Also, Params, load_params
 from finetune.core.paths import PREPARED, REPLAY
 from finetune.core.profiles import PROFILES
-from finetune.core.records import Prediction, ValidationReport
+from finetune.core.records.answers import Prediction
+from finetune.core.records.checks import ValidationReport
 from finetune.data.identity import question_of
 from finetune.data.near_duplicates import near_duplicates_of
 from finetune.project.job_request import fingerprint_now

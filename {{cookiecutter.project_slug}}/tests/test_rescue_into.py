@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from finetune.cli import app
 from finetune.core.disk import read_jsonl, write_json, write_jsonl
 from finetune.core.errors import FinetuneError
-from finetune.core.records import RecordedAnswer
+from finetune.core.records.answers import RecordedAnswer
 from finetune.rescue.rows import divide, saved_rows
 
 ROOT = Path(__file__).parents[1]

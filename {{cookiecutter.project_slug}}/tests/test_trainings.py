@@ -16,7 +16,8 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Budget, Evaluate, Params
 from finetune.core.paths import EVALUATION, VALIDATION_REPORT, VARIANTS
 from finetune.core.read_records import read_variants
-from finetune.core.records import PrepareReport, VariantRecord
+from finetune.core.records.prepared import PrepareReport
+from finetune.core.records.variants import VariantRecord
 from finetune.project import budget
 from finetune.project.cleanup import needed
 from finetune.project.variants import path_of, write_variant

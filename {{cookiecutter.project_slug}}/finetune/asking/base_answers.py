@@ -18,7 +18,7 @@ from finetune.asking.model_names import name_of_base
 from finetune.core.disk import write_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Evaluate, Params, Replay
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 from finetune.data.identity import messages_before_answer
 from finetune.data.replay import ANSWERED_BY, read_replay
 from finetune.provider.answer_parser import Answer, was_cut

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from finetune.core.callbacks import Say
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.records import ModelRecord
+from finetune.core.records.training import ModelRecord
 from finetune.project.history import commit_of, is_pinned, is_revision, record_at
 
 CHECKPOINTS = "checkpoints"

@@ -16,7 +16,7 @@ from finetune.core.formula_cells import marked
 from finetune.core.params import Data, Params
 from finetune.core.paths import PREPARED
 from finetune.core.read_records import read_prepare_report, read_prepare_report_if_there
-from finetune.core.records import PreparedExample
+from finetune.core.records.prepared import PreparedExample
 from finetune.data.completion_format import from_completion
 from finetune.data.examples import as_chat
 from finetune.data.prompts import cell_text

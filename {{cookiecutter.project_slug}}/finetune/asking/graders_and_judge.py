@@ -5,7 +5,8 @@ from itertools import product
 from typing import Any
 
 from finetune.core.params import Params
-from finetune.core.records import GraderReply, JudgeReply, Prediction, Questions
+from finetune.core.records.answers import GraderReply, JudgeReply, Prediction
+from finetune.core.records.settings import Questions
 from finetune.provider.completion_request import reasons, taken_by_model
 from finetune.provider.completions import ask_all
 from finetune.provider.connect import Connection

@@ -8,7 +8,8 @@ from finetune.asking.model_names import name_of
 from finetune.core.disk import read_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.records import DoubtfulRow, Example
+from finetune.core.records.checks import DoubtfulRow
+from finetune.core.records.prepared import Example
 from finetune.data.doubtful import LISTED_OF_TEXTS, Answered, by_doubt, doubtful_row, up_to_answer
 from finetune.provider.connect import connect
 from finetune.provider.given_answers import GivenAnswer, score_answers

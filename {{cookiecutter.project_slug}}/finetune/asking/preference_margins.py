@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from finetune.core.disk import read_jsonl
 from finetune.core.params import Params
 from finetune.core.paths import PREPARED
-from finetune.core.records import Prediction, PreparedExample
+from finetune.core.records.answers import Prediction
+from finetune.core.records.prepared import PreparedExample
 from finetune.data.examples import OUTPUTS, shape_of, with_output
 from finetune.provider.connect import Connection
 from finetune.provider.given_answers import NoScores, score_pairs

@@ -8,7 +8,7 @@ from finetune.core.class_labels import labels_of
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.read_records import read_model_record, read_prepare_report, read_prepare_report_if_there
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 from finetune.data.cell_map import CellMap, cell_map_of, map_cells
 from finetune.data.cell_paths import cell_of, column_of
 from finetune.data.class_codes import codes_text

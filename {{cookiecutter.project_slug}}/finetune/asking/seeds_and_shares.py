@@ -7,7 +7,8 @@ from finetune.core.disk import read_jsonl, write_csv
 from finetune.core.params import Params
 from finetune.core.paths import LEARNING_CURVE, TEST_ROWS
 from finetune.core.read_records import read_evaluated_model, read_prepare_report, read_variants
-from finetune.core.records import LearningCurve, TestRow, Trainings, VariantRecord
+from finetune.core.records.prepared import TestRow
+from finetune.core.records.variants import LearningCurve, Trainings, VariantRecord
 from finetune.scoring.learning_curve import COLUMNS, learning_curve, table_of
 from finetune.scoring.trainings import has_scores, trainings_of
 from finetune.terminal.progress import say

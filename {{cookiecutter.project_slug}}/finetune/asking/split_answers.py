@@ -7,7 +7,9 @@ from finetune.core.disk import read_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import ANSWERING, Params
 from finetune.core.paths import PREPARED
-from finetune.core.records import AnswerSettings, Example, Prediction, PreparedExample, Questions, RegressionPrediction
+from finetune.core.records.answers import Prediction, RegressionPrediction
+from finetune.core.records.prepared import Example, PreparedExample
+from finetune.core.records.settings import AnswerSettings, Questions
 from finetune.data.completion_format import CompletionFormat, from_completion
 from finetune.data.examples import as_chat, text_of
 from finetune.data.questions import prompt_of, turns_of_shots

@@ -19,7 +19,10 @@ from finetune.core.params import Params
 from finetune.core.paths import PREPARED, TUNED_ANSWERS
 from finetune.core.profiles import PROFILES
 from finetune.core.read_records import read_variants
-from finetune.core.records import FilesRecord, Prediction, Usd, VariantRecord, VariantScores
+from finetune.core.records.answers import Prediction
+from finetune.core.records.costs import Usd
+from finetune.core.records.training import FilesRecord
+from finetune.core.records.variants import VariantRecord, VariantScores
 from finetune.pricing.end_dates import refuse_after_shutdown
 from finetune.project.budget import (
     enter_bill,

@@ -11,7 +11,10 @@ from finetune.core.params import Params
 from finetune.core.paths import ANSWERED_BY, FILES, MODEL, NOTES, PREPARED, TEST_ROWS, TUNED_ANSWERS
 from finetune.core.profiles import PROFILES
 from finetune.core.read_records import read_model_record, read_prepare_report
-from finetune.core.records import AnsweredBy, FilesRecord, ModelRecord, PrepareReport, Questions, TestRow
+from finetune.core.records.answers import AnsweredBy
+from finetune.core.records.prepared import PrepareReport, TestRow
+from finetune.core.records.settings import Questions
+from finetune.core.records.training import FilesRecord, ModelRecord
 from finetune.data.questions import load_questions
 from finetune.data.subsets import write_replay_subset, write_subset
 from finetune.project.budget import Part

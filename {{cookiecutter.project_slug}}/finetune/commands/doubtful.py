@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from finetune.commands.options import AsJson
-from finetune.core.records import DoubtfulRow
+from finetune.core.records.checks import DoubtfulRow
 
 OUTPUT = Path("reports/doubtful.csv")
 SHOWN, LONGEST = 50, 60  # rows, and characters of a text in a row, on the screen

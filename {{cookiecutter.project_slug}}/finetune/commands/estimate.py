@@ -45,7 +45,7 @@ def estimate(
     from finetune.core.break_even import UNKNOWN
     from finetune.core.disk import read_if_there
     from finetune.core.paths import PREPARED, REPLAY, VALIDATION_REPORT
-    from finetune.core.records import ValidationReport
+    from finetune.core.records.checks import ValidationReport
     from finetune.data.checks.check_file import check_file
     from finetune.data.checks.findings import counted
     from finetune.data.checks.project_files import refuse_table

@@ -10,7 +10,7 @@ from finetune.commands.options import AsJson, Yes
 if TYPE_CHECKING:
     from finetune.asking.variant_trainings import Bill, Confirm
     from finetune.core.params import Params
-    from finetune.core.records import VariantRecord
+    from finetune.core.records.variants import VariantRecord
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
 REPEATS = 3  # trainings, with that of the pipeline

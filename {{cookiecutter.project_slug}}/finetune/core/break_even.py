@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from finetune.core.records import Usd
+from finetune.core.records.costs import Usd
 
 UNKNOWN = "unknown"  # a figure that is not known; never 0
 

@@ -91,7 +91,7 @@ def conflict_line(content: bytes) -> int | None:
 
 @cache
 def checker(kind: Any) -> Any:
-    """Return pydantic's checker of a type of records.py."""
+    """Return pydantic's checker of a type of records/."""
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind)

@@ -147,7 +147,7 @@ def count_lines(path: Path) -> int:
 
 
 def read_json(path: Path, made_by: str, kind: Any = None) -> Any:
-    """Read a record. `kind` is its type in records.py.
+    """Read a record. `kind` is its type in records/.
 
     Raises FinetuneError naming the stage `made_by` that writes it, if it is missing, is no JSON object, or has a value
     of another type. A key that is missing raises FinetuneError when it is asked for.
@@ -190,7 +190,7 @@ def parse_jsonl(text: str) -> list[Any]:
 
 
 def read_note(path: Path, kind: Any = None) -> dict[str, Any]:
-    """Read a note of this clone, a JSON object; {} if it is missing. `kind` is its type in records.py.
+    """Read a note of this clone, a JSON object; {} if it is missing. `kind` is its type in records/.
 
     A damaged note is set aside, and a warning says so: nothing in Git or DVC can restore it.
     """

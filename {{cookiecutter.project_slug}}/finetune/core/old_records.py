@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from finetune.core.evaluated_models import GROUPS
-from finetune.core.records import Evaluation, Metrics
+from finetune.core.records.evaluation import Evaluation, Metrics
 
 OWN_MODELS = ("base", "few_shot", "tuned")
 NOT_FIELDS = ("f1_micro", "f1_macro", "f1_low", "f1_high")

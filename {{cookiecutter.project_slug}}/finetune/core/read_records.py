@@ -9,7 +9,11 @@ from finetune.core.disk import parse_csv, parse_json, read_csv, read_if_there, r
 from finetune.core.errors import FinetuneError
 from finetune.core.old_records import current_evaluation
 from finetune.core.paths import EVALUATION, LEDGER, MODEL, PREPARED, PREPARED_REPORT, VARIANTS
-from finetune.core.records import Evaluation, LedgerRow, ModelRecord, PrepareReport, VariantRecord
+from finetune.core.records.costs import LedgerRow
+from finetune.core.records.evaluation import Evaluation
+from finetune.core.records.prepared import PrepareReport
+from finetune.core.records.training import ModelRecord
+from finetune.core.records.variants import VariantRecord
 
 
 def read_prepare_report() -> PrepareReport:

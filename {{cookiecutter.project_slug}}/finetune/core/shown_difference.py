@@ -2,7 +2,7 @@
 
 import math
 
-from finetune.core.records import ValidationReport
+from finetune.core.records.checks import ValidationReport
 
 SMALL = 10  # points: a split that shows only larger differences is too small for most comparisons
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from finetune.core.disk import count_lines, each_jsonl
 from finetune.core.errors import FinetuneError
-from finetune.core.records import PreparedExample
+from finetune.core.records.prepared import PreparedExample
 from finetune.data.completion_format import CompletionFormat, from_completion
 from finetune.data.identity import answer_of, question_of
 

@@ -6,7 +6,8 @@ from itertools import islice
 from finetune.core.break_even import CallTokens
 from finetune.core.disk import each_jsonl
 from finetune.core.paths import PREPARED
-from finetune.core.records import Example, PreparedExample, Questions
+from finetune.core.records.prepared import Example, PreparedExample
+from finetune.core.records.settings import Questions
 from finetune.data.examples import as_chat
 from finetune.data.questions import few_shot_examples, prompt_of, turns_of_shots
 from finetune.data.token_counts import IMAGE_PRICES, ImagePrices, counter

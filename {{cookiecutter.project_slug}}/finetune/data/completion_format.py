@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from finetune.core.errors import FinetuneError
-from finetune.core.records import Example, FoundMarks
+from finetune.core.records.prepared import Example, FoundMarks
 from finetune.data.examples import SYSTEM_ROLES, is_trained, text_of
 from finetune.data.existing_marks import NO_MARKS, find_marks, shared_cue, without_ending, without_marks
 

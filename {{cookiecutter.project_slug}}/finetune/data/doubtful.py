@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from finetune.core.callbacks import Progress
 from finetune.core.disk import read_jsonl
 from finetune.core.errors import FinetuneError
-from finetune.core.records import DoubtfulRow, Example, PreparedExample, PrepareReport
+from finetune.core.records.checks import DoubtfulRow
+from finetune.core.records.prepared import Example, PreparedExample, PrepareReport
 from finetune.data.checks.check_lines import LONGEST_CLASS, MOST_CLASSES
 from finetune.data.completion_format import CompletionFormat, from_completion
 from finetune.data.examples import OUTPUTS, is_trained

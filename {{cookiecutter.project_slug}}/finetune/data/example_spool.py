@@ -12,7 +12,7 @@ import orjson
 from numpy.typing import NDArray
 
 from finetune.core.callbacks import Progress
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 from finetune.data.hashes import sha256_64
 from finetune.data.identity import question_of
 from finetune.data.question import Question

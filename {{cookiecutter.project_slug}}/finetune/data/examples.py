@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import orjson
 
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 
 Shape = Literal["chat", "completion", "preference"]
 TurnTexts = tuple[list[str], str | None]  # the texts of the turns, the answer last; and the system prompt

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 
 from finetune.core.errors import FinetuneError
-from finetune.core.records import FoundMarks
+from finetune.core.records.prepared import FoundMarks
 
 # At the end of a text, without the white space around it.
 SEPARATOR = re.compile(r"(?:-+>|=+>|[→⇒➔]|={3,}|-{3,}|#{3,}(?:\s*=>)?)$")

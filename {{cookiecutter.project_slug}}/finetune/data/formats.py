@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Literal
 
 from finetune.core.errors import FinetuneError
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 from finetune.data.annotation_exports import ONE_CHOICE, refuse_several_options
 from finetune.data.cell_map import CellMap, map_cells
 from finetune.data.cell_paths import cell_of

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 from finetune.data.examples import OUTPUTS, calls_of, text_of
 from finetune.data.hashes import xxh3_64
 from finetune.data.question import Question

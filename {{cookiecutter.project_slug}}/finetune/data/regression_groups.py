@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 from finetune.data.cell_paths import cell_of
 from finetune.data.examples import SYSTEM_ROLES
 from finetune.data.prompts import cell_text

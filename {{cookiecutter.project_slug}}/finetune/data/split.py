@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune.core.callbacks import Progress
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 from finetune.data.common_pieces import CommonPieces
 from finetune.data.example_spool import SpooledExamples, SpoolRows
 from finetune.data.examples import text_of

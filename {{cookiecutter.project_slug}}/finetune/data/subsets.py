@@ -8,7 +8,7 @@ from typing import Any
 from finetune.core.disk import count_lines, read_jsonl, write_lines
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import PREPARED, REPLAY, TRAIN_GROUPS
-from finetune.core.records import TestRow
+from finetune.core.records.prepared import TestRow
 
 
 def chosen_rows(groups: Sequence[int], share: float, seed: int) -> Any:

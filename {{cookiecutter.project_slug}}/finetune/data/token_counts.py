@@ -17,7 +17,7 @@ import platformdirs
 from finetune.core.cache_folders import writable_cache
 from finetune.core.damage import set_aside
 from finetune.core.errors import FinetuneError
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 from finetune.data.examples import OUTPUTS, messages_of, refusals_of, text_of
 from finetune.data.images import image_bytes, images_of, size_of
 from finetune.data.tool_tokens import functions_of, tokens_of_functions

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 
 FUNCTION_START = {"o200k_base": 7, "o200k_harmony": 7}  # gpt-4o and later
 OLDER_FUNCTION_START = 10  # gpt-3.5 and gpt-4

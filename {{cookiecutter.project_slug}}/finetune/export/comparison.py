@@ -5,7 +5,9 @@ from statistics import fmean
 
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.records import ExportScores, Prediction, PrepareReport
+from finetune.core.records.answers import Prediction
+from finetune.core.records.exports import ExportScores
+from finetune.core.records.prepared import PrepareReport
 from finetune.scoring.both_answered import is_answered
 from finetune.scoring.evaluation import difference, interval_of
 from finetune.scoring.paired_comparison import verdict

@@ -10,7 +10,10 @@ from finetune.asking.split_answers import ask_examples, rows_of_answers
 from finetune.core.errors import FinetuneError
 from finetune.core.export_formats import ADAPTER, MERGED
 from finetune.core.params import Params
-from finetune.core.records import AnswerSettings, Example, ExportedFile, ExportSpeed, Prediction
+from finetune.core.records.answers import Prediction
+from finetune.core.records.exports import ExportedFile, ExportSpeed
+from finetune.core.records.prepared import Example
+from finetune.core.records.settings import AnswerSettings
 from finetune.export.adapter import check_adapter
 from finetune.export.gguf import FILE
 from finetune.export.llama_server import llama_server

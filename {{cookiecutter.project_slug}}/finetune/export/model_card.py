@@ -4,7 +4,8 @@ import json
 from collections.abc import Sequence
 
 from finetune.core.export_formats import ADAPTER, MERGED
-from finetune.core.records import ExportScores, ModelRecord
+from finetune.core.records.exports import ExportScores
+from finetune.core.records.training import ModelRecord
 from finetune.export.base_folder import hub_name
 
 

@@ -7,7 +7,7 @@ the base's chat template does with each role, and compared with it on every row.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from finetune.core.records import AnswerSettings
+from finetune.core.records.settings import AnswerSettings
 from finetune.export.prompts import Prompt, system_prompt
 
 ROLES = ("system", "user", "assistant")

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from finetune.core.errors import FinetuneError
-from finetune.core.records import AnswerSettings, Example, Prediction
+from finetune.core.records.answers import Prediction
+from finetune.core.records.prepared import Example
+from finetune.core.records.settings import AnswerSettings
 from finetune.data.questions import prompt_of
 
 Prompt = str | list[dict[str, Any]]

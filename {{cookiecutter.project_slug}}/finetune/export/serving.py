@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from finetune.core.export_formats import ADAPTER, MERGED
-from finetune.core.records import AnswerSettings
+from finetune.core.records.settings import AnswerSettings
 from finetune.export.base_folder import hub_name
 from finetune.export.gguf import FILE
 from finetune.export.prompts import Prompt, system_prompt

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from finetune.core.callbacks import Progress
-from finetune.core.records import Alternatives, AnswerSettings
+from finetune.core.records.answers import Alternatives
+from finetune.core.records.settings import AnswerSettings
 from finetune.provider.answer_parser import Answer
 
 

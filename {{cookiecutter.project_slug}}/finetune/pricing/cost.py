@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from finetune.core.break_even import UNKNOWN
-from finetune.core.records import CostEstimate, Usd
+from finetune.core.records.costs import CostEstimate, Usd
 from finetune.pricing.catalogue import CallPrices
 
 START_SECONDS = 30  # from the start of a job to its first step

@@ -10,7 +10,8 @@ from finetune.core.disk import read_json
 from finetune.core.errors import OverBudgetError
 from finetune.core.params import Params
 from finetune.core.paths import LEDGER, VALIDATION_REPORT
-from finetune.core.records import CostEstimate, LedgerRow, Usd, ValidationReport
+from finetune.core.records.checks import ValidationReport
+from finetune.core.records.costs import CostEstimate, LedgerRow, Usd
 from finetune.pricing.catalogue import look_up
 from finetune.pricing.cost import auto_epochs, estimate
 from finetune.pricing.end_dates import refuse_after_shutdown

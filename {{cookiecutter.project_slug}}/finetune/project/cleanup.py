@@ -7,7 +7,7 @@ from finetune.core.disk import read_json, read_note
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import FILES, MODEL
 from finetune.core.read_records import read_model_record, read_variants
-from finetune.core.records import FilesRecord
+from finetune.core.records.training import FilesRecord
 from finetune.project.claims import marks, own_names
 from finetune.project.history import committed_files, committed_models, project_id
 from finetune.project.uploads import UPLOADED

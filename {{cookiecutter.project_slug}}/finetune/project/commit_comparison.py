@@ -9,7 +9,10 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import ANSWERED_BY, TEST_ROWS, TUNED_ANSWERS
 from finetune.core.read_records import read_model_record, read_prepare_report
-from finetune.core.records import AnsweredBy, CommitComparison, ModelRecord, Prediction, TestRow
+from finetune.core.records.answers import AnsweredBy, Prediction
+from finetune.core.records.evaluation import CommitComparison
+from finetune.core.records.prepared import TestRow
+from finetune.core.records.training import ModelRecord
 from finetune.project.history import output_at, record_at
 from finetune.scoring.evaluation import difference
 from finetune.scoring.paired_comparison import verdict

@@ -8,7 +8,7 @@ from finetune.core.params import Params
 from finetune.core.paths import DEPLOYMENT, MODEL
 from finetune.core.profiles import PROFILES
 from finetune.core.read_records import read_model_record
-from finetune.core.records import DeploymentRecord
+from finetune.core.records.training import DeploymentRecord
 from finetune.provider import deployment_api
 from finetune.provider.answer_parser import Answer
 from finetune.provider.connect import Connection, connect

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from finetune.core.disk import read_json, sha256_of
 from finetune.core.errors import FinetuneError
-from finetune.core.records import ExportedFile, ExportManifest
+from finetune.core.records.exports import ExportedFile, ExportManifest
 
 NAME = "manifest.json"
 

@@ -7,7 +7,8 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import ANSWERING, Params
 from finetune.core.paths import EXPORT_SETTINGS
 from finetune.core.read_records import read_prepare_report
-from finetune.core.records import AnswerSettings, ExportScores, ExportSettings
+from finetune.core.records.exports import ExportScores
+from finetune.core.records.settings import AnswerSettings, ExportSettings
 
 
 def export_settings(params: Params) -> ExportSettings:

@@ -8,7 +8,7 @@ from typing import Any
 from finetune.core.disk import parse_json
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import FILES, MODEL
-from finetune.core.records import FilesRecord, ModelRecord
+from finetune.core.records.training import FilesRecord, ModelRecord
 
 
 def git(*arguments: str) -> str:

@@ -6,7 +6,8 @@ from finetune.core.disk import sha256_of
 from finetune.core.params import Params
 from finetune.core.paths import PREPARED
 from finetune.core.profiles import PROFILES
-from finetune.core.records import FilesRecord, Usd
+from finetune.core.records.costs import Usd
+from finetune.core.records.training import FilesRecord
 from finetune.project.history import project_id
 from finetune.project.training_settings import hyperparameters
 from finetune.project.training_start import start_of

@@ -4,7 +4,7 @@ from finetune.core.break_even import UNKNOWN
 from finetune.core.disk import write_csv
 from finetune.core.paths import LEDGER
 from finetune.core.read_records import parse_ledger, read_ledger
-from finetune.core.records import LedgerRow
+from finetune.core.records.costs import LedgerRow
 from finetune.pricing.catalogue import dated_name
 from finetune.pricing.cost import START_SECONDS
 from finetune.project.history import committed_texts

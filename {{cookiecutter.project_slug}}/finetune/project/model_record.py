@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from finetune.core.break_even import UNKNOWN
 from finetune.core.params import Params
-from finetune.core.records import CheckpointRecord, ChosenCheckpoint, CurveFacts, ModelRecord, Usd
+from finetune.core.records.costs import Usd
+from finetune.core.records.training import CheckpointRecord, ChosenCheckpoint, CurveFacts, ModelRecord
 from finetune.pricing.catalogue import look_up
 from finetune.pricing.cost import dollars
 

@@ -8,7 +8,9 @@ from finetune.core.export_formats import artifact_name
 from finetune.core.params import Params
 from finetune.core.paths import EXPORT_REPORT, EXPORTS
 from finetune.core.read_records import read_evaluated_model, refuse_other_test_rows
-from finetune.core.records import Evaluation, ExportReport, ModelRecord
+from finetune.core.records.evaluation import Evaluation
+from finetune.core.records.exports import ExportReport
+from finetune.core.records.training import ModelRecord
 from finetune.project.export_manifest import read_manifest
 from finetune.project.history import git
 from finetune.scoring.gates import results_of

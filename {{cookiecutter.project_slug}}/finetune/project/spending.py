@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.core.break_even import UNKNOWN
-from finetune.core.records import Usd
+from finetune.core.records.costs import Usd
 from finetune.pricing.catalogue import look_up
 from finetune.pricing.cost import dollars
 from finetune.project import ledger

@@ -7,7 +7,7 @@ from finetune.core.callbacks import Progress, Say
 from finetune.core.disk import count_lines, read_note, sha256_of, write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import FILES, NOTES, PREPARED
-from finetune.core.records import FilesRecord, UploadedFile
+from finetune.core.records.training import FilesRecord, UploadedFile
 from finetune.project.claims import claim_file
 from finetune.project.history import committed_models
 from finetune.provider.connect import Connection

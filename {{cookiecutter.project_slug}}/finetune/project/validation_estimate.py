@@ -5,7 +5,8 @@ from collections.abc import Collection, Sequence
 
 from finetune.core.break_even import UNKNOWN, CallTokens, break_even
 from finetune.core.params import Params
-from finetune.core.records import CostEstimate, TrainingEstimate, Usd, ValidationReport
+from finetune.core.records.checks import ValidationReport
+from finetune.core.records.costs import CostEstimate, TrainingEstimate, Usd
 from finetune.pricing.catalogue import Base, is_fine_tuned
 from finetune.pricing.cost import auto_epochs, dollars, estimate, price_of_calls, usd_per_1000
 from finetune.scoring.detectable_difference import assumption_of, detectable_difference

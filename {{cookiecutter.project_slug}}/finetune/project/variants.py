@@ -8,7 +8,7 @@ from pathlib import Path
 
 from finetune.core.disk import write_json
 from finetune.core.paths import VARIANTS
-from finetune.core.records import VariantRecord
+from finetune.core.records.variants import VariantRecord
 from finetune.project.history import committed, git
 
 

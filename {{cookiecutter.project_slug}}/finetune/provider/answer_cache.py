@@ -15,7 +15,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 from finetune.core.damage import warn_once
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import user_home
-from finetune.core.records import KeptAnswers
+from finetune.core.records.answers import KeptAnswers
 from finetune.provider.answer_database import is_damage, open_database, rescued
 from finetune.provider.answer_parser import Answer
 

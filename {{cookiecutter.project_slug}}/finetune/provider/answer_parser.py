@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from typing_extensions import Required, TypedDict  # pydantic asks for this one before Python 3.12
 
-from finetune.core.records import Alternatives
+from finetune.core.records.answers import Alternatives
 from finetune.provider.type_checks import Kind, WrongAnswerError, check_fields
 
 Tokens = Annotated[int, Field(ge=0, lt=10**15)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.core.callbacks import Progress, Say
 from finetune.core.errors import FinetuneError
-from finetune.core.records import RequestNote
+from finetune.core.records.requests import RequestNote
 from finetune.provider.answer_checks import whole_letters
 from finetune.provider.connect import Connection
 from finetune.provider.create_once import Creation, create_once, find_by_note

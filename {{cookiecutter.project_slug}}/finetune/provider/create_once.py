@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from finetune.core.callbacks import Say
 from finetune.core.errors import FinetuneError
-from finetune.core.records import EarlierRequest, RequestNote
+from finetune.core.records.requests import EarlierRequest, RequestNote
 from finetune.provider.connect import Connection
 from finetune.provider.error_messages import masked
 from finetune.provider.rate_limits import retry_after

@@ -13,7 +13,7 @@ from typing import Any
 
 from finetune.core.callbacks import Progress
 from finetune.core.errors import FinetuneError
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 from finetune.provider.connect import Connection
 from finetune.provider.error_messages import error_message
 from finetune.provider.rate_limits import RateLimiter

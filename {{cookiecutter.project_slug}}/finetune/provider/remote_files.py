@@ -17,7 +17,7 @@ from finetune.core.disk import read_note, sha256_of, write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import NOTES
 from finetune.core.profiles import Profile
-from finetune.core.records import RequestNote, UploadNote
+from finetune.core.records.requests import RequestNote, UploadNote
 from finetune.provider.connect import Connection
 from finetune.provider.create_once import Creation, create_once, find_by_note, is_made, keep_that_it_was_shown, list_lag
 from finetune.provider.locks import exclusive_lock

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.core.callbacks import Say
 from finetune.core.errors import FinetuneError
-from finetune.core.records import RequestNote
+from finetune.core.records.requests import RequestNote
 from finetune.provider.connect import Connection
 from finetune.provider.create_once import LIST_LAG, Creation, Reserve, create_once, find_by_note
 from finetune.provider.job_failures import is_temporary, job_error

@@ -13,7 +13,7 @@ from finetune.core.damage import read_bytes
 from finetune.core.disk import parse_json, read_note, write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import NOTES, user_home
-from finetune.core.records import RequestNote
+from finetune.core.records.requests import RequestNote
 
 
 def note_path(identity: str, key: str) -> Path:

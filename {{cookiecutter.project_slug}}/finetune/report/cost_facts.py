@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from finetune.core.break_even import UNKNOWN, break_even
 from finetune.core.evaluated_models import is_asked
 from finetune.core.profiles import PROFILES
-from finetune.core.records import Evaluation, Latency
+from finetune.core.records.answers import Latency
+from finetune.core.records.evaluation import Evaluation
 from finetune.report.model_metrics import USAGE, model_label, models
 from finetune.report.number_formats import is_known, money, tokens
 from finetune.report.page_tables import Table

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from typing_extensions import TypedDict
 
-from finetune.core.records import DoubtfulRow, Example, ValidationReport
+from finetune.core.records.checks import DoubtfulRow, ValidationReport
+from finetune.core.records.prepared import Example
 from finetune.core.shown_difference import shown_difference
 from finetune.report.page_tables import Cell, Table
 from finetune.report.rendering import render

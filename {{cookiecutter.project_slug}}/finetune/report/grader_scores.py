@@ -1,7 +1,7 @@
 """The scores of graders: one row for each grader, with every model and the difference of tuned minus base."""
 
 from finetune.core.evaluated_models import get_model, is_asked, models_in
-from finetune.core.records import Evaluation
+from finetune.core.records.evaluation import Evaluation
 from finetune.report.model_metrics import model_label
 from finetune.report.number_formats import figure, signed
 from finetune.report.page_tables import Table

@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-from finetune.core.records import Evaluation, Metrics
+from finetune.core.records.evaluation import Evaluation, Metrics
 from finetune.report.model_metrics import METRIC_NAMES, metric_label, metric_title, model_label, models
 from finetune.report.number_formats import figure
 

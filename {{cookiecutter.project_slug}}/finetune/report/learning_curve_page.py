@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from finetune.core.records import CurveFit, CurveRow, LearningCurve
+from finetune.core.records.variants import CurveFit, CurveRow, LearningCurve
 from finetune.report.axes import Tick, place_ticks, scale, ticks
 from finetune.report.charts import AREA, Chart, Circle, Marker, Series
 from finetune.report.model_metrics import metric_label

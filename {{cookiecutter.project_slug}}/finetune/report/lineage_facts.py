@@ -1,6 +1,7 @@
 """The lineage of a model: its job, its base and its data."""
 
-from finetune.core.records import FilesRecord, ModelRecord, PrepareReport
+from finetune.core.records.prepared import PrepareReport
+from finetune.core.records.training import FilesRecord, ModelRecord
 from finetune.report.stage_outputs import Results
 
 

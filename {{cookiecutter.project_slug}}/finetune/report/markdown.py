@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from finetune.core.records import Evaluation
+from finetune.core.records.evaluation import Evaluation
 from finetune.report.cost_facts import cost_facts, usage_table
 from finetune.report.grader_scores import grader_table
 from finetune.report.headline import base_sentence, headline, rescued_sentence, score_sentence, unanswered_sentence

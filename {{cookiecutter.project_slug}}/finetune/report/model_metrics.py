@@ -1,7 +1,7 @@
 """The models and the metrics of an evaluation: their order and their names in the report."""
 
 from finetune.core.evaluated_models import floor_title, get_model, is_floor, models_in
-from finetune.core.records import Evaluation, Metrics
+from finetune.core.records.evaluation import Evaluation, Metrics
 
 # The models that have a colour in style.css, and their names in legends.
 MAIN_MODELS = {"base": "base model", "tuned": "tuned model"}

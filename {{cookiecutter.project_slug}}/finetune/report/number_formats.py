@@ -2,7 +2,7 @@
 
 import math
 
-from finetune.core.records import Figure
+Figure = float | int | str | None
 
 
 def parse_number(cell: str | None) -> float | None:

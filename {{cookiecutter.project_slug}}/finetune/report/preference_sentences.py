@@ -1,6 +1,6 @@
 """Say how probable the preferred answers of the test pairs are to each model."""
 
-from finetune.core.records import PreferenceResult
+from finetune.core.records.evaluation import PreferenceResult
 
 
 def preference_sentences(found: PreferenceResult) -> list[str]:

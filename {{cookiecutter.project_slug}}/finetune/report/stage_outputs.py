@@ -4,16 +4,12 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from finetune.core.records import (
-    Evaluation,
-    ExportReport,
-    ExportSpeed,
-    FilesRecord,
-    Latency,
-    ModelRecord,
-    PrepareReport,
-    ValidationReport,
-)
+from finetune.core.records.answers import Latency
+from finetune.core.records.checks import ValidationReport
+from finetune.core.records.evaluation import Evaluation
+from finetune.core.records.exports import ExportReport, ExportSpeed
+from finetune.core.records.prepared import PrepareReport
+from finetune.core.records.training import FilesRecord, ModelRecord
 
 Row = dict[str, str]  # one row of a CSV file: cells by column
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from finetune.core.damage import warn_once
 from finetune.core.disk import parse_csv
-from finetune.core.records import Figure
+from finetune.report.number_formats import Figure
 
 FULL_VALID_LOSS = "full_valid_loss"
 COLUMNS = ["step", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", FULL_VALID_LOSS]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from finetune.core.disk import each_jsonl
 from finetune.core.errors import FinetuneError
-from finetune.core.records import RecordedAnswer
+from finetune.core.records.answers import RecordedAnswer
 from finetune.data.identity import question_hash, question_of
 from finetune.rescue.downloads import VALIDATION
 from finetune.rescue.questions import questions_in_data

@@ -7,7 +7,9 @@ is, and the tuned model better.
 from collections.abc import Sequence
 
 from finetune.core.params import Params
-from finetune.core.records import LiftOnAnswered, Prediction, PrepareReport
+from finetune.core.records.answers import Prediction
+from finetune.core.records.evaluation import LiftOnAnswered
+from finetune.core.records.prepared import PrepareReport
 from finetune.scoring.evaluation import RowGroups, difference
 from finetune.scoring.paired_comparison import verdict
 from finetune.scoring.prediction_scores import score_predictions

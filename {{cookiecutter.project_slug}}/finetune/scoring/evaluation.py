@@ -6,7 +6,8 @@ from operator import gt, lt
 from typing import Any
 
 from finetune.core.evaluated_models import RIVALS, is_floor, set_model
-from finetune.core.records import GroupRow, Metrics, PairedDifference, PairRow
+from finetune.core.records.evaluation import Metrics, PairedDifference
+from finetune.core.records.score_tables import GroupRow, PairRow
 from finetune.scoring.mean_interval import interval
 from finetune.scoring.paired_comparison import holm, paired_difference, verdict
 from finetune.scoring.tasks import Scored

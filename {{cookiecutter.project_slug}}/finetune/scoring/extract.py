@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from finetune.core.records import Metrics
+from finetune.core.records.evaluation import Metrics
 from finetune.scoring.answer_json import canonical, folded, found_json, json_in, same, strict_json
 from finetune.scoring.answer_schema import validator_of
 from finetune.scoring.design_effect import Values

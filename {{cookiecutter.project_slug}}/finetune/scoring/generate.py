@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune.core.records import Metrics
+from finetune.core.records.evaluation import Metrics
 from finetune.scoring.design_effect import Values
 from finetune.scoring.jackknife import metric_values
 from finetune.scoring.text_units import UnitTokenizer, is_by_letter

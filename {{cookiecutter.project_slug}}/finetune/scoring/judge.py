@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, Literal
 
-from finetune.core.records import JudgeResult
+from finetune.core.records.evaluation import JudgeResult
 from finetune.scoring.answer_json import json_in
 from finetune.scoring.paired_comparison import ALPHA
 from finetune.scoring.thoughts import without_thoughts

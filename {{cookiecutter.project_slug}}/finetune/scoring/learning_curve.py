@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from finetune.core.records import CurveFit, CurveRow, LearningCurve, VariantRecord
+from finetune.core.records.variants import CurveFit, CurveRow, LearningCurve, VariantRecord
 from finetune.scoring.power_law import Point, fit_power_law
 
 COLUMNS = list(CurveRow.__annotations__)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from finetune.core.records import MetricRow
+from finetune.core.records.score_tables import MetricRow
 from finetune.scoring.design_effect import Values
 from finetune.scoring.evaluation import RowGroups
 from finetune.scoring.mean_interval import interval, ranking_interval

@@ -8,15 +8,10 @@ from finetune.core.evaluated_models import RESCUED, RIVALS, is_asked, is_floor, 
 from finetune.core.flatten import flatten
 from finetune.core.params import Params
 from finetune.core.preferences import holds_preferences
-from finetune.core.records import (
-    JudgeResult,
-    Metrics,
-    Prediction,
-    PreferenceResult,
-    PrepareReport,
-    RegressionResult,
-    Trainings,
-)
+from finetune.core.records.answers import Prediction
+from finetune.core.records.evaluation import JudgeResult, Metrics, PreferenceResult, RegressionResult
+from finetune.core.records.prepared import PrepareReport
+from finetune.core.records.variants import Trainings
 from finetune.scoring.evaluation import lifts_over
 from finetune.scoring.prediction_scores import score_predictions
 from finetune.scoring.usage import usage

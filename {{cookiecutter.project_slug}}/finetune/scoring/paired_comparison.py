@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from finetune.core.records import PairedDifference
+from finetune.core.records.evaluation import PairedDifference
 from finetune.scoring.design_effect import DesignEffect, Values, design_effect
 from finetune.scoring.mean_interval import LEVEL, rounded
 

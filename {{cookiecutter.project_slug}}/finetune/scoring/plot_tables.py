@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from finetune.core.disk import write_csv
 from finetune.core.paths import REPORTS
-from finetune.core.records import GroupRow, MetricRow, PairRow, Prediction, RowToRead
+from finetune.core.records.answers import Prediction
+from finetune.core.records.score_tables import GroupRow, MetricRow, PairRow, RowToRead
 from finetune.scoring.evaluation import RowGroups, by_cell, pairs
 from finetune.scoring.metric_differences import metric_rows
 from finetune.scoring.tasks import Scored

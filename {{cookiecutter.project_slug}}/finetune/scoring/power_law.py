@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from finetune.core.records import CurveFit, CurveLevel
+from finetune.core.records.variants import CurveFit, CurveLevel
 from finetune.scoring.mean_interval import LEVEL, rounded
 
 EXPONENTS = [step / 50 for step in range(1, 101)]  # Hestness et al. measured 0.07 to 0.35; theory gives 0.5 to 1

@@ -7,7 +7,8 @@ from typing import Any
 from finetune.core.class_labels import labels_of
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.records import Prediction, PrepareReport
+from finetune.core.records.answers import Prediction
+from finetune.core.records.prepared import PrepareReport
 from finetune.core.task import Task
 from finetune.scoring.abstention import abstention
 from finetune.scoring.answer_schema import load_schema

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from finetune.core.records import Prediction, PreferenceResult
+from finetune.core.records.answers import Prediction
+from finetune.core.records.evaluation import PreferenceResult
 from finetune.scoring.mean_interval import rounded
 from finetune.scoring.paired_comparison import paired_difference, verdict
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from finetune.core.params import Rescued
-from finetune.core.records import Metrics, Prediction, RecordedAnswer
+from finetune.core.records.answers import Prediction, RecordedAnswer
+from finetune.core.records.evaluation import Metrics
 
 
 def add_verdict(

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
-from finetune.core.records import Alternatives, Metrics
+from finetune.core.records.answers import Alternatives
+from finetune.core.records.evaluation import Metrics
 from finetune.core.task import Task
 from finetune.scoring.class_reading import read_class
 from finetune.scoring.classify import classification, name_of_no_class

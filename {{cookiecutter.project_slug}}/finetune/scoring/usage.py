@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from finetune.core.break_even import UNKNOWN
 from finetune.core.params import Params
-from finetune.core.records import Latency, Metrics, Prediction
+from finetune.core.records.answers import Latency, Prediction
+from finetune.core.records.evaluation import Metrics
 from finetune.pricing.catalogue import is_fine_tuned, look_up
 from finetune.pricing.cost import usd_per_1000
 

@@ -10,7 +10,7 @@ from finetune.asking.split_answers import ask_regression_sets, ask_split, withou
 from finetune.core.disk import write_json, write_jsonl
 from finetune.core.params import Params
 from finetune.core.paths import BASE_ALSO_ANSWERS, BASE_ANSWERS, BASE_LATENCY, FEW_SHOT_ANSWERS
-from finetune.core.records import Questions
+from finetune.core.records.settings import Questions
 from finetune.data.questions import load_questions
 from finetune.provider.connect import connect
 from finetune.scoring.usage import latency

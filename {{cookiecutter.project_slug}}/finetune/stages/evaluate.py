@@ -27,19 +27,18 @@ from finetune.core.paths import (
 )
 from finetune.core.preferences import holds_preferences
 from finetune.core.read_records import read_prepare_report
-from finetune.core.records import (
+from finetune.core.records.answers import (
     AnsweredBy,
-    Evaluation,
     GraderReply,
     JudgeReply,
     Latencies,
     NamedPrediction,
     Prediction,
-    PrepareReport,
     RecordedAnswer,
     RegressionPrediction,
-    TestRow,
 )
+from finetune.core.records.evaluation import Evaluation
+from finetune.core.records.prepared import PrepareReport, TestRow
 from finetune.data.answered_questions import AnsweredQuestion, answered_questions
 from finetune.data.completion_format import CompletionFormat
 from finetune.data.questions import regression_examples

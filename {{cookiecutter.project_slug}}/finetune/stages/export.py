@@ -22,18 +22,10 @@ from finetune.core.paths import (
     TUNED_ANSWERS,
 )
 from finetune.core.read_records import read_model_record, read_prepare_report
-from finetune.core.records import (
-    AnsweredBy,
-    ExportedPrediction,
-    ExportManifest,
-    ExportReport,
-    ExportSpeed,
-    FilesRecord,
-    ModelRecord,
-    Prediction,
-    PreparedExample,
-    TestRow,
-)
+from finetune.core.records.answers import AnsweredBy, ExportedPrediction, Prediction
+from finetune.core.records.exports import ExportManifest, ExportReport, ExportSpeed
+from finetune.core.records.prepared import PreparedExample, TestRow
+from finetune.core.records.training import FilesRecord, ModelRecord
 from finetune.data.examples import as_chat
 from finetune.export.adapter import CONFIG, export_adapter, trained_adapter
 from finetune.export.base_folder import base_folder, digest_of_weights

@@ -19,7 +19,11 @@ from finetune.core.paths import (
     VALIDATION_REPORT,
 )
 from finetune.core.read_records import read_evaluated_model, read_prepare_report_if_there
-from finetune.core.records import Evaluation, ExportReport, FilesRecord, Latencies, ModelRecord, ValidationReport
+from finetune.core.records.answers import Latencies
+from finetune.core.records.checks import ValidationReport
+from finetune.core.records.evaluation import Evaluation
+from finetune.core.records.exports import ExportReport
+from finetune.core.records.training import FilesRecord, ModelRecord
 from finetune.project.history import git, record_at
 from finetune.report.headline import headline
 from finetune.report.lineage_facts import lineage_facts

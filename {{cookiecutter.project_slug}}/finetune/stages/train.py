@@ -12,7 +12,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import CURVES, EVENTS, FILES, MODEL, NOTES, WEIGHTS
 from finetune.core.read_records import read_prepare_report
-from finetune.core.records import CurveFacts, FilesRecord, ModelRecord
+from finetune.core.records.training import CurveFacts, FilesRecord, ModelRecord
 from finetune.project.budget import enter_bill, estimated, refuse_over_budget, refuse_over_total, reserved
 from finetune.project.claims import claim_job
 from finetune.project.job_request import job_request, job_settings

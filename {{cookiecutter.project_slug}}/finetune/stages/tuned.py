@@ -27,7 +27,8 @@ from finetune.core.paths import (
     TUNED_LATENCY,
 )
 from finetune.core.read_records import read_model_record
-from finetune.core.records import AnsweredBy, Prediction, Questions
+from finetune.core.records.answers import AnsweredBy, Prediction
+from finetune.core.records.settings import Questions
 from finetune.data.questions import load_questions
 from finetune.project.deployment import refuse_other_answers
 from finetune.provider.connect import connect

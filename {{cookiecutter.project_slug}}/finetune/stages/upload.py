@@ -7,7 +7,9 @@ from finetune.core.disk import each_jsonl, read_if_there, write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import CHECKED, FILES, PREPARED, REPLAY, VALIDATION_REPORT
-from finetune.core.records import CheckedSplits, FilesRecord, ValidationReport
+from finetune.core.records.checks import ValidationReport
+from finetune.core.records.settings import CheckedSplits
+from finetune.core.records.training import FilesRecord
 from finetune.pricing.end_dates import date_warnings, refuse_after_shutdown
 from finetune.project.budget import refuse_over_budget, refuse_over_total
 from finetune.project.job_request import fingerprint_now

@@ -28,15 +28,9 @@ from finetune.core.paths import (
 )
 from finetune.core.preferences import holds_preferences
 from finetune.core.read_records import read_prepare_report
-from finetune.core.records import (
-    CheckedSplits,
-    DoubtfulRow,
-    PreparedExample,
-    PrepareReport,
-    Questions,
-    TestRow,
-    ValidationReport,
-)
+from finetune.core.records.checks import DoubtfulRow, ValidationReport
+from finetune.core.records.prepared import PreparedExample, PrepareReport, TestRow
+from finetune.core.records.settings import CheckedSplits, Questions
 from finetune.data.call_tokens import call_tokens
 from finetune.data.checks.across_files import (
     check_languages,

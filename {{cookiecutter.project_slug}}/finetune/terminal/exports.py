@@ -1,7 +1,7 @@
 """The text that export prints when it has finished."""
 
 from finetune.core.paths import EXPORTS
-from finetune.core.records import ExportReport
+from finetune.core.records.exports import ExportReport
 
 
 def export_summary(report: ExportReport) -> str:

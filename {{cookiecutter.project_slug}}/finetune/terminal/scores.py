@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finetune.core.evaluated_models import floor_title, get_model, is_asked, models_in
-from finetune.core.records import Evaluation, Metrics
+from finetune.core.records.evaluation import Evaluation, Metrics
 from finetune.terminal.tables import print_table
 
 Column = dict[str, str]  # a figure's name → its text

@@ -4,7 +4,9 @@ from typing import Any, Literal
 
 from finetune.core.params import Data, Params
 from finetune.core.paths import LEFT_OUT, PREPARED
-from finetune.core.records import Account, CostEstimate, PrepareReport, Usd, ValidationReport
+from finetune.core.records.checks import ValidationReport
+from finetune.core.records.costs import CostEstimate, Usd
+from finetune.core.records.prepared import Account, PrepareReport
 from finetune.core.shown_difference import shown_difference
 
 LEFT_OUT_WORDS = {

@@ -8,7 +8,8 @@ from tokenizers_of_tests import smollm2
 
 from finetune.asking.split_answers import rows_of_answers
 from finetune.core.params import checked
-from finetune.core.records import AnswerSettings, Prediction
+from finetune.core.records.answers import Prediction
+from finetune.core.records.settings import AnswerSettings
 from finetune.export.measure import Measured
 from finetune.export.transformers_answers import answers_by_transformers
 

@@ -13,7 +13,7 @@ from tokenizers_of_tests import smollm2
 
 from finetune.core.disk import read_json, write_json
 from finetune.core.errors import FinetuneError
-from finetune.core.records import PrepareReport
+from finetune.core.records.prepared import PrepareReport
 from finetune.export.comparison import compare
 from finetune.export.gguf import FILE, export_gguf
 from finetune.export.llama_server import llama_server

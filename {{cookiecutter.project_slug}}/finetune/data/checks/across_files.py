@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from finetune.core.callbacks import Progress
-from finetune.core.records import CheckReport
+from finetune.core.records.checks import CheckReport
 from finetune.data.checks.check_file import Bom, Method, check_file
 from finetune.data.checks.check_lines import ExampleRows, example_at, question_hashes
 from finetune.data.checks.completion_endings import check_completion_endings

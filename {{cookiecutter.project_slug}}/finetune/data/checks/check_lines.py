@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 from finetune.data.checks.findings import Finding
 from finetune.data.checks.line_block import LineBlock
 from finetune.data.checks.prefilter import may_break, rules_to_ask, simple_chat_texts

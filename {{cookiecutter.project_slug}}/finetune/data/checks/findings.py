@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from finetune.core.records import CheckReport, FindingRecord
+from finetune.core.records.checks import CheckReport, FindingRecord
 from finetune.data.checks.rule import Severity
 
 MOST_OF_A_CODE = 20  # findings in the report for people

@@ -8,7 +8,7 @@ tests/test_prefilter.py proves that the findings are the same with the prefilter
 
 from typing import Any
 
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 from finetune.data.checks.line_block import LineBlock
 from finetune.data.checks.rule import Rule
 from finetune.data.checks.rules import RULES

@@ -9,7 +9,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Data, Params
 from finetune.core.paths import PREPARED, REPLAY, TEST_ROWS, TRAIN_GROUPS
 from finetune.core.read_records import read_prepare_report_if_there
-from finetune.core.records import PrepareReport
+from finetune.core.records.prepared import PrepareReport
 from finetune.data.checks.across_files import FileToCheck
 from finetune.data.existing_marks import NO_MARKS
 from finetune.data.split import SPLITS

@@ -15,7 +15,7 @@ import orjson
 
 from finetune.core.disk import write_bytes
 from finetune.core.errors import FinetuneError
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 from finetune.data.checks.exact_json import read_exactly, write_like
 from finetune.data.checks.rules.messages import allowed_keys
 from finetune.data.checks.rules.texts import CONTROL

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Literal
 
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 from finetune.data.checks.line_block import LineTest
 from finetune.data.examples import Shape, texts_of, texts_of_functions
 

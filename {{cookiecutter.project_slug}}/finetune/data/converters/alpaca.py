@@ -1,6 +1,6 @@
 """Convert rows in the style of Alpaca: an instruction, an input that may be empty, and an output."""
 
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 from finetune.data.converters.turns import Message, chat_example
 from finetune.data.converters.values import answer_text, as_list, has_value, nonempty_text
 from finetune.data.prompts import cell_text

@@ -1,6 +1,6 @@
 """Convert rows that hold a conversation: `messages` of OpenAI, and `conversations` of ShareGPT."""
 
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 from finetune.data.converters.turns import chat_example, messages_of_turns
 from finetune.data.converters.values import nonempty_list
 from finetune.data.raw_file import Row

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 from finetune.data.converters.turns import Message, chat_example, messages_of_turns
 from finetune.data.converters.values import answer_text, plain_text
 from finetune.data.raw_file import Row

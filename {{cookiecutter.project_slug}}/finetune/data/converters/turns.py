@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 from finetune.data.converters.values import as_list, has_value, nonempty_text
 from finetune.data.examples import KEYS, SYSTEM_ROLES
 from finetune.data.null_keys import is_null, without_null_keys

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from finetune.core.records import Metrics
+from finetune.core.records.evaluation import Metrics
 from finetune.report.charts import Chart, calibration_chart
 from finetune.report.model_metrics import MAIN_MODELS, models
 from finetune.report.number_formats import figure, parse_number

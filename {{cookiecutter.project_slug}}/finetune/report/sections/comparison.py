@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from finetune.core.records import Evaluation
+from finetune.core.records.evaluation import Evaluation
 from finetune.report.axes import ticks
 from finetune.report.dot_plots import TICKS, Mark, axis_labels, dot_plot
 from finetune.report.grader_scores import grader_table

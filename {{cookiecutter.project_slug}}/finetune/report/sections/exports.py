@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from finetune.core.records import Evaluation, ExportReport, ExportSpeed
+from finetune.core.records.evaluation import Evaluation
+from finetune.core.records.exports import ExportReport, ExportSpeed
 from finetune.report.model_metrics import metric_title
 from finetune.report.number_formats import figure, percent, signed
 from finetune.report.page_tables import Table

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from finetune.core.records import RegressionResult
+from finetune.core.records.evaluation import RegressionResult
 from finetune.report.axes import ticks
 from finetune.report.dot_plots import TICKS, Mark, axis_labels, dot_plot
 from finetune.report.model_metrics import metric_label

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from finetune.core.records import ModelRecord
+from finetune.core.records.training import ModelRecord
 from finetune.report.charts import Chart, finite, training_chart
 from finetune.report.stage_outputs import Results
 from finetune.report.training_curves import FULL_VALID_LOSS, curve_of

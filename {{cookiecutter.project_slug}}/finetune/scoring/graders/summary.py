@@ -5,7 +5,7 @@ from typing import Any
 
 from finetune.core.errors import FinetuneError
 from finetune.core.evaluated_models import set_model
-from finetune.core.records import GraderReply, Prediction
+from finetune.core.records.answers import GraderReply, Prediction
 from finetune.scoring.graders.by_model import grade_by_replies
 from finetune.scoring.graders.definitions import Grader, LabelModel, Multi, ScoreModel, check_graders
 from finetune.scoring.graders.formula import output

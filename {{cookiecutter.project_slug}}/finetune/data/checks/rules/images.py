@@ -1,6 +1,6 @@
 """Rules on images. Source: OpenAI's guide to fine-tuning with images."""
 
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 from finetune.data.checks.rule import Found, rule
 from finetune.data.examples import messages_of
 from finetune.data.images import format_of, image_bytes, images_of, size_of

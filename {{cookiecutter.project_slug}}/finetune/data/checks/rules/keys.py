@@ -1,6 +1,6 @@
 """Rules on the keys of an example, which decide its shape. Source: OpenAI's guide and API reference."""
 
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 from finetune.data.checks.rule import Found, describe, rule
 from finetune.data.converters.keys import LABELS, OF_BOTH
 from finetune.data.converters.turns import is_false

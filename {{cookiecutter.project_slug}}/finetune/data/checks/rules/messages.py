@@ -7,7 +7,7 @@ server gives for `Example N` of a file.
 from functools import cache
 from typing import Any
 
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 from finetune.data.checks.api_forms import form_faults, keys_of_role, roles
 from finetune.data.checks.rule import Found, describe, rule
 from finetune.data.examples import has_call, is_trained, message_lists, messages_of

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 from finetune.data.checks.rule import Found, rule
 from finetune.data.examples import OUTPUTS, messages_of
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 from finetune.data.checks.detector import kinds_in, lines_to_search
 from finetune.data.checks.line_block import LineBlock
 from finetune.data.checks.rule import Found, rule, text_rule

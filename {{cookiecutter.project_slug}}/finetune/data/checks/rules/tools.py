@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from finetune.core.records import Example
+from finetune.core.records.prepared import Example
 from finetune.data.checks.api_forms import EXAMPLE, form_faults
 from finetune.data.checks.rule import Found, rule
 from finetune.data.examples import OUTPUTS, calls_of, messages_of, shape_of
