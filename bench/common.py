@@ -65,7 +65,8 @@ def time_answers(
 
     Asks as a stage does. FINETUNE_HOME must have no answers to the same prompts: they would not be requested again.
     """
-    from finetune.core.params import Evaluate, Provider
+    from finetune.core.sections.evaluate import Evaluate
+    from finetune.core.sections.provider import Provider
     from finetune.provider.completions import answer_all
     from finetune.provider.connect import connect
 

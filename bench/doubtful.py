@@ -94,7 +94,7 @@ def figures(order: list[int], wrong: set[int], count: int) -> str:
 
 def compare(starter: str) -> None:
     """Print the figures of each kind of wrong answer, as rows of a table."""
-    from finetune.core.params import Provider
+    from finetune.core.sections.provider import Provider
     from finetune.data import doubtful
     from finetune.provider.connect import connect
     from finetune.provider.given_answers import score_answers

@@ -10,7 +10,8 @@ from loopback import completion, refusal, server
 from typer.testing import CliRunner
 
 from finetune.cli import app
-from finetune.core.params import Evaluate, Provider
+from finetune.core.sections.evaluate import Evaluate
+from finetune.core.sections.provider import Provider
 from finetune.provider import retries
 from finetune.provider.answer_cache import cache_path
 from finetune.provider.completions import answer_all

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Provider
+from finetune.core.sections.provider import Provider
 from finetune.provider import bounded_client, paging
 from finetune.provider.connect import Connection, connect
 from finetune.provider.paging import all_rows

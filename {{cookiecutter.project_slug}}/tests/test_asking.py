@@ -15,7 +15,8 @@ from loopback import completion, refusal, server
 
 from finetune.asking import split_answers
 from finetune.core.errors import FinetuneError
-from finetune.core.params import ANSWERING, Evaluate, Provider
+from finetune.core.sections.evaluate import ANSWERING, Evaluate
+from finetune.core.sections.provider import Provider
 from finetune.provider import completions
 from finetune.provider.answer_cache import cache_key, open_answer_cache
 from finetune.provider.answer_parser import Answer

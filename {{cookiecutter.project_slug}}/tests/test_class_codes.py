@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from finetune.asking.file_rows import columns_of
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data, Evaluate, Params
+from finetune.core.params import Params
 from finetune.core.paths import PREPARED
 from finetune.core.records.prepared import PrepareReport
+from finetune.core.sections.data import Data
+from finetune.core.sections.evaluate import Evaluate
 from finetune.data.checks.check_file import check_file
 from finetune.data.class_codes import codes_for
 from finetune.data.token_counts import encoder

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from finetune.cli import PANELS, app
 from finetune.commands.check import Method as CheckMethod
-from finetune.core.params import Method
+from finetune.core.sections.train import Method
 from finetune.terminal.tables import print_table
 
 ROOT = Path(__file__).parents[1]

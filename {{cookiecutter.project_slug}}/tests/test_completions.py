@@ -10,8 +10,12 @@ from hypothesis import strategies as st
 from loopback import Answer, completion, server
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data, Evaluate, Params, Provider, Train
+from finetune.core.params import Params
 from finetune.core.paths import BASE_ANSWERS, PREPARED, PREPARED_REPORT
+from finetune.core.sections.data import Data
+from finetune.core.sections.evaluate import Evaluate
+from finetune.core.sections.provider import Provider
+from finetune.core.sections.train import Train
 from finetune.data.completion_format import (
     CompletionFormat,
     choose_completion_format,

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from test_params import written
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data, Params, load_params
+from finetune.core.params import Params, load_params
 from finetune.core.paths import PREPARED, TEST_ROWS
+from finetune.core.sections.data import Data
 from finetune.data.cell_map import cell_map_of, map_cells
 from finetune.data.cell_paths import cell_of, root_of
 from finetune.data.prompts import fingerprint_of

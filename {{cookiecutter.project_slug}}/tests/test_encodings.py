@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data
 from finetune.core.records.prepared import PrepareReport
+from finetune.core.sections.data import Data
 from finetune.data.encoding_guess import SURE, guess_encoding
 from finetune.data.readers import read_rows
 from finetune.data.text_encoding import is_utf8

@@ -13,8 +13,9 @@ from loopback import completion, refusal, server
 from finetune.core.disk import read_jsonl, write_json, write_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.flatten import flatten
-from finetune.core.params import Also, Params
+from finetune.core.params import Params
 from finetune.core.paths import LATENCY, MODEL, PREPARED, PREPARED_REPORT, QUESTIONS, TEST_ROWS, TUNED_ANSWERS
+from finetune.core.sections.evaluate import Also
 from finetune.data.questions import questions_of
 from finetune.report.headline import unanswered_sentence
 from finetune.scoring.answer_schema import load_schema, validator_of

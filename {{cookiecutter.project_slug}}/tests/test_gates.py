@@ -7,7 +7,8 @@ from typing import Any, cast
 import pytest
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Evaluate, Params
+from finetune.core.params import Params
+from finetune.core.sections.evaluate import Evaluate
 from finetune.scoring.gates import check_gates, parse_condition, results_of
 from finetune.scoring.metric_names import metric_names
 

@@ -9,8 +9,9 @@ import pytest
 
 from finetune.core.disk import read_jsonl
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data, Params
+from finetune.core.params import Params
 from finetune.core.paths import PREPARED, TEST_ROWS
+from finetune.core.sections.data import Data
 from finetune.stages import prepare
 
 SHARES = {"train": 0.6, "valid": 0.1, "test": 0.3}

@@ -10,9 +10,10 @@ from typing import Any, cast
 
 import pytest
 
-from finetune.core.params import Data, Params
+from finetune.core.params import Params
 from finetune.core.paths import PREPARED
 from finetune.core.records.prepared import Example
+from finetune.core.sections.data import Data
 from finetune.data.checks.across_files import check
 from finetune.data.checks.check_file import Method
 from finetune.data.checks.check_lines import read_line

@@ -434,7 +434,7 @@ def test_the_group_is_a_column_of_persons_or_conversations_whose_rows_repeat(
 
 @pytest.mark.parametrize("rows", [30, 100, 250, 880, 5000, 1_000_000])
 def test_the_shares_give_enough_test_rows_and_not_too_many(rows: int) -> None:
-    from finetune.core.params import Split
+    from finetune.core.sections.data import Split
     from finetune.data.file_look import FileLook
     from finetune.data.propose_settings import split_of
 

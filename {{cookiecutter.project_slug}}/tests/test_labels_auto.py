@@ -10,9 +10,10 @@ from test_params import written
 
 from finetune.core.class_labels import labels_of
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data, Params, load_params
+from finetune.core.params import Params, load_params
 from finetune.core.paths import PREPARED
 from finetune.core.records.prepared import PrepareReport
+from finetune.core.sections.data import Data
 from finetune.scoring.prediction_scores import score_predictions
 from finetune.stages import prepare
 from finetune.terminal.summaries import prepare_summary

@@ -13,9 +13,10 @@ from scipy.special import ndtri
 
 from finetune.core.disk import read_jsonl
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data, Params
+from finetune.core.params import Params
 from finetune.core.paths import PREPARED, TRAIN_GROUPS
 from finetune.core.records.variants import VariantRecord
+from finetune.core.sections.data import Data
 from finetune.data.subsets import chosen_rows, write_subset
 from finetune.report.learning_curve_page import make_learning_curve_page
 from finetune.scoring.learning_curve import learning_curve, table_of, verdict_of

@@ -8,9 +8,10 @@ import pytest
 
 from finetune.core.disk import write_json
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Budget, Params
+from finetune.core.params import Params
 from finetune.core.paths import LEDGER, VALIDATION_REPORT
 from finetune.core.read_records import parse_ledger, read_ledger
+from finetune.core.sections.train import Budget
 from finetune.project import budget, ledger
 
 MODEL = "gpt-4.1-mini-2025-04-14"  # five dollars per million training tokens

@@ -14,9 +14,13 @@ from loopback import completion, server
 from finetune.asking.file_rows import predict
 from finetune.core.disk import write_json
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data, Evaluate, Params, Provider, Train
+from finetune.core.params import Params
 from finetune.core.paths import BASE_ANSWERS, MODEL, PREPARED
 from finetune.core.records.prepared import FoundMarks
+from finetune.core.sections.data import Data
+from finetune.core.sections.evaluate import Evaluate
+from finetune.core.sections.provider import Provider
+from finetune.core.sections.train import Train
 from finetune.data.existing_marks import find_marks, shared_cue, without_ending, without_marks
 from finetune.provider.answer_parser import Answer as ParsedAnswer
 from finetune.scoring.extract import extraction

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data
+from finetune.core.sections.data import Data
 from finetune.data.prompts import check_columns, fill
 from finetune.data.raw_examples import ReadingNotes, raw_examples
 

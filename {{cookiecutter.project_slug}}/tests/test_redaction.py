@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 from finetune.cli import app
 from finetune.core.disk import read_jsonl, write_json, write_jsonl
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data, Params, SensitiveKind, load_params
+from finetune.core.params import Params, load_params
 from finetune.core.paths import MODEL, PREPARED, PREPARED_REPORT, TEST_ROWS
+from finetune.core.sections.data import Data, SensitiveKind
 from finetune.data.cell_map import map_cells
 from finetune.data.checks.detector import find_all
 from finetune.data.checks.sensitive_data import PERSONAL_DATA, SECRETS

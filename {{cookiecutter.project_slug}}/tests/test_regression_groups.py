@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from finetune.core.params import Also
 from finetune.core.records.answers import RegressionPrediction
+from finetune.core.sections.evaluate import Also
 from finetune.data.regression_groups import groups_of_examples
 from finetune.scoring.regression_sets import score_regression_sets
 

@@ -14,11 +14,12 @@ from typer.testing import CliRunner
 from finetune.cli import app
 from finetune.core.disk import read_jsonl, write_json, write_jsonl
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Also, Params, load_params
+from finetune.core.params import Params, load_params
 from finetune.core.paths import PREPARED, REPLAY
 from finetune.core.profiles import PROFILES
 from finetune.core.records.answers import Prediction
 from finetune.core.records.checks import ValidationReport
+from finetune.core.sections.evaluate import Also
 from finetune.data.identity import question_of
 from finetune.data.near_duplicates import near_duplicates_of
 from finetune.project.job_request import fingerprint_now

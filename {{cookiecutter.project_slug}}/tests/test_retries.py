@@ -11,7 +11,8 @@ from test_predict import write_params
 
 from finetune.asking import conversation
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Provider, load_params
+from finetune.core.params import load_params
+from finetune.core.sections.provider import Provider
 from finetune.provider import completions, retries
 from finetune.provider.connect import connect
 from finetune.provider.rate_limits import RateLimiter

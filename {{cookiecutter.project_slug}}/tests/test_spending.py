@@ -10,8 +10,8 @@ import pytest
 
 from finetune.core.disk import write_json
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Budget
 from finetune.core.paths import LEDGER, VALIDATION_REPORT
+from finetune.core.sections.train import Budget
 from finetune.project import budget
 from finetune.project.health import check_history
 from finetune.project.history import project_id

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from finetune.core.disk import read_csv
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data, Params, Split
+from finetune.core.params import Params
 from finetune.core.paths import COMMON_PIECES, LEFT_OUT, PREPARED, PREPARED_REPORT
+from finetune.core.sections.data import Data, Split
 from finetune.data import split_examples
 from finetune.data.checks.across_files import check, check_leaks
 from finetune.data.checks.check_file import check_file

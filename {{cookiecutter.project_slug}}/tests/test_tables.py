@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data
+from finetune.core.sections.data import Data
 from finetune.data.raw_examples import ReadingNotes, raw_examples
 from finetune.data.raw_file import Note, Row
 from finetune.data.readers import read_rows

@@ -13,11 +13,13 @@ from finetune.asking.variant_trainings import Bill, refuse_deployments
 from finetune.commands import variants as commands
 from finetune.core.disk import read_json, write_json
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Budget, Evaluate, Params
+from finetune.core.params import Params
 from finetune.core.paths import EVALUATION, VALIDATION_REPORT, VARIANTS
 from finetune.core.read_records import read_variants
 from finetune.core.records.prepared import PrepareReport
 from finetune.core.records.variants import VariantRecord
+from finetune.core.sections.evaluate import Evaluate
+from finetune.core.sections.train import Budget
 from finetune.project import budget
 from finetune.project.cleanup import needed
 from finetune.project.variants import path_of, write_variant

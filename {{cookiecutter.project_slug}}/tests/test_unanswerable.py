@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data, Params, load_params
+from finetune.core.params import Params, load_params
 from finetune.core.paths import PREPARED, PREPARED_REPORT, TEST_ROWS
+from finetune.core.sections.data import Data
 from finetune.data.checks.across_files import check
 from finetune.scoring.abstention import abstained, abstention
 from finetune.stages import prepare

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.core.params import Data, Params
+from finetune.core.params import Params
 from finetune.core.paths import PREPARED
+from finetune.core.sections.data import Data
 from finetune.data.unused_keys import MOST_NAMES, UnusedKeys
 from finetune.stages import prepare
 from finetune.terminal.summaries import prepare_summary

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 from finetune.cli import app
 from finetune.core.disk import write_json, write_jsonl
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Also, Params
+from finetune.core.params import Params
 from finetune.core.paths import PREPARED, PREPARED_REPORT, TEST_ROWS, VALIDATION_REPORT
+from finetune.core.sections.evaluate import Also
 from finetune.data.checks.across_files import check_languages, check_missing_classes
 from finetune.data.checks.check_file import check_file
 from finetune.data.questions import regression_examples

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.core.params import Data, Params
+from finetune.core.params import Params
 from finetune.core.paths import PREPARED, TEST_ROWS
+from finetune.core.sections.data import Data
 from finetune.data.cell_map import cell_map_of, map_cells
 from finetune.data.converters.alpaca import from_alpaca
 from finetune.data.converters.chat import from_sharegpt

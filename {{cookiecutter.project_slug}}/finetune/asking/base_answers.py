@@ -17,8 +17,10 @@ from typing import BinaryIO, cast
 from finetune.asking.model_names import name_of_base
 from finetune.core.disk import write_jsonl
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Evaluate, Params, Replay
+from finetune.core.params import Params
 from finetune.core.records.prepared import Example
+from finetune.core.sections.evaluate import Evaluate
+from finetune.core.sections.train import Replay
 from finetune.data.identity import messages_before_answer
 from finetune.data.replay import ANSWERED_BY, read_replay
 from finetune.provider.answer_parser import Answer, was_cut

@@ -8,9 +8,9 @@ from typing import Any
 
 from finetune.core.disk import parse_jsonl
 from finetune.core.errors import FinetuneError
-from finetune.core.params import ANSWERING
 from finetune.core.paths import FEW_SHOT_ANSWERS, QUESTIONS
 from finetune.core.records.settings import Questions
+from finetune.core.sections.evaluate import ANSWERING
 from finetune.project.history import git, output_at
 from finetune.project.restore import stages_in
 

@@ -13,10 +13,11 @@ from finetune.core.class_labels import labels_of
 from finetune.core.disk import read_jsonl, write_csv, write_lines
 from finetune.core.errors import FinetuneError
 from finetune.core.formula_cells import marked
-from finetune.core.params import Data, Params
+from finetune.core.params import Params
 from finetune.core.paths import PREPARED
 from finetune.core.read_records import read_prepare_report, read_prepare_report_if_there
 from finetune.core.records.prepared import PreparedExample
+from finetune.core.sections.data import Data
 from finetune.data.completion_format import from_completion
 from finetune.data.examples import as_chat
 from finetune.data.prompts import cell_text

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from finetune.core.damage import how_to_restore
 from finetune.core.disk import read_jsonl
 from finetune.core.errors import FinetuneError
-from finetune.core.params import ANSWERING, Params
+from finetune.core.params import Params
 from finetune.core.paths import PREPARED
 from finetune.core.records.answers import Prediction, RegressionPrediction
 from finetune.core.records.prepared import Example, PreparedExample
 from finetune.core.records.settings import AnswerSettings, Questions
+from finetune.core.sections.evaluate import ANSWERING
 from finetune.data.completion_format import CompletionFormat, from_completion
 from finetune.data.examples import as_chat, text_of
 from finetune.data.questions import prompt_of, turns_of_shots

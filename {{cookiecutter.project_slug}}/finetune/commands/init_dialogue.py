@@ -28,7 +28,7 @@ LAST_QUESTIONS = {"group": f"The column whose rows stay in one split, or {NONE}"
 
 def show_file(look: "FileLook") -> None:
     """Print how a file was read, its columns with their kinds, and its first rows, without sensitive data."""
-    from finetune.core.params import SensitiveKind
+    from finetune.core.sections.data import SensitiveKind
     from finetune.data.cell_paths import cell_of
     from finetune.data.prompts import cell_text
     from finetune.data.redaction import redact

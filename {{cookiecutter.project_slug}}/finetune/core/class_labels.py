@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data
 from finetune.core.paths import PREPARED_REPORT
+from finetune.core.sections.data import Data
 
 
 def labels_of(data: Data, prepared: Mapping[str, Any]) -> list[str]:

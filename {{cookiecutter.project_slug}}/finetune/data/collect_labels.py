@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data
+from finetune.core.sections.data import Data
 from finetune.data.cell_map import value_text
 from finetune.data.class_codes import MOST_CLASSES
 from finetune.data.examples import text_of

@@ -13,8 +13,8 @@ import orjson
 
 from finetune.core.callbacks import Progress
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data, Split
 from finetune.core.records.prepared import Example
+from finetune.core.sections.data import Data, Split
 from finetune.data.annotation_exports import ONE_CHOICE, Tool, refuse_nested_export, tool_of
 from finetune.data.class_codes import MOST_CLASSES
 from finetune.data.column_words import GROUPS, QUESTIONS, rank

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data
 from finetune.core.records.prepared import Account
+from finetune.core.sections.data import Data
 from finetune.data.example_spool import SpoolRows
 from finetune.data.split import SPLITS, Leak
 

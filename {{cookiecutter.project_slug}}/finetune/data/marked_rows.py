@@ -5,8 +5,8 @@ from contextlib import suppress
 from itertools import chain
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data
 from finetune.core.records.prepared import FoundMarks
+from finetune.core.sections.data import Data
 from finetune.data.existing_marks import Pair, find_marks, without_marks
 from finetune.data.formats import format_of
 from finetune.data.raw_file import Row

@@ -4,7 +4,7 @@ import tempfile
 from typing import BinaryIO, cast
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data
+from finetune.core.sections.data import Data
 from finetune.data.example_spool import spool_examples
 from finetune.data.raw_examples import ReadingNotes, raw_examples
 from finetune.data.split import settle_keys

@@ -12,11 +12,12 @@ from typing import Any
 
 from finetune.core.disk import each_jsonl, read_json
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Also, Params
+from finetune.core.params import Params
 from finetune.core.paths import PREPARED, QUESTIONS
 from finetune.core.read_records import read_prepare_report
 from finetune.core.records.prepared import Example, PreparedExample
 from finetune.core.records.settings import Questions
+from finetune.core.sections.evaluate import Also
 from finetune.data.examples import SYSTEM_ROLES, as_chat, text_of
 from finetune.data.hashes import xxh3_64
 from finetune.data.readers import read_rows

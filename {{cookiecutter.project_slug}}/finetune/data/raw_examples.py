@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Abstain, Data
 from finetune.core.records.prepared import Example, FoundMarks
+from finetune.core.sections.data import Abstain, Data
 from finetune.data.cell_map import cell_map_of
 from finetune.data.cell_paths import beginnings_of, cell_of, column_of, root_of
 from finetune.data.class_codes import codes_text

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data
+from finetune.core.sections.data import Data
 from finetune.data.file_content import refuse_other_content
 from finetune.data.json_readers import read_json
 from finetune.data.prompts import columns_in

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from finetune.core.disk import each_jsonl
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Rescued
 from finetune.core.records.answers import Prediction, RecordedAnswer
 from finetune.core.records.prepared import TestRow
+from finetune.core.sections.evaluate import Rescued
 from finetune.data.answered_questions import AnsweredQuestion
 from finetune.data.identity import answer_of, question_hash, question_of
 

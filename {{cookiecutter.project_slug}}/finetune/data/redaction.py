@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast, get_args
 import orjson
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data, SensitiveKind
+from finetune.core.sections.data import Data, SensitiveKind
 from finetune.data.checks.detector import PLACEHOLDER, Found, find_all
 from finetune.data.checks.sensitive_data import PERSONAL_DATA, SECRETS
 

@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from finetune.core.callbacks import Say, say_nothing
 from finetune.core.disk import write_lines
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data, Params, Replay
+from finetune.core.params import Params
 from finetune.core.paths import PREPARED, REPLAY
 from finetune.core.records.checks import ReplayAccount
 from finetune.core.records.settings import Questions
+from finetune.core.sections.data import Data
+from finetune.core.sections.train import Replay
 from finetune.data.checks.whole_file import CheckedFile
 from finetune.data.example_spool import SpooledExamples, SpoolRows, spool_examples
 from finetune.data.hashes import mix_bits

@@ -8,8 +8,8 @@ import numpy as np
 from finetune.core.callbacks import Progress
 from finetune.core.disk import write_json, write_lines
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data
 from finetune.core.paths import COMMON_PIECES, LEFT_OUT
+from finetune.core.sections.data import Data
 from finetune.data.common_pieces import CommonPieces, find_common_pieces
 from finetune.data.example_spool import SpooledExamples, SpoolRows
 from finetune.data.left_out import (

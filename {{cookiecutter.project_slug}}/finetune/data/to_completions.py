@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Abstain
+from finetune.core.sections.data import Abstain
 from finetune.data.completion_format import (
     CompletionFormat,
     Encode,

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from finetune.core.callbacks import Progress
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Abstain
 from finetune.core.records.prepared import Example
+from finetune.core.sections.data import Abstain
 from finetune.data.cell_paths import cell_of
 from finetune.data.class_codes import codes_text
 from finetune.data.example_spool import NewExample, SpooledExamples, SpoolRows, spool_examples

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 from finetune.core.disk import read_json
 from finetune.core.errors import FinetuneError
-from finetune.core.params import ANSWERING, Params
+from finetune.core.params import Params
 from finetune.core.paths import EXPORT_SETTINGS
 from finetune.core.read_records import read_prepare_report
 from finetune.core.records.exports import ExportScores
 from finetune.core.records.settings import AnswerSettings, ExportSettings
+from finetune.core.sections.evaluate import ANSWERING
 
 
 def export_settings(params: Params) -> ExportSettings:

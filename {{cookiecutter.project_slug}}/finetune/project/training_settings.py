@@ -7,9 +7,10 @@
 from typing import Any
 
 from finetune.core.class_labels import labels_of
-from finetune.core.params import ANSWERING, Params
+from finetune.core.params import Params
 from finetune.core.read_records import read_prepare_report_if_there
 from finetune.core.records.settings import Questions, ServerAddress, TrainingSettings
+from finetune.core.sections.evaluate import ANSWERING
 from finetune.scoring.answer_schema import load_schema
 
 NUMBERS = ("n_epochs", "batch_size", "learning_rate_multiplier")

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from finetune.core.params import Evaluate
+from finetune.core.sections.evaluate import Evaluate
 from finetune.provider.connect import Connection
 
 Messages = Sequence[dict[str, Any]]

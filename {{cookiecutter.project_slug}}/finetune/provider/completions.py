@@ -8,7 +8,7 @@ from typing import Any
 
 from finetune.core.callbacks import Progress, Say
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Evaluate
+from finetune.core.sections.evaluate import Evaluate
 from finetune.provider.answer_cache import AnswerCache, cache_key, open_answer_cache
 from finetune.provider.answer_parser import Answer, parse_answer
 from finetune.provider.answering_model import find_deployed, keep, still_valid

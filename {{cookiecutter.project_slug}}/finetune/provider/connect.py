@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.core.env_file import env_file_values
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Deploy, Provider
 from finetune.core.paths import user_home
 from finetune.core.profiles import PROFILES, Profile
+from finetune.core.sections.provider import Deploy, Provider
 from finetune.provider.answer_checks import Clock, check_answer, hold_redirect
 from finetune.provider.error_messages import explained_errors
 

@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 from finetune.core.callbacks import Say
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Deploy
 from finetune.core.profiles import Profile
+from finetune.core.sections.provider import Deploy
 from finetune.pricing.catalogue import inference_name
 from finetune.provider.answer_types import AZURE_DEPLOYMENT, NEBIUS_MODEL
 from finetune.provider.connect import Connection

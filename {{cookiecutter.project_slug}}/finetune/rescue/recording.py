@@ -9,8 +9,9 @@ from typing import Any
 from finetune.core.callbacks import Say
 from finetune.core.disk import read_jsonl, sha256_of, write_json, write_jsonl
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Evaluate, Params
+from finetune.core.params import Params
 from finetune.core.records.answers import RecordedAnswer
+from finetune.core.sections.evaluate import Evaluate
 from finetune.project.deployment import is_of_other_model, refuse_other_answers
 from finetune.provider.answer_parser import Answer, was_cut
 from finetune.provider.completion_request import CompletionRequest, Messages, completion_request

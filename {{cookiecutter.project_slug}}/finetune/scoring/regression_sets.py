@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Also
 from finetune.core.records.answers import Prediction, RegressionPrediction
 from finetune.core.records.evaluation import RegressionResult
+from finetune.core.sections.evaluate import Also
 from finetune.scoring.both_answered import is_answered
 from finetune.scoring.mean_interval import LEVEL
 from finetune.scoring.paired_comparison import paired_difference, verdict

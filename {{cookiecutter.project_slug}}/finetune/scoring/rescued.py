@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from finetune.core.params import Rescued
 from finetune.core.records.answers import Prediction, RecordedAnswer
 from finetune.core.records.evaluation import Metrics
+from finetune.core.sections.evaluate import Rescued
 
 
 def add_verdict(

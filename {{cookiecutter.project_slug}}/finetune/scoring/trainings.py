@@ -9,10 +9,11 @@ from typing import Any
 from finetune.core.callbacks import Say
 from finetune.core.class_labels import labels_of
 from finetune.core.evaluated_models import floor_title
-from finetune.core.params import ANSWERING, Params
+from finetune.core.params import Params
 from finetune.core.read_records import read_variants
 from finetune.core.records.prepared import PrepareReport
 from finetune.core.records.variants import Trainings, VariantRecord
+from finetune.core.sections.evaluate import ANSWERING
 from finetune.scoring.answer_schema import load_schema
 from finetune.scoring.mean_interval import LEVEL, rounded
 

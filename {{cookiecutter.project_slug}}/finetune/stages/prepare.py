@@ -13,9 +13,10 @@ import numpy as np
 from finetune.core.callbacks import Progress, Say, say_nothing
 from finetune.core.disk import write_json, write_jsonl, write_lines
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data, Params
+from finetune.core.params import Params
 from finetune.core.paths import PREPARED, PREPARED_REPORT, TEST_ROWS, TRAIN_GROUPS
 from finetune.core.records.prepared import Account, PrepareReport
+from finetune.core.sections.data import Data
 from finetune.data.cell_map import cell_map_of
 from finetune.data.class_codes import codes_for
 from finetune.data.collect_labels import alike_classes, collect_labels

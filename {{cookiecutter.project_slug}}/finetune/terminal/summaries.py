@@ -2,11 +2,12 @@
 
 from typing import Any, Literal
 
-from finetune.core.params import Data, Params
+from finetune.core.params import Params
 from finetune.core.paths import LEFT_OUT, PREPARED
 from finetune.core.records.checks import ValidationReport
 from finetune.core.records.costs import CostEstimate, Usd
 from finetune.core.records.prepared import Account, PrepareReport
+from finetune.core.sections.data import Data
 from finetune.core.shown_difference import shown_difference
 
 LEFT_OUT_WORDS = {

@@ -15,8 +15,9 @@ import openai
 import pytest
 from conftest import start_job, training_lines, wait
 
-from finetune.core.params import Params, Provider
+from finetune.core.params import Params
 from finetune.core.paths import PREPARED
+from finetune.core.sections.provider import Provider
 from finetune.engine.api_errors import ApiError
 from finetune.engine.inference.generation_types import GenerationRequest
 from finetune.engine.inference.generator import Generator

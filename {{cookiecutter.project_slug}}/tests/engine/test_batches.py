@@ -22,8 +22,9 @@ from faulty import FAULTS, Plan, Server, address, faulty, kill_after, kill_befor
 from tiny import make_tiny_base
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Evaluate, Provider
 from finetune.core.profiles import PROFILES
+from finetune.core.sections.evaluate import Evaluate
+from finetune.core.sections.provider import Provider
 from finetune.engine import batch_runner
 from finetune.engine.embedded import embedded
 from finetune.provider import batch_api, create_once

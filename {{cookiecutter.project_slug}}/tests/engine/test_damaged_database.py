@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Provider
+from finetune.core.sections.provider import Provider
 from finetune.engine.database_check import UnusableDatabaseError, check_database
 from finetune.engine.store import Store
 from finetune.provider.connect import connect

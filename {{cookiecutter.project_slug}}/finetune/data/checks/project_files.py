@@ -6,10 +6,11 @@ from pathlib import Path
 
 from finetune.core.class_labels import labels_of
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Data, Params
+from finetune.core.params import Params
 from finetune.core.paths import PREPARED, REPLAY, TEST_ROWS, TRAIN_GROUPS
 from finetune.core.read_records import read_prepare_report_if_there
 from finetune.core.records.prepared import PrepareReport
+from finetune.core.sections.data import Data
 from finetune.data.checks.across_files import FileToCheck
 from finetune.data.existing_marks import NO_MARKS
 from finetune.data.split import SPLITS

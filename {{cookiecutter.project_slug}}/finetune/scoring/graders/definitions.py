@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from finetune.core.errors import FinetuneError
-from finetune.core.params import Section, explain
+from finetune.core.invalid_values import explain
+from finetune.core.sections.section import Section
 from finetune.scoring.answer_json import json_in
 from finetune.scoring.graders.formula import names_in
 from finetune.scoring.graders.python_grader import started
