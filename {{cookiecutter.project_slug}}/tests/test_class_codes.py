@@ -21,9 +21,9 @@ from finetune.data.checks.check_file import check_file
 from finetune.data.class_codes import codes_for
 from finetune.data.token_counts import encoder
 from finetune.provider.answer_parser import Answer
+from finetune.scoring.class_masses import as_text, class_probabilities
 from finetune.scoring.class_reading import label_of
 from finetune.scoring.prediction_scores import class_of_code, score_predictions
-from finetune.scoring.probabilities import as_text, class_probabilities
 from finetune.scoring.tasks import score
 from finetune.stages import prepare
 

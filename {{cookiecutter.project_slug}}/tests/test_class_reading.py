@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from finetune.asking.file_rows import columns_of
 from finetune.provider.answer_parser import Answer
+from finetune.scoring.class_masses import class_probabilities
 from finetune.scoring.class_reading import label_of, read_class
-from finetune.scoring.probabilities import class_probabilities
 from finetune.scoring.tasks import score
 
 SPAM, THREE = ["spam", "ham"], ["spam", "not spam", "spam-ham"]

@@ -10,17 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from finetune.scoring.calibration import calibration_bins, calibration_error
+from finetune.scoring.class_masses import class_masses, class_probabilities, token_text, unseen_share
 from finetune.scoring.class_reading import label_of
-from finetune.scoring.probabilities import (
-    calibration_bins,
-    calibration_error,
-    class_masses,
-    class_probabilities,
-    confidences,
-    probability_metrics,
-    token_text,
-    unseen_share,
-)
+from finetune.scoring.probability_matrix import confidences
+from finetune.scoring.probability_metrics import probability_metrics
 
 Tops = list[list[tuple[str, float | None]]]
 

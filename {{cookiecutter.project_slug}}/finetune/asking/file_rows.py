@@ -27,9 +27,10 @@ from finetune.data.written_numbers import json_text
 from finetune.provider.answer_parser import Answer, was_cut
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import connect
+from finetune.scoring.class_masses import as_text, class_probabilities
 from finetune.scoring.class_reading import label_of
 from finetune.scoring.prediction_scores import class_of_code
-from finetune.scoring.probabilities import as_text, class_probabilities, confidences
+from finetune.scoring.probability_matrix import confidences
 from finetune.terminal.progress import progress_bar, say
 
 OUTSIDE = "outside"  # the column of the probability outside the classes, as in the evaluation

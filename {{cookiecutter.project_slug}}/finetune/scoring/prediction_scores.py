@@ -12,7 +12,7 @@ from finetune.core.records.prepared import PrepareReport
 from finetune.core.task import Task
 from finetune.scoring.abstention import abstention
 from finetune.scoring.answer_schema import load_schema
-from finetune.scoring.probabilities import as_text, class_probabilities
+from finetune.scoring.class_masses import as_text, class_probabilities
 from finetune.scoring.tasks import Scored, score
 
 

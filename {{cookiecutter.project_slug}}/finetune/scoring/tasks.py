@@ -7,21 +7,16 @@ from typing import Any, TypedDict
 from finetune.core.records.answers import Alternatives
 from finetune.core.records.evaluation import Metrics
 from finetune.core.task import Task
+from finetune.scoring.calibration import CalibrationBin, calibration_bins
+from finetune.scoring.class_masses import as_text, class_masses
 from finetune.scoring.class_reading import read_class
 from finetune.scoring.classify import classification, name_of_no_class
 from finetune.scoring.design_effect import Values
 from finetune.scoring.extract import extraction, share
 from finetune.scoring.generate import generation
 from finetune.scoring.jackknife import class_metric_values
-from finetune.scoring.probabilities import (
-    CalibrationBin,
-    as_text,
-    calibration_bins,
-    class_masses,
-    confidences,
-    probability_metrics,
-    probability_values,
-)
+from finetune.scoring.probability_matrix import confidences
+from finetune.scoring.probability_metrics import probability_metrics, probability_values
 
 ClassRow = TypedDict("ClassRow", {"class": str, "precision": float, "recall": float, "f1": float, "n": int})
 
