@@ -8,8 +8,9 @@ from pathlib import Path
 from typing_extensions import TypedDict
 
 from finetune.engine.api_errors import ApiError
+from finetune.engine.ids import new_id
 from finetune.engine.schema import BatchRow
-from finetune.engine.store import Store, new_id
+from finetune.engine.store import Store
 
 UNFINISHED = ("validating", "in_progress", "finalizing", "cancelling")
 

@@ -11,10 +11,11 @@ from typing_extensions import TypedDict
 from finetune.engine.api_errors import ErrorEnvelope, as_refusal
 from finetune.engine.batch_queue import get, results_path, set_status
 from finetune.engine.fingerprint import fingerprint_of
+from finetune.engine.ids import new_id
 from finetune.engine.inference.chat_completions import ChatCompletion
 from finetune.engine.inference.generation_types import GeneratedAnswer
 from finetune.engine.inference.text_completions import TextCompletion
-from finetune.engine.store import Store, new_id
+from finetune.engine.store import Store
 
 Answer = ChatCompletion | TextCompletion
 

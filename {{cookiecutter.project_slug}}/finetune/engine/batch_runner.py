@@ -21,11 +21,13 @@ from finetune.engine.api_errors import ApiError, as_refusal
 from finetune.engine.batch_input import BatchLine, check_input, read_requests
 from finetune.engine.batch_queue import UNFINISHED, BatchError
 from finetune.engine.batch_results import Answer, answer_of, finish, make_result, read_results
+from finetune.engine.home import private
 from finetune.engine.inference.endpoints import ENDPOINTS
 from finetune.engine.inference.generation_types import GeneratedAnswer
 from finetune.engine.inference.generator import Generator
+from finetune.engine.os_errors import TEMPORARY
 from finetune.engine.request_body import parse_body
-from finetune.engine.store import TEMPORARY, Store, private
+from finetune.engine.store import Store
 
 # Enough to fill every pass of the generator. Prompts of clients are computed before those of batches.
 IN_FLIGHT = 256

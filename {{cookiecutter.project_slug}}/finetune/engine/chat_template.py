@@ -7,19 +7,10 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from finetune.engine.chat_messages import InvalidChat
-from finetune.engine.chat_messages import Message as Message  # also for those who render
 from finetune.engine.control_tokens import Marks, marks_for, sample_text, samples, unmarked_ids
-from finetune.engine.tool_format import (
-    DEFAULT_FORMAT,
-    RESULT_BEGIN,
-    RESULT_END,
-    TOOLS,
-    ToolFormat,
-    calls_text,
-    tool_format_of,
-    tools_text,
-)
+from finetune.engine.conversation import InvalidChat, Message
+from finetune.engine.native_tool_format import TOOLS, tool_format_of
+from finetune.engine.tool_format import DEFAULT_FORMAT, RESULT_BEGIN, RESULT_END, ToolFormat, calls_text, tools_text
 
 Turn = dict[str, Any]  # a message as chat templates take it
 # What templates write as today's date (Llama 3, SmolLM3): else a job would train on other tokens tomorrow. It is the

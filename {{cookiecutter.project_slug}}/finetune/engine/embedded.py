@@ -17,7 +17,8 @@ from finetune.engine import before_torch
 from finetune.engine.api.app import make_app
 from finetune.engine.api.protocol import Protocol
 from finetune.engine.database_check import UnusableDatabaseError, check_database
-from finetune.engine.store import Store, default_home, shared_home_warning
+from finetune.engine.home import default_home, shared_home_warning
+from finetune.engine.store import Store
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from finetune.engine import bases
 from finetune.engine.api_errors import ApiError
+from finetune.engine.ids import new_id
 from finetune.engine.schema import FileRow, JobRow
-from finetune.engine.store import UNFINISHED, Store, new_id
+from finetune.engine.store import UNFINISHED, Store
 from finetune.engine.worker_launcher import start_worker
 
 LOG = logging.getLogger("uvicorn.error")

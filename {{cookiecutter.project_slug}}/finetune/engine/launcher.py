@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from finetune.engine.store import private
+from finetune.engine.home import private
 
 MODULE = "finetune.engine.training"
 PROCESS_OPTIONS = ("nproc_per_node", "num_processes", "ntasks")

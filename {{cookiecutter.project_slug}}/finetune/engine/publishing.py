@@ -10,8 +10,9 @@ from pathlib import Path
 from finetune.engine import bases
 from finetune.engine.api_errors import ApiError
 from finetune.engine.digests import sha256_of
+from finetune.engine.ids import new_id
 from finetune.engine.schema import CheckpointRow, JobRow
-from finetune.engine.store import UNFINISHED, Store, new_id
+from finetune.engine.store import UNFINISHED, Store
 
 PUBLISHED_CHECKPOINTS = 3  # the newest ones stay, as at OpenAI
 # Columns of the result file. Those of OpenAI's former API stand after its present ones.

@@ -1,56 +1,24 @@
 """The engine's state in one folder per user: records in an SQLite database, and content in plain files."""
 
-import errno
 import hashlib
 import json
 import os
-import shlex
 import sqlite3
-import stat
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import platformdirs
 
 from finetune.engine.client_text import encodable
+from finetune.engine.database import Database
 from finetune.engine.digests import sha256_of
-from finetune.engine.ids import new_id as new_id  # also for those who add rows
-from finetune.engine.schema import ADDED_COLUMNS, ADDED_INDEXES, JOB_METADATA, JOBS, SCHEMA, FileRow, JobRow
+from finetune.engine.home import private
+from finetune.engine.ids import new_id
+from finetune.engine.schema import JOBS, FileRow, JobRow
 
-MAX_IDLE = 16  # connections to the database that are kept open: opening takes longer than reading a page of a list
 UNFINISHED = ("validating_files", "queued", "running")  # statuses of jobs that need a worker
-# Errors of a machine that has no room: the next try may succeed.
-TEMPORARY = (errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
 
 
-def default_home() -> Path:
-    """Return the folder of `FINETUNE_HOME`, or the platform's data directory for this user."""
-    return Path(os.environ.get("FINETUNE_HOME") or platformdirs.user_data_dir("finetune")).expanduser().resolve()
-
-
-def shared_home_warning(home: Path) -> str | None:
-    """Return what to tell the owner of a home whose mode gives rights to other users; None for a private home."""
-    mode = stat.S_IMODE(home.stat().st_mode)
-    if os.name != "posix" or not mode & 0o077:
-        return None
-    what = "change" if mode & 0o022 else "read"
-    return (
-        f"warning: other users may {what} the folder {home} (mode {mode:03o}). Its mode and those of its files were"
-        f" kept; what is new in it is private.\n→ To make all of it private: chmod 700 {shlex.quote(str(home))}"
-    )
-
-
-def private(path: str, flags: int) -> int:
-    """Open a file, as `open` does with this as its opener. If the file is new, only its owner can read it."""
-    return os.open(path, flags, 0o600)
-
-
-class Store:
+class Store(Database):
     """The records and files below one folder. Several processes may use it at once.
 
     What it creates, only its owner can read. What exists keeps its mode: others may share the folder on purpose.
@@ -62,93 +30,7 @@ class Store:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name in ("files", "uploads", "jobs", "models", "bases", "batches"):
             (home / name).mkdir(exist_ok=True, mode=0o700)
-        # Not opened if it is there: closing it would end the locks that SQLite holds for this process.
-        with suppress(FileExistsError):
-            os.close(private(str(self.database), os.O_RDWR | os.O_CREAT | os.O_EXCL))
-        self.idle: deque[tuple[tuple[int, int], sqlite3.Connection]] = deque()  # each with its file's device and inode
-        self.current = threading.local()  # its `db` is the connection of this thread's open transaction
-        with self.transaction() as db:
-            db.executescript(SCHEMA)
-        with self.transaction() as db:
-            for table, column, kind in ADDED_COLUMNS:
-                if not db.execute("SELECT 1 FROM pragma_table_info(?) WHERE name = ?", (table, column)).fetchone():
-                    db.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
-            db.execute(ADDED_INDEXES)
-            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'job_metadata'").fetchone():
-                for statement in JOB_METADATA:
-                    db.execute(statement)
-
-    @property
-    def database(self) -> Path:
-        return self.home / "engine.db"
-
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Open a connection whose statements are committed together, or not at all.
-
-        Inside another transaction of this thread, they are part of that one, and so are `rows` and `execute`.
-        """
-        if self.is_in_transaction():
-            yield self.current.db
-            return
-        self.current.db = db = sqlite3.connect(self.database, timeout=30, isolation_level=None)
-        db.row_factory = sqlite3.Row
-        try:
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=NORMAL")
-            db.execute("BEGIN IMMEDIATE")
-            yield db
-            if db.in_transaction:
-                db.execute("COMMIT")
-        finally:
-            self.current.db = None
-            db.close()  # rolls an open transaction back
-
-    def is_in_transaction(self) -> bool:
-        return getattr(self.current, "db", None) is not None
-
-    def rows(self, query: str, *values: object) -> list[Any]:
-        """Return the rows of a query as dictionaries. Annotate the result with a row type of `schema.py`."""
-        if self.is_in_transaction():
-            return [dict(row) for row in self.current.db.execute(query, values)]
-        with self.reader() as db:
-            return [dict(row) for row in db.execute(query, values)]
-
-    @contextmanager
-    def reader(self) -> Iterator[sqlite3.Connection]:
-        """Take an idle connection or open one, and keep it for the next query if nothing fails."""
-        stat = self.database.stat()
-        file = stat.st_dev, stat.st_ino  # another one when a backup was put in its place
-        db = self.idle_connection(file) or sqlite3.connect(self.database, timeout=30, check_same_thread=False)
-        db.row_factory = sqlite3.Row
-        keep = False
-        try:
-            yield db
-            keep = len(self.idle) < MAX_IDLE
-        finally:
-            self.idle.append((file, db)) if keep else db.close()
-
-    def idle_connection(self, file: tuple[int, int]) -> sqlite3.Connection | None:
-        with suppress(IndexError):
-            while True:
-                opened, db = self.idle.pop()
-                if opened == file:
-                    return db
-                db.close()
-        return None
-
-    def close(self) -> None:
-        """Close the idle connections."""
-        self.idle_connection((0, 0))
-
-    def row(self, query: str, *values: object) -> Any:
-        """Return the first row of a query, or None. Annotate the result like that of `rows`."""
-        return next(iter(self.rows(query, *values)), None)
-
-    def execute(self, query: str, *values: object) -> int:
-        """Run one statement. Returns the number of rows that it changed."""
-        with self.transaction() as db:
-            return db.execute(query, values).rowcount
+        super().__init__(home / "engine.db")
 
     # Files: the content is files/<id>, and is complete on the disk before the row is added.
 
@@ -273,17 +155,6 @@ class Store:
         The condition keeps a worker from overwriting a cancel or a pause that was requested in the meantime.
         """
         return self.set_status("jobs", job_id, from_statuses, {"status": status, **columns})
-
-    def set_status(self, table: str, row_id: str, from_statuses: Sequence[str], columns: Mapping[str, object]) -> bool:
-        """Set columns of a row if its status is one of `from_statuses`. Returns whether they were set."""
-        changed = self.execute(
-            f"UPDATE {table} SET {', '.join(f'{name} = ?' for name in columns)}"
-            f" WHERE id = ? AND status IN ({', '.join('?' * len(from_statuses))})",
-            *columns.values(),
-            row_id,
-            *from_statuses,
-        )
-        return changed == 1
 
     def add_event(
         self,

@@ -11,9 +11,10 @@ from finetune.engine import launcher
 from finetune.engine.api_errors import JobError
 from finetune.engine.attempts import ask_to_stop, end_processes, new_attempt, newest_attempt
 from finetune.engine.client_text import without_paths
+from finetune.engine.os_errors import TEMPORARY
 from finetune.engine.publishing import finish_job
 from finetune.engine.schema import JobRow
-from finetune.engine.store import TEMPORARY, UNFINISHED, Store
+from finetune.engine.store import UNFINISHED, Store
 from finetune.engine.trainer_events import read_events
 from finetune.engine.training.job_folder import PROCESSES, Result, read_result, register_process
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from finetune.engine.api_errors import ApiError
+from finetune.engine.home import private
+from finetune.engine.ids import new_id
 from finetune.engine.jsonl import numbered_lines, parse_object
 from finetune.engine.schema import PartRow, UploadRow
-from finetune.engine.store import Store, new_id, private
+from finetune.engine.store import Store
 
 Purpose = Literal["fine-tune", "batch", "assistants", "vision", "user_data"]
 

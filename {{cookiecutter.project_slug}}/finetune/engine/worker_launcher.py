@@ -16,8 +16,10 @@ from filelock import FileLock, Timeout
 
 from finetune.engine import launcher
 from finetune.engine.client_text import without_paths
+from finetune.engine.home import private
+from finetune.engine.os_errors import TEMPORARY
 from finetune.engine.schema import JobRow
-from finetune.engine.store import TEMPORARY, Store, private
+from finetune.engine.store import Store
 
 # Seconds that a new worker may need until it holds a lock. No second worker is started in that time.
 STARTUP_SECONDS = 10

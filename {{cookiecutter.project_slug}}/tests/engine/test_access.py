@@ -20,7 +20,8 @@ from conftest import PATIENCE, start_job, wait
 from tiny import make_tiny_base
 
 from finetune.engine import bases, embedded
-from finetune.engine.store import Store, shared_home_warning
+from finetune.engine.home import shared_home_warning
+from finetune.engine.store import Store
 
 USER: Any = {"role": "user", "content": "1: paint it blue"}
 ROOT = Path(__file__).parents[2]

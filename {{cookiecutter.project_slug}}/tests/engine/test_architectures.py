@@ -9,7 +9,8 @@ from tiny import WINDOW, make_tiny_base, random_model
 
 from finetune.engine import bases
 from finetune.engine.api_errors import ApiError
-from finetune.engine.chat_template import Message, render
+from finetune.engine.chat_template import render
+from finetune.engine.conversation import Message
 from finetune.engine.inference.generation_types import GenerationRequest
 from finetune.engine.inference.generator import Generator
 from finetune.engine.store import Store

@@ -9,8 +9,9 @@ from pydantic import TypeAdapter, ValidationError
 from tokenizers_of_tests import with_template
 
 from finetune.engine.api_errors import JobError
-from finetune.engine.chat_messages import ChatMessage, InvalidChat, conversation, invalid_chat
+from finetune.engine.chat_messages import ChatMessage
 from finetune.engine.chat_template import check_used, render
+from finetune.engine.conversation import InvalidChat, conversation, invalid_chat
 from finetune.engine.training.encoding import encode_file
 from finetune.engine.training.training_file import read_examples
 

@@ -7,8 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers_of_tests import like_llama2, smollm2, with_template
 
-from finetune.engine.chat_template import Message, render
+from finetune.engine.chat_template import render
 from finetune.engine.completion_prompt import completion_ids, prompt_ids
+from finetune.engine.conversation import Message
 from finetune.engine.training.encoding import IGNORE_INDEX, encode, encode_pair
 
 TINY = with_template("chatml")

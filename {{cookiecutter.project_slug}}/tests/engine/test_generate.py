@@ -16,7 +16,8 @@ from tiny import WINDOW, make_tiny_base, random_model
 
 from finetune.engine import bases
 from finetune.engine.api_errors import JobError
-from finetune.engine.chat_template import Message, render
+from finetune.engine.chat_template import render
+from finetune.engine.conversation import Message
 from finetune.engine.fingerprint import fingerprint_of
 from finetune.engine.inference.generation_types import GeneratedAnswer, GenerationRequest
 from finetune.engine.inference.generator import Generator

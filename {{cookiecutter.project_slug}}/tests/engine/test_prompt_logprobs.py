@@ -9,7 +9,8 @@ from conftest import start_job, wait
 from tiny import WINDOW, make_tiny_base, random_model
 
 from finetune.engine import bases
-from finetune.engine.chat_template import Message, render
+from finetune.engine.chat_template import render
+from finetune.engine.conversation import Message
 from finetune.engine.fingerprint import base_and_adapter
 from finetune.engine.inference.loaded_model import MAX_PASS_TOKENS
 from finetune.engine.store import Store

@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers_of_tests import with_template
 
-from finetune.engine.chat_messages import Message
 from finetune.engine.chat_template import render
-from finetune.engine.tool_format import DEFAULT_FORMAT, ToolFormat, parse_tool_calls, sure_length, tool_format_of
+from finetune.engine.conversation import Message
+from finetune.engine.native_tool_format import tool_format_of
+from finetune.engine.tool_calls import parse_tool_calls, sure_length
+from finetune.engine.tool_format import DEFAULT_FORMAT, ToolFormat
 from finetune.engine.training.encoding import IGNORE_INDEX, encode
 
 TEMPLATES = ["hermes", "llama", "mistral", "chatml"]

@@ -5,7 +5,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from finetune.engine.store import new_id
+from finetune.engine.ids import new_id
 
 METHODS = ("GET", "POST", "DELETE")
 READABLE = ("x-request-id", "openai-processing-ms", "openai-version", "retry-after")

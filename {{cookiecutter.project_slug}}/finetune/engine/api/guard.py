@@ -18,8 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from finetune.engine import uploads
 from finetune.engine.api_errors import ApiError, as_refusal
+from finetune.engine.ids import new_id
 from finetune.engine.inference.endpoints import ENDPOINTS
-from finetune.engine.store import TEMPORARY, new_id
+from finetune.engine.os_errors import TEMPORARY
 
 MIB = 1024**2
 MAX_JSON = 4 * MIB  # the largest request with a use completes an upload: 8 GB have 128 parts of 64 MiB, 4 KiB of IDs

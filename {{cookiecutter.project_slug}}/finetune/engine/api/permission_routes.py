@@ -14,8 +14,8 @@ from finetune.engine.api.queries import PermissionQuery
 from finetune.engine.api.requests import PermissionRequest
 from finetune.engine.api.responses import Json, deleted_object, permission_object
 from finetune.engine.api_errors import ApiError
+from finetune.engine.ids import new_id
 from finetune.engine.schema import PermissionRow
-from finetune.engine.store import new_id
 
 
 def create_permissions(request: Request, body: PermissionRequest) -> Json:

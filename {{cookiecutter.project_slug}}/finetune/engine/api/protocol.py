@@ -6,7 +6,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from finetune.engine.api_errors import ApiError
-from finetune.engine.store import new_id
+from finetune.engine.ids import new_id
 
 
 class Protocol(H11Protocol):

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from typing_extensions import NotRequired, TypedDict
 
+from finetune.engine.ids import new_id
 from finetune.engine.inference.chunks import Chunks, Json, Usage, usage_of
 from finetune.engine.inference.generation_types import Delta, GeneratedAnswer, GeneratedToken, PromptToken
-from finetune.engine.store import new_id
 
 
 class ChatCompletion(TypedDict):

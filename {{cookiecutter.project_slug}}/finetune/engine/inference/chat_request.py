@@ -5,7 +5,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from finetune.engine.api_errors import ApiError
-from finetune.engine.chat_messages import MAX_TOOLS, ChatMessage, InvalidChat, Tool, conversation, tools_of
+from finetune.engine.chat_messages import MAX_TOOLS, ChatMessage, Tool, tools_of
+from finetune.engine.conversation import InvalidChat, conversation
 from finetune.engine.inference.generation_types import AnswerForm, GenerationRequest
 from finetune.engine.inference.sampling_settings import SamplingSettings
 

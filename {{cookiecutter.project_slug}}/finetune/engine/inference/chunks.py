@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from typing_extensions import TypedDict
 
+from finetune.engine.ids import new_id
 from finetune.engine.inference.generation_types import GeneratedAnswer
-from finetune.engine.store import new_id
 
 Json = dict[str, object]
 

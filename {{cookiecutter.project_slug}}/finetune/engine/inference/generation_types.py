@@ -5,8 +5,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from finetune.engine.chat_messages import Message
-from finetune.engine.tool_format import ToolCall, ToolFormat
+from finetune.engine.conversation import Message
+from finetune.engine.tool_calls import ToolCall
+from finetune.engine.tool_format import ToolFormat
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

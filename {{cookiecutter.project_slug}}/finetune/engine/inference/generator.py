@@ -32,7 +32,7 @@ from finetune.engine.inference.sampling import add_token, next_delta
 from finetune.engine.inference.scheduling import Plan, plan_pass, remember_block
 from finetune.engine.inference.token_texts import token_bytes, token_text
 from finetune.engine.store import Store
-from finetune.engine.tool_format import parse_tool_calls
+from finetune.engine.tool_calls import parse_tool_calls
 
 if TYPE_CHECKING:
     import torch

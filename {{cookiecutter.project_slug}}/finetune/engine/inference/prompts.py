@@ -9,16 +9,17 @@ from typing import Any
 
 from finetune.engine import bases
 from finetune.engine.api_errors import ApiError
-from finetune.engine.chat_messages import InvalidChat
 from finetune.engine.chat_template import check_used, render
 from finetune.engine.completion_prompt import prompt_ids
+from finetune.engine.conversation import InvalidChat
 from finetune.engine.fingerprint import Stamp, base_and_adapter, stamp_of
 from finetune.engine.inference.answer_grammar import grammar_of
 from finetune.engine.inference.constraints import Constraint, Vocabulary, vocabulary_of
 from finetune.engine.inference.end_tokens import end_token_ids_of
 from finetune.engine.inference.generation_types import AnswerForm, GeneratedAnswer, GenerationRequest, Listener
+from finetune.engine.native_tool_format import tool_format_of
 from finetune.engine.store import Store
-from finetune.engine.tool_format import ToolFormat, tool_format_of
+from finetune.engine.tool_format import ToolFormat
 
 DEFAULT_MAX_TOKENS = 1024  # of an answer, where a request does not say it; the rest of a context takes minutes
 UNLIMITED_CONTEXT = 2048  # tokens, for a base that names no length

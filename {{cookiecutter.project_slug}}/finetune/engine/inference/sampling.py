@@ -8,7 +8,7 @@ from finetune.engine.api_errors import ApiError
 from finetune.engine.inference.generation_types import Delta, GeneratedToken, GenerationRequest, RequestState
 from finetune.engine.inference.loaded_model import LoadedModel
 from finetune.engine.inference.token_texts import text_after, token_bytes, token_text
-from finetune.engine.tool_format import sure_length
+from finetune.engine.tool_calls import sure_length
 
 if TYPE_CHECKING:
     import torch

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from typing_extensions import TypedDict
 
+from finetune.engine.ids import new_id
 from finetune.engine.inference.chunks import Chunks, Json, Usage, usage_of
 from finetune.engine.inference.generation_types import Delta, GeneratedAnswer, GeneratedToken
-from finetune.engine.store import new_id
 
 
 class TextCompletion(TypedDict):

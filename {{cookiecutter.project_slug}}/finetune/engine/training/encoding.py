@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune.engine.chat_messages import InvalidChat, Message
 from finetune.engine.chat_template import check_used, render
 from finetune.engine.completion_prompt import completion_ids, prompt_ids
+from finetune.engine.conversation import InvalidChat, Message
 from finetune.engine.training.training_file import (
     Example,
     InvalidExample,

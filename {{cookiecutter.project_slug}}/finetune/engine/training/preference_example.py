@@ -10,15 +10,12 @@ from finetune.engine.chat_messages import (
     AssistantMessage,
     ChatMessage,
     Function,
-    InvalidChat,
-    Message,
     Strict,
     Tool,
     ToolMessage,
-    conversation,
-    invalid_chat,
     tools_of,
 )
+from finetune.engine.conversation import InvalidChat, Message, conversation, invalid_chat
 
 OUTPUTS = ("preferred_output", "non_preferred_output")
 KEYS = ("input", *OUTPUTS)

@@ -13,15 +13,8 @@ from pydantic import ValidationError
 from typing_extensions import NotRequired, TypedDict, final
 
 from finetune.engine.api_errors import JobError
-from finetune.engine.chat_messages import (
-    TRAINED_CHAT,
-    InvalidChat,
-    Message,
-    TrainedChat,
-    conversation,
-    invalid_chat,
-    tools_of,
-)
+from finetune.engine.chat_messages import TRAINED_CHAT, TrainedChat, tools_of
+from finetune.engine.conversation import InvalidChat, Message, conversation, invalid_chat
 from finetune.engine.jsonl import numbered_lines, parse_object
 from finetune.engine.training.preference_example import KEYS, checked_preference
 
