@@ -16,7 +16,8 @@ import pytest
 from finetune.core.errors import FinetuneError
 from finetune.core.records.requests import RequestNote
 from finetune.provider import create_once
-from finetune.provider.remote_jobs import FINGERPRINT, forget_request, is_answer_to, job_fingerprint
+from finetune.provider.find_jobs import FINGERPRINT
+from finetune.provider.remote_jobs import forget_request, is_answer_to, job_fingerprint
 from finetune.provider.request_notes import note_path, read_request_note
 
 REQUEST = httpx2.Request("POST", "http://127.0.0.1/v1/fine_tuning/jobs")

@@ -17,7 +17,7 @@ from finetune.project.health import check_history
 from finetune.project.history import project_id
 from finetune.project.spending import forget_unclear_requests, is_ours, spent_by_job
 from finetune.provider.connect import Connection
-from finetune.provider.remote_jobs import PROJECT
+from finetune.provider.find_jobs import PROJECT
 from finetune.provider.request_notes import note_path, read_request_note, write_request_note
 
 HERE, THERE = "openai https://api.openai.com/v1", "none /elsewhere"

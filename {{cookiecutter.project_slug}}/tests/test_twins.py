@@ -11,8 +11,9 @@ from openai.types.fine_tuning import FineTuningJob
 from finetune.core.profiles import PROFILES
 from finetune.provider import follow_job
 from finetune.provider.create_once import LIST_LAG
-from finetune.provider.remote_jobs import FINGERPRINT, keep_oldest, late_twins
+from finetune.provider.find_jobs import FINGERPRINT
 from finetune.provider.request_notes import read_request_note, write_request_note
+from finetune.provider.twin_jobs import keep_oldest, late_twins
 
 START = 1_700_000_000
 TAKES = 3 * 3600  # seconds of a training

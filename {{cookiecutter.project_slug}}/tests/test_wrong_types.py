@@ -21,7 +21,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
 from finetune.core.paths import FILES, MODEL, PREPARED, PREPARED_REPORT, VALIDATION_REPORT
 from finetune.core.profiles import PROFILES
-from finetune.provider import create_once, remote_files, remote_jobs
+from finetune.provider import create_once, remote_files, twin_jobs
 from finetune.provider.answer_parser import Answer, parse_answer
 from finetune.provider.batch_api import answer_batch
 from finetune.provider.connect import connect
@@ -251,7 +251,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fake]:
         patch.setenv("FINETUNE_HOME", str(folder / "home"))
         skipped = SkippedTime()
         patch.setattr(create_once, "time", skipped)
-        patch.setattr(remote_jobs, "time", skipped)
+        patch.setattr(twin_jobs, "time", skipped)
         quick = dataclasses.replace(PROFILES["compatible"], poll_seconds=(0.001, 0.01), batches=True)
         patch.setitem(PROFILES, "compatible", quick)
         address = f"http://127.0.0.1:{server.server_address[1]}/v1"

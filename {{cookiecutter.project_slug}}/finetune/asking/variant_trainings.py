@@ -41,10 +41,12 @@ from finetune.project.uploads import upload_once
 from finetune.project.variants import write_variant
 from finetune.provider.capabilities import refuse_unsupported
 from finetune.provider.connect import Connection, connect
+from finetune.provider.find_jobs import ENDED, find
 from finetune.provider.follow_job import follow
 from finetune.provider.paging import all_rows
 from finetune.provider.ready_model import lacks_model
-from finetune.provider.remote_jobs import ENDED, ensure_job, find, forget_request, late_twins
+from finetune.provider.remote_jobs import ensure_job, forget_request
+from finetune.provider.twin_jobs import late_twins
 from finetune.scoring.mean_interval import interval
 from finetune.scoring.prediction_scores import score_predictions
 from finetune.terminal.progress import progress_bar, say

@@ -14,7 +14,7 @@ JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's ID, such as
 
 def listed(job: Any, project: str) -> dict[str, Any]:
     """Return a job as the commands show it; `this_project` says whether it is of this project."""
-    from finetune.provider.remote_jobs import FINGERPRINT, PROJECT
+    from finetune.provider.find_jobs import FINGERPRINT, PROJECT
 
     metadata = job.metadata or {}
     return {

@@ -16,9 +16,9 @@ from finetune.core.callbacks import Say, say_nothing
 from finetune.core.errors import FinetuneError
 from finetune.project.history import committed_files, committed_models, project_id
 from finetune.provider.connect import Connection
+from finetune.provider.find_jobs import PROJECT
 from finetune.provider.paging import all_rows
 from finetune.provider.remote_files import ensure_file, uploaded_form
-from finetune.provider.remote_jobs import PROJECT
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob

@@ -13,8 +13,8 @@ from finetune.project.history import committed_files, committed_models, project_
 from finetune.project.uploads import UPLOADED
 from finetune.project.variants import committed_variants
 from finetune.provider.connect import Connection
+from finetune.provider.find_jobs import ENDED, FINGERPRINT, PROJECT
 from finetune.provider.paging import all_rows
-from finetune.provider.remote_jobs import ENDED, FINGERPRINT, PROJECT
 
 SPARED = 24 * 3600  # seconds
 

@@ -11,7 +11,9 @@ from finetune.core.read_records import read_model_record
 from finetune.core.records.training import DeploymentRecord
 from finetune.provider import deployment_api
 from finetune.provider.answer_parser import Answer
+from finetune.provider.azure_deployments import deployed_model
 from finetune.provider.connect import Connection, connect
+from finetune.provider.deployment_call import NotThereError
 from finetune.terminal.progress import say
 
 MADE_BY = "train, then finetune deploy"  # what writes its record
@@ -70,8 +72,8 @@ def refuse_other_model(params: Params, name: str, model: str) -> None:
     """Raise FinetuneError if a deployment is gone or not ready, or has another model now, whose answers would count."""
     profile = PROFILES[params.provider.name]
     try:
-        found = deployment_api.deployed_model(profile, name, params.provider.deploy)
-    except deployment_api.NotThereError as error:
+        found = deployed_model(profile, name, params.provider.deploy)
+    except NotThereError as error:
         raise FinetuneError(
             f"The deployment {name} of {model} is gone: {error.what}",
             "Deploy it again with: finetune deploy. Azure deletes a deployment that is not used for 15 days. If it is"

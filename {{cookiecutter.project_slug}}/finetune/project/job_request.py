@@ -12,7 +12,8 @@ from finetune.project.history import project_id
 from finetune.project.training_settings import hyperparameters
 from finetune.project.training_start import start_of
 from finetune.provider.connect import Connection
-from finetune.provider.remote_jobs import FINGERPRINT, PROJECT, USD, job_fingerprint
+from finetune.provider.find_jobs import FINGERPRINT, PROJECT, USD
+from finetune.provider.remote_jobs import job_fingerprint
 from finetune.provider.training_file import uploaded_split
 
 

@@ -18,9 +18,9 @@ from finetune.project import ledger
 from finetune.project.history import project_id
 from finetune.provider.connect import Connection
 from finetune.provider.create_once import LIST_LAG
+from finetune.provider.find_jobs import PROJECT, USD
 from finetune.provider.locks import exclusive_lock
 from finetune.provider.paging import all_rows
-from finetune.provider.remote_jobs import PROJECT, USD
 from finetune.provider.request_notes import (
     all_notes,
     read_request_note,

@@ -19,9 +19,10 @@ from finetune.core.callbacks import Say
 from finetune.core.errors import FinetuneError
 from finetune.provider.answer_cache import AnswerCache
 from finetune.provider.answer_parser import Answer
+from finetune.provider.azure_deployments import deployed_model
 from finetune.provider.completion_request import CompletionRequest
 from finetune.provider.connect import Connection
-from finetune.provider.deployment_api import READY, deployed_model
+from finetune.provider.deployment_api import READY
 from finetune.provider.error_messages import error_message
 from finetune.provider.rate_limits import RateLimiter
 from finetune.provider.retries import request_answer

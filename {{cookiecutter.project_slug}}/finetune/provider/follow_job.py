@@ -10,10 +10,10 @@ from finetune.core.callbacks import Progress, Say
 from finetune.provider.connect import Connection
 from finetune.provider.create_once import list_lag
 from finetune.provider.extras import extra
+from finetune.provider.find_jobs import ENDED
 from finetune.provider.job_failures import job_error
 from finetune.provider.polling import TemporaryError, poll
 from finetune.provider.ready_model import wait_for_model
-from finetune.provider.remote_jobs import ENDED
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob

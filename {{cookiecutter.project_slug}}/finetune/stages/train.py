@@ -23,9 +23,11 @@ from finetune.project.uploads import missing_splits, refuse_other_account, uploa
 from finetune.provider.capabilities import refuse_unsupported
 from finetune.provider.connect import Connection, connect
 from finetune.provider.extras import extra
+from finetune.provider.find_jobs import find
 from finetune.provider.follow_job import follow
 from finetune.provider.paging import all_rows
-from finetune.provider.remote_jobs import ensure_job, find, forget_request, job_fingerprint, late_twins
+from finetune.provider.remote_jobs import ensure_job, forget_request, job_fingerprint
+from finetune.provider.twin_jobs import late_twins
 from finetune.provider.type_checks import left_out
 from finetune.report.curve_verdict import CurveVerdict, curve_verdict
 from finetune.report.training_curves import (

@@ -11,7 +11,7 @@ from faulty import Server, address, faulty
 
 from finetune.core.profiles import PROFILES
 from finetune.engine.embedded import listen, server_of
-from finetune.provider import create_once, remote_jobs
+from finetune.provider import create_once, twin_jobs
 
 KEY = "sk-test-0123456789abcdef"
 
@@ -34,7 +34,7 @@ def faulty_engine() -> Iterator[Server]:
                     patch.setattr(module, name, value)
                 quick.shorten_pauses()
                 quick.shorten_timeouts()
-                patch.setattr(remote_jobs, "LIST_DELAY", 0.01)
+                patch.setattr(twin_jobs, "LIST_DELAY", 0.01)
                 yield server
             engine.should_exit = True
             thread.join()

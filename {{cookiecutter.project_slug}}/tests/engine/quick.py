@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from finetune.core.profiles import PROFILES
 from finetune.project import cleanup
-from finetune.provider import bounded_client, connect, create_once, ready_model, remote_files, remote_jobs
+from finetune.provider import bounded_client, connect, create_once, ready_model, remote_files, twin_jobs
 
 if TYPE_CHECKING:
     import pytest
@@ -27,7 +27,7 @@ TIMEOUTS: list[tuple[Any, str, Any]] = [
 PAUSES: list[tuple[Any, str, Any]] = [
     (ready_model, "PATIENCE", 2),
     (cleanup, "SPARED", -1),
-    (remote_jobs, "LIST_DELAY", 1.1),
+    (twin_jobs, "LIST_DELAY", 1.1),
 ]
 SERVER = "FAULTY_SERVER"  # the variable with the address of the server whose clock is moved
 
@@ -89,5 +89,5 @@ if __name__ == "__main__":
     if "--meet" in sys.argv:
         sys.argv.remove("--meet")
     else:
-        remote_jobs.LIST_DELAY = 0.01
+        twin_jobs.LIST_DELAY = 0.01
     main()

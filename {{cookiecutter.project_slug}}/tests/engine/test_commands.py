@@ -20,7 +20,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.paths import FILES, MODEL
 from finetune.project import cleanup
 from finetune.project.history import project_id
-from finetune.provider.remote_jobs import FINGERPRINT, PROJECT
+from finetune.provider.find_jobs import FINGERPRINT, PROJECT
 
 PARAMS = """
 data: {file: raw.csv, split: {train: 0.7, valid: 0.1, test: 0.2}}

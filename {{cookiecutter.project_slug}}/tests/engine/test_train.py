@@ -21,7 +21,7 @@ from finetune.core.params import load_params
 from finetune.core.paths import FILES, LEDGER, MODEL, PREPARED, PREPARED_REPORT, VALIDATION_REPORT, WEIGHTS
 from finetune.core.profiles import PROFILES
 from finetune.engine.embedded import embedded
-from finetune.provider import remote_files, remote_jobs
+from finetune.provider import remote_files, twin_jobs
 from finetune.stages import train, upload
 
 
@@ -32,7 +32,7 @@ def _project(client: openai.OpenAI, forked_workers: None, tmp_path_factory: pyte
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         quick.use_engine(patch, client.api_key)
-        patch.setattr(remote_jobs, "LIST_DELAY", 0.01)
+        patch.setattr(twin_jobs, "LIST_DELAY", 0.01)
         for split, numbers in (("train", range(24)), ("valid", range(24, 30))):
             write_jsonl(PREPARED / f"{split}.jsonl", [example(n) for n in numbers])
         write_json(VALIDATION_REPORT, {"train_tokens_per_epoch": 1000, "auto": {"n_epochs": 3}})

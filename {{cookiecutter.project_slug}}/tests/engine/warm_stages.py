@@ -66,13 +66,13 @@ def serve(path: str) -> None:
     import quick
 
     import finetune.cli
-    import finetune.provider.remote_jobs
+    import finetune.provider.twin_jobs
     import finetune.stages.train
     import finetune.stages.upload
 
     assert finetune
     quick.shorten_pauses()
-    finetune.provider.remote_jobs.LIST_DELAY = 0.01
+    finetune.provider.twin_jobs.LIST_DELAY = 0.01
     import openai
 
     openai.OpenAI(api_key="x", base_url="http://127.0.0.1:1")  # imports what the first client imports
