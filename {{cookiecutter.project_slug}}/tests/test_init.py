@@ -436,7 +436,7 @@ def test_the_group_is_a_column_of_persons_or_conversations_whose_rows_repeat(
 def test_the_shares_give_enough_test_rows_and_not_too_many(rows: int) -> None:
     from finetune.core.sections.data import Split
     from finetune.data.file_look import FileLook
-    from finetune.data.propose_settings import split_of
+    from finetune.data.propose_split import split_of
 
     shares, _ = split_of(FileLook(Path("x"), {}, "columns", rows, [], {}, Column("answer"), 0), Choices())
     assert sum(Split.model_validate(shares).shares) == pytest.approx(1)

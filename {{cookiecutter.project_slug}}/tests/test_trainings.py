@@ -9,7 +9,7 @@ import pytest
 import typer
 from finished import write_finished
 
-from finetune.asking.variant_trainings import Bill, refuse_deployments
+from finetune.asking.variant_costs import Bill, refuse_deployments
 from finetune.commands import variants as commands
 from finetune.core.disk import read_json, write_json
 from finetune.core.errors import FinetuneError

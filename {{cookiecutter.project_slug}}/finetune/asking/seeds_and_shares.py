@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from finetune.asking.variant_trainings import Confirm, HowToTrain, run_variants
+from finetune.asking.variant_costs import Confirm
+from finetune.asking.variant_trainings import HowToTrain, run_variants
 from finetune.core.disk import read_jsonl, write_csv
 from finetune.core.params import Params
 from finetune.core.paths import LEARNING_CURVE, TEST_ROWS

@@ -6,36 +6,24 @@ training of the pipeline is one of the variants, and is neither trained nor aske
 """
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from finetune.asking.checkpoint_choice import choose
 from finetune.asking.split_answers import ask_split
+from finetune.asking.variant_costs import Confirm, bill_for, refuse_deployments, refuse_over_budgets
+from finetune.asking.variant_records import is_complete, record_of_job, record_of_pipeline, with_model, with_scores
 from finetune.asking.variants import Pipeline, Variant, pipeline_of, variants_of, with_seed
-from finetune.core.disk import read_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import PREPARED, TUNED_ANSWERS
-from finetune.core.profiles import PROFILES
+from finetune.core.paths import PREPARED
 from finetune.core.read_records import read_variants
-from finetune.core.records.answers import Prediction
-from finetune.core.records.costs import Usd
 from finetune.core.records.training import FilesRecord
-from finetune.core.records.variants import VariantRecord, VariantScores
+from finetune.core.records.variants import VariantRecord
 from finetune.pricing.end_dates import refuse_after_shutdown
-from finetune.project.budget import (
-    enter_bill,
-    estimated,
-    price_to_ask,
-    refuse_over_budget,
-    refuse_over_total,
-    reserved,
-    total_usd,
-)
+from finetune.project.budget import estimated, refuse_over_total, reserved
 from finetune.project.claims import claim_job
 from finetune.project.job_request import job_request
-from finetune.project.model_record import bill_of, hyperparameters_of
 from finetune.project.spending import forget_unclear_requests
 from finetune.project.uploads import upload_once
 from finetune.project.variants import write_variant
@@ -43,31 +31,13 @@ from finetune.provider.capabilities import refuse_unsupported
 from finetune.provider.connect import Connection, connect
 from finetune.provider.find_jobs import ENDED, find
 from finetune.provider.follow_job import follow
-from finetune.provider.paging import all_rows
 from finetune.provider.ready_model import lacks_model
 from finetune.provider.remote_jobs import ensure_job, forget_request
 from finetune.provider.twin_jobs import late_twins
-from finetune.scoring.mean_interval import interval
-from finetune.scoring.prediction_scores import score_predictions
 from finetune.terminal.progress import progress_bar, say
 
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
-
-
-class Bill(NamedTuple):
-    """What is still to be done, and what it costs."""
-
-    trainings: int
-    found: int  # trainings that exist already
-    tokens: int
-    train_usd: Usd
-    seconds: float | str
-    asked: int  # models that are asked the test questions
-    ask_usd: Usd  # at most
-
-
-Confirm = Callable[[Bill], None]  # may raise
 
 
 class HowToTrain(NamedTuple):
@@ -112,22 +82,6 @@ def run_variants(
     return [record for record in done.values() if record]
 
 
-def is_complete(record: VariantRecord | None, pipeline: Pipeline) -> bool:
-    """Return whether a variant has answered all test rows, with the settings of now."""
-    scores = record.get("scores") if record else None
-    return scores is not None and scores["settings"] == pipeline.settings and not scores["failed"]
-
-
-def refuse_deployments(params: Params, count: int) -> None:
-    """Raise FinetuneError if the models of variants answer only after each of them is deployed."""
-    profile = PROFILES[params.provider.name]
-    if profile.deploys:
-        raise FinetuneError(
-            f"At {profile.name!r}, each of {count} models would have to be deployed to be asked. Nothing was sent.",
-            f"A deployment costs {profile.deploys}. Use a provider whose models answer at once, such as local.",
-        )
-
-
 def is_trained(connection: Connection, pipeline: Pipeline, variant: Variant, record: VariantRecord | None) -> bool:
     """Return whether a variant has a model, or a job that will make one."""
     if record and has_chosen(connection, pipeline, record):
@@ -145,30 +99,6 @@ def has_chosen(connection: Connection, pipeline: Pipeline, record: VariantRecord
     """Return whether a record has a model that exists, and that is still the checkpoint to choose."""
     is_choice = record.get("choice", "last") == pipeline.choice
     return is_choice and "model" in record and not lacks_model(connection, record["model"])
-
-
-def refuse_over_budgets(params: Params, new: Sequence[Variant], connection: Connection) -> None:
-    """Raise FinetuneError if a new job exceeds a limit of train.budget, or all of them together."""
-    for variant in new:
-        refuse_over_budget(params, variant.part)
-    if new:
-        fingerprints = [variant.fingerprint for variant in new]
-        refuse_over_total(params, [variant.part for variant in new], connection, fingerprints)
-
-
-def bill_for(params: Params, new: Sequence[Variant], left: Sequence[Variant]) -> Bill:
-    """Return what the new trainings cost, and the answers of all that are not complete."""
-    costs = [estimated(params, variant.part) for variant in new]
-    seconds = [cost["seconds"] for cost in costs if not isinstance(cost["seconds"], str)]
-    return Bill(
-        trainings=len(new),
-        found=len(left) - len(new),
-        tokens=sum(cost["billed_tokens"] for cost in costs),
-        train_usd=total_usd([cost["train_usd"] for cost in costs]),
-        seconds=sum(seconds) if len(seconds) == len(costs) else "unknown",
-        asked=len(left),
-        ask_usd=price_to_ask(len(left)),
-    )
 
 
 def trained(
@@ -213,82 +143,6 @@ def trained(
     return with_model(connection, pipeline, variant, started, job)
 
 
-def record_of_job(pipeline: Pipeline, variant: Variant, files: FilesRecord, job: str) -> VariantRecord:
-    """Return the record of a job that exists."""
-    return {
-        "provider": pipeline.params.provider.name,
-        "base": pipeline.params.train.base,
-        "recipe": pipeline.recipe,
-        "seed": variant.seed,
-        "share": variant.share,
-        "rows": variant.rows,
-        "fingerprint": variant.fingerprint,
-        "files": files,
-        "job": job,
-    }
-
-
-def with_model(
-    connection: Connection, pipeline: Pipeline, variant: Variant, record: VariantRecord, job: "FineTuningJob"
-) -> VariantRecord:
-    """Add the model of a job that has succeeded to its record, and the job to the ledger."""
-    params = pipeline.params
-    checkpoints = all_rows(connection.control.fine_tuning.jobs.checkpoints.list(job.id))
-    checkpoints.sort(key=lambda one: one.step_number)
-    chosen = choose(connection, params, job, checkpoints)
-    usd = bill_of(job, params)
-    n_epochs = hyperparameters_of(job, params).get("n_epochs")
-    enter_bill(connection, params, job, variant.fingerprint, usd, n_epochs, variant.part)
-    models = [one.fine_tuned_model_checkpoint for one in checkpoints]
-    found: VariantRecord = {
-        **record,
-        "job": job.id,
-        "model": chosen.model,
-        "checkpoints": list(dict.fromkeys([*models, chosen.model])),
-        "step": chosen.step,
-        "choice": pipeline.choice,
-        "n_epochs": n_epochs,
-        "trained_tokens": job.trained_tokens,
-        "usd": usd,
-    }
-    write_variant(found)
-    return found
-
-
-def record_of_pipeline(pipeline: Pipeline, variant: Variant) -> VariantRecord:
-    """Write and return the record of the pipeline's own training, with the scores of its answers."""
-    model = pipeline.model
-    record: VariantRecord = {
-        **record_of_job(pipeline, variant, pipeline.files, model["job"]),
-        "model": model["model"],
-        "checkpoints": list(dict.fromkeys([*(one["model"] for one in model["checkpoints"]), model["model"]])),
-        "step": model["chosen"]["step"],
-        "choice": pipeline.choice,
-        "n_epochs": model["hyperparameters"].get("n_epochs"),
-        "trained_tokens": model["trained_tokens"],
-        "usd": model["usd"],
-    }
-    return with_scores(pipeline, record, read_jsonl(TUNED_ANSWERS, "tuned", Prediction))
-
-
 def asked(connection: Connection, pipeline: Pipeline, record: VariantRecord) -> VariantRecord:
     """Ask a variant's model the test questions; answers of an interrupted run are kept. Return it with its scores."""
     return with_scores(pipeline, record, ask_split(connection, pipeline.params, pipeline.questions, record["model"]))
-
-
-def with_scores(pipeline: Pipeline, record: VariantRecord, rows: Sequence[Prediction]) -> VariantRecord:
-    """Score the answers as `evaluate` does, and write and return the record with the scores."""
-    scored = score_predictions(pipeline.params, pipeline.prepared, rows, pipeline.groups)
-    low, high = interval(scored.compared, pipeline.groups)
-    scores: VariantScores = {
-        "settings": pipeline.settings,
-        "metric": scored.metric,
-        "score": round(float(scored.metrics[scored.metric]), 4),
-        "low": low,
-        "high": high,
-        "failed": sum("error" in row for row in rows),
-        "rows": " ".join(f"{score:.4g}" for score in scored.compared),
-    }
-    found: VariantRecord = {**record, "scores": scores}
-    write_variant(found)
-    return found

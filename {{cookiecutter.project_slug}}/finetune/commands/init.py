@@ -123,7 +123,8 @@ def proposal_for(
 ) -> "Proposal":
     """Show the file, and return the settings for it: those that the user chose, else the proposed ones."""
     from finetune.data.file_look import look_at
-    from finetune.data.propose_settings import first_line_may_be_a_row, propose
+    from finetune.data.missing_header import first_line_may_be_a_row
+    from finetune.data.propose_settings import propose
     from finetune.terminal.progress import progress_bar, say
 
     count = token_count(former)

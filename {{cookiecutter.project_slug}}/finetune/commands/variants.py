@@ -8,7 +8,7 @@ import typer
 from finetune.commands.options import AsJson, Yes
 
 if TYPE_CHECKING:
-    from finetune.asking.variant_trainings import Bill, Confirm
+    from finetune.asking.variant_costs import Bill, Confirm
     from finetune.core.params import Params
     from finetune.core.records.variants import VariantRecord
 

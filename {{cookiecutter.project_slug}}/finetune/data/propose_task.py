@@ -1,0 +1,58 @@
+"""Propose the task and the classes, from what the answers of a file look like."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import get_args
+
+from finetune.core.errors import FinetuneError
+from finetune.core.task import Task
+from finetune.data.class_codes import MOST_CLASSES
+from finetune.data.file_look import COUNTED_LETTERS, Column
+from finetune.data.text_normalization import normalize
+
+
+def task_of(answers: Column, chosen: Task | None, are_preferences: bool) -> tuple[Task, str]:
+    """Return the task, and why."""
+    if are_preferences and chosen == "classify":
+        raise FinetuneError(
+            "Rows with a preferred answer and another one cannot have the task classify.",
+            "Choose generate or extract, or give each row one answer.",
+        )
+    different = len({value.strip() for value in answers.values})
+    if chosen:
+        if chosen not in get_args(Task):
+            raise FinetuneError(f"There is no task {chosen!r}.", f"Choose one of: {', '.join(get_args(Task))}.")
+        if chosen == "classify" and (different > MOST_CLASSES or len(answers.longest) > COUNTED_LETTERS):
+            raise FinetuneError(
+                f"The answers are not classes: more than {MOST_CLASSES} different ones, or longer than"
+                f" {COUNTED_LETTERS} letters.",
+                "Choose extract or generate, or another column for the answer.",
+            )
+        return chosen, "as asked for"
+    if answers.kind == "json":
+        return "extract", "the answers are JSON"
+    if answers.is_classes and not are_preferences:
+        return "classify", f"{different} different short answers in {answers.filled:,} rows"
+    at_least = "at least " if answers.compared < answers.filled else ""
+    texts = f"{at_least}{len(answers.distinct):,} different answers in {answers.filled:,} rows"
+    return "generate", f"{texts}, with up to {len(answers.longest):,} letters"
+
+
+def labels_of(answers: Column) -> list[str]:
+    """Return the classes, which `prepare` trims: the most frequent one first, numbers and A, B, C in their order."""
+    counts = Counter[str]()
+    for value, times in answers.values.items():
+        counts[value.strip()] += times
+    if all(map(str.isdecimal, counts)):
+        return sorted(counts, key=int)
+    if all(len(name) == 1 and name.isupper() for name in counts):
+        return sorted(counts)
+    return sorted(counts, key=lambda name: (-counts[name], name))
+
+
+def spelled_in_two_ways(labels: Sequence[str]) -> list[str]:
+    """Return the first classes that are the same but for case, width and spaces."""
+    found: dict[str, list[str]] = {}
+    for label in labels:
+        found.setdefault(normalize(label), []).append(label)
+    return next((names for names in found.values() if len(names) > 1), [])
