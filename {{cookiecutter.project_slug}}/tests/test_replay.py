@@ -25,7 +25,8 @@ from finetune.data.near_duplicates import near_duplicates_of
 from finetune.project.job_request import fingerprint_now
 from finetune.provider.training_file import source, source_of, uploaded_split
 from finetune.report.lineage_facts import lineage_facts
-from finetune.scoring.regression_sets import fewest_rows, score_set
+from finetune.scoring.margin_checks import fewest_rows
+from finetune.scoring.regression_sets import score_set
 from finetune.stages import prepare, validate
 from finetune.terminal.summaries import replay_lines
 

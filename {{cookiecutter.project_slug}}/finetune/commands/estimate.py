@@ -43,11 +43,11 @@ def estimate(
     import datetime
 
     from finetune.core.break_even import UNKNOWN
+    from finetune.core.counted import counted
     from finetune.core.disk import read_if_there
     from finetune.core.paths import PREPARED, REPLAY, VALIDATION_REPORT
     from finetune.core.records.checks import ValidationReport
     from finetune.data.checks.check_file import check_file
-    from finetune.data.checks.findings import counted
     from finetune.data.checks.project_files import refuse_table
     from finetune.pricing.catalogue import alias_note, look_up
     from finetune.pricing.cost import auto_epochs

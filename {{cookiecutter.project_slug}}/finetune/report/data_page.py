@@ -4,27 +4,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from typing_extensions import TypedDict
-
-from finetune.core.records.checks import DoubtfulRow, ValidationReport
+from finetune.core.records.checks import ClassCount, DoubtfulRow, LengthCount, ValidationReport
 from finetune.core.records.prepared import Example
 from finetune.core.shown_difference import shown_difference
 from finetune.report.page_tables import Cell, Table
 from finetune.report.rendering import render
 
 LONGEST_TEXT = 300  # characters of a doubtful row
-
-
-class LengthCount(TypedDict):
-    """One row of reports/tokens.csv: examples of a split whose length is up to `tokens`."""
-
-    split: str
-    tokens: int
-    examples: int
-
-
-# One row of reports/labels.csv: examples of a split that have a class.
-ClassCount = TypedDict("ClassCount", {"class": str, "split": str, "examples": int})
 
 
 class ReviewedExample(NamedTuple):

@@ -1,6 +1,5 @@
 """Score the regression sets of `evaluate.also`: is the tuned model no worse than the base by more than a margin?"""
 
-import math
 from collections.abc import Mapping, Sequence
 
 from finetune.core.errors import FinetuneError
@@ -8,7 +7,6 @@ from finetune.core.records.answers import Prediction, RegressionPrediction
 from finetune.core.records.evaluation import RegressionResult
 from finetune.core.sections.evaluate import Also
 from finetune.scoring.both_answered import is_answered
-from finetune.scoring.mean_interval import LEVEL
 from finetune.scoring.paired_comparison import paired_difference, verdict
 from finetune.scoring.prediction_scores import scored_text
 from finetune.scoring.tasks import score
@@ -37,17 +35,6 @@ def score_regression_sets(
         name: score_set(one, rows_of(name, base), rows_of(name, tuned), groups[name] if groups else None)
         for name, one in sets.items()
     }
-
-
-def fewest_rows(margin: float) -> int | None:
-    """Return how many rows show that a model that answers as before is within the margin; None: no number does.
-
-    Of n rows without a change, the lower end of Tango's interval is -z²/(n + z²), with z = 1.96 for 95 %.
-    """
-    from scipy.special import ndtri
-
-    z = float(ndtri((1 + LEVEL) / 2))
-    return math.ceil(z**2 * (1 - margin) / margin) if margin else None
 
 
 def score_set(

@@ -81,3 +81,15 @@ class DoubtfulRow(TypedDict):
     score: float  # classes: the probability of the answer by the other rows; else how well it fits its question, or
     # with a model, the share of the answer's loss that the question takes away
     question: str
+
+
+class LengthCount(TypedDict):
+    """One row of reports/tokens.csv: examples of a split whose length is up to `tokens`."""
+
+    split: str
+    tokens: int
+    examples: int
+
+
+# One row of reports/labels.csv: examples of a split that have a class.
+ClassCount = TypedDict("ClassCount", {"class": str, "split": str, "examples": int})

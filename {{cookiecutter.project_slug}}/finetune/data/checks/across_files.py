@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from finetune.core.callbacks import Progress
+from finetune.core.counted import counted
 from finetune.core.records.checks import CheckReport
 from finetune.data.checks.check_file import Bom, Method, check_file
 from finetune.data.checks.check_lines import ExampleRows, example_at, question_hashes
 from finetune.data.checks.completion_endings import check_completion_endings
-from finetune.data.checks.findings import counted, first_names, report_of
+from finetune.data.checks.findings import first_names, report_of
 from finetune.data.checks.whole_file import CheckedFile
 from finetune.data.common_pieces import CommonPieces, find_common_pieces
 from finetune.data.identity import question_of

@@ -19,9 +19,9 @@ import numpy as np
 import orjson
 
 from finetune.core.callbacks import Progress
+from finetune.core.counted import counted
 from finetune.core.errors import FinetuneError
 from finetune.data.checks.check_lines import MOST_CLASSES, CheckedLines, check_lines
-from finetune.data.checks.findings import counted
 from finetune.data.checks.whole_file import CheckedFile, check_classes, check_labels, check_repeats, check_systems
 from finetune.data.examples import shape_of
 from finetune.data.json_values import Values, values_of

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from finetune.core.counted import counted
 from finetune.core.records.checks import CheckReport, FindingRecord
 from finetune.data.checks.rule import Severity
 
@@ -79,10 +80,6 @@ def as_github(report: CheckReport) -> str:
 
 def as_json(report: CheckReport) -> str:
     return json.dumps(report, indent=2, ensure_ascii=False)
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def first_names(names: Sequence[str]) -> str:
