@@ -12,7 +12,12 @@ from finetune.core.records.prepared import Example
 from finetune.data.cell_map import CellMap, cell_map_of, map_cells
 from finetune.data.cell_paths import cell_of, column_of
 from finetune.data.class_codes import codes_text
-from finetune.data.completion_format import CompletionFormat, prompt_of_question, question_and_answer
+from finetune.data.completion_format import (
+    CompletionFormat,
+    completion_format_of,
+    prompt_of_question,
+    question_and_answer,
+)
 from finetune.data.converters.keys import Format, refuse_keys
 from finetune.data.converters.values import has_value
 from finetune.data.existing_marks import NO_MARKS, without_ending
@@ -36,9 +41,7 @@ def completion_format(params: Params) -> CompletionFormat | None:
     """Return the marks of prompts and completions; None in a project that trains on chat."""
     if params.data.target != "completion":
         return None
-    prepared = read_prepare_report()
-    found = prepared["completion"]
-    return CompletionFormat(**found) if found else None
+    return completion_format_of(read_prepare_report()["completion"])
 
 
 def shared_columns(params: Params) -> dict[str, str]:

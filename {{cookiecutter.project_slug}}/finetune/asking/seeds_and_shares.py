@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 from finetune.asking.variant_costs import Confirm
 from finetune.asking.variant_trainings import HowToTrain, run_variants
-from finetune.core.disk import read_jsonl, write_csv
+from finetune.core.disk import write_csv
 from finetune.core.params import Params
-from finetune.core.paths import LEARNING_CURVE, TEST_ROWS
-from finetune.core.read_records import read_evaluated_model, read_prepare_report, read_variants
-from finetune.core.records.prepared import TestRow
+from finetune.core.paths import LEARNING_CURVE
+from finetune.core.read_records import read_evaluated_model, read_prepare_report, read_test_groups, read_variants
 from finetune.core.records.variants import LearningCurve, Trainings, VariantRecord
 from finetune.scoring.learning_curve import COLUMNS, learning_curve, table_of
 from finetune.scoring.trainings import has_scores, trainings_of
@@ -39,6 +38,6 @@ def train_with_shares(
         if one["recipe"] == whole["recipe"] and has_scores(one, settings, metric)
     ]
     records.sort(key=lambda one: (one["rows"], one["seed"]))
-    curve = learning_curve(records, metric, [row["group"] for row in read_jsonl(TEST_ROWS, "prepare", TestRow)])
+    curve = learning_curve(records, metric, read_test_groups())
     write_csv(LEARNING_CURVE, COLUMNS, table_of(curve))
     return records, curve

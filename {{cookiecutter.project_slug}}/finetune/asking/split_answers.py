@@ -11,7 +11,7 @@ from finetune.core.records.answers import Prediction, RegressionPrediction
 from finetune.core.records.prepared import Example, PreparedExample
 from finetune.core.records.settings import AnswerSettings, Questions
 from finetune.core.sections.evaluate import ANSWERING
-from finetune.data.completion_format import CompletionFormat, from_completion
+from finetune.data.completion_format import CompletionFormat, completion_format_of, from_completion
 from finetune.data.examples import as_chat, text_of
 from finetune.data.questions import prompt_of, turns_of_shots
 from finetune.provider.answer_parser import Answer, was_cut
@@ -50,8 +50,7 @@ def ask_examples(
     shots: Sequence[Example] = (),
 ) -> list[Prediction]:
     """Ask a model the questions of examples. A row has an `error` in place of an answer that the provider refused."""
-    found = questions["completion"]
-    marks = CompletionFormat(**found) if found else None
+    marks = completion_format_of(questions["completion"])
     before = turns_of_shots(shots)
     prompts = [example["prompt"] if marks else prompt_of(example["messages"][:-1], before) for example in examples]
     settings = params.evaluate.model_copy(update={key: questions[key] for key in ANSWERING})
@@ -65,8 +64,7 @@ def rows_of_answers(
     questions: AnswerSettings, examples: Sequence[Example], answers: Sequence[Answer]
 ) -> list[Prediction]:
     """Return a row for each example with its answer."""
-    found = questions["completion"]
-    marks = CompletionFormat(**found) if found else None
+    marks = completion_format_of(questions["completion"])
     pairs = [from_completion(example, marks) if marks else last_turn(example) for example in examples]
     keeps_white_space = any(expected != expected.strip() for _, expected in pairs)
     rows: list[Prediction] = []

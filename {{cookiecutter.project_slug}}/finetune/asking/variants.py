@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from finetune.core.disk import count_lines, read_json, read_jsonl, sha256_of
+from finetune.core.disk import count_lines, read_json, sha256_of
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import ANSWERED_BY, FILES, MODEL, NOTES, PREPARED, TEST_ROWS, TUNED_ANSWERS
+from finetune.core.paths import ANSWERED_BY, FILES, MODEL, NOTES, PREPARED, TUNED_ANSWERS
 from finetune.core.profiles import PROFILES
-from finetune.core.read_records import read_model_record, read_prepare_report
+from finetune.core.read_records import read_model_record, read_prepare_report, read_test_groups
 from finetune.core.records.answers import AnsweredBy
-from finetune.core.records.prepared import PrepareReport, TestRow
+from finetune.core.records.prepared import PrepareReport
 from finetune.core.records.settings import Questions
 from finetune.core.records.training import FilesRecord, ModelRecord
 from finetune.data.questions import load_questions
@@ -83,7 +83,7 @@ def pipeline_of(params: Params) -> Pipeline:
         files,
         prepared,
         load_questions(params),
-        [row["group"] for row in read_jsonl(TEST_ROWS, "prepare", TestRow)],
+        read_test_groups(),
         settings,
         choice_of(params, settings),
         job_fingerprint(files["train"]["sha256"], hash_of(files, "valid"), common),

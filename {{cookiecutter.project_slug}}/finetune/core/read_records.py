@@ -5,13 +5,13 @@ from typing import cast
 
 from finetune.core.break_even import UNKNOWN
 from finetune.core.damage import read_bytes
-from finetune.core.disk import parse_csv, parse_json, read_csv, read_if_there, read_json, sha256_of
+from finetune.core.disk import each_jsonl, parse_csv, parse_json, read_csv, read_if_there, read_json, sha256_of
 from finetune.core.errors import FinetuneError
 from finetune.core.old_records import current_evaluation
-from finetune.core.paths import EVALUATION, LEDGER, MODEL, PREPARED, PREPARED_REPORT, VARIANTS
+from finetune.core.paths import EVALUATION, LEDGER, MODEL, PREPARED, PREPARED_REPORT, TEST_ROWS, VARIANTS
 from finetune.core.records.costs import LedgerRow
 from finetune.core.records.evaluation import Evaluation
-from finetune.core.records.prepared import PrepareReport
+from finetune.core.records.prepared import PrepareReport, TestRow
 from finetune.core.records.training import ModelRecord
 from finetune.core.records.variants import VariantRecord
 
@@ -26,6 +26,11 @@ def read_prepare_report_if_there() -> PrepareReport:
     """Read how the raw data was prepared; {} where nothing is prepared yet."""
     report: PrepareReport = read_if_there(PREPARED_REPORT, "prepare", PrepareReport)
     return report
+
+
+def read_test_groups() -> list[int]:
+    """Read the group of each test row; rows of one group are not independent of each other."""
+    return [row["group"] for row in each_jsonl(TEST_ROWS, "prepare", TestRow)]
 
 
 def read_model_record() -> ModelRecord:

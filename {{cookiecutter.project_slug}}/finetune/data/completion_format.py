@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from finetune.core.errors import FinetuneError
-from finetune.core.records.prepared import Example, FoundMarks
+from finetune.core.records.prepared import CompletionMarks, Example, FoundMarks
 from finetune.data.examples import SYSTEM_ROLES, is_trained, text_of
 from finetune.data.existing_marks import NO_MARKS, find_marks, shared_cue, without_ending, without_marks
 
@@ -31,6 +31,11 @@ class CompletionFormat:
     separator: str  # at the end of each prompt
     lead: str  # before each completion
     stop: str  # at the end of each completion
+
+
+def completion_format_of(marks: CompletionMarks | None) -> CompletionFormat | None:
+    """Return the marks that a record has; None if the project trains on chat."""
+    return CompletionFormat(**marks) if marks else None
 
 
 def question_and_answer(example: Example) -> tuple[str, str]:

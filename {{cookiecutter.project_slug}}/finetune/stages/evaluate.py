@@ -40,7 +40,7 @@ from finetune.core.records.answers import (
 from finetune.core.records.evaluation import Evaluation
 from finetune.core.records.prepared import PrepareReport, TestRow
 from finetune.data.answered_questions import AnsweredQuestion, answered_questions
-from finetune.data.completion_format import CompletionFormat
+from finetune.data.completion_format import completion_format_of
 from finetune.data.questions import regression_examples
 from finetune.data.recorded_answers import recorded_answers, recorded_predictions
 from finetune.data.regression_groups import groups_of_examples
@@ -148,7 +148,7 @@ def with_recorded_and_floors(
     """Return the answers of all models, the recorded ones of a rescued model and the floors; the tuned model last."""
     found = dict(answers)
     tuned = found.pop("tuned")
-    marks = CompletionFormat(**prepared["completion"]) if prepared["completion"] else None
+    marks = completion_format_of(prepared["completion"])
     task = params.evaluate.task
     if task == "classify" and (limited := limited_to_classes(params, prepared, found["base"])):
         found["floors.limited"] = limited

@@ -18,13 +18,12 @@ from finetune.core.paths import (
     FILES,
     NOTES,
     PREPARED,
-    TEST_ROWS,
     TUNED_ANSWERS,
 )
-from finetune.core.read_records import read_model_record, read_prepare_report
+from finetune.core.read_records import read_model_record, read_prepare_report, read_test_groups
 from finetune.core.records.answers import AnsweredBy, ExportedPrediction, Prediction
 from finetune.core.records.exports import ExportManifest, ExportReport, ExportSpeed
-from finetune.core.records.prepared import PreparedExample, TestRow
+from finetune.core.records.prepared import PreparedExample
 from finetune.core.records.training import FilesRecord, ModelRecord
 from finetune.data.examples import as_chat
 from finetune.export.adapter import CONFIG, export_adapter, trained_adapter
@@ -79,7 +78,7 @@ def export(params: Params, formats: Sequence[str]) -> ExportReport:
     refuse_other_answers(record, answered_by)
     model = measured_model(params, record)
     refuse_sampling(model.questions)
-    prepared, groups = read_prepare_report(), [row["group"] for row in read_jsonl(TEST_ROWS, "prepare", TestRow)]
+    prepared, groups = read_prepare_report(), read_test_groups()
     tuned, measured = scored(params, prepared, model.rows, groups), rows_with_logprobs(model)
     report: ExportReport = {"export": {}, "n": len(model.rows), "evaluated": answered_by}
     report["tuned"] = tuned.metrics[tuned.metric]

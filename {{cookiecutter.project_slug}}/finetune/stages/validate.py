@@ -24,7 +24,7 @@ from finetune.core.paths import (
     TRAINING_SETTINGS,
     VALIDATION_REPORT,
 )
-from finetune.core.read_records import read_prepare_report
+from finetune.core.read_records import read_prepare_report, read_test_groups
 from finetune.core.records.checks import DoubtfulRow, ValidationReport
 from finetune.core.records.prepared import PreparedExample, TestRow
 from finetune.core.records.settings import CheckedSplits, Questions
@@ -34,7 +34,7 @@ from finetune.data.checks.check_lines import example_at
 from finetune.data.checks.split_checks import check_replay, check_splits
 from finetune.data.checks.split_counts import balance_of, histogram
 from finetune.data.checks.whole_file import CheckedFile, lines_text
-from finetune.data.completion_format import CompletionFormat, from_completion
+from finetune.data.completion_format import completion_format_of, from_completion
 from finetune.data.doubtful import find_doubtful, read_answered, refuse_count
 from finetune.data.identity import answer_of
 from finetune.data.questions import questions_of
@@ -149,8 +149,7 @@ def check_folders(params: Params, say: Say) -> None:
 
 def expected_answers(limit: int | None = None) -> list[str]:
     """Return the right answers of the test split, or the first ones."""
-    completion = read_prepare_report()["completion"]
-    marks = CompletionFormat(**completion) if completion else None
+    marks = completion_format_of(read_prepare_report()["completion"])
     examples = islice(each_jsonl(PREPARED / "test.jsonl", "prepare", PreparedExample), limit)
     return [from_completion(one, marks)[1] if marks else answer_of(one) for one in examples]
 
@@ -198,7 +197,7 @@ def groups_of_test_rows(count: int) -> list[int] | None:
     """Return the group of each of `count` test rows; None if an earlier version prepared the data."""
     if not TEST_ROWS.exists():
         return None
-    groups = [row["group"] for row in each_jsonl(TEST_ROWS, "prepare", TestRow)]
+    groups = read_test_groups()
     if len(groups) != count:
         raise FinetuneError(
             f"{TEST_ROWS} has {len(groups):,} rows, and the test split has {count:,}.", "Run: dvc repro -f -s prepare"
