@@ -8,9 +8,11 @@ import pytest
 
 from finetune.core.errors import FinetuneError
 from finetune.scoring.graders.by_model import grade_by_replies, grader_request
-from finetune.scoring.graders.definitions import LabelModel, Multi, ScoreModel, check_grader, render, variables
+from finetune.scoring.graders.check_definitions import check_grader
+from finetune.scoring.graders.definitions import LabelModel, Multi, ScoreModel
 from finetune.scoring.graders.formula import names_in, output
 from finetune.scoring.graders.summary import grades_of
+from finetune.scoring.graders.templates import render, variables
 
 ANSWER = "{{ sample.output_text }}"
 CONTENTS: list[Any] = [

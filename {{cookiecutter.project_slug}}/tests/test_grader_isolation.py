@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from finetune.scoring.graders import isolation, python_grader
+from finetune.scoring.graders.check_definitions import check_grader
 from finetune.scoring.graders.confinement import landlock_version
-from finetune.scoring.graders.definitions import Python, check_grader
+from finetune.scoring.graders.definitions import Python
 from finetune.scoring.graders.isolation import trust_warning, working_command
 from finetune.scoring.graders.local import Graded, grade
 

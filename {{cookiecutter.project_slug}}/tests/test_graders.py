@@ -9,7 +9,8 @@ import pytest
 from finetune.core.errors import FinetuneError
 from finetune.scoring.graders import python_grader
 from finetune.scoring.graders.by_model import grade_by_replies, grader_request, score_of
-from finetune.scoring.graders.definitions import Python, ScoreModel, StringCheck, TextSimilarity, check_grader
+from finetune.scoring.graders.check_definitions import check_grader
+from finetune.scoring.graders.definitions import Python, ScoreModel, StringCheck, TextSimilarity
 from finetune.scoring.graders.local import Graded, grade
 
 ANSWER = "{{ sample.output_text }}"

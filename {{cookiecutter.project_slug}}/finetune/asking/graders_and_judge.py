@@ -12,7 +12,8 @@ from finetune.provider.completions import ask_all
 from finetune.provider.connect import Connection
 from finetune.provider.refused_parameters import refused
 from finetune.scoring.graders.by_model import grader_request
-from finetune.scoring.graders.definitions import check_grader, model_graders
+from finetune.scoring.graders.check_definitions import check_grader
+from finetune.scoring.graders.definitions import model_graders
 from finetune.scoring.judge import INSTRUCTIONS, judge_messages
 from finetune.terminal.progress import progress_bar, say
 

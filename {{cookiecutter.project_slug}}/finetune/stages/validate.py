@@ -49,7 +49,7 @@ from finetune.report.data_page import ReviewedExample, make_data_page
 from finetune.scoring.answer_schema import load_schema
 from finetune.scoring.extract import unreadable
 from finetune.scoring.gates import check_gates
-from finetune.scoring.graders.definitions import check_graders
+from finetune.scoring.graders.check_definitions import check_graders
 from finetune.scoring.margin_checks import (
     check_margin_of_exports,
     check_margin_of_rescued,

@@ -7,17 +7,10 @@ from typing import Any
 
 from finetune.scoring.answer_json import json_in
 from finetune.scoring.class_reading import label_of
-from finetune.scoring.graders.definitions import (
-    Audio,
-    Image,
-    LabelModel,
-    Message,
-    ScoreModel,
-    render,
-    text_of,
-    variables,
-)
+from finetune.scoring.graders.check_definitions import text_of
+from finetune.scoring.graders.definitions import Audio, Image, LabelModel, Message, ScoreModel
 from finetune.scoring.graders.local import Graded, graded
+from finetune.scoring.graders.templates import render, variables
 from finetune.scoring.thoughts import without_thoughts
 
 

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from finetune.scoring.answer_json import json_in
-from finetune.scoring.graders.definitions import Python, StringCheck, TextSimilarity, render, variables
+from finetune.scoring.graders.definitions import Python, StringCheck, TextSimilarity
 from finetune.scoring.graders.python_grader import Grade, grades
+from finetune.scoring.graders.templates import render, variables
 from finetune.scoring.text_units import UnitTokenizer, is_by_letter
 
 NO_SYNONYMS = SimpleNamespace(synsets=lambda word: [])

@@ -7,7 +7,8 @@ from finetune.core.errors import FinetuneError
 from finetune.core.evaluated_models import set_model
 from finetune.core.records.answers import GraderReply, Prediction
 from finetune.scoring.graders.by_model import grade_by_replies
-from finetune.scoring.graders.definitions import Grader, LabelModel, Multi, ScoreModel, check_graders
+from finetune.scoring.graders.check_definitions import check_graders
+from finetune.scoring.graders.definitions import Grader, LabelModel, Multi, ScoreModel
 from finetune.scoring.graders.formula import output
 from finetune.scoring.graders.local import Graded, grade, graded
 from finetune.scoring.mean_interval import interval
