@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from finetune.engine.api_errors import ApiError
-from finetune.engine.inference.answer_grammar import first_line
+from finetune.engine.inference.grammar_schema import first_line
 
 if TYPE_CHECKING:
     import torch

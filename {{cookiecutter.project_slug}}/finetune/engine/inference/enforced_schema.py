@@ -8,12 +8,26 @@ grammar needs none of these, so this server does not demand them.
 
 import json
 import math
-import re
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from itertools import combinations
 from typing import Any, NoReturn
 from urllib.parse import unquote
+
+from finetune.engine.inference.exclusive_schemas import exclude
+from finetune.engine.inference.schema_dialect import (
+    ANNOTATIONS,
+    BOUNDS,
+    COUNTS,
+    FORMATS,
+    ITEM_COUNTS,
+    ONE_SCHEMA,
+    SCHEMA_LISTS,
+    SCHEMA_MAPS,
+    VALUES,
+    closed,
+)
+from finetune.engine.inference.schema_values import MAX_INTEGER, wrong_number, wrong_pattern
 
 # OpenAI's limits of strict schemas (guide "Structured outputs"). Deep schemas cost a grammar nothing: more than its 10.
 MAX_PROPERTIES = 5_000
@@ -25,38 +39,8 @@ MAX_MESSAGE = 200  # letters of another library's message
 # Limits for the time to compile a grammar.
 MAX_COUNT = 10_000  # of characters; as minimum or maximum
 MAX_ITEMS = 1_000
-MAX_PATTERN = 500
 MAX_MULTIPLE = 10_000  # with the decimals as digits
 MAX_COMPARED = 100  # options of oneOf, each with each
-# The integers that every reader of JSON has exactly. Source: RFC 8259, section 6.
-MAX_INTEGER = 2**53 - 1
-# Fractions that the compiler reads exactly: its parser of JSON (Rust's serde_json) may change the last bit of others.
-MAX_DIGITS = 15
-MAX_DECIMALS = 20
-
-# They change no answer's validity. OpenAPI says so of `discriminator`.
-ANNOTATIONS = {
-    "$comment", "$id", "$schema", "default", "deprecated", "description", "discriminator", "examples", "readOnly",
-    "title", "writeOnly",
-}  # fmt: skip
-ONE_SCHEMA = {"additionalProperties", "items"}
-SCHEMA_LISTS = {"allOf", "anyOf", "oneOf", "prefixItems"}
-SCHEMA_MAPS = {"$defs", "definitions", "patternProperties", "properties"}
-ITEM_COUNTS = {"maxItems", "minItems", "maxProperties", "minProperties"}
-COUNTS = {"maxLength", "minLength", *ITEM_COUNTS}
-BOUNDS = {"exclusiveMaximum", "exclusiveMinimum", "maximum", "minimum"}
-VALUES = {"$ref", "const", "enum", "format", "multipleOf", "pattern", "required", "type", *COUNTS, *BOUNDS}
-
-LEAP_DAY = "([0-9]{2}(0[48]|[2468][048]|[13579][26])|(0[48]|[2468][048]|[13579][26])00)-02-29"
-YEAR = "([0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)"
-DATE = {"pattern": f"^({LEAP_DAY}|{YEAR}-(02-([01][0-9]|2[0-8])|(0[13-9]|1[0-2])-[0-9]{{2}}))"}
-SECOND = {"pattern": "^[^:]+:[^:]+:[0-5]"}
-# The formats that the compiler knows, each with schemas that exclude what the compiler does not: 29 February of other
-# years, the year 0, second 60, and long names. Sources: RFC 3339, RFC 1123.
-FORMATS: dict[str, list[dict[str, Any]]] = {
-    "date": [DATE], "date-time": [DATE, SECOND], "time": [SECOND], "hostname": [{"maxLength": 253}],
-    "duration": [], "email": [], "ipv4": [], "ipv6": [], "uri": [], "uuid": [],
-}  # fmt: skip
 
 Place = tuple[str, ...]
 Refuse = Callable[[str], NoReturn]
@@ -87,28 +71,6 @@ def enforced_schema(schema: Any, refuse: Refuse, root: str = "#", strict: bool =
 def type_alone(schema: Any) -> dict[str, Any]:
     """Return a schema with the type of this one, and nothing else of it."""
     return {key: value for key, value in schema.items() if key == "type"} if isinstance(schema, dict) else {}
-
-
-def closed(schema: Any) -> Any:
-    """Return the schema without other properties where it does not say whether there may be others.
-
-    An answer that fits it fits the schema, too. A small model would go on writing properties.
-    """
-    if not isinstance(schema, dict):
-        return schema
-    found = dict(schema)
-    for key, value in schema.items():
-        if key in ONE_SCHEMA:
-            found[key] = closed(value)
-        elif key in SCHEMA_LISTS:
-            found[key] = [closed(part) for part in value]
-        elif key in SCHEMA_MAPS:
-            found[key] = {name: closed(part) for name, part in value.items()}
-    names = schema.get("properties")
-    says = {"additionalProperties", "patternProperties", "minProperties"} & schema.keys()
-    if names and not says and set(schema.get("required", ())) <= names.keys():
-        found["additionalProperties"] = False
-    return found
 
 
 def check_by_metaschema(schema: Any, refuse: Refuse) -> None:
@@ -230,34 +192,13 @@ class _Reader:
             self.refuse_at(place, "'minProperties' must not be above 1 and the number of required properties.")
 
     def check_numbers(self, key: str, value: Any, place: Place) -> None:
-        """Refuse numbers that the compiler would round."""
-        if isinstance(value, list):
-            for part in value:
-                self.check_numbers(key, part, place)
-        elif isinstance(value, dict):
-            self.check_numbers(key, list(value.values()), place)
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            if not math.isfinite(value) or abs(value) > MAX_INTEGER:
-                self.refuse_at(place, f"a number in '{key}' is beyond ±(2^53 - 1).")
-            if isinstance(value, int):
-                return
-            _, digits, exponent = Decimal(str(value)).as_tuple()
-            if len(digits) > MAX_DIGITS or int(exponent) < -MAX_DECIMALS:
-                self.refuse_at(
-                    place, f"a number in '{key}' has more than {MAX_DIGITS} digits or {MAX_DECIMALS} decimals."
-                )
+        if wrong := wrong_number(value):
+            self.refuse_at(place, f"a number in '{key}' {wrong}.")
 
     def check_pattern(self, key: str, pattern: str, place: Place) -> None:
-        """Refuse what the compiler's regular expressions read in another way than ECMAScript's, the standard's."""
         self.count(place, letters=len(pattern))
-        if len(pattern) > MAX_PATTERN:
-            self.refuse_at(place, f"a regular expression in '{key}' has more than {MAX_PATTERN} letters.")
-        plain = re.sub(r"\\.", "", pattern, flags=re.DOTALL)
-        classes = re.findall(r"\[\^?\]?([^\]]*)\]", plain)
-        if any("[" in inside or "&&" in inside or "--" in inside or "~~" in inside for inside in classes):
-            self.refuse_at(place, f"'[', '&&', '--' and '~~' within brackets are not permitted in '{key}': use '\\[' …")
-        if re.search(r"\(\?(?!:)", plain) or re.search(r"\\[AzZbB<>]", pattern.replace("\\\\", "")):
-            self.refuse_at(place, f"'(?…', '\\b', '\\A' and '\\z' are not permitted in '{key}'.")
+        if wrong := wrong_pattern(pattern, key):
+            self.refuse_at(place, wrong)
 
     def check_references(self) -> None:
         for place, pointer in self.references:
@@ -314,29 +255,3 @@ class _Reader:
             name = part.replace("~1", "/").replace("~0", "~")
             found = found.get(name) if isinstance(found, dict) else None
         return found
-
-
-def exclude(one: Any, other: Any) -> bool:
-    """Say whether two schemas share no type, or one requires a property that has another value in the other."""
-    if not isinstance(one, dict) or not isinstance(other, dict):
-        return False
-    if (types := types_of(one)) and (others := types_of(other)) and not types & others:
-        return True
-    names = {*one.get("required", ()), *other.get("required", ())}
-    tags = [(tag_of(one, name), tag_of(other, name)) for name in names]
-    return types_of(one) == types_of(other) == {"object"} and any(a and b and a != b for a, b in tags)
-
-
-def types_of(schema: dict[str, Any]) -> set[str]:
-    types = schema.get("type", ())
-    found = {types} if isinstance(types, str) else set(types)
-    return found | {"integer"} if "number" in found else found
-
-
-def tag_of(schema: dict[str, Any], name: str) -> str | None:
-    """Return the only string that a property may have, if it is one."""
-    found = schema.get("properties", {}).get(name)
-    if not isinstance(found, dict):
-        return None
-    values = [found["const"]] if "const" in found else found.get("enum", ())
-    return values[0] if len(values) == 1 and isinstance(values[0], str) else None
