@@ -29,7 +29,6 @@ from finetune.engine.inference.row_cache import block_keys
 from finetune.engine.inference.scheduling import plan_pass
 from finetune.engine.store import Store
 
-
 MAX_LOADED_BASES = 2  # above it, the least recently used one is dropped
 # Bytes of the keys and values of prompts and answers that are in memory.
 MAX_RESERVED = psutil.virtual_memory().total // 8
