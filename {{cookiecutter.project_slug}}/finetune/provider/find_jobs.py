@@ -14,7 +14,6 @@ from finetune.provider.request_notes import read_request_note
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
 
-
 FINGERPRINT = "finetune-fingerprint"  # the keys of a job's metadata
 PROJECT = "finetune-project"
 USD = "finetune-usd"  # the estimate, until there is a bill

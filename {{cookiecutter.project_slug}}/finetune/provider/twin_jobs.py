@@ -14,7 +14,6 @@ from finetune.provider.request_notes import read_request_note, write_request_not
 if TYPE_CHECKING:
     from openai.types.fine_tuning import FineTuningJob
 
-
 LIST_DELAY = 2.0  # seconds until a job that another machine created at the same time appears in the list
 
 
