@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_init import done, lines, project, run, texts
+from init_project import done, lines, project, run, texts
 
 from finetune.core.params import load_params
 from finetune.core.paths import PREPARED, PREPARED_REPORT

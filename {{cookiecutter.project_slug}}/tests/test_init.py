@@ -3,93 +3,24 @@
 import csv
 import gzip
 import json
-import random
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from init_project import Rows, done, lines, messages, project, run, table, texts, values
 from ruamel.yaml import YAML
-from typer.testing import CliRunner, Result
 
-from finetune.cli import app
-from finetune.commands.init import token_count
 from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
 from finetune.core.yaml_edit import edit_yaml
-from finetune.data.choose_columns import Choices
-from finetune.data.column_words import ANSWERS, GROUPS, rank
-from finetune.data.file_look import Column, look_at
-from finetune.data.propose_settings import Proposal, propose
 
-ROOT = Path(__file__).parents[1]
-WORDS = """parcel order invoice refund screen login password address window lamp desk chair courier payment card
-receipt account phone support week month today tomorrow city street house garden kitchen bridge river"""
+__all__ = ["project"]
 JAPANESE = "荷物 注文 請求 返金 画面 住所 窓 机 椅子 配送 支払い 領収書 電話 今日 明日 市 庭 川 橋 山"
 KOREAN = "배송 주문 청구 환불 화면 로그인 주소 창문 책상 의자 오늘 내일 전화 영수증 결제 도시 거리 정원"
-Rows = list[dict[str, Any]]
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Change to a project with only what `init` needs, and return its folder; the user's files are beside it."""
-    folder = tmp_path / "project"
-    (folder / "data").mkdir(parents=True)
-    for name in ("params.yaml", "dvc.yaml"):
-        shutil.copy(ROOT / name, folder / name)
-    for name in ("also", "replay"):
-        shutil.copytree(ROOT / "data" / name, folder / "data" / name)
-    monkeypatch.chdir(folder)
-    return folder
-
-
-def texts(rows: int, words: str = WORDS, length: int = 14, space: str = " ") -> list[str]:
-    draw = random.Random(rows + length)
-    return [space.join(draw.choice(words.split()) for _ in range(length)) for _ in range(rows)]
-
-
-def table(path: Path, rows: Rows, encoding: str = "utf-8") -> Path:
-    with open(path, "w", newline="", encoding=encoding) as out:
-        writer = csv.DictWriter(out, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
-def lines(path: Path, rows: Rows) -> Path:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def messages(rows: int = 120) -> Rows:
-    return [{"message": text, "team": ("sales", "billing", "sales")[n % 3]} for n, text in enumerate(texts(rows))]
-
-
-def run(*arguments: object, typed: str | None = None) -> Result:
-    return CliRunner().invoke(app, ["init", *map(str, arguments)], input=typed)
-
-
-def done(*arguments: object) -> str:
-    """Run init with --yes, and return what it printed. Its last line is the next command."""
-    result = run(*arguments, "--yes")
-    assert result.exit_code == 0, f"{result.output}\n{result.exception}"
-    assert result.stdout.endswith("Next: dvc repro\n")
-    return result.stdout
-
-
-def values() -> dict[str, Any]:
-    return dict(YAML(typ="safe").load(Path("params.yaml").read_text(encoding="utf-8")))
 
 
 def comments(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip().startswith("#")]
-
-
-def proposed(rows: Rows, tmp_path: Path, **choices: Any) -> Proposal:
-    chosen = Choices(**choices)
-    return propose(look_at(lines(tmp_path / "rows.jsonl", rows), None, chosen.as_columns), chosen, len)
 
 
 def test_a_csv_is_ready_for_dvc_repro_in_one_command(project: Path, tmp_path: Path) -> None:
@@ -396,188 +327,6 @@ def test_a_file_of_one_column_is_refused(project: Path, tmp_path: Path) -> None:
     assert not Path("data/raw").exists()
 
 
-def test_a_first_line_that_is_a_row_is_refused(tmp_path: Path) -> None:
-    rows = [{"Where is it?": text, "sales": ("sales", "billing")[n % 2]} for n, text in enumerate(texts(60))]
-    with pytest.raises(FinetuneError, match=r"no line with the names of its columns: 'sales'"):
-        proposed(rows, tmp_path)
-
-
-def test_a_column_that_says_the_split_is_used(tmp_path: Path) -> None:
-    rows = [
-        {**row, "set": ("train", "train", "dev", "test")[n % 4], "user": n % 30} for n, row in enumerate(messages())
-    ]
-    found = proposed(rows, tmp_path)
-    assert (found.split, found.group) == ({"column": "set"}, None)
-    assert proposed(rows, tmp_path, group="user").group == "user"
-    without_test = [{**row, "set": "train" if n % 2 else "valid"} for n, row in enumerate(rows)]
-    assert "column" not in proposed(without_test, tmp_path).split
-
-
-@pytest.mark.parametrize(
-    ("name", "cells", "group"),
-    [
-        ("user_id", [f"u{n % 40}" for n in range(120)], "user_id"),
-        ("conversationId", [n // 3 for n in range(120)], "conversationId"),
-        ("고객번호", [f"{n % 33}" for n in range(120)], "고객번호"),
-        ("user_id", [f"u{n}" for n in range(120)], None),  # no two rows of one user
-        ("user_id", [f"u{n % 40}" if n else "" for n in range(120)], None),  # a row without a user
-        ("user_id", [f"u{n % 3}" for n in range(120)], None),  # three users cannot be divided
-        ("colour", [f"c{n % 40}" for n in range(120)], None),
-    ],
-)
-def test_the_group_is_a_column_of_persons_or_conversations_whose_rows_repeat(
-    tmp_path: Path, name: str, cells: list[Any], group: str | None
-) -> None:
-    rows = [{**row, name: cell} for row, cell in zip(messages(), cells, strict=True)]
-    assert proposed(rows, tmp_path).group == group
-
-
-@pytest.mark.parametrize("rows", [30, 100, 250, 880, 5000, 1_000_000])
-def test_the_shares_give_enough_test_rows_and_not_too_many(rows: int) -> None:
-    from finetune.core.sections.data import Split
-    from finetune.data.file_look import FileLook
-    from finetune.data.propose_split import split_of
-
-    shares, _ = split_of(FileLook(Path("x"), {}, "columns", rows, [], {}, Column("answer"), 0), Choices())
-    assert sum(Split.model_validate(shares).shares) == pytest.approx(1)
-    assert shares["train"] >= 0.55
-    assert shares["test"] * rows >= min(50, 0.29 * rows)
-    assert shares["test"] * rows <= max(1000, 0.2 * 5000)
-
-
-@pytest.mark.parametrize(
-    ("cells", "kind"),
-    [
-        (["", " "], "empty"),
-        (["train", "train", "test", "test"], "split"),
-        (["[1]", '{"a": 2}'], "json"),
-        (["2026-01-02", "2026-01-03 10:30"], "date"),
-        (["2026年1月2日", "2026年11月3日"], "date"),
-        (["02.01.2026", "13/02/26"], "date"),
-        (["A-1", "A-2", "A-3"], "id"),
-        (["yes", "no", "yes", "no"], "label"),
-        (["1", "2", "1", "2"], "label"),
-        (["1.5", "2,000", "1e5", "-3"], "number"),
-        (["Where is my parcel?", "What?"], "text"),
-        (["[not JSON", "{neither"], "text"),
-    ],
-)
-def test_the_kind_of_a_column(cells: list[str], kind: str) -> None:
-    column = Column("x")
-    for cell in cells:
-        column.add(cell)
-    assert column.kind == kind
-
-
-def test_classes_with_commas_braces_or_too_many_are_written_so_that_they_can_be_told_apart(tmp_path: Path) -> None:
-    def system(names: list[str]) -> str:
-        rows = [{"text": text, "label": names[n % len(names)]} for n, text in enumerate(texts(4 * len(names)))]
-        return proposed(rows, tmp_path).system or ""
-
-    assert system(["b, c", "a"]).endswith("Answer with one of: a; b, c.")
-    assert system(["{a}", "b"]) == "Classify the text. Answer with the label only."
-    assert system([f"the class number {n}" for n in range(90)]) == "Classify the text. Answer with the label only."
-
-
-def test_max_tokens_has_room_for_the_longest_answer(tmp_path: Path) -> None:
-    rows = [{"question": text, "answer": text[n % 40 :]} for n, text in enumerate(texts(90))]
-    assert proposed(rows, tmp_path).max_tokens > max(len(row["answer"]) for row in rows)
-
-
-@pytest.mark.parametrize(
-    ("text", "tokens"),  # of SmolLM2
-    [("delivery", 1), ("Rückgabe", 5), ("إرجاع", 7), ("返品", 5), ("배송팀", 9), ("возврат", 6), ("12345678", 8)],
-)
-def test_max_tokens_has_room_for_the_engines_tokenizer(text: str, tokens: int) -> None:
-    count = token_count({"provider": {"name": "local"}, "train": {"base": "SmolLM2-135M-Instruct"}})
-    assert tokens <= count(text) <= 2 * len(text.encode())
-
-
-def test_a_score_beside_two_texts_is_not_the_answer(tmp_path: Path) -> None:
-    both = [{"a": text, "b": text[::-1], "stars": n % 5 + 1} for n, text in enumerate(texts(60))]
-    assert proposed(both, tmp_path).answer == "b"
-    one = [{"a": row["a"], "stars": row["stars"]} for row in both]
-    assert (proposed(one, tmp_path).answer, proposed(one, tmp_path).labels) == ("stars", ["1", "2", "3", "4", "5"])
-
-
-@pytest.mark.parametrize(
-    ("columns", "questions", "answer"),
-    [
-        ({"title": "text", "review_body": "text", "star_rating": 5}, ("title", "review_body"), "star_rating"),
-        ({"description": "text", "price": "number"}, ("description",), "price"),
-        (
-            {"Timestamp": "date", "Email Address": "address", "What is it?": "text", "Team?": 4},
-            ("What is it?",),
-            "Team?",
-        ),
-        (
-            {"question": "text", "A": "text", "B": "text", "C": "text", "answer": "ABC"},
-            ("question", "A", "B", "C"),
-            "answer",
-        ),
-        (
-            {"context": "text", "answerA": "text", "answerB": "text", "answerC": "text", "correct": "ABC"},
-            ("context", "answerA", "answerB", "answerC"),
-            "correct",
-        ),
-        ({"sent1": "long", "ending0": "text", "ending1": "text", "label": 2}, ("sent1", "ending0", "ending1"), "label"),
-        ({"text": "text", "reply_text": "text", "source": 1}, ("text",), "reply_text"),  # one source in all rows
-        ({"user": "greeting", "assistant": "text"}, ("user",), "assistant"),
-        ({"customer_message": "greeting", "agent_reply": "text"}, ("customer_message",), "agent_reply"),
-    ],
-)
-def test_the_columns_of_common_exports_are_found(
-    tmp_path: Path, columns: dict[str, Any], questions: tuple[str, ...], answer: str
-) -> None:
-    kinds: dict[Any, Any] = {
-        "text": lambda n, text: text,
-        "long": lambda n, text: f"{text} and {text}",
-        "number": lambda n, text: f"{n * 7 % 1000 / 10}",
-        "date": lambda n, text: f"3/{n % 28 + 1}/2024 14:{n % 60:02}:09",
-        "address": lambda n, text: f"u{n % 40}@example.org",
-        "greeting": lambda n, text: "Where is it?" if n % 9 == 0 else text[:40],
-        "ABC": lambda n, text: "ABC"[n % 3],
-    }
-    rows: Rows = [
-        {
-            name: kinds[kind](n, f"{name[-1]} {text}") if isinstance(kind, str) else str(n % kind)
-            for name, kind in columns.items()
-        }
-        for n, text in enumerate(texts(120))
-    ]
-    found = proposed(rows, tmp_path)
-    assert (found.questions, found.answer) == (questions, answer)
-
-
-def test_a_column_of_addresses_is_a_group(tmp_path: Path) -> None:
-    rows = [{**row, "Email Address": f"u{n % 40}@example.org"} for n, row in enumerate(messages())]
-    assert proposed(rows, tmp_path).group == "Email Address"
-
-
-def test_other_columns_that_could_be_the_answer_are_named(tmp_path: Path) -> None:
-    rows = [{**row, "topic": f"t{n % 5}", "priority": f"p{n % 3}"} for n, row in enumerate(messages())]
-    found = proposed(rows, tmp_path)
-    assert (found.answer, found.reasons["answer"]) == ("team", "its name; it could also be topic")
-    unnamed = [{"text": row["message"], "toxic": n % 2, "insult": n % 3 // 2} for n, row in enumerate(rows)]
-    assert proposed(unnamed, tmp_path).reasons["answer"].endswith("; it could also be toxic")
-    assert proposed(unnamed, tmp_path).system == "Classify the text. Answer with the insult, one of: 0, 1."
-
-
-def test_a_system_column_is_the_system_prompt(tmp_path: Path) -> None:
-    rows = [{"system": "Be kind.", "user": text, "assistant": text[::-1]} for text in texts(60)]
-    assert proposed(rows, tmp_path).system == "{system}"
-    assert proposed([{**rows[0], "system": ""}, *rows], tmp_path).system == "Write the assistant for the user."
-
-
-def test_the_reason_of_the_task_is_true(tmp_path: Path) -> None:
-    long = [
-        "your parcel is on its way and will arrive soon. " * 2,
-        "we have refunded you in full, as you asked us. " * 2,
-    ]
-    rows = [{"mail": text, "macro": long[n % 2]} for n, text in enumerate(texts(60))]
-    assert proposed(rows, tmp_path).reasons["task"] == "2 different answers in 60 rows, with up to 96 letters"
-
-
 def test_marks_of_completions_are_no_part_of_classes(project: Path, tmp_path: Path) -> None:
     rows = [{"prompt": f"{row['message']} ->", "completion": f" {row['team']}\n"} for row in messages()]
     done(lines(tmp_path / "legacy.jsonl", rows))
@@ -642,18 +391,6 @@ def test_preferences_are_refused_where_the_provider_cannot_train_on_them(project
     result = run(lines(tmp_path / "pairs.jsonl", [pairs_by_names(text) for text in texts(40)]), "--yes")
     assert "'nebius' does not support train.method 'dpo'" in str(result.exception)
     assert (Path("params.yaml").read_bytes(), Path("data/raw").exists()) == (before, False)
-
-
-def test_preferences_are_no_classes(tmp_path: Path) -> None:
-    rows = [{"prompt": text, "chosen": "yes", "rejected": "no"} for text in texts(40)]
-    assert proposed(rows, tmp_path).task == "generate"
-    with pytest.raises(FinetuneError, match="cannot have the task classify"):
-        proposed(rows, tmp_path, task="classify")
-
-
-def test_rows_without_an_answer_are_said_with_the_proposal(tmp_path: Path) -> None:
-    rows = [{**row, "team": row["team"] if n % 10 else ""} for n, row in enumerate(messages())]
-    assert proposed(rows, tmp_path).reasons["answer"] == "its name; 12 rows have no answer, which `prepare` refuses"
 
 
 @pytest.mark.parametrize("count", [60, 150, 200, 300])
@@ -755,95 +492,6 @@ def test_the_sheets_of_a_workbook_are_named_where_the_first_one_has_no_data(proj
         pd.DataFrame({"read": ["me"]}).to_excel(book, sheet_name="about", index=False)
         pd.DataFrame(messages()).to_excel(book, sheet_name="data", index=False)
     assert "choose another sheet with --sheet NAME: data." in str(run(file, "--yes").exception)
-
-
-def test_the_braces_of_a_column_are_named(tmp_path: Path) -> None:
-    rows = [
-        {"message {en}": row["message"], "team": row["team"], "priority": n % 3} for n, row in enumerate(messages())
-    ]
-    with pytest.raises(FinetuneError, match=r"a prompt cannot name the column 'message \{en\}'"):
-        proposed(rows, tmp_path)
-
-
-def test_names_of_columns_are_words_and_not_letters() -> None:
-    assert rank("customerId", GROUPS) is not None
-    assert rank("USERS", GROUPS) is rank("superuserx", GROUPS) is None
-    assert rank("正解ラベル", ANSWERS) is not None
-    assert rank("Réponse", ANSWERS) is not None
-
-
-YAML_TEXT = """\
-# top
-a: # beside a
-  # above x
-  x: 1 # beside x
-
-  # above y
-  y: >-
-    two
-    lines
-  # above z
-  z: [1, 2]
-  # at the end of a
-
-b: {q: 1, r: "<= 2"} # beside b
-# the end
-"""
-
-
-def test_yaml_is_changed_line_by_line() -> None:
-    own = YAML(typ="safe").load(YAML_TEXT)
-    assert edit_yaml(YAML_TEXT, own) == YAML_TEXT
-    own["a"] = {"x": 2, "new": None, "z": ["은", "yes", "1"]}
-    own["b"] = {"q": 5}
-    assert edit_yaml(YAML_TEXT, own, {"a.new": "about new"}).splitlines() == [
-        "# top",
-        "a: # beside a",
-        "  # above x",
-        "  x: 2  # beside x",
-        "  # about new",
-        "  new: null",
-        "",
-        "  # above z",
-        '  z: [은, "yes", "1"]',
-        "  # at the end of a",
-        "",
-        "b: {q: 5}  # beside b",
-        "# the end",
-    ]
-
-
-def test_yaml_that_cannot_be_changed_line_by_line_is_refused() -> None:
-    with pytest.raises(FinetuneError, match="cannot be changed"):
-        edit_yaml("a: &x {b: 1}\nc:\n  <<: *x\n  d: 1\n", {"a": 3, "c": {"d": 2}})
-
-
-VALUE = st.recursive(
-    st.none() | st.booleans() | st.integers(-9, 9) | st.text(st.characters(codec="utf-8", exclude_categories=["C"])),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("pqrs"), inner, max_size=3),
-    max_leaves=6,
-)
-SECTIONS = st.dictionaries(
-    st.sampled_from("abcd"), st.dictionaries(st.sampled_from("klmn"), VALUE, min_size=1), min_size=1
-)
-
-
-@settings(deadline=None, max_examples=150)
-@given(SECTIONS, SECTIONS)
-def test_edited_yaml_has_the_new_values_and_the_comments_of_the_keys_that_stay(
-    old: dict[str, Any], new: dict[str, Any]
-) -> None:
-    text = "".join(
-        f"# about {name}\n{name}:\n"
-        + "".join(f"  # about {name}.{key}\n  {key}: {json.dumps(v)}\n" for key, v in part.items())
-        for name, part in old.items()
-    )
-    edited = edit_yaml(text, new)
-    assert YAML(typ="safe").load(edited) == new
-    for name, part in old.items():
-        assert (f"# about {name}\n" in edited) == (name in new)
-        for key in part:
-            assert (f"# about {name}.{key}\n" in edited) == (key in new.get(name, {}))
 
 
 ODD = ("message, text", "message.text", "message: text", "# message", "message\ntext", 'message\'s "text"', "[message]")
