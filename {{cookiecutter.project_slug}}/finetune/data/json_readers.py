@@ -84,22 +84,24 @@ def is_left_out(source: RawFile, row: Row) -> bool:
     return source.leaves_out(is_blank, is_unaccepted(row, source.options.keep_rejected))
 
 
+def is_kept(source: RawFile, text: str, row: Any, line: int) -> bool:
+    """Return whether the row of a JSON text is kept. Raises FinetuneError if it is no object, or has a key twice."""
+    if not isinstance(row, dict):
+        raise FinetuneError(f"{source.path}, line {line}: not a JSON object.", 'Write each row as {"column": "cell"}.')
+    if has_repeated_keys(text, row):
+        refuse_repeated_keys(source, text, line)
+    return not is_left_out(source, row)
+
+
 def separate_rows(source: RawFile, values: Values) -> Iterator[Row]:
     """Yield the rows of objects that follow each other without being JSON Lines or a list."""
     rows = 0
     for text, line in zip(values.texts, values.lines, strict=True):
         row = parse_json(text)
-        if not isinstance(row, dict):
-            raise FinetuneError(
-                f"{source.path}, line {line}: not a JSON object.", 'Write each row as {"column": "cell"}.'
-            )
-        if has_repeated_keys(text, row):
-            refuse_repeated_keys(source, text, line)
-        if is_left_out(source, row):
-            continue
-        rows += 1
-        source.places.add(rows, line)
-        yield row
+        if is_kept(source, text, row, line):
+            rows += 1
+            source.places.add(rows, line)
+            yield row
 
 
 def refuse_columns(source: RawFile, whole: dict[str, Any]) -> None:
@@ -162,17 +164,10 @@ def read_json_lines(source: RawFile) -> Iterator[Row]:
                 row = parse_json(line.removeprefix("\ufeff") if number == 1 else line)
             except orjson.JSONDecodeError as error:
                 raise invalid_json(source, number, error, line) from error
-            if not isinstance(row, dict):
-                raise FinetuneError(
-                    f"{source.path}, line {number}: not a JSON object.", 'Write each row as {"column": "cell"}.'
-                )
-            if has_repeated_keys(line, row):
-                refuse_repeated_keys(source, line, number)
-            if is_left_out(source, row):
-                continue
-            rows += 1
-            source.places.add(rows, number)
-            yield row
+            if is_kept(source, line, row, number):
+                rows += 1
+                source.places.add(rows, number)
+                yield row
 
 
 def invalid_json(source: RawFile, number: int, error: orjson.JSONDecodeError, line: str = "") -> FinetuneError:
