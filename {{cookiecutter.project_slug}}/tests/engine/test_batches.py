@@ -325,7 +325,7 @@ def test_a_line_that_is_no_result_is_named_and_nothing_is_asked_again(
 
 CLIENT = """
 import json, sys
-from finetune.core.params import Provider
+from finetune.core.sections.provider import Provider
 from finetune.provider.batch_api import answer_batch
 from finetune.provider.connect import connect
 with connect(Provider(name="local", base_url=sys.argv[1])) as connection:
