@@ -320,7 +320,7 @@ def a_large_task(n: int, k: int, seen: int) -> tuple[list[str], list[Tops], list
     return [labels[index] for index in truth], tops, labels
 
 
-@pytest.mark.slow
+@pytest.mark.further
 @pytest.mark.parametrize("seen", [500, 20])
 def test_ten_thousand_rows_of_five_hundred_classes_take_seconds(seen: int) -> None:
     expected, tops, labels = a_large_task(10_000, 500, seen)

@@ -107,7 +107,7 @@ def assert_paid_once(home: Path, project: Path, printed: str) -> None:
 
 
 def case(is_slow: bool, *values: str | None) -> Any:
-    return pytest.param(*values, marks=[pytest.mark.slow] if is_slow else [])
+    return pytest.param(*values, marks=[pytest.mark.further] if is_slow else [])
 
 
 @pytest.mark.parametrize(

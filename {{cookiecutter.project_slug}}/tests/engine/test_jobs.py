@@ -97,7 +97,7 @@ def adapter(client: openai.OpenAI, first: Any) -> list[bytes]:
         ("Step 15/", "launcher"),
         ("Checkpoint created", "trainer"),
         *(
-            pytest.param(moment, kind, marks=pytest.mark.slow)
+            pytest.param(moment, kind, marks=pytest.mark.further)
             for moment, kind in (
                 ("Fine-tuning job started", "trainer"),
                 ("Step 5/", "all"),

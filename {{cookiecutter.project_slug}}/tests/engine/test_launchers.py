@@ -104,7 +104,7 @@ sys.exit(max(one.wait() for one in started))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.further
 def test_processes_of_srun_find_each_other_in_the_folder(
     client: openai.OpenAI, together: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -136,7 +136,7 @@ def test_batches_that_cannot_be_divided_are_trained_alike(
         ("Step 5/", "rank 0"),
         ("Checkpoint created", "rank 1"),
         *(
-            pytest.param(moment, kind, marks=pytest.mark.slow)
+            pytest.param(moment, kind, marks=pytest.mark.further)
             for moment, kind in (
                 ("Fine-tuning job started", "rank 1"),
                 ("Step 15/", "launcher"),
@@ -158,7 +158,7 @@ def test_a_killed_process_of_two_is_resumed_to_the_same_bytes(
     assert curve(client, ended) == curve(client, together)
 
 
-@pytest.mark.slow
+@pytest.mark.further
 def test_after_a_kill_of_torchrun_the_job_is_resumed_to_the_same_bytes(
     client: openai.OpenAI, home: Path, together: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,7 +224,7 @@ def test_a_launcher_that_shards_the_model_ends_the_job(
     assert "FSDP and DeepSpeed are not supported" in job.error.message
 
 
-@pytest.mark.slow
+@pytest.mark.further
 def test_a_configuration_of_fsdp_ends_the_job(
     client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -105,7 +105,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
     [
         (CREATE, 1, kill_after),
         (ASK, 50, kill_after),
-        pytest.param(CREATE, 1, kill_before, marks=pytest.mark.slow),
+        pytest.param(CREATE, 1, kill_before, marks=pytest.mark.further),
     ],
 )
 def test_after_a_kill_the_curve_continues_and_nothing_is_paid_twice(
@@ -174,7 +174,7 @@ def test_a_training_whose_request_is_unclear_is_waited_for_or_forgotten(
         assert provider.plan.seen.count(CREATE) == 1
 
 
-@pytest.mark.parametrize("fault", ["403", pytest.param("404", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("fault", ["403", pytest.param("404", marks=pytest.mark.further)])
 def test_a_key_that_may_not_read_models_trains_nothing_again(provider: Server, project: Path, fault: str) -> None:
     run("repeat", "--seeds", "8")
     for path in (project / VARIANTS).glob("seed8-*"):
@@ -185,7 +185,7 @@ def test_a_key_that_may_not_read_models_trains_nothing_again(provider: Server, p
     assert CREATE not in provider.plan.seen
 
 
-@pytest.mark.slow
+@pytest.mark.further
 def test_another_choice_of_the_checkpoint_holds_for_all_trainings(provider: Server, project: Path) -> None:
     """Else the spread would be that between a chosen checkpoint of one training and the last ones of others."""
     run("repeat", "--seeds", "8")
