@@ -203,6 +203,7 @@ def test_the_calibration_error_is_large_for_an_overconfident_model() -> None:
     assert overconfident["calibration_error_low"] > 0.15
 
 
+@pytest.mark.slow
 def test_the_interval_of_the_calibration_error_holds_the_true_error() -> None:
     """A calibrated model of 169 rows has an error of 0.07 by chance: its interval begins at 0. Simulated 200 times.
 

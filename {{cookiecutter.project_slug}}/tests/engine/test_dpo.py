@@ -66,6 +66,7 @@ def test_the_preferred_answers_win(client: openai.OpenAI, first: Any) -> None:
     assert metrics.full_valid_rewards_margin == float(steps[-1]["valid_rewards_margin"])
 
 
+@pytest.mark.slow
 def test_a_killed_job_that_continues_a_tuned_model_is_resumed_to_the_same_bytes(
     client: openai.OpenAI, first: Any, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
