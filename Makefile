@@ -1,4 +1,4 @@
-# make demo: generate, install and run a project · make test: verify everything · make test-all: with the slow tests too · make soak: try faults at random · make clients: try real clients · make bench: measure the figures · make gpu: try and measure on a GPU · make wheel: build the package · make site: build the documentation · make walk: try what a newcomer does, and write the start page · make reference: write the pages of parameters and commands · make pictures: make those of the README
+# make demo: generate, install and run a project · make test: each promise once, in ten minutes · make test-all: everything, as CI does · make test-further: further cases too, as CI does weekly · make soak: try faults at random · make clients: try real clients · make bench: measure the figures · make gpu: try and measure on a GPU · make wheel: build the package · make site: build the documentation · make walk: try what a newcomer does, and write the start page · make reference: write the pages of parameters and commands · make pictures: make those of the README
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 TEMPLATE := {{cookiecutter.project_slug}}
@@ -7,7 +7,7 @@ OWN := cookiecutter_dvc_finetune hooks tests bench website
 DEMO := demo/my-fine-tune
 GIT := git -c user.name=demo -c user.email=demo@example.com
 
-.PHONY: demo test test-all soak clients bench gpu lock wheel site walk reference pictures clean
+.PHONY: demo test test-all test-further soak clients bench gpu lock wheel site walk reference pictures clean
 
 # Existing files are kept: a second `make demo` finds everything up to date.
 demo: $(DEMO)/.venv/ready
@@ -24,13 +24,13 @@ $(DEMO)/.venv/ready: .venv/ready
 	test -d $(DEMO) || $(BIN)/cookiecutter . --no-input --output-dir demo
 	$(MAKE) -C $(DEMO) setup
 
-test: .venv/ready
+# Three tiers; each runs the tests of the one before it, too. The expression also chooses among the tests of a project.
+test: MARKED := not slow and not further
+test-all: MARKED := not further
+test-further: MARKED :=
+test test-all test-further: .venv/ready
 	$(BIN)/ruff check --no-cache $(OWN) && $(BIN)/ruff format --no-cache --check $(OWN)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
-
-# What `make test` tries, and further cases of it.
-test-all:
-	ALL_TESTS=1 SOAK_SCHEDULES=12 $(MAKE) test
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10 -m '$(MARKED)'
 
 # A thousand random schedules of faults, kills and clocks against the protocol that never pays twice.
 soak: $(DEMO)/.venv/ready

@@ -4,11 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import ROOT, clean_environment
 
 FILES = ("test_curl.py", "test_openai_python.py")
 
 
+@pytest.mark.slow
 def test_curl_and_the_sdk(installed: Path) -> None:
     """The SDK is this environment's. Its fine-tunes and batches are in the project's own tests."""
     folder = ROOT / "tests" / "clients"

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pytest
 from conftest import Bake, Project, install_extras
 
 
+@pytest.mark.slow
 def test_gguf_files_answer(bake: Bake, binaries: Path, tmp_path: Path) -> None:
     path, overlay = bake(), tmp_path / "overlay"
     install_extras("export", path, binaries, overlay)

@@ -65,6 +65,7 @@ def rows_of(project: Project, name: str) -> list[dict[str, object]]:
     return [{key: value for key, value in json.loads(line).items() if key != "cut"} for line in lines]
 
 
+@pytest.mark.slow
 def test_repro_finds_the_job_and_asks_no_model(former: Project) -> None:
     model = record_of(former)
     predictions = {name: rows_of(former, name) for name in ("base.jsonl", "tuned.jsonl")}

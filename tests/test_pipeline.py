@@ -122,6 +122,7 @@ def test_a_changed_parameter_runs_its_stages_and_a_reverted_one_restores_their_o
     done.commit()
 
 
+@pytest.mark.slow
 def test_two_commits_are_compared_by_their_predictions(done: Project) -> None:
     found = json.loads(done.stage("compare", "HEAD", "--json").stdout)
     rows = (done.path / "data" / "prepared" / "test.jsonl").read_text(encoding="utf-8").splitlines()
@@ -138,6 +139,7 @@ def test_two_commits_are_compared_by_their_predictions(done: Project) -> None:
     assert done.repro() == ["report"]
 
 
+@pytest.mark.slow
 def test_a_model_is_promoted_only_if_it_meets_the_gates_and_is_committed(done: Project) -> None:
     done.set("evaluate.require", {"tuned.accuracy": "> 1"})
     assert done.repro() == ["validate", "evaluate", "report"]
@@ -155,6 +157,7 @@ def test_a_model_is_promoted_only_if_it_meets_the_gates_and_is_committed(done: P
     assert "staging" in done.run("gto", "show").stdout
 
 
+@pytest.mark.slow
 def test_a_fresh_clone_without_a_remote_finds_its_job(done: Project, tmp_path: Path) -> None:
     jobs = done.jobs()
     clone = done.clone(tmp_path / "clone")
@@ -163,6 +166,7 @@ def test_a_fresh_clone_without_a_remote_finds_its_job(done: Project, tmp_path: P
     assert clone.run("git", "status", "--porcelain").stdout == ""
 
 
+@pytest.mark.slow
 def test_a_clone_without_model_key_and_engine_scores_again(
     done: Project, set_up: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -205,6 +209,7 @@ def test_a_clone_without_model_key_and_engine_scores_again(
     assert not (tmp_path / "home" / "engine.db").exists()
 
 
+@pytest.mark.slow
 def test_the_error_of_a_stage_ends_with_the_command_that_restores_its_outputs(done: Project, tmp_path: Path) -> None:
     """The clone has another home, whose engine lacks the base, so the base model cannot be asked."""
     clone = Project(done.clone(tmp_path / "clone").path, done.binaries, tmp_path / "home")
@@ -219,6 +224,7 @@ def test_the_error_of_a_stage_ends_with_the_command_that_restores_its_outputs(do
     assert (clone.path / "predictions" / "base.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_an_experiment_runs_in_a_separate_workspace(done: Project) -> None:
     jobs = done.jobs()
     done.run("dvc", "exp", "run", "--temp", "-S", "train.n_epochs=1", "--name", "short")
@@ -229,6 +235,7 @@ def test_an_experiment_runs_in_a_separate_workspace(done: Project) -> None:
     assert done.run("git", "status", "--porcelain").stdout == ""
 
 
+@pytest.mark.slow
 def test_after_kills_of_stage_and_worker_there_is_one_job_with_the_same_bytes(done: Project, tmp_path: Path) -> None:
     """Stage and worker are killed twice. A run without kills, in another home, must give the same bytes."""
     quiet = Project(done.clone(tmp_path / "quiet").path, done.binaries, tmp_path / "quiet-home")
@@ -322,6 +329,7 @@ def wait_for_port(port: int) -> None:
     raise AssertionError(f"nothing listens on {port}")
 
 
+@pytest.mark.slow
 def test_the_openai_package_works_with_serve(done: Project) -> None:
     port = free_port()
     serving = start(done, "python", "-m", "finetune", "serve", "--port", str(port))
@@ -353,6 +361,7 @@ def test_the_openai_package_works_with_serve(done: Project) -> None:
         assert key not in path.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_provider_is_changed_by_one_line_in_params(done: Project, tmp_path: Path) -> None:
     """Train the same data on two engines, each with its own address, home and key, and compare them with DVC."""
     project = done.clone(tmp_path / "clone")
@@ -422,6 +431,7 @@ def test_an_error_names_the_parameter_and_no_file_changes(
     done.run("git", "checkout", "-q", ".")
 
 
+@pytest.mark.slow
 def test_too_few_examples_and_broken_lines_stop_before_upload(done: Project) -> None:
     jobs = done.jobs()
     raw = done.path / "data" / "raw" / "messages.csv"
@@ -440,6 +450,7 @@ def test_too_few_examples_and_broken_lines_stop_before_upload(done: Project) -> 
     assert done.jobs() == jobs
 
 
+@pytest.mark.slow
 def test_a_failed_job_writes_no_record_and_the_former_one_is_kept(done: Project) -> None:
     train = done.path / "data" / "prepared" / "train.jsonl"
     done.run("dvc", "unprotect", "data/prepared/train.jsonl")
@@ -468,7 +479,7 @@ def test_a_failed_job_writes_no_record_and_the_former_one_is_kept(done: Project)
     assert done.repro() == []
 
 
-@pytest.mark.skipif(not os.environ.get("ALL_TESTS"), reason="a further case of the test with kills")
+@pytest.mark.further
 def test_two_trainings_and_two_evaluations_from_nothing_are_the_same(bake: Bake, tiny: Project, tmp_path: Path) -> None:
     """Two homes have different caches and job IDs. The adapter and the answers are the same bytes."""
     outcomes = []

@@ -20,18 +20,26 @@ from cookiecutter.main import cookiecutter
 TEMPLATE = next(ROOT.glob("*cookiecutter.project_slug*"))
 JINJA = re.compile(r"\{[%]")
 QUESTIONS = json.loads((ROOT / "cookiecutter.json").read_text(encoding="utf-8"))
+# The last starter and the last provider stand for the others in `make test`.
+STARTERS, PROVIDERS = QUESTIONS["starter"], QUESTIONS["provider"]
 ONE_AT_A_TIME = [
     {},
     {"project_name": "Équipe d'appui — «triage»"},
-    {"project_slug": "other_name"},
-    *({"starter": name} for name in QUESTIONS["starter"][1:]),
-    *({"provider": name} for name in QUESTIONS["provider"][1:]),
+    {"starter": STARTERS[-1]},
+    {"provider": PROVIDERS[-1]},
+    pytest.param({"project_slug": "other_name"}, marks=pytest.mark.slow),
+    *(pytest.param({"starter": name}, marks=pytest.mark.slow) for name in STARTERS[1:-1]),
+    *(pytest.param({"provider": name}, marks=pytest.mark.slow) for name in PROVIDERS[1:-1]),
 ]
 # The project's tests that read files which the answers change, such as params.yaml.
 TESTS_OF_ANSWERS = ("test_cli.py", "test_params.py")
 PYTEST = ("python", "-m", "pytest", "-q", "-p", "no:cacheprovider")
-# `make test-all` sets the variable.
-CHOSEN = () if os.environ.get("ALL_TESTS") else ("-m", "not slow")
+
+
+@pytest.fixture(scope="session")
+def chosen(pytestconfig: pytest.Config) -> list[str]:
+    """Return the options that choose a project's tests by the expression that chose these: the marks are the same."""
+    return ["-m", str(pytestconfig.option.markexpr)]
 
 
 def files_of(project: Path) -> set[str]:
@@ -88,7 +96,9 @@ def test_the_template_folder_passes_the_linter(binaries: Path) -> None:
 
 
 @pytest.mark.parametrize("answers", ONE_AT_A_TIME, ids=lambda answers: "-".join(answers.values()) or "default")
-def test_lint_types_and_tests_pass(bake: Bake, binaries: Path, default: Path, answers: dict[str, str]) -> None:
+def test_lint_types_and_tests_pass(
+    bake: Bake, binaries: Path, default: Path, chosen: list[str], answers: dict[str, str]
+) -> None:
     """Other tests read only code, which has the same bytes for all answers: the next test runs them, once."""
     project = bake(**answers)
     same, ours = (
@@ -104,17 +114,15 @@ def test_lint_types_and_tests_pass(bake: Bake, binaries: Path, default: Path, an
     ]
     if not answers:
         engine = [str(path.relative_to(project)) for path in sorted((project / "tests" / "engine").glob("test_*.py"))]
-        faults = "tests/engine/test_faults.py"
-        engine.remove(faults)
-        # The longest first.
-        parts = ("at_the_creation", "every_step", "not every_fault")
-        commands = [
-            ["mypy"],
-            *([*PYTEST, *CHOSEN, *engine[part::6]] for part in range(6)),
-            *([*PYTEST, *CHOSEN, faults, "-k", part] for part in parts),
-            [*PYTEST, "tests/test_structure.py"],
-            *commands,
-        ]
+        tests = [[*PYTEST, *chosen, *engine[part::3]] for part in range(3)]
+        if "not slow" not in chosen[1]:
+            faults = "tests/engine/test_faults.py"
+            engine.remove(faults)
+            parts = ("at_the_creation", "every_step", "not every_fault")
+            # Many parts, so that none is left alone at the end.
+            tests = [[*PYTEST, *chosen, *engine[part::6]] for part in range(6)]
+            tests += [[*PYTEST, *chosen, faults, "-k", part] for part in parts]
+        commands = [["mypy"], *tests, [*PYTEST, "tests/test_structure.py"], *commands]
     run_together(project, binaries, commands)
 
 
@@ -134,7 +142,9 @@ def run_together(project: Path, binaries: Path, commands: list[list[str]]) -> No
     assert not failed, "\n".join(failed)
 
 
-def test_a_project_without_the_engine_has_neither_its_code_nor_torch(default: Path, set_up: dict[str, Path]) -> None:
+def test_a_project_without_the_engine_has_neither_its_code_nor_torch(
+    default: Path, set_up: dict[str, Path], chosen: list[str]
+) -> None:
     project = set_up["without"]
     assert not [name for name in files_of(project) if "engine" in name]
     # The extra `export` needs torch, and only who installs it does; `serve` names a launcher.
@@ -147,7 +157,7 @@ def test_a_project_without_the_engine_has_neither_its_code_nor_torch(default: Pa
     assert subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode == 1
     # All tests of code that works without the engine; the default project does not run them again.
     tests = [str(path.relative_to(project)) for path in sorted((project / "tests").glob("test_*.py"))]
-    halves = [[*PYTEST, *CHOSEN, *half] for half in (tests[::2], tests[1::2])]
+    halves = [[*PYTEST, *chosen, *half] for half in (tests[::2], tests[1::2])]
     run_together(project, python.parent, [["make", "lint"], *halves])
     shown = subprocess.run(
         [python, "-m", "finetune", "--help"], cwd=project, capture_output=True, text=True, check=True
@@ -246,7 +256,9 @@ def test_a_starter_has_enough_rows_and_no_near_duplicates(bake: Bake, starter: s
             assert shared <= 0.45 * (len(one) + len(other) - shared)
 
 
-@pytest.mark.parametrize("starter", QUESTIONS["starter"])
+@pytest.mark.parametrize(
+    "starter", [pytest.param(name, marks=[pytest.mark.slow] if name != STARTERS[-1] else []) for name in STARTERS]
+)
 def test_a_starter_passes_its_own_checks(bake: Bake, binaries: Path, tmp_path: Path, starter: str) -> None:
     project = Project(bake(starter=starter), binaries, tmp_path / "home")
     project.stage("prepare")

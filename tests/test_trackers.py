@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import Bake, Project, install_extras
 
+pytestmark = pytest.mark.slow  # it installs the trackers
 # Records as the stages write them, shortened.
 RECORD = {
     "base": "SmolLM2-135M-Instruct",

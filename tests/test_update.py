@@ -147,6 +147,7 @@ def test_an_update_from_the_last_release_loses_nothing(project: Project) -> None
     assert_kept(project, mine)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("versions", ["made"], indirect=True)
 def test_an_update_trains_nothing_again(project: Project, tiny_base: Path) -> None:
     shutil.copytree(tiny_base, project.home / "bases" / "tiny")

@@ -39,6 +39,22 @@ def test_only_the_job_that_publishes_gets_a_token() -> None:
     assert not [step for step in jobs["publish"]["steps"] if "checkout" in step.get("uses", "")]
 
 
+def test_the_tiers_of_tests_are_the_same_here_in_a_project_and_in_ci() -> None:
+    ours, theirs = ((folder / "Makefile").read_text(encoding="utf-8") for folder in (ROOT, PROJECT))
+    for target in ("test", "test-all", "test-further"):
+        expression = re.search(rf"^{target}: MARKED :=(.*)$", ours, re.MULTILINE)
+        command = re.search(rf"^{target}: setup\n.*pytest -q(?: -m '(.*)')?$", theirs, re.MULTILINE)
+        assert expression
+        assert command
+        assert expression[1].strip() == (command[1] or "")
+    steps = YAML(typ="safe").load((ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8"))["jobs"]["test"][
+        "steps"
+    ]
+    ran = {step["run"]: step["if"] for step in steps if ".ci/run" in step.get("run", "")}
+    weekly = "github.event_name == 'schedule'"
+    assert ran == {".ci/run test-all": weekly.replace("==", "!="), ".ci/run test-further": weekly}
+
+
 @pytest.mark.parametrize("folder", [ROOT, PROJECT], ids=["template", "project"])
 def test_hooks_have_the_versions_of_make_lint(folder: Path) -> None:
     hooks = (folder / ".pre-commit-config.yaml").read_text(encoding="utf-8")

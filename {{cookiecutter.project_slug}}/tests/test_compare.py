@@ -165,7 +165,7 @@ def test_a_million_rows_are_compared_in_seconds() -> None:
     assert found["low"] < 0 < found["high"] or found["p_value"] < 0.05
 
 
-@pytest.mark.slow
+@pytest.mark.further
 def test_several_comparisons_are_corrected() -> None:
     """Six models that are alike, in 60 tables: without a correction, a quarter has a pair that is called different."""
     random = np.random.default_rng(7)

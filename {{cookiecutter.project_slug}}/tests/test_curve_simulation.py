@@ -107,7 +107,7 @@ def confusion(ways: list[Way], truths: list[str]) -> dict[str, Counter[str]]:
     return table
 
 
-@pytest.mark.slow
+@pytest.mark.further
 def test_nine_of_ten_verdicts_are_right_where_the_truth_can_be_told() -> None:
     table = confusion([openai, result_file, engine, one_epoch, many_steps, few_steps], TRUTHS)
     for truth in ("converged", "improving", "overfitting", "diverging"):
@@ -118,6 +118,7 @@ def test_nine_of_ten_verdicts_are_right_where_the_truth_can_be_told() -> None:
     assert noisy["overfitting"] <= 0.05 * RUNS
 
 
+@pytest.mark.slow
 def test_few_noisy_batches_give_no_false_alarms() -> None:
     table = confusion([few_noisy_batches], ["converged", "improving", "noisy"])
     for truth in table:

@@ -149,8 +149,15 @@ def run(*arguments: str) -> BaseException | None:
     return None
 
 
+QUICK = ("garbage", "conflict")  # one that no reader takes, and one that looks nearly right
+
+
 def cases(files: dict[str, list[str]], kinds: list[str]) -> list[Any]:
-    return [(file, kind, commands) for file, commands in files.items() for kind in kinds]
+    return [
+        pytest.param(file, kind, commands, marks=[] if kind in QUICK else [pytest.mark.slow])
+        for file, commands in files.items()
+        for kind in kinds
+    ]
 
 
 TEXT = ["empty", "garbage", "cut", "other bytes", "conflict"]

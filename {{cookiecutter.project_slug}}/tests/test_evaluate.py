@@ -312,6 +312,7 @@ def test_asking_with_questions_of_other_parameters_is_refused() -> None:
         baseline.run(params_of("http://127.0.0.1:9/v1", "classify", {"max_tokens": 9}))
 
 
+@pytest.mark.slow
 def test_names_that_users_choose_replace_no_key_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tags, regression sets and graders have the names of our keys; two revisions differ in one sign."""
     write_jsonl(Path("also.jsonl"), [example("question 1", "yes")])

@@ -190,7 +190,10 @@ RECIPES = [
     ],
     ids=["Japanese", "Korean", "lists"],
 )
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".json", ".xlsx", ".csv.gz"])
+@pytest.mark.parametrize(
+    "suffix",
+    [".csv", ".xlsx", *(pytest.param(s, marks=pytest.mark.slow) for s in (".tsv", ".jsonl", ".json", ".csv.gz"))],
+)
 def test_files_of_every_type_and_language_are_taken(
     project: Path,
     tmp_path: Path,
@@ -393,7 +396,7 @@ def test_preferences_are_refused_where_the_provider_cannot_train_on_them(project
     assert (Path("params.yaml").read_bytes(), Path("data/raw").exists()) == (before, False)
 
 
-@pytest.mark.parametrize("count", [60, 150, 200, 300])
+@pytest.mark.parametrize("count", [60, *(pytest.param(count, marks=pytest.mark.slow) for count in (150, 200, 300))])
 def test_prepare_names_no_better_seed_after_init(project: Path, tmp_path: Path, count: int) -> None:
     result = run(table(tmp_path / "mine.csv", messages(count)), "--yes")
     assert result.exit_code == 0
@@ -497,7 +500,7 @@ def test_the_sheets_of_a_workbook_are_named_where_the_first_one_has_no_data(proj
 ODD = ("message, text", "message.text", "message: text", "# message", "message\ntext", 'message\'s "text"', "[message]")
 
 
-@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("name", [ODD[0], *(pytest.param(one, marks=pytest.mark.slow) for one in ODD[1:])])
 def test_columns_may_have_any_name_without_braces(project: Path, tmp_path: Path, name: str) -> None:
     rows = [{"id": f"x{n}", name: text, "te.am, x": ("sales", "billing")[n % 2]} for n, text in enumerate(texts(100))]
     file = table(tmp_path / "odd.csv", rows)

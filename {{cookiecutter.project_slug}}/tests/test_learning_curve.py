@@ -101,7 +101,7 @@ def any_law(draw: np.random.Generator) -> tuple[float, float, float]:
     return law
 
 
-@pytest.mark.slow
+@pytest.mark.further
 @pytest.mark.parametrize("test_rows", [169, 1000])
 @pytest.mark.parametrize(("seeds", "spread"), [(1, 0.0), (1, 0.05), (1, ASSUMED_SPREAD), (3, 0.05), (3, 0.1)])
 def test_the_intervals_cover_the_truth(test_rows: int, seeds: int, spread: float) -> None:

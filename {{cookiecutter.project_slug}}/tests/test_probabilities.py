@@ -197,6 +197,7 @@ def test_the_calibration_error_is_large_for_an_overconfident_model() -> None:
     assert overconfident["calibration_error_low"] > 0.15
 
 
+@pytest.mark.slow
 def test_the_interval_of_the_calibration_error_holds_the_true_error() -> None:
     """A calibrated model of 169 rows has an error of 0.07 by chance: its interval begins at 0. Simulated 200 times.
 
@@ -314,7 +315,7 @@ def a_large_task(n: int, k: int, seen: int) -> tuple[list[str], list[Tops], list
     return [labels[index] for index in truth], tops, labels
 
 
-@pytest.mark.slow
+@pytest.mark.further
 @pytest.mark.parametrize("seen", [500, 20])
 def test_ten_thousand_rows_of_five_hundred_classes_take_seconds(seen: int) -> None:
     expected, tops, labels = a_large_task(10_000, 500, seen)

@@ -102,7 +102,7 @@ def test_without_log_probabilities_there_are_no_values() -> None:
     assert score("classify", ["a", "b"], ["a", "b"], ["a", "b"]).probability_values == {}
 
 
-@pytest.mark.slow
+@pytest.mark.further
 def test_intervals_cover_the_truth_and_false_differences_are_rare() -> None:
     """250 samples of 150 rows, of which 30 % have the class: 95 % cover, within the error of the simulation."""
     draw = random.Random(4)

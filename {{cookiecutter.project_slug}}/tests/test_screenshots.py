@@ -76,7 +76,7 @@ def corner_and_variety(image: Path) -> tuple[tuple[int, ...], int]:
     return tuple(raw[1:4]), len(lines)
 
 
-@pytest.mark.parametrize("width", [1400, 400])
+@pytest.mark.parametrize("width", [400, pytest.param(1400, marks=pytest.mark.slow)])
 def test_the_page_fits_its_window_and_is_drawn_in_light_and_dark_mode(page: str, tmp_path: Path, width: int) -> None:
     corners = []
     for flags in ((), (DARK,)):

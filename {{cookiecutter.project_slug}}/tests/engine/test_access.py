@@ -120,6 +120,7 @@ def test_only_installed_bases_are_served_unless_the_owner_allows_more(
         shutil.rmtree(linked)
 
 
+@pytest.mark.slow
 def test_the_owner_may_name_any_folder_and_its_models_stay_usable(
     client: openai.OpenAI, strict: openai.OpenAI, outside: Path
 ) -> None:
@@ -261,7 +262,12 @@ WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 @pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize(
-    ("damage", "name"), [(flip, WEIGHTS), (cut, WEIGHTS), (Path.unlink, WEIGHTS), (raise_alpha, CONFIG)]
+    ("damage", "name"),
+    [
+        (flip, WEIGHTS),
+        *(pytest.param(one, WEIGHTS, marks=pytest.mark.slow) for one in (cut, Path.unlink)),
+        pytest.param(raise_alpha, CONFIG, marks=pytest.mark.slow),
+    ],
 )
 def test_damaged_weights_are_never_used(client: openai.OpenAI, home: Path, damage: Any, name: str) -> None:
     job = wait(client, start_job(client, epochs=1).id)
@@ -285,7 +291,7 @@ def test_damaged_weights_are_never_used(client: openai.OpenAI, home: Path, damag
 
 
 @pytest.mark.usefixtures("forked_workers")
-@pytest.mark.parametrize("damage", [flip, cut, Path.unlink])
+@pytest.mark.parametrize("damage", [flip, *(pytest.param(one, marks=pytest.mark.slow) for one in (cut, Path.unlink))])
 def test_damaged_files_are_not_sent(client: openai.OpenAI, home: Path, damage: Any) -> None:
     job = wait(client, start_job(client, epochs=1).id)
     final = client.fine_tuning.jobs.checkpoints.list(job.id).data[0]

@@ -298,6 +298,7 @@ def test_files_are_listed_read_and_deleted(client: openai.OpenAI) -> None:
         client.files.retrieve(file.id)
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_model_is_deleted_with_its_checkpoint_and_files(client: openai.OpenAI, home: Path) -> None:
     folders = set((home / "models").iterdir())
     job = wait(client, start_job(client, suffix="old").id)
@@ -321,6 +322,7 @@ def test_a_fine_tuned_model_is_deleted_with_its_checkpoint_and_files(client: ope
     assert chat(client, model=earlier.fine_tuned_model_checkpoint, max_tokens=2).choices
 
 
+@pytest.mark.slow
 def test_a_request_that_waits_for_a_deleted_model_is_refused_and_others_are_answered(
     client: openai.OpenAI, home: Path
 ) -> None:
@@ -346,6 +348,7 @@ def test_a_request_that_waits_for_a_deleted_model_is_refused_and_others_are_answ
         generator.close()
 
 
+@pytest.mark.slow
 def test_a_base_and_a_model_of_a_running_job_cannot_be_deleted(client: openai.OpenAI) -> None:
     with pytest.raises(openai.PermissionDeniedError, match="base model"):
         client.models.delete("tiny")

@@ -31,6 +31,7 @@ KINDS: dict[str, tuple[dict[str, Any], bool, bool]] = {
     "Lfm2": ({"layer_types": ["conv", "full_attention"] * 2}, False, False),
     "Bloom": (OLD_SIZES, False, False),  # has biases in place of positions
 }
+QUICK = ("Llama", "Gemma3Text", "Lfm2")  # the common form, one with windows, and one that cannot be batched
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def make_base(kind: str, home: Path) -> Any:
     return made
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(one, marks=[] if one in QUICK else [pytest.mark.slow]) for one in KINDS])
 def test_a_base_answers_as_transformers_generate(
     generator: Generator, home: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:

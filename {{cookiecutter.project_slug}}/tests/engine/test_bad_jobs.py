@@ -43,6 +43,13 @@ NOT_JSON = {
 }
 
 
+def slow_after_the_first(cases: dict[str, bytes]) -> list[Any]:
+    """Return the cases as parameters, all but the first marked as slow."""
+    first = next(iter(cases))
+    marks = {name: [] if name == first else [pytest.mark.slow] for name in cases}
+    return [pytest.param(value, id=name, marks=marks[name]) for name, value in cases.items()]
+
+
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start a new worker soon after one died."""
@@ -78,7 +85,7 @@ def test_a_line_that_jobs_cannot_read_is_refused_at_upload_with_its_number(clien
 
 
 @pytest.mark.usefixtures("forked_workers")
-@pytest.mark.parametrize("line", NOT_JSON.values(), ids=list(NOT_JSON))
+@pytest.mark.parametrize("line", slow_after_the_first(NOT_JSON))
 def test_such_a_line_on_the_disk_fails_the_job_and_the_next_one_trains(
     client: openai.OpenAI, home: Path, monkeypatch: pytest.MonkeyPatch, line: bytes
 ) -> None:
@@ -131,18 +138,19 @@ FAULTS: dict[str, tuple[Callable[[Store, str, str], None], str]] = {
 
 
 @pytest.mark.usefixtures("forked_workers")
-@pytest.mark.parametrize("status", ["validating_files", "queued"])
-@pytest.mark.parametrize(("fault", "message"), FAULTS.values(), ids=list(FAULTS))
+@pytest.mark.parametrize("status", ["queued", pytest.param("validating_files", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("fault", FAULTS)
 def test_a_job_whose_things_are_gone_fails_and_the_next_one_trains(
-    client: openai.OpenAI, home: Path, monkeypatch: pytest.MonkeyPatch, status: str, fault: Any, message: str
+    client: openai.OpenAI, home: Path, monkeypatch: pytest.MonkeyPatch, status: str, fault: str
 ) -> None:
     store = Store(home)
+    damage, message = FAULTS[fault]
     with monkeypatch.context() as patch:
         patch.setattr("finetune.engine.job_queue.start_worker", lambda _: None)
         bad = start_job(client, training_file=upload(client, b"".join(LINES)), validation_file=None)
         columns = {"status": status, "resolved": '{"batch_size": 1, "learning_rate_multiplier": 1, "n_epochs": 1}'}
         store.set_job_status(bad.id, **columns)
-        fault(store, bad.id, bad.training_file)
+        damage(store, bad.id, bad.training_file)
     good = start_job(client, epochs=1, examples=12)
     assert message in failed_row(store, client, bad.id)["message"]
     assert wait(client, good.id).status == "succeeded"
@@ -178,7 +186,14 @@ def cut_weights(base: Path) -> None:
 
 
 @pytest.mark.usefixtures("forked_workers")
-@pytest.mark.parametrize("damage", [shutil.rmtree, garbage_config, another_config, no_tokenizer, cut_weights])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        shutil.rmtree,
+        cut_weights,
+        *(pytest.param(one, marks=pytest.mark.slow) for one in (garbage_config, another_config, no_tokenizer)),
+    ],
+)
 def test_a_job_of_a_damaged_base_fails_and_the_next_one_trains(client: openai.OpenAI, home: Path, damage: Any) -> None:
     base = home / "bases" / "fragile"
     shutil.rmtree(base, ignore_errors=True)
@@ -227,6 +242,7 @@ sys.exit(main(folder))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["SIGSEGV", "SIGKILL"])
 def test_a_job_that_kills_its_trainer_lets_the_next_one_train_and_fails(
     client: openai.OpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hurried: None, how: str
@@ -244,7 +260,12 @@ def test_a_job_that_kills_its_trainer_lets_the_next_one_train_and_fails(
 @pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize(
     ("launcher", "message"),
-    [("no-such-launcher", "no-such-launcher"), ("'", "quotation"), ("/dev/null", "denied"), ("false", "exit code 1")],
+    [
+        ("no-such-launcher", "no-such-launcher"),
+        ("false", "exit code 1"),
+        pytest.param("'", "quotation", marks=pytest.mark.slow),
+        pytest.param("/dev/null", "denied", marks=pytest.mark.slow),
+    ],
 )
 def test_a_launcher_that_starts_nothing_fails_the_job_and_the_next_one_trains(
     client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, hurried: None, launcher: str, message: str

@@ -181,6 +181,7 @@ with embedded() as address:
 """
 
 
+@pytest.mark.slow
 def test_after_a_kill_another_server_asks_only_for_the_rest(client: openai.OpenAI, home: Path) -> None:
     """Two servers share a home: while the first runs, the second does not work on the batch."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}

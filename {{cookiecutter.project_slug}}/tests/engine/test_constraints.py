@@ -231,6 +231,7 @@ def with_parts(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     )
 
 
+@pytest.mark.slow
 def test_answers_to_random_schemas_fit_or_are_cut(
     tiny: tuple[Any, Any], letters: Vocabulary, words: Vocabulary
 ) -> None:

@@ -189,7 +189,9 @@ def outputs(stage: str) -> dict[str, bytes]:
     return {name: Path(name).read_bytes() for name in names[stage]}
 
 
-@pytest.mark.parametrize("kind", [*DAMAGE, "folder"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(one, marks=[] if one == "garbage" else [pytest.mark.slow]) for one in (*DAMAGE, "folder")]
+)
 @pytest.mark.parametrize("stage", RECORDS)
 def test_damaged_notes_and_caches_are_asked_again(stage: str, kind: str, project: Path, provider: Server) -> None:
     """All of them at once. Of what other stages alone depend on, nothing is read."""

@@ -43,7 +43,7 @@ def start(client: openai.OpenAI, rows: list[dict[str, Any]], model: str = "tiny"
 PREFERENCES = [preference(number) for number in range(22)]
 
 
-@pytest.mark.slow
+@pytest.mark.further
 def test_processes_that_share_the_base_train_on_preferences_alike(
     client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,6 +82,7 @@ def test_the_preferred_answers_win(client: openai.OpenAI, first: Any) -> None:
     assert metrics.full_valid_rewards_margin == float(steps[-1]["valid_rewards_margin"])
 
 
+@pytest.mark.slow
 def test_a_killed_job_that_continues_a_tuned_model_is_resumed_to_the_same_bytes(
     client: openai.OpenAI, first: Any, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

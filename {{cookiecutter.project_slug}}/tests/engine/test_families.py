@@ -89,7 +89,9 @@ def in_the_cache(kind: str, hub: Path) -> str:
 
 
 @pytest.mark.usefixtures("forked_workers")
-@pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.slow] if k in FURTHER else []) for k in FAMILIES])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=pytest.mark.further if k in FURTHER else pytest.mark.slow) for k in FAMILIES]
+)
 def test_a_base_of_the_hub_is_trained_killed_resumed_asked_and_exported(
     client: openai.OpenAI, home: Path, hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:

@@ -32,8 +32,9 @@ FOR_A_PERSON = ("400", "401", "403", "404", "429-quota", "429-daily")
 UNCLEAR = ("cut-after", "hang", "200-error", "307", "400-after", "429-after")
 # With lists that lag, what is not unclear in another way each: an error without effect, half an answer.
 WITH_LAG = (*UNCLEAR, "500", "broken-json")
-# One fault of each kind: the others differ from these by a code or a word. They are tried at the calls that create, and
-# at the calls that only read by `make test-all`.
+# One fault of each kind: the others differ from these by a code or a word. `make test` tries each kind at the call that
+# costs money, and one fault at each call. `make test-all` tries each kind at each call, and all faults at the calls
+# that create; `make test-further` tries all at all.
 KINDS = (
     *("400", "401", "403", "404", "429", "429-quota", "500", "cut-after", "hang"),
     *("web-page", "200-null", "200-other", "307"),
@@ -106,13 +107,24 @@ def assert_paid_once(home: Path, project: Path, printed: str) -> None:
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
 
 
-def case(is_slow: bool, *values: str | None) -> Any:
-    return pytest.param(*values, marks=[pytest.mark.slow] if is_slow else [])
+def case(is_quick: bool, is_further: bool, *values: Any) -> Any:
+    """Return a case of a test with the mark of its tier."""
+    mark = pytest.mark.further if is_further else pytest.mark.slow
+    return pytest.param(*values, marks=[] if is_quick else [mark])
 
 
 @pytest.mark.parametrize(
     ("fault", "step"),
-    [case(fault not in KINDS and step not in CREATING, fault, step) for step in STEPS for fault in FAULTS],
+    [
+        case(
+            fault == "cut-after" or (step == "jobs.create" and fault in KINDS),
+            fault not in KINDS and step not in CREATING,
+            fault,
+            step,
+        )
+        for step in STEPS
+        for fault in FAULTS
+    ],
 )
 def test_every_fault_at_every_step_leaves_one_job(
     fault: str,
@@ -155,14 +167,15 @@ def is_incomplete() -> bool:
 
 
 @pytest.mark.parametrize(
-    ("habit", "fault"),
+    ("stage", "habit", "fault"),
     [
-        case(fault is not None and fault not in WITH_LAG, habit, fault)
+        case(stage is train and fault == "cut-after", fault is not None and fault not in WITH_LAG, stage, habit, fault)
+        for stage in (upload, train)
         for habit in HABITS
         for fault in (None, *(FAULTS if "lag" in habit else UNCLEAR))
     ],
+    ids=lambda value: value.__name__.rpartition(".")[2] if hasattr(value, "__name__") else None,
 )
-@pytest.mark.parametrize("stage", [upload, train], ids=["upload", "train"])
 def test_every_fault_at_the_creation_leaves_one_job_whatever_the_server_is_like(
     stage: Any, habit: str, fault: str | None, home: Path, provider: Server, project: Path
 ) -> None:
@@ -188,8 +201,14 @@ LACKS = {
 }
 
 
-@pytest.mark.parametrize("fault", [case(fault in ("501", "500"), fault) for fault in ("404", "501", "500", "web-page")])
-@pytest.mark.parametrize("step", EXTRAS)
+@pytest.mark.parametrize(
+    ("step", "fault"),
+    [
+        case(fault == "404" and step != "files.name", fault in ("501", "500"), step, fault)
+        for step in EXTRAS
+        for fault in ("404", "501", "500", "web-page")
+    ],
+)
 def test_without_extras_there_is_a_record_and_the_next_run_completes_it(
     step: str, fault: str, home: Path, provider: Server, trained: Path, project: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -210,7 +229,7 @@ def test_without_extras_there_is_a_record_and_the_next_run_completes_it(
     assert_paid_once(home, project, "")
 
 
-@pytest.mark.parametrize("fault", ["cut-after", None])
+@pytest.mark.parametrize("fault", ["cut-after", pytest.param(None, marks=pytest.mark.slow)])
 def test_a_server_that_says_no_times_and_sizes_is_paid_once(
     fault: str | None, home: Path, provider: Server, project: Path
 ) -> None:
@@ -263,6 +282,7 @@ def test_a_deleted_model_is_not_adopted_and_trained_again_only_when_asked(
     assert json.loads(MODEL.read_text(encoding="utf-8"))["job"] == again["job"]
 
 
+@pytest.mark.slow
 def test_a_succeeded_job_is_trained_again_when_asked(
     home: Path, provider: Server, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,7 +297,7 @@ def test_a_succeeded_job_is_trained_again_when_asked(
     assert json.loads(MODEL.read_text(encoding="utf-8"))["job"] == second["job"]
 
 
-@pytest.mark.parametrize("lacks", ["no name", "not there yet"])
+@pytest.mark.parametrize("lacks", ["no name", pytest.param("not there yet", marks=pytest.mark.slow)])
 def test_the_model_of_a_succeeded_job_is_waited_for(lacks: str, home: Path, provider: Server, project: Path) -> None:
     looks = 0
 
@@ -318,6 +338,7 @@ def test_a_job_that_never_names_its_model_gives_no_record(provider: Server, proj
     assert run(train) is None
 
 
+@pytest.mark.slow
 def test_who_knows_that_there_is_no_job_need_not_wait(
     home: Path, provider: Server, project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -331,8 +352,14 @@ def test_who_knows_that_there_is_no_job_need_not_wait(
     assert_paid_once(home, project, "")
 
 
-@pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("fault", [kill_before, kill_after])
+@pytest.mark.parametrize(
+    ("fault", "step"),
+    [
+        case(step in CREATING and fault is kill_after, False, fault, step)
+        for fault in (kill_before, kill_after)
+        for step in STEPS
+    ],
+)
 def test_a_kill_at_every_step_leaves_one_job(
     fault: Any,
     step: str,
@@ -376,6 +403,7 @@ def test_nothing_is_created_while_a_person_must_act(home: Path, provider: Server
     assert provider_jobs(home) == known
 
 
+@pytest.mark.slow
 def test_two_clones_at_once_make_one_job(home: Path, provider: Server, project: Path, tmp_path: Path) -> None:
     assert run(upload) is None
     shutil.copytree(project, tmp_path / "clone")
@@ -464,7 +492,9 @@ def test_a_failure_in_validation_names_the_line(provider: Server, project: Path)
     assert not (project / MODEL).exists()
 
 
-@pytest.mark.parametrize("status", ["paused", "pre_flight", "pending"])
+@pytest.mark.parametrize(
+    "status", ["paused", *(pytest.param(one, marks=pytest.mark.slow) for one in ("pre_flight", "pending"))]
+)
 def test_a_status_that_is_not_final_is_waited_for(
     status: str, home: Path, provider: Server, project: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -487,6 +517,7 @@ def test_a_status_that_is_not_final_is_waited_for(
     assert_paid_once(home, project, printed)
 
 
+@pytest.mark.slow
 def test_eight_hours_of_waiting_take_few_requests_and_no_memory(
     provider: Server, project: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -525,6 +556,7 @@ def test_eight_hours_of_waiting_take_few_requests_and_no_memory(
     assert capfd.readouterr().err.count("has not changed for half an hour") == 1
 
 
+@pytest.mark.slow
 def test_two_machines_with_a_lagging_list_end_with_one_job(
     home: Path, provider: Server, project: Path, tmp_path: Path
 ) -> None:

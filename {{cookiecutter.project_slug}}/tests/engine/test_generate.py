@@ -42,7 +42,7 @@ def wide(client: openai.OpenAI, home: Path) -> tuple[str, str]:
     return "wide", str(wait(client, start_job(client, model="wide").id).fine_tuned_model)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float32", marks=pytest.mark.slow)])
 def test_an_answer_is_the_same_alone_and_in_any_batch(
     generator: Generator, wide: tuple[str, str], monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:

@@ -81,13 +81,18 @@ def test_the_adapter_has_the_rank_and_the_layers_that_were_asked_for(client: ope
 
 @pytest.mark.parametrize(
     "changed",
-    [{"lora_dropout": 0.5}, {"weight_decay": 0.5, "learning_rate_multiplier": 9}, {"warmup_ratio": 0.5}],
+    [
+        {"lora_dropout": 0.5},
+        pytest.param({"weight_decay": 0.5, "learning_rate_multiplier": 9}, marks=pytest.mark.slow),
+        pytest.param({"warmup_ratio": 0.5}, marks=pytest.mark.slow),
+    ],
     ids=lambda changed: next(iter(changed)),
 )
 def test_each_changes_the_adapter(client: openai.OpenAI, plain: Any, changed: dict[str, Any]) -> None:
     assert adapter_bytes(client, trained(client, **changed).id)[1] != adapter_bytes(client, plain.id)[1]
 
 
+@pytest.mark.slow
 def test_a_killed_job_drops_the_same_inputs_as_an_uninterrupted_one(
     client: openai.OpenAI, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,12 +106,14 @@ def test_a_killed_job_drops_the_same_inputs_as_an_uninterrupted_one(
     assert adapter_bytes(client, job.id) == adapter_bytes(client, whole.id)
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_changes_nothing_but_memory(client: openai.OpenAI, shaped: Any) -> None:
     """It computes the same numbers again."""
     kept = trained(client, lora_r=4, lora_layers=2, learning_rate=1e-4)
     assert adapter_bytes(client, kept.id) == adapter_bytes(client, shaped.id)
 
 
+@pytest.mark.slow
 def test_a_tuned_model_keeps_its_shape_when_it_is_trained_further(client: openai.OpenAI, shaped: Any) -> None:
     config, _ = adapter(client, trained(client, shaped.fine_tuned_model))
     assert (config["r"], config["lora_alpha"], config["layers_to_transform"]) == (4, 8, [0, 1])
@@ -116,8 +123,8 @@ def test_a_tuned_model_keeps_its_shape_when_it_is_trained_further(client: openai
     ("hyperparameters", "words"),
     [
         ({"lora_r": 8}, "has lora_r 4, and this job asks for 8"),
-        ({"lora_layers": 1}, "has lora_layers 2, and this job asks for 1"),
-        ({"lora_alpha": 16}, "has lora_alpha 8, and this job asks for 16"),
+        pytest.param({"lora_layers": 1}, "has lora_layers 2, and this job asks for 1", marks=pytest.mark.slow),
+        pytest.param({"lora_alpha": 16}, "has lora_alpha 8, and this job asks for 16", marks=pytest.mark.slow),
     ],
 )
 def test_another_shape_than_that_of_the_tuned_model_is_refused(

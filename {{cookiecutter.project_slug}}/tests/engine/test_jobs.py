@@ -92,12 +92,17 @@ def adapter(client: openai.OpenAI, first: Any) -> list[bytes]:
 @pytest.mark.parametrize(
     ("moment", "kind"),
     [
-        ("Validating", "all"),
-        ("Fine-tuning job started", "worker"),
-        ("Step 15/", "launcher"),
         ("Checkpoint created", "trainer"),
         *(
             pytest.param(moment, kind, marks=pytest.mark.slow)
+            for moment, kind in (
+                ("Validating", "all"),
+                ("Fine-tuning job started", "worker"),
+                ("Step 15/", "launcher"),
+            )
+        ),
+        *(
+            pytest.param(moment, kind, marks=pytest.mark.further)
             for moment, kind in (
                 ("Fine-tuning job started", "trainer"),
                 ("Step 5/", "all"),
@@ -146,6 +151,7 @@ def wait_until_idle(home: Path) -> None:
     raise AssertionError("a worker is still running")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [17, 30], ids=["within an epoch", "last step"])
 def test_a_job_paused_at_a_step_gives_the_same_bytes(
     client: openai.OpenAI, lenient: openai.OpenAI, home: Path, adapter: list[bytes], step: int
@@ -171,6 +177,7 @@ def test_a_job_paused_at_a_step_gives_the_same_bytes(
     assert adapter_bytes(client, job.id) == adapter
 
 
+@pytest.mark.slow
 def test_a_paused_job_lets_the_next_one_train(
     client: openai.OpenAI, lenient: openai.OpenAI, home: Path, adapter: list[bytes]
 ) -> None:
@@ -207,6 +214,7 @@ def test_a_paused_job_can_be_cancelled_but_not_paused_again(
     assert not list((home / "jobs").iterdir())
 
 
+@pytest.mark.slow
 def test_a_job_continues_from_a_fine_tuned_model(
     client: openai.OpenAI, home: Path, first: Any, adapter: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +260,7 @@ def test_a_job_whose_model_is_deleted_while_it_waits_fails(client: openai.OpenAI
     assert caught.value.code == "model_not_found"
 
 
+@pytest.mark.slow
 def test_a_large_batch_is_accumulated_from_equal_parts_and_paused_between_batches(
     client: openai.OpenAI, home: Path
 ) -> None:
@@ -268,6 +277,7 @@ def test_a_large_batch_is_accumulated_from_equal_parts_and_paused_between_batche
     assert adapter_bytes(client, job.id) == adapter_bytes(client, uninterrupted.id)
 
 
+@pytest.mark.slow
 def test_a_launcher_can_start_the_worker(client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
     launcher = f"{sys.executable} -m accelerate.commands.launch --cpu --num_processes 1 --num_machines 1"
     monkeypatch.setenv("FINETUNE_ENGINE_LAUNCHER", f"{launcher} --mixed_precision no --dynamo_backend no")
@@ -275,6 +285,7 @@ def test_a_launcher_can_start_the_worker(client: openai.OpenAI, monkeypatch: pyt
     assert job.status == "succeeded", job.error
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_bytes(client: openai.OpenAI, adapter: list[bytes]) -> None:
     job = wait(client, start_job(client, epochs=3, examples=60, seed=8).id)
     assert adapter_bytes(client, job.id)[1] != adapter[1]

@@ -69,6 +69,7 @@ def together(client: openai.OpenAI, forked_workers: None) -> Any:
         return trained(client)
 
 
+@pytest.mark.slow
 def test_two_processes_of_torchrun_train_as_one(client: openai.OpenAI, alone: Any, together: Any) -> None:
     """They train on the same examples in the same batches. The last batch of an epoch is smaller than the others."""
     assert re.search(r"on cpu in (bfloat16|float32) with 2 processes of \d+ thread", start_message(client, together))
@@ -85,6 +86,7 @@ def test_two_processes_of_torchrun_train_as_one(client: openai.OpenAI, alone: An
     assert len(list(client.fine_tuning.jobs.checkpoints.list(together.id))) == 3
 
 
+@pytest.mark.slow
 def test_accelerate_gives_the_bytes_of_torchrun(
     client: openai.OpenAI, together: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,7 +106,7 @@ sys.exit(max(one.wait() for one in started))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.further
 def test_processes_of_srun_find_each_other_in_the_folder(
     client: openai.OpenAI, together: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -114,7 +116,11 @@ def test_processes_of_srun_find_each_other_in_the_folder(
     assert adapter_bytes(client, trained(client).id) == adapter_bytes(client, together.id)
 
 
-@pytest.mark.parametrize("batch", [1, 3, 24], ids=["smaller than the processes", "odd", "accumulated"])
+@pytest.mark.parametrize(
+    "batch",
+    [pytest.param(1, marks=pytest.mark.slow), 3, pytest.param(24, marks=pytest.mark.slow)],
+    ids=["smaller than the processes", "odd", "accumulated"],
+)
 def test_batches_that_cannot_be_divided_are_trained_alike(
     client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
@@ -133,10 +139,10 @@ def test_batches_that_cannot_be_divided_are_trained_alike(
 @pytest.mark.parametrize(
     ("moment", "kind"),
     [
-        ("Step 5/", "rank 0"),
-        ("Checkpoint created", "rank 1"),
+        pytest.param("Step 5/", "rank 0", marks=pytest.mark.slow),
+        pytest.param("Checkpoint created", "rank 1", marks=pytest.mark.slow),
         *(
-            pytest.param(moment, kind, marks=pytest.mark.slow)
+            pytest.param(moment, kind, marks=pytest.mark.further)
             for moment, kind in (
                 ("Fine-tuning job started", "rank 1"),
                 ("Step 15/", "launcher"),
@@ -158,7 +164,7 @@ def test_a_killed_process_of_two_is_resumed_to_the_same_bytes(
     assert curve(client, ended) == curve(client, together)
 
 
-@pytest.mark.slow
+@pytest.mark.further
 def test_after_a_kill_of_torchrun_the_job_is_resumed_to_the_same_bytes(
     client: openai.OpenAI, home: Path, together: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +177,7 @@ def test_after_a_kill_of_torchrun_the_job_is_resumed_to_the_same_bytes(
     assert adapter_bytes(client, job.id) == adapter_bytes(client, together.id)
 
 
+@pytest.mark.slow
 def test_a_trainer_that_cannot_be_killed_writes_nothing_beside_its_successor(
     client: openai.OpenAI, home: Path, alone: Any
 ) -> None:
@@ -188,6 +195,7 @@ def test_a_trainer_that_cannot_be_killed_writes_nothing_beside_its_successor(
     assert not [pid for pid in left if Path("/proc", str(pid)).exists()]
 
 
+@pytest.mark.slow
 def test_a_launcher_that_starts_fewer_processes_than_asked_ends_the_job(
     client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,6 +227,7 @@ def sharded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINETUNE_ENGINE_LAUNCHER", launcher)
 
 
+@pytest.mark.slow
 def test_sharding_the_base_changes_no_byte(client: openai.OpenAI, together: Any, sharded: None) -> None:
     job = trained(client)
     assert "2 processes of 1 thread, with a part of the base in each" in start_message(client, job)
@@ -226,7 +235,7 @@ def test_sharding_the_base_changes_no_byte(client: openai.OpenAI, together: Any,
     assert curve(client, job) == curve(client, together)
 
 
-@pytest.mark.slow
+@pytest.mark.further
 def test_a_killed_process_with_a_part_of_the_base_is_resumed_to_the_same_bytes(
     client: openai.OpenAI, home: Path, together: Any, sharded: None
 ) -> None:
@@ -238,7 +247,7 @@ def test_a_killed_process_with_a_part_of_the_base_is_resumed_to_the_same_bytes(
     assert adapter_bytes(client, job.id) == adapter_bytes(client, together.id)
 
 
-@pytest.mark.slow
+@pytest.mark.further
 @pytest.mark.parametrize(
     "asked",
     [{"lora_layers": "all", "gradient_checkpointing": True, "batch_size": 3}, {"lora_dropout": 0.1, "batch_size": 24}],
@@ -258,7 +267,7 @@ def test_sharding_changes_no_byte_of_other_recipes(
     assert one == two
 
 
-@pytest.mark.slow
+@pytest.mark.further
 def test_accelerate_shards_the_base_by_its_configuration(
     client: openai.OpenAI, together: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -313,6 +322,7 @@ def test_the_number_of_processes_is_read_from_the_command(
     assert (found.processes if found else None) == asked
 
 
+@pytest.mark.slow
 def test_the_trainer_is_a_program_between_two_folders(home: Path, tmp_path: Path) -> None:
     """It needs no server. Started again, it goes on from its newest checkpoint."""
     folder = tmp_path / "job"

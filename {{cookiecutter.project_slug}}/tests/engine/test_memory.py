@@ -39,6 +39,7 @@ def refusal(base: memory.Base, available: int, **asked: Any) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="its processes do not tell their peak")
 def test_the_estimate_is_near_the_peak_of_a_real_job(home: Path, tmp_path: Path) -> None:
     """Rows of 476 tokens, 16 in a batch, on all layers: about 0.4 GB, of which the base is a thousandth."""

@@ -85,6 +85,7 @@ def test_held_out_pairs_show_the_margin(client: openai.OpenAI) -> None:
     assert "## Preferences" in Path("reports/report.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_same_pairs_are_one_job(client: openai.OpenAI) -> None:
     before = MODEL.read_bytes()
     train.run(load_params())
@@ -96,6 +97,7 @@ def test_the_same_pairs_are_one_job(client: openai.OpenAI) -> None:
     write_params(client)
 
 
+@pytest.mark.slow
 def test_a_provider_without_log_probabilities_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -81,6 +81,7 @@ def test_they_equal_a_direct_computation(
     assert texts == ["\n", *"red", "<|im_end|>", "\n"]
 
 
+@pytest.mark.slow
 def test_a_tuned_model_has_its_own(client: openai.OpenAI, home: Path) -> None:
     from transformers import AutoTokenizer
 

@@ -161,6 +161,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_rows_of_a_file_are_saved_beside_the_data_and_kill_9_counts_against_the_budget(
     model: str, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +207,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
+@pytest.mark.slow
 def test_a_successor_at_another_provider_is_compared_with_the_recorded_answers(
     client: openai.OpenAI,
     forked_workers: None,

@@ -65,6 +65,7 @@ def finish(stage: str, folder: Path, home: Path) -> tuple[int, str]:
     return process.returncode, printed
 
 
+@pytest.mark.slow
 def test_experiments_at_once_keep_to_the_limit_of_all(home: Path, provider: Server, project: Path) -> None:
     """Each of three would fit alone. They have no ledger in common that is written before they start."""
     folders = [experiment(project, seed) for seed in (1, 2, 3)]
@@ -82,7 +83,7 @@ def test_experiments_at_once_keep_to_the_limit_of_all(home: Path, provider: Serv
     assert len(provider_jobs(home)) == len(known) + 2
 
 
-@pytest.mark.parametrize("status", ["running", "failed"])
+@pytest.mark.parametrize("status", ["running", pytest.param("failed", marks=pytest.mark.slow)])
 def test_a_job_without_a_bill_counts_by_its_estimate_on_every_machine(
     status: str, home: Path, provider: Server, project: Path
 ) -> None:
@@ -111,6 +112,7 @@ def test_a_job_without_a_bill_counts_by_its_estimate_on_every_machine(
     assert provider_jobs(home) == known
 
 
+@pytest.mark.slow
 def test_clean_spares_what_another_project_has_adopted(home: Path, provider: Server, project: Path) -> None:
     """Both have the same data. The first commits nothing of the job; the second, on another machine, does."""
     ours, theirs = project.parent / "one", project.parent / "another"

@@ -232,6 +232,7 @@ def world(home: Path, forked_workers: None, tmp_path: Path) -> Iterator[None]:
             shutil.rmtree(path.parent)
 
 
+@pytest.mark.slow
 def test_random_schedules_pay_nothing_twice(world: None, capsys: pytest.CaptureFixture[str]) -> None:
     began = time.monotonic()
     try:

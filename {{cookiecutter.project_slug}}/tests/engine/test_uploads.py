@@ -33,6 +33,7 @@ def left_behind(home: Path) -> tuple[int, int]:
     return len(list((home / "uploads").iterdir())), len(list((home / "files").iterdir()))
 
 
+@pytest.mark.slow
 def test_the_clients_own_helper_uploads_a_file_that_trains(client: openai.OpenAI, tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     path.write_bytes(CONTENT)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -43,26 +44,51 @@ def provider(home: Path, forked_workers: None) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture
-def project(provider: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project whose pipeline has run, with data that no other test has."""
-    monkeypatch.chdir(tmp_path)
+def finish(folder: Path, provider: Server) -> None:
+    """Run the pipeline in a folder, with data that no other folder has."""
     provider.plan = Plan()
-    (tmp_path / "params.yaml").write_text(PARAMS.replace("URL", address(provider)), encoding="utf-8")
+    (folder / "params.yaml").write_text(PARAMS.replace("URL", address(provider)), encoding="utf-8")
     lines = []
     for n in range(200):
         colour = COLOURS[n % 3]
         turns = [
-            {"role": "user", "content": f"{n * 7919:x} {tmp_path.name} {n**3:x}: paint it {colour}"},
+            {"role": "user", "content": f"{n * 7919:x} {folder.name} {n**3:x}: paint it {colour}"},
             {"role": "assistant", "content": colour},
         ]
         lines.append(json.dumps({"messages": turns}) + "\n")
-    (tmp_path / "data/raw").mkdir(parents=True)
-    (tmp_path / "data/raw/raw.jsonl").write_text("".join(lines), encoding="utf-8")
+    (folder / "data/raw").mkdir(parents=True)
+    (folder / "data/raw/raw.jsonl").write_text("".join(lines), encoding="utf-8")
     for stage in (prepare, validate, upload, train, baseline, tuned, evaluate):
         stage.run(load_params())
     provider.plan = Plan()
+
+
+@pytest.fixture
+def project(provider: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose pipeline has run, with data that no other test has."""
+    monkeypatch.chdir(tmp_path)
+    finish(tmp_path, provider)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def finished(provider: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose pipeline has run, to be copied."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        finish(folder, provider)
+    return folder
+
+
+@pytest.fixture
+def copied(finished: Path, provider: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the finished project. The provider's jobs are those of all copies: each test has seeds of its own."""
+    folder = tmp_path / "project"
+    shutil.copytree(finished, folder)
+    monkeypatch.chdir(folder)
+    provider.plan = Plan()
+    return folder
 
 
 def run(*arguments: str) -> str:
@@ -103,9 +129,9 @@ def records(folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("call", "skip", "fault"),
     [
-        (CREATE, 1, kill_after),
-        (ASK, 50, kill_after),
-        pytest.param(CREATE, 1, kill_before, marks=pytest.mark.slow),
+        pytest.param(CREATE, 1, kill_after, marks=pytest.mark.slow),
+        pytest.param(ASK, 50, kill_after, marks=pytest.mark.slow),
+        pytest.param(CREATE, 1, kill_before, marks=pytest.mark.further),
     ],
 )
 def test_after_a_kill_the_curve_continues_and_nothing_is_paid_twice(
@@ -133,7 +159,8 @@ def test_after_a_kill_the_curve_continues_and_nothing_is_paid_twice(
     assert (LEARNING_CURVE.read_bytes(), LEARNING_CURVE_PAGE.read_bytes()) == (before, page)
 
 
-def test_other_seeds_are_trained_once_and_reach_the_evaluation(home: Path, provider: Server, project: Path) -> None:
+@pytest.mark.slow
+def test_other_seeds_are_trained_once_and_reach_the_evaluation(home: Path, provider: Server, copied: Path) -> None:
     found = json.loads(run("repeat", "--seeds", "8,9", "--json"))
     assert [one["seed"] for one in found["points"]] == [7, 8, 9]
     assert provider.plan.seen.count(CREATE) == 2
@@ -142,13 +169,13 @@ def test_other_seeds_are_trained_once_and_reach_the_evaluation(home: Path, provi
     assert read_json(EVALUATION, "evaluate")["trainings"]["seeds"] == [7, 8, 9]
     assert "3 trainings with the seeds 7, 8, 9" in run("show")
     kept = needed()
-    for one in records(project):
+    for one in records(copied):
         assert one["model"] in kept.models
         assert one["files"]["train"]["id"] in kept.files
         assert one["fingerprint"] in kept.fingerprints
 
     # The record of a variant is lost: its job and its answers are found.
-    for path in (project / VARIANTS).glob("seed8-*"):
+    for path in (copied / VARIANTS).glob("seed8-*"):
         path.unlink()
     provider.plan = Plan()
     run("repeat", "--seeds", "8")
@@ -158,11 +185,12 @@ def test_other_seeds_are_trained_once_and_reach_the_evaluation(home: Path, provi
     assert provider.plan.seen.count(CREATE) == 3
 
 
+@pytest.mark.slow
 def test_a_training_whose_request_is_unclear_is_waited_for_or_forgotten(
-    provider: Server, project: Path, monkeypatch: pytest.MonkeyPatch
+    provider: Server, copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut = Plan(CREATE, 0, FAULTS["cut-before"])
-    for seed, more in (("8", ["--forget"]), ("9", [])):
+    for seed, more in (("10", ["--forget"]), ("11", [])):
         provider.plan = dataclasses.replace(cut, seen=[])
         with pytest.raises(FinetuneError, match="no clear outcome"):
             run("repeat", "--seeds", seed)
@@ -174,34 +202,42 @@ def test_a_training_whose_request_is_unclear_is_waited_for_or_forgotten(
         assert provider.plan.seen.count(CREATE) == 1
 
 
-@pytest.mark.parametrize("fault", ["403", pytest.param("404", marks=pytest.mark.slow)])
-def test_a_key_that_may_not_read_models_trains_nothing_again(provider: Server, project: Path, fault: str) -> None:
-    run("repeat", "--seeds", "8")
-    for path in (project / VARIANTS).glob("seed8-*"):
+@pytest.mark.parametrize(
+    ("fault", "seed"),
+    [
+        pytest.param("403", "12", marks=pytest.mark.slow),
+        pytest.param("404", "13", marks=pytest.mark.further),
+    ],
+)
+def test_a_key_that_may_not_read_models_trains_nothing_again(
+    provider: Server, copied: Path, fault: str, seed: str
+) -> None:
+    run("repeat", "--seeds", seed)
+    for path in (copied / VARIANTS).glob(f"seed{seed}-*"):
         record = json.loads(path.read_text(encoding="utf-8"))
         write_json(path, {key: value for key, value in record.items() if key != "scores"})
     provider.plan = Plan(r"GET /v1/models/.*", 0, FAULTS[fault], times=100)
-    run("repeat", "--seeds", "8")
+    run("repeat", "--seeds", seed)
     assert CREATE not in provider.plan.seen
 
 
-@pytest.mark.slow
-def test_another_choice_of_the_checkpoint_holds_for_all_trainings(provider: Server, project: Path) -> None:
+@pytest.mark.further
+def test_another_choice_of_the_checkpoint_holds_for_all_trainings(provider: Server, copied: Path) -> None:
     """Else the spread would be that between a chosen checkpoint of one training and the last ones of others."""
-    run("repeat", "--seeds", "8")
-    text = (project / "params.yaml").read_text(encoding="utf-8").replace("seed: 7", "seed: 7, choose: best_valid_loss")
-    (project / "params.yaml").write_text(text, encoding="utf-8")
+    run("repeat", "--seeds", "14")
+    text = (copied / "params.yaml").read_text(encoding="utf-8").replace("seed: 7", "seed: 7, choose: best_valid_loss")
+    (copied / "params.yaml").write_text(text, encoding="utf-8")
     for stage in (validate, train, tuned):
         stage.run(load_params())
     assert "trainings" not in evaluate.run(load_params())  # they are of the former choice
     provider.plan = Plan()
-    found = json.loads(run("repeat", "--seeds", "8", "--json"))
+    found = json.loads(run("repeat", "--seeds", "14", "--json"))
     assert CREATE not in provider.plan.seen
     assert [one["choice"] for one in found["points"]] == ["best_valid_loss"] * 2
     assert found["trainings"]["n"] == 2
 
 
-def test_the_record_of_the_pipelines_training_has_its_answers_of_now(provider: Server, project: Path) -> None:
+def test_the_record_of_the_pipelines_training_has_its_answers_of_now(provider: Server, copied: Path) -> None:
     run("repeat", "--seeds", "7")
     rows = read_jsonl(TUNED_ANSWERS, "")
     write_jsonl(TUNED_ANSWERS, [{**row, "answer": row["expected"]} for row in rows])  # asked again: all are right now
@@ -209,18 +245,18 @@ def test_the_record_of_the_pipelines_training_has_its_answers_of_now(provider: S
     assert [one["scores"]["score"] for one in json.loads(run("repeat", "--seeds", "7", "--json"))["points"]] == [1.0]
 
 
-def test_a_training_beyond_the_budget_is_refused_before_anything_is_sent(provider: Server, project: Path) -> None:
-    text = (project / "params.yaml").read_text(encoding="utf-8").replace("seed: 7", "seed: 7, budget: {minutes: 0.01}")
-    (project / "params.yaml").write_text(text, encoding="utf-8")
-    (project / "models.toml").write_text("[tiny]\nseconds = 1000000\n", encoding="utf-8")
+def test_a_training_beyond_the_budget_is_refused_before_anything_is_sent(provider: Server, copied: Path) -> None:
+    text = (copied / "params.yaml").read_text(encoding="utf-8").replace("seed: 7", "seed: 7, budget: {minutes: 0.01}")
+    (copied / "params.yaml").write_text(text, encoding="utf-8")
+    (copied / "models.toml").write_text("[tiny]\nseconds = 1000000\n", encoding="utf-8")
     with pytest.raises(FinetuneError, match=r"train\.budget\.minutes"):
-        run("repeat")
+        run("repeat", "--seeds", "15")
     assert not [call for call in provider.plan.seen if call.startswith("POST")]
 
 
-def test_another_pipeline_than_the_trained_one_is_refused(provider: Server, project: Path) -> None:
-    text = (project / "params.yaml").read_text(encoding="utf-8").replace("n_epochs: 1", "n_epochs: 2")
-    (project / "params.yaml").write_text(text, encoding="utf-8")
+def test_another_pipeline_than_the_trained_one_is_refused(provider: Server, copied: Path) -> None:
+    text = (copied / "params.yaml").read_text(encoding="utf-8").replace("n_epochs: 1", "n_epochs: 2")
+    (copied / "params.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(FinetuneError, match="Train and evaluate first with: dvc repro"):
         run("learning-curve")
     assert provider.plan.seen == []

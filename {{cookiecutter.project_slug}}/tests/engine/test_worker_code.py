@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import openai
+import pytest
 from conftest import start_job, wait
 
 from finetune.engine.store import Store
@@ -26,6 +27,7 @@ shutil.rmtree(sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_a_job_is_trained_when_the_project_of_its_worker_is_deleted(
     client: openai.OpenAI, home: Path, tmp_path: Path
 ) -> None:

@@ -50,6 +50,7 @@ def test_each_job_has_its_own_devices(
     assert [worker_launcher.devices_of(slot).get("CUDA_VISIBLE_DEVICES") for slot in slots] == devices
 
 
+@pytest.mark.slow
 def test_a_small_job_does_not_wait_for_the_files_of_a_large_one(client: openai.OpenAI, home: Path) -> None:
     """And a job that is cancelled while its files are checked or encoded leaves its place soon."""
     rows = training_lines(24) * 8000
