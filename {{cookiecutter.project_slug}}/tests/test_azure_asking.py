@@ -172,7 +172,7 @@ def test_a_model_is_asked_by_its_deployment_whatever_model_the_answers_name(azur
     rows = read_jsonl(ANSWERS, "rescue")
     assert [row["messages"][0]["content"] for row in rows] == QUESTIONS  # the mark before the first row is gone
     assert {row["expected"] for row in rows} == {"Right"}
-    assert "when deployed" in CliRunner().invoke(app, ["rescue", "list"]).output
+    assert "answers only when it is deployed" in CliRunner().invoke(app, ["rescue", "list"]).output
     assert save().exit_code == 0
     assert len(azure.asked) == len(QUESTIONS)  # a second run asks nothing
 

@@ -22,7 +22,7 @@ from finetune.provider import completions, deployment_api
 from finetune.provider.answer_cache import open_answer_cache
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import connect
-from finetune.rescue.save import name_to_ask, save_files
+from finetune.rescue.save import find, name_to_ask, save_files
 
 TOKEN = "arm-token-of-the-test"
 BASE = "gpt-4.1-mini-2025-04-14"
@@ -47,8 +47,9 @@ class Cloud(ThreadingHTTPServer):
     show: `POST /v0/models` takes `name: my-finetuned-model`, `source: <job id>:<checkpoint id>` and `base_model`, the
     base's ID for inference; the answer's `name` is `<base_model>-LoRa:my-finetuned-model-AbCd`. That one is polled by
     `GET /v0/models/{name}` while its `status` is `validating`, until it is `active` or `error`, and is the `model` of
-    chat requests. Jobs, their checkpoints and files have the form of OpenAI's API: a job's `result_files` are `[]`, a
-    checkpoint's are its weights, which the notebooks write by `files.content(file)` under `filename.split('/')[1]`.
+    chat requests. Jobs, their checkpoints and files have the form of OpenAI's API, but a job has no `fine_tuned_model`
+    (its API reference has none, and a notebook prints None), and its `result_files` are `[]`. A checkpoint's are its
+    weights, which the notebooks write by `files.content(file)` under `filename.split('/')[1]`.
     """
 
     def __init__(self) -> None:
@@ -159,7 +160,6 @@ def job() -> dict[str, Any]:
         "object": "fine_tuning.job",
         "created_at": 1,
         "model": NEBIUS_BASE,
-        "fine_tuned_model": "model-of-step-20",
         "organization_id": "",
         "result_files": [],
         "seed": 1,
@@ -314,8 +314,9 @@ def test_rescue_saves_weights_where_a_model_must_be_deployed_to_answer(cloud: Cl
     assert json.loads((folder / "job.json").read_bytes())["id"] == "ftjob-1"
     write_json(DEPLOYMENT, {"provider": "nebius", "model": "model-of-step-20", "name": "its-name"})
     with connect(load_params().provider) as connection:
-        saved = save_files(connection, "model-of-step-20", print)
-    assert name_to_ask(load_params(), saved) == "its-name"
+        saved = save_files(connection, *find(connection, "ftjob-1", print), print)
+        assert saved.model == "model-of-step-20"
+        assert name_to_ask(connection, load_params(), saved) == "its-name"
 
 
 def test_errors_do_not_show_the_token(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:

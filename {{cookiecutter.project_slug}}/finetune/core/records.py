@@ -445,6 +445,7 @@ class DeploymentRecord(TypedDict):
     provider: str
     model: str
     name: str
+    source: NotRequired[str]  # what was deployed: a checkpoint's ID at Azure, the job's and a checkpoint's at Nebius
 
 
 # Answers
@@ -502,6 +503,7 @@ class RecordedAnswer(TypedDict):
     completion_tokens: NotRequired[int | None]
     logprobs: NotRequired[list[Alternatives]]
     cut: NotRequired[bool]
+    max_tokens: NotRequired[int]  # at which it was cut
     refused: NotRequired[bool]
     error: NotRequired[str]
     trained: NotRequired[bool]  # in the file of evaluate.rescued: the model was trained on this question

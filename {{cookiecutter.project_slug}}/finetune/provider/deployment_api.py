@@ -38,16 +38,26 @@ def deployment_name(model: str, wanted: str | None) -> str:
     return wanted or "".join(letter if letter.isalnum() else "-" for letter in model)[-60:].strip("-")
 
 
-def start(connection: Connection, base: str, model: str, job: str, step: int | None, settings: Deploy) -> str:
-    """Ask for a deployment of a model, the checkpoint of a job at a step, and return the deployment's name.
+def source_of(connection: Connection, model: str, job: str, step: int | None) -> str:
+    """Return what the provider deploys: Azure a model's name or a checkpoint's ID, Nebius `<job>:<checkpoint>`.
+
+    Raises FinetuneError if the job has no such checkpoint. Source: Microsoft's page on deploying a fine-tuned model.
+    """
+    if connection.profile.name == "nebius":
+        return f"{job}:{checkpoint_id(connection, job, model, step)}"
+    return checkpoint_id(connection, job, model, step) if ":ckpt-step-" in model else model
+
+
+def start(connection: Connection, base: str, model: str, source: str, settings: Deploy) -> str:
+    """Ask for a deployment of a model, whose source is that of `source_of`, and return the deployment's name.
 
     At Azure, a deployment of this name is changed to this model. Nebius makes another one, and names it itself.
     """
     name = deployment_name(model, settings.name)
     if connection.profile.name == "azure":
-        return start_at_azure(name, model, settings)
+        return start_at_azure(name, source, settings)
     if connection.profile.name == "nebius":
-        return start_at_nebius(connection, name, base, model, job, step)
+        return start_at_nebius(connection, name, base, model, source)
     raise no_deployments(connection)
 
 
@@ -143,22 +153,21 @@ def deployed_model(profile: Profile, name: str, settings: Deploy) -> dict[str, s
     return {"name": model["name"], "version": model.get("version") or "", "state": state}
 
 
-def start_at_azure(name: str, model: str, settings: Deploy) -> str:
+def start_at_azure(name: str, source: str, settings: Deploy) -> str:
     """Create or change a deployment by Azure's control plane. Source: Microsoft's page on deploying, 2026-10."""
     body = {
         "sku": {"name": settings.sku, "capacity": settings.capacity},
-        "properties": {"model": {"format": "OpenAI", "name": model, "version": "1"}},
+        "properties": {"model": {"format": "OpenAI", "name": source, "version": "1"}},
     }
     call_azure("PUT", name, settings, body)
     return name
 
 
-def start_at_nebius(connection: Connection, name: str, base: str, model: str, job: str, step: int | None) -> str:
+def start_at_nebius(connection: Connection, name: str, base: str, model: str, source: str) -> str:
     """Create a custom model at Nebius. Source: the notebooks of its cookbook (fine-tuning-1, distillation), 2026-08.
 
     It answers by the name that the answer has, which is another one. `base_model` is the base's name for inference.
     """
-    source = f"{job}:{checkpoint_id(connection, job, model, step)}"
     body = {"name": name, "base_model": inference_name(base, connection.profile.name), "source": source}
     answered = call_nebius(connection, "POST", "", body).get("name")
     if not answered:
