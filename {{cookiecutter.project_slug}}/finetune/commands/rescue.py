@@ -35,7 +35,7 @@ def list_fine_tunes(as_json: AsJson = False) -> None:
         print_json(found)
         return
     if not found:
-        print("The provider lists no job with a fine-tuned model.")
+        print("The provider lists no job with a fine-tuned model. For those of another project, set its key.")
         return
     print_table(
         ["days left", "model, job and hyperparameters", "data", "saved"], [row_of(one, deploys) for one in found]
@@ -88,10 +88,10 @@ def save(
             found = plan(connection, params, files, asked, rows, usd)
             if answered:
                 say(f"rescue: {answered:,} of {total:,} questions are answered already.")
-            if asked.todo:
+            if found.todo:
                 price = "an unknown amount" if found.new_usd is None else f"at most ${found.new_usd:.4f}"
                 say(f"rescue: asking {len(found.todo):,} of {total:,} questions costs {price}.")
-            if asked.todo and not found.todo:
+            elif asked.todo:
                 raise FinetuneError(
                     f"--usd {usd:g} does not pay for one {'more ' * bool(answered)}question; all {total:,} cost at most"
                     f" ${found.all_usd:.4f}.",

@@ -14,6 +14,7 @@ from finetune.core.disk import read_json, write_csv, write_jsonl, write_text
 from finetune.core.errors import FinetuneError
 from finetune.core.params import FILE, checked
 from finetune.core.paths import LEDGER
+from finetune.core.profiles import PROFILES
 from finetune.core.yaml_edit import edit_yaml
 from finetune.data.questions import ASKS_A_MODEL
 from finetune.data.readers import read_rows
@@ -79,9 +80,10 @@ def read_saved(model: str | None, choice: Choice, general: Collection[int] = ())
         remedy = "Save one before its shutdown: finetune rescue save MODEL"
         in_dvc = any(ROOT.glob("*.dvc")) or Path(f"{ROOT}.dvc").exists()
         raise FinetuneError(f"{ROOT} has no saved model.", "Fetch it with: dvc pull" if in_dvc else remedy)
-    if model is None and len(folders) > 1:
-        raise FinetuneError(f"{ROOT} has several models: {', '.join(folders)}.", "Choose one with --model.")
-    model = model or next(iter(folders))
+    answered = [name for name, folder in folders.items() if any(folder.glob("answers*.jsonl"))] or list(folders)
+    if model is None and len(answered) > 1:
+        raise FinetuneError(f"{ROOT} has several models: {', '.join(answered)}.", "Choose one with --model.")
+    model = model or answered[0]
     if model not in folders:
         raise FinetuneError(f"{ROOT} has no {model}.", f"It has: {', '.join(folders)}.")
     rows = divide(saved_rows(folders[model], general), choice)
@@ -105,7 +107,11 @@ def make_project(
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise FinetuneError(f"{folder} has files already.", "Name a folder that is empty, or does not exist.")
     values = new_values(former, found, provider, base)
-    checked(values)
+    profile = PROFILES[checked(values).provider.name]
+    if profile.base_url is None and profile.name != "local" and not provider["base_url"]:
+        raise FinetuneError(
+            f"The provider {profile.name!r} has no default address.", "Give it: --base-url https://host/v1"
+        )
     without_split = {key: value for key, value in values["data"].items() if key != "split"}  # nor its comment
     text = edit_yaml(read_bytes(FILE).decode("utf-8"), values | {"data": without_split})
     text = edit_yaml(text, values, COMMENTS)
