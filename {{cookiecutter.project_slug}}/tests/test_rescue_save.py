@@ -331,6 +331,13 @@ def test_a_model_that_is_gone_is_not_asked(account: Account) -> None:
         run("save", MODEL, "--usd", "1000")
     assert not account.asked
     assert (FOLDER / "training.jsonl").exists()
+    account.models = [MODEL]
+    run("save", MODEL, "--usd", "0.3")
+    (FOLDER / "manifest.json").unlink()  # as if it had been killed before
+    account.models = ["ft:tiny:org::model-1"]
+    with pytest.raises(FinetuneError, match="is no longer at the provider"):
+        run("save", MODEL, "--usd", "1000")
+    assert (manifest()["asked"], manifest()["not_asked"]) == (2, 18)
 
 
 def test_the_list_says_what_is_left_to_do_in_80_columns(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,7 +350,7 @@ def test_the_list_says_what_is_left_to_do_in_80_columns(account: Account, monkey
     assert lines[1].split()[1:] == [MODEL, "there", "2", "answers"]
     assert lines[2].strip() == "ftjob-0, epochs 2"
     assert [line.split()[0] for line in lines[3:7:2]] == ["gone", "gone"]
-    assert lines[-1] == "3 models, 1 of them saved in data/rescued. The first 3 end on 2099-01-14."
+    assert lines[-1] == "3 models, 1 of them saved in data/rescued. 3 will be shut down on 2099-01-14."
     (found, *_) = json.loads(run("list", "--json"))
     assert found["hyperparameters"] == {"n_epochs": 2}
     assert found["saved_answers"] == 2

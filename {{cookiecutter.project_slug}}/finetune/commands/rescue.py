@@ -63,6 +63,8 @@ def save(
 
     Examples: finetune rescue save ft:base:org::abc123 --usd 5 · finetune rescue save ft:base:org::abc123 --rows new.csv
     """
+    from dataclasses import replace
+
     from finetune.core.errors import FinetuneError
     from finetune.core.params import load_params
     from finetune.provider.connect import connect
@@ -84,20 +86,25 @@ def save(
             total, answered = len(asked.prompts), len(asked.prompts) - len(asked.todo)
             for reason, count in asked.left_out.items():
                 say(f"rescue: rows left out: {count:,} ({reason}).")
-            name = name_to_ask(connection, params, files) if asked.todo else model
+            try:
+                name = name_to_ask(connection, params, files) if asked.todo else model
+            except FinetuneError:
+                if answered:  # by a run that may have ended before it wrote the manifest
+                    no_more = replace(plan(connection, params, files, asked, rows, None), todo=[])
+                    record(connection, params, model, no_more, say)
+                raise
             found = plan(connection, params, files, asked, rows, usd)
             if answered:
                 say(f"rescue: {answered:,} of {total:,} questions are answered already.")
             if found.todo:
                 price = "an unknown amount" if found.new_usd is None else f"at most ${found.new_usd:.4f}"
                 say(f"rescue: asking {len(found.todo):,} of {total:,} questions costs {price}.")
-            elif asked.todo:
+            elif asked.todo and not answered:
                 raise FinetuneError(
-                    f"--usd {usd:g} does not pay for one {'more ' * bool(answered)}question; all {total:,} cost at most"
-                    f" ${found.all_usd:.4f}.",
+                    f"--usd {usd:g} does not pay for one question; all {total:,} cost at most ${found.all_usd:.4f}.",
                     f"Give a higher limit. What costs nothing is in {files.folder}.",
                 )
-            if not yes and usd is None and found.new_usd != 0:
+            if found.todo and not yes and usd is None and found.new_usd != 0:
                 typer.confirm("Ask them?", abort=True)
             saved = record(connection, params, name, found, say)
     if found.left:

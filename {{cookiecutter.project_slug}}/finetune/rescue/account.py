@@ -61,7 +61,9 @@ def fine_tunes(connection: Connection, today: datetime.date, root: Path) -> list
 
 def save_next(found: list[FineTune], deploys: bool) -> FineTune | None:
     """Return the first model that has no saved answers and may still give some; None if there is no such one."""
-    return next((one for one in found if not one["saved_answers"] and (one["answers"] or deploys)), None)
+    candidates = [one for one in found if not one["saved_answers"] and (one["answers"] or deploys)]
+    coming = (one for one in candidates if one["days_left"] is None or one["days_left"] > 0)
+    return next(iter([*coming, *candidates]), None)
 
 
 def hyperparameters_of(job: "FineTuningJob") -> dict[str, Any]:

@@ -122,8 +122,10 @@ def divide(rows: list[SavedRow], choice: Choice) -> Divided:
                 recorded["is_expected"] = True
             divided.recorded.append(recorded)
     if not divided.rows:
+        why = "".join(f" Left out: {count:,} ({reason})." for reason, count in divided.left_out.items())
+        other = "the model's own answers with --answers model" if choice == "original" else "the original ones"
         raise FinetuneError(
-            "No saved row has an answer to train on.",
-            "Train on the model's own answers with --answers model, or save rows with their answers: --rows FILE.",
+            f"No saved row has an answer to train on.{why}",
+            f"Train on {other}, or save answers to other rows: {SAVE} MODEL --rows FILE",
         )
     return divided

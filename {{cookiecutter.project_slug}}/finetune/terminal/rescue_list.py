@@ -22,7 +22,6 @@ def summary(found: Sequence[Mapping[str, Any]], deploys: bool) -> str:
     """Return how many models there are, how many are saved, and when the first of them end."""
     saved = sum(one["saved_answers"] is not None for one in found)
     text = f"{len(found)} models, {saved} of them saved in data/rescued."
-    if first := found[0]["shutdown"]:
-        ending = sum(one["shutdown"] == first for one in found)
-        text += f" The first {ending} end on {first}."
+    if coming := [one["shutdown"] for one in found if (one["days_left"] or 0) > 0]:
+        text += f" {coming.count(coming[0])} will be shut down on {coming[0]}."
     return text + ("\nHere a model answers only when it is deployed." if deploys else "")
