@@ -24,18 +24,20 @@ RESULTS = ROOT / "bench" / "recipes.jsonl"
 SETS = ROOT / "bench" / "sets"
 LAYERS = {"eighth": 4, "half": 15, "all": 30}  # of the base's 30, from the top
 STAGES = ("prepare", "validate", "upload", "train", "baseline", "tuned", "evaluate")
-# The launcher of the trainings: it notes the trainer's seconds, and those of the processor in all its threads.
+# The launcher of the trainings: it notes the trainer's seconds, and those of the processor in all its threads, every
+# second, because the engine ends a launcher that does not leave soon after its job.
 TIMER = """
-import json, resource, subprocess, sys, time
+import json, os, psutil, subprocess, sys, time
 start = time.monotonic()
-code = subprocess.run(sys.argv[2:]).returncode
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-found = {"seconds": time.monotonic() - start, "cpu_seconds": used.ru_utime + used.ru_stime}
-open(sys.argv[1], "w").write(json.dumps(found))
-sys.exit(code)
+trainer = psutil.Popen(sys.argv[2:])
+while trainer.poll() is None:
+    used = trainer.cpu_times()
+    found = {"seconds": time.monotonic() - start, "cpu_seconds": used.user + used.system}
+    open(sys.argv[1] + ".new", "w").write(json.dumps(found))
+    os.replace(sys.argv[1] + ".new", sys.argv[1])
+    time.sleep(1)
+sys.exit(trainer.returncode)
 """
-
-NOT_MEASURED = {"seconds": None, "cpu_seconds": None}
 
 
 class Recipe(NamedTuple):
@@ -108,8 +110,7 @@ def measure(project: Path, home: Path, recipe: Recipe) -> dict[str, Any]:
         json.loads((project / name).read_text(encoding="utf-8"))
         for name in ("reports/evaluation.json", "models/model.json")
     )
-    # The engine ends a launcher that takes over five seconds to leave: on a busy machine there may be no note.
-    times = json.loads(clock.read_text(encoding="utf-8")) if clock.exists() else NOT_MEASURED
+    times = json.loads(clock.read_text(encoding="utf-8"))
     metric = evaluation["metric"]
     rival, general = evaluation["rival"], evaluation["also"]["general"]
     return {

@@ -67,7 +67,8 @@ def start_message(event: dict[str, Any]) -> str:
     """Return how training starts: from which step, on what, in how many processes."""
     what = f"resumed from step {event['step']}" if event["step"] else "started"
     processes, threads = counted(event["processes"], "process"), counted(event["threads"], "thread")
-    return f"Fine-tuning job {what} on {event['device']} in {event['dtype']} with {processes} of {threads}"
+    parts = ", with a part of the base in each" if event.get("sharded") else ""
+    return f"Fine-tuning job {what} on {event['device']} in {event['dtype']} with {processes} of {threads}{parts}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -12,6 +12,7 @@ from finetune.core.export_formats import ADAPTER, MERGED
 from finetune.core.params import Params
 from finetune.core.records import AnswerSettings, Example, ExportedFile, ExportSpeed, Prediction
 from finetune.export.adapter import check_adapter
+from finetune.export.chat_template import tokenizer_of
 from finetune.export.gguf import FILE
 from finetune.export.llama_server import llama_server
 from finetune.export.merge import AGAIN, check_merged
@@ -25,7 +26,6 @@ from finetune.export.prompts import (
     refuse_missing_end,
     refuse_other_prompts,
     token_text,
-    tokenizer_of,
 )
 from finetune.export.transformers_answers import answers_by_transformers, logprobs_of_answers
 from finetune.project.export_manifest import check_files

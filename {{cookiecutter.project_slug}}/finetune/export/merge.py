@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.core.errors import FinetuneError
 from finetune.export.base_folder import weights_of
+from finetune.export.chat_template import fix_date
 
 if TYPE_CHECKING:
     import torch
@@ -19,13 +20,14 @@ WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.gguf")
 def export_merged(base: Path, adapter: Path, target: Path) -> None:
     """Write a folder that `AutoModelForCausalLM.from_pretrained` loads, with the base's tokenizer and chat template.
 
-    All files but the weights and config.json are the base's own, byte for byte.
+    All files but the weights and config.json are the base's own, byte for byte, if its template writes no date.
     """
     model, _ = merged(base, adapter)
     model.save_pretrained(target, max_shard_size=SHARD)
     for path in base.iterdir():
         if path.is_file() and path.name != "config.json" and not any(path.match(one) for one in WEIGHTS):
             shutil.copy(path, target)
+    fix_date(target)
 
 
 def merged(base: Path, adapter: Path) -> "tuple[Any, set[str]]":

@@ -31,13 +31,6 @@ def system_prompt(prompts: Sequence[Prompt]) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def tokenizer_of(folder: Path) -> Any:
-    """Return a folder's tokenizer."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder)
-
-
 def encoder(tokenizer: Any) -> Encode:
     """Return the function that makes token IDs of a prompt with a tokenizer and its chat template."""
 

@@ -8,6 +8,7 @@ from typing import Any
 from finetune.core.export_formats import ADAPTER, MERGED
 from finetune.core.records import AnswerSettings
 from finetune.export.base_folder import hub_name
+from finetune.export.chat_template import TEMPLATE
 from finetune.export.gguf import FILE
 from finetune.export.prompts import Prompt, system_prompt
 
@@ -22,11 +23,12 @@ def serve_section(
     base: str,
     rank: int,
     has_modelfile: bool,
+    has_template: bool,
     questions: AnswerSettings,
     prompts: Sequence[Prompt],
 ) -> list[str]:
     """Return the lines of a model card that tell how to serve a format in its folder, and how to ask it."""
-    commands = serve_commands(name, base, rank=rank, has_modelfile=has_modelfile)
+    commands = serve_commands(name, base, rank=rank, has_modelfile=has_modelfile, has_template=has_template)
     requests = [request_command(one.split()[0], questions, prompts) for one in commands]
     note = "`BASE` is the folder with the weights, the tokenizer and the configuration of the base."
     return [
@@ -45,17 +47,26 @@ def fenced(lines: Sequence[str]) -> list[str]:
 
 
 def serve_commands(
-    name: str, base: str, folder: str = ".", rank: int = VLLM_RANK, has_modelfile: bool = True
+    name: str,
+    base: str,
+    folder: str = ".",
+    rank: int = VLLM_RANK,
+    has_modelfile: bool = True,
+    has_template: bool = False,
 ) -> list[str]:
     """Return a command for each server of a format; its files are in `folder`.
 
-    `BASE` in a command is the folder of a base that has no name on the Hugging Face hub. `rank` is that of the adapter.
+    `BASE` in a command is the folder of a base that has no name on the Hugging Face hub. `rank` is that of the adapter;
+    `has_template` says that a chat template lies beside it.
     """
     if name == ADAPTER:
         repository, revision = hub_name(base)
         served = [repository if "/" in repository else "BASE", *(["--revision", revision] if revision else [])]
         larger = [] if rank <= VLLM_RANK else ["--max-lora-rank", str(min(one for one in VLLM_RANKS if one >= rank))]
-        return [" ".join(["vllm serve", *served, "--enable-lora", *larger, f"--lora-modules {MODEL}={folder}"])]
+        template = [f"--chat-template {folder}/{TEMPLATE}"] if has_template else []
+        return [
+            " ".join(["vllm serve", *served, "--enable-lora", *larger, *template, f"--lora-modules {MODEL}={folder}"])
+        ]
     if name == MERGED:
         return [f"vllm serve {folder} --served-model-name {MODEL}"]
     path = "" if folder == "." else f"{folder}/"

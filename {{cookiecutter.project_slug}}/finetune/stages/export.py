@@ -37,6 +37,7 @@ from finetune.core.records import (
 from finetune.data.examples import as_chat
 from finetune.export.adapter import CONFIG, export_adapter, trained_adapter
 from finetune.export.base_folder import base_folder, digest_of_weights
+from finetune.export.chat_template import TEMPLATE, export_dated_template
 from finetune.export.comparison import compare, refuse_another_model, scored
 from finetune.export.gguf import FILE, export_gguf
 from finetune.export.measure import Measured, measure, refuse_sampling, rows_with_logprobs, speed_of
@@ -150,6 +151,7 @@ def write_format(name: str, model: Measured, work: Path) -> None:
     folder = EXPORTS / name
     if name == ADAPTER:
         export_adapter(model.adapter, model.name, folder)
+        export_dated_template(model.base, folder)
     elif name == MERGED:
         export_merged(model.base, model.adapter, folder)
     else:
@@ -166,7 +168,8 @@ def write_manifest(name: str, model: Measured, record: ModelRecord, report: Expo
     commit = git("rev-parse", "HEAD").strip()
     has_modelfile = is_gguf(name) and write_modelfile(folder, model)
     rank = int(read_json(model.adapter / CONFIG, "train")["r"])
-    serve = serve_section(name, model.name, rank, has_modelfile, model.questions, model.prompts)
+    has_template = name == ADAPTER and (folder / TEMPLATE).exists()
+    serve = serve_section(name, model.name, rank, has_modelfile, has_template, model.questions, model.prompts)
     card = model_card(name, record, model.name, scores, report["tuned"], data, commit, report["n"], serve)
     write_text(folder / "README.md", card)
     manifest: ExportManifest = {

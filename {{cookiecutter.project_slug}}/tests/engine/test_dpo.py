@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,21 @@ def start(client: openai.OpenAI, rows: list[dict[str, Any]], model: str = "tiny"
 
 
 PREFERENCES = [preference(number) for number in range(22)]
+
+
+@pytest.mark.slow
+def test_processes_that_share_the_base_train_on_preferences_alike(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """22 preferences are three chunks of eight, of which two processes compute two and one."""
+    in_two = f"{os.environ['FINETUNE_ENGINE_LAUNCHER']} --num_processes 2"
+    found = []
+    for launcher in (in_two, f"env ACCELERATE_USE_FSDP=true {in_two}"):
+        monkeypatch.setenv("FINETUNE_ENGINE_LAUNCHER", launcher)
+        job = wait(client, start(client, PREFERENCES).id)
+        assert job.status == "succeeded", job.error
+        found.append(adapter_bytes(client, job.id))
+    assert found[0] == found[1]
 
 
 @pytest.fixture(scope="module")

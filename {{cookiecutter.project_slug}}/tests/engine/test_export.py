@@ -12,6 +12,7 @@ import openai
 import pytest
 from conftest import COLOURS
 from tiny import make_tiny_base
+from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
 from finetune.cli import app
@@ -20,12 +21,15 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
 from finetune.core.paths import EXPORT_ANSWERS, EXPORT_REPORT, EXPORTS, TUNED_ANSWERS, WEIGHTS
 from finetune.core.read_records import read_model_record
-from finetune.export import packages
+from finetune.engine import chat_template as engine_template
+from finetune.export import chat_template, packages
 from finetune.export.adapter import export_adapter
 from finetune.export.base_folder import base_folder, hub_name
+from finetune.export.chat_template import TEMPLATE, export_dated_template, tokenizer_of
 from finetune.export.comparison import logprob_differences
 from finetune.export.measure import Measured, measure, rows_with_logprobs
 from finetune.export.merge import export_merged
+from finetune.export.serving import serve_commands
 from finetune.project.export_manifest import files_of, read_manifest
 from finetune.stages import export, prepare, train, tuned, upload, validate
 from finetune.stages.export import measured_model
@@ -252,3 +256,40 @@ def test_names_of_the_hub_keep_their_organisation() -> None:
     assert hub_name("/data/bases/model/") == ("model", None)
     with pytest.raises(FinetuneError, match="weights of the base 'organisation/model' are not on this machine"):
         base_folder("organisation/model")
+
+
+@pytest.mark.parametrize("in_configuration", [False, True])
+def test_a_template_that_writes_the_date_is_exported_with_that_of_the_training(
+    model: Measured, tmp_path: Path, in_configuration: bool
+) -> None:
+    """As Llama 3's does: a served model would else be asked with other tokens than it was measured with."""
+    base = tmp_path / "dated"
+    shutil.copytree(model.base, base)
+    template = base / "chat_template.jinja"
+    text = "{{ strftime_now('%d %b %Y') }}" + template.read_text(encoding="utf-8")
+    if in_configuration:
+        template.unlink()
+        config = base / "tokenizer_config.json"
+        write_json(config, {**read_json(config, "train"), "chat_template": text})
+    else:
+        template.write_text(text, encoding="utf-8")
+    dated = dataclasses.replace(model, base=base)
+    for folder in (merged_folder(dated), base):
+        said = tokenizer_of(folder).apply_chat_template(dated.prompts[0], tokenize=False)
+        assert said.startswith("26 Jul 2024<|im_start|>")
+    own: Any = AutoTokenizer.from_pretrained("planted")
+    assert own.apply_chat_template(dated.prompts[0], tokenize=False) == said
+    export_adapter(model.adapter, "tiny", tmp_path / "adapter")
+    export_dated_template(base, tmp_path / "adapter")
+    served: Any = AutoTokenizer.from_pretrained(base)
+    served.chat_template = (tmp_path / "adapter" / TEMPLATE).read_text(encoding="utf-8")
+    assert served.apply_chat_template(dated.prompts[0], tokenize=False) == said
+    (line,) = serve_commands("adapter", "tiny", has_template=True)
+    assert line == "vllm serve BASE --enable-lora --chat-template ./chat_template.jinja --lora-modules tuned=."
+    export_adapter(model.adapter, "tiny", tmp_path / "plain")
+    export_dated_template(model.base, tmp_path / "plain")
+    assert not (tmp_path / "plain" / TEMPLATE).exists()
+
+
+def test_the_engine_and_the_export_write_the_same_date() -> None:
+    assert (engine_template.TODAY, engine_template.WRITES_TODAY) == (chat_template.TODAY, chat_template.WRITES_TODAY)

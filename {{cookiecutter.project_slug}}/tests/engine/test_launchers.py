@@ -212,29 +212,73 @@ fsdp_config: {fsdp_version: 2, fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP, fs
 """
 
 
-@pytest.mark.parametrize("variable", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
-def test_a_launcher_that_shards_the_model_ends_the_job(
-    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, variable: str
-) -> None:
-    """By the variables that accelerate sets for a configuration of FSDP or DeepSpeed."""
-    launcher = f"env {variable}=true {os.environ['FINETUNE_ENGINE_LAUNCHER']} --num_processes 2"
+@pytest.fixture
+def sharded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork two processes for each job, with the variable that accelerate sets for a configuration of FSDP."""
+    launcher = f"env ACCELERATE_USE_FSDP=true {os.environ['FINETUNE_ENGINE_LAUNCHER']} --num_processes 2"
     monkeypatch.setenv("FINETUNE_ENGINE_LAUNCHER", launcher)
-    job = wait(client, start_job(client).id)
-    assert (job.status, job.error.code) == ("failed", "launcher_error")
-    assert "FSDP and DeepSpeed are not supported" in job.error.message
+
+
+def test_sharding_the_base_changes_no_byte(client: openai.OpenAI, together: Any, sharded: None) -> None:
+    job = trained(client)
+    assert "2 processes of 1 thread, with a part of the base in each" in start_message(client, job)
+    assert adapter_bytes(client, job.id) == adapter_bytes(client, together.id)
+    assert curve(client, job) == curve(client, together)
 
 
 @pytest.mark.slow
-def test_a_configuration_of_fsdp_ends_the_job(
-    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_killed_process_with_a_part_of_the_base_is_resumed_to_the_same_bytes(
+    client: openai.OpenAI, home: Path, together: Any, sharded: None
 ) -> None:
-    """By accelerate itself."""
+    job = start_job(client, epochs=3, examples=60)
+    wait_for_event(client, job.id, "Step 15/")
+    kill(home, "rank 1")
+    ended = wait(client, job.id)
+    assert ended.status == "succeeded", ended.error
+    assert adapter_bytes(client, job.id) == adapter_bytes(client, together.id)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "asked",
+    [{"lora_layers": "all", "gradient_checkpointing": True, "batch_size": 3}, {"lora_dropout": 0.1, "batch_size": 24}],
+    ids=["recomputed", "accumulated"],
+)
+def test_sharding_changes_no_byte_of_other_recipes(
+    client: openai.OpenAI, in_two: None, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
+) -> None:
+    method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1, **asked}}}
+    jobs = [trained(client, examples=25, method=method)]
+    monkeypatch.setenv(
+        "FINETUNE_ENGINE_LAUNCHER", f"env ACCELERATE_USE_FSDP=true {os.environ['FINETUNE_ENGINE_LAUNCHER']}"
+    )
+    jobs.append(trained(client, examples=25, method=method))
+    assert "part of the base" in start_message(client, jobs[1])
+    one, two = (adapter_bytes(client, job.id) for job in jobs)
+    assert one == two
+
+
+@pytest.mark.slow
+def test_accelerate_shards_the_base_by_its_configuration(
+    client: openai.OpenAI, together: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "fsdp.yaml").write_text(SHARDED, encoding="utf-8")
     launcher = f"{sys.executable} -m accelerate.commands.launch --config_file {tmp_path / 'fsdp.yaml'}"
     monkeypatch.setenv("FINETUNE_ENGINE_LAUNCHER", launcher)
+    job = trained(client)
+    assert "with a part of the base in each" in start_message(client, job)
+    assert adapter_bytes(client, job.id) == adapter_bytes(client, together.id)
+
+
+def test_a_launcher_that_asks_for_deepspeed_ends_the_job(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the variable that accelerate sets for it."""
+    launcher = f"env ACCELERATE_USE_DEEPSPEED=true {os.environ['FINETUNE_ENGINE_LAUNCHER']} --num_processes 2"
+    monkeypatch.setenv("FINETUNE_ENGINE_LAUNCHER", launcher)
     job = wait(client, start_job(client).id)
     assert (job.status, job.error.code) == ("failed", "launcher_error")
-    assert "FSDP and DeepSpeed are not supported" in job.error.message
+    assert "DeepSpeed is not supported" in job.error.message
 
 
 CONFIG = "compute_environment: LOCAL_MACHINE\nnum_processes: 4\n"

@@ -68,6 +68,15 @@ def test_the_estimate_is_near_the_peak_of_a_real_job(home: Path, tmp_path: Path)
     assert 0.5 < found["estimate"] / found["peak"] < 2, found
 
 
+def test_a_base_in_parts_needs_less_for_its_layers_alone(base: memory.Base) -> None:
+    """A process has two layers whole at most, beside its part of all layers, the embeddings and the head."""
+    whole = memory.estimate(base, hyperparameters(), "float32", ROWS)
+    parts = memory.estimate(base, hyperparameters(), "float32", ROWS, processes=1, shards=4)
+    layers = [base.layer(0), base.layer(1)]
+    assert whole.weights - parts.weights == 4 * (sum(layers) - sum(layers) // 4 - 2 * max(layers))
+    assert parts._replace(weights=whole.weights) == whole
+
+
 def test_a_job_that_does_not_fit_is_refused_with_the_numbers_and_what_would_fit(base: memory.Base) -> None:
     need = memory.estimate(base, hyperparameters(), "bfloat16", ROWS)
     message = refusal(base, need.total - 1)

@@ -30,7 +30,7 @@ def is_eager(config: Any, longest: int) -> bool:
 
 
 def load_base(folder: Path, dtype: str, examples: Sequence[EncodedExample], quantize: str | None = None) -> Any:
-    """Load a base to the device, with the attention that suits these examples.
+    """Load a base, to the GPU if it is quantized, with the attention that suits these examples.
 
     Raises JobError if it cannot be quantized here.
     """
@@ -42,8 +42,7 @@ def load_base(folder: Path, dtype: str, examples: Sequence[EncodedExample], quan
         )
     if is_eager(text_config(folder), max(len(example.input_ids) for example in examples)):
         settings["attn_implementation"] = "eager"  # else the best one that the base has
-    base: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), **settings)
-    return base if quantize else base.to(best_device())
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), **settings)
 
 
 def text_config(folder: Path) -> Any:

@@ -189,8 +189,10 @@ class PrecomputedDataset:
             together = chunks[start : start + processes.count()]
             batches = [self._pack(chunk, None) for chunk in together]
             model = self.split_model
+            # Where the last chunks are fewer than the processes, one is computed more than once: see `share_evenly`.
+            own = model.run_frozen_layers(batches[min(processes.rank(), len(batches) - 1)])
             outputs = [
-                model.run_frozen_layers(batch)
+                own
                 if source == processes.rank()
                 else torch.empty(
                     *batch["input_ids"].shape,

@@ -45,6 +45,11 @@ class Base(NamedTuple):
             if f".layers.{layer}." in name and len(shape) == 2 and "vision" not in name
         }
 
+    def layer(self, layer: int) -> int:
+        """Return the number of weights of a layer."""
+        shapes = (shape for name, shape in self.shapes.items() if f".layers.{layer}." in name and "vision" not in name)
+        return sum(torch.Size(shape).numel() for shape in shapes)
+
 
 class Memory(NamedTuple):
     """The bytes that one process of a job needs."""
@@ -105,8 +110,12 @@ def estimate(
     examples: Sequence[EncodedExample],
     validation: Sequence[EncodedExample] = (),
     processes: int = 1,
+    shards: int = 1,
 ) -> Memory:
-    """Return the memory that a process of a job needs, beside what it uses before it loads the base."""
+    """Return the memory that a process of a job needs, beside what it uses before it loads the base.
+
+    `shards` is among how many processes the weights of each layer are divided.
+    """
     size, config = torch.finfo(getattr(torch, dtype)).bits // 8, base.config
     layers, trained = config.num_hidden_layers, hyperparameters["lora_layers"]
     linear = [shape for layer in range(layers) for shape in base.linear(layer).values()]
@@ -115,6 +124,9 @@ def estimate(
     weights = (
         everything * size if hyperparameters["quantize"] is None else (everything - in_linear) * size + in_linear // 2
     )
+    in_layers = [base.layer(layer) for layer in range(layers)]
+    if shards > 1:  # a process has one layer whole while it computes it, and gathers the next one
+        weights += (sum(in_layers) // shards + 2 * max(in_layers) - sum(in_layers)) * size
     adapted = [shape for layer in range(layers - trained, layers) for shape in base.linear(layer).values()]
     adapter = sum(hyperparameters["lora_r"] * sum(shape) for shape in adapted)
     states = [sum(len(one.input_ids) for one in file) * config.hidden_size * size for file in (examples, validation)]
@@ -170,9 +182,10 @@ def refuse_if_too_large(
     validation: Sequence[EncodedExample],
     processes: int,
     available: int,
+    shards: int = 1,
 ) -> None:
     """Raise JobError, with the numbers and what would fit, if a job needs more than the available bytes."""
-    need = estimate(base, hyperparameters, dtype, examples, validation, processes)
+    need = estimate(base, hyperparameters, dtype, examples, validation, processes, shards)
     share = available // processes_here()
     if need.total <= share:
         return
@@ -180,7 +193,7 @@ def refuse_if_too_large(
     def fits(changed: Mapping[str, Any]) -> bool:
         tried: Any = {**hyperparameters, **changed}
         kept = [[one for one in file if len(one.input_ids) <= tried["max_length"]] for file in (examples, validation)]
-        return bool(kept[0]) and estimate(base, tried, dtype, kept[0], kept[1], processes).total <= share
+        return bool(kept[0]) and estimate(base, tried, dtype, kept[0], kept[1], processes, shards).total <= share
 
     found = [next(filter(fits, changes), None) for changes in smaller(hyperparameters, examples)]
     would_fit = [f"{name} {str(value).lower()}" for change in found if change for name, value in change.items()]

@@ -124,7 +124,9 @@ class ValidationSet:
         metrics = self.new_metrics()
         self.split_model.model.eval()
         with torch.no_grad():
-            for batch in processes.share(batches):
-                metrics.add(*self.split_model.labelled_logits(batch), batch)
+            for batch, is_own in processes.share_evenly(batches):
+                outputs = self.split_model.labelled_logits(batch)
+                if is_own:
+                    metrics.add(*outputs, batch)
         self.split_model.model.train()
         return metrics.read_and_reset()

@@ -56,11 +56,12 @@ class PreferenceDataset:
         chunks = [indexes[start : start + CHUNK] for start in indexes[::CHUNK]]
         found = [0.0] * len(indexes)
         with torch.no_grad():
-            for chunk in processes.share(chunks):
+            for chunk, is_own in processes.share_evenly(chunks):
                 self.check()
                 batch = self.batch(chunk)
                 margins = margins_of(*self.split_model.labelled_logits(batch), batch)
-                found[chunk.start : chunk.stop] = margins.tolist()
+                if is_own:
+                    found[chunk.start : chunk.stop] = margins.tolist()
         self.reference = processes.total(*found)
 
 

@@ -5,7 +5,8 @@ processes meet by a file in the job's folder.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,14 +27,19 @@ OTHER_LAUNCHERS = (
 )
 
 
-def join(folder: Path, job: Job) -> None:
-    """Connect this process with the others of the job.
+def join(folder: Path, job: Job) -> bool:
+    """Connect this process with the others of the job, and return whether they share the base's weights by FSDP.
 
-    Raises JobError if the launcher did not start as many as it was asked for, or shards the model.
+    Raises JobError if the launcher did not start as many as it was asked for, or asks for DeepSpeed.
     """
-    for variable in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"):
-        if os.environ.get(variable, "false").lower() == "true":
-            raise launcher_error("FSDP and DeepSpeed are not supported: each process trains with the whole base.")
+    if is_set("ACCELERATE_USE_DEEPSPEED"):
+        raise launcher_error(
+            "DeepSpeed is not supported. To divide the base's weights among the processes, use a configuration of"
+            " accelerate with distributed_type: FSDP."
+        )
+    # Taken out: accelerate and Transformers would divide the adapter too, and could not resume to the same bytes.
+    is_sharded = is_set("ACCELERATE_USE_FSDP")
+    os.environ.pop("ACCELERATE_USE_FSDP", None)
     if "WORLD_SIZE" not in os.environ:
         take_over_variables()
     count, asked = int(os.environ.get("WORLD_SIZE", "1")), job["processes"]
@@ -56,6 +62,11 @@ def join(folder: Path, job: Job) -> None:
             world_size=count,
         )
         os.environ.setdefault("MASTER_ADDR", "localhost")  # accelerate asks for it, although they have met
+    return is_sharded and count > 1
+
+
+def is_set(variable: str) -> bool:
+    return os.environ.get(variable, "false").lower() in ("1", "true", "yes")
 
 
 def launcher_error(what: str) -> JobError:
@@ -103,6 +114,28 @@ def threads(job: Job) -> int:
 def share(items: Sequence[T]) -> Sequence[T]:
     """Return this process's part of a sequence; the parts of all processes have equal lengths, or differ by one."""
     return items[rank() * len(items) // count() : (rank() + 1) * len(items) // count()]
+
+
+def share_evenly(items: Sequence[T]) -> Iterator[tuple[T, bool]]:
+    """Yield this process's part of a sequence, each with True; where others have one more, one of theirs with False.
+
+    Layers of which each process holds a part are computed by all processes at the same time, or not at all.
+    """
+    own = share(items)
+    yield from ((one, True) for one in own)
+    if len(own) * count() < len(items):
+        yield items[0], False
+
+
+@contextmanager
+def one_after_another() -> Iterator[None]:
+    """Let only one process of each machine run the block at a time."""
+    before = int(os.environ.get("LOCAL_RANK", "0"))
+    for _ in range(before):
+        wait_for_all()
+    yield
+    for _ in range(count() - before):
+        wait_for_all()
 
 
 def total(*values: float) -> list[float]:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +13,7 @@ from peft import get_peft_model
 from transformers import AutoTokenizer, TrainingArguments, set_seed
 from transformers.utils import logging
 
+from finetune.engine.api_errors import JobError
 from finetune.engine.devices import available_bytes, best_device, best_dtype
 from finetune.engine.training import job_folder, memory, processes
 from finetune.engine.training.base_model import (
@@ -35,11 +37,16 @@ from finetune.engine.training.job_folder import Job, Result
 from finetune.engine.training.metrics import MethodMetrics, TokenMetrics, ValidationSet
 from finetune.engine.training.preferences import KeepReference, PreferenceDataset, PreferenceMetrics, set_reference
 from finetune.engine.training.reporting import ReportingCallback
+from finetune.engine.training.sharding import shard_layers
 from finetune.engine.training.trainer import JobTrainer
 from finetune.engine.training.wandb_runs import WandbCallback
 
 logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+NO_SHARDED_QUANTIZE = (
+    "Quantized weights cannot be divided among processes by FSDP. Leave quantize out, or use torchrun."
+)
 
 
 def train_job(folder: Path) -> Result:
@@ -49,7 +56,7 @@ def train_job(folder: Path) -> Result:
     with or without interruptions. Raises JobError if the cause of a failure is the job itself.
     """
     job = job_folder.read_job(folder)
-    processes.join(folder, job)
+    is_sharded = processes.join(folder, job)
     threads, dtype = processes.threads(job), job["dtype"] or best_dtype()
     checkpoint = newest_complete_checkpoint(folder)
     processes.wait_for_all()  # before one of them saves another checkpoint
@@ -75,10 +82,20 @@ def train_job(folder: Path) -> Result:
             validation_examples,
             processes.count(),
             available_bytes(),
+            # On CPUs, all processes load the base into the same memory, one after another.
+            processes.count() if is_sharded and best_device() != "cpu" else 1,
         )
-    base = load_base(base_folder, dtype, [*examples, *validation_examples], hyperparameters["quantize"])
-    # An adapter in its base's dtype needs no casts in its layers.
-    model = get_peft_model(base, lora_config(base, hyperparameters), autocast_adapter_dtype=False)
+    quantize = hyperparameters["quantize"]
+    if is_sharded and quantize:
+        raise JobError("unsupported_value", NO_SHARDED_QUANTIZE, "hyperparameters")
+    with processes.one_after_another() if is_sharded else nullcontext():  # each has the whole base for a while
+        base = load_base(base_folder, dtype, [*examples, *validation_examples], quantize)
+        # An adapter in its base's dtype needs no casts in its layers.
+        model = get_peft_model(base, lora_config(base, hyperparameters), autocast_adapter_dtype=False)
+        if is_sharded:
+            shard_layers(model)
+    if not quantize:
+        model.to(best_device())
     model.eval()  # Trainer turns dropout on, for its steps
     if hyperparameters["gradient_checkpointing"]:
         recompute_activations(base)
@@ -89,7 +106,7 @@ def train_job(folder: Path) -> Result:
     if is_dpo:
         new_metrics = partial(PreferenceMetrics, hyperparameters["beta"])
     trained = dataset_of(split_model, examples, check)
-    trainer = JobTrainer(model, arguments, trained, new_metrics())
+    trainer = JobTrainer(model, arguments, trained, new_metrics(), is_sharded)
     measured = dataset_of(split_model, validation_examples, check)
     # Only now: so SplitModel computes with the same weights whether the job starts or resumes.
     parent = folder / job_folder.PARENT
@@ -113,6 +130,7 @@ def train_job(folder: Path) -> Result:
             dtype=dtype,
             processes=processes.count(),
             threads=threads,
+            sharded=is_sharded,
             hyperparameters=hyperparameters,
         )
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

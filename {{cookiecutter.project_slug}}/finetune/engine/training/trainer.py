@@ -15,6 +15,7 @@ from finetune.engine.training import processes
 from finetune.engine.training.encoding import IGNORE_INDEX
 from finetune.engine.training.metrics import MethodDataset, MethodMetrics
 from finetune.engine.training.packing import Batch
+from finetune.engine.training.sharding import add_up_gradients
 
 
 class JobTrainer(Trainer):
@@ -24,9 +25,14 @@ class JobTrainer(Trainer):
     """
 
     def __init__(
-        self, model: PeftModel, arguments: TrainingArguments, dataset: MethodDataset, metrics: MethodMetrics
+        self,
+        model: PeftModel,
+        arguments: TrainingArguments,
+        dataset: MethodDataset,
+        metrics: MethodMetrics,
+        is_sharded: bool = False,
     ) -> None:
-        self.split_model, self.metrics = dataset.split_model, metrics
+        self.split_model, self.metrics, self.is_sharded = dataset.split_model, metrics, is_sharded
         self.dataset = dataset
         indexes = list(range(len(dataset.examples)))
         super().__init__(
@@ -39,6 +45,11 @@ class JobTrainer(Trainer):
         if processes.count() > 1:
             # PyTorch adds up the gradients of all processes only if the forward pass goes through its own wrapper.
             model.forward = self.split_model.labelled_logits  # type: ignore[method-assign]
+
+    def _wrap_model(self, model: Any, training: bool = True, dataloader: Any = None) -> Any:
+        # What is wrapped already, Trainer takes as it is.
+        wrapped = add_up_gradients(model) if self.is_sharded and training and model is self.model else model
+        return super()._wrap_model(wrapped, training, dataloader)
 
     def own_part(self, indexes: Sequence[int]) -> Batch:
         """Pack this process's part of a batch. If the batch is too small for all, it has a part without labels."""
