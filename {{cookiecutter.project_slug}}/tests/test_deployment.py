@@ -22,6 +22,7 @@ from finetune.provider import completions, deployment_api
 from finetune.provider.answer_cache import open_answer_cache
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import connect
+from finetune.provider.ready_model import wait_for_model
 from finetune.rescue.save import find, name_to_ask, save_files
 
 TOKEN = "arm-token-of-the-test"
@@ -138,6 +139,8 @@ class Handler(BaseHTTPRequestHandler):
 def nebius_object(path: str) -> dict[str, Any]:
     """Return what Nebius answers about a job with two checkpoints and its files."""
     lists: dict[str, list[dict[str, Any]]] = {
+        "models": [],
+        "files": [],
         "fine_tuning/jobs": [job()],
         "fine_tuning/jobs/ftjob-1/events": [],
         "fine_tuning/jobs/ftjob-1/checkpoints": checkpoints(),
@@ -299,6 +302,17 @@ def test_a_checkpoint_that_is_gone_is_no_deployment(cloud: Cloud) -> None:
     with pytest.raises(FinetuneError, match=r"no checkpoint another-name or of step 15; .* steps: 20, 10"):
         deployment.deploy(load_params())
     assert not cloud.deployed
+
+
+def test_at_nebius_the_model_of_a_job_is_that_of_its_last_checkpoint(cloud: Cloud) -> None:
+    write_params(cloud, "nebius")
+    with connect(load_params().provider) as connection:
+        job = connection.control.fine_tuning.jobs.list().data[0]
+        assert job.fine_tuned_model is None
+        assert wait_for_model(connection, job, print).fine_tuned_model == "model-of-step-20"
+    listed = CliRunner().invoke(app, ["rescue", "list"]).output
+    assert "model-of-step-20" in listed
+    assert "answers only when it is deployed" in listed
 
 
 def test_rescue_saves_weights_where_a_model_must_be_deployed_to_answer(cloud: Cloud) -> None:

@@ -14,8 +14,10 @@ from typer.testing import CliRunner
 from finetune.cli import app
 from finetune.core.disk import read_jsonl, write_json, write_jsonl
 from finetune.core.errors import FinetuneError
+from finetune.core.params import Rescued
 from finetune.core.records import RecordedAnswer
 from finetune.rescue.rows import divide, saved_rows
+from finetune.scoring.rescued import add_verdict
 
 ROOT = Path(__file__).parents[1]
 MODEL = "ft:gpt-4o-mini-2024-07-18:org::abc"
@@ -188,6 +190,21 @@ def test_only_the_answers_of_the_model_that_were_recorded_are_trained_on(tmp_pat
     assert divided.left_out == {"no answer of the model": 1}
     with pytest.raises(FinetuneError, match="No saved row has an answer to train on"):
         divide(saved_rows(tmp_path), "original")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "kept", "begin"),
+    [
+        (-0.04, 0.1, 1, "as good within the margin of 0.05; "),
+        (-0.06, 0.1, 0, "not shown to be as good within the margin of 0.05; "),
+        (-0.5, -0.06, 0, "worse by more than the margin of 0.05; "),
+    ],
+)
+def test_the_verdict_says_whether_it_is_as_good(low: float, high: float, kept: int, begin: str) -> None:
+    found: dict[str, Any] = {"lift": {"accuracy_low": low, "accuracy_high": high, "verdict": "the paired test"}}
+    add_verdict(found, "accuracy", Rescued(model=MODEL, answers="a.jsonl"), [], [])
+    assert found["kept"] == kept
+    assert found["verdict"].startswith(begin)
 
 
 def test_general_chat_and_answers_that_were_cut_are_no_rows(closing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
