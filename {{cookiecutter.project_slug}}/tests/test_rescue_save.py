@@ -266,7 +266,6 @@ def test_a_checkpoint_is_found_by_its_name_and_by_ids(account: Account, monkeypa
     Path("params.yaml").write_text(text, encoding="utf-8")
     steps = zip(CHECKPOINTS.items(), (2000, 1000), strict=True)
     account.checkpoints = [checkpoint(*pair, step) for pair, step in steps]
-    account.models += CHECKPOINTS.values()
     account.have(30)
     Path("new.csv").write_text("asked\nhello\n", encoding="utf-8")
     for name, model in CHECKPOINTS.items():
@@ -333,11 +332,14 @@ def test_a_model_that_is_gone_is_not_asked(account: Account) -> None:
     assert (FOLDER / "training.jsonl").exists()
     account.models = [MODEL]
     run("save", MODEL, "--usd", "0.3")
-    (FOLDER / "manifest.json").unlink()  # as if it had been killed before
+    for name in ("manifest.json", "answers.jsonl"):  # as if it had been killed while it asked
+        (FOLDER / name).unlink()
     account.models = ["ft:tiny:org::model-1"]
     with pytest.raises(FinetuneError, match="is no longer at the provider"):
         run("save", MODEL, "--usd", "1000")
+    assert len(answered()) == 2
     assert (manifest()["asked"], manifest()["not_asked"]) == (2, 18)
+    assert len(account.asked) == 2
 
 
 def test_the_list_says_what_is_left_to_do_in_80_columns(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:

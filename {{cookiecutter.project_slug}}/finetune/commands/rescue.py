@@ -63,13 +63,11 @@ def save(
 
     Examples: finetune rescue save ft:base:org::abc123 --usd 5 · finetune rescue save ft:base:org::abc123 --rows new.csv
     """
-    from dataclasses import replace
-
     from finetune.core.errors import FinetuneError
     from finetune.core.params import load_params
     from finetune.provider.connect import connect
     from finetune.provider.locks import exclusive_lock
-    from finetune.rescue.recording import record
+    from finetune.rescue.recording import record, record_kept
     from finetune.rescue.save import find, name_to_ask, plan, questions, save_files
     from finetune.terminal.progress import say
 
@@ -89,9 +87,7 @@ def save(
             try:
                 name = name_to_ask(connection, params, files) if asked.todo else model
             except FinetuneError:
-                if answered:  # by a run that may have ended before it wrote the manifest
-                    no_more = replace(plan(connection, params, files, asked, rows, None), todo=[])
-                    record(connection, params, model, no_more, say)
+                record_kept(connection, params, model, plan(connection, params, files, asked, rows, None), say)
                 raise
             found = plan(connection, params, files, asked, rows, usd)
             if answered:

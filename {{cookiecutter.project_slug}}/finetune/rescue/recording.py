@@ -32,32 +32,37 @@ def record(connection: Connection, params: Params, name: str, found: Plan, say: 
     import openai
 
     settings = settings_of(params)
-    prompts = [without_weights(found.asked.prompts[number]) for number in found.todo]
-    if not prompts:
+    requests = requests_of(connection, params, name, found)
+    if not requests:
         return write(params, found, [], settings)
-    requests = [
-        completion_request(connection, name, prompt, settings, params.train.seed, None, settings.top_logprobs)
-        for prompt in prompts
-    ]
     try:
         with counted_as_killed(found.saved.folder), progress_bar(f"ask {name}") as progress:
             answers: list[Answer | None] = [*ask_all(connection, requests, settings, progress, say, probe=False)]
     except (openai.APIError, FinetuneError, KeyboardInterrupt):
-        save_until_now(connection, params, requests, found, say)
+        record_kept(connection, params, name, found, say)
         raise
     refuse_other_answers(connection, name, found.saved.model)
     return write(params, found, answers, settings)
 
 
-def save_until_now(
-    connection: Connection, params: Params, requests: list[CompletionRequest], found: Plan, say: Say
-) -> None:
-    """Write the answers that the model has given until now, if there are any."""
-    model = found.saved.model
-    answers = [None if one and is_of_other_model(one, model) else one for one in kept_answers(connection, requests)]
-    if any(answers):
+def requests_of(connection: Connection, params: Params, name: str, found: Plan) -> list[CompletionRequest]:
+    """Return the requests of the planned questions."""
+    settings = settings_of(params)
+    prompts = (without_weights(found.asked.prompts[number]) for number in found.todo)
+    return [
+        completion_request(connection, name, prompt, settings, params.train.seed, None, settings.top_logprobs)
+        for prompt in prompts
+    ]
+
+
+def record_kept(connection: Connection, params: Params, name: str, found: Plan, say: Say) -> None:
+    """Write the recorded answers with those that interrupted runs have kept on this machine. Nobody is asked."""
+    folder = found.saved.folder
+    kept = kept_answers(connection, requests_of(connection, params, name, found))
+    answers = [None if one and is_of_other_model(one, found.saved.model) else one for one in kept]
+    if any(answers) or (folder / f"answers{found.name}.jsonl").is_file():
         saved = write(params, found, answers, settings_of(params))
-        say(f"rescue: the asking ended early. {saved['asked']} answers are in {found.saved.folder}.")
+        say(f"rescue: the asking ended early. {saved['asked']:,} answers are in {folder}.")
 
 
 @contextmanager

@@ -78,8 +78,11 @@ def save_files(connection: Connection, job: "FineTuningJob", model: str, say: Sa
 
 
 def name_to_ask(connection: Connection, params: Params, saved: Saved) -> str:
-    """Return the name by which a saved model is asked. Raises FinetuneError if it is gone, or not deployed."""
-    if lacks_model(connection, saved.model):
+    """Return the name by which a saved model is asked. Raises FinetuneError if it is gone, or not deployed.
+
+    No document says that providers list the models of checkpoints, so these are asked without being listed.
+    """
+    if saved.model == saved.job.fine_tuned_model and lacks_model(connection, saved.model):
         raise FinetuneError(
             f"{saved.model} is no longer at the provider, so it cannot be asked. What there is of it is in"
             f" {saved.folder}.",
