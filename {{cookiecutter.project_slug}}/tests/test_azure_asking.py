@@ -16,7 +16,7 @@ from finetune.cli import app
 from finetune.core.disk import read_jsonl, write_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
-from finetune.core.paths import DEPLOYMENT
+from finetune.core.paths import DEPLOYMENT, MODEL
 from finetune.project import deployment, health
 
 BASE = "gpt-4.1-mini-2025-04-14"
@@ -40,6 +40,9 @@ class Resource(ThreadingHTTPServer):
       deployment within the last 5 minutes, please wait a moment and try again."}}`.
     - At another address, 404 (learn.microsoft.com/answers/questions/1320115): `{"error": {"code": "404", "message":
       "Resource not found"}}`.
+    - The fine-tuning tutorial (same repository, openai/tutorials/fine-tune.md) prints the checkpoints of a job: `{"id":
+      "ftchkpt-148ab69f0a404cf9ab55a73d51b152de", "fine_tuned_model_checkpoint": "gpt-4o-mini-2024-07-18.ft-0e208cf…"}`
+      for the last, and `"…ft-0e208cf…:ckpt-step-90"` before it. The how-to deploys one "by passing the checkpoint ID".
     - Deployments - Get (Azure/azure-rest-api-specs, cognitiveservices, stable/2024-10-01): `properties.model` and
       `properties.provisioningState`, one of Accepted, Creating, Deleting, Moving, Failed, Succeeded, Disabled and
       Canceled. A missing one is a 404 with the manager's `{"error": {"code": …, "message": …}}`.
@@ -78,12 +81,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
+        name = self.path.partition("?")[0].rpartition("/")[2]
+        if self.command == "PUT":
+            self.server.deployments[name] = {"model": body["properties"]["model"]["name"], "state": "Succeeded"}
         path = self.path.partition("?")[0]
         status, found = NOT_THERE
         if path == "/openai/v1/chat/completions":
             status, found = self.server.chat(body["model"])
         elif path.startswith("/subscriptions/s/resourceGroups/g/"):
-            status, found = self.server.manage(path.rpartition("/")[2])
+            status, found = self.server.manage(name)
         elif path in LISTS:
             status, found = 200, {"object": "list", "data": LISTS[path], "has_more": False}
         content = json.dumps(found).encode()
@@ -95,7 +101,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    do_GET = do_POST = answer
+    do_GET = do_POST = do_PUT = answer
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -118,12 +124,28 @@ JOB = {
     "training_file": "file-1",
     "validation_file": None,
 }
+EARLIER = f"{TUNED}:ckpt-step-90"
+CHECKPOINTS = (
+    ("ftchkpt-148ab69f0a404cf9ab55a73d51b152de", TUNED, 100),
+    ("ftchkpt-e559c011ecc04fc68eaa339d8227d02d", EARLIER, 90),
+)
 LISTS: dict[str, list[dict[str, Any]]] = {
     "/openai/v1/models": [{"id": TUNED, "object": "model", "created": 1, "owned_by": "azure"}],
     "/openai/v1/files": [],
     "/openai/v1/fine_tuning/jobs": [JOB],
     "/openai/v1/fine_tuning/jobs/ftjob-1/events": [],
-    "/openai/v1/fine_tuning/jobs/ftjob-1/checkpoints": [],
+    "/openai/v1/fine_tuning/jobs/ftjob-1/checkpoints": [
+        {
+            "id": name,
+            "object": "fine_tuning.job.checkpoint",
+            "created_at": 1,
+            "fine_tuning_job_id": "ftjob-1",
+            "fine_tuned_model_checkpoint": model,
+            "step_number": step,
+            "metrics": {},
+        }
+        for name, model, step in CHECKPOINTS
+    ],
 }
 
 
@@ -172,9 +194,25 @@ def test_a_model_is_asked_by_its_deployment_whatever_model_the_answers_name(azur
     rows = read_jsonl(ANSWERS, "rescue")
     assert [row["messages"][0]["content"] for row in rows] == QUESTIONS  # the mark before the first row is gone
     assert {row["expected"] for row in rows} == {"Right"}
-    assert "when deployed" in CliRunner().invoke(app, ["rescue", "list"]).output
+    assert "answers only when it is deployed" in CliRunner().invoke(app, ["rescue", "list"]).output
     assert save().exit_code == 0
     assert len(azure.asked) == len(QUESTIONS)  # a second run asks nothing
+
+
+def test_a_checkpoint_is_found_and_deployed_by_its_id(azure: Resource) -> None:
+    for given in (CHECKPOINTS[1][0], EARLIER):
+        done = CliRunner().invoke(app, ["rescue", "save", given, "--usd", "1"])
+        assert isinstance(done.exception, FinetuneError)
+        assert f"The files of {EARLIER} are saved" in done.exception.what
+    write_json(MODEL, {"model": EARLIER, "job": "ftjob-1", "base": BASE, "chosen": {"step": 90}})
+    record = deployment.deploy(load_params())
+    assert record["source"] == azure.deployments[record["name"]]["model"] == CHECKPOINTS[1][0]
+    done = CliRunner().invoke(app, ["rescue", "save", CHECKPOINTS[1][0], "--usd", "1"])
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert azure.asked == [record["name"]] * len(QUESTIONS)
+    azure.deployments[record["name"]]["model"] = TUNED
+    with pytest.raises(FinetuneError, match=f"has the model {TUNED} now"):
+        deployment.answering_name(load_params(), EARLIER)
 
 
 def test_answers_of_another_model_are_not_recorded(azure: Resource) -> None:

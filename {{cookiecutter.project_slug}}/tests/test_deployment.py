@@ -22,7 +22,8 @@ from finetune.provider import completions, deployment_api
 from finetune.provider.answer_cache import open_answer_cache
 from finetune.provider.completions import answer_all
 from finetune.provider.connect import connect
-from finetune.rescue.save import name_to_ask, save_files
+from finetune.provider.ready_model import wait_for_model
+from finetune.rescue.save import find, name_to_ask, save_files
 
 TOKEN = "arm-token-of-the-test"
 BASE = "gpt-4.1-mini-2025-04-14"
@@ -47,8 +48,9 @@ class Cloud(ThreadingHTTPServer):
     show: `POST /v0/models` takes `name: my-finetuned-model`, `source: <job id>:<checkpoint id>` and `base_model`, the
     base's ID for inference; the answer's `name` is `<base_model>-LoRa:my-finetuned-model-AbCd`. That one is polled by
     `GET /v0/models/{name}` while its `status` is `validating`, until it is `active` or `error`, and is the `model` of
-    chat requests. Jobs, their checkpoints and files have the form of OpenAI's API: a job's `result_files` are `[]`, a
-    checkpoint's are its weights, which the notebooks write by `files.content(file)` under `filename.split('/')[1]`.
+    chat requests. Jobs, their checkpoints and files have the form of OpenAI's API, but a job has no `fine_tuned_model`
+    (its API reference has none, and a notebook prints None), and its `result_files` are `[]`. A checkpoint's are its
+    weights, which the notebooks write by `files.content(file)` under `filename.split('/')[1]`.
     """
 
     def __init__(self) -> None:
@@ -137,6 +139,8 @@ class Handler(BaseHTTPRequestHandler):
 def nebius_object(path: str) -> dict[str, Any]:
     """Return what Nebius answers about a job with two checkpoints and its files."""
     lists: dict[str, list[dict[str, Any]]] = {
+        "models": [],
+        "files": [],
         "fine_tuning/jobs": [job()],
         "fine_tuning/jobs/ftjob-1/events": [],
         "fine_tuning/jobs/ftjob-1/checkpoints": checkpoints(),
@@ -159,7 +163,6 @@ def job() -> dict[str, Any]:
         "object": "fine_tuning.job",
         "created_at": 1,
         "model": NEBIUS_BASE,
-        "fine_tuned_model": "model-of-step-20",
         "organization_id": "",
         "result_files": [],
         "seed": 1,
@@ -301,6 +304,17 @@ def test_a_checkpoint_that_is_gone_is_no_deployment(cloud: Cloud) -> None:
     assert not cloud.deployed
 
 
+def test_at_nebius_the_model_of_a_job_is_that_of_its_last_checkpoint(cloud: Cloud) -> None:
+    write_params(cloud, "nebius")
+    with connect(load_params().provider) as connection:
+        job = connection.control.fine_tuning.jobs.list().data[0]
+        assert job.fine_tuned_model is None
+        assert wait_for_model(connection, job, print).fine_tuned_model == "model-of-step-20"
+    listed = CliRunner().invoke(app, ["rescue", "list"]).output
+    assert "model-of-step-20" in listed
+    assert "answers only when it is deployed" in listed
+
+
 def test_rescue_saves_weights_where_a_model_must_be_deployed_to_answer(cloud: Cloud) -> None:
     write_params(cloud, "nebius")
     done = CliRunner().invoke(app, ["rescue", "save", "model-of-step-20", "--usd", "1"])
@@ -314,8 +328,9 @@ def test_rescue_saves_weights_where_a_model_must_be_deployed_to_answer(cloud: Cl
     assert json.loads((folder / "job.json").read_bytes())["id"] == "ftjob-1"
     write_json(DEPLOYMENT, {"provider": "nebius", "model": "model-of-step-20", "name": "its-name"})
     with connect(load_params().provider) as connection:
-        saved = save_files(connection, "model-of-step-20", print)
-    assert name_to_ask(load_params(), saved) == "its-name"
+        saved = save_files(connection, *find(connection, "ftjob-1", print), print)
+        assert saved.model == "model-of-step-20"
+        assert name_to_ask(connection, load_params(), saved) == "its-name"
 
 
 def test_errors_do_not_show_the_token(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,9 @@ from finetune.cli import app
 from finetune.core.disk import read_jsonl, write_json, write_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.records.answers import RecordedAnswer
+from finetune.core.sections.evaluate import Rescued
 from finetune.rescue.rows import divide, saved_rows
+from finetune.scoring.rescued import add_verdict
 
 ROOT = Path(__file__).parents[1]
 MODEL = "ft:gpt-4o-mini-2024-07-18:org::abc"
@@ -190,6 +192,53 @@ def test_only_the_answers_of_the_model_that_were_recorded_are_trained_on(tmp_pat
         divide(saved_rows(tmp_path), "original")
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "kept", "begin"),
+    [
+        (-0.04, 0.1, 1, "as good within the margin of 0.05; "),
+        (-0.06, 0.1, 0, "not shown to be as good within the margin of 0.05; "),
+        (-0.5, -0.06, 0, "worse by more than the margin of 0.05; "),
+    ],
+)
+def test_the_verdict_says_whether_it_is_as_good(low: float, high: float, kept: int, begin: str) -> None:
+    found: dict[str, Any] = {"lift": {"accuracy_low": low, "accuracy_high": high, "verdict": "the paired test"}}
+    add_verdict(found, "accuracy", Rescued(model=MODEL, answers="a.jsonl"), [], [])
+    assert found["kept"] == kept
+    assert found["verdict"].startswith(begin)
+
+
+def test_general_chat_and_answers_that_were_cut_are_no_rows(closing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    general = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Tell me of {word}"},
+                {"role": "assistant", "content": "It is. " * 30},
+            ]
+        }
+        for word in WORDS
+    ]
+    write_jsonl(Path("data/replay/general.jsonl"), general)
+    file = Path("data/rescued/model/training.jsonl")
+    write_jsonl(file, [*read_jsonl(file, "rescue"), *general[:7]])
+    replay = "  replay: {file: data/replay/general.jsonl, share: 0.1}\n  seed: 7\n"
+    Path("params.yaml").write_text(PARAMS.replace("  seed: 7\n", replay), encoding="utf-8")
+    answers = read_jsonl(Path("data/rescued/model/answers.jsonl"), "rescue")
+    answers[0] |= {"cut": True, "max_tokens": 4}
+    answers[1]["messages"][-1]["content"] = ""
+    earlier = {"place": "training.jsonl:61", **general[0], "cut": True}  # an earlier version asked this one too
+    write_jsonl(Path("data/rescued/model/answers.jsonl"), [*answers, earlier])
+    said = into("--answers", "model")
+    assert said.startswith("rescue: 58 rows of")
+    assert "7 (general chat of train.replay)" in said
+    assert "1 (the model's answer was cut); left out: 1 (the model's answer is empty)" in said
+    assert "train.replay is left out" not in said
+    monkeypatch.chdir("../new")
+    values = YAML(typ="safe").load(Path("params.yaml"))
+    assert values["data"]["labels"] == TEAMS
+    assert values["train"]["replay"] == {"file": "data/replay/general.jsonl", "share": 0.1}
+    run("prepare")
+
+
 def test_mistakes_are_refused_before_anything_is_written(closing: Path) -> None:
     with pytest.raises(FinetuneError, match="is in this project"):
         run("rescue", "into", "new", "--provider", "local", "--base", "b")
@@ -197,7 +246,13 @@ def test_mistakes_are_refused_before_anything_is_written(closing: Path) -> None:
         run("rescue", "into", "../new", "--provider", "nobody", "--base", "b")
     with pytest.raises(FinetuneError, match=r"has no ft:other"):
         into("--model", "ft:other")
+    with pytest.raises(FinetuneError, match=r"(?s)'azure' has no default address.*--base-url"):
+        run("rescue", "into", "../new", "--provider", "azure", "--base", "b")
     write_json(Path("data/rescued/other/of.json"), {"model": "ft:other"})
+    with pytest.raises(FinetuneError, match=r"has files already"):  # a model without answers is not meant
+        run("rescue", "into", "..", "--provider", "local", "--base", "b")
+    write_jsonl(Path("data/rescued/third/answers.jsonl"), [recorded(1, "sales", "new.csv")])
+    write_json(Path("data/rescued/third/of.json"), {"model": "ft:third"})
     with pytest.raises(FinetuneError, match="has several models"):
         into()
     with pytest.raises(FinetuneError, match="has no answers of the model"):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -53,11 +54,13 @@ class Account(ThreadingHTTPServer):
         self.have(jobs)
         self.files = {"file-0": chats(20)}
         self.checkpoints: list[dict[str, Any]] = []
+        self.models = [MODEL]
         self.asked: list[str] = []
         self.answers_until: int | None = None  # then the model is gone
         self.wait = threading.Event()  # that answers wait for
         self.wait.set()
         self.says: dict[str, Any] = {}  # changes of an answer
+        self.cut: dict[str, int] = {}  # by question: the limit below which its answer is cut
         self.usd = 0.0
         self.lock = threading.Lock()
         self.gets: list[str] = []
@@ -68,25 +71,30 @@ class Account(ThreadingHTTPServer):
     def rows_of(self, path: str) -> list[dict[str, Any]] | None:
         lists = {
             "/v1/fine_tuning/jobs": self.jobs,
-            "/v1/models": [{"id": MODEL, "object": "model", "created": 1, "owned_by": "org"}],
+            "/v1/models": [{"id": name, "object": "model", "created": 1, "owned_by": "org"} for name in self.models],
             "/v1/files": [file_object(name, content) for name, content in self.files.items()],
         }
-        if path.endswith(("/events", "/checkpoints")):
-            return self.checkpoints if path.endswith("/checkpoints") else []
+        if path.endswith("/checkpoints"):
+            return [one for one in self.checkpoints if one["fine_tuning_job_id"] == path.split("/")[-2]]
+        if path.endswith("/events"):
+            return []
         return lists.get(path)
 
     def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         self.wait.wait()
-        text = str(body["messages"][-1]["content"])
+        text, limit = str(body["messages"][-1]["content"]), body.get("max_tokens") or body["max_completion_tokens"]
         with self.lock:
             if self.answers_until is not None and len(self.asked) >= self.answers_until:
                 message = f"The model `{body['model']}` does not exist or you do not have access to it."
                 fields = {"type": "invalid_request_error", "param": None, "code": "model_not_found"}
                 return 404, {"error": {"message": message, **fields}}
             self.asked.append(text)
-            usage = {"prompt_tokens": len(json.dumps(body["messages"])), "completion_tokens": body["max_tokens"]}
+            usage = {"prompt_tokens": len(json.dumps(body["messages"])), "completion_tokens": limit}
             self.usd += (usage["prompt_tokens"] * 1000 + usage["completion_tokens"] * 2000) / 1e6
-        return 200, completion(f"answer to {text}") | {"model": body["model"], "usage": usage} | self.says
+        answer = completion(f"answer to {text}")
+        is_cut = limit < self.cut.get(text, 0)
+        answer["choices"][0]["finish_reason"] = "length" if is_cut else "stop"
+        return 200, answer | {"model": body["model"], "usage": usage} | self.says
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -144,6 +152,18 @@ def job(number: int) -> dict[str, Any]:
         "hyperparameters": {"n_epochs": 2},
         "training_file": f"file-{number}",
         "validation_file": None,
+    }
+
+
+def checkpoint(name: str, model: str, step: int) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "fine_tuning.job.checkpoint",
+        "created_at": step,
+        "fine_tuning_job_id": "ftjob-0",
+        "fine_tuned_model_checkpoint": model,
+        "step_number": step,
+        "metrics": {},
     }
 
 
@@ -225,23 +245,119 @@ def test_a_job_whose_files_are_gone_is_saved_without_them_and_asked_rows_of_a_fi
 
 def test_weights_of_two_folders_are_all_saved(account: Account) -> None:
     account.files |= {"file-a": b"a", "file-b": b"b"}
-    account.checkpoints = [
-        {
-            "id": "ftckpt-1",
-            "object": "fine_tuning.job.checkpoint",
-            "created_at": 1,
-            "fine_tuning_job_id": "ftjob-0",
-            "fine_tuned_model_checkpoint": MODEL,
-            "step_number": 1,
-            "metrics": {},
-            "result_files": ["file-a", "file-b"],
-        }
-    ]
+    account.checkpoints = [checkpoint("ftckpt-1", MODEL, 1) | {"result_files": ["file-a", "file-b"]}]
     run("save", MODEL, "--usd", "1000")
     assert {path.name: path.read_bytes() for path in (FOLDER / "weights").iterdir()} == {
         "adapter.bin": b"a",
         "file-b-adapter.bin": b"b",
     }
+
+
+# Of one job, as OpenAI's API reference prints them: the last part before `ckpt-step` is another one each time.
+CHECKPOINTS = {
+    "ftckpt_zc4Q7MP6XxulcVzj4MZdwsAB": "ft:tiny:org::96olL566:ckpt-step-2000",
+    "ftckpt_enQCFmOTGj3syEpYVhBRLTSy": "ft:tiny:org::7q8mpxmy:ckpt-step-1000",
+}
+
+
+def test_a_checkpoint_is_found_by_its_name_and_by_ids(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "key")
+    text = Path("params.yaml").read_text(encoding="utf-8").replace("name: compatible", "name: openai")
+    Path("params.yaml").write_text(text, encoding="utf-8")
+    steps = zip(CHECKPOINTS.items(), (2000, 1000), strict=True)
+    account.checkpoints = [checkpoint(*pair, step) for pair, step in steps]
+    account.have(30)
+    Path("new.csv").write_text("asked\nhello\n", encoding="utf-8")
+    for name, model in CHECKPOINTS.items():
+        for given in (model, name, f"ftjob-0:{name}"):
+            said = run("save", given, "--yes", "--rows", "new.csv")
+            assert f"1 answers of {model} in {FOLDER.parent}/ft-tiny-org--{model.split(':')[4]}-ckpt" in said
+        assert f"{name} is {model} of job ftjob-0" in run("save", name, "--yes", "--rows", "new.csv")
+    assert len(account.asked) == 2
+    assert f"ftjob-0 is {MODEL} of job" in run("save", "ftjob-0", "--yes", "--rows", "new.csv")
+    gets = len(account.gets)
+    for other in ("gpt-4o", "ft:tiny:org::other"):  # no name of a checkpoint: no list is asked for it
+        with pytest.raises(FinetuneError, match=f"no job with the model, checkpoint or ID {other}"):
+            run("save", other)
+    assert len(account.gets) == gets + 2
+    with pytest.raises(FinetuneError, match="no job with the model"):
+        run("save", "ft:tiny:org::other:ckpt-step-3")
+
+
+def test_answers_that_another_machine_has_paid_are_not_asked_again(
+    account: Account, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run("save", MODEL, "--usd", "0.3")
+    monkeypatch.setenv("FINETUNE_HOME", str(tmp_path / "other-home"))
+    said = run("save", MODEL, "--usd", "1000")
+    assert "2 of 20 questions are answered already" in said
+    assert "asking 18 of 20 questions costs at most" in said
+    monkeypatch.setenv("FINETUNE_HOME", str(tmp_path / "third-home"))
+    before = (FOLDER / "answers.jsonl").read_bytes()
+    Path("models.toml").unlink()  # nothing is asked, so no price is needed, and nobody is asked to confirm
+    for options in (["--usd", "0"], []):
+        said = run("save", MODEL, *options)
+        assert "20 of 20 questions are answered already" in said
+        assert "costs" not in said
+    assert (FOLDER / "answers.jsonl").read_bytes() == before
+    assert len(account.asked) == len(set(account.asked)) == 20
+    FOLDER.rename("elsewhere")
+    Path(f"{FOLDER}.dvc").write_text("outs: []", encoding="utf-8")
+    with pytest.raises(FinetuneError, match=f"(?s)is in DVC, and not here.*dvc pull {FOLDER}.dvc"):
+        run("save", MODEL, "--usd", "1000")
+    assert len(account.asked) == 20
+
+
+def test_only_answers_that_were_cut_are_asked_with_a_higher_limit(account: Account) -> None:
+    text = Path("params.yaml").read_text(encoding="utf-8")
+    Path("new.csv").write_text("asked\nlong\nshort\n", encoding="utf-8")
+    account.cut = {"long": 8}
+    command = ("save", MODEL, "--rows", "new.csv", "--usd", "1000")
+    assert "1 answers were cut" in run(*command)
+    assert sorted(account.asked) == ["long", "short"]
+    for limit, asked in ((4, []), (6, ["long"]), (6, []), (9, ["long"]), (20, [])):
+        account.asked.clear()
+        Path("params.yaml").write_text(text.replace("max_tokens: 4", f"max_tokens: {limit}"), encoding="utf-8")
+        said = run(*command)
+        assert account.asked == asked
+        assert ("were cut" in said) == (limit < 9)
+    assert answered("-new") == ["answer to long", "answer to short"]
+
+
+def test_a_model_that_is_gone_is_not_asked(account: Account) -> None:
+    account.models = ["ft:tiny:org::model-1"]
+    with pytest.raises(FinetuneError, match=f"is no longer at the provider, so it cannot be asked.*{FOLDER}"):
+        run("save", MODEL, "--usd", "1000")
+    assert not account.asked
+    assert (FOLDER / "training.jsonl").exists()
+    account.models = [MODEL]
+    run("save", MODEL, "--usd", "0.3")
+    for name in ("manifest.json", "answers.jsonl"):  # as if it had been killed while it asked
+        (FOLDER / name).unlink()
+    account.models = ["ft:tiny:org::model-1"]
+    with pytest.raises(FinetuneError, match="is no longer at the provider"):
+        run("save", MODEL, "--usd", "1000")
+    assert len(answered()) == 2
+    assert (manifest()["asked"], manifest()["not_asked"]) == (2, 18)
+    assert len(account.asked) == 2
+
+
+def test_the_list_says_what_is_left_to_do_in_80_columns(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    Path("models.toml").write_text(f"{PRICES}shutdown = 2099-01-14\n", encoding="utf-8")
+    run("save", MODEL, "--usd", "0.3")
+    account.have(3)
+    lines = run("list").splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[1].split()[1:] == [MODEL, "there", "2", "answers"]
+    assert lines[2].strip() == "ftjob-0, epochs 2"
+    assert [line.split()[0] for line in lines[3:7:2]] == ["gone", "gone"]
+    assert lines[-1] == "3 models, 1 of them saved in data/rescued. 3 will be shut down on 2099-01-14."
+    (found, *_) = json.loads(run("list", "--json"))
+    assert found["hyperparameters"] == {"n_epochs": 2}
+    assert found["saved_answers"] == 2
+    shutil.rmtree(FOLDER)
+    assert run("list").splitlines()[-1] == f"Next: finetune rescue save {MODEL}"
 
 
 def test_rows_of_a_file_with_the_name_of_the_training_data_are_not_taken_for_it(account: Account) -> None:
@@ -267,7 +383,7 @@ def test_the_answers_of_a_model_that_ends_half_way_are_saved(account: Account) -
 
 def test_a_smaller_budget_and_another_file_of_the_same_name_lose_no_answer(account: Account) -> None:
     run("save", MODEL, "--usd", "1000")
-    assert "--usd left out 18 questions" in run("save", MODEL, "--usd", "0.3")
+    assert "20 of 20 questions are answered already" in run("save", MODEL, "--usd", "0.3")
     assert len(answered()) == 20
     assert manifest()["not_asked"] == 0
     for folder in ("one", "two"):

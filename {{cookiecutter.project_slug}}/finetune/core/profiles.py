@@ -16,6 +16,7 @@ class Profile:
     byte_order_mark: bool = False  # files must start with one
     metadata: bool = True  # keeps metadata with a job and filters by it; else the suffix holds the fingerprint
     suffix: str = r".{1,64}"  # the pattern of train.suffix
+    names_model: bool = True  # False: jobs do not name their models; the last checkpoint does
     multiplier: bool = True  # False: takes learning_rate instead of learning_rate_multiplier
     hyperparameters: tuple[str, ...] | None = ()  # names that train.hyperparameters may hold; None: any
     training_types: tuple[str, ...] = ()  # values of train.training_type
@@ -89,6 +90,7 @@ PROFILES = {
             "NEBIUS_API_KEY",
             methods=("supervised",),
             metadata=False,
+            names_model=False,
             multiplier=False,
             hyperparameters=(
                 "learning_rate",

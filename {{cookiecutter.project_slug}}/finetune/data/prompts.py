@@ -87,7 +87,7 @@ def check_column(key: str, column: str, columns: Set[str], source: str) -> None:
     if column not in columns:
         raise FinetuneError(
             f"{key} in params.yaml names the column {column!r}, which {source} lacks.",
-            f"Its columns are: {', '.join(sorted(columns))}.",
+            f"Its columns are: {', '.join(sorted(columns))}. Name one of them in {key}, or rename one in the file.",
         )
 
 

@@ -70,7 +70,7 @@ def read_rows(
             if encoding is not None and is_unlike_utf8(found.name) and is_utf8(path):
                 note["text is also valid as"] = "utf-8"
             source = replace(source, encoding=found.name)
-        return Rows(at_least_one(READERS[suffix](source, note), path, note), source.places), note
+        return Rows(at_least_one(READERS[suffix](source, note), path, note, keep_all), source.places), note
     except FileNotFoundError:
         raise FinetuneError(
             f"There is no file {path}.", "Put your data there, or change data.file in params.yaml."
@@ -134,8 +134,8 @@ def with_mark(source: RawFile, wished: str) -> str:
     )
 
 
-def at_least_one(rows: Iterable[Row], path: Path, note: Note) -> Iterator[Row]:
-    """Yield the rows. Raises FinetuneError when there are none."""
+def at_least_one(rows: Iterable[Row], path: Path, note: Note, to_ask: bool) -> Iterator[Row]:
+    """Yield the rows. Raises FinetuneError when there are none; `to_ask`: the file is not that of params.yaml."""
     empty = True
     for row in rows:
         empty = False
@@ -146,7 +146,8 @@ def at_least_one(rows: Iterable[Row], path: Path, note: Note) -> Iterator[Row]:
             f"Set data.sheet in params.yaml, or --sheet of finetune init, to another one: {note['other sheets']}.",
         )
     if empty:
-        raise FinetuneError(f"{path} has no rows.", "Put data in it, or change data.file in params.yaml.")
+        other = "name another file" if to_ask else "change data.file in params.yaml"
+        raise FinetuneError(f"{path} has no rows.", f"Put rows in it, or {other}.")
 
 
 def read_lines(source: RawFile, note: Note) -> Iterator[Row]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from finetune.core.callbacks import say_nothing
 from finetune.core.disk import read_json, read_note
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import FILES, MODEL
@@ -14,6 +15,7 @@ from finetune.project.uploads import UPLOADED
 from finetune.project.variants import committed_variants
 from finetune.provider.connect import Connection
 from finetune.provider.find_jobs import ENDED, FINGERPRINT, PROJECT
+from finetune.provider.find_model import find_model
 from finetune.provider.paging import all_rows
 
 SPARED = 24 * 3600  # seconds
@@ -117,9 +119,10 @@ def other_users(connection: Connection, model: str) -> list[str]:
     """Return by what other projects of this account use a model, or one that it is a checkpoint of."""
     marked = {made for name, made in marks(connection).values() if name not in own_names()}
     found = []
+    made = find_model(connection, model, say_nothing)
     for job in all_rows(connection.control.fine_tuning.jobs.list(limit=100)):
         is_foreign = (job.metadata or {}).get(PROJECT, "none") not in ("none", project_id())
-        if job.fine_tuned_model in (model, model.partition(":ckpt-")[0]):
+        if made and job.id == made[0].id:
             found += [f"another project created its job {job.id}"] if is_foreign else []
             found += [f"another project uses the model of job {job.id}"] if job.id in marked else []
         elif is_foreign and job.model == model:

@@ -32,8 +32,11 @@ def deploy(params: Params) -> DeploymentRecord:
         deployment: DeploymentRecord = read_if_there(DEPLOYMENT, MADE_BY, DeploymentRecord)
         is_ours = (deployment.get("provider"), deployment.get("model")) == (params.provider.name, model)
         if not is_ours or not deployment_api.is_there(connection, deployment["name"], settings):
-            name = deployment_api.start(connection, record["base"], model, job, step, settings)
+            source = deployment_api.source_of(connection, model, job, step)
+            name = deployment_api.start(connection, record["base"], model, source, settings)
             deployment = {"provider": params.provider.name, "model": model, "name": name}
+            if source != model:
+                deployment["source"] = source
             write_json(DEPLOYMENT, deployment)
         deployment_api.wait_until_ready(connection, deployment["name"], model, settings, say)
     return deployment
@@ -64,12 +67,15 @@ def answering_name(params: Params, model: str) -> str:
             "Deploy it with: finetune deploy, then: dvc repro",
         )
     name = str(deployment["name"])
-    refuse_other_model(params, name, model)
+    refuse_other_model(params, name, model, deployment.get("source"))
     return name
 
 
-def refuse_other_model(params: Params, name: str, model: str) -> None:
-    """Raise FinetuneError if a deployment is gone or not ready, or has another model now, whose answers would count."""
+def refuse_other_model(params: Params, name: str, model: str, source: str | None) -> None:
+    """Raise FinetuneError if a deployment is gone or not ready, or has another model now, whose answers would count.
+
+    `source` is what was deployed, if that is not the model's name.
+    """
     profile = PROFILES[params.provider.name]
     try:
         found = deployed_model(profile, name, params.provider.deploy)
@@ -82,7 +88,7 @@ def refuse_other_model(params: Params, name: str, model: str) -> None:
     except FinetuneError as error:
         say(f"warning: it was not checked whether the deployment {name} still has {model}: {error.what}")
         return
-    if found and found["name"] != model:
+    if found and found["name"] not in (model, source):
         raise other_model(name, found["name"], model)
     if found and found["state"].lower() not in deployment_api.READY:
         raise FinetuneError(

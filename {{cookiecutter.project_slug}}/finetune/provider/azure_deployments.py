@@ -14,11 +14,11 @@ from finetune.provider.deployment_call import Json, call
 AZURE_VERSION = "2024-10-01"
 
 
-def start_at_azure(name: str, model: str, settings: Deploy) -> str:
+def start_at_azure(name: str, source: str, settings: Deploy) -> str:
     """Create or change a deployment by Azure's control plane. Source: Microsoft's page on deploying, 2026-10."""
     body = {
         "sku": {"name": settings.sku, "capacity": settings.capacity},
-        "properties": {"model": {"format": "OpenAI", "name": model, "version": "1"}},
+        "properties": {"model": {"format": "OpenAI", "name": source, "version": "1"}},
     }
     call_azure("PUT", name, settings, body)
     return name

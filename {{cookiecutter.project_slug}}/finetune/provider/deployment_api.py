@@ -9,7 +9,7 @@ from finetune.core.sections.provider import Deploy
 from finetune.provider.azure_deployments import call_azure, start_at_azure
 from finetune.provider.connect import Connection
 from finetune.provider.deployment_call import NotThereError
-from finetune.provider.nebius_deployments import call_nebius, start_at_nebius
+from finetune.provider.nebius_deployments import call_nebius, checkpoint_id, start_at_nebius
 from finetune.provider.polling import poll
 
 PATIENCE = 3600  # seconds until a deployment must be ready
@@ -23,16 +23,26 @@ def deployment_name(model: str, wanted: str | None) -> str:
     return wanted or "".join(letter if letter.isalnum() else "-" for letter in model)[-60:].strip("-")
 
 
-def start(connection: Connection, base: str, model: str, job: str, step: int | None, settings: Deploy) -> str:
-    """Ask for a deployment of a model, the checkpoint of a job at a step, and return the deployment's name.
+def source_of(connection: Connection, model: str, job: str, step: int | None) -> str:
+    """Return what the provider deploys: Azure a model's name or a checkpoint's ID, Nebius `<job>:<checkpoint>`.
+
+    Raises FinetuneError if the job has no such checkpoint. Source: Microsoft's page on deploying a fine-tuned model.
+    """
+    if connection.profile.name == "nebius":
+        return f"{job}:{checkpoint_id(connection, job, model, step)}"
+    return checkpoint_id(connection, job, model, step) if ":ckpt-step-" in model else model
+
+
+def start(connection: Connection, base: str, model: str, source: str, settings: Deploy) -> str:
+    """Ask for a deployment of a model, whose source is that of `source_of`, and return the deployment's name.
 
     At Azure, a deployment of this name is changed to this model. Nebius makes another one, and names it itself.
     """
     name = deployment_name(model, settings.name)
     if connection.profile.name == "azure":
-        return start_at_azure(name, model, settings)
+        return start_at_azure(name, source, settings)
     if connection.profile.name == "nebius":
-        return start_at_nebius(connection, name, base, model, job, step)
+        return start_at_nebius(connection, name, base, model, source)
     raise no_deployments(connection)
 
 

@@ -10,12 +10,11 @@ from finetune.provider.deployment_call import Json, call
 from finetune.provider.paging import all_rows
 
 
-def start_at_nebius(connection: Connection, name: str, base: str, model: str, job: str, step: int | None) -> str:
+def start_at_nebius(connection: Connection, name: str, base: str, model: str, source: str) -> str:
     """Create a custom model at Nebius. Source: the notebooks of its cookbook (fine-tuning-1, distillation), 2026-08.
 
     It answers by the name that the answer has, which is another one. `base_model` is the base's name for inference.
     """
-    source = f"{job}:{checkpoint_id(connection, job, model, step)}"
     body = {"name": name, "base_model": inference_name(base, connection.profile.name), "source": source}
     answered = call_nebius(connection, "POST", body=body).get("name")
     if not answered:

@@ -41,6 +41,18 @@ def lacks_model(connection: Connection, model: str | None) -> bool:
     return False
 
 
+def with_model(connection: Connection, job: "FineTuningJob") -> "FineTuningJob":
+    """Return a job that names its model. Where jobs do not, it is the model of the last checkpoint.
+
+    Source: Nebius' API reference and its notebook distillation-1, whose jobs have no `fine_tuned_model`.
+    """
+    if job.fine_tuned_model or connection.profile.names_model or job.status != "succeeded":
+        return job
+    checkpoints = all_rows(connection.control.fine_tuning.jobs.checkpoints.list(job.id))
+    last = max(checkpoints, key=lambda one: one.step_number, default=None)
+    return job.model_copy(update={"fine_tuned_model": last.fine_tuned_model_checkpoint}) if last else job
+
+
 def is_new(connection: Connection, job: "FineTuningJob") -> bool:
     """Return whether a job has ended within PATIENCE, by the provider's clock."""
     return connection.clock.now() - (job.finished_at or job.created_at or 0) < PATIENCE
@@ -60,6 +72,7 @@ def wait_for_model(
     pause, longest = connection.profile.poll_seconds
     end = clock() + PATIENCE
     is_said = False
+    job = with_model(connection, job)
     while not job.fine_tuned_model or lacks_model(connection, job.fine_tuned_model):
         if clock() > end:
             model = job.fine_tuned_model
@@ -73,5 +86,5 @@ def wait_for_model(
         is_said = True
         sleep(pause)
         pause = min(longest, pause * 1.2)
-        job = connection.control.fine_tuning.jobs.retrieve(job.id)
+        job = with_model(connection, connection.control.fine_tuning.jobs.retrieve(job.id))
     return job

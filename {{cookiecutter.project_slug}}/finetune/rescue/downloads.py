@@ -4,7 +4,7 @@ import json
 from codecs import BOM_UTF8
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from finetune.core.disk import read_jsonl, write_bytes
 from finetune.core.errors import FinetuneError
@@ -50,7 +50,9 @@ def download(connection: Connection, job: "FineTuningJob", model: str, folder: P
     fetch("events.jsonl", "events", lines(events))
     fetch("checkpoints.jsonl", "checkpoints", lines(checkpoints))
     names: set[str] = set()
-    for file in weights_of(folder / "checkpoints.jsonl", model):
+    weights = weights_of(folder / "checkpoints.jsonl", model)
+    is_saved = len(list((folder / WEIGHTS).glob("[!.]*"))) == len(weights)  # and the model may be gone
+    for file in [] if is_saved else weights:
         name = name_of(connection, file, missing)
         name = f"{file}-{name}" if name in names else name  # files of two folders
         names.add(name)
@@ -85,12 +87,26 @@ def safe_name(text: str) -> str:
 
 
 def folder_of(model: str, root: Path) -> Path:
-    """Return a model's folder. Raises FinetuneError if it has the files of another model."""
+    """Return a model's folder. Raises FinetuneError if it has another model's files, or must be fetched from DVC."""
     folder = root / safe_name(model)
-    try:
-        other = json.loads((folder / OF).read_text(encoding="utf-8"))["model"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return folder
-    if other != model:
+    other = value_in(folder / OF, "model")
+    if other not in (None, model):
         raise FinetuneError(f"{folder} has the files of {other}.", "Move that folder, then run the same command again.")
+    if not folder.is_dir() and (tracked := dvc_file_of(folder)):
+        what = f"{folder} is in DVC, and not here. It may have answers that are paid already."
+        raise FinetuneError(what, f"Fetch it with: dvc pull {tracked}")
     return folder
+
+
+def dvc_file_of(folder: Path) -> Path | None:
+    """Return the `.dvc` file that tracks a model's folder, or the folder of all models; None if there is none."""
+    files = (one.with_name(f"{one.name}.dvc") for one in (folder, folder.parent))
+    return next((file for file in files if file.is_file()), None)
+
+
+def value_in(path: Path, key: str) -> Any:
+    """Return a value of a JSON object in a file; None where the file or the key is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))[key]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

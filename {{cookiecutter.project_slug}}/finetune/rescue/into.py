@@ -4,7 +4,7 @@ It is another folder, because this project's history, records and ledger are of 
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,11 @@ from finetune.core.disk import read_json, write_csv, write_jsonl, write_text
 from finetune.core.errors import FinetuneError
 from finetune.core.params import FILE, checked
 from finetune.core.paths import LEDGER
+from finetune.core.profiles import PROFILES
 from finetune.core.yaml_edit import edit_yaml
 from finetune.data.questions import ASKS_A_MODEL
+from finetune.data.readers import read_rows
+from finetune.data.replay import ANSWERED_BY
 from finetune.project.history import git
 from finetune.project.ledger import COLUMNS
 from finetune.rescue.downloads import OF
@@ -33,7 +36,7 @@ KEPT = ("models/variants/README.md",)
 SHARED = ("data/also", "data/replay")
 # Keys of params.yaml that are for the former data, provider or base, or change how a model answers.
 OF_DATA = ("near",)
-NOT_OF_TRAIN = ("from", "continue_from", "suffix", "hyperparameters", "training_type", "integrations", "replay")
+NOT_OF_TRAIN = ("from", "continue_from", "suffix", "hyperparameters", "training_type", "integrations")
 NOT_OF_EVALUATE = ("stop", "presence_penalty", "frequency_penalty", "batch", "judge", "compare")
 COMMENTS = {
     "data.split": "The column that names the split of each row, or the shares of the splits.",
@@ -67,20 +70,24 @@ class Found:
         return f"{len(found.rows):,} rows of {self.model}: {counts}{left}{scored}"
 
 
-def read_saved(model: str | None, choice: Choice) -> Found:
-    """Return the saved model with its rows. Raises FinetuneError where there is none, or several and no choice."""
+def read_saved(model: str | None, choice: Choice, general: Collection[int] = ()) -> Found:
+    """Return the saved model with its rows, but those of `general`, the `key_of` of rows of train.replay.
+
+    Raises FinetuneError where there is none, or several and no choice.
+    """
     folders = {read_json(path, SAVE)["model"]: path.parent for path in sorted(ROOT.glob(f"*/{OF}"))}
     if not folders:
         remedy = "Save one before its shutdown: finetune rescue save MODEL"
         in_dvc = any(ROOT.glob("*.dvc")) or Path(f"{ROOT}.dvc").exists()
         raise FinetuneError(f"{ROOT} has no saved model.", "Fetch it with: dvc pull" if in_dvc else remedy)
-    if model is None and len(folders) > 1:
-        raise FinetuneError(f"{ROOT} has several models: {', '.join(folders)}.", "Choose one with --model.")
-    model = model or next(iter(folders))
+    answered = [name for name, folder in folders.items() if any(folder.glob("answers*.jsonl"))] or list(folders)
+    if model is None and len(answered) > 1:
+        raise FinetuneError(f"{ROOT} has several models: {', '.join(answered)}.", "Choose one with --model.")
+    model = model or answered[0]
     if model not in folders:
         raise FinetuneError(f"{ROOT} has no {model}.", f"It has: {', '.join(folders)}.")
-    rows = divide(saved_rows(folders[model]), choice)
-    rows.left_out.update(questions_in_data(folders[model]).left_out)
+    rows = divide(saved_rows(folders[model], general), choice)
+    rows.left_out.update(questions_in_data(folders[model], general).left_out)
     manifests = sorted(folders[model].glob("manifest*.json"))
     if not manifests:
         raise FinetuneError(f"{folders[model]} has no manifest.json.", "Finish: finetune rescue save, same options")
@@ -90,8 +97,8 @@ def read_saved(model: str | None, choice: Choice) -> Found:
 
 def make_project(
     folder: Path, former: Mapping[str, Any], found: Found, provider: Mapping[str, str | None], base: str
-) -> None:
-    """Write the successor's project into a new folder, whole or not at all.
+) -> list[str]:
+    """Write the successor's project into a new folder, whole or not at all; return what it has not of this one.
 
     Raises FinetuneError if the folder has files, or is in this project, and for an invalid provider or base.
     """
@@ -100,7 +107,11 @@ def make_project(
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise FinetuneError(f"{folder} has files already.", "Name a folder that is empty, or does not exist.")
     values = new_values(former, found, provider, base)
-    checked(values)
+    profile = PROFILES[checked(values).provider.name]
+    if profile.base_url is None and profile.name != "local" and not provider["base_url"]:
+        raise FinetuneError(
+            f"The provider {profile.name!r} has no default address.", "Give it: --base-url https://host/v1"
+        )
     without_split = {key: value for key, value in values["data"].items() if key != "split"}  # nor its comment
     text = edit_yaml(read_bytes(FILE).decode("utf-8"), values | {"data": without_split})
     text = edit_yaml(text, values, COMMENTS)
@@ -118,6 +129,9 @@ def make_project(
     if folder.is_dir():
         folder.rmdir()
     unfinished.rename(folder)
+    if (former.get("train") or {}).get("replay") and "replay" not in values["train"]:
+        return ["train.replay is left out: its answers are another base's. Write this one's: finetune replay"]
+    return []
 
 
 def code_files() -> list[Path]:
@@ -145,6 +159,8 @@ def new_values(
         new_data["split"] = SHARES
     new_data |= {key: data[key] for key in OF_DATA if key in data}
     train = {key: value for key, value in train.items() if key not in NOT_OF_TRAIN}
+    if not is_for(base, train.get("replay")):
+        train.pop("replay", None)
     train |= {"base": base, **dict.fromkeys(("n_epochs", "batch_size", "learning_rate_multiplier"), "auto")}
     evaluate = {key: value for key, value in evaluate.items() if key not in NOT_OF_EVALUATE}
     graders = {
@@ -163,6 +179,14 @@ def new_values(
     where = {key: value for key, value in provider.items() if value is not None}
     values = {"data": new_data, "provider": {**where, **kept}, "train": train, "evaluate": evaluate}
     return {key: values.get(key, value) for key, value in former.items() if key != "export"}
+
+
+def is_for(base: str, replay: Mapping[str, Any] | None) -> bool:
+    """Return whether the rows of train.replay may be mixed in for a base: they are not the answers of another one."""
+    if replay is None or not Path(replay["file"]).is_file():
+        return False
+    first = next(iter(read_rows(Path(replay["file"]))[0]), {})
+    return first.get(ANSWERED_BY) in (None, base)
 
 
 def labels_of(labels: list[str] | str, rows: Divided, task: str) -> list[str] | str:

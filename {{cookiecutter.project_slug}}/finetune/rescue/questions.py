@@ -1,29 +1,37 @@
 """The questions that a model is asked before it is shut down: the rows of a file, or those it was trained with."""
 
+import tempfile
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import orjson
 
 from finetune.asking.file_rows import rows_of
 from finetune.asking.row_prompts import has_own_format, prompts_of
+from finetune.core.callbacks import Say
 from finetune.core.damage import open_file
+from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.read_records import read_prepare_report_if_there
+from finetune.core.records.answers import RecordedAnswer
 from finetune.data.cell_map import cell_map_of, map_cells
 from finetune.data.examples import text_of
-from finetune.data.identity import answer_of
+from finetune.data.identity import answer_of, question_hash
+from finetune.data.identity import question_of as whole_question_of
 from finetune.data.images import image_bytes, images_of, size_of
 from finetune.data.prompts import fill
 from finetune.data.raw_file import Row
 from finetune.data.redaction import redact
+from finetune.data.replay import read_replay
 from finetune.data.token_counts import IMAGE_PRICES
 from finetune.pricing.catalogue import Base
 from finetune.provider.completion_request import Messages
 from finetune.rescue.downloads import TRAINING, VALIDATION
 
+GENERAL = "general chat of train.replay"
 TEMPLATE_TOKENS = 64  # that an unknown chat template may add, such as its own system message
 MOST_TILES = 8  # of an image at high detail
 
@@ -32,13 +40,16 @@ MOST_TILES = 8  # of an image at high detail
 class Asked:
     """Questions in their order, each with the answer in its file and its place; `left_out` counts rows by reason.
 
-    Messages have their training weights.
+    Messages have their training weights. `todo` are the numbers of the questions to ask, and `again` the recorded
+    answers to some of them, which were cut.
     """
 
     prompts: list[Messages] = field(default_factory=list)
     expected: list[str | None] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    todo: list[int] = field(default_factory=list)
+    again: list[RecordedAnswer] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
 
     def add(self, prompt: Messages, expected: str | None, place: str) -> None:
@@ -53,8 +64,8 @@ class Asked:
         self.places.append(place)
 
 
-def questions_in_data(folder: Path) -> Asked:
-    """Return the questions of the downloaded training and validation data.
+def questions_in_data(folder: Path, general: Collection[int] = ()) -> Asked:
+    """Return the questions of the downloaded training and validation data, but those whose `key_of` is in `general`.
 
     A line that is no JSON object is left out: the provider's file is as it is, and the other rows are saved.
     """
@@ -65,11 +76,34 @@ def questions_in_data(folder: Path) -> Asked:
         with open_file(folder / name) as lines:
             for number, line in enumerate(filter(bytes.strip, lines), 1):
                 prompt, expected, why = question_in(line)
+                if not why and name == TRAINING and general and key_of(list(prompt)) in general:
+                    why = GENERAL
                 if why:
                     asked.left_out[why] += 1
                 else:
                     asked.add(prompt, expected, f"{name}:{number}")
     return asked
+
+
+def replay_questions(params: Params, say: Say) -> frozenset[int]:
+    """Return the `key_of` of each row of train.replay, which the training file has too, and which are not of the task.
+
+    Where the file cannot be read, they are asked and trained on as the others, and a warning says so.
+    """
+    if params.train.replay is None:
+        return frozenset()
+    try:
+        with tempfile.TemporaryFile() as spool:
+            found = read_replay(params, params.train.replay, cast("BinaryIO", spool))
+            return frozenset(question_hash(found.question(row)) for row in found.rows)
+    except FinetuneError as error:
+        say(f"warning: general chat is not told from the rows of the task. {error.what}")
+        return frozenset()
+
+
+def key_of(question: list[dict[str, Any]]) -> int:
+    """Return the hash by which `prepare` takes two questions for the same."""
+    return question_hash(whole_question_of({"messages": [*question, {"role": "assistant", "content": ""}]}))
 
 
 def question_in(line: bytes) -> tuple[Messages, str | None, str]:

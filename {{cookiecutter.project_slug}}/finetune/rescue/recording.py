@@ -1,13 +1,12 @@
 """Record what a fine-tuned model answers, before the provider shuts it down."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from finetune.core.callbacks import Say
-from finetune.core.disk import read_jsonl, sha256_of, write_json, write_jsonl
+from finetune.core.disk import sha256_of, write_json, write_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.records.answers import RecordedAnswer
@@ -17,6 +16,7 @@ from finetune.provider.answer_parser import Answer, was_cut
 from finetune.provider.completion_request import CompletionRequest, Messages, completion_request
 from finetune.provider.completions import ask_all, kept_answers
 from finetune.provider.connect import Connection
+from finetune.rescue.answers import canonical, recorded_answers
 from finetune.rescue.downloads import OF
 from finetune.rescue.questions import without_weights
 from finetune.rescue.save import ASKING, Plan, killed_runs
@@ -26,36 +26,44 @@ from finetune.terminal.progress import progress_bar
 def record(connection: Connection, params: Params, name: str, found: Plan, say: Say) -> dict[str, Any]:
     """Ask the planned questions at temperature 0 with log-probabilities; write the answers, then the manifest.
 
-    `name` is the one to ask the model by. Answers of an interrupted run are not asked again. Where the asking ends with
-    an error, the answers until then are written before it is raised: the model may never answer again.
+    `name` is the one to ask the model by. Recorded answers, and those of an interrupted run, are not asked again. Where
+    the asking ends with an error, the answers until then are written before it is raised: the model may never answer
+    again.
     """
     import openai
 
     settings = settings_of(params)
-    prompts = [without_weights(prompt) for prompt in found.asked.prompts[: found.rows]]
-    requests = [
-        completion_request(connection, name, prompt, settings, params.train.seed, None, settings.top_logprobs)
-        for prompt in prompts
-    ]
+    requests = requests_of(connection, params, name, found)
+    if not requests:
+        return write(params, found, [], settings)
     try:
         with counted_as_killed(found.saved.folder), progress_bar(f"ask {name}") as progress:
             answers: list[Answer | None] = [*ask_all(connection, requests, settings, progress, say, probe=False)]
     except (openai.APIError, FinetuneError, KeyboardInterrupt):
-        save_until_now(connection, params, requests, found, say)
+        record_kept(connection, params, name, found, say)
         raise
     refuse_other_answers(connection, name, found.saved.model)
     return write(params, found, answers, settings)
 
 
-def save_until_now(
-    connection: Connection, params: Params, requests: list[CompletionRequest], found: Plan, say: Say
-) -> None:
-    """Write the answers that the model has given until now, if there are any."""
-    model = found.saved.model
-    answers = [None if one and is_of_other_model(one, model) else one for one in kept_answers(connection, requests)]
-    if any(answers):
+def requests_of(connection: Connection, params: Params, name: str, found: Plan) -> list[CompletionRequest]:
+    """Return the requests of the planned questions."""
+    settings = settings_of(params)
+    prompts = (without_weights(found.asked.prompts[number]) for number in found.todo)
+    return [
+        completion_request(connection, name, prompt, settings, params.train.seed, None, settings.top_logprobs)
+        for prompt in prompts
+    ]
+
+
+def record_kept(connection: Connection, params: Params, name: str, found: Plan, say: Say) -> None:
+    """Write the recorded answers with those that interrupted runs have kept on this machine. Nobody is asked."""
+    folder = found.saved.folder
+    kept = kept_answers(connection, requests_of(connection, params, name, found))
+    answers = [None if one and is_of_other_model(one, found.saved.model) else one for one in kept]
+    if any(answers) or (folder / f"answers{found.name}.jsonl").is_file():
         saved = write(params, found, answers, settings_of(params))
-        say(f"rescue: the asking ended early. {saved['asked']} answers are in {found.saved.folder}.")
+        say(f"rescue: the asking ended early. {saved['asked']:,} answers are in {folder}.")
 
 
 @contextmanager
@@ -76,18 +84,14 @@ def settings_of(params: Params) -> Evaluate:
 
 
 def write(params: Params, found: Plan, answers: list[Answer | None], settings: Evaluate) -> dict[str, Any]:
-    """Write the answers and then the manifest, which is returned. Answers of earlier runs that are not here stay."""
+    """Write the answers to the open questions, and then the manifest, which is returned. Former answers stay."""
     folder, asked = found.saved.folder, found.asked
     file = folder / f"answers{found.name}.jsonl"
-    former = (
-        {question_in(row): row for row in read_jsonl(file, "finetune rescue save", RecordedAnswer)}
-        if file.is_file()
-        else {}
-    )
+    former = recorded_answers(file)
+    new = dict(zip(found.todo, answers, strict=False))
     rows: list[RecordedAnswer] = []
-    padded = [*answers, *[None] * (len(asked.prompts) - len(answers))]
-    for answer, prompt, expected, place in zip(padded, asked.prompts, asked.expected, asked.places, strict=True):
-        before = former.pop(canonical(prompt), None)
+    for number, (prompt, expected, place) in enumerate(zip(asked.prompts, asked.expected, asked.places, strict=True)):
+        answer, before = new.get(number), former.pop(canonical(prompt), None)
         if answer and not (answer.error and before and "error" not in before):
             rows.append(answer_row(answer, prompt, expected, place, settings.max_tokens))
         elif before:
@@ -97,16 +101,6 @@ def write(params: Params, found: Plan, answers: list[Answer | None], settings: E
     manifest = manifest_of(params, found, rows, len(others), settings)
     write_json(folder / f"manifest{found.name}.json", manifest)
     return manifest
-
-
-def question_in(row: RecordedAnswer) -> str:
-    """Return the question of a row, canonical."""
-    return canonical(row["messages"] if "error" in row else row["messages"][:-1])
-
-
-def canonical(messages: Messages) -> str:
-    """Return messages as a text that is the same for the same messages."""
-    return json.dumps(list(messages), sort_keys=True)
 
 
 def answer_row(answer: Answer, prompt: Messages, expected: str | None, place: str, max_tokens: int) -> RecordedAnswer:
@@ -119,7 +113,7 @@ def answer_row(answer: Answer, prompt: Messages, expected: str | None, place: st
         row["logprobs"] = answer.logprobs
         row["prompt_tokens"], row["completion_tokens"] = answer.prompt_tokens, answer.completion_tokens
         if was_cut(answer, max_tokens):
-            row["cut"] = True
+            row["cut"], row["max_tokens"] = True, max_tokens
         if answer.refused:
             row["refused"] = True
     if expected is not None:

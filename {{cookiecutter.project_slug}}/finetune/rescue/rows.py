@@ -1,7 +1,7 @@
 """The rows of a successor: the data and the answers that were saved of a model, divided for training and test."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,9 +9,8 @@ from typing import Any, Literal
 from finetune.core.disk import each_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.records.answers import RecordedAnswer
-from finetune.data.identity import question_hash, question_of
 from finetune.rescue.downloads import VALIDATION
-from finetune.rescue.questions import questions_in_data
+from finetune.rescue.questions import key_of, questions_in_data
 
 Choice = Literal["original", "model"]
 Source = Literal["train", "valid", "rows"]  # the model's training file, its validation file, or rows of --rows
@@ -29,28 +28,41 @@ class SavedRow:
     recorded: RecordedAnswer | None = None  # None: not asked, or without an answer
 
     def example(self, choice: Choice) -> dict[str, Any] | None:
-        """Return the row with the chosen answer; None without one.
+        """Return the row with the chosen answer; None without one, and for an answer of the model that was cut.
 
         Of the model, only the last answer was recorded, so those before it are not trained.
         """
         if choice == "original":
             answer = {"role": "assistant", "content": self.original}
             return {"messages": [*self.question, answer]} if self.original else None
-        if self.recorded is None:
+        if self.recorded is None or "cut" in self.recorded or not self.recorded["messages"][-1]["content"].strip():
             return None
         turns = [{**turn, "weight": 0} if turn.get("role") == "assistant" else turn for turn in self.question]
         return {"messages": [*turns, self.recorded["messages"][-1]]}
 
+    def why_left_out(self, choice: Choice) -> str:
+        """Return why the row is no row of the successor."""
+        if self.recorded is None:
+            return "no answer of the model"
+        if choice == "original":
+            return "no original answer"
+        return "the model's answer was cut" if "cut" in self.recorded else "the model's answer is empty"
 
-def saved_rows(folder: Path) -> list[SavedRow]:
-    """Return the saved questions, each once: those that the model was trained on, those of its validation, others."""
+
+def saved_rows(folder: Path, general: Collection[int] = ()) -> list[SavedRow]:
+    """Return the saved questions, each once: those that the model was trained on, those of its validation, others.
+
+    Those whose `key_of` is in `general` are left out.
+    """
     found: dict[int, SavedRow] = {}
-    asked = questions_in_data(folder)
+    asked = questions_in_data(folder, general)
     for prompt, expected, place in zip(asked.prompts, asked.expected, asked.places, strict=True):
         found.setdefault(key_of(list(prompt)), SavedRow(source_of(place), list(prompt), expected))
     for source, row in recorded_rows(folder):
         answered = "error" not in row and not row.get("refused")
         question = row["messages"][:-1] if "error" not in row else row["messages"]
+        if source == "train" and key_of(question) in general:  # of an earlier version
+            continue
         known = found.setdefault(key_of(question), SavedRow(source, question, row.get("expected")))
         known.recorded = known.recorded or (row if answered else None)
     return list(found.values())
@@ -69,11 +81,6 @@ def recorded_rows(folder: Path) -> Iterator[tuple[Source, RecordedAnswer]]:
 def source_of(place: str) -> Source:
     """Return where a question to the model's own data comes from, by its place."""
     return "valid" if place.startswith(VALIDATION) else "train"
-
-
-def key_of(question: list[dict[str, Any]]) -> int:
-    """Return the hash by which `prepare` takes two questions for the same."""
-    return question_hash(question_of({"messages": [*question, {"role": "assistant", "content": ""}]}))
 
 
 @dataclass
@@ -102,7 +109,7 @@ def divide(rows: list[SavedRow], choice: Choice) -> Divided:
         if divided.held_out and is_test:  # scored by the original answer, whatever is trained on
             example = row.example("original") or row.example("model")
         if example is None or ((is_test or not divided.held_out) and row.recorded is None):
-            divided.left_out["no answer of the model" if row.recorded is None else "no original answer"] += 1
+            divided.left_out[row.why_left_out(choice)] += 1
             continue
         if divided.held_out:
             example["split"] = "test" if is_test else "valid" if row.source == "valid" else "train"
@@ -115,8 +122,10 @@ def divide(rows: list[SavedRow], choice: Choice) -> Divided:
                 recorded["is_expected"] = True
             divided.recorded.append(recorded)
     if not divided.rows:
+        why = "".join(f" Left out: {count:,} ({reason})." for reason, count in divided.left_out.items())
+        other = "the model's own answers with --answers model" if choice == "original" else "the original ones"
         raise FinetuneError(
-            "No saved row has an answer to train on.",
-            "Train on the model's own answers with --answers model, or save rows with their answers: --rows FILE.",
+            f"No saved row has an answer to train on.{why}",
+            f"Train on {other}, or save answers to other rows: {SAVE} MODEL --rows FILE",
         )
     return divided

@@ -21,7 +21,10 @@ def add_verdict(
     """
     lift: dict[str, Any] = found["lift"]
     kept = lift[f"{metric}_low"] >= -settings.margin
-    words = [f"{'' if kept else 'not shown to be '}as good within the margin of {settings.margin:g}", lift["verdict"]]
+    how = "as good within" if kept else "not shown to be as good within"
+    if lift[f"{metric}_high"] < -settings.margin:
+        how = "worse by more than"
+    words = [f"{how} the margin of {settings.margin:g}", lift["verdict"]]
     trained = sum(bool(row.get("trained")) for row in recorded)
     if trained:
         words.append(f"it was trained on {trained:,} of these {len(rows):,} rows, which favours it")

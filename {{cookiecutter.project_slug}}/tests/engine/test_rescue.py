@@ -17,10 +17,13 @@ from typer.testing import CliRunner
 
 from finetune.cli import app
 from finetune.core.disk import read_jsonl, sha256_of
+from finetune.core.params import load_params
 from finetune.engine.embedded import embedded
 from finetune.provider import completions
+from finetune.provider.connect import connect
 from finetune.rescue import downloads, into, recording
 from finetune.rescue import save as saving
+from finetune.rescue.save import find
 
 ROOT = Path(__file__).parents[2]
 
@@ -111,25 +114,27 @@ def test_save_keeps_to_the_budget_and_asks_nothing_twice_after_a_kill_at_every_s
     assert killed == ["asking"]
     kill_at(recording, "write_jsonl", "answers")
     kill_at(recording, "write_json", "manifest")
-    said = run(*command[1:])
+    assert "questions are answered already" in run(*command[1:])
     folder = downloads.folder_of(model, saving.ROOT)
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     assert 5 < manifest["asked"] < ROWS
     assert len(sent) == len(set(sent)) == manifest["asked"]
     assert manifest["not_asked"] == ROWS - manifest["asked"]
     assert 0 < manifest["usd"] <= manifest["usd_at_most"] <= 1.5
-    price, answers = said.index("questions costs at most $"), said.index(" answers of ")
-    assert price < answers
     rows = read_jsonl(folder / "answers.jsonl", "rescue")
     assert all(len(row["logprobs"]) and row["messages"][-1]["role"] == "assistant" for row in rows)
     assert {row["expected"] for row in rows} == {"red", "blue", "green"}
     assert all(sha256_of(folder / name) == one["sha256"] for name, one in manifest["files"].items())
     assert {"answers.jsonl", "events.jsonl", "job.json", "training.jsonl", "results.csv"} <= manifest["files"].keys()
     # A higher budget asks only the rest; one that pays for nothing says what all would cost.
-    run("save", model, "--usd", "1000")
+    assert f"--usd left out {manifest['not_asked']} questions; all cost at most $" in run(
+        "save", model, "--usd", "0.01"
+    )
+    said = run("save", model, "--usd", "1000")
+    price, answers = said.index("questions costs at most $"), said.index(" answers of ")
+    assert price < answers
     assert len(sent) == len(set(sent)) == ROWS
-    nothing = CliRunner().invoke(app, ["rescue", "save", model, "--usd", "0.01"])
-    assert "does not pay for one question" in str(nothing.exception)
+    assert "asking" not in run("save", model, "--usd", "0")
 
 
 def test_without_a_budget_the_price_is_confirmed_first(
@@ -140,6 +145,8 @@ def test_without_a_budget_the_price_is_confirmed_first(
     done = CliRunner().invoke(app, ["rescue", "save", model], input="n\n")
     assert done.exit_code == 1
     assert "24 of 24 questions costs at most $" in done.output
+    nothing = CliRunner().invoke(app, ["rescue", "save", model, "--usd", "0.01"])
+    assert "does not pay for one question; all 24 cost at most $" in str(nothing.exception)
 
 
 KILLS = """
@@ -176,7 +183,9 @@ def test_rows_of_a_file_are_saved_beside_the_data_and_kill_9_counts_against_the_
     assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
     folder = downloads.folder_of(model, saving.ROOT)
     assert saving.killed_runs(folder) == 1
-    assert "asking 1 of 5 questions" in run("save", model, "--rows", "new.csv", "--usd", "0.3")
+    # Without the kill, $0.5 pays for a third question.
+    less = run("save", model, "--rows", "new.csv", "--usd", "0.5")
+    assert "--usd left out 3 questions; all cost at most $0.7760" in less
     run("save", model, "--rows", "new.csv", "--usd", "1000")
     rows = read_jsonl(folder / "answers-new.jsonl", "rescue")
     assert [row["place"] for row in rows] == [f"new.csv:{n}" for n in range(1, 6)]
@@ -218,6 +227,11 @@ def test_a_successor_at_another_provider_is_compared_with_the_recorded_answers(
 ) -> None:
     model = train_on_colours(client)
     run("save", model, "--usd", "1000")
+    with connect(load_params().provider) as connection:  # names of checkpoints have another last part than the model's
+        job, _ = find(connection, model, print)
+        for one in client.fine_tuning.jobs.checkpoints.list(job.id).data:
+            names = (one.id, one.fine_tuned_model_checkpoint)
+            assert [find(connection, name, print)[1] for name in names] == [names[1]] * 2
     client.models.delete(model)
     assert len(sent) == TRAINED + HELD_OUT
     for name in ("dvc.yaml", "data/also/.gitkeep", "data/replay/.gitkeep", "models/variants/README.md"):

@@ -54,6 +54,7 @@ class RecordedAnswer(TypedDict):
     completion_tokens: NotRequired[int | None]
     logprobs: NotRequired[list[Alternatives]]
     cut: NotRequired[bool]
+    max_tokens: NotRequired[int]  # at which it was cut
     refused: NotRequired[bool]
     error: NotRequired[str]
     trained: NotRequired[bool]  # in the file of evaluate.rescued: the model was trained on this question

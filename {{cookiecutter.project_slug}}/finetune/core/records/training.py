@@ -78,3 +78,4 @@ class DeploymentRecord(TypedDict):
     provider: str
     model: str
     name: str
+    source: NotRequired[str]  # what was deployed: a checkpoint's ID at Azure, the job's and a checkpoint's at Nebius
