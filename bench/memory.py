@@ -1,6 +1,6 @@
 """Compare the engine's estimate of a job's memory with the peak of the real job, for bases of larger shapes.
 
-The bases are made on the spot with random weights, in bfloat16. Each job takes one step with two rows of about 500
+The bases are made on the spot with random weights, in bfloat16. Each job takes one step with two rows of 488
 tokens, of which 128 are trained on, with rank 16. A job that the system kills has no figures.
 It is no part of `make bench`: `demo/my-fine-tune/.venv/bin/python bench/memory.py [BASE]` prints a Markdown table.
 """
