@@ -10,6 +10,12 @@ ANSWERS = json.loads(
 """
 )
 
+# Providers, or the bases that a new project has there, that are not trained on preferences.
+NO_PREFERENCES = {
+    "azure": "azure does only with models of OpenAI, for existing customers",
+    "nebius": "nebius does not",
+}
+
 
 def main() -> int:
     slug = ANSWERS["project_slug"]
@@ -18,8 +24,8 @@ def main() -> int:
             f"project_slug {slug!r} is not a valid folder and package name. Start with a lower-case letter, then use"
             " lower-case letters, digits, - or _, and end with a letter or digit."
         )
-    if (ANSWERS["starter"], ANSWERS["provider"]) == ("prefer", "nebius"):
-        return refuse("the starter prefer trains on preferences (DPO), which nebius does not. Choose another of them.")
+    if ANSWERS["starter"] == "prefer" and (why := NO_PREFERENCES.get(ANSWERS["provider"])):
+        return refuse(f"the starter prefer trains on preferences (DPO), which {why}. Choose another of them.")
     return 0
 
 

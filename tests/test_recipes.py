@@ -9,18 +9,20 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = next(ROOT.glob("*cookiecutter.project_slug*"))
 PAGE = PROJECT / "docs" / "recipes.md"
 TABLE = "import recipes; recipes.print_table(recipes.read_results(recipes.RESULTS))"
+PREFERENCES = "import preferences; preferences.print_table()"
 
 
-def table() -> list[str]:
-    """Return the lines that bench/recipes.py prints, without training."""
-    command = [sys.executable, "-c", TABLE]
+def table(code: str = TABLE) -> list[str]:
+    """Return the lines that bench/recipes.py or bench/preferences.py prints, without training."""
+    command = [sys.executable, "-c", code]
     return subprocess.run(command, cwd=ROOT / "bench", check=True, capture_output=True, text=True).stdout.splitlines()
 
 
 def test_the_page_has_the_table_of_the_measurements() -> None:
-    lines = table()
-    assert len(lines) > 2
-    assert "\n".join(lines) in PAGE.read_text(encoding="utf-8")
+    for code in (TABLE, PREFERENCES):
+        lines = table(code)
+        assert len(lines) > 2
+        assert "\n".join(lines) in PAGE.read_text(encoding="utf-8")
 
 
 def test_each_measured_recipe_is_in_the_table() -> None:
@@ -30,7 +32,7 @@ def test_each_measured_recipe_is_in_the_table() -> None:
 
 
 def test_the_starters_leave_layers_and_rate_to_auto() -> None:
-    for name in ("classify", "extract", "generate"):
+    for name in ("classify", "extract", "generate", "prefer"):
         own = (PROJECT / "starters" / name / "params.yaml").read_text(encoding="utf-8")
         assert "multiplier" not in own
         assert "lora_layers" not in own

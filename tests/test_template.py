@@ -196,11 +196,14 @@ def test_hostile_slugs_are_refused_with_a_message(tmp_path: Path, slug: str) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_starter_that_the_provider_cannot_train_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    answers = {"starter": "prefer", "provider": "nebius"}
+@pytest.mark.parametrize(("provider", "why"), [("nebius", "nebius does not"), ("azure", "azure does only with models")])
+def test_a_starter_that_the_provider_cannot_train_is_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], provider: str, why: str
+) -> None:
+    answers = {"starter": "prefer", "provider": provider}
     with pytest.raises(CookiecutterException):
         cookiecutter(str(ROOT), no_input=True, output_dir=str(tmp_path), extra_context=answers)
-    assert "error: the starter prefer trains on preferences (DPO), which nebius does not." in capfd.readouterr().err
+    assert f"error: the starter prefer trains on preferences (DPO), which {why}" in capfd.readouterr().err
     assert not [*tmp_path.iterdir()]
 
 
