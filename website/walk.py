@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -159,10 +158,8 @@ def read_data(walk: Walk) -> None:
 
 def train_first(walk: Walk) -> None:
     walk.say("## The first fine-tune")
-    start = time.monotonic()
     walk.do("dvc repro")
-    minutes = (time.monotonic() - start) / 60
-    walk.say(f"This took {minutes:.1f} minutes on {os.cpu_count()} cores without a GPU. Is it better?")
+    walk.say("It takes some minutes without a GPU. Is it better?")
     walk.do("finetune show", last=60)
     walk.say(
         "Each column is a model: the base; the base with examples in its prompt (`few_shot`); what costs nothing"
