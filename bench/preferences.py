@@ -1,7 +1,6 @@
 """Measure recipes of the method dpo on the starter `prefer`: held-out pairs before and after, as a Markdown table.
 
-What was measured is kept in `bench/preferences.jsonl`, and is not measured again. Recipes are chosen on training pairs;
-only the chosen one and the one before it are measured here, because this uses the test pairs. It is no part of
+What was measured is kept in `bench/preferences.jsonl`, and is not measured again. It is no part of
 `make bench`: `demo/my-fine-tune/.venv/bin/python bench/preferences.py`.
 """
 
@@ -16,7 +15,7 @@ from recipes import Recipe, make_project, measure
 
 RESULTS = ROOT / "bench" / "preferences.jsonl"
 BETA = 0.1
-RECIPES = (Recipe("eighth", 2, 1),)
+RECIPES = (Recipe("eighth", 10, 1),)
 HEAD = """| layers | multiplier | epochs | pairs ahead, base → tuned | margin, base → tuned | chrF | general | CPU s |
 |---|---|---|---|---|---|---|---|"""
 

@@ -32,7 +32,7 @@ def test_each_measured_recipe_is_in_the_table() -> None:
 
 
 def test_the_starters_leave_layers_and_rate_to_auto() -> None:
-    for name in ("classify", "extract", "generate", "prefer"):
+    for name in ("classify", "extract", "generate"):
         own = (PROJECT / "starters" / name / "params.yaml").read_text(encoding="utf-8")
         assert "multiplier" not in own
         assert "lora_layers" not in own

@@ -19,7 +19,7 @@ from finetune.engine.training.training_file import nothing, read_examples
 
 pytestmark = pytest.mark.usefixtures("forked_workers")
 
-DPO = {"n_epochs": 2, "batch_size": 4, "learning_rate_multiplier": 1.0, "beta": 0.5}
+DPO = {"n_epochs": 2, "batch_size": 4, "learning_rate_multiplier": 5.0, "beta": 0.5}
 
 
 def preference(number: int, **more: Any) -> dict[str, Any]:

@@ -211,8 +211,8 @@ def test_what_is_asked_for_is_kept(asked: dict[str, Any], expected: Any) -> None
     assert auto(LONG, **asked) == expected
 
 
-def test_long_answers_need_no_more_layers_in_jobs_on_preferences() -> None:
-    assert auto(LONG, method="dpo") == auto(SHORT, method="dpo") == (4, 0.002)
+def test_the_rule_is_for_supervised_jobs() -> None:
+    assert auto(LONG, method="dpo") == (4, 0.0002)
 
 
 def test_a_job_of_an_earlier_version_keeps_its_rate() -> None:

@@ -20,6 +20,7 @@ LIMITS = {
 }
 
 BASE_LEARNING_RATE = 1e-3  # at learning_rate_multiplier 1; it falls linearly to 0
+DPO_LEARNING_RATE = 2e-4  # the same for the method dpo
 BETA = 0.1  # of the method dpo, as in its paper and in TRL
 LORA_RANK = 16
 SHORT_ANSWER = 8  # tokens of an answer, with the one that ends it: a class, a code or a number
@@ -53,7 +54,7 @@ def resolve(asked: Mapping[str, Any], examples: int, method: str = "supervised")
     `examples` is the length of the training file. Missing ones are `auto`; resolving twice changes nothing.
     n_epochs: 3, but at least 100 examples in total (at most 25 epochs) and at most 25,000: the rule in OpenAI's
     cookbook. batch_size: 8, or less for files under 80 examples, so that an epoch has ten steps.
-    learning_rate: the multiplier × BASE_LEARNING_RATE. beta: BETA, for dpo only.
+    learning_rate: the multiplier × BASE_LEARNING_RATE, or × DPO_LEARNING_RATE. beta: BETA, for dpo only.
     """
     epochs = 3
     if examples * epochs < 100:
@@ -63,7 +64,8 @@ def resolve(asked: Mapping[str, Any], examples: int, method: str = "supervised")
     given = {key: value for key, value in asked.items() if value != "auto"}
     if "learning_rate" not in given:
         multiplier = given.setdefault("learning_rate_multiplier", "auto")
-        given["learning_rate"] = "auto" if multiplier == "auto" else BASE_LEARNING_RATE * multiplier
+        rate = DPO_LEARNING_RATE if method == "dpo" else BASE_LEARNING_RATE
+        given["learning_rate"] = "auto" if multiplier == "auto" else rate * multiplier
     return {
         "n_epochs": epochs,
         "batch_size": max(1, min(8, examples // 10)),
@@ -115,15 +117,17 @@ def resolve_with_answers(
 
     `layers` is that of the base, `answer_tokens` the number of trained tokens of each example.
     lora_layers: the top eighth of the layers, rounded up, if the median answer has at most SHORT_ANSWER tokens, else
-    the top half; for another method than supervised, always the top eighth. learning_rate_multiplier: 2 up to a
-    quarter of the layers, 1 for half, 0.5 for all. docs/recipes.md has the measurements.
+    the top half. learning_rate_multiplier: 2 up to a quarter of the layers, 1 for half, 0.5 for all.
+    For another method than supervised: the top eighth, and 1. docs/recipes.md has the measurements.
     """
     found = dict(asked)
+    is_supervised = method == "supervised"
     if found["lora_layers"] == "auto":
-        is_long = method == "supervised" and median_low(answer_tokens) > SHORT_ANSWER
+        is_long = is_supervised and median_low(answer_tokens) > SHORT_ANSWER
         found["lora_layers"] = -(-layers // (2 if is_long else 8))
     if found.get("learning_rate", "auto") == "auto" and found.get("learning_rate_multiplier", "auto") == "auto":
-        found["learning_rate_multiplier"] = round(min(2.0, layers / (2 * found["lora_layers"])), 2)
+        multiplier = min(2.0, layers / (2 * found["lora_layers"])) if is_supervised else 1.0
+        found["learning_rate_multiplier"] = round(multiplier, 2)
     return found
 
 
