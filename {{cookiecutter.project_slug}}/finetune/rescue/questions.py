@@ -97,7 +97,7 @@ def replay_questions(params: Params, say: Say) -> frozenset[int]:
             found = read_replay(params, params.train.replay, cast("BinaryIO", spool))
             return frozenset(question_hash(found.question(row)) for row in found.rows)
     except FinetuneError as error:
-        say(f"warning: general chat is not told from the rows of the task. {error.what}")
+        say(f"warning: train.replay cannot be read, so its rows are taken as rows of the task. {error.what}")
         return frozenset()
 
 

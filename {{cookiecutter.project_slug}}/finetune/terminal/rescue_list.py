@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from finetune.core.counted import counted
+
 SHOWN = {"n_epochs": "epochs ", "batch_size": "batch ", "learning_rate_multiplier": "learning rate ×"}
 
 
@@ -21,7 +23,7 @@ def row_of(one: Mapping[str, Any], deploys: bool) -> list[str]:
 def summary(found: Sequence[Mapping[str, Any]], deploys: bool) -> str:
     """Return how many models there are, how many are saved, and when the first of them end."""
     saved = sum(one["saved_answers"] is not None for one in found)
-    text = f"{len(found)} models, {saved} of them saved in data/rescued."
+    text = f"{counted(len(found), 'model')}, {saved} of them saved in data/rescued."
     if coming := [one["shutdown"] for one in found if (one["days_left"] or 0) > 0]:
         text += f" {coming.count(coming[0])} will be shut down on {coming[0]}."
     return text + ("\nHere a model answers only when it is deployed." if deploys else "")

@@ -44,6 +44,16 @@ def trained(client: openai.OpenAI, **more: Any) -> Any:
     return job
 
 
+def trained_after_a_kill(client: openai.OpenAI, home: Path, moment: str, kind: str) -> Any:
+    """Return the job of `trained`, of which a process is killed after an event that begins with `moment`."""
+    job = start_job(client, epochs=3, examples=60)
+    wait_for_event(client, job.id, moment)
+    kill(home, kind)
+    ended = wait(client, job.id)
+    assert ended.status == "succeeded", ended.error
+    return ended
+
+
 def start_message(client: openai.OpenAI, job: Any) -> str:
     events = client.fine_tuning.jobs.list_events(job.id, limit=1000).data
     (message,) = [event.message for event in events if event.message.startswith("Fine-tuning job started")]
@@ -154,14 +164,10 @@ def test_batches_that_cannot_be_divided_are_trained_alike(
 def test_a_killed_process_of_two_is_resumed_to_the_same_bytes(
     client: openai.OpenAI, home: Path, together: Any, in_two: None, moment: str, kind: str
 ) -> None:
-    job = start_job(client, epochs=3, examples=60)
-    wait_for_event(client, job.id, moment)
-    kill(home, kind)
-    ended = wait(client, job.id)
-    assert ended.status == "succeeded", ended.error
+    job = trained_after_a_kill(client, home, moment, kind)
     assert adapter_bytes(client, job.id) == adapter_bytes(client, together.id)
     assert steps_of(client, job.id) == list(range(1, 31))
-    assert curve(client, ended) == curve(client, together)
+    assert curve(client, job) == curve(client, together)
 
 
 @pytest.mark.further
@@ -169,11 +175,7 @@ def test_after_a_kill_of_torchrun_the_job_is_resumed_to_the_same_bytes(
     client: openai.OpenAI, home: Path, together: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FINETUNE_ENGINE_LAUNCHER", TORCHRUN)
-    job = start_job(client, epochs=3, examples=60)
-    wait_for_event(client, job.id, "Step 12/")
-    kill(home, "launcher")  # it does not end its processes then
-    ended = wait(client, job.id)
-    assert ended.status == "succeeded", ended.error
+    job = trained_after_a_kill(client, home, "Step 12/", "launcher")  # it does not end its processes then
     assert adapter_bytes(client, job.id) == adapter_bytes(client, together.id)
 
 
@@ -239,11 +241,7 @@ def test_sharding_the_base_changes_no_byte(client: openai.OpenAI, together: Any,
 def test_a_killed_process_with_a_part_of_the_base_is_resumed_to_the_same_bytes(
     client: openai.OpenAI, home: Path, together: Any, sharded: None
 ) -> None:
-    job = start_job(client, epochs=3, examples=60)
-    wait_for_event(client, job.id, "Step 15/")
-    kill(home, "rank 1")
-    ended = wait(client, job.id)
-    assert ended.status == "succeeded", ended.error
+    job = trained_after_a_kill(client, home, "Step 15/", "rank 1")
     assert adapter_bytes(client, job.id) == adapter_bytes(client, together.id)
 
 

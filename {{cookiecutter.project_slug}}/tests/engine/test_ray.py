@@ -12,9 +12,9 @@ from pathlib import Path
 import openai
 import psutil
 import pytest
-from conftest import PATIENCE, adapter_bytes, start_job, wait
-from test_jobs import kill, steps_of, wait_for_event
-from test_launchers import TORCHRUN, start_message, trained
+from conftest import PATIENCE, adapter_bytes
+from test_jobs import steps_of
+from test_launchers import TORCHRUN, start_message, trained, trained_after_a_kill
 
 from finetune.engine import worker_launcher
 
@@ -59,12 +59,8 @@ def by_ray(cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ray_gives_the_bytes_of_torchrun_also_after_a_kill(
     client: openai.OpenAI, home: Path, by_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = start_job(client, epochs=3, examples=60)
-    wait_for_event(client, job.id, "Step 12/")
-    kill(home, "rank 1")
-    ended = wait(client, job.id)
-    assert ended.status == "succeeded", ended.error
-    assert "2 processes" in start_message(client, ended)
+    job = trained_after_a_kill(client, home, "Step 12/", "rank 1")
+    assert "2 processes" in start_message(client, job)
     assert steps_of(client, job.id) == list(range(1, 31))
     monkeypatch.setenv("FINETUNE_ENGINE_LAUNCHER", TORCHRUN)
     assert adapter_bytes(client, job.id) == adapter_bytes(client, trained(client).id)

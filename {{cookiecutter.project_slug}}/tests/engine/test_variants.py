@@ -83,7 +83,7 @@ def finished(provider: Server, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture
 def copied(finished: Path, provider: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the finished project. The provider's jobs are those of all copies: each test has seeds of its own."""
+    """A copy of the finished project. All copies use one provider, so each test trains with other seeds."""
     folder = tmp_path / "project"
     shutil.copytree(finished, folder)
     monkeypatch.chdir(folder)
