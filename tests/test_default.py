@@ -4,9 +4,11 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
 from conftest import Project
 
 
+@pytest.mark.slow
 def test_the_first_repro_fine_tunes_a_language_model(installed: Path, binaries: Path, tmp_path: Path) -> None:
     project = Project(installed, binaries, tmp_path / "home")
     project.commit()

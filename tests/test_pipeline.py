@@ -261,6 +261,7 @@ def test_after_kills_of_stage_and_worker_there_is_one_job_with_the_same_bytes(do
     done.run("git", "checkout", "-q", ".")
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_the_job_running_and_says_how_to_stop_it(done: Project) -> None:
     done.set("train.n_epochs", 50)
     known = len(done.jobs())

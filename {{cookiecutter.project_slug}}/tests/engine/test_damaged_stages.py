@@ -31,6 +31,8 @@ evaluate: {task: classify, max_tokens: 3, temperature: 0.0, concurrency: 8, few_
 """
 CREATE = "POST /v1/fine_tuning/jobs"
 
+pytestmark = pytest.mark.slow  # the whole pipeline runs first
+
 
 @pytest.fixture(scope="module")
 def provider(home: Path, forked_workers: None) -> Iterator[Server]:
@@ -189,9 +191,7 @@ def outputs(stage: str) -> dict[str, bytes]:
     return {name: Path(name).read_bytes() for name in names[stage]}
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(one, marks=[] if one == "garbage" else [pytest.mark.slow]) for one in (*DAMAGE, "folder")]
-)
+@pytest.mark.parametrize("kind", [*DAMAGE, "folder"])
 @pytest.mark.parametrize("stage", RECORDS)
 def test_damaged_notes_and_caches_are_asked_again(stage: str, kind: str, project: Path, provider: Server) -> None:
     """All of them at once. Of what other stages alone depend on, nothing is read."""

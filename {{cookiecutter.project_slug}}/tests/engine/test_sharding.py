@@ -50,7 +50,8 @@ processes.leave()
 """
 
 
-@pytest.mark.parametrize("how", ["keep", pytest.param("recompute", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["keep", "recompute"])
 def test_each_process_holds_its_part_and_computes_the_same_bits(home: Path, tmp_path: Path, how: str) -> None:
     """By PyTorch itself: logits and gradients of the whole model are those of the model in two parts."""
     for path in (home / "bases" / "tiny").iterdir():

@@ -35,6 +35,7 @@ evaluate: {task: classify, max_tokens: 6, temperature: 0.0, concurrency: 8}
 """
 CREATE = "POST /v1/fine_tuning/jobs"
 ASK = "POST /v1/chat/completions"
+pytestmark = pytest.mark.slow  # the whole pipeline runs first
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +130,8 @@ def records(folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("call", "skip", "fault"),
     [
-        pytest.param(CREATE, 1, kill_after, marks=pytest.mark.slow),
-        pytest.param(ASK, 50, kill_after, marks=pytest.mark.slow),
+        (CREATE, 1, kill_after),
+        (ASK, 50, kill_after),
         pytest.param(CREATE, 1, kill_before, marks=pytest.mark.further),
     ],
 )
@@ -159,7 +160,6 @@ def test_after_a_kill_the_curve_continues_and_nothing_is_paid_twice(
     assert (LEARNING_CURVE.read_bytes(), LEARNING_CURVE_PAGE.read_bytes()) == (before, page)
 
 
-@pytest.mark.slow
 def test_other_seeds_are_trained_once_and_reach_the_evaluation(home: Path, provider: Server, copied: Path) -> None:
     found = json.loads(run("repeat", "--seeds", "8,9", "--json"))
     assert [one["seed"] for one in found["points"]] == [7, 8, 9]
@@ -185,7 +185,6 @@ def test_other_seeds_are_trained_once_and_reach_the_evaluation(home: Path, provi
     assert provider.plan.seen.count(CREATE) == 3
 
 
-@pytest.mark.slow
 def test_a_training_whose_request_is_unclear_is_waited_for_or_forgotten(
     provider: Server, copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,7 +204,7 @@ def test_a_training_whose_request_is_unclear_is_waited_for_or_forgotten(
 @pytest.mark.parametrize(
     ("fault", "seed"),
     [
-        pytest.param("403", "12", marks=pytest.mark.slow),
+        ("403", "12"),
         pytest.param("404", "13", marks=pytest.mark.further),
     ],
 )
