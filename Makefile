@@ -42,7 +42,6 @@ clients: $(DEMO)/.venv/ready
 
 bench: demo
 	$(DEMO)/.venv/bin/python bench/pipeline.py
-	$(DEMO)/.venv/bin/python bench/training.py
 	$(DEMO)/.venv/bin/python bench/processes.py
 	$(DEMO)/.venv/bin/python bench/answering.py
 	$(DEMO)/.venv/bin/python bench/generating.py
@@ -51,6 +50,8 @@ bench: demo
 	$(DEMO)/.venv/bin/python bench/large_files.py
 	$(DEMO)/.venv/bin/python bench/engine_lists.py
 	$(DEMO)/.venv/bin/python bench/load.py
+	$(DEMO)/.venv/bin/python -m pip install --quiet trl -c $(DEMO)/constraints.txt -c $(DEMO)/constraints-engine.txt
+	$(DEMO)/.venv/bin/python bench/training.py
 
 # On a machine with a GPU: the tests that need one, and training beside TRL's SFTTrainer. TRL is no requirement of a project.
 gpu: $(DEMO)/.venv/ready

@@ -1,72 +1,128 @@
-"""Measure recipes of the method dpo on the starter `prefer`: held-out pairs before and after, as a Markdown table.
+"""Measure orders of training on the starter `prefer`: held-out pairs before and after, as a Markdown table.
 
-What was measured is kept in `bench/preferences.jsonl`, and is not measured again. It is no part of
-`make bench`: `demo/my-fine-tune/.venv/bin/python bench/preferences.py`.
+An order is a supervised training on the preferred answers or none, and then one by dpo. What was measured is kept in
+`bench/preferences.jsonl`, and is not measured again. It is no part of `make bench`:
+`demo/my-fine-tune/.venv/bin/python bench/preferences.py`.
 """
 
 import json
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from common import ROOT, use_demo
-from recipes import Recipe, make_project, measure
+from common import ROOT, environment, use_demo
+from recipes import Recipe, make_project, measure, set_recipe
 
 RESULTS = ROOT / "bench" / "preferences.jsonl"
-BETA = 0.1
-RECIPES = (Recipe("eighth", 10, 1),)
-HEAD = """| layers | multiplier | epochs | pairs ahead, base → tuned | margin, base → tuned | chrF | general | CPU s |
+SPLITS = ("train", "valid", "test")
+
+
+class Order(NamedTuple):
+    """The recipe of the supervised training, if there is one, and that of dpo with `beta` 0.1."""
+
+    first: Recipe | None
+    then: Recipe
+
+
+SUPERVISED = Recipe("half", 1, 3)
+NEARLY_NO_RATE = 1e-6  # what dpo then measures is the supervised model
+ORDERS = (
+    Order(None, Recipe("eighth", 10, 1)),
+    *(Order(SUPERVISED, Recipe("half", rate, 1)) for rate in (NEARLY_NO_RATE, 1, 5, 10)),
+)
+HEAD = """| supervised first | layers | multiplier | epochs | pairs ahead | margin | chrF | general |
 |---|---|---|---|---|---|---|---|"""
 
 
-def measure_pairs(recipe: Recipe, folder: Path) -> dict[str, Any]:
-    """Train the starter by a recipe, and return the figures of recipes.py with those of the held-out pairs."""
-    project = make_project("prefer", folder)
-    found = measure(project, folder / "home", recipe)
+def run(project: Path, home: Path, *command: str) -> None:
+    """Run a command in a project."""
+    author = {f"GIT_{who}_{what}": "bench@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    variables = {**environment(project, home), **author}
+    subprocess.run(command, cwd=project, env=variables, check=True, stdout=subprocess.DEVNULL)
+
+
+def learn_preferred(project: Path, home: Path, recipe: Recipe) -> None:
+    """Train on the preferred answers of the same split, commit that, and continue from it with the pairs."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    params = project / "params.yaml"
+    pairs = yaml.load(params.read_text(encoding="utf-8"))
+    run(project, home, "finetune", "prepare")
+    answers = yaml.load(params.read_text(encoding="utf-8"))
+    answers["data"] = {"files": {split: f"data/raw/{split}.jsonl" for split in SPLITS}, "labels": []}
+    answers["train"] |= {"method": "supervised", "beta": "auto"}
+    for split in SPLITS:
+        lines = (project / "data" / "prepared" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+        chats = ([*row["input"]["messages"], *row["preferred_output"]] for row in map(json.loads, lines))
+        rows = (json.dumps({"messages": chat}, ensure_ascii=False) for chat in chats)
+        (project / "data" / "raw" / f"{split}.jsonl").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+    yaml.dump(answers, params)
+    set_recipe(project, recipe)
+    for stage in ("prepare", "validate", "upload", "train"):
+        run(project, home, "finetune", stage)
+    run(project, home, "git", "add", "--all")
+    run(project, home, "git", "commit", "-qm", "Preferred answers")
+    pairs["train"]["from"] = "HEAD"
+    yaml.dump(pairs, params)
+
+
+def measure_pairs(order: Order, folder: Path) -> dict[str, Any]:
+    """Train the starter in an order, and return the figures of recipes.py with those of the held-out pairs."""
+    project, home = make_project("prefer", folder), folder / "home"
+    if order.first:
+        learn_preferred(project, home, order.first)
+    found = measure(project, home, order.then)
     evaluation = json.loads((project / "reports" / "evaluation.json").read_text(encoding="utf-8"))
     return {**found, "preferences": evaluation["preferences"]}
 
 
-def row_of(recipe: Recipe, found: dict[str, Any]) -> str:
-    """Return the figures of one training as a row of the table."""
-    pairs, general = found["preferences"], found["general"]
+def row_of(order: Order, found: dict[str, Any]) -> str:
+    """Return the figures of one order as a row of the table."""
+    pairs, general, recipe = found["preferences"], found["general"], order.then
+    is_trained = recipe.multiplier > NEARLY_NO_RATE
     cells = [
+        f"{order.first.n_epochs} epochs" if order.first else "no",
         recipe.layers,
-        f"{recipe.multiplier:g}",
-        recipe.n_epochs,
+        f"{recipe.multiplier:g}" if is_trained else "no dpo",
+        recipe.n_epochs if is_trained else "-",
         f"{pairs['base']:.3f} → {pairs['tuned']:.3f} (p = {pairs['p_value']:.1g})",
         f"{pairs['base_margin']:+.1f} → {pairs['tuned_margin']:+.1f} (p = {pairs['margin_p_value']:.1g})",
         f"{found['base']:.3f} → {found['tuned']['chrf']:.3f}",
         f"{general['base']:.3f} → {general['tuned']:.3f}",
-        f"{found['cpu_seconds']:.0f}" if found["cpu_seconds"] else "not measured",
     ]
     return f"| {' | '.join(map(str, cells))} |"
 
 
-def read_results() -> list[tuple[Recipe, dict[str, Any]]]:
+def read_results() -> list[tuple[Order, dict[str, Any]]]:
     """Return what was measured."""
     lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
-    return [(Recipe(**one["recipe"]), one["found"]) for one in map(json.loads, lines)]
+    return [
+        (Order(one["first"] and Recipe(**one["first"]), Recipe(**one["recipe"])), one["found"])
+        for one in map(json.loads, lines)
+    ]
 
 
 def print_table() -> None:
     print(HEAD)
-    for recipe, found in read_results():
-        print(row_of(recipe, found))
+    for order, found in read_results():
+        print(row_of(order, found))
 
 
 def main() -> None:
     use_demo()
-    measured = [recipe for recipe, _ in read_results()]
-    for recipe in RECIPES:
-        if recipe in measured:
+    measured = [order for order, _ in read_results()]
+    for order in ORDERS:
+        if order in measured:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            found = measure_pairs(recipe, Path(folder))
+            found = measure_pairs(order, Path(folder))
+        first = order.first and order.first._asdict()
         with open(RESULTS, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"recipe": recipe._asdict(), "found": found}) + "\n")
-        print(row_of(recipe, found), file=sys.stderr, flush=True)
+            file.write(json.dumps({"first": first, "recipe": order.then._asdict(), "found": found}) + "\n")
+        print(row_of(order, found), file=sys.stderr, flush=True)
     print_table()
 
 
