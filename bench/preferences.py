@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common import ROOT, environment, use_demo
-from recipes import Recipe, make_project, measure, set_recipe
+from recipes import Recipe, make_project, measure, run_stages, set_recipe
 
 RESULTS = ROOT / "bench" / "preferences.jsonl"
 SPLITS = ("train", "valid", "test")
@@ -50,7 +50,7 @@ def learn_preferred(project: Path, home: Path, recipe: Recipe) -> None:
     yaml = YAML()
     params = project / "params.yaml"
     pairs = yaml.load(params.read_text(encoding="utf-8"))
-    run(project, home, "finetune", "prepare")
+    run_stages(project, home, ("prepare",))
     answers = yaml.load(params.read_text(encoding="utf-8"))
     answers["data"] = {"files": {split: f"data/raw/{split}.jsonl" for split in SPLITS}, "labels": []}
     answers["train"] |= {"method": "supervised", "beta": "auto"}
@@ -61,8 +61,7 @@ def learn_preferred(project: Path, home: Path, recipe: Recipe) -> None:
         (project / "data" / "raw" / f"{split}.jsonl").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
     yaml.dump(answers, params)
     set_recipe(project, recipe)
-    for stage in ("prepare", "validate", "upload", "train"):
-        run(project, home, "finetune", stage)
+    run_stages(project, home, ("prepare", "validate", "upload", "train"))
     run(project, home, "git", "add", "--all")
     run(project, home, "git", "commit", "-qm", "Preferred answers")
     pairs["train"]["from"] = "HEAD"

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -96,16 +97,21 @@ def set_recipe(project: Path, recipe: Recipe) -> None:
     yaml.dump(params, project / "params.yaml")
 
 
+def run_stages(project: Path, home: Path, stages: Sequence[str], **variables: str) -> None:
+    """Run stages of a project, one after another."""
+    for stage in stages:
+        command = [sys.executable, "-m", "finetune", stage]
+        variables = {**environment(project, home), **variables}
+        subprocess.run(command, cwd=project, env=variables, check=True, stdout=subprocess.DEVNULL)
+
+
 def measure(project: Path, home: Path, recipe: Recipe) -> dict[str, Any]:
     """Train a project by a recipe, ask and score, and return the figures of the table."""
     set_recipe(project, recipe)
     clock = home / "seconds.json"
     clock.unlink(missing_ok=True)
     launcher = shlex.join([sys.executable, "-c", TIMER, str(clock), sys.executable])
-    for stage in STAGES:
-        command = [sys.executable, "-m", "finetune", stage]
-        variables = {**environment(project, home), "FINETUNE_ENGINE_LAUNCHER": launcher}
-        subprocess.run(command, cwd=project, env=variables, check=True, stdout=subprocess.DEVNULL)
+    run_stages(project, home, STAGES, FINETUNE_ENGINE_LAUNCHER=launcher)
     evaluation, record = (
         json.loads((project / name).read_text(encoding="utf-8"))
         for name in ("reports/evaluation.json", "models/model.json")

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
+from typing import Any
 
 from finetune.asking.model_names import name_of
 from finetune.asking.row_prompts import Prompt, completion_format, prompts_of
@@ -19,7 +20,7 @@ from finetune.core.read_records import read_prepare_report, read_prepare_report_
 from finetune.core.records.prepared import PreparedExample
 from finetune.core.sections.data import Data
 from finetune.data.completion_format import from_completion
-from finetune.data.examples import as_chat
+from finetune.data.examples import DECLARED, as_chat, declared_in
 from finetune.data.prompts import cell_text
 from finetune.data.raw_file import Row, Rows
 from finetune.data.readers import is_utf8, read_rows
@@ -64,7 +65,7 @@ def predict(params: Params, file: Path, choice: str) -> Predicted:
             "Set data.prompt in params.yaml to the columns of this file, or give rows with `messages`.",
         )
     with progress_bar(f"ask {model}") as progress:
-        added, cut = answer_rows(params, model, asked, progress)
+        added, cut = answer_rows(params, model, asked, progress, [tools_of(row) for row in rows])
     taken = {column for row in rows for column in row}
     called = free_names(max(map(list, added), key=len), taken)
     outside = [one[OUTSIDE] for one in added if OUTSIDE in one]
@@ -78,19 +79,27 @@ def predict(params: Params, file: Path, choice: str) -> Predicted:
 
 
 def answer_rows(
-    params: Params, model: str, asked: Sequence[Prompt | ValueError], progress: Progress
+    params: Params,
+    model: str,
+    asked: Sequence[Prompt | ValueError],
+    progress: Progress,
+    declared: Sequence[dict[str, Any]] = (),
 ) -> tuple[list[Row], int]:
     """Return the columns of each answer, and the number of answers that were cut at evaluate.max_tokens.
 
-    The columns are `answer`, `error` (why there is none) and, for classes with log-probabilities, `confidence`, the
-    probability of each class, such as `P(billing)`, and `outside`.
+    `declared` has the tools of each question, or nothing. The columns are `answer`, `error` (why there is none) and,
+    for classes with log-probabilities, `confidence`, the probability of each class, such as `P(billing)`, and `outside`.
     """
     marks, classes, settings = completion_format(params), classes_of(params), params.evaluate
-    prompts = [prompt for prompt in asked if not isinstance(prompt, ValueError)]
+    each = zip(asked, declared or [{}] * len(asked), strict=True)
+    questions = [(prompt, tools) for prompt, tools in each if not isinstance(prompt, ValueError)]
+    prompts, tools = [prompt for prompt, _ in questions], [tools for _, tools in questions]
     top_logprobs = settings.top_logprobs if settings.task == "classify" else 0
     seed, stop = params.train.seed, marks.stop if marks else None
     with connect(params.provider) as connection:
-        answered = iter(answer_all(connection, model, prompts, settings, seed, progress, say, stop, top_logprobs))
+        answered = iter(
+            answer_all(connection, model, prompts, settings, seed, progress, say, stop, top_logprobs, tools)
+        )
     answers = [Answer("", error=str(one)) if isinstance(one, ValueError) else next(answered) for one in asked]
     if keeps_white_space(params):
         texts = [text_without_lead(answer.text, marks) for answer in answers]
@@ -102,6 +111,11 @@ def answer_rows(
         for answer, text in zip(answers, texts, strict=True)
     ]
     return [in_order(one) for one in added], sum(was_cut(answer, settings.max_tokens) for answer in answers)
+
+
+def tools_of(row: Row) -> dict[str, Any]:
+    """Return the tools that a row of messages declares; {} for other rows."""
+    return declared_in(row) if "messages" in row and any(isinstance(row.get(key), list) for key in DECLARED) else {}
 
 
 def rows_of(data: Data, file: Path) -> Rows:

@@ -12,7 +12,7 @@ from finetune.core.records.prepared import Example, PreparedExample
 from finetune.core.records.settings import AnswerSettings, Questions
 from finetune.core.sections.evaluate import ANSWERING
 from finetune.data.completion_format import CompletionFormat, completion_format_of, from_completion
-from finetune.data.examples import as_chat, text_of
+from finetune.data.examples import as_chat, declared_in, right_answer, text_of
 from finetune.data.questions import prompt_of, turns_of_shots
 from finetune.provider.answer_parser import Answer, was_cut
 from finetune.provider.completions import answer_all
@@ -53,10 +53,11 @@ def ask_examples(
     marks = completion_format_of(questions["completion"])
     before = turns_of_shots(shots)
     prompts = [example["prompt"] if marks else prompt_of(example["messages"][:-1], before) for example in examples]
+    declared = [{} if marks else declared_in(example) for example in examples]
     settings = params.evaluate.model_copy(update={key: questions[key] for key in ANSWERING})
     seed, stop, top_logprobs = questions["seed"], marks.stop if marks else None, questions["top_logprobs"]
     with progress_bar(f"ask {model}") as progress:
-        answers = answer_all(connection, model, prompts, settings, seed, progress, say, stop, top_logprobs)
+        answers = answer_all(connection, model, prompts, settings, seed, progress, say, stop, top_logprobs, declared)
     return rows_of_answers(questions, examples, answers)
 
 
@@ -123,5 +124,5 @@ def without_seconds(rows: Sequence[Prediction]) -> list[Prediction]:
 
 def last_turn(example: Example) -> tuple[str, str]:
     """Return the last question of a conversation and its answer."""
-    asked, answer = (text_of(message.get("content")) for message in example["messages"][-2:])
-    return asked, answer
+    asked, answer = example["messages"][-2:]
+    return text_of(asked.get("content")), right_answer(answer)

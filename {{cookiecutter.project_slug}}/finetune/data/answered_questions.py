@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from finetune.core.disk import count_lines, each_jsonl
 from finetune.core.errors import FinetuneError
-from finetune.core.records.prepared import PreparedExample
+from finetune.core.records.prepared import Example, PreparedExample
 from finetune.data.completion_format import CompletionFormat, from_completion
-from finetune.data.identity import answer_of, question_of
+from finetune.data.examples import as_chat, right_answer
+from finetune.data.identity import question_of
 
 
 class AnsweredQuestion(NamedTuple):
@@ -33,6 +34,12 @@ def answered_questions(path: Path, marks: CompletionFormat | None, most: int | N
         if not example.keys() & PreparedExample.__annotations__.keys():
             raise FinetuneError(f"{example.place} is no example.", example.remedy)
         given = question_of(example)
-        asked, answer = from_completion(example, marks) if marks else (given.asked, answer_of(example))
+        asked, answer = from_completion(example, marks) if marks else (given.asked, answer_in(example))
         found.append(AnsweredQuestion(given.context, asked, answer))
     return found
+
+
+def answer_in(example: Example) -> str:
+    """Return the right answer of a chat example, and of a preference the preferred one; "" if it has none."""
+    last = as_chat(example)["messages"][-1]
+    return right_answer(last) if last.get("role") == "assistant" else ""

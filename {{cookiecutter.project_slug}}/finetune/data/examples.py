@@ -7,14 +7,16 @@ from typing import Any, Literal
 import orjson
 
 from finetune.core.records.prepared import Example
+from finetune.core.tool_calls import calls_as_json
 
 Shape = Literal["chat", "completion", "preference"]
 TurnTexts = tuple[list[str], str | None]  # the texts of the turns, the answer last; and the system prompt
 
 SYSTEM_ROLES = ("system", "developer")
+DECLARED = ("tools", "functions", "parallel_tool_calls")  # what an example declares beside its messages
 OUTPUTS = ("preferred_output", "non_preferred_output")
 KEYS: dict[Shape, frozenset[str]] = {
-    "chat": frozenset({"messages", "tools", "parallel_tool_calls", "functions"}),
+    "chat": frozenset({"messages", *DECLARED}),
     "completion": frozenset({"prompt", "completion"}),
     "preference": frozenset({"input", *OUTPUTS}),
 }
@@ -80,6 +82,17 @@ def text_of(content: Any) -> str:
     parts = content if isinstance(content, list) else []
     texts = (part.get("text") for part in parts if isinstance(part, dict) and part.get("type") == "text")
     return "\n".join(text for text in texts if isinstance(text, str))
+
+
+def right_answer(message: dict[str, Any]) -> str:
+    """Return what a model should answer, by the last message of an example: its calls of tools, or its text."""
+    return calls_as_json(message) or text_of(message.get("content")) or "".join(refusals_of(message))
+
+
+def declared_in(example: Example) -> dict[str, Any]:
+    """Return the tools that an example declares, as a request does; {} without any."""
+    declared = {key: example[key] for key in DECLARED if example.get(key) is not None}
+    return declared if declared.get("tools") or declared.get("functions") else {}
 
 
 def refusals_of(message: dict[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from finetune.data.annotation_exports import ONE_CHOICE, Tool, refuse_nested_exp
 from finetune.data.class_codes import MOST_CLASSES
 from finetune.data.column_words import GROUPS, QUESTIONS, rank
 from finetune.data.converters.keys import Format
-from finetune.data.examples import text_of
+from finetune.data.examples import right_answer
 from finetune.data.existing_marks import NO_MARKS
 from finetune.data.formats import examples_of, format_of
 from finetune.data.hashes import xxh3_64
@@ -226,7 +226,7 @@ def answers_of(example: Example) -> list[str]:
     """Return the answers of a conversation, or the preferred output's."""
     messages = example.get("messages") or example.get("preferred_output") or []
     return [
-        text_of(message.get("content"))
+        right_answer(message)
         for message in messages
         if isinstance(message, dict) and message.get("role") == "assistant"
     ]

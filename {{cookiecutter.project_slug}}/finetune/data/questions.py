@@ -18,7 +18,7 @@ from finetune.core.read_records import read_prepare_report
 from finetune.core.records.prepared import Example, PreparedExample
 from finetune.core.records.settings import Questions
 from finetune.core.sections.evaluate import Also
-from finetune.data.examples import SYSTEM_ROLES, as_chat, text_of
+from finetune.data.examples import SYSTEM_ROLES, as_chat, declared_in, right_answer
 from finetune.data.hashes import xxh3_64
 from finetune.data.readers import read_rows
 from finetune.data.redaction import redact
@@ -54,7 +54,7 @@ def questions_of(params: Params) -> Questions:
         "presence_penalty": settings.presence_penalty,
         "frequency_penalty": settings.frequency_penalty,
         "top_logprobs": settings.top_logprobs if settings.task == "classify" else 0,
-        "few_shot": few_shot_examples(settings.few_shot),
+        "few_shot": without_tools(few_shot_examples(settings.few_shot)),
         "completion": prepared["completion"],
         "compare": settings.compare,
         "also": {
@@ -78,13 +78,20 @@ def few_shot_examples(count: int) -> list[Example]:
     return [example for *_, example in nsmallest(count, examples, key=lambda one: one[:2])]
 
 
+def without_tools(shots: list[Example]) -> list[Example]:
+    """Return examples for a prompt. Raises FinetuneError if one declares tools: its calls would need their results."""
+    if any(map(declared_in, shots)):
+        raise FinetuneError("evaluate.few_shot cannot show examples with tools.", "Set evaluate.few_shot to 0.")
+    return shots
+
+
 def in_rounds(examples: Iterable[Example]) -> Iterator[tuple[int, int, Example]]:
     """Yield each example with the number of earlier ones of the same answer, and its place."""
     seen: Counter[int] = Counter()  # by the hash of the answer: the texts may be larger than memory
     for place, example in enumerate(examples):
         if "messages" not in example:
             raise FinetuneError("evaluate.few_shot needs chat examples.", "Set evaluate.few_shot to 0.")
-        answer = xxh3_64(text_of(example["messages"][-1].get("content")).encode("utf-8", "surrogatepass"))
+        answer = xxh3_64(right_answer(example["messages"][-1]).encode("utf-8", "surrogatepass"))
         yield seen[answer], place, example
         seen[answer] += 1
 

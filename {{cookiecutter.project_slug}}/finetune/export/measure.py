@@ -14,6 +14,7 @@ from finetune.core.records.answers import Prediction
 from finetune.core.records.exports import ExportedFile, ExportSpeed
 from finetune.core.records.prepared import Example
 from finetune.core.records.settings import AnswerSettings
+from finetune.data.examples import declared_in
 from finetune.export.adapter import check_adapter
 from finetune.export.chat_template import tokenizer_of
 from finetune.export.gguf import FILE
@@ -127,6 +128,15 @@ def refuse_sampling(questions: AnswerSettings) -> None:
                 f"evaluate.{key} is {questions[key]:g}, so equal models would not give equal answers.",
                 f"Set evaluate.{key} to 0 in params.yaml; then the exports can be compared with the measured model.",
             )
+
+
+def refuse_tools(examples: Sequence[Example]) -> None:
+    """Raise FinetuneError where test rows declare tools: the calls in an export's answers are not read here."""
+    if any(map(declared_in, examples)):
+        raise FinetuneError(
+            "The test rows declare tools, and an exported model's calls cannot be compared with the measured ones.",
+            "Set export.formats to [], and use the adapter in models/weights: it has PEFT's format.",
+        )
 
 
 def speed_of(rows: Sequence[Prediction]) -> ExportSpeed:

@@ -9,6 +9,7 @@ from pydantic import Field
 from typing_extensions import Required, TypedDict  # pydantic asks for this one before Python 3.12
 
 from finetune.core.records.answers import Alternatives
+from finetune.core.tool_calls import calls_as_json
 from finetune.provider.type_checks import Kind, WrongAnswerError, check_fields
 
 Tokens = Annotated[int, Field(ge=0, lt=10**15)]
@@ -35,6 +36,8 @@ class Logprobs(TypedDict, total=False):
 class Message(TypedDict, total=False):
     content: str | list[Any] | None
     refusal: str | None
+    tool_calls: list[dict[str, Any]] | None
+    function_call: dict[str, Any] | None
 
 
 class Choice(TypedDict, total=False):
@@ -92,7 +95,10 @@ def was_cut(answer: Answer, max_tokens: int) -> bool:
 
 
 def parse_answer(completion: dict[str, Any], seconds: float | None) -> Answer:
-    """Return the answer in a completion, of chat or of text, that took this long; its `error` says what it lacks."""
+    """Return the answer in a completion, of chat or of text, that took this long; its `error` says what it lacks.
+
+    Of an answer that calls tools, the text is that of the calls.
+    """
     try:
         check_fields(completion, completion, COMPLETION)
         choices = completion.get("choices") or []
@@ -103,10 +109,10 @@ def parse_answer(completion: dict[str, Any], seconds: float | None) -> Answer:
     except WrongAnswerError as error:
         return Answer("", seconds=seconds, error=error.what)
     message = choice.get("message") or {}
-    text = joined(message.get("content")) or message.get("refusal") or choice.get("text") or ""
+    said = joined(message.get("content")) or message.get("refusal") or choice.get("text") or ""
     logprobs = choice.get("logprobs") or {}
     return Answer(
-        text,
+        calls_as_json(message) or said,
         usage.get("prompt_tokens"),
         usage.get("completion_tokens"),
         seconds,

@@ -1,7 +1,7 @@
 """The body of a request for one completion."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finetune.core.sections.evaluate import Evaluate
@@ -24,9 +24,11 @@ def completion_request(
     seed: int,
     stop: str | None = None,
     top_logprobs: int = 0,
+    declared: Mapping[str, Any] | None = None,
 ) -> CompletionRequest:
     """Return the request for one answer: by chat for messages, and up to `stop` for a text to complete.
 
+    `declared` has the tools that the model may call, as an example declares them.
     What is not set is not sent, so that the keys of kept answers stay as they are.
     """
     request: CompletionRequest = {
@@ -47,7 +49,7 @@ def completion_request(
     elif top_logprobs:
         request |= {"logprobs": True, "top_logprobs": top_logprobs}
     request = taken_by_model(request)
-    return request | ({"prompt": prompt} if isinstance(prompt, str) else {"messages": list(prompt)})
+    return request | ({"prompt": prompt} if isinstance(prompt, str) else {"messages": list(prompt), **(declared or {})})
 
 
 def reasons(model: str) -> bool:

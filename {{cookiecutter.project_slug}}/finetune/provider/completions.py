@@ -33,14 +33,20 @@ def answer_all(
     say: Say,
     stop: str | None = None,
     top_logprobs: int = 0,
+    declared: Sequence[Mapping[str, Any]] = (),
 ) -> list[Answer]:
     """Return the model's answer to each prompt, in their order: chat for messages, up to `stop` for texts to complete.
+
+    `declared` has, for each prompt, the tools that the model may call; nothing for all is no tools.
 
     Answers of earlier runs are not requested again, so a run that was killed continues where it was. A request that the
     provider refuses for what it contains gets an answer with an `error`. Raises FinetuneError where all are refused,
     and the SDK's error for what any request would meet, such as a wrong key; answers until then are kept.
     """
-    requests = [completion_request(connection, model, prompt, settings, seed, stop, top_logprobs) for prompt in prompts]
+    requests = [
+        completion_request(connection, model, prompt, settings, seed, stop, top_logprobs, tools)
+        for prompt, tools in zip(prompts, declared or [{}] * len(prompts), strict=True)
+    ]
     return ask_all(connection, requests, settings, progress, say)
 
 

@@ -31,7 +31,7 @@ from finetune.export.base_folder import base_folder, digest_of_weights
 from finetune.export.chat_template import TEMPLATE, export_dated_template
 from finetune.export.comparison import compare, refuse_another_model, scored
 from finetune.export.gguf import FILE, export_gguf
-from finetune.export.measure import Measured, measure, refuse_sampling, rows_with_logprobs, speed_of
+from finetune.export.measure import Measured, measure, refuse_sampling, refuse_tools, rows_with_logprobs, speed_of
 from finetune.export.merge import export_merged
 from finetune.export.model_card import model_card
 from finetune.export.modelfile import modelfile
@@ -79,6 +79,7 @@ def export(params: Params, formats: Sequence[str]) -> ExportReport:
     refuse_other_answers(record, answered_by)
     model = measured_model(params, record)
     refuse_sampling(model.questions)
+    refuse_tools(model.examples)
     prepared, groups = read_prepare_report(), read_test_groups()
     tuned, measured = scored(params, prepared, model.rows, groups), rows_with_logprobs(model)
     report: ExportReport = {"export": {}, "n": len(model.rows), "evaluated": answered_by}

@@ -28,6 +28,7 @@ from finetune.core.read_records import read_prepare_report, read_test_groups
 from finetune.core.records.checks import DoubtfulRow, ValidationReport
 from finetune.core.records.prepared import PreparedExample, TestRow
 from finetune.core.records.settings import CheckedSplits, Questions
+from finetune.data.answered_questions import answer_in
 from finetune.data.call_tokens import call_tokens
 from finetune.data.checks.check_file import check_file
 from finetune.data.checks.check_lines import example_at
@@ -36,7 +37,6 @@ from finetune.data.checks.split_counts import balance_of, histogram
 from finetune.data.checks.whole_file import CheckedFile, lines_text
 from finetune.data.completion_format import completion_format_of, from_completion
 from finetune.data.doubtful import find_doubtful, read_answered, refuse_count
-from finetune.data.identity import answer_of
 from finetune.data.questions import questions_of
 from finetune.data.recorded_answers import recorded_answers
 from finetune.data.replay import write_replay
@@ -151,7 +151,7 @@ def expected_answers(limit: int | None = None) -> list[str]:
     """Return the right answers of the test split, or the first ones."""
     marks = completion_format_of(read_prepare_report()["completion"])
     examples = islice(each_jsonl(PREPARED / "test.jsonl", "prepare", PreparedExample), limit)
-    return [from_completion(one, marks)[1] if marks else answer_of(one) for one in examples]
+    return [from_completion(one, marks)[1] if marks else answer_in(one) for one in examples]
 
 
 def check_expected(params: Params) -> None:
