@@ -88,7 +88,8 @@ def answer_rows(
     """Return the columns of each answer, and the number of answers that were cut at evaluate.max_tokens.
 
     `declared` has the tools of each question, or nothing. The columns are `answer`, `error` (why there is none) and,
-    for classes with log-probabilities, `confidence`, the probability of each class, such as `P(billing)`, and `outside`.
+    for classes with log-probabilities, `confidence`, the probability of each class, such as `P(billing)`, and
+    `outside`.
     """
     marks, classes, settings = completion_format(params), classes_of(params), params.evaluate
     each = zip(asked, declared or [{}] * len(asked), strict=True)
