@@ -76,6 +76,7 @@ def show_proposal(proposal: "Proposal") -> None:
         "split": ", ".join(f"{name} {value}" for name, value in split.items()),
         "max_tokens": proposal.max_tokens,
     }
+    values |= {"few_shot": proposal.few_shot} if proposal.few_shot is not None else {}
     print_table(["setting", "value", "why"], [[key, value, proposal.reasons.get(key)] for key, value in values.items()])
     print()
 

@@ -79,6 +79,8 @@ def new_values(former: Mapping[str, Any], proposal: Proposal, file: str, sheet: 
         train["replay"] = None
         new_data = {key: value for key, value in new_data.items() if key not in NOT_FOR_PREFERENCES}
     evaluate |= {"task": proposal.task, "max_tokens": proposal.max_tokens}
+    if proposal.few_shot is not None:
+        evaluate["few_shot"] = proposal.few_shot
     return {**former, "data": new_data, "train": train, "evaluate": evaluate}
 
 

@@ -34,6 +34,7 @@ class Proposal:
     max_tokens: int
     reasons: dict[str, str]
     method: Literal["supervised", "dpo"] = "supervised"
+    few_shot: int | None = None  # None: as it is
 
     @property
     def prompt(self) -> dict[str, str] | None:
@@ -76,6 +77,9 @@ def propose(look: FileLook, choices: Choices, count_tokens: TokenCount) -> Propo
         if "column" in split
         else group_column(look, choices, {*questions, answer})
     )
+    few_shot = None
+    if look.format == "messages" and look.columns.keys() & {"tools", "functions"}:
+        few_shot, reasons["few_shot"] = 0, "the rows have tools, whose calls no prompt can show"
     longest = max(map(count_tokens, [*labels, answers.longest]), default=1)
     reasons["max_tokens"] = f"the longest answer may have {longest} tokens"
     return Proposal(
@@ -90,6 +94,7 @@ def propose(look: FileLook, choices: Choices, count_tokens: TokenCount) -> Propo
         round(longest * ROOM) + 1,
         reasons,
         "dpo" if "method" in reasons else "supervised",
+        few_shot,
     )
 
 

@@ -1,0 +1,159 @@
+"""Rows whose right answer is a call of a tool: they are asked with their tools, and the calls are what is compared."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from init_project import done, lines, project, values
+from loopback import completion, server
+
+from finetune.asking.file_rows import answer_rows
+from finetune.asking.split_answers import ask_examples
+from finetune.core.errors import FinetuneError
+from finetune.core.params import load_params
+from finetune.core.records.settings import AnswerSettings
+from finetune.core.sections.evaluate import Evaluate
+from finetune.core.sections.provider import Provider
+from finetune.core.tool_calls import calls_as_json
+from finetune.data.answered_questions import answer_in
+from finetune.data.questions import few_shot_examples, without_tools
+from finetune.export.measure import refuse_tools
+from finetune.provider.answer_parser import parse_answer
+from finetune.provider.connect import connect
+from finetune.scoring.extract import extraction
+
+__all__ = ["project"]
+WEATHER = {
+    "type": "function",
+    "function": {"name": "weather", "parameters": {"type": "object", "properties": {"place": {"type": "string"}}}},
+}
+SETTINGS = Evaluate(max_tokens=40, temperature=0.0, concurrency=2)
+ASKED: Any = {
+    "seed": 1,
+    "max_tokens": 40,
+    "temperature": 0.0,
+    "stop": [],
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "top_logprobs": 0,
+    "completion": None,
+}
+
+
+def call(place: str, name: str = "weather", kind: str = "tool_calls") -> dict[str, Any]:
+    """Return a message with one call, as the API writes it: its arguments are a text."""
+    function = {"name": name, "arguments": f'{{"place":  "{place}"}}'}
+    if kind == "function_call":
+        return {"role": "assistant", "content": None, "function_call": function}
+    return {"role": "assistant", "tool_calls": [{"id": f"call_{place}", "type": "function", "function": function}]}
+
+
+def example(place: str, **more: Any) -> dict[str, Any]:
+    asked = {"role": "user", "content": f"How is it in {place}?"}
+    return {"messages": [asked, call(place)], "tools": [WEATHER], **more}
+
+
+def written(*places: str) -> str:
+    return json.dumps([{"name": "weather", "arguments": {"place": place}} for place in places], ensure_ascii=False)
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (call("Köln"), written("Köln")),
+        (call("Köln", kind="function_call"), written("Köln")),
+        ({"content": "Let me see.", "tool_calls": [*call("Rom")["tool_calls"], *call("Bari")["tool_calls"]]},
+         written("Rom", "Bari")),
+        ({"tool_calls": [{"function": {"name": "f", "arguments": "no JSON"}}]},
+         '[{"name": "f", "arguments": "no JSON"}]'),
+        ({"tool_calls": [{"type": "custom", "custom": {"name": "f", "input": "x y"}}]},
+         '[{"name": "f", "arguments": "x y"}]'),
+        ({"content": "No call."}, ""),
+        ({"content": "No call.", "tool_calls": None, "function_call": None}, ""),
+        ({"content": "No call.", "tool_calls": []}, ""),
+        ({"tool_calls": "damaged"}, ""),
+    ],
+)  # fmt: skip
+def test_calls_are_one_text_without_ids_and_spaces(message: dict[str, Any], text: str) -> None:
+    assert calls_as_json(message) == text
+
+
+def test_rows_are_asked_with_their_tools_and_the_call_is_the_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FINETUNE_HOME", str(tmp_path))
+    monkeypatch.setenv("FINETUNE_API_KEY", "k")
+    bodies: list[dict[str, Any]] = []
+
+    def answer(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
+        bodies.append(body)
+        asked = body["messages"][-1]["content"]
+        if "Rom" in asked:
+            return 200, completion("It is warm."), {}
+        return 200, completion("", message=call("Oslo"), finish_reason="tool_calls"), {}
+
+    plain = {"messages": [{"role": "user", "content": "Hello Rom"}, {"role": "assistant", "content": "Hello"}]}
+    rows = [example("Oslo", parallel_tool_calls=False), example("Rom", functions=None), plain]
+    params = cast("Any", SimpleNamespace(evaluate=SETTINGS))
+    with server(answer) as address, connect(Provider(name="compatible", base_url=address)) as connection:
+        found = ask_examples(connection, params, cast("AnswerSettings", ASKED), "m", rows)
+    by_question = {body["messages"][-1]["content"]: body for body in bodies}
+    assert by_question["How is it in Oslo?"]["tools"] == [WEATHER]
+    assert by_question["How is it in Oslo?"]["parallel_tool_calls"] is False
+    assert by_question["How is it in Rom?"].keys() & {"tools", "functions", "parallel_tool_calls"} == {"tools"}
+    assert "tools" not in by_question["Hello Rom"]
+    assert [(row["expected"], row["answer"]) for row in found] == [
+        (written("Oslo"), written("Oslo")),
+        (written("Rom"), "It is warm."),
+        ("Hello", "It is warm."),
+    ]
+    _, metrics = extraction([row["expected"] for row in found[:2]], [row["answer"] for row in found[:2]])
+    assert metrics["exact_match"] == 0.5
+
+
+def test_an_answer_of_a_wrong_type_is_named() -> None:
+    wrong = completion("", message={"role": "assistant", "content": None, "tool_calls": "weather"})
+    assert "tool_calls" in parse_answer(wrong, None).error
+
+
+def test_floors_and_few_shot_see_the_same_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pair = {"input": {"messages": example("Rom")["messages"][:1]}, "preferred_output": [call("Rom")]}
+    assert [answer_in(one) for one in (example("Rom"), pair)] == [written("Rom")] * 2
+    monkeypatch.chdir(tmp_path)
+    Path("data/prepared").mkdir(parents=True)
+    rows = [example(place) for place in ("Rom", "Rom", "Oslo")]
+    Path("data/prepared/train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    shots = few_shot_examples(2)
+    assert [answer_in(shot) for shot in shots] == [written("Rom"), written("Oslo")]
+    with pytest.raises(FinetuneError, match="few_shot cannot show examples with tools"):
+        without_tools(shots)
+    with pytest.raises(FinetuneError, match="test rows declare tools"):
+        refuse_tools(rows)
+
+
+def test_init_proposes_extract(project: Path, tmp_path: Path) -> None:
+    places = ["Ulm", "Jena", "Kassel", "Leeds", "Ghent", "Bath", "Cork", "Lyon", "Bern", "Graz", "Derby", "Namur"]
+    rows = [example(f"{place} {number}") for place in places for number in (7, 40, 311, 2088)]
+    done(lines(tmp_path / "calls.jsonl", rows))
+    assert values()["evaluate"]["task"] == "extract"
+    assert values()["evaluate"]["few_shot"] == 0
+
+
+def test_predict_sends_the_tools_of_a_row(monkeypatch: pytest.MonkeyPatch, project: Path, tmp_path: Path) -> None:
+    monkeypatch.setenv("FINETUNE_HOME", str(tmp_path))
+    monkeypatch.setenv("FINETUNE_API_KEY", "k")
+    bodies: list[dict[str, Any]] = []
+
+    def answer(body: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
+        bodies.append(body)
+        return 200, completion("", message=call("Oslo"), finish_reason="tool_calls"), {}
+
+    with server(answer) as address:
+        params = load_params().model_copy(update={"provider": Provider(name="compatible", base_url=address)})
+        asked = [ValueError("no question"), example("Oslo")["messages"][:1]]
+        added, _ = answer_rows(params, "m", asked, lambda *_: None, [{}, {"tools": [WEATHER]}])
+    assert [body["tools"] for body in bodies] == [[WEATHER]]
+    assert [row["answer"] for row in added][1] == written("Oslo")
+    assert added[0]["error"] == "no question"
