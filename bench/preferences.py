@@ -68,9 +68,12 @@ def learn_preferred(project: Path, home: Path, recipe: Recipe) -> None:
     yaml.dump(pairs, params)
 
 
-def measure_pairs(order: Order, folder: Path) -> dict[str, Any]:
-    """Train the starter in an order, and return the figures of recipes.py with those of the held-out pairs."""
-    project, home = make_project("prefer", folder), folder / "home"
+def measure_pairs(order: Order, folder: Path, home: Path) -> dict[str, Any]:
+    """Train the starter in an order, and return the figures of recipes.py with those of the held-out pairs.
+
+    With one `home` for all orders, they share the supervised training and the base's answers.
+    """
+    project = make_project("prefer", folder)
     if order.first:
         learn_preferred(project, home, order.first)
     found = measure(project, home, order.then)
@@ -113,15 +116,13 @@ def print_table() -> None:
 def main() -> None:
     use_demo()
     measured = [order for order, _ in read_results()]
-    for order in ORDERS:
-        if order in measured:
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            found = measure_pairs(order, Path(folder))
-        first = order.first and order.first._asdict()
-        with open(RESULTS, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"first": first, "recipe": order.then._asdict(), "found": found}) + "\n")
-        print(row_of(order, found), file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory() as work:
+        for number, order in enumerate(one for one in ORDERS if one not in measured):
+            found = measure_pairs(order, Path(work) / str(number), Path(work) / "home")
+            first = order.first and order.first._asdict()
+            with open(RESULTS, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"first": first, "recipe": order.then._asdict(), "found": found}) + "\n")
+            print(row_of(order, found), file=sys.stderr, flush=True)
     print_table()
 
 
