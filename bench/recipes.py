@@ -59,7 +59,7 @@ def grid(n_epochs: int, longer: int, *others: Recipe) -> tuple[Recipe, ...]:
 # The recipes of each set. Rates are lower where more layers change.
 RECIPES = {
     "extract": grid(6, 9, Recipe("half", 2, 6), Recipe("half", 1, 6, rank=64)),
-    "generate": grid(3, 5, Recipe("half", 2, 3), Recipe("half", 1, 3, rank=64)),
+    "generate": grid(3, 5, Recipe("half", 2, 3)),
     "classify": grid(2, 3, Recipe("eighth", 2, 3)),
     "tone": grid(3, 6, Recipe("half", 2, 3)),
     "town": grid(3, 6, Recipe("eighth", 2, 6)),
