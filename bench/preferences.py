@@ -64,7 +64,8 @@ def learn_preferred(project: Path, home: Path, recipe: Recipe) -> None:
     run_stages(project, home, ("prepare", "validate", "upload", "train"))
     run(project, home, "git", "add", "--all")
     run(project, home, "git", "commit", "-qm", "Preferred answers")
-    pairs["train"]["from"] = "HEAD"
+    run(project, home, "git", "tag", "answers")
+    pairs["train"]["from"] = "answers"
     yaml.dump(pairs, params)
 
 
