@@ -9,7 +9,9 @@ import pytest
 from init_project import done, lines, project, values
 from loopback import completion, server
 
+from finetune.asking.base_answers import write_base_answers
 from finetune.asking.file_rows import answer_rows
+from finetune.asking.row_prompts import questions_of
 from finetune.asking.split_answers import ask_examples
 from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
@@ -18,11 +20,17 @@ from finetune.core.sections.evaluate import Evaluate
 from finetune.core.sections.provider import Provider
 from finetune.core.tool_calls import calls_as_json
 from finetune.data.answered_questions import answer_in
+from finetune.data.examples import declared_in
 from finetune.data.questions import few_shot_examples, without_tools
+from finetune.data.redaction import redact
 from finetune.export.measure import refuse_tools
 from finetune.provider.answer_parser import parse_answer
 from finetune.provider.connect import connect
+from finetune.provider.given_answers import scoring_request
+from finetune.report.data_page import turns
 from finetune.scoring.extract import extraction
+from finetune.scoring.graders.local import sample_of
+from finetune.scoring.graders.templates import render, variables
 
 __all__ = ["project"]
 WEATHER = {
@@ -70,6 +78,17 @@ def written(*places: str) -> str:
          '[{"name": "f", "arguments": "no JSON"}]'),
         ({"tool_calls": [{"type": "custom", "custom": {"name": "f", "input": "x y"}}]},
          '[{"name": "f", "arguments": "x y"}]'),
+        ({"tool_calls": [{"function": {"name": "f", "arguments": ""}}]}, '[{"name": "f", "arguments": {}}]'),
+        ({"tool_calls": [{"type": "x", "function": {"name": "f", "arguments": {"b": "1", "a": 2}}}]},
+         '[{"name": "f", "arguments": {"a": 2, "b": "1"}}]'),
+        ({"tool_calls": [{"function": {"name": "f", "arguments": "7"}}]}, '[{"name": "f", "arguments": "7"}]'),
+        ({"tool_calls": [{"function": {"name": "f", "arguments": '{"a": NaN}'}}]},
+         '[{"name": "f", "arguments": "{\\"a\\": NaN}"}]'),
+        ({"tool_calls": [{"function": {"name": "f", "arguments": '{"a": "\\ud83d\\ude00 \\ud83d"}'}}]},
+         '[{"name": "f", "arguments": {"a": "\U0001f600 \ufffd"}}]'),
+        ({"tool_calls": [*call("Rom")["tool_calls"], {"id": "call_without_function"}]},
+         written("Rom")[:-1] + ', {"name": null, "arguments": {}}]'),
+        ({"content": "No call.", "function_call": {"name": "", "arguments": ""}}, ""),
         ({"content": "No call."}, ""),
         ({"content": "No call.", "tool_calls": None, "function_call": None}, ""),
         ({"content": "No call.", "tool_calls": []}, ""),
@@ -139,6 +158,68 @@ def test_init_proposes_extract(project: Path, tmp_path: Path) -> None:
     done(lines(tmp_path / "calls.jsonl", rows))
     assert values()["evaluate"]["task"] == "extract"
     assert values()["evaluate"]["few_shot"] == 0
+
+
+def test_few_shot_is_0_for_tools_in_every_format(project: Path, tmp_path: Path) -> None:
+    places = ["Ulm", "Jena", "Kassel", "Leeds", "Ghent", "Bath", "Cork", "Lyon", "Bern", "Graz", "Derby", "Namur"]
+    done(
+        lines(tmp_path / "calls.jsonl", [sharegpt(f"{place} {number}") for place in places for number in (7, 40, 311)])
+    )
+    assert values()["evaluate"]["few_shot"] == 0
+
+
+def sharegpt(place: str) -> dict[str, Any]:
+    """Return a row of ShareGPT with tools as JSON in a text, as data sets of calls have them."""
+    said = {"name": "weather", "arguments": {"place": place}}
+    turns = [{"from": "human", "value": f"How is it in {place}?"}, {"from": "function_call", "value": json.dumps(said)}]
+    return {"conversations": turns, "tools": json.dumps([WEATHER["function"]])}
+
+
+def test_predict_asks_rows_as_they_are_trained(project: Path) -> None:
+    bare = {**example("Rom"), "tools": json.dumps([WEATHER["function"]]), "functions": [], "parallel_tool_calls": None}
+    params = load_params()
+    params = params.model_copy(update={"data": params.data.model_copy(update={"prompt": None})})
+    found = questions_of(params, [sharegpt("Rom"), bare], Path("rows.jsonl"), None, tuned=False)
+    asked = [{"role": "user", "content": "How is it in Rom?"}]
+    assert found == [(asked, {"tools": [WEATHER]})] * 2
+
+
+def test_a_question_and_its_tools_have_the_same_placeholders() -> None:
+    row = {"messages": [{"role": "user", "content": "Mail a@b.org"}], "tools": [{"description": "Not to c@d.org"}]}
+    asked, declared = redact((row["messages"], {"tools": row["tools"]}), ["email"])
+    assert {"messages": asked, "tools": declared["tools"]} == redact(row, ["email"])
+
+
+def test_what_a_server_refuses_is_not_declared() -> None:
+    functions = [WEATHER["function"]]
+    assert declared_in({"tools": [], "functions": functions, "parallel_tool_calls": False}) == {"functions": functions}
+    assert declared_in({"tools": [], "parallel_tool_calls": False}) == {}
+
+
+def test_replay_refuses_questions_with_tools(project: Path, tmp_path: Path) -> None:
+    file = lines(tmp_path / "questions.jsonl", [example("Rom"), example("Oslo")])
+    with pytest.raises(FinetuneError, match="2 rows declare tools"):
+        write_base_answers(load_params(), file, tmp_path / "own.jsonl", 40)
+
+
+def test_the_data_page_shows_the_calls_beside_a_text() -> None:
+    shown = turns({"messages": [{**call("Rom"), "content": "Let me see."}]})
+    assert "Let me see." in shown
+    assert "weather" in shown
+
+
+def test_margins_are_asked_with_the_functions() -> None:
+    connection = cast("Any", SimpleNamespace(profile=SimpleNamespace(max_tokens_name="max_tokens")))
+    one = {"messages": [call("Rom", kind="function_call")], "functions": [WEATHER["function"]]}
+    assert scoring_request(connection, "m", one)["functions"] == one["functions"]
+
+
+def test_graders_see_the_calls_as_the_api_gives_them() -> None:
+    function = {"name": "weather", "arguments": '{"place": "Rom"}'}
+    assert sample_of(written("Rom"))["output_tools"] == [{"type": "function", "function": function}]
+    known = variables({"asked": "", "expected": ""}, written("Rom"))
+    assert render("{{ sample.output_tools[0].function.name }}", known) == "weather"
+    assert sample_of('[{"name": "Rom"}]')["output_tools"] == []
 
 
 def test_predict_sends_the_tools_of_a_row(monkeypatch: pytest.MonkeyPatch, project: Path, tmp_path: Path) -> None:
