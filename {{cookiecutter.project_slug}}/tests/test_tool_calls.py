@@ -31,6 +31,7 @@ from finetune.report.data_page import turns
 from finetune.scoring.extract import extraction
 from finetune.scoring.graders.local import sample_of
 from finetune.scoring.graders.templates import render, variables
+from finetune.stages.validate import check_expected
 
 __all__ = ["project"]
 WEATHER = {
@@ -150,6 +151,19 @@ def test_floors_and_few_shot_see_the_same_answers(monkeypatch: pytest.MonkeyPatc
         without_tools(shots)
     with pytest.raises(FinetuneError, match="test rows declare tools"):
         refuse_tools(rows)
+
+
+def test_extract_takes_answers_in_words_where_rows_have_tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data/prepared").mkdir(parents=True)
+    said = example("Rom")
+    said["messages"][-1] = {"role": "assistant", "content": "Which Rom?"}
+    lines(Path("data/prepared/test.jsonl"), [example("Rom"), said])
+    check_expected(cast("Any", SimpleNamespace(evaluate=SimpleNamespace(stop=[], task="extract"))))
+    expected = [written("Rom"), "Which Rom?"]
+    assert extraction(expected, expected)[1]["exact_match"] == 1
+    values, _ = extraction(expected, ["Which Rom?", written("Rom")])
+    assert (values["exact_match"], values["same_items"]) == ([0, 0], [0, 0])
 
 
 def test_init_proposes_extract(project: Path, tmp_path: Path) -> None:
