@@ -10,6 +10,7 @@ from init_project import done, lines, project, values
 from loopback import completion, server
 
 from finetune.asking.base_answers import write_base_answers
+from finetune.asking.conversation import system_prompt
 from finetune.asking.file_rows import answer_rows
 from finetune.asking.row_prompts import questions_of
 from finetune.asking.split_answers import ask_examples
@@ -28,6 +29,7 @@ from finetune.provider.answer_parser import parse_answer
 from finetune.provider.connect import connect
 from finetune.provider.given_answers import scoring_request
 from finetune.report.data_page import turns
+from finetune.rescue.questions import questions_in_rows
 from finetune.scoring.extract import extraction
 from finetune.scoring.graders.local import sample_of
 from finetune.scoring.graders.templates import render, variables
@@ -210,10 +212,28 @@ def test_what_a_server_refuses_is_not_declared() -> None:
     assert declared_in({"tools": [], "parallel_tool_calls": False}) == {}
 
 
+def test_rescue_leaves_rows_with_tools_out(project: Path, tmp_path: Path) -> None:
+    params = load_params()
+    params = params.model_copy(update={"data": params.data.model_copy(update={"prompt": None})})
+    plain = {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello!"}]}
+    asked = questions_in_rows(params, lines(tmp_path / "rows.jsonl", [{**plain, "tools": None}, example("Rom")]))
+    assert len(asked.prompts) == 1
+    assert asked.left_out == {"calls of tools": 1}
+
+
 def test_replay_refuses_questions_with_tools(project: Path, tmp_path: Path) -> None:
     file = lines(tmp_path / "questions.jsonl", [example("Rom"), example("Oslo")])
     with pytest.raises(FinetuneError, match="2 rows declare tools"):
         write_base_answers(load_params(), file, tmp_path / "own.jsonl", 40)
+
+
+def test_ask_says_that_no_tools_are_sent(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    params = load_params()
+    params = params.model_copy(update={"data": params.data.model_copy(update={"prompt": None})})
+    Path("data/prepared").mkdir(parents=True)
+    lines(Path("data/prepared/train.jsonl"), [example("Rom")])
+    assert system_prompt(params) is None
+    assert "the training rows declare tools" in capsys.readouterr().err
 
 
 def test_the_data_page_shows_the_calls_beside_a_text() -> None:
