@@ -17,13 +17,14 @@ from finetune.asking.split_answers import ask_examples
 from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
 from finetune.core.records.settings import AnswerSettings
-from finetune.core.sections.evaluate import Evaluate
+from finetune.core.sections.evaluate import Also, Evaluate
 from finetune.core.sections.provider import Provider
 from finetune.core.tool_calls import calls_as_json
 from finetune.data.answered_questions import answer_in
 from finetune.data.examples import declared_in
-from finetune.data.questions import few_shot_examples, without_tools
+from finetune.data.questions import few_shot_examples, regression_examples, without_tools
 from finetune.data.redaction import redact
+from finetune.data.regression_groups import groups_of_examples
 from finetune.export.measure import refuse_tools
 from finetune.provider.answer_parser import parse_answer
 from finetune.provider.connect import connect
@@ -204,6 +205,15 @@ def test_a_question_and_its_tools_have_the_same_placeholders() -> None:
     row = {"messages": [{"role": "user", "content": "Mail a@b.org"}], "tools": [{"description": "Not to c@d.org"}]}
     asked, declared = redact((row["messages"], {"tools": row["tools"]}), ["email"])
     assert {"messages": asked, "tools": declared["tools"]} == redact(row, ["email"])
+
+
+def test_a_regression_set_may_have_calls(tmp_path: Path) -> None:
+    result = {"role": "tool", "tool_call_id": "call_Rom", "content": "It is warm."}
+    first = example("Rom")
+    later = {**first, "messages": [*first["messages"], result, {"role": "assistant", "content": "Warm."}]}
+    settings = Also(file=str(lines(tmp_path / "also.jsonl", [first, later])), task="extract", max_tokens=40, margin=0.1)
+    assert regression_examples("calls", settings) == [first, later]
+    assert groups_of_examples([first, later], "group") == [0, 0]
 
 
 def test_what_a_server_refuses_is_not_declared() -> None:
