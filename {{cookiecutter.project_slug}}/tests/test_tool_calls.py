@@ -21,6 +21,7 @@ from finetune.core.sections.evaluate import Also, Evaluate
 from finetune.core.sections.provider import Provider
 from finetune.core.tool_calls import calls_as_json
 from finetune.data.answered_questions import answer_in
+from finetune.data.checks.check_file import check_file
 from finetune.data.examples import declared_in
 from finetune.data.questions import few_shot_examples, regression_examples, without_tools
 from finetune.data.redaction import redact
@@ -154,6 +155,15 @@ def test_floors_and_few_shot_see_the_same_answers(monkeypatch: pytest.MonkeyPatc
         without_tools(shots)
     with pytest.raises(FinetuneError, match="test rows declare tools"):
         refuse_tools(rows)
+
+
+def test_a_call_beside_a_class_is_named_as_such(tmp_path: Path) -> None:
+    rows = [example(f"Rom {number}") for number in range(20)]
+    for row in rows:
+        row["messages"][-1]["content"] = "travel"
+    found = check_file(lines(tmp_path / "a.jsonl", rows), labels=["travel"]).findings
+    fixes = {one.fix for one in found if one.code == "unknown_label"}
+    assert fixes == {"Remove the calls or the refusal beside it: the answer is a class alone."}
 
 
 def test_extract_takes_answers_in_words_where_rows_have_tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
