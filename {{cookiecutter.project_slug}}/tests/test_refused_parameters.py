@@ -43,6 +43,15 @@ def a_server(refuses: dict[str, dict[str, Any]], asked: list[dict[str, Any]]) ->
     return openai.OpenAI(api_key="x", base_url="http://server/v1", http_client=httpx2.Client(transport=transport))
 
 
+def test_parallel_tool_calls_are_optional_and_tools_are_not() -> None:
+    asked: list[dict[str, Any]] = []
+    refuses = {name: {"message": f"Unsupported parameter: '{name}'"} for name in ("parallel_tool_calls", "tools")}
+    request = {"model": "new-2", "messages": [], "tools": [], "parallel_tool_calls": False}
+    with pytest.raises(openai.BadRequestError, match="'tools'"):
+        request_answer(a_server(refuses, asked), request, RateLimiter(1))
+    assert [sorted(body) for body in asked] == [sorted(request), ["messages", "model", "tools"]]
+
+
 def test_a_parameter_that_the_server_names_is_dropped_once_and_remembered() -> None:
     asked: list[dict[str, Any]] = []
     client = a_server(

@@ -21,6 +21,7 @@ from finetune.core.params import Params
 from finetune.core.records.prepared import Example
 from finetune.core.sections.evaluate import Evaluate
 from finetune.core.sections.train import Replay
+from finetune.data.examples import declared_in
 from finetune.data.identity import messages_before_answer
 from finetune.data.replay import ANSWERED_BY, read_replay
 from finetune.provider.answer_parser import Answer, was_cut
@@ -44,12 +45,15 @@ def write_base_answers(params: Params, file: Path, output: Path, max_tokens: int
     """Write the base's most likely answer to each question of a file, as chat examples in JSON Lines.
 
     An answer of `max_tokens` tokens is cut after its last sentence. Left out are answers without a whole sentence, and
-    requests that the provider refuses. Raises FinetuneError if no answer is left.
+    requests that the provider refuses. Raises FinetuneError if no answer is left, and for questions with tools: an
+    answer in words to these would teach the model not to call them.
     """
     prompt = params.train.replay.prompt if params.train.replay else None
     with tempfile.TemporaryFile() as spool:
         gathered = read_replay(params, Replay(file=str(file), share=0.0, prompt=prompt), cast("BinaryIO", spool))
         examples = [gathered.example(row) for row in gathered.rows]
+    if with_tools := sum(map(bool, map(declared_in, examples))):
+        raise FinetuneError(f"{file}: {with_tools} rows declare tools, which replay cannot ask with.", "Remove them.")
     asked = [{**example, "messages": messages_before_answer(example)} for example in examples]
     asking = params.evaluate
     settings = Evaluate(max_tokens=max_tokens, temperature=0.0, concurrency=asking.concurrency, batch=asking.batch)

@@ -15,7 +15,7 @@ from finetune.core.params import Params
 from finetune.core.paths import PREPARED
 from finetune.core.read_records import read_prepare_report
 from finetune.data.completion_format import prompt_of_question
-from finetune.data.examples import turn_texts
+from finetune.data.examples import as_chat, declared_in, turn_texts
 from finetune.data.prompts import PLACEHOLDER, columns_in, fill
 from finetune.data.redaction import redact
 from finetune.provider.answer_parser import Answer
@@ -25,6 +25,7 @@ from finetune.provider.error_messages import explained_errors
 from finetune.provider.rate_limits import RateLimiter
 from finetune.provider.retries import request_answer
 from finetune.scoring.prediction_scores import class_of_code
+from finetune.terminal.progress import say
 
 Turns = list[dict[str, Any]]
 
@@ -57,9 +58,12 @@ def system_prompt(params: Params) -> str | None:
     path = PREPARED / "train.jsonl"
     try:
         with open(path, "rb") as lines:
-            return turn_texts(orjson.loads(next(lines, b"{}")))[1]
+            first = orjson.loads(next(lines, b"{}"))
     except FileNotFoundError:
         raise FinetuneError(f"{path} is missing.", "Create it with: dvc repro prepare") from None
+    if declared_in(as_chat(first)):
+        say("warning: the training rows declare tools; the question is asked without. With tools: finetune predict")
+    return turn_texts(first)[1]
 
 
 def question(params: Params, typed: str) -> str:

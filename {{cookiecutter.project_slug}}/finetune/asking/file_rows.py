@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.asking.model_names import name_of
-from finetune.asking.row_prompts import Prompt, completion_format, prompts_of
+from finetune.asking.row_prompts import Prompt, completion_format, questions_of
 from finetune.asking.split_answers import last_turn, text_without_lead
 from finetune.core.callbacks import Progress
 from finetune.core.class_labels import labels_of
@@ -20,7 +20,7 @@ from finetune.core.read_records import read_prepare_report, read_prepare_report_
 from finetune.core.records.prepared import PreparedExample
 from finetune.core.sections.data import Data
 from finetune.data.completion_format import from_completion
-from finetune.data.examples import DECLARED, as_chat, declared_in
+from finetune.data.examples import as_chat
 from finetune.data.prompts import cell_text
 from finetune.data.raw_file import Row, Rows
 from finetune.data.readers import is_utf8, read_rows
@@ -58,14 +58,16 @@ def predict(params: Params, file: Path, choice: str) -> Predicted:
     reader = rows_of(params.data, file)
     rows = list(reader)
     model = name_of(params, choice)
-    asked = prompts_of(params, rows, file, completion_format(params), tuned=choice == "tuned")
+    questions = questions_of(params, rows, file, completion_format(params), tuned=choice == "tuned")
+    asked = [one if isinstance(one, ValueError) else one[0] for one in questions]
+    declared = [{} if isinstance(one, ValueError) else one[1] for one in questions]
     if all(isinstance(prompt, ValueError) for prompt in asked):
         raise FinetuneError(
             f"{file}: no row has a question; {reader.place(1)}: {asked[0]}.",
             "Set data.prompt in params.yaml to the columns of this file, or give rows with `messages`.",
         )
     with progress_bar(f"ask {model}") as progress:
-        added, cut = answer_rows(params, model, asked, progress, [tools_of(row) for row in rows])
+        added, cut = answer_rows(params, model, asked, progress, declared)
     taken = {column for row in rows for column in row}
     called = free_names(max(map(list, added), key=len), taken)
     outside = [one[OUTSIDE] for one in added if OUTSIDE in one]
@@ -112,11 +114,6 @@ def answer_rows(
         for answer, text in zip(answers, texts, strict=True)
     ]
     return [in_order(one) for one in added], sum(was_cut(answer, settings.max_tokens) for answer in answers)
-
-
-def tools_of(row: Row) -> dict[str, Any]:
-    """Return the tools that a row of messages declares; {} for other rows."""
-    return declared_in(row) if "messages" in row and any(isinstance(row.get(key), list) for key in DECLARED) else {}
 
 
 def rows_of(data: Data, file: Path) -> Rows:

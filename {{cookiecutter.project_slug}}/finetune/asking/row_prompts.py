@@ -20,6 +20,7 @@ from finetune.data.completion_format import (
 )
 from finetune.data.converters.keys import Format, refuse_keys
 from finetune.data.converters.values import has_value
+from finetune.data.examples import declared_in
 from finetune.data.existing_marks import NO_MARKS, without_ending
 from finetune.data.formats import reason_of, with_answer
 from finetune.data.prompts import Template, cell_text, check_columns, columns_in, fill, fingerprint_of
@@ -28,6 +29,7 @@ from finetune.data.redaction import redact
 from finetune.project.job_request import fingerprint_now
 
 Prompt = Sequence[dict[str, Any]] | str
+Declared = dict[str, Any]  # the tools of a question
 # For each format, the key by which a row is recognised, and the key of its answer, which may be missing.
 QUESTION_AND_ANSWER: dict[Format, tuple[str, str]] = {
     "messages": ("messages", ""),
@@ -67,7 +69,16 @@ def redacted_kinds(params: Params) -> Sequence[str]:
 def prompts_of(
     params: Params, rows: Sequence[Row], file: Path, marks: CompletionFormat | None, tuned: bool
 ) -> list[Prompt | ValueError]:
-    """Return the prompt of each row, or the reason why it has none.
+    """Return what `questions_of` does, without the tools of the rows."""
+    return [
+        one if isinstance(one, ValueError) else one[0] for one in questions_of(params, rows, file, marks, tuned=tuned)
+    ]
+
+
+def questions_of(
+    params: Params, rows: Sequence[Row], file: Path, marks: CompletionFormat | None, tuned: bool
+) -> list[tuple[Prompt, Declared] | ValueError]:
+    """Return the prompt of each row and the tools that it declares, or the reason why it has no prompt.
 
     Raises FinetuneError for a column that data.prompt names and no row has; and for the tuned model, if the prompt has
     changed since the training.
@@ -87,11 +98,12 @@ def prompts_of(
             "data.prompt in params.yaml is not the prompt that this model was trained with.",
             "Restore it (git diff params.yaml), or train with the new one: dvc repro",
         )
-    found: list[Prompt | ValueError] = []
+    found: list[tuple[Prompt, Declared] | ValueError] = []
     for row, one in zip(rows, own, strict=True):
         try:
             mapped = map_cells(row, cell_map) if not one else row
-            found.append(redact(prompt_of(mapped, template, shared, marks, separator), kinds))
+            prompt_and_tools = question_in(mapped, template, shared, marks, separator)
+            found.append(redact(prompt_and_tools, kinds))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             found.append(ValueError(reason_of(error)))
     return found
@@ -123,16 +135,19 @@ def is_prompt_of_training(params: Params) -> bool:
     return read_prepare_report_if_there().get("prompt") == now and fingerprint_now(params) == record["fingerprint"]
 
 
-def prompt_of(
+def question_in(
     row: Row, template: Template, shared: Mapping[str, str], marks: CompletionFormat | None, separator: str | None
-) -> Prompt:
-    """Return the prompt of one row. Raises ValueError, or what a malformed row leads to, if there is no question.
+) -> tuple[Prompt, Declared]:
+    """Return the prompt of one row, and the tools that it declares.
+
+    Raises ValueError, or what a malformed row leads to, if there is no question.
 
     `separator` is the one that raw prompts have already. Then a cell may end with it, and the template is filled.
     """
     is_raw = bool(template and separator) and not has_own_format(row, template, marks)
     if marks and is_marked_prompt(row, marks) and not is_raw:
-        return prompt_of_question(cell_text(row["prompt"]), marks)
+        return prompt_of_question(cell_text(row["prompt"]), marks), {}
+    declared: Declared = {}
     if template and not has_own_format(row, template, marks):
         try:
             messages: Sequence[dict[str, Any]] = fill(template, {**row, **shared})
@@ -140,11 +155,11 @@ def prompt_of(
             named = columns_in(template)
             raise ValueError(f"no question: {', '.join(named)} {'are' if len(named) > 1 else 'is'} empty") from None
     else:
-        messages = messages_before_answer(row, separator)
+        messages, declared = messages_before_answer(row, separator)
     if marks:
-        asked, _ = question_and_answer({"messages": [*messages, {"role": "assistant", "content": ""}]})
-        return prompt_of_question(asked, marks)
-    return messages
+        asked, _ = question_and_answer({"messages": [*messages, {"role": "assistant", "content": ""}], **declared})
+        return prompt_of_question(asked, marks), {}
+    return messages, declared
 
 
 def has_own_format(row: Row, template: Template, marks: CompletionFormat | None) -> bool:
@@ -158,8 +173,11 @@ def is_marked_prompt(row: Row, marks: CompletionFormat | None) -> bool:
     return marks is not None and cell_text(row.get("prompt")).rstrip().endswith(marks.separator.rstrip())
 
 
-def messages_before_answer(row: Row, separator: str | None) -> list[dict[str, Any]]:
-    """Return the messages of a row in any of the known formats, up to its last question, without its separator."""
+def messages_before_answer(row: Row, separator: str | None) -> tuple[list[dict[str, Any]], Declared]:
+    """Return the messages of a row in any of the known formats, up to its last question, and the tools it declares.
+
+    The question is without its separator.
+    """
     form = next((form for form, (key, _) in QUESTION_AND_ANSWER.items() if has_value(row.get(key))), None)
     if form is None and "messages" in row:
         raise ValueError("`messages` is empty")
@@ -170,4 +188,5 @@ def messages_before_answer(row: Row, separator: str | None) -> list[dict[str, An
         row = {**row, "prompt": without_ending(row["prompt"], separator)}
     example: Example = with_answer(row, form, "-")  # the row's own answer may be empty
     asked = example["messages"][:-1]
-    return [{key: value for key, value in message.items() if key != "weight"} for message in asked]
+    messages = [{key: value for key, value in message.items() if key != "weight"} for message in asked]
+    return messages, declared_in(example)

@@ -91,8 +91,10 @@ def right_answer(message: dict[str, Any]) -> str:
 
 def declared_in(example: Example) -> dict[str, Any]:
     """Return the tools that an example declares, as a request does; {} without any."""
-    declared = {key: example[key] for key in DECLARED if example.get(key) is not None}
-    return declared if declared.get("tools") or declared.get("functions") else {}
+    declared = {key: example[key] for key in DECLARED if example.get(key) not in (None, [])}
+    if "tools" not in declared:  # servers refuse it alone
+        declared.pop("parallel_tool_calls", None)
+    return declared
 
 
 def refusals_of(message: dict[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from finetune.data.annotation_exports import ONE_CHOICE, Tool, refuse_nested_exp
 from finetune.data.class_codes import MOST_CLASSES
 from finetune.data.column_words import GROUPS, QUESTIONS, rank
 from finetune.data.converters.keys import Format
-from finetune.data.examples import right_answer
+from finetune.data.examples import as_chat, declared_in, right_answer
 from finetune.data.existing_marks import NO_MARKS
 from finetune.data.formats import examples_of, format_of
 from finetune.data.hashes import xxh3_64
@@ -167,6 +167,7 @@ class FileLook:
     turns: int  # the most answers in one row
     tool: Tool | None = None  # of annotation, whose export this is
     not_accepted: int = 0  # rows that are left out, because the annotator rejected or ignored them
+    declares_tools: bool = False  # in some row
 
 
 def look_at(
@@ -188,6 +189,7 @@ def look_at(
     columns: dict[str, Column] = {}
     answers = Column("answer")
     count = turns = 0
+    declares_tools = False
     for row, example in examples(rows, form, str(path)):
         for name, cell in row.items():
             columns.setdefault(name, Column(name)).add(cell)
@@ -199,12 +201,15 @@ def look_at(
             found = answers_of(example)
             turns = max(turns, len(found))
             answers.add(found[-1] if found else None)
+            declares_tools = declares_tools or bool(declared_in(as_chat(example)))
         count += 1
         if progress and count % EVERY == 0:
             progress(count, 0, f"{count:,} rows read")
     if ONE_CHOICE in columns:  # one option is accepted in each row, or a list of several
         del columns["accept" if columns[ONE_CHOICE].filled == count else ONE_CHOICE]
-    return FileLook(path, note, form, count, first, columns, answers, turns, tool, read.places.not_accepted)
+    return FileLook(
+        path, note, form, count, first, columns, answers, turns, tool, read.places.not_accepted, declares_tools
+    )
 
 
 def known_format(row: Row) -> Format:

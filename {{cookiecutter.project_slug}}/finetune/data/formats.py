@@ -165,7 +165,7 @@ def with_answer(row: Row, form: Format, answer: str) -> Example:
     asked = nonempty_list(row[turns], turns)
     if not all(isinstance(turn, dict) for turn in asked):
         raise ValueError(f"{turns} has an entry that is not an object")
-    if SPEAKERS.get(asked[-1].get("role") or asked[-1].get("from")) == "assistant":
+    if SPEAKERS.get(asked[-1].get("role") or asked[-1].get("from")) in ("assistant", "call"):
         asked = asked[:-1]
     example = CONVERTERS[form]({**row, turns: asked})
     return {**example, "messages": [*example["messages"], {"role": "assistant", "content": answer}]}

@@ -78,7 +78,7 @@ def propose(look: FileLook, choices: Choices, count_tokens: TokenCount) -> Propo
         else group_column(look, choices, {*questions, answer})
     )
     few_shot = None
-    if look.format == "messages" and look.columns.keys() & {"tools", "functions"}:
+    if look.declares_tools:
         few_shot, reasons["few_shot"] = 0, "the rows have tools, whose calls no prompt can show"
     longest = max(map(count_tokens, [*labels, answers.longest]), default=1)
     reasons["max_tokens"] = f"the longest answer may have {longest} tokens"

@@ -18,7 +18,7 @@ from finetune.core.read_records import read_prepare_report
 from finetune.core.records.prepared import Example, PreparedExample
 from finetune.core.records.settings import Questions
 from finetune.core.sections.evaluate import Also
-from finetune.data.examples import SYSTEM_ROLES, as_chat, declared_in, right_answer
+from finetune.data.examples import SYSTEM_ROLES, as_chat, declared_in, has_call, right_answer
 from finetune.data.hashes import xxh3_64
 from finetune.data.readers import read_rows
 from finetune.data.redaction import redact
@@ -120,7 +120,7 @@ def regression_examples(name: str, settings: Also) -> list[Example]:
         if not is_question_with_answer(example.get("messages")):
             raise FinetuneError(
                 f"evaluate.also.{name}: {settings.file}, row {number}: no messages that end with an answer.",
-                "Write one chat example per line, as a JSON object. Each message has a role and a content.",
+                "Write one chat example per line, as a JSON object. Each message has a role, and a content or calls.",
             )
     return examples
 
@@ -135,6 +135,6 @@ def is_question_with_answer(turns: Any) -> bool:
     return (
         isinstance(turns, list)
         and len(turns) > 1
-        and all(isinstance(turn, dict) and {"role", "content"} <= turn.keys() for turn in turns)
+        and all(isinstance(turn, dict) and "role" in turn and ("content" in turn or has_call(turn)) for turn in turns)
         and turns[-1]["role"] == "assistant"
     )

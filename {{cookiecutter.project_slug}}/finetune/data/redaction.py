@@ -105,8 +105,8 @@ def redact_value(value: Any, placeholders: Placeholders, kept: frozenset[str] = 
     """Return a JSON value with its texts redacted, except those under the keys of `kept`."""
     if isinstance(value, str):
         return redact_text(value, placeholders)
-    if isinstance(value, list):
-        return [redact_value(item, placeholders, kept) for item in value]
+    if isinstance(value, list | tuple):
+        return type(value)(redact_value(item, placeholders, kept) for item in value)
     if isinstance(value, dict):
         return {
             key: item

@@ -30,6 +30,6 @@ def groups_of_examples(examples: Sequence[Example], key: str) -> list[int]:
 
 def prefixes_of(messages: Sequence[dict[str, Any]]) -> list[str]:
     """Return the beginnings of a conversation as JSON, the shortest first; the last one is all but the answer."""
-    turns = [[turn["role"], turn["content"]] for turn in messages[:-1]]
+    turns = [[turn["role"], turn.get("content")] for turn in messages[:-1]]
     ends = [end for end in range(1, len(turns) + 1) if turns[end - 1][0] not in SYSTEM_ROLES] or [len(turns)]
     return [json.dumps(turns[:end], sort_keys=True) for end in ends]

@@ -124,7 +124,7 @@ def no_scores(connection: Connection, why: str) -> NoScores:
 
 def scoring_request(connection: Connection, model: str, example: Example) -> dict[str, Any]:
     """Return the request for the log-probabilities of an example's tokens; a server must generate one token more."""
-    tools = {"tools": example["tools"]} if example.get("tools") else {}
+    tools = {key: example[key] for key in ("tools", "functions") if example.get(key)}
     return {
         "model": model,
         "messages": [{key: value for key, value in turn.items() if key != "weight"} for turn in example["messages"]],

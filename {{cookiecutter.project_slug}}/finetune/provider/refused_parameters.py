@@ -8,7 +8,15 @@ if TYPE_CHECKING:
 
 # Without these a model answers by its own defaults. Not the others: without `stop` or `logprobs` it would answer
 # something else than what was asked for.
-OPTIONAL = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "reasoning_effort")
+OPTIONAL = (
+    "temperature",
+    "top_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+    "reasoning_effort",
+    "parallel_tool_calls",
+)
 REPLACED = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 WORDS = ("unsupported", "not support", "unrecognized", "unknown", "not permitted", "not allowed", "deprecated", "extra")
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from finetune.core.records.checks import ClassCount, DoubtfulRow, LengthCount, ValidationReport
 from finetune.core.records.prepared import Example
 from finetune.core.shown_difference import shown_difference
+from finetune.core.tool_calls import calls_as_json
 from finetune.report.page_tables import Cell, Table
 from finetune.report.rendering import render
 
@@ -107,12 +108,13 @@ def shortened(text: str) -> str:
 
 
 def turns(example: Example) -> str:
-    """Return an example as lines of role and text. Content that is no text is shown as JSON."""
+    """Return an example as lines of role and text. A message that is more than a text is shown with all its keys."""
     lines = []
     for key, value in example.items():
         for message in value if isinstance(value, list) else [value]:
             if isinstance(message, Mapping) and "role" in message:
-                lines.append(f"{message['role']}: {message.get('content') or dict(message)}")
+                is_text = message.get("content") and not calls_as_json(message)
+                lines.append(f"{message['role']}: {message['content'] if is_text else dict(message)}")
             else:
                 lines.append(f"{key}: {message}")
     return "\n".join(lines)

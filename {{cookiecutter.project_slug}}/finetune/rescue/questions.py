@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, cast
 import orjson
 
 from finetune.asking.file_rows import rows_of
-from finetune.asking.row_prompts import has_own_format, prompts_of
+from finetune.asking.row_prompts import has_own_format, questions_of
 from finetune.core.callbacks import Say
 from finetune.core.damage import open_file
 from finetune.core.errors import FinetuneError
@@ -32,6 +32,7 @@ from finetune.provider.completion_request import Messages
 from finetune.rescue.downloads import TRAINING, VALIDATION
 
 GENERAL = "general chat of train.replay"
+CALLS = "calls of tools"
 TEMPLATE_TOKENS = 64  # that an unknown chat template may add, such as its own system message
 MOST_TILES = 8  # of an image at high detail
 
@@ -118,10 +119,11 @@ def question_in(line: bytes) -> tuple[Messages, str | None, str]:
 def questions_in_rows(params: Params, file: Path) -> Asked:
     """Return the questions of a user's file with the project's prompt, and the answers that it has."""
     asked, rows = Asked(), list(rows_of(params.data, file))
-    pairs = zip(rows, prompts_of(params, rows, file, None, tuned=False), strict=True)
-    for number, (row, prompt) in enumerate(pairs, 1):
-        if isinstance(prompt, ValueError | str):
-            asked.left_out[str(prompt)] += 1
+    pairs = zip(rows, questions_of(params, rows, file, None, tuned=False), strict=True)
+    for number, (row, question) in enumerate(pairs, 1):
+        prompt, declared = (question, {}) if isinstance(question, ValueError) else question
+        if isinstance(prompt, ValueError | str) or declared:
+            asked.left_out[CALLS if declared else str(prompt)] += 1
         else:
             asked.add(list(prompt), answer_in(params, row), f"{file.name}:{number}")
     return asked
@@ -153,7 +155,7 @@ def question_of(row: dict[str, Any]) -> tuple[Messages, str | None, str]:
     if any(row.get(key) for key in ("tools", "functions")) or any(
         one.get("tool_calls") or one.get("function_call") or one.get("role") in ("tool", "function") for one in messages
     ):
-        return [], None, "calls of tools"
+        return [], None, CALLS
     if answer.get("role") != "assistant":
         return [], None, "no chat that ends with an answer"
     if answer.get("weight") == 0:

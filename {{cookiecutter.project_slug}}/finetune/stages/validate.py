@@ -37,6 +37,7 @@ from finetune.data.checks.split_counts import balance_of, histogram
 from finetune.data.checks.whole_file import CheckedFile, lines_text
 from finetune.data.completion_format import completion_format_of, from_completion
 from finetune.data.doubtful import find_doubtful, read_answered, refuse_count
+from finetune.data.examples import as_chat, declared_in
 from finetune.data.questions import questions_of
 from finetune.data.recorded_answers import recorded_answers
 from finetune.data.replay import write_replay
@@ -155,7 +156,10 @@ def expected_answers(limit: int | None = None) -> list[str]:
 
 
 def check_expected(params: Params) -> None:
-    """Raise FinetuneError naming the test rows whose right answer `extract` cannot read, or evaluate.stop would end."""
+    """Raise FinetuneError naming the test rows whose right answer `extract` cannot read, or evaluate.stop would end.
+
+    Where rows declare tools, some are called and others are answered in words, which `extract` compares as lines.
+    """
     stops = params.evaluate.stop
     expected = expected_answers() if stops else []
     if ended := [place for place, text in enumerate(expected) if any(one in text for one in stops)]:
@@ -164,7 +168,8 @@ def check_expected(params: Params) -> None:
             " the right answer, so no model could give it.",
             "Remove that text from evaluate.stop in params.yaml.",
         )
-    if params.evaluate.task != "extract":
+    test = each_jsonl(PREPARED / "test.jsonl", "prepare", PreparedExample)
+    if params.evaluate.task != "extract" or any(declared_in(as_chat(example)) for example in test):
         return
     if found := unreadable(expected_answers()):
         raise FinetuneError(

@@ -172,6 +172,8 @@ def check_labels(checked: CheckedFile, labels: Sequence[str]) -> None:
         fix = f"Write {spelled.strip()!r}." if spelled else "Correct it, or add it to data.labels."
         if spelled and unicodedata.normalize("NFC", spelled.strip()) == unicodedata.normalize("NFC", name):
             fix = "The same letters are in data.labels in another Unicode form: write both in NFC."
+        if name.strip() in {label.strip() for label in labels}:
+            fix = "Remove the calls or the refusal beside it: the answer is a class alone."
         checked.add("unknown_label", "error", int(same[0]), what, fix)
     if len(answers) > UNKNOWN_LISTED:
         what = f"{len(answers) - UNKNOWN_LISTED} more different answers are not in data.labels"

@@ -8,7 +8,7 @@ from typing import Any
 from finetune.scoring.answer_json import json_in
 from finetune.scoring.graders.definitions import Python, StringCheck, TextSimilarity
 from finetune.scoring.graders.python_grader import Grade, grades
-from finetune.scoring.graders.templates import render, variables
+from finetune.scoring.graders.templates import render, tools_in, variables
 from finetune.scoring.text_units import UnitTokenizer, is_by_letter
 
 NO_SYNONYMS = SimpleNamespace(synsets=lambda word: [])
@@ -64,8 +64,7 @@ def row_of(item: Mapping[str, str], answer: str) -> dict[str, Any]:
 def sample_of(answer: str) -> dict[str, Any]:
     """Return what a python grader sees of an answer, under OpenAI's names."""
     read = json_in(answer)
-    tools = read.get("tool_calls") if isinstance(read, Mapping) else None
-    return {"output_text": answer, "output_json": read, "output_tools": tools or []}
+    return {"output_text": answer, "output_json": read, "output_tools": tools_in(read)}
 
 
 def passes(operation: str, text: str, reference: str) -> bool:

@@ -17,6 +17,7 @@ NAMES = (
     "item.expected",
     "item.reference",
 )
+CALL = {"name", "arguments"}  # the keys of a call in the text of an answer: see core/tool_calls.py
 STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 VARIABLE = re.compile(r"\{\{([^{}]*)\}\}")
 
@@ -24,9 +25,17 @@ VARIABLE = re.compile(r"\{\{([^{}]*)\}\}")
 def variables(item: Mapping[str, str], answer: str) -> dict[str, str]:
     """Return the values of the names for one row; an item has `asked` and `expected`."""
     read = json_in(answer)
-    tools = read.get("tool_calls") if isinstance(read, Mapping) else None
-    texts = (answer, "" if read is None else as_text(read), as_text(tools or []))
+    texts = (answer, "" if read is None else as_text(read), as_text(tools_in(read)))
     return dict(zip(NAMES, (*texts, item["asked"], item["expected"], item["expected"]), strict=True))
+
+
+def tools_in(read: Any) -> list[Any]:
+    """Return the calls of tools in the JSON of an answer, in the form of the API; [] if it has none."""
+    if isinstance(read, Mapping):
+        return read.get("tool_calls") or []
+    if not isinstance(read, list) or not all(isinstance(one, Mapping) and one.keys() == CALL for one in read):
+        return []
+    return [{"type": "function", "function": {**one, "arguments": as_text(one["arguments"])}} for one in read]
 
 
 def as_text(value: Any) -> str:
