@@ -1,4 +1,4 @@
-"""Compare trainings in one process and in two of torchrun: the same rows, batches and cores."""
+"""Compare trainings in one process, in two of torchrun and in two of accelerate: the same rows, batches and cores."""
 
 import json
 import subprocess
@@ -13,6 +13,10 @@ ROWS, EPOCHS, BATCH, SEED = 160, 2, 8, 42
 LAUNCHERS = {
     "one process": [sys.executable],
     "two of torchrun": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
+    "two of accelerate": [
+        *(sys.executable, "-m", "accelerate.commands.launch"),
+        *("--multi_gpu", "--num_processes", "2", "--main_process_port", "0"),
+    ],
 }
 
 
@@ -71,9 +75,10 @@ def main() -> None:
                 f" {curves[name][0]['train_loss']:.4f} → {last['train_loss']:.4f}, validation loss"
                 f" {last['full_valid_loss']:.4f}"
             )
-    one, two = curves.values()
-    difference = max(abs(a["train_loss"] - b["train_loss"]) for a, b in zip(one, two, strict=True))
-    print(f"- Largest difference of their train losses at a step: {difference:.4f}")
+    one, *others = curves.values()
+    for name, other in zip([*curves][1:], others, strict=True):
+        difference = max(abs(a["train_loss"] - b["train_loss"]) for a, b in zip(one, other, strict=True))
+        print(f"- Largest difference of the train losses at a step, {name} and one process: {difference:.4f}")
 
 
 if __name__ == "__main__":
