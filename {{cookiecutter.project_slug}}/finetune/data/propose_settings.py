@@ -16,6 +16,7 @@ from finetune.data.propose_system_prompt import system_prompt
 from finetune.data.propose_task import labels_of, spelled_in_two_ways, task_of
 
 ROOM = 1.25  # for answers that are longer than the longest one
+CALL_MARKS = 16  # tokens that a model may write around its calls
 TokenCount = Callable[[str], int]
 
 
@@ -77,10 +78,11 @@ def propose(look: FileLook, choices: Choices, count_tokens: TokenCount) -> Propo
         if "column" in split
         else group_column(look, choices, {*questions, answer})
     )
+    longest = max(map(count_tokens, [*labels, answers.longest]), default=1)
     few_shot = None
     if look.declares_tools:
         few_shot, reasons["few_shot"] = 0, "the rows have tools, whose calls no prompt can show"
-    longest = max(map(count_tokens, [*labels, answers.longest]), default=1)
+        longest += CALL_MARKS
     reasons["max_tokens"] = f"the longest answer may have {longest} tokens"
     return Proposal(
         look.format,
