@@ -21,7 +21,8 @@ found: dict[str, int] = {}
 def note(*arguments: Any) -> None:
     """Note the estimate at the moment before the base is loaded, as if the job filled half of the memory."""
     memory.give_back_freed_blocks()
-    found["estimate"] = memory.estimate(*arguments[:-1]).total
+    *described, _, shards = arguments
+    found["estimate"] = memory.estimate(*described, shards).total
     found["before"] = psutil.Process().memory_info().rss
 
 
