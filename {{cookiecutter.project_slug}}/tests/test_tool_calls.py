@@ -12,7 +12,7 @@ from loopback import completion, server
 from finetune.asking.base_answers import write_base_answers
 from finetune.asking.conversation import system_prompt
 from finetune.asking.file_rows import answer_rows
-from finetune.asking.row_prompts import questions_of
+from finetune.asking.row_prompts import AskedRow, questions_of
 from finetune.asking.split_answers import ask_examples
 from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
@@ -287,8 +287,8 @@ def test_predict_sends_the_tools_of_a_row(monkeypatch: pytest.MonkeyPatch, proje
 
     with server(answer) as address:
         params = load_params().model_copy(update={"provider": Provider(name="compatible", base_url=address)})
-        asked = [ValueError("no question"), example("Oslo")["messages"][:1]]
-        added, _ = answer_rows(params, "m", asked, lambda *_: None, [{}, {"tools": [WEATHER]}])
+        asked: list[AskedRow] = [ValueError("no question"), (example("Oslo")["messages"][:1], {"tools": [WEATHER]})]
+        added, _ = answer_rows(params, "m", asked, lambda *_: None)
     assert [body["tools"] for body in bodies] == [[WEATHER]]
     assert [row["answer"] for row in added][1] == written("Oslo")
     assert added[0]["error"] == "no question"

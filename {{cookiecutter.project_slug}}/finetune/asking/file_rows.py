@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
-from typing import Any
 
 from finetune.asking.model_names import name_of
-from finetune.asking.row_prompts import Prompt, completion_format, questions_of
+from finetune.asking.row_prompts import AskedRow, completion_format, questions_of
 from finetune.asking.split_answers import last_turn, text_without_lead
 from finetune.core.callbacks import Progress
 from finetune.core.class_labels import labels_of
@@ -58,16 +57,14 @@ def predict(params: Params, file: Path, choice: str) -> Predicted:
     reader = rows_of(params.data, file)
     rows = list(reader)
     model = name_of(params, choice)
-    questions = questions_of(params, rows, file, completion_format(params), tuned=choice == "tuned")
-    asked = [one if isinstance(one, ValueError) else one[0] for one in questions]
-    declared = [{} if isinstance(one, ValueError) else one[1] for one in questions]
-    if all(isinstance(prompt, ValueError) for prompt in asked):
+    asked = questions_of(params, rows, file, completion_format(params), tuned=choice == "tuned")
+    if all(isinstance(question, ValueError) for question in asked):
         raise FinetuneError(
             f"{file}: no row has a question; {reader.place(1)}: {asked[0]}.",
             "Set data.prompt in params.yaml to the columns of this file, or give rows with `messages`.",
         )
     with progress_bar(f"ask {model}") as progress:
-        added, cut = answer_rows(params, model, asked, progress, declared)
+        added, cut = answer_rows(params, model, asked, progress)
     taken = {column for row in rows for column in row}
     called = free_names(max(map(list, added), key=len), taken)
     outside = [one[OUTSIDE] for one in added if OUTSIDE in one]
@@ -80,23 +77,15 @@ def predict(params: Params, file: Path, choice: str) -> Predicted:
     )
 
 
-def answer_rows(
-    params: Params,
-    model: str,
-    asked: Sequence[Prompt | ValueError],
-    progress: Progress,
-    declared: Sequence[dict[str, Any]] = (),
-) -> tuple[list[Row], int]:
+def answer_rows(params: Params, model: str, asked: Sequence[AskedRow], progress: Progress) -> tuple[list[Row], int]:
     """Return the columns of each answer, and the number of answers that were cut at evaluate.max_tokens.
 
-    `declared` has the tools of each question, or nothing. The columns are `answer`, `error` (why there is none) and,
-    for classes with log-probabilities, `confidence`, the probability of each class, such as `P(billing)`, and
-    `outside`.
+    The columns are `answer`, `error` (why there is none) and, for classes with log-probabilities, `confidence`, the
+    probability of each class, such as `P(billing)`, and `outside`.
     """
     marks, classes, settings = completion_format(params), classes_of(params), params.evaluate
-    each = zip(asked, declared or [{}] * len(asked), strict=True)
-    questions = [(prompt, tools) for prompt, tools in each if not isinstance(prompt, ValueError)]
-    prompts, tools = [prompt for prompt, _ in questions], [tools for _, tools in questions]
+    questions = [one for one in asked if not isinstance(one, ValueError)]
+    prompts, tools = [prompt for prompt, _ in questions], [declared for _, declared in questions]
     top_logprobs = settings.top_logprobs if settings.task == "classify" else 0
     seed, stop = params.train.seed, marks.stop if marks else None
     with connect(params.provider) as connection:

@@ -9,7 +9,7 @@ import orjson
 from finetune.asking.conversation import system_prompt
 from finetune.asking.file_rows import answer_rows
 from finetune.asking.model_names import name_of
-from finetune.asking.row_prompts import completion_format, prompts_of, shared_columns
+from finetune.asking.row_prompts import completion_format, questions_of, shared_columns
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.data.prompts import columns_in
@@ -24,10 +24,10 @@ def ask(params: Params, question: str, choice: str) -> tuple[Row, bool]:
     """
     row = row_of(params, question)
     model = name_of(params, choice)
-    (prompt,) = prompts_of(params, [row], Path("the question"), completion_format(params), tuned=choice == "tuned")
-    if isinstance(prompt, ValueError):
-        raise FinetuneError(f"The question cannot be asked: {prompt}.", "Correct it, or data.prompt in params.yaml.")
-    (found,), cut = answer_rows(params, model, [prompt], lambda *_: None)
+    (asked,) = questions_of(params, [row], Path("the question"), completion_format(params), tuned=choice == "tuned")
+    if isinstance(asked, ValueError):
+        raise FinetuneError(f"The question cannot be asked: {asked}.", "Correct it, or data.prompt in params.yaml.")
+    (found,), cut = answer_rows(params, model, [asked], lambda *_: None)
     return {"model": model, **found}, bool(cut)
 
 

@@ -30,6 +30,7 @@ from finetune.project.job_request import fingerprint_now
 
 Prompt = Sequence[dict[str, Any]] | str
 Declared = dict[str, Any]  # the tools of a question
+AskedRow = tuple[Prompt, Declared] | ValueError  # what a row asks, or why it cannot be asked
 # For each format, the key by which a row is recognised, and the key of its answer, which may be missing.
 QUESTION_AND_ANSWER: dict[Format, tuple[str, str]] = {
     "messages": ("messages", ""),
@@ -66,18 +67,9 @@ def redacted_kinds(params: Params) -> Sequence[str]:
     return kinds
 
 
-def prompts_of(
-    params: Params, rows: Sequence[Row], file: Path, marks: CompletionFormat | None, tuned: bool
-) -> list[Prompt | ValueError]:
-    """Return what `questions_of` does, without the tools of the rows."""
-    return [
-        one if isinstance(one, ValueError) else one[0] for one in questions_of(params, rows, file, marks, tuned=tuned)
-    ]
-
-
 def questions_of(
     params: Params, rows: Sequence[Row], file: Path, marks: CompletionFormat | None, tuned: bool
-) -> list[tuple[Prompt, Declared] | ValueError]:
+) -> list[AskedRow]:
     """Return the prompt of each row and the tools that it declares, or the reason why it has no prompt.
 
     Raises FinetuneError for a column that data.prompt names and no row has; and for the tuned model, if the prompt has
@@ -98,7 +90,7 @@ def questions_of(
             "data.prompt in params.yaml is not the prompt that this model was trained with.",
             "Restore it (git diff params.yaml), or train with the new one: dvc repro",
         )
-    found: list[tuple[Prompt, Declared] | ValueError] = []
+    found: list[AskedRow] = []
     for row, one in zip(rows, own, strict=True):
         try:
             mapped = map_cells(row, cell_map) if not one else row

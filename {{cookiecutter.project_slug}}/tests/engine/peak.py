@@ -22,7 +22,7 @@ def note(*arguments: Any) -> None:
     """Note the estimate at the moment before the base is loaded, as if the job filled half of the memory."""
     memory.give_back_freed_blocks()
     *described, _, shards = arguments
-    found["estimate"] = memory.estimate(*described, shards).total
+    found["estimate"] = memory.estimate(*described, shards=shards).total
     found["before"] = psutil.Process().memory_info().rss
 
 
