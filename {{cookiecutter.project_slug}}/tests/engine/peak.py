@@ -21,8 +21,8 @@ found: dict[str, int] = {}
 def note(*arguments: Any) -> None:
     """Note the estimate at the moment before the base is loaded, as if the job filled half of the memory."""
     memory.give_back_freed_blocks()
-    *described, _, shards = arguments
-    found["estimate"] = memory.estimate(*described, shards=shards).total
+    without_available = [*arguments[:-2], arguments[-1]]
+    found["estimate"] = memory.estimate(*without_available).total
     found["before"] = psutil.Process().memory_info().rss
 
 
