@@ -1,8 +1,8 @@
 """Measure orders of training on the starter `prefer`: held-out pairs before and after, as a Markdown table.
 
-An order is a supervised training on the preferred answers or none, and then one by dpo. What was measured is kept in
-`bench/preferences.jsonl`, and is not measured again. It is no part of `make bench`:
-`demo/my-fine-tune/.venv/bin/python bench/preferences.py`.
+An order is a supervised training on the preferred answers or none, and then one by dpo. The judge is the base: how
+far it can be relied on is a figure of the table too. What was measured is kept in `bench/preferences.jsonl`, and is
+not measured again. It is no part of `make bench`: `demo/my-fine-tune/.venv/bin/python bench/preferences.py`.
 """
 
 import json
@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common import ROOT, environment, use_demo
+from common import BASE, ROOT, environment, use_demo
 from recipes import Recipe, make_project, measure, run_stages, set_recipe
 
 RESULTS = ROOT / "bench" / "preferences.jsonl"
@@ -28,12 +28,24 @@ class Order(NamedTuple):
 
 SUPERVISED = Recipe("half", 1, 3)
 NEARLY_NO_RATE = 1e-6  # what dpo then measures is the supervised model
-ORDERS = (
+SUPERVISED_ALONE = Order(SUPERVISED, Recipe("half", NEARLY_NO_RATE, 1))
+ORDERS = (  # the others are compared with the first
+    SUPERVISED_ALONE,
     Order(None, Recipe("eighth", 10, 1)),
-    *(Order(SUPERVISED, Recipe("half", rate, 1)) for rate in (NEARLY_NO_RATE, 1, 5)),
+    *(Order(SUPERVISED, Recipe("half", rate, 1)) for rate in (1, 5)),
 )
-HEAD = """| supervised first | layers | multiplier | epochs | pairs ahead | margin | chrF | general |
-|---|---|---|---|---|---|---|---|"""
+COLUMNS = (
+    "supervised first",
+    "layers",
+    "multiplier",
+    "epochs",
+    "pairs ahead",
+    "more than supervised alone",
+    "margin",
+    "chrF",
+    "general",
+    "judge: wins, losses, flipped, unreadable",
+)
 
 
 def run(project: Path, home: Path, *command: str) -> None:
@@ -69,22 +81,44 @@ def learn_preferred(project: Path, home: Path, recipe: Recipe) -> None:
     yaml.dump(pairs, params)
 
 
+def ask_base_to_judge(project: Path) -> None:
+    """Name the base as the judge of the answers of both models."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    params = yaml.load((project / "params.yaml").read_text(encoding="utf-8"))
+    params["evaluate"]["judge"] = {"model": BASE}
+    yaml.dump(params, project / "params.yaml")
+
+
 def measure_pairs(order: Order, folder: Path, home: Path) -> dict[str, Any]:
     """Train the starter in an order, and return the figures of recipes.py with those of the held-out pairs.
 
     With one `home` for all orders, they share the supervised training and the base's answers.
     """
     project = make_project("prefer", folder)
+    ask_base_to_judge(project)
     if order.first:
         learn_preferred(project, home, order.first)
     found = measure(project, home, order.then)
     evaluation = json.loads((project / "reports" / "evaluation.json").read_text(encoding="utf-8"))
-    return {**found, "preferences": evaluation["preferences"]}
+    lines = (project / "predictions" / "tuned.jsonl").read_text(encoding="utf-8").splitlines()
+    margins = [json.loads(line)["margin"] for line in lines]
+    return {**found, "preferences": evaluation["preferences"], "judge": evaluation["judge"], "margins": margins}
+
+
+def difference_in_words(alone: list[float], margins: list[float]) -> str:
+    """Return by how much the share of pairs ahead grew after the supervised training, with its interval."""
+    from finetune.scoring.paired_comparison import paired_difference
+
+    ahead = [[float(margin > 0) for margin in one] for one in (alone, margins)]
+    found = paired_difference(*ahead)
+    return f"{found['lift']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f}, p = {found['p_value']:.1g})"
 
 
 def row_of(order: Order, found: dict[str, Any]) -> str:
     """Return the figures of one order as a row of the table."""
-    pairs, general, recipe = found["preferences"], found["general"], order.then
+    pairs, general, recipe, judge = found["preferences"], found["general"], order.then, found["judge"]
     is_trained = recipe.multiplier > NEARLY_NO_RATE
     cells = [
         f"{order.first.n_epochs} epochs" if order.first else "no",
@@ -92,9 +126,11 @@ def row_of(order: Order, found: dict[str, Any]) -> str:
         f"{recipe.multiplier:g}" if is_trained else "no dpo",
         recipe.n_epochs if is_trained else "-",
         f"{pairs['base']:.3f} → {pairs['tuned']:.3f} (p = {pairs['p_value']:.1g})",
+        found["more_than_supervised"],
         f"{pairs['base_margin']:+.1f} → {pairs['tuned_margin']:+.1f} (p = {pairs['margin_p_value']:.1g})",
         f"{found['base']:.3f} → {found['tuned']['chrf']:.3f}",
         f"{general['base']:.3f} → {general['tuned']:.3f}",
+        ", ".join(str(judge[name]) for name in ("wins", "losses", "flipped", "unreadable")),
     ]
     return f"| {' | '.join(map(str, cells))} |"
 
@@ -109,17 +145,22 @@ def read_results() -> list[tuple[Order, dict[str, Any]]]:
 
 
 def print_table() -> None:
-    print(HEAD)
+    print(f"| {' | '.join(COLUMNS)} |")
+    print(f"|{'---|' * len(COLUMNS)}")
     for order, found in read_results():
         print(row_of(order, found))
 
 
 def main() -> None:
     use_demo()
-    measured = [order for order, _ in read_results()]
+    results = dict(read_results())
     with tempfile.TemporaryDirectory() as work:
-        for number, order in enumerate(one for one in ORDERS if one not in measured):
-            found = measure_pairs(order, Path(work) / str(number), Path(work) / "home")
+        for number, order in enumerate(one for one in ORDERS if one not in results):
+            found = results[order] = measure_pairs(order, Path(work) / str(number), Path(work) / "home")
+            alone = results[SUPERVISED_ALONE]["margins"]
+            found["more_than_supervised"] = (
+                "-" if order == SUPERVISED_ALONE else difference_in_words(alone, found["margins"])
+            )
             first = order.first and order.first._asdict()
             with open(RESULTS, "a", encoding="utf-8") as file:
                 file.write(json.dumps({"first": first, "recipe": order.then._asdict(), "found": found}) + "\n")

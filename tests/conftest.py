@@ -15,7 +15,7 @@ from filelock import FileLock
 ROOT = Path(__file__).parents[1]
 Bake = Callable[..., Path]
 # These begin first, so that two processes end at about the same time.
-LONGEST = ("test_template", "test_pipeline", "test_exports", "test_default")
+LONGEST = ("test_template", "test_without_engine", "test_pipeline", "test_exports", "test_default")
 collect_ignore = ["clients"]  # each runs in its own environment: see test_clients.py and `make clients`
 
 
@@ -27,12 +27,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def clean_environment(**more: str) -> dict[str, str]:
     """Return the environment without the outer virtual environment, paths and keys, which would leak into a project.
 
-    Nor has it the size of a terminal, which Python's readline sets for children, and which tables follow.
+    Nor has it the size of a terminal, which Python's readline sets for children, and which tables follow. And modules
+    may be compiled once, as for users, also where the outer environment forbids it: each process would do it again.
     """
-    leaks = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "COLUMNS", "LINES")
+    python = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE")
+    leaks = (*python, "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "COLUMNS", "LINES")
     kept = {key: value for key, value in os.environ.items() if key not in leaks and not key.endswith("_API_KEY")}
     git = {f"GIT_{who}_{what}": "t@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     return kept | git | {"DVC_NO_ANALYTICS": "1"} | more
+
+
+def files_of(project: Path) -> set[str]:
+    """Return all files of a project except those of Git and the caches of tools."""
+    left = {".git", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache"}
+    return {
+        path.relative_to(project).as_posix()
+        for path in project.rglob("*")
+        if path.is_file() and not left & set(path.relative_to(project).parts)
+    }
 
 
 class Project:
@@ -114,7 +126,19 @@ def bake(tmp_path_factory: pytest.TempPathFactory) -> Bake:
 
 
 @pytest.fixture(scope="session")
-def set_up(bake: Bake, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> dict[str, Path]:
+def chosen(pytestconfig: pytest.Config) -> list[str]:
+    """Return the options that choose a project's tests by the expression that chose these: the marks are the same."""
+    return ["-m", str(pytestconfig.option.markexpr)]
+
+
+@pytest.fixture(scope="session")
+def is_quick(chosen: list[str]) -> bool:
+    """Return whether this is `make test`."""
+    return "not slow" in chosen[1]
+
+
+@pytest.fixture(scope="session")
+def set_up(bake: Bake, tmp_path_factory: pytest.TempPathFactory, worker_id: str, is_quick: bool) -> dict[str, Path]:
     """Set up two projects once for all processes that run tests: see `make_set_up`."""
     shared = tmp_path_factory.getbasetemp()
     if worker_id != "master":
@@ -122,18 +146,20 @@ def set_up(bake: Bake, tmp_path_factory: pytest.TempPathFactory, worker_id: str)
     with FileLock(shared / "set-up.lock"):
         made = shared / "set-up.json"
         if not made.exists():
-            projects = make_set_up(bake)
+            projects = make_set_up(bake, is_quick)
             made.write_text(json.dumps({name: str(project) for name, project in projects.items()}), encoding="utf-8")
     return {name: Path(project) for name, project in json.loads(made.read_text(encoding="utf-8")).items()}
 
 
-def make_set_up(bake: Bake) -> dict[str, Path]:
-    """Run `make setup` in the default project, with pip, and in one without the engine, with uv, at the same time.
+def make_set_up(bake: Bake, is_quick: bool) -> dict[str, Path]:
+    """Run `make setup` in the default project and in one without the engine, at the same time.
 
-    pip compiles nothing: Python does it for the few modules that are imported.
+    The first is installed with pip, unless it must be quick, and the other with uv. pip compiles nothing: Python does
+    it for the few modules that are imported.
     """
     projects = {"default": bake(), "without": bake(engine=False, provider="openai")}
-    uv = {"default": "", "without": str(Path(sys.executable).parent / "uv")}
+    found = str(Path(sys.executable).parent / "uv")
+    uv = {"default": found if is_quick else "", "without": found}
     running = [
         subprocess.Popen(
             ["make", "setup", f"UV={uv[name]}"],
@@ -183,6 +209,8 @@ def tiny(bake: Bake, binaries: Path, tiny_base: Path, tmp_path_factory: pytest.T
     # Few rows, of one line each: the tiny base has a token for each byte.
     lines = [line for line in raw.read_text(encoding="utf-8").splitlines() if line.count('"') % 2 == 0 and "," in line]
     raw.write_text("\n".join(lines[:90]) + "\n", encoding="utf-8")
+    general = project.path / "data" / "also" / "general.jsonl"
+    general.write_text("".join(general.read_text(encoding="utf-8").splitlines(keepends=True)[:20]), encoding="utf-8")
     project.set("train.base", "tiny")
     project.set("train.n_epochs", 2)
     project.commit()

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Bake, clean_environment
-from test_template import QUESTIONS, files_of
+from conftest import ROOT, Bake, clean_environment, files_of
+from test_template import QUESTIONS
 
 UV = Path(sys.executable).parent / "uv"
 COMMAND = "cookiecutter-dvc-finetune"

@@ -4,18 +4,17 @@ import ast
 import csv
 import filecmp
 import json
-import os
 import re
 import subprocess
 import sys
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Bake, Project, clean_environment
+from conftest import ROOT, Bake, Project, files_of
 from cookiecutter.exceptions import CookiecutterException
 from cookiecutter.main import cookiecutter
+from own_tests import PYTEST, run_together
 
 TEMPLATE = next(ROOT.glob("*cookiecutter.project_slug*"))
 JINJA = re.compile(r"\{[%]")
@@ -33,23 +32,6 @@ ONE_AT_A_TIME = [
 ]
 # The project's tests that read files which the answers change, such as params.yaml.
 TESTS_OF_ANSWERS = ("test_cli.py", "test_params.py")
-PYTEST = ("python", "-m", "pytest", "-q", "-p", "no:cacheprovider")
-
-
-@pytest.fixture(scope="session")
-def chosen(pytestconfig: pytest.Config) -> list[str]:
-    """Return the options that choose a project's tests by the expression that chose these: the marks are the same."""
-    return ["-m", str(pytestconfig.option.markexpr)]
-
-
-def files_of(project: Path) -> set[str]:
-    """Return all files of a project except those of Git and the caches of tools."""
-    left = {".git", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache"}
-    return {
-        path.relative_to(project).as_posix()
-        for path in project.rglob("*")
-        if path.is_file() and not left & set(path.relative_to(project).parts)
-    }
 
 
 def test_there_are_at_most_six_questions_and_each_has_a_prompt() -> None:
@@ -97,9 +79,9 @@ def test_the_template_folder_passes_the_linter(binaries: Path) -> None:
 
 @pytest.mark.parametrize("answers", ONE_AT_A_TIME, ids=lambda answers: "-".join(answers.values()) or "default")
 def test_lint_types_and_tests_pass(
-    bake: Bake, binaries: Path, default: Path, chosen: list[str], answers: dict[str, str]
+    bake: Bake, binaries: Path, default: Path, chosen: list[str], is_quick: bool, answers: dict[str, str]
 ) -> None:
-    """Other tests read only code, which has the same bytes for all answers: the next test runs them, once."""
+    """Other tests read only code, which has the same bytes for all answers: test_without_engine.py runs them, once."""
     project = bake(**answers)
     same, ours = (
         {name for name in files_of(folder) if not name.startswith("data/raw/")} for folder in (default, project)
@@ -115,58 +97,18 @@ def test_lint_types_and_tests_pass(
     if not answers:
         engine = [str(path.relative_to(project)) for path in sorted((project / "tests" / "engine").glob("test_*.py"))]
         tests = [[*PYTEST, *chosen, *engine[part::3]] for part in range(3)]
-        if "not slow" not in chosen[1]:
+        if not is_quick:
             faults = "tests/engine/test_faults.py"
             engine.remove(faults)
             parts = ("at_the_creation", "every_step", "not every_fault")
             # Many parts, so that none is left alone at the end.
-            tests = [[*PYTEST, *chosen, *engine[part::6]] for part in range(6)]
+            tests = [["mypy"], *([*PYTEST, *chosen, *engine[part::6]] for part in range(6))]
             tests += [[*PYTEST, *chosen, faults, "-k", part] for part in parts]
-        commands = [["mypy"], *tests, [*PYTEST, "tests/test_structure.py"], *commands]
+        commands = [*tests, [*PYTEST, "tests/test_structure.py"], *commands]
     run_together(project, binaries, commands)
 
 
-def run_together(project: Path, binaries: Path, commands: list[list[str]]) -> None:
-    """Run commands in a project, a few more at a time than there are cores: some wait for calls that hang.
-
-    Every one must succeed.
-    """
-    environment = clean_environment(PATH=f"{binaries}{os.pathsep}{os.environ['PATH']}")
-
-    def run(command: list[str]) -> "subprocess.CompletedProcess[str]":
-        out, err = subprocess.PIPE, subprocess.STDOUT
-        return subprocess.run(command, cwd=project, env=environment, stdout=out, stderr=err, text=True, check=False)
-
-    with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
-        failed = [done.stdout for done in pool.map(run, commands) if done.returncode]
-    assert not failed, "\n".join(failed)
-
-
-def test_a_project_without_the_engine_has_neither_its_code_nor_torch(
-    default: Path, set_up: dict[str, Path], chosen: list[str]
-) -> None:
-    project = set_up["without"]
-    assert not [name for name in files_of(project) if "engine" in name]
-    # The extra `export` needs torch, and only who installs it does; `serve` names a launcher.
-    others = ("tests/", "data/", "finetune/export/", "finetune/commands/serve.py", "docs/commands.md", "pyproject.toml")
-    for name in (name for name in files_of(project) if not name.startswith(others)):
-        assert "torch" not in (project / name).read_text(encoding="utf-8"), name
-    code = [name for name in files_of(project) if name.endswith(".py")]
-    assert filecmp.cmpfiles(project, default, code, shallow=False)[0] == code
-    python = project / ".venv" / "bin" / "python"
-    assert subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode == 1
-    # All tests of code that works without the engine; the default project does not run them again.
-    tests = [str(path.relative_to(project)) for path in sorted((project / "tests").glob("test_*.py"))]
-    halves = [[*PYTEST, *chosen, *half] for half in (tests[::2], tests[1::2])]
-    # Types take longest; in the default project, they are checked always.
-    lint = ["ruff", "check", "."] if "not slow" in chosen[1] else ["make", "lint"]
-    run_together(project, python.parent, [lint, *halves])
-    shown = subprocess.run(
-        [python, "-m", "finetune", "--help"], cwd=project, capture_output=True, text=True, check=True
-    )
-    assert "serve" not in shown.stdout
-
-
+@pytest.mark.slow
 def test_uv_and_pip_install_the_same_versions(set_up: dict[str, Path]) -> None:
     """The default project was installed with pip, the other one with uv."""
     versions = {}
@@ -261,9 +203,8 @@ def test_a_starter_has_enough_rows_and_no_near_duplicates(bake: Bake, starter: s
             assert shared <= 0.45 * (len(one) + len(other) - shared)
 
 
-@pytest.mark.parametrize(
-    "starter", [pytest.param(name, marks=[pytest.mark.slow] if name != STARTERS[-1] else []) for name in STARTERS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("starter", STARTERS)
 def test_a_starter_passes_its_own_checks(bake: Bake, binaries: Path, tmp_path: Path, starter: str) -> None:
     project = Project(bake(starter=starter), binaries, tmp_path / "home")
     project.stage("prepare")

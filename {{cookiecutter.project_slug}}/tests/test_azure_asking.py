@@ -199,6 +199,7 @@ def test_a_model_is_asked_by_its_deployment_whatever_model_the_answers_name(azur
     assert len(azure.asked) == len(QUESTIONS)  # a second run asks nothing
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_found_and_deployed_by_its_id(azure: Resource) -> None:
     for given in (CHECKPOINTS[1][0], EARLIER):
         done = CliRunner().invoke(app, ["rescue", "save", given, "--usd", "1"])

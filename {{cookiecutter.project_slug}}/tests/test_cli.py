@@ -92,7 +92,12 @@ def test_an_error_is_a_message_and_exit_status_1(tmp_path: Path) -> None:
     assert run("nonsense").returncode == 2
 
 
-@pytest.mark.parametrize("stage", ["validate", "upload", "train", "baseline", "tuned", "evaluate", "report"])
+OTHER_STAGES = ("validate", "upload", "baseline", "tuned", "evaluate")
+
+
+@pytest.mark.parametrize(
+    "stage", ["train", "report", *(pytest.param(stage, marks=pytest.mark.slow) for stage in OTHER_STAGES)]
+)
 def test_the_error_of_a_stage_names_what_must_run_or_be_set_first(tmp_path: Path, stage: str) -> None:
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     done = run(stage, cwd=tmp_path, OPENAI_API_KEY="none", NEBIUS_API_KEY="none", FINETUNE_HOME=str(tmp_path / "home"))

@@ -137,6 +137,7 @@ def test_a_path_may_begin_with_a_column_that_has_dots() -> None:
 NAMES = st.text(max_size=6) | st.sampled_from(["a[0]", "a.b", "[0]", "a.", ".a", "a[x]", "a[0][1]", "a[99999]"])
 
 
+@pytest.mark.slow
 @given(st.dictionaries(NAMES, st.recursive(st.none() | st.text(max_size=4), st.lists)), NAMES)
 def test_any_name_is_looked_up_without_an_error(row: dict[str, Any], name: str) -> None:
     if name in row:

@@ -343,12 +343,14 @@ def test_a_server_without_them_is_asked_once(asked_server: Server, reply: Any) -
     assert not Path("reports/doubtful.csv").exists()
 
 
+@pytest.mark.slow
 def test_what_the_template_puts_before_an_answer_does_not_count(asked_server: Server) -> None:
     plain = run("own.jsonl", "--model", "base", "--json")
     asked_server.reply = lambda body: vllm_reply(body, "<think>\n\n</think>\n\n")
     assert run("own.jsonl", "--model", "base", "--json") == plain
 
 
+@pytest.mark.slow
 def test_rows_that_the_server_refuses_are_counted(asked_server: Server) -> None:
     def reply(body: dict[str, Any]) -> Any:
         too_long = body["messages"][0]["content"].startswith("5 g")

@@ -139,7 +139,9 @@ def test_all_metrics_and_tables_of_a_task_with_two_classes() -> None:
     assert latency["tuned"]["median_ms"] > 0
 
 
-@pytest.mark.parametrize("logprob", [float("nan"), float("-inf"), None])
+@pytest.mark.parametrize(
+    "logprob", [float("nan"), *(pytest.param(one, marks=pytest.mark.slow) for one in (float("-inf"), None))]
+)
 def test_log_probabilities_that_are_not_finite(logprob: float | None) -> None:
     logprobs: dict[str, Any] = {"content": [{"token": "yes", "logprob": logprob, "bytes": None, "top_logprobs": []}]}
     metrics = run(ASKED, lambda model, question: completion("yes", logprobs=logprobs))
@@ -158,7 +160,7 @@ def test_small_and_unusual_test_splits(pairs: Pairs) -> None:
     assert "no difference shown" in metrics["lift"]["verdict"]
 
 
-@pytest.mark.parametrize("task", ["extract", "generate"])
+@pytest.mark.parametrize("task", ["extract", pytest.param("generate", marks=pytest.mark.slow)])
 def test_empty_and_broken_answers(task: str) -> None:
     """No text, and JSON that is cut off."""
     texts = {"base": "", MODEL_ID: '["salt", "pep'}
@@ -416,7 +418,7 @@ def test_models_are_compared_by_the_metric_of_the_params() -> None:
     assert "\nrecall,base," in table
 
 
-@pytest.mark.parametrize("form", ["error", "refusal"])
+@pytest.mark.parametrize("form", ["error", pytest.param("refusal", marks=pytest.mark.slow)])
 def test_rows_that_the_base_did_not_answer_are_told_with_the_lift_on_the_others(form: str) -> None:
     refused = completion("")
     refused["choices"][0]["message"] |= {"content": None, "refusal": "I cannot help with that."}
@@ -437,7 +439,7 @@ def test_rows_that_the_base_did_not_answer_are_told_with_the_lift_on_the_others(
     )
 
 
-@pytest.mark.parametrize("form", ["refusal", "content_filter"])
+@pytest.mark.parametrize("form", ["refusal", pytest.param("content_filter", marks=pytest.mark.slow)])
 def test_a_refusal_that_begins_like_a_class_is_wrong(form: str) -> None:
     def model(name: str, question: str) -> Any:
         if name == "base":

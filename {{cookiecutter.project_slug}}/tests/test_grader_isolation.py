@@ -241,7 +241,7 @@ def grade(sample, item):
 
 def test_an_answer_in_a_process_of_its_own_cannot_reach_the_grader(program: str, monkeypatch: Any) -> None:
     """The way to run answers that the documents name: not even the row's own score can be changed."""
-    monkeypatch.setattr(python_grader, "ROW_SECONDS", 1.0)
+    monkeypatch.setattr(python_grader, "ROW_SECONDS", 8.0)
     found = run(
         "import os\nfor p in range(1, 9):\n  for f in os.scandir(f'/proc/{p}/fd'): os.write(os.open(f.path, 1), b'x')",
         "import os\nfor p in range(1, 9):\n  try: open(f'/proc/{p}/mem', 'r+b')\n  except OSError: continue\n"
@@ -270,12 +270,12 @@ def grade(sample, item):
 """
     began = time.monotonic()
     assert run(*["x"] * 20, source=source).scores == [1] * 20
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 9  # twenty times half a second otherwise
 
 
 @pytest.mark.parametrize("expected", ["while True: pass", "import os; os._exit(1)", "raise SystemExit"])
 def test_an_expected_answer_that_cannot_be_run_spoils_nothing(expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(python_grader, "ROW_SECONDS", 1.0)
+    monkeypatch.setattr(python_grader, "ROW_CPU_SECONDS", 1)
     assert run("result = 1", expected=expected) == Graded([1], {})
 
 

@@ -176,7 +176,7 @@ def grade(sample, item):
 
 
 def test_an_endless_loop_fails_only_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(python_grader, "ROW_SECONDS", 1.0)
+    monkeypatch.setattr(python_grader, "ROW_CPU_SECONDS", 1)
     source = """
 def grade(sample, item):
     while sample["output_text"] == "loop":
@@ -184,7 +184,14 @@ def grade(sample, item):
     return 1
 """
     found = run(python(source), ("x", "a"), ("x", "loop"), ("x", "b"))
-    assert found == Graded([1, 0, 1], {1: "no answer within 1 s"})
+    assert found == Graded([1, 0, 1], {1: "no answer within 1 s of computing"})
+
+
+def test_a_row_that_waits_for_a_busy_computer_is_graded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the time that it computes is short."""
+    monkeypatch.setattr(python_grader, "ROW_CPU_SECONDS", 1)
+    source = "import time\ndef grade(sample, item): return time.sleep(1.5) or 1"
+    assert run(python(source), ("x", "a")) == Graded([1], {})
 
 
 def test_all_rows_together_have_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:

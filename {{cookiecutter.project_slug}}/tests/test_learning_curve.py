@@ -120,6 +120,7 @@ def test_the_intervals_cover_the_truth(test_rows: int, seeds: int, spread: float
     assert levels / RUNS >= 0.92
 
 
+@pytest.mark.slow
 def test_a_flat_curve_is_not_said_to_rise() -> None:
     draw = np.random.default_rng(6)
     said_to_rise = 0

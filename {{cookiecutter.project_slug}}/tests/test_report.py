@@ -367,6 +367,7 @@ def test_the_report_is_the_same_before_and_after_its_commit() -> None:
     assert made() == second
 
 
+@pytest.mark.slow
 def test_a_report_that_is_too_long_for_a_comment_is_cut() -> None:
     evaluation = json.loads(EVALUATION.read_text(encoding="utf-8"))
     change(EVALUATION, graders={}, checkpoints={str(step): evaluation["tuned"] for step in range(4000)})

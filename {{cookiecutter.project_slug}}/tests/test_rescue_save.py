@@ -216,6 +216,7 @@ def answered(name: str = "") -> list[str]:
     return [row["messages"][-1]["content"] for row in rows if "error" not in row]
 
 
+@pytest.mark.slow
 def test_all_jobs_of_a_large_account_are_listed_and_the_oldest_is_found(account: Account) -> None:
     account.have(500)
     found = json.loads(run("list", "--json"))
@@ -260,6 +261,7 @@ CHECKPOINTS = {
 }
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_found_by_its_name_and_by_ids(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "key")
     text = Path("params.yaml").read_text(encoding="utf-8").replace("name: compatible", "name: openai")
@@ -465,6 +467,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 def test_rows_in_any_form_are_asked_or_refused_with_a_reason(account: Account) -> None:
     said: dict[str, str] = {}
     for name, content in FILES.items():

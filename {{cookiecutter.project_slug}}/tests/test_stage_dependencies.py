@@ -99,6 +99,7 @@ def test_the_free_stages_are_known() -> None:
     assert FREE == ["prepare", "validate", "evaluate", "export", "report"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", FREE)
 def test_a_free_stage_depends_on_all_modules_that_it_imports(
     project: Path, seen: dict[str, dict[str, Any]], stage: str
@@ -110,6 +111,7 @@ def test_a_free_stage_depends_on_all_modules_that_it_imports(
             assert depends_on(stage, inside), f"{stage} runs {inside}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", FREE)
 def test_a_free_stage_depends_on_all_files_that_it_reads(
     project: Path, seen: dict[str, dict[str, Any]], stage: str
@@ -125,6 +127,7 @@ def test_a_free_stage_depends_on_all_files_that_it_reads(
             assert depends_on(stage, inside), f"{stage} reads {inside}"
 
 
+@pytest.mark.slow
 def test_evaluate_and_report_use_no_network(seen: dict[str, dict[str, Any]]) -> None:
     for stage in ("evaluate", "report"):
         assert seen[stage]["connected"] == []

@@ -310,6 +310,27 @@ def test_a_tsv_that_is_clearly_quoted_is_read_so(tmp_path: Path, quoting: Any, c
     assert note["quoting"] == "standard"
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [('a\tb\n"x\t\n"\ty\n', 2), ('a\tb\n5"\t2\n"I said\tx\nno"\ty\n', 3), ('a\n"x\ny"\n', 2)],
+)
+def test_quotes_that_may_enclose_lines_of_a_tsv_are_asked_for(tmp_path: Path, text: str, line: int) -> None:
+    path = write(tmp_path, "a.tsv", text)
+    assert f"line {line}: a quote here may enclose a cell of several lines" in refusal(path)
+    lines = text.count("\n") - 1
+    assert len(read(path, quoting="none")[0]) == lines
+    assert len(read(path, quoting="standard")[0]) == lines - 1
+
+
+def test_a_tsv_whose_header_is_quoted_is_quoted(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.tsv", '"a"\t"b"\n"x\t\n"\t"y"\n')
+    assert read(path)[0] == [{"a": "x\t\n", "b": "y"}]
+
+
+def test_a_row_of_empty_quotes_in_a_tsv_has_no_text(tmp_path: Path) -> None:
+    assert read(write(tmp_path, "a.tsv", 'a\tb\n""\t""\n1\t2\n'))[0] == [{"a": "1", "b": "2"}]
+
+
 def test_the_parameters_decide_about_quotes(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", 'a,b\n"Wow" he said,x\n')
     assert "data.quoting" in refusal(path)

@@ -203,6 +203,7 @@ ROW = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(ROW, min_size=2, max_size=12), st.randoms(use_true_random=False))
 def test_the_same_rows_give_the_same_bytes_in_any_order(rows: list[dict[str, Any]], draw: random.Random) -> None:

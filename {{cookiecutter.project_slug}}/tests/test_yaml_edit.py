@@ -67,6 +67,7 @@ SECTIONS = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(SECTIONS, SECTIONS)
 def test_edited_yaml_has_the_new_values_and_the_comments_of_the_keys_that_stay(

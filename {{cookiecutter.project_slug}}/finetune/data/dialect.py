@@ -3,7 +3,6 @@
 import csv
 import re
 from collections import Counter
-from dataclasses import dataclass
 
 from finetune.core.errors import FinetuneError
 from finetune.data.delimited_text import LARGEST_CELL, NAMES, SEPARATOR_LINE, Dialect, line_end, read_records
@@ -32,7 +31,7 @@ def escaped_dialect(source: RawFile, delimiter: str) -> Dialect | None:
     """Return the dialect with escaped quotes if the file is right in it, and wrong where quotes are doubled."""
     if not has_escaped_quotes(source):
         return None
-    is_right = [not lengths(source, Dialect(delimiter, True, escapes)).wrong for escapes in ("none", "both")]
+    is_right = [not wrong_records(source, Dialect(delimiter, True, escapes)) for escapes in ("none", "both")]
     return Dialect(delimiter, True, escapes_of(source)) if is_right == [False, True] else None
 
 
@@ -91,35 +90,29 @@ def is_quoted(source: RawFile, delimiter: str) -> bool:
     """Return whether quotes enclose the cells of tab-separated text; in most such files they are plain characters.
 
     The reading that gives records of equal length decides. If both do, each cell with a quote must be enclosed, and
-    quotes inside cells be doubled or a whole column be enclosed.
+    quotes inside cells be doubled or a whole column be enclosed. Raises FinetuneError where quotes may
+    enclose a cell of several lines, unless all names in the header are enclosed.
     """
     plain, quoted = Dialect(delimiter, False), Dialect(delimiter, True)
     with source.text(newline="") as text:
-        first_quote = next((number for number, line in enumerate(text, 1) if '"' in line), None)
-    if first_quote is None:
-        return False
-    if_plain, if_quoted = lengths(source, plain), lengths(source, quoted)
-    if if_plain.wrong or if_quoted.wrong:
-        return if_quoted.wrong < if_plain.wrong
-    if if_plain.width == 1 and if_plain.records != if_quoted.records:
+        if not any('"' in line for line in text):
+            return False
+    if_plain, if_quoted = wrong_records(source, plain), wrong_records(source, quoted)
+    if if_plain or if_quoted:
+        return if_quoted < if_plain
+    if several := next((first for first, last, _ in read_records(source, quoted) if first < last), None):
+        _, _, header = next(read_records(source, plain))
+        if all(map(ENCLOSED.fullmatch, header)):
+            return True
         raise FinetuneError(
-            f"{source.path}, line {first_quote}: this quote may enclose a cell of several lines, or be plain text.",
+            f"{source.path}, line {several}: a quote here may enclose a cell of several lines, or be plain text.",
             "Set data.quoting in params.yaml to standard (it encloses a cell) or to none.",
         )
     return encloses_cells(source, plain)
 
 
-@dataclass(frozen=True)
-class Lengths:
-    """The number of records, of cells in the header, and of records of another length; infinity if quotes are wrong."""
-
-    records: int
-    width: int
-    wrong: float
-
-
-def lengths(source: RawFile, dialect: Dialect) -> Lengths:
-    """Return the lengths of a file's records."""
+def wrong_records(source: RawFile, dialect: Dialect) -> float:
+    """Return how many records have another number of cells than the header; infinity if quotes are wrong."""
     counts: Counter[int] = Counter()
     width = 0
     try:
@@ -127,8 +120,8 @@ def lengths(source: RawFile, dialect: Dialect) -> Lengths:
             width = width or len(cells)
             counts[len(cells)] += any(map(str.strip, cells))
     except FinetuneError:
-        return Lengths(0, 0, float("inf"))
-    return Lengths(counts.total(), width, counts.total() - counts[width])
+        return float("inf")
+    return counts.total() - counts[width]
 
 
 def encloses_cells(source: RawFile, plain: Dialect) -> bool:

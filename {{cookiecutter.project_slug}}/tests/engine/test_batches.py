@@ -192,11 +192,14 @@ def test_after_a_kill_another_server_asks_only_for_the_rest(client: openai.OpenA
         with openai.OpenAI(base_url=base_url, api_key=key) as first:
             batch = start_batch(first, [line_of(str(n)) for n in range(200)])
             wait(client, batch.id, begun)
+        # While it stands still it has the lock, so that the other one does not write to the file that is changed here.
+        server.send_signal(signal.SIGSTOP)
+        path = results_path(home, batch.id)
+        lines = path.read_bytes().splitlines(keepends=True)
+        known = [json.loads(line)["id"] for line in lines if line.endswith(b"\n")]
+        with open(path, "ab") as file:
+            file.write(b'{"id": "batch_req_')
         server.send_signal(signal.SIGKILL)
-    path = results_path(home, batch.id)
-    known = [json.loads(line)["id"] for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-    with open(path, "ab") as file:
-        file.write(b'{"id": "batch_req_')
     ended = wait(client, batch.id)
     assert (ended.status, ended.request_counts.completed, ended.request_counts.failed) == ("completed", 200, 0)
     output = results(client, ended.output_file_id)

@@ -27,6 +27,8 @@ from finetune.engine.store import Store
 from finetune.engine.training.encoding import IGNORE_INDEX, encode, encode_file
 from finetune.engine.training.training_file import InvalidExample
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 
 @pytest.fixture
 def generator(home: Path) -> Iterator[Generator]:

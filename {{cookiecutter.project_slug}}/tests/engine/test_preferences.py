@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import pytest
 import quick
-from conftest import COLOURS
+from conftest import COLOURS, wait
 from ruamel.yaml import YAML
 from test_dpo import preference
 
@@ -17,6 +17,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
 from finetune.core.paths import EVALUATION, MODEL, PREPARED
 from finetune.provider import given_answers
+from finetune.scoring.judge import judge_messages
 from finetune.stages import baseline, evaluate, prepare, report, train, tuned, upload, validate
 
 RAW = Path("data/raw/pairs.jsonl")
@@ -40,7 +41,9 @@ def pair(number: int) -> dict[str, Any]:
     return row
 
 
-def write_params(client: openai.OpenAI, data: dict[str, Any] | None = None, **train: Any) -> None:
+def write_params(
+    client: openai.OpenAI, data: dict[str, Any] | None = None, judge: dict[str, str] | None = None, **train: Any
+) -> None:
     values = {
         "data": {"file": str(RAW), "near": "off", "split": {"train": 0.5, "valid": 0.1, "test": 0.4}, **(data or {})},
         "provider": {"name": "local", "base_url": str(client.base_url)},
@@ -54,7 +57,7 @@ def write_params(client: openai.OpenAI, data: dict[str, Any] | None = None, **tr
             "seed": 7,
             **train,
         },
-        "evaluate": {"task": "generate", "max_tokens": 6, "temperature": 0.0, "concurrency": 8},
+        "evaluate": {"task": "generate", "max_tokens": 6, "temperature": 0.0, "concurrency": 8, "judge": judge},
     }
     YAML().dump(values, Path("params.yaml"))
 
@@ -94,6 +97,31 @@ def test_the_same_pairs_are_one_job(client: openai.OpenAI) -> None:
     params = load_params()
     validate.run(params)
     assert train.run(params)["job"] != json.loads(before)["job"]
+    write_params(client)
+
+
+@pytest.mark.slow
+def test_a_judge_that_looks_at_the_place_alone_shows_no_preference(client: openai.OpenAI) -> None:
+    """The judge is a model that was trained to reply with A, whatever it is asked."""
+    instructions = "Reply with A or B."
+    first = {"role": "assistant", "content": "A"}
+    asked = judge_messages(*(["how warm?"] * 12, ["cold"] * 12, ["cold"] * 12, ["warm"] * 12), instructions)
+    rows = [{"messages": [*messages, first]} for messages in asked]
+    lines = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+    file = client.files.create(file=("judge.jsonl", lines), purpose="fine-tune")
+    method = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 3}}}
+    job = client.fine_tuning.jobs.create(model="tiny", training_file=file.id, method=method, seed=7)  # type: ignore[arg-type]
+    write_params(client, judge={"model": wait(client, job.id).fine_tuned_model, "instructions": instructions})
+    params = load_params()
+    for stage in (prepare, validate, upload, train, baseline, tuned, evaluate):
+        stage.run(params)
+    found = read_json(EVALUATION, "evaluate")
+    judge, pairs = found["judge"], found["preferences"]["pairs"]
+    assert (judge["n"], judge["flipped"], judge["unreadable"], judge["first_share"]) == (pairs, pairs, 0, 1.0)
+    assert "the judge shows no preference" in judge["verdict"]
+    assert found["preferences"]["margin_p_value"] < 0.05
+    report.run()
+    assert judge["verdict"] in Path("reports/report.md").read_text(encoding="utf-8")
     write_params(client)
 
 

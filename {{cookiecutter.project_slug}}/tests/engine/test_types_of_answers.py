@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict
 from finetune.engine.api.app import ROUTES
 from finetune.engine.embedded import embedded
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 MESSAGES: Any = [{"role": "user", "content": "1: paint it blue"}]
 EXPIRES: Any = {"anchor": "created_at", "seconds": 3600}
 

@@ -41,6 +41,13 @@ def limit(memory: int, seconds: int) -> None:
             resource.setrlimit(kind, (most, most))
 
 
+def end_after(cpu_seconds: int) -> None:
+    """End this process by SIGXCPU when it has computed for so long; time in which it waits does not count."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
+
+
 def drop_privileges() -> None:
     """Protect this process from those that it starts, and end it with its parent.
 

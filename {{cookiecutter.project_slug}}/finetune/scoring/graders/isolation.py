@@ -12,7 +12,7 @@ from typing import Any
 from finetune.scoring.graders.confinement import landlock_version
 
 # Containers often have these programs, but forbid what they do: only a trial shows it.
-TRIAL_SECONDS = 10.0
+TRIAL_SECONDS = 60.0  # so long that a busy computer does not turn the isolation off
 TRIAL = (
     "import os; print(os.readlink('/proc/self/ns/pid'), os.readlink('/proc/self/ns/net'),"
     " os.readlink('/proc/self') == str(os.getpid()))"

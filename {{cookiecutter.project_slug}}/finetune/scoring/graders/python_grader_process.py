@@ -22,7 +22,7 @@ from tempfile import mkdtemp
 from types import ModuleType
 from typing import Any
 
-from finetune.scoring.graders.confinement import allow_files, confine, limit
+from finetune.scoring.graders.confinement import allow_files, confine, end_after, limit
 
 CAN_FORK = sys.platform == "linux"  # a child of a process with macOS' frameworks may crash
 LONGEST = 4_096  # bytes of a child's answer
@@ -47,21 +47,21 @@ def main() -> None:
     start = json.loads(requests.readline())
     sys.path[:] = [path for path in sys.path if path]  # no import from the folder that rows write to
     try:
-        limit(start["memory"], start["seconds"])
+        limit(start["memory"], start["cpu_seconds"])
         if CAN_FORK:
             confine(Path(start["project"]), Path.cwd())
         grade = grade_of(start["source"])
         if CAN_FORK and start["example"]:
-            warm_up(grade, start["example"], start["row_seconds"])
+            warm_up(grade, start["example"], start["row_seconds"], start["row_cpu_seconds"])
     except BaseException as error:  # the source may raise anything, SystemExit too
         send({"error": described(error)})
         return
     send({"forks": CAN_FORK})
-    helpers = children()
+    helpers, private = children(), (requests.fileno(), answers.fileno())
     for line in requests:
         row = json.loads(line)
         if CAN_FORK:
-            send(grade_in_child(grade, row, helpers, (requests.fileno(), answers.fileno())))
+            send(grade_in_child(grade, {**row, "cpu_seconds": start["row_cpu_seconds"]}, helpers, private))
         else:
             send(graded(grade, row))
 
@@ -78,20 +78,23 @@ def grade_of(source: str) -> GradeFunction:
     return grade  # type: ignore[no-any-return]
 
 
-def warm_up(grade: GradeFunction, example: Mapping[str, Any], seconds: float) -> None:
+def warm_up(grade: GradeFunction, example: Mapping[str, Any], seconds: float, cpu_seconds: int) -> None:
     """Call grade() with an expected answer, so that what it loads at its first call is loaded once for all rows."""
 
     def stop(*_: object) -> None:
         raise TimeoutError
 
-    signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    timers = ((signal.ITIMER_REAL, signal.SIGALRM, seconds), (signal.ITIMER_PROF, signal.SIGPROF, cpu_seconds))
+    for timer, number, most in timers:
+        signal.signal(number, stop)
+        signal.setitimer(timer, most)
     try:
         graded(grade, example)
     except TimeoutError:  # between the end of grade() and the next line
         return
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        for timer, _, _ in timers:
+            signal.setitimer(timer, 0)
 
 
 def grade_in_child(grade: GradeFunction, row: Mapping[str, Any], helpers: set[int], private: tuple[int, int]) -> Answer:
@@ -108,6 +111,7 @@ def grade_in_child(grade: GradeFunction, row: Mapping[str, Any], helpers: set[in
             for file in (readable, *private):
                 os.close(file)
             os.chdir(folder)
+            end_after(row["cpu_seconds"])
             allow_files(["/"], [".", os.devnull])
             os.write(writable, (token + json.dumps(graded(grade, row))).encode() + b"\n")
         finally:
@@ -115,12 +119,15 @@ def grade_in_child(grade: GradeFunction, row: Mapping[str, Any], helpers: set[in
     os.close(writable)
     try:
         text = received(readable, child, row["seconds"])
+        too_long = not text and killed_by(child) == signal.SIGXCPU
     finally:
         os.close(readable)
         kill_all_but(helpers, child)
         rmtree(folder, ignore_errors=True)
     if text is None:
         return {"error": f"no answer within {row['seconds']:.3g} s"}
+    if too_long:
+        return {"error": f"no answer within {row['cpu_seconds']} s of computing"}
     if not text:
         return {"error": "the process ended"}
     if not text.startswith(token.encode()):
@@ -135,16 +142,14 @@ def received(readable: int, child: int, seconds: float) -> bytes | None:
     The end of the child counts, not the end of the pipe: what it started may hold the pipe open.
     """
     end = time.monotonic() + seconds
-    text, ended = b"", False
+    text, ended, open_files = b"", False, [readable]
     while b"\n" not in text and len(text) < LONGEST:
-        ready, _, _ = select.select(
-            [readable], [], [], 0 if ended else max(0, min(LOOK_SECONDS, end - time.monotonic()))
-        )
+        wait = 0 if ended else max(0, min(LOOK_SECONDS, end - time.monotonic()))
+        ready, _, _ = select.select(open_files, [], [], wait)
         if ready:
             block = os.read(readable, LONGEST)
-            if not block:
-                return b""
             text += block
+            open_files = [readable] if block else []
         elif ended:
             return b""
         elif time.monotonic() >= end:
@@ -152,6 +157,12 @@ def received(readable: int, child: int, seconds: float) -> bytes | None:
         else:
             ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     return text
+
+
+def killed_by(child: int) -> int | None:
+    """Return the signal that ended a child, if one did; the child stays to be waited for."""
+    ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return ended.si_status if ended and ended.si_code != os.CLD_EXITED else None
 
 
 def children() -> set[int]:
