@@ -32,14 +32,14 @@ PRESETS = (
     Preset("HuggingFaceTB/SmolLM2-360M-Instruct", 362, 9.5, 2.9, "Apache 2.0", 5.8),
     Preset("Qwen/Qwen3-0.6B", 596, 12.4, 5.5, "Apache 2.0", 8.3),
     Preset("google/gemma-3-1b-it", 1000, 14.1, 8.5, "Gemma Terms of Use", 10.3),
-    Preset("meta-llama/Llama-3.2-1B-Instruct", 1236, 15.2, 7.4, "Llama 3.2 Community License", 13.4),
+    Preset("meta-llama/Llama-3.2-1B-Instruct", 1236, 15.3, 7.4, "Llama 3.2 Community License", 13.4),
     Preset("HuggingFaceTB/SmolLM2-1.7B-Instruct", 1711, 18.7, 6.9, "Apache 2.0", 19.9),
     Preset("Qwen/Qwen3-1.7B", 1721, 17.9, 8.6, "Apache 2.0", 17.9),
-    Preset("HuggingFaceTB/SmolLM3-3B", 3075, 26.5, 11.2, "Apache 2.0"),
+    Preset("HuggingFaceTB/SmolLM3-3B", 3075, 26.6, 11.2, "Apache 2.0"),
     Preset("microsoft/Phi-4-mini-instruct", 3836, 30.1, 14.8, "MIT"),
-    Preset("Qwen/Qwen3-4B", 4022, 34.9, 14.2, "Apache 2.0"),
-    Preset("mistralai/Mistral-7B-Instruct-v0.3", 7248, 42.1, 19.6, "Apache 2.0"),
-    Preset("Qwen/Qwen3-8B", 8191, 47.7, 23.8, "Apache 2.0"),
+    Preset("Qwen/Qwen3-4B", 4022, 35.0, 14.2, "Apache 2.0"),
+    Preset("mistralai/Mistral-7B-Instruct-v0.3", 7248, 42.2, 19.6, "Apache 2.0"),
+    Preset("Qwen/Qwen3-8B", 8191, 47.8, 23.8, "Apache 2.0"),
 )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from finetune.engine.training import memory
+from finetune.engine.training import allocator, memory
 from finetune.engine.training.train_job import train_job
 
 found: dict[str, int] = {}
@@ -20,7 +20,7 @@ found: dict[str, int] = {}
 
 def note(*arguments: Any) -> None:
     """Note the estimate at the moment before the base is loaded, as if the job filled half of the memory."""
-    memory.give_back_freed_blocks()
+    allocator.give_back_freed_blocks()
     without_available = [*arguments[:-2], arguments[-1]]
     found["estimate"] = memory.estimate(*without_available).total
     found["before"] = psutil.Process().memory_info().rss

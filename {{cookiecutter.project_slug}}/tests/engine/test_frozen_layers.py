@@ -13,7 +13,7 @@ from finetune.engine.training.encoding import IGNORE_INDEX, EncodedExample
 from finetune.engine.training.frozen_layers import PrecomputedDataset, SplitModel
 from finetune.engine.training.hyperparameters import resolve, resolve_with_base
 from finetune.engine.training.metrics import TokenMetrics
-from finetune.engine.training.packing import common_prefix_length, group_by_beginning, pack
+from finetune.engine.training.packing import LENGTHS, common_prefix_length, group_by_beginning, pack
 
 SYSTEM = [1, 5, 6, 7, 8]
 
@@ -92,6 +92,21 @@ def test_packed_examples_have_the_gradients_of_each_alone(split_model: SplitMode
         torch.testing.assert_close(actual, wanted, rtol=1e-3, atol=1e-5)
 
 
+def test_batches_computed_at_the_same_time_have_the_bits_of_each_alone_with_one_thread(
+    split_model: SplitModel,
+) -> None:
+    dataset = PrecomputedDataset(split_model, EXAMPLES)
+    dataset.hidden_states = None
+    batches = [dataset.batch([0, 1]), dataset.batch([2]), dataset.batch([3, 0])]
+    threads = torch.get_num_threads()
+    found = split_model.run_frozen_layers_of(batches)
+    assert torch.get_num_threads() == threads
+    torch.set_num_threads(1)
+    expected = [split_model.run_frozen_layers(batch) for batch in batches]
+    torch.set_num_threads(threads)
+    assert all(map(torch.equal, found, expected))
+
+
 @pytest.mark.parametrize("row_tokens", [1024, 24, 0], ids=["one row", "three rows", "a row each"])
 def test_an_example_is_exact_if_each_of_its_labelled_tokens_is_predicted(
     split_model: SplitModel, row_tokens: int
@@ -131,7 +146,8 @@ def test_where_all_layers_are_trained_nothing_is_precomputed_and_rows_are_packed
 def test_the_common_prefix_ends_before_the_first_position_with_a_label() -> None:
     same = [EncodedExample([1, 2, 3, 4], [IGNORE_INDEX, IGNORE_INDEX, 3, 4])] * 2
     assert common_prefix_length(same) == 1
-    assert pack(same, [1, 1], 1024)["labels"].tolist() == [[IGNORE_INDEX, 3, 4, 3, 4]]
+    labels = pack(same, [1, 1], 1024)["labels"]
+    assert labels.tolist() == [[IGNORE_INDEX, 3, 4, 3, 4] + [IGNORE_INDEX] * (LENGTHS - 5)]
     assert common_prefix_length([example(9, 9), EncodedExample([2, 3, 4], [IGNORE_INDEX, 3, 4])]) == 0
 
 

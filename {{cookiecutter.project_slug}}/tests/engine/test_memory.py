@@ -81,7 +81,7 @@ def test_a_base_in_parts_needs_less_for_its_layers_alone(base: memory.Base) -> N
 def test_a_job_that_does_not_fit_is_refused_with_the_numbers_and_what_would_fit(base: memory.Base) -> None:
     need = memory.estimate(base, hyperparameters(), "bfloat16", ROWS)
     message = refusal(base, need.total - 1)
-    assert f"{memory.gigabytes(need.activations)} for activations (16 rows of up to 401 tokens)" in message
+    assert f"{memory.gigabytes(need.activations)} for activations (16 rows of up to 416 tokens)" in message
     assert "One of these would fit: gradient_checkpointing true, batch_size 8, lora_layers 1." in message
     for change in ({"gradient_checkpointing": True}, {"batch_size": 8}, {"lora_layers": 1}):
         memory.refuse_if_too_large(base, hyperparameters(**change), "bfloat16", ROWS, [], 1, need.total - 1)

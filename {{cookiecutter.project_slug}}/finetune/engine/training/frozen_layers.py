@@ -6,6 +6,7 @@ rounding alone; `make bench` compares the speed of both.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,6 +29,7 @@ from finetune.engine.training.training_file import nothing
 
 MAX_PRECOMPUTED_BYTES = 2 * 1024**3  # hidden states kept in memory; for a larger set each step computes them
 PRECOMPUTE_BATCH = 8  # examples
+MAX_TOKENS_AT_A_TIME = 4096  # in all threads; larger batches keep all threads busy anyway
 
 
 def equal_up_to_rounding(actual: torch.Tensor, expected: torch.Tensor, eps: float) -> bool:
@@ -91,9 +93,28 @@ class SplitModel:
 
     def run_frozen_layers(self, batch: Batch) -> torch.Tensor:
         """Return the hidden states (rows, length, width) that enter the first trained layer."""
-        with torch.no_grad(), self._only_layers(slice(None, self.first_trained), nn.Identity()):
-            output = self.decoder(input_ids=batch["input_ids"].to(self.device), **self._mask_and_positions(batch))
-        return output.last_hidden_state.detach()  # type: ignore[no-any-return]
+        (output,) = self.run_frozen_layers_of([batch])
+        return output
+
+    def run_frozen_layers_of(self, batches: Sequence[Batch]) -> list[torch.Tensor]:
+        """Return the same for several batches: all at the same time, each in a thread that computes alone.
+
+        On two cores that is 1.25 times as fast as one after another with two threads, which wait for each other.
+        """
+
+        def run(batch: Batch) -> torch.Tensor:
+            with torch.no_grad():
+                output = self.decoder(input_ids=batch["input_ids"].to(self.device), **self._mask_and_positions(batch))
+            return output.last_hidden_state.detach()  # type: ignore[no-any-return]
+
+        with self._only_layers(slice(None, self.first_trained), nn.Identity()):
+            if len(batches) == 1:
+                return [run(batches[0])]
+            threads = torch.get_num_threads()
+            with ThreadPoolExecutor(len(batches), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                outputs = list(pool.map(run, batches))
+            torch.set_num_threads(threads)  # MKL has one number for all threads
+            return outputs
 
     def run_trained_layers(self, hidden_states: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Return what the trained layers and the final norm make of hidden states, ready for the head."""
@@ -182,25 +203,33 @@ class PrecomputedDataset:
     def _outputs(self, chunks: Sequence[list[int]]) -> Iterator[tuple[list[int], Batch, torch.Tensor]]:
         """Yield the chunks of examples with the output of the frozen layers for each.
 
-        Several processes compute one chunk each, and send it to the others.
+        One process computes several chunks at a time, if they are small. Several processes compute one chunk each, and
+        send it to the others.
         """
-        for start in range(0, len(chunks), processes.count()):
+        is_alone = processes.count() == 1
+        at_a_time = self._small_chunks(chunks) if is_alone else processes.count()
+        for start in range(0, len(chunks), at_a_time):
             self.check()
-            together = chunks[start : start + processes.count()]
+            together = chunks[start : start + at_a_time]
             batches = [self._pack(chunk, None) for chunk in together]
-            model = self.split_model
-            # Where the last chunks are fewer than the processes, one is computed more than once: see `share_evenly`.
-            own = model.run_frozen_layers(batches[min(processes.rank(), len(batches) - 1)])
-            outputs = [
-                own
-                if source == processes.rank()
-                else torch.empty(
-                    *batch["input_ids"].shape,
-                    model.decoder.config.hidden_size,
-                    dtype=model.model.dtype,
-                    device=model.device,
-                )
-                for source, batch in enumerate(batches)
-            ]
-            for source, chunk in enumerate(together):
-                yield chunk, batches[source], processes.send_to_all(outputs[source], source).cpu()
+            outputs = (self.split_model.run_frozen_layers_of if is_alone else self._from_all_processes)(batches)
+            yield from zip(together, batches, (output.cpu() for output in outputs), strict=True)
+
+    def _small_chunks(self, chunks: Sequence[list[int]]) -> int:
+        """Return how many chunks can be computed at the same time, each in a thread, with little memory."""
+        if self.split_model.device.type != "cpu":
+            return 1
+        own = [needed_length(one) - shared for one, shared in zip(self.examples, self.prefix_lengths, strict=True)]
+        largest = max(sum(own[i] for i in chunk) for chunk in chunks)
+        return max(1, min(torch.get_num_threads(), MAX_TOKENS_AT_A_TIME // largest))
+
+    def _from_all_processes(self, batches: Sequence[Batch]) -> Iterator[torch.Tensor]:
+        """Yield the output of the frozen layers for each batch, which one process computes and sends to the others."""
+        model = self.split_model
+        # Where the last batches are fewer than the processes, one is computed more than once: see `share_evenly`.
+        own = model.run_frozen_layers(batches[min(processes.rank(), len(batches) - 1)])
+        width = model.decoder.config.hidden_size
+        for source, batch in enumerate(batches):
+            is_own = source == processes.rank()
+            place = own if is_own else own.new_empty(*batch["input_ids"].shape, width)
+            yield processes.send_to_all(place, source)

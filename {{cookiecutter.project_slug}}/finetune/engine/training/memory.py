@@ -4,10 +4,8 @@ The estimate is for decoders of Llama's form with LoRA: what autograd keeps for 
 by the sizes of its linear layers. tests/engine/test_memory.py compares it with the peak of real jobs.
 """
 
-import ctypes
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import safe_open
 
+from finetune.engine.training import allocator
 from finetune.engine.training.base_model import is_eager
 from finetune.engine.training.encoding import IGNORE_INDEX, EncodedExample
 from finetune.engine.training.frozen_layers import MAX_PRECOMPUTED_BYTES
@@ -24,6 +23,7 @@ from finetune.engine.training.packing import (
     assign_rows,
     group_by_beginning,
     needed_length,
+    padded_length,
     prefix_lengths_of,
 )
 
@@ -31,8 +31,6 @@ MAX_MICRO_BATCH = 16  # examples of a process; larger batches are accumulated fr
 LIBRARIES = 100_000_000  # bytes that PyTorch, Transformers and PEFT take while they train, beside what is counted here
 GAPS = 1.2  # of the allocator: measured peaks were up to a fifth above the activations that are counted here
 FLOAT = 4  # bytes: norms, softmax and loss are computed in float32
-M_MMAP_THRESHOLD = -3  # of glibc's mallopt
-LARGE_BLOCK = 1_000_000  # bytes
 
 
 class Base(NamedTuple):
@@ -104,7 +102,7 @@ def largest_part(examples: Sequence[EncodedExample], size: int) -> tuple[int, in
     longest.sort(key=groups.__getitem__)
     rows = assign_rows([examples[i] for i in longest], [prefixes[i] for i in longest], ROW_TOKENS)
     labelled = sorted(sum(label != IGNORE_INDEX for label in example.labels) for example in examples)[-size:]
-    return len(rows), max(row[-1].start + row[-1].end - row[-1].first for row in rows), sum(labelled)
+    return len(rows), padded_length(rows), sum(labelled)
 
 
 def estimate(
@@ -190,12 +188,14 @@ def refuse_if_too_large(
 ) -> None:
     """Raise JobError, with the numbers and what would fit, if a job needs more than the available bytes.
 
-    A job that needs more than half of them gives back what it frees.
+    A job that needs more than half of them gives back what it frees, and a smaller one keeps it: see `allocator`.
     """
     need = estimate(base, hyperparameters, dtype, examples, validation, processes, shards)
     share = available // processes_here()
     if need.total > share / 2:
-        give_back_freed_blocks()
+        allocator.give_back_freed_blocks()
+    else:
+        allocator.keep_freed_blocks()
     if need.total <= share:
         return
 
@@ -221,16 +221,6 @@ def refuse_if_too_large(
         f"This job needs about {gigabytes(need.total)} of memory, and {gigabytes(share)} are available: {listed}."
         f" {remedy}"
     )
-
-
-def give_back_freed_blocks() -> None:
-    """Let the system have each large block of memory back when it is freed, where glibc allocates.
-
-    By itself, glibc keeps blocks of up to 32 MB in its heap, which falls to pieces: in float32, a job could need twice
-    the estimate. It is for jobs that may not fit, since mapping each block took a sixth more time for a small base.
-    """
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
 
 
 def smaller(hyperparameters: Hyperparameters, examples: Sequence[EncodedExample]) -> list[list[dict[str, Any]]]:

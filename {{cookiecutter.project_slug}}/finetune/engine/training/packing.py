@@ -17,6 +17,9 @@ from finetune.engine.training.encoding import IGNORE_INDEX, EncodedExample
 # Tokens: examples share a row up to this length, and a longer one gets a row to itself. In rows twice as long,
 # attention between all positions costs more than packing saves.
 ROW_TOKENS = 512
+# Rows are padded to a multiple of it. For each new length, PyTorch prepares its matrix products anew: about 25 of LoRA,
+# 0.7 ms each. With all lengths, a step of the default starter took a tenth more time.
+LENGTHS = 32
 BEGINNING = 16  # tokens by which examples are grouped; a chat template alone has fewer in common
 FEWEST_IN_GROUP = 8  # examples
 
@@ -114,6 +117,12 @@ def assign_rows(examples: Sequence[EncodedExample], prefix_lengths: Sequence[int
     return rows
 
 
+def padded_length(rows: Sequence[Sequence[Span]]) -> int:
+    """Return the length of all rows of a batch: that of the longest, rounded up."""
+    longest = max(row[-1].start + row[-1].end - row[-1].first for row in rows)
+    return -(-longest // LENGTHS) * LENGTHS
+
+
 def pack(
     examples: Sequence[EncodedExample],
     prefix_lengths: Sequence[int],
@@ -125,7 +134,7 @@ def pack(
     `prefix_lengths` are those of each example. `hidden_states` are those of each example, (needed_length, width).
     """
     rows = assign_rows(examples, prefix_lengths, row_tokens)
-    shape = (len(rows), max(row[-1].start + row[-1].end - row[-1].first for row in rows))
+    shape = (len(rows), padded_length(rows))
     batch: Batch = {
         "input_ids": torch.zeros(shape, dtype=torch.long),
         "position_ids": torch.zeros(shape, dtype=torch.long),
