@@ -1,5 +1,6 @@
 """Find how many rows a matrix product may have for each row to get the same bits among any other rows."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,15 +11,18 @@ CANDIDATE_SIZES = (4, 8, 16, 24, 32, 48, 64, 96, 192)
 SAMPLES = 3  # of rows and their order, for each size
 
 
-def batch_invariant_sizes(weight: "torch.Tensor", max_rows: int) -> set[int]:
+def batch_invariant_sizes(weight: "torch.Tensor", max_rows: int, threads: Collection[int]) -> set[int]:
     """Return those of CANDIDATE_SIZES, up to `max_rows`, that give a row the same bits as a product of `max_rows` does.
 
-    The row may be at any place and among any other rows; `weight` stands for all weights of its shape.
+    The row may be at any place and among any other rows, and computed with any of these numbers of threads; `weight`
+    stands for all weights of its shape.
     """
     import torch
 
     random = torch.Generator().manual_seed(0)
     states, weight = rounding_sensitive_factors(max_rows, weight, random)
+    before = torch.get_num_threads()
+    passed = {size for size in CANDIDATE_SIZES if size <= max_rows}
     with torch.inference_mode():
         whole = torch.nn.functional.linear(states, weight)
 
@@ -26,7 +30,11 @@ def batch_invariant_sizes(weight: "torch.Tensor", max_rows: int) -> set[int]:
             orders = [torch.randperm(max_rows, generator=random)[:size] for _ in range(SAMPLES)]
             return all(torch.equal(torch.nn.functional.linear(states[rows], weight), whole[rows]) for rows in orders)
 
-        return {size for size in CANDIDATE_SIZES if size <= max_rows and is_invariant(size)}
+        for number in sorted(threads):
+            torch.set_num_threads(number)
+            passed = set(filter(is_invariant, sorted(passed)))
+    torch.set_num_threads(before)
+    return passed
 
 
 def rounding_sensitive_factors(

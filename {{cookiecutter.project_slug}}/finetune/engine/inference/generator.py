@@ -1,8 +1,8 @@
 """Answer requests with a base or a fine-tuned model, many at a time, each with the same bits as if it were alone.
 
-A thread computes pass after pass, and each pass has tokens of many requests: the next token of each answer, and blocks
-of the prompts of new requests. A request may join, leave or end between any two passes. Floating-point sums depend on
-the shapes of the matrices, so that each request has the same bits in any company
+A thread computes pass after pass, or two at the same time. Each has tokens of many requests: the next token of each
+answer, and blocks of the prompts of new requests. A request may join, leave or end between any two passes.
+Floating-point sums depend on the shapes of the matrices, so that each request has the same bits in any company
 - a matrix product has a number of rows for which `batch_invariance` found that each row gets the same bits,
 - attention is computed for each request apart (`segment_attention`), and
 - prompts are computed in blocks that begin at multiples of one size, so a block that several prompts begin with is
@@ -26,7 +26,7 @@ from finetune.engine.inference.loaded_model import LoadedModel
 from finetune.engine.inference.pass_results import set_exception, use
 from finetune.engine.inference.prompts import Prompts, Submitted
 from finetune.engine.inference.row_cache import block_keys
-from finetune.engine.inference.scheduling import plan_pass
+from finetune.engine.inference.scheduling import plan_passes
 from finetune.engine.store import Store
 
 MAX_LOADED_BASES = 2  # above it, the least recently used one is dropped
@@ -173,7 +173,7 @@ class Generator:
         return self.loaded[base][1]
 
     def _pass(self) -> None:
-        """Compute a pass of the model whose requests have waited the longest."""
+        """Compute a pass, or several at once, of the model whose requests have waited the longest."""
         self.passes += 1
         model = min(self.running, key=lambda state: state.last_pass).request.model
         taking_part = [state for state in self.running if state.request.model == model]
@@ -187,12 +187,13 @@ class Generator:
                 if state.loaded is not loaded:
                     changed = "The files of this model's base were replaced during the answer. Ask again."
                     set_exception(state.future, ApiError(503, changed, "model_changed", "model"))
-            plan = plan_pass(loaded, [state for state in taking_part if not state.future.done()])
-            taking_part = [state for state, _ in plan]
+            plans = plan_passes(loaded, [state for state in taking_part if not state.future.done()])
+            taking_part = [state for plan in plans for state, _ in plan]
             for state in taking_part:
                 state.last_pass = self.passes
-            if plan:
-                use(loaded, plan, loaded.compute(adapter, [part for _, part in plan]))
+            computed = loaded.compute(adapter, [[part for _, part in plan] for plan in plans])
+            for plan, logits in zip(plans, computed, strict=True):
+                use(loaded, plan, logits)
         except Exception as error:
             for state in taking_part:
                 set_exception(state.future, error)

@@ -2,6 +2,8 @@
 
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 MAX_PASS_TOKENS = CANDIDATE_SIZES[-1]  # of all requests in one pass
+PASSES_AT_ONCE = 2  # each with its share of the threads
 MAX_LOGITS = 48  # places of one pass whose logits are computed
 BLOCK = 16  # tokens of a prompt that are computed together
 BLOCK_ALONE = 128  # the same where a pass has one block only
@@ -42,7 +45,8 @@ class LoadedModel:
 
     `invariant_sizes` are the numbers of rows that a matrix product may have for a row to get the same bits among any
     others. It is empty on GPUs, for mixtures of experts, and where a processor's products mix rows: then a pass has
-    one part only. `has_segments` says whether requests can share a pass at all.
+    one part only. `has_segments` says whether requests can share a pass at all. `at_once` is how many passes can be
+    computed at the same time: two, where products have the same bits with half of the `threads`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,7 +56,8 @@ class LoadedModel:
 
         logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        torch.set_num_threads(min(MAX_THREADS, 1 << (torch.get_num_threads().bit_length() - 1)))
+        self.threads = min(MAX_THREADS, 1 << (torch.get_num_threads().bit_length() - 1))
+        torch.set_num_threads(self.threads)
         dtype = getattr(torch, bases.best_dtype())
         device = best_device()
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
@@ -65,10 +70,14 @@ class LoadedModel:
         self.prefixes = PrefixCache()
         self.tested_shapes: set[tuple[int, ...]] = set()
         self.invariant_sizes: set[int] = set()
+        self.at_once = 1
         self.has_segments = self._switch_to_segments()
         batched = self.has_segments and device == "cpu" and not has_unknown_products(self.base)
         self.invariant_sizes = set(CANDIDATE_SIZES) if batched else set()
+        self.at_once = PASSES_AT_ONCE if batched and self.threads >= PASSES_AT_ONCE else 1
         self._test_new_shapes()
+        share = self.threads // self.at_once
+        self.pool = ThreadPoolExecutor(self.at_once, initializer=torch.set_num_threads, initargs=(share,))
 
     @property
     def block(self) -> int:
@@ -91,7 +100,7 @@ class LoadedModel:
             cache = self.new_cache()
             for start in range(0, PROBE_TOKENS, BLOCK):
                 part = Part(cache, ids[start : start + BLOCK].tolist(), start)
-                found = self.compute(None, [part])[0][-1]
+                found = self.compute(None, [[part]])[0][0][-1]
             # Not "less": a base whose logits are no numbers is not another kind, and its answers say what is wrong.
             if not float((found - expected).norm()) > 0.05 * float(expected.norm()):
                 return self.has_segments
@@ -100,7 +109,10 @@ class LoadedModel:
         raise JobError("model_not_supported", what, "model")
 
     def _test_new_shapes(self) -> None:
-        """Remove from `invariant_sizes` what fails for a shape of weights; all of them if the largest sizes fail."""
+        """Remove from `invariant_sizes` what fails for a shape of weights; all of them if the largest sizes fail.
+
+        If these fail only with fewer threads, there is one pass at a time from now on.
+        """
         import torch
         from transformers.pytorch_utils import Conv1D
 
@@ -113,9 +125,13 @@ class LoadedModel:
                 continue
             self.tested_shapes.add(shape)
             max_rows = MAX_LOGITS if module is head else MAX_PASS_TOKENS
-            passed = batch_invariant_sizes(weight, max_rows)
+            largest = {MAX_LOGITS, MAX_PASS_TOKENS}
+            passed = batch_invariant_sizes(weight, max_rows, {self.threads, self.threads // self.at_once})
+            if self.at_once > 1 and not largest <= passed | {MAX_PASS_TOKENS} - {max_rows}:
+                self.at_once = 1
+                passed = batch_invariant_sizes(weight, max_rows, {self.threads})
             self.invariant_sizes = {size for size in self.invariant_sizes if size in passed or size > max_rows}
-            if not {MAX_LOGITS, MAX_PASS_TOKENS} <= self.invariant_sizes:
+            if not largest <= self.invariant_sizes:
                 self.invariant_sizes = set()
 
     def padded_size(self, rows: int) -> int:
@@ -128,18 +144,27 @@ class LoadedModel:
 
         return RowCache() if self.has_segments else DynamicCache(config=self.base.config)
 
-    def compute(self, adapter: Path | None, parts: Sequence[Part]) -> "list[torch.Tensor]":
-        """Compute the tokens of each part, and return its logits (places, vocabulary) in float32 on the processor.
+    def compute(self, adapter: Path | None, passes: Sequence[Sequence[Part]]) -> "list[list[torch.Tensor]]":
+        """Compute the parts of up to `at_once` passes, and return the logits of each, by pass.
 
-        Without `has_segments` there must be one part.
+        Logits are (places, vocabulary) in float32 on the processor. Without `has_segments` there must be one part.
         """
+        import torch
+
+        model = self.switch_to(adapter)
+        if len(passes) > 1:
+            return list(self.pool.map(partial(self._pass, model), passes))
+        torch.set_num_threads(self.threads)  # MKL has one number for all threads
+        return [self._pass(model, parts) for parts in passes]
+
+    def _pass(self, model: Any, parts: Sequence[Part]) -> "list[torch.Tensor]":
         import torch
 
         with torch.inference_mode():
             if self.has_segments:
-                return self._pass_by_segments(adapter, parts)
+                return self._pass_by_segments(model, parts)
             (part,) = parts
-            output = self.switch_to(adapter)(
+            output = model(
                 input_ids=torch.tensor([part.token_ids], device=self.base.device),
                 past_key_values=part.cache,
                 use_cache=True,
@@ -147,7 +172,7 @@ class LoadedModel:
             )
             return [output.logits[0].float().cpu()]
 
-    def _pass_by_segments(self, adapter: Path | None, parts: Sequence[Part]) -> "list[torch.Tensor]":
+    def _pass_by_segments(self, model: Any, parts: Sequence[Part]) -> "list[torch.Tensor]":
         import torch
 
         segments: list[Segment] = []
@@ -167,7 +192,7 @@ class LoadedModel:
         # At least one place: Transformers takes an empty list of them for all.
         kept = places + places[:1] * (self.padded_size(len(places)) - len(places)) if places else [0]
         device = self.base.device
-        output = self.switch_to(adapter)(
+        output = model(
             input_ids=torch.tensor([ids + ids[:1] * padding], device=device),
             position_ids=torch.tensor([positions + [0] * padding], device=device),
             use_cache=False,

@@ -1,4 +1,4 @@
-"""Choose what the next pass of a model computes: the next tokens of some answers, and blocks of some prompts.
+"""Choose what the next passes of a model compute: the next tokens of some answers, and blocks of some prompts.
 
 Every request gets its turn: a long answer, or many choices of one request, never keep others waiting for more than a
 pass or two. Nothing here changes bits: what is computed together is chosen freely.
@@ -14,30 +14,54 @@ from finetune.engine.inference.loaded_model import BLOCK, MAX_LOGITS, MAX_PASS_T
 # Places of each pass, while there are prompts to compute: new answers begin beside any number of others.
 LOGITS_FOR_PROMPTS = 8
 LOGITS_FOR_SCORES = BLOCK  # the same, more, while there are prompts whose tokens are scored: each needs its logits
+FEWEST_TO_DIVIDE = 32  # tokens; with fewer, all threads together are as fast
 
 Plan = list[tuple[RequestState, Part]]
 
 
-def plan_pass(loaded: LoadedModel, states: Sequence[RequestState]) -> Plan:
-    """Return the parts of a model's next pass; its order is that of the parts in the pass.
+def plan_passes(loaded: LoadedModel, states: Sequence[RequestState]) -> list[Plan]:
+    """Return the plans of a model's next passes, which are computed at the same time; none if there is nothing to do.
 
-    A pass has one part where `invariant_sizes` is empty.
+    There is one with one part where `invariant_sizes` is empty.
     """
-    plan: Plan = []
     if loaded.invariant_sizes:
+        count = loaded.at_once
         answers = in_turn([state for state in states if state.prompt_done], attrgetter("last_pass"))
         prompts = [state for state in states if not state.prompt_done]
         kept = LOGITS_FOR_PROMPTS if prompts else 0
         kept += LOGITS_FOR_SCORES if any(map(is_scored, prompts)) else 0
-        plan += [(state, next_token(state)) for state in answers[: MAX_LOGITS - kept]]
-        plan += prompt_blocks(loaded, states, MAX_PASS_TOKENS - len(plan), MAX_LOGITS - len(plan))
-        return plan
+        plan: Plan = [(state, next_token(state)) for state in answers[: (MAX_LOGITS - kept) * count]]
+        plan += prompt_blocks(loaded, states, MAX_PASS_TOKENS * count - len(plan), MAX_LOGITS * count - len(plan))
+        return divide(plan, count)
     for state in in_turn(states, attrgetter("last_pass")):
         if state.prompt_done:
-            return [(state, next_token(state))]
+            return [[(state, next_token(state))]]
         if plan := prompt_blocks(loaded, [state], state.block, state.block)[:1]:
-            return plan
-    return plan
+            return [plan]
+    return []
+
+
+def divide(plan: Plan, count: int) -> list[Plan]:
+    """Return up to `count` passes of about equally many tokens. The parts of a request are in one of them, in order.
+
+    What fits into none waits for the next passes.
+    """
+    if sum(len(part.token_ids) for _, part in plan) < FEWEST_TO_DIVIDE:
+        count = 1
+    plans: list[Plan] = [[] for _ in range(count)]
+    tokens, logits = [0] * count, [0] * count
+    chosen: dict[int, int] = {}  # the pass of each request; count where its next part fits into none
+    for state, part in plan:
+        place = chosen.setdefault(id(state), min(range(count), key=tokens.__getitem__))
+        if place < count:
+            more = len(part.token_ids)
+            wanted = more if part.all_logits else int(part.wants_logits)
+            if tokens[place] + more > MAX_PASS_TOKENS or logits[place] + wanted > MAX_LOGITS:
+                chosen[id(state)] = count
+                continue
+            tokens[place], logits[place] = tokens[place] + more, logits[place] + wanted
+            plans[place].append((state, part))
+    return [one for one in plans if one]
 
 
 def in_turn(states: Sequence[RequestState], by: Callable[[RequestState], int]) -> list[RequestState]:
