@@ -15,8 +15,9 @@ from conftest import start_job, wait
 from tiny import WINDOW, make_tiny_base, random_model
 
 from finetune.engine import bases
-from finetune.engine.api_errors import JobError
+from finetune.engine.api_errors import ApiError, JobError
 from finetune.engine.chat_template import render
+from finetune.engine.context_length import context_length_of
 from finetune.engine.conversation import Message
 from finetune.engine.fingerprint import fingerprint_of
 from finetune.engine.inference.generation_types import GeneratedAnswer, GenerationRequest
@@ -195,6 +196,50 @@ def test_bases_with_a_sliding_window_answer_as_transformers_generate(
         ids = torch.tensor([render(tokenizer, messages, add_generation_prompt=True)])
         generated = model.generate(ids, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :]
         assert answer.text == tokenizer.decode(generated, skip_special_tokens=True)
+
+
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "short_factor": [1.0] * 8,
+    "long_factor": [4.0] * 8,
+    "original_max_position_embeddings": 100,
+}
+
+
+def test_a_base_with_longrope_ends_where_its_rotation_changes(generator: Generator, home: Path) -> None:
+    """A long request would turn the positions of all requests in its pass by other angles."""
+    folder = home / "bases" / "longrope"
+    make_tiny_base(folder)
+    random_model("Llama", rope_parameters=LONGROPE).save_pretrained(folder)
+
+    def asked(length: int) -> Any:
+        return generator.submit(
+            GenerationRequest("longrope", [{"role": "user", "content": "x" * length}], 6, 0, 1, 0, (), 1)
+        )
+
+    alone = asked(3).result(timeout=60)
+    long, short = asked(200), asked(3)
+    assert short.result(timeout=60) == alone
+    with pytest.raises(ApiError, match="maximum context length is 100 tokens"):
+        long.result(timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, 1024),
+        ({"max_position_embeddings": None, "seq_length": 512}, 512),
+        ({"max_position_embeddings": None}, 2048),
+        ({"rope_parameters": LONGROPE}, 100),
+        ({"rope_parameters": {"full_attention": LONGROPE, "sliding_attention": {"rope_type": "default"}}}, 100),
+        ({"rope_parameters": {**LONGROPE, "rope_type": "yarn"}}, 1024),
+        ({"rope_parameters": None}, 1024),
+    ],
+)
+def test_how_many_tokens_a_base_computes(settings: dict[str, Any], expected: int) -> None:
+    config = SimpleNamespace(**{"max_position_embeddings": 1024, **settings})
+    assert context_length_of(config) == expected
 
 
 class Characters:

@@ -11,6 +11,7 @@ from finetune.engine import bases
 from finetune.engine.api_errors import ApiError
 from finetune.engine.chat_template import check_used, render
 from finetune.engine.completion_prompt import prompt_ids
+from finetune.engine.context_length import context_length_of
 from finetune.engine.conversation import InvalidChat
 from finetune.engine.fingerprint import Stamp, base_and_adapter, stamp_of
 from finetune.engine.inference.answer_grammar import grammar_of
@@ -22,7 +23,6 @@ from finetune.engine.store import Store
 from finetune.engine.tool_format import ToolFormat
 
 DEFAULT_MAX_TOKENS = 1024  # of an answer, where a request does not say it; the rest of a context takes minutes
-UNLIMITED_CONTEXT = 2048  # tokens, for a base that names no length
 MAX_TOKENIZERS = 8  # above it, the least recently used one is dropped
 
 
@@ -54,9 +54,7 @@ class BaseTokenizer:
 
         config = AutoConfig.from_pretrained(folder).get_text_config()
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        # A base whose positions have no limit names the length that it was trained with, or none.
-        lengths = (getattr(config, name, None) for name in ("max_position_embeddings", "seq_length"))
-        self.context_length = next((int(length) for length in lengths if length), UNLIMITED_CONTEXT)
+        self.context_length = context_length_of(config)
         self.vocabulary_size = int(config.vocab_size)
         self.bytes_a_token = cache_bytes_a_token(config)
         self.longest = max(len(piece.encode()) for piece in self.tokenizer.get_vocab())

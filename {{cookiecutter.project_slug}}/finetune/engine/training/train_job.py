@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, TrainingArguments, set_seed
 from transformers.utils import logging
 
 from finetune.engine.api_errors import JobError
+from finetune.engine.context_length import context_length_of
 from finetune.engine.devices import available_bytes, best_device, best_dtype
 from finetune.engine.training import job_folder, memory, processes
 from finetune.engine.training.base_model import (
@@ -150,7 +151,7 @@ def with_base(folder: Path, job: Job, checkpoint: Path | None) -> dict[str, Any]
     return resolve_with_base(
         job["hyperparameters"],
         config.num_hidden_layers,
-        config.max_position_embeddings,
+        context_length_of(config),
         json.loads(adapter.read_bytes()) if adapter.exists() else None,
     )
 
