@@ -126,6 +126,11 @@ def test_an_example_is_exact_if_each_of_its_labelled_tokens_is_predicted(
     assert found.tokens == sum(len(one.input_ids) for one in EXAMPLES)
 
 
+def test_there_may_be_no_examples(split_model: SplitModel) -> None:
+    """As of a validation file that a job does not have."""
+    assert PrecomputedDataset(split_model, []).hidden_states == []
+
+
 def test_where_all_layers_are_trained_nothing_is_precomputed_and_rows_are_packed_still(
     whole_adapter: SplitModel,
 ) -> None:

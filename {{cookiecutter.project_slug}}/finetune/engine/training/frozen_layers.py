@@ -220,7 +220,7 @@ class PrecomputedDataset:
         if self.split_model.device.type != "cpu":
             return 1
         own = [needed_length(one) - shared for one, shared in zip(self.examples, self.prefix_lengths, strict=True)]
-        largest = max(sum(own[i] for i in chunk) for chunk in chunks)
+        largest = max((sum(own[i] for i in chunk) for chunk in chunks), default=1)
         return max(1, min(torch.get_num_threads(), MAX_TOKENS_AT_A_TIME // largest))
 
     def _from_all_processes(self, batches: Sequence[Batch]) -> Iterator[torch.Tensor]:
