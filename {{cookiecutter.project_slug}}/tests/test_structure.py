@@ -47,6 +47,7 @@ ENGINE += [
     "bases",
     "presets",
     "devices",
+    "context_length",
 ]
 ENGINE += ["database_check", "store", "database", "home", "os_errors", "digests", "ids", "schema"]
 ENGINE += ["api_errors", "client_text", "jsonl", "__init__"]
