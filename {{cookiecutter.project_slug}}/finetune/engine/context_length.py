@@ -2,7 +2,7 @@
 
 from typing import Any
 
-UNNAMED = 2048  # tokens, for a base that names no length
+DEFAULT_LENGTH = 2048  # tokens, for a base that names no length
 
 
 def context_length_of(config: Any) -> int:
@@ -14,7 +14,7 @@ def context_length_of(config: Any) -> int:
     """
     # A base whose positions have no limit names the length that it was trained with, or none.
     lengths = [getattr(config, name, None) for name in ("max_position_embeddings", "seq_length")]
-    longest = next((int(length) for length in lengths if length), UNNAMED)
+    longest = next((int(length) for length in lengths if length), DEFAULT_LENGTH)
     rotations = getattr(config, "rope_parameters", None) or {}
     # Some bases have one for each kind of layer.
     several = [one for one in rotations.values() if isinstance(one, dict)] or [rotations]

@@ -17,8 +17,8 @@ from finetune.engine.training.encoding import IGNORE_INDEX, EncodedExample
 # Tokens: examples share a row up to this length, and a longer one gets a row to itself. In rows twice as long,
 # attention between all positions costs more than packing saves.
 ROW_TOKENS = 512
-# Rows are padded to a multiple of it. For each new length, PyTorch prepares its matrix products anew: about 25 of LoRA,
-# 0.7 ms each. With all lengths, a step of the default starter took a tenth more time.
+# Tokens: the length of a row is rounded up to a multiple of it. PyTorch prepares a matrix product again for each length
+# that it has not seen. With all lengths, a step of the default starter took a tenth more time.
 LENGTHS = 32
 BEGINNING = 16  # tokens by which examples are grouped; a chat template alone has fewer in common
 FEWEST_IN_GROUP = 8  # examples
