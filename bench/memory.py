@@ -72,7 +72,7 @@ def write_job(folder: Path, base: Path, dtype: str, hyperparameters: dict[str, A
         "hyperparameters": {"n_epochs": 1, "batch_size": ROWS, **hyperparameters},
         "seed": 42,
         "dtype": dtype,
-        **dict.fromkeys(("threads", "cores", "processes", "asked_by")),
+        **dict.fromkeys(("base_weights", "threads", "cores", "processes", "asked_by")),
         "integrations": [],
         "integrations_folder": str(folder),
     }

@@ -32,6 +32,7 @@ def prepare(folder: Path, base_folder: Path) -> None:
         "id": folder.name,
         "base": BASE,
         "base_folder": str(base_folder),
+        "base_weights": None,
         "model": BASE,
         "method": "supervised",
         "hyperparameters": {"n_epochs": EPOCHS, "batch_size": BATCH, "learning_rate_multiplier": 1.0},

@@ -45,6 +45,7 @@ ENGINE += [
     "control_tokens",
     "fingerprint",
     "bases",
+    "gguf_conversion",
     "presets",
     "devices",
     "context_length",

@@ -57,7 +57,7 @@ PROFILES = {
             uploads=True,
             batches=True,
             fingerprints=True,
-            poll_seconds=(0.5, 2),
+            poll_seconds=(0.5, 1),
         ),
         Profile(
             "openai",

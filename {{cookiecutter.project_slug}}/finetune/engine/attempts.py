@@ -67,9 +67,7 @@ def new_attempt(store: Store, job: JobRow, asked: launcher.Asked | None) -> Path
     Raises JobError for a base, a file or a model that is gone or damaged.
     """
     before = attempts_of(store, job["id"])
-    if not bases.ready(job["base"], store.home):  # a conversion needs torch, whose memory this process would keep
-        subprocess.run([sys.executable, "-c", PREPARE, job["base"], str(store.home)], check=False)
-    base_folder = bases.folder_of(job["base"], store.home)
+    base_folder, weights = base_of(job["base"], store.home)
     attempt = store.job_folder(job["id"]) / f"attempt-{number_of(before[-1]) + 1 if before else 1}"
     (attempt / CHECKPOINTS).mkdir(parents=True, mode=0o700)
     link_or_copy(file_of_job(store, job["training_file"], "training_file"), attempt / TRAINING)
@@ -83,18 +81,31 @@ def new_attempt(store: Store, job: JobRow, asked: launcher.Asked | None) -> Path
         for name in ADAPTER_FILES:
             link_or_copy(parent / name, attempt / PARENT / name)
     delete_reports_after(store, job["id"], step_of(checkpoint) if checkpoint else 0)
-    write_job(attempt, job_of(store, job, base_folder, asked))
+    write_job(attempt, job_of(store, job, base_folder, weights, asked))
     for old in before:
         shutil.rmtree(old, ignore_errors=True)
     return attempt
 
 
-def job_of(store: Store, job: JobRow, base_folder: Path, asked: launcher.Asked | None) -> Job:
+def base_of(name: str, home: Path) -> tuple[Path, Path | None]:
+    """Return a base's folder, and the GGUF file from which the trainer makes it if it is not there yet.
+
+    Trainers of a launcher may run where that file is not: for them, the folder is made here.
+    """
+    if not launcher.is_set() and (weights := bases.unconverted_weights(name, home)):
+        return bases.local_folder(name, home), weights
+    if not bases.ready(name, home):  # a conversion needs torch, whose memory this process would keep
+        subprocess.run([sys.executable, "-c", PREPARE, name, str(home)], check=False)
+    return bases.folder_of(name, home), None
+
+
+def job_of(store: Store, job: JobRow, base_folder: Path, weights: Path | None, asked: launcher.Asked | None) -> Job:
     """Return what the trainer is asked for."""
     return {
         "id": job["id"],
         "base": bases.short_name(job["base"]),
         "base_folder": str(base_folder),
+        "base_weights": str(weights) if weights else None,
         "model": job["model"],
         "method": job["method"],
         "hyperparameters": hyperparameters_of(job),

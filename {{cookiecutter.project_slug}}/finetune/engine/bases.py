@@ -8,9 +8,7 @@ under `FINETUNE_HOME/bases`. Two more where the server's owner allows any base: 
 import importlib.util
 import os
 import re
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from filelock import FileLock
 from finetune.engine.api_errors import JobError
 from finetune.engine.client_text import reason
 from finetune.engine.devices import best_dtype as best_dtype  # a base is loaded in it
+from finetune.engine.gguf_conversion import convert_gguf
 from finetune.engine.store import Store
 
 DEFAULT_BASE = "SmolLM2-135M-Instruct"
@@ -94,6 +93,11 @@ def ready(name: str, home: Path) -> bool:
     return is_here or (HUB_NAME.fullmatch(name) is not None and is_downloaded(name))
 
 
+def unconverted_weights(name: str, home: Path) -> Path | None:
+    """Return the GGUF file from which a base's folder has still to be made; None for any other base."""
+    return wheel_weights() if name == DEFAULT_BASE and not has_config(local_folder(name, home)) else None
+
+
 def created(name: str, home: Path) -> int:
     """Return when a base came to this machine, in Unix seconds; 0 for one of the hub that is not here."""
     folder = Path(name) if is_folder(name) else local_folder(name, home)
@@ -146,8 +150,10 @@ def folder_of(name: str, home: Path) -> Path:
     local = local_folder(name, home)
     if has_config(local):
         return local
-    if name == DEFAULT_BASE and (weights := wheel_weights()):
-        convert_gguf(weights, local)
+    if weights := unconverted_weights(name, home):
+        with FileLock(f"{local}.lock"):
+            if not has_config(local):
+                convert_gguf(weights, local, local.with_name(local.name + UNFINISHED))
         return local
     if is_folder(name):
         return Path(name)
@@ -177,44 +183,3 @@ def download(name: str) -> Path:
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise JobError("model_not_found", f"Cannot download {name!r} from the hub: {reason(error)}", "model") from error
-
-
-def convert_gguf(weights: Path, target: Path) -> None:
-    """Convert a GGUF file, once, to a safetensors folder, which Transformers loads in a second."""
-    with FileLock(f"{target}.lock"):
-        if (target / "config.json").is_file():
-            return
-        import torch
-        import transformers
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        unfinished = target.with_name(target.name + UNFINISHED)
-        shutil.rmtree(unfinished, ignore_errors=True)
-        source: dict[str, Any] = {"pretrained_model_name_or_path": str(weights.parent), "gguf_file": weights.name}
-        with cached_gguf_reads():
-            AutoTokenizer.from_pretrained(**source).save_pretrained(unfinished)
-            # Newer versions of Transformers keep the weights packed by default; older ones always unpack them.
-            if hasattr(transformers, "GgufConfig"):
-                source["quantization_config"] = transformers.GgufConfig(dequantize=True)
-            model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16)
-            model.save_pretrained(unfinished)
-        unfinished.rename(target)
-
-
-@contextmanager
-def cached_gguf_reads() -> Iterator[None]:
-    """Cache the results of the package `gguf` while the block runs. This halves the time of a conversion.
-
-    Transformers reads the file three times, and its table of names once per tensor; each read takes seconds.
-    """
-    import gguf
-
-    names = ("GGUFReader", "get_tensor_name_map")
-    originals = {name: getattr(gguf, name) for name in names}
-    try:
-        for name in names:
-            setattr(gguf, name, cache(originals[name]))
-        yield
-    finally:
-        for name in names:
-            setattr(gguf, name, originals[name])

@@ -96,7 +96,7 @@ def start(home: Path, arguments: Sequence[str], **environment: str) -> "subproce
             stdout=log,
             stderr=log,
             cwd=home,
-            env={**own, **environment},
+            env={**own, "PYTHONHASHSEED": "0", **environment},  # a trainer without it starts itself once more
             **detached(),
         )
 

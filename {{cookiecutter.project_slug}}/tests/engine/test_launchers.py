@@ -330,6 +330,7 @@ def test_the_trainer_is_a_program_between_two_folders(home: Path, tmp_path: Path
         "id": "mine",
         "base": "tiny",
         "base_folder": str(home / "bases" / "tiny"),
+        "base_weights": None,
         "model": "tiny",
         "method": "supervised",
         "hyperparameters": {"n_epochs": 2, "batch_size": 8, "learning_rate_multiplier": 1.0},

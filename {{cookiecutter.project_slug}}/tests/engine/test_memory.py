@@ -57,7 +57,7 @@ def test_the_estimate_is_near_the_peak_of_a_real_job(home: Path, tmp_path: Path)
         "method": "supervised",
         "hyperparameters": {"n_epochs": 1, "batch_size": 16, "lora_layers": "all"},
         "seed": 1,
-        **dict.fromkeys(("dtype", "threads", "cores", "processes", "asked_by")),
+        **dict.fromkeys(("base_weights", "dtype", "threads", "cores", "processes", "asked_by")),
         "integrations": [],
         "integrations_folder": str(tmp_path),
     }

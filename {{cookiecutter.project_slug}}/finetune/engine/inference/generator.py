@@ -27,6 +27,7 @@ from finetune.engine.inference.pass_results import set_exception, use
 from finetune.engine.inference.prompts import Prompts, Submitted
 from finetune.engine.inference.row_cache import block_keys
 from finetune.engine.inference.scheduling import plan_passes
+from finetune.engine.inference.segment_attention import one_thread
 from finetune.engine.store import Store
 
 MAX_LOADED_BASES = 2  # above it, the least recently used one is dropped
@@ -187,13 +188,15 @@ class Generator:
                 if state.loaded is not loaded:
                     changed = "The files of this model's base were replaced during the answer. Ask again."
                     set_exception(state.future, ApiError(503, changed, "model_changed", "model"))
-            plans = plan_passes(loaded, [state for state in taking_part if not state.future.done()])
+            with one_thread():
+                plans = plan_passes(loaded, [state for state in taking_part if not state.future.done()])
             taking_part = [state for plan in plans for state, _ in plan]
             for state in taking_part:
                 state.last_pass = self.passes
             computed = loaded.compute(adapter, [[part for _, part in plan] for plan in plans])
-            for plan, logits in zip(plans, computed, strict=True):
-                use(loaded, plan, logits)
+            with one_thread():
+                for plan, logits in zip(plans, computed, strict=True):
+                    use(loaded, plan, logits)
         except Exception as error:
             for state in taking_part:
                 set_exception(state.future, error)

@@ -41,9 +41,12 @@ class RowCache:
             for layer, (keys, values) in self.layers.items()
         }
 
-    def append_part(self, part: Layers, position: int) -> None:
-        """Write copied keys and values at a position."""
-        for layer, (keys, values) in part.items():
+    def append_parts(self, parts: "Sequence[Layers]", position: int) -> None:
+        """Write copied keys and values of adjacent parts, the first of them at a position."""
+        import torch
+
+        for layer in parts[0]:
+            keys, values = (torch.cat(many, dim=2) for many in zip(*(part[layer] for part in parts), strict=True))
             self.append(layer, keys, values, position)
 
 

@@ -6,6 +6,7 @@ pass or two. Nothing here changes bits: what is computed together is chosen free
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from itertools import takewhile
 from operator import attrgetter
 
 from finetune.engine.inference.generation_types import RequestState
@@ -122,13 +123,11 @@ def is_scored(state: RequestState) -> bool:
 
 def copy_known_blocks(loaded: LoadedModel, state: RequestState) -> None:
     """Copy the blocks of a prompt that are known, except the last one: its logits are not."""
-    while state.computed + state.block < len(state.prompt_ids):
-        block = state.computed // state.block
-        known = loaded.prefixes.get(state.block_keys[block]) if block < len(state.block_keys) else None
-        if known is None:
-            return
-        state.cache.append_part(known, state.computed)
-        state.computed += state.block
+    first, last = state.computed // state.block, (len(state.prompt_ids) - 1) // state.block
+    found = map(loaded.prefixes.get, state.block_keys[first:last])
+    if known := list(takewhile(lambda block: block is not None, found)):
+        state.cache.append_parts(known, state.computed)
+        state.computed += len(known) * state.block
 
 
 def remember_block(loaded: LoadedModel, state: RequestState, part: Part) -> None:

@@ -23,6 +23,7 @@ def letter(tokenizer: Any) -> tuple[int, str]:
     return token, tokenizer.decode([token])
 
 
+@lru_cache(maxsize=1 << 15)  # an answer with log-probabilities reports up to 21 tokens for each of its own
 def token_text(tokenizer: Any, token: int, is_first: bool) -> str:
     """Return the text of a token; `is_first` says whether it is the first one of a text."""
     return str(tokenizer.decode([token])) if is_first else text_after(tokenizer, [token])
@@ -30,12 +31,11 @@ def token_text(tokenizer: Any, token: int, is_first: bool) -> str:
 
 def token_bytes(tokenizer: Any, token: int, text: str) -> bytes:
     """Return a token's bytes; its text does not show them where the token is a part of a character."""
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-
-    piece = tokenizer.convert_ids_to_tokens(token)
-    if "\ufffd" not in text or piece is None:
+    if "\ufffd" not in text or (piece := tokenizer.convert_ids_to_tokens(token)) is None:
         return text.encode()
     if match := re.fullmatch("<0x([0-9A-F]{2})>", piece):  # SentencePiece's form
         return bytes([int(match[1], 16)])
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
     letters = {one: byte for byte, one in bytes_to_unicode().items()}  # type: ignore[no-untyped-call]
     return bytes(letters[one] for one in piece) if all(one in letters for one in piece) else text.encode()

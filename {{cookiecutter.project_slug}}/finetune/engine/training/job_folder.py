@@ -18,6 +18,7 @@ from typing_extensions import NotRequired, TypedDict
 JOB, EVENTS, RESULT, STOP = "job.json", "events.jsonl", "result.json", "stop"
 TRAINING, VALIDATION, PARENT = "training.jsonl", "validation.jsonl", "parent"
 CHECKPOINTS, PROCESSES = "checkpoints", "processes"
+BASE = "base"  # the base's folder while it is made
 
 
 class Job(TypedDict):
@@ -26,6 +27,7 @@ class Job(TypedDict):
     id: str
     base: str  # the name of the base model
     base_folder: str
+    base_weights: str | None  # a GGUF file, from which the trainer makes the base's folder if it is not there yet
     model: str  # the base's name, or the name of the model in `parent/`
     method: str  # "supervised" or "dpo"
     hyperparameters: dict[str, Any]  # each a value, or `auto` or missing: the trainer's start event has the values

@@ -16,6 +16,7 @@ from transformers.utils import logging
 from finetune.engine.api_errors import JobError
 from finetune.engine.context_length import context_length_of
 from finetune.engine.devices import available_bytes, best_device, best_dtype
+from finetune.engine.gguf_conversion import convert_gguf
 from finetune.engine.training import job_folder, memory, processes
 from finetune.engine.training.base_model import (
     first_trained_layer,
@@ -66,6 +67,9 @@ def train_job(folder: Path) -> Result:
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # without it, accelerate sets another number of threads
     set_seed(job["seed"], deterministic=torch.cuda.is_available())
     check = partial(job_folder.stop_if_asked, folder)
+    base_folder = Path(job["base_folder"])
+    if job["base_weights"] and not base_folder.exists():
+        convert_gguf(Path(job["base_weights"]), base_folder, folder / job_folder.BASE)
 
     asked = with_base(folder, job, checkpoint)
     examples, validation_examples = encode_files(folder, job, asked["max_length"])
@@ -73,7 +77,6 @@ def train_job(folder: Path) -> Result:
     is_dpo = job["method"] == "dpo"
     resolved = resolve(asked, len(examples) // (2 if is_dpo else 1), job["method"])
     hyperparameters = cast("Hyperparameters", resolved)
-    base_folder = Path(job["base_folder"])
     if sizes := memory.read_base(base_folder, text_config(base_folder)):
         memory.refuse_if_too_large(
             sizes,
