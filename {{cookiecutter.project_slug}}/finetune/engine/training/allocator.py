@@ -27,7 +27,19 @@ def keep_freed_blocks() -> None:
     set_allocator({M_MMAP_THRESHOLD: LARGEST_KEPT_BLOCK, M_TRIM_THRESHOLD: MAX_KEPT})
 
 
+def give_back_free_memory() -> None:
+    """Give all memory that is free in glibc's heap back to the system, once."""
+    if libc := glibc():
+        libc.malloc_trim(0)
+
+
 def set_allocator(options: Mapping[int, int]) -> None:
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+    if libc := glibc():
         for option, value in options.items():
             libc.mallopt(option, value)
+
+
+def glibc() -> ctypes.CDLL | None:
+    """Return glibc's functions; None where another library allocates."""
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return libc if hasattr(libc, "mallopt") else None

@@ -17,7 +17,7 @@ from finetune.engine.api_errors import JobError
 from finetune.engine.context_length import context_length_of
 from finetune.engine.devices import available_bytes, best_device, best_dtype
 from finetune.engine.gguf_conversion import convert_gguf
-from finetune.engine.training import job_folder, memory, processes
+from finetune.engine.training import allocator, job_folder, memory, processes
 from finetune.engine.training.base_model import (
     first_trained_layer,
     load_adapter,
@@ -70,6 +70,7 @@ def train_job(folder: Path) -> Result:
     base_folder = Path(job["base_folder"])
     if job["base_weights"] and not base_folder.exists():
         convert_gguf(Path(job["base_weights"]), base_folder, folder / job_folder.BASE)
+        allocator.give_back_free_memory()  # 0.25 GB, which the job may need
 
     asked = with_base(folder, job, checkpoint)
     examples, validation_examples = encode_files(folder, job, asked["max_length"])
