@@ -18,11 +18,10 @@ from filelock import FileLock
 from finetune.engine.api_errors import JobError
 from finetune.engine.client_text import reason
 from finetune.engine.devices import best_dtype as best_dtype  # a base is loaded in it
-from finetune.engine.gguf_conversion import convert_gguf
+from finetune.engine.gguf_conversion import UNFINISHED, convert_gguf
 from finetune.engine.store import Store
 
 DEFAULT_BASE = "SmolLM2-135M-Instruct"
-UNFINISHED = ".unfinished"  # ends the name of a folder that is being converted
 HUB_NAME = re.compile(r"(?!.*\.\.)\w[\w.-]*/\w[\w.-]*@\w[\w.-]*", re.ASCII)
 
 

@@ -7,11 +7,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+UNFINISHED = ".unfinished"  # ends the name of a folder that is being converted
+
 
 def convert_gguf(weights: Path, target: Path, unfinished: Path) -> None:
     """Convert a GGUF file to the folder `target`, with its weights as safetensors, which load in a second.
 
-    It is written as `unfinished` and then renamed. If another process has made `target` meanwhile, that one stays.
+    It is written as `unfinished`, beside `target`, and then renamed. If another process has made `target` meanwhile,
+    that one stays.
     """
     import torch
     import transformers

@@ -1,11 +1,17 @@
 """Test the base in the box: it is converted from a GGUF file, once."""
 
+import json
+import os
 import shlex
+import subprocess
 import sys
+import tempfile
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
+from conftest import training_lines
 
 from finetune.engine import gguf_conversion
 from finetune.engine.attempts import base_of
@@ -42,3 +48,32 @@ def test_the_trainer_converts_the_base_unless_a_launcher_starts_it(
     monkeypatch.setenv("FINETUNE_ENGINE_LAUNCHER", shlex.quote(sys.executable))
     assert base_of(DEFAULT_BASE, tmp_path) == (folder, None)
     assert (folder / "config.json").exists()
+
+
+def test_the_trainer_converts_the_base_on_its_own_file_system(tmp_path: Path) -> None:
+    """The bases may be elsewhere than the jobs, and a folder of the base's name may be empty."""
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    with tempfile.TemporaryDirectory(dir=memory) as bases:
+        folder = Path(bases, DEFAULT_BASE)
+        folder.mkdir()
+        (tmp_path / "training.jsonl").write_bytes(training_lines(10))
+        job: dict[str, Any] = {
+            "id": "mine",
+            "base": DEFAULT_BASE,
+            "base_folder": str(folder),
+            "base_weights": str(WEIGHTS),
+            "model": DEFAULT_BASE,
+            "method": "supervised",
+            "hyperparameters": {"n_epochs": 1},
+            "seed": 1,
+            **dict.fromkeys(("dtype", "threads", "cores", "processes", "asked_by")),
+            "integrations": [],
+            "integrations_folder": str(tmp_path),
+        }
+        (tmp_path / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        command = [sys.executable, "-m", "finetune.engine.training", str(tmp_path)]
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        result = json.loads((tmp_path / "result.json").read_bytes())
+        assert result["status"] == "succeeded"
+        assert list(Path(bases).iterdir()) == [folder]

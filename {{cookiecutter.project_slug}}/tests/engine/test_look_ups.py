@@ -7,6 +7,7 @@ import pytest
 
 from finetune.engine import bases
 from finetune.engine.fingerprint import FILES, stamp_of
+from finetune.engine.gguf_conversion import UNFINISHED
 from finetune.engine.store import Store
 
 
@@ -16,7 +17,7 @@ def test_a_name_is_looked_up_without_reading_other_bases(tmp_path: Path, monkeyp
         folder = tmp_path / "bases" / f"base{number}"
         folder.mkdir()
         (folder / "config.json").write_text("{}")
-    (tmp_path / "bases" / f"base50{bases.UNFINISHED}").mkdir()
+    (tmp_path / "bases" / f"base50{UNFINISHED}").mkdir()
     looked_at: list[Path] = []
     has_config = bases.has_config
 
@@ -27,7 +28,7 @@ def test_a_name_is_looked_up_without_reading_other_bases(tmp_path: Path, monkeyp
     monkeypatch.setattr(bases, "has_config", noted)
     assert bases.known("base7", store)
     assert looked_at == [tmp_path / "bases" / "base7"]
-    for other in ("base51", f"base50{bases.UNFINISHED}", "..", "", "base7/", "BASE7"):
+    for other in ("base51", f"base50{UNFINISHED}", "..", "", "base7/", "BASE7"):
         assert not bases.known(other, store), other
     assert set(bases.installed(store)) >= {f"base{number}" for number in range(50)}
 

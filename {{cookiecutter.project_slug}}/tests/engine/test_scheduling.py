@@ -1,11 +1,12 @@
 """What two passes at the same time compute: about equal shares, and parts of one request in one of them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from finetune.engine.inference.loaded_model import MAX_LOGITS, MAX_PASS_TOKENS, Part
+from finetune.engine.inference.loaded_model import MAX_LOGITS, MAX_PASS_TOKENS, Part, use_threads
 from finetune.engine.inference.scheduling import Plan, divide
 
 
@@ -58,3 +59,14 @@ def test_what_fits_into_no_pass_waits(plan: Plan, expected: list[int]) -> None:
         for state in {id(state): state for state, _ in one}.values():
             positions = [part.position for own, part in one if own is state]
             assert positions == [n * 16 for n in range(len(positions))]
+
+
+def test_a_thread_keeps_its_number_of_threads_when_others_set_theirs() -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    with ThreadPoolExecutor(1, initializer=use_threads, initargs=(3,)) as pool:
+        pool.submit(int).result()
+        torch.set_num_threads(1)
+        assert pool.submit(torch.get_num_threads).result() == 3
+    torch.set_num_threads(before)

@@ -77,7 +77,7 @@ class LoadedModel:
         self.at_once = PASSES_AT_ONCE if batched and self.threads >= PASSES_AT_ONCE else 1
         self._test_new_shapes()
         share = self.threads // self.at_once
-        self.pool = ThreadPoolExecutor(self.at_once, initializer=torch.set_num_threads, initargs=(share,))
+        self.pool = ThreadPoolExecutor(self.at_once, initializer=use_threads, initargs=(share,))
 
     @property
     def block(self) -> int:
@@ -227,6 +227,14 @@ class LoadedModel:
         self.model.eval()
         self.adapters[adapter] = name
         self._test_new_shapes()
+
+
+def use_threads(count: int) -> None:
+    """Compute with `count` threads in the thread that calls this, whatever others set later."""
+    import torch
+
+    torch.get_num_threads()  # a thread's first use of PyTorch sets its number to the one that was last set anywhere
+    torch.set_num_threads(count)
 
 
 def has_unknown_products(base: Any) -> bool:

@@ -4,6 +4,10 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
+
+# By tokenizer, the texts of its tokens so far: answers with log-probabilities report up to 21 tokens for each of theirs.
+TEXTS: WeakKeyDictionary[Any, dict[tuple[int, bool], str]] = WeakKeyDictionary()
 
 
 def text_after(tokenizer: Any, token_ids: Sequence[int], skip_special_tokens: bool = False) -> str:
@@ -23,10 +27,13 @@ def letter(tokenizer: Any) -> tuple[int, str]:
     return token, tokenizer.decode([token])
 
 
-@lru_cache(maxsize=1 << 15)  # an answer with log-probabilities reports up to 21 tokens for each of its own
 def token_text(tokenizer: Any, token: int, is_first: bool) -> str:
     """Return the text of a token; `is_first` says whether it is the first one of a text."""
-    return str(tokenizer.decode([token])) if is_first else text_after(tokenizer, [token])
+    known = TEXTS.setdefault(tokenizer, {})
+    if (text := known.get((token, is_first))) is None:
+        text = str(tokenizer.decode([token])) if is_first else text_after(tokenizer, [token])
+        known[token, is_first] = text
+    return text
 
 
 def token_bytes(tokenizer: Any, token: int, text: str) -> bytes:

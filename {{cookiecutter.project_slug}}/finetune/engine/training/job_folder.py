@@ -18,7 +18,6 @@ from typing_extensions import NotRequired, TypedDict
 JOB, EVENTS, RESULT, STOP = "job.json", "events.jsonl", "result.json", "stop"
 TRAINING, VALIDATION, PARENT = "training.jsonl", "validation.jsonl", "parent"
 CHECKPOINTS, PROCESSES = "checkpoints", "processes"
-BASE = "base"  # the base's folder while it is made
 
 
 class Job(TypedDict):

@@ -16,7 +16,7 @@ from transformers.utils import logging
 from finetune.engine.api_errors import JobError
 from finetune.engine.context_length import context_length_of
 from finetune.engine.devices import available_bytes, best_device, best_dtype
-from finetune.engine.gguf_conversion import convert_gguf
+from finetune.engine.gguf_conversion import UNFINISHED, convert_gguf
 from finetune.engine.training import allocator, job_folder, memory, processes
 from finetune.engine.training.base_model import (
     first_trained_layer,
@@ -68,8 +68,9 @@ def train_job(folder: Path) -> Result:
     set_seed(job["seed"], deterministic=torch.cuda.is_available())
     check = partial(job_folder.stop_if_asked, folder)
     base_folder = Path(job["base_folder"])
-    if job["base_weights"] and not base_folder.exists():
-        convert_gguf(Path(job["base_weights"]), base_folder, folder / job_folder.BASE)
+    if job["base_weights"] and not (base_folder / "config.json").is_file():
+        unfinished = base_folder.with_name(f"{base_folder.name}.{job['id']}{UNFINISHED}")
+        convert_gguf(Path(job["base_weights"]), base_folder, unfinished)
         allocator.give_back_free_memory()  # 0.25 GB, which the job may need
 
     asked = with_base(folder, job, checkpoint)
