@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
-# By tokenizer, the texts of its tokens so far: answers with log-probabilities report up to 21 tokens for each of theirs.
+# By tokenizer, the texts of its tokens so far: an answer with log-probabilities needs up to 21 for each of its tokens.
 TEXTS: WeakKeyDictionary[Any, dict[tuple[int, bool], str]] = WeakKeyDictionary()
 
 
