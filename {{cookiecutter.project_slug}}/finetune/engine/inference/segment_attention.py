@@ -80,21 +80,17 @@ def own_sdpa(
 ) -> Any:
     """Compute attention as Transformers does with PyTorch's fused function.
 
-    The heads that share keys and values are the rows of one product, so these are not copied for each head: four times
-    as fast for one token, a third faster for a block.
+    For one token, the heads that share keys and values are the rows of one product: four times as fast.
     """
     import torch
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    (_, heads, tokens, width), shared = query.shape, key.shape[1]
-    if heads == shared or settings.get("position_bias") is not None:
+    heads, shared = query.shape[1], key.shape[1]
+    if query.shape[2] > 1 or heads == shared or settings.get("position_bias") is not None:
         return sdpa_attention_forward(module, query, key, value, mask, **settings)
-    groups = heads // shared
-    packed = query.reshape(1, shared, groups * tokens, width)
-    masks = mask.repeat(1, 1, groups, 1) if mask is not None else None
-    scale = settings.get("scaling")
-    found = torch.nn.functional.scaled_dot_product_attention(packed, key, value, attn_mask=masks, scale=scale)
-    return found.reshape(1, heads, tokens, value.shape[3]).transpose(1, 2), None
+    packed = query.reshape(1, shared, heads // shared, query.shape[3])
+    found = torch.nn.functional.scaled_dot_product_attention(packed, key, value, scale=settings.get("scaling"))
+    return found.reshape(1, 1, heads, value.shape[3]), None
 
 
 def own_eager(module: Any, *arguments: Any, **settings: Any) -> Any:
