@@ -41,7 +41,7 @@ class RowCache:
             for layer, (keys, values) in self.layers.items()
         }
 
-    def append_parts(self, parts: "Sequence[Layers]", position: int) -> None:
+    def append_parts(self, parts: Sequence[Layers], position: int) -> None:
         """Write copied keys and values of adjacent parts, the first of them at a position."""
         import torch
 
