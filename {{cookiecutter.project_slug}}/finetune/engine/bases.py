@@ -13,8 +13,6 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from finetune.engine.api_errors import JobError
 from finetune.engine.client_text import reason
 from finetune.engine.devices import best_dtype as best_dtype  # a base is loaded in it
@@ -150,9 +148,7 @@ def folder_of(name: str, home: Path) -> Path:
     if has_config(local):
         return local
     if weights := unconverted_weights(name, home):
-        with FileLock(f"{local}.lock"):
-            if not has_config(local):
-                convert_gguf(weights, local, local.with_name(local.name + UNFINISHED))
+        convert_gguf(weights, local)
         return local
     if is_folder(name):
         return Path(name)

@@ -1,6 +1,11 @@
-"""Start the server: in a thread while a `with` block runs, or in the foreground for `finetune serve`."""
+"""Start the server: in a thread while a `with` block runs, in the foreground for `finetune serve`, or beside a process.
 
+`server_process` runs it as: python -m finetune.engine.embedded PID RECORD
+"""
+
+import faulthandler
 import ipaddress
+import os
 import secrets
 import socket
 import sqlite3
@@ -9,8 +14,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from pathlib import Path
 
+import psutil
 import uvicorn
 
 from finetune.engine import before_torch
@@ -18,17 +24,12 @@ from finetune.engine.api.app import make_app
 from finetune.engine.api.protocol import Protocol
 from finetune.engine.database_check import UnusableDatabaseError, check_database
 from finetune.engine.home import default_home, shared_home_warning
+from finetune.engine.server_process import Address, write_record
 from finetune.engine.store import Store
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
-
-
-@dataclass(frozen=True)
-class Address:
-    """The address and the API key of a running server."""
-
-    base_url: str
-    key: str
+LOOK_SECONDS = 0.1  # between two looks at the process beside which a server runs
+IDLE_SECONDS = 600  # without a connection, after which that server ends and gives its memory back
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -56,12 +57,13 @@ def server_of(
     hosts: frozenset[str] | None = LOCAL_HOSTS,
     resume_batches: bool = False,
     cors: str | None = None,
+    import_early: bool = False,
 ) -> Iterator[uvicorn.Server]:
     """Make the server of `FINETUNE_HOME`, which logs only errors. Its threads end with the block.
 
     With `resume_batches` it continues unfinished batches at once. Without, it does so at the first request about
     batches, so that a command that needs no batch never loads a model. With `cors`, pages of that origin may read
-    answers.
+    answers. With `import_early`, the libraries are imported before the first request that needs them.
     """
     home = default_home()
     check_database(home)
@@ -72,7 +74,7 @@ def server_of(
     if warning := shared_home_warning(store.home):
         print(warning, file=sys.stderr, flush=True)
     before_torch(store.home)
-    app = make_app(store, key, hosts, cors)
+    app = make_app(store, key, hosts, cors, import_early)
     if resume_batches:
         app.state.engine.batches.wake()
     yield uvicorn.Server(
@@ -81,6 +83,11 @@ def server_of(
         )
     )
     app.state.engine.close()
+
+
+def address_of(sock: socket.socket, key: str) -> Address:
+    """Return where clients of this machine reach a socket."""
+    return Address(f"http://127.0.0.1:{sock.getsockname()[1]}/v1", key)
 
 
 @contextmanager
@@ -93,7 +100,7 @@ def embedded() -> Iterator[Address]:
         try:
             while not server.started and thread.is_alive():
                 time.sleep(0.01)
-            yield Address(f"http://127.0.0.1:{sock.getsockname()[1]}/v1", key)
+            yield address_of(sock, key)
         finally:
             server.should_exit = True
             thread.join()
@@ -107,3 +114,39 @@ def serve(sock: socket.socket, key: str, any_base: bool | None = None, cors: str
     any_base = is_loopback(sock) if any_base is None else any_base
     with server_of(key, any_base, local_hosts(sock), resume_batches=True, cors=cors) as server:
         server.run(sockets=[sock])
+
+
+def serve_beside(process: psutil.Process, record: Path) -> None:
+    """Serve on a free loopback port with a random key until a process has ended, and then the last client.
+
+    The address is written to `record`. Where nobody is connected for long, the server ends too.
+    """
+    key = secrets.token_urlsafe(24)
+    with server_of(key, import_early=True) as server, listen("127.0.0.1", 0) as sock:
+
+        def watch() -> None:
+            last = time.monotonic()
+            while server.server_state.connections or (is_alive(process) and time.monotonic() - last < IDLE_SECONDS):
+                if server.server_state.connections:
+                    last = time.monotonic()
+                time.sleep(LOOK_SECONDS)
+            server.should_exit = True
+
+        threading.Thread(target=watch, daemon=True, name="watch").start()
+        write_record(record, address_of(sock, key))
+        server.run(sockets=[sock])
+        record.unlink(missing_ok=True)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Return whether a process has not ended. One that its parent has not looked at since then is a zombie."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+if __name__ == "__main__":
+    os.umask(0o077)
+    faulthandler.enable()  # so that worker.log says where a server crashed
+    serve_beside(psutil.Process(int(sys.argv[1])), Path(sys.argv[2]))

@@ -7,19 +7,27 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 UNFINISHED = ".unfinished"  # ends the name of a folder that is being converted
 
 
-def convert_gguf(weights: Path, target: Path, unfinished: Path) -> None:
+def convert_gguf(weights: Path, target: Path) -> None:
     """Convert a GGUF file to the folder `target`, with its weights as safetensors, which load in a second.
 
-    It is written as `unfinished`, beside `target`, and then renamed. If another process has made `target` meanwhile,
-    that one stays.
+    One process does so, and others wait. The folder is written beside `target`, and then renamed.
     """
+    with FileLock(f"{target}.lock"):
+        if not (target / "config.json").is_file():
+            convert(weights, target)
+
+
+def convert(weights: Path, target: Path) -> None:
     import torch
     import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    unfinished = target.with_name(target.name + UNFINISHED)
     shutil.rmtree(unfinished, ignore_errors=True)
     source: dict[str, Any] = {"pretrained_model_name_or_path": str(weights.parent), "gguf_file": weights.name}
     with fast_gguf_reads():
@@ -29,12 +37,7 @@ def convert_gguf(weights: Path, target: Path, unfinished: Path) -> None:
             source["quantization_config"] = transformers.GgufConfig(dequantize=True)
         model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16)
         model.save_pretrained(unfinished)
-    try:
-        unfinished.rename(target)
-    except OSError:
-        if not (target / "config.json").is_file():
-            raise
-        shutil.rmtree(unfinished)
+    unfinished.rename(target)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from finetune.engine import before_torch, gguf_conversion
+from finetune.engine import before_torch
 from finetune.engine.api_errors import JobError
 from finetune.engine.attempts import file_of_job
 from finetune.engine.client_text import reason
@@ -116,17 +116,12 @@ def train(store: Store, job_id: str, environment: dict[str, str]) -> None:
 
 
 def delete_folders_of_ended_jobs(store: Store) -> None:
-    """Delete the folders of ended jobs, and bases that they did not convert to the end.
-
-    Published models are in another folder.
-    """
+    """Delete the folders of ended jobs; published models are in another folder."""
     for folder in (store.home / "jobs").iterdir():
         job = store.job(folder.name)
         if job and job["status"] not in (*UNFINISHED, "paused"):
             with suppress(Timeout), job_lock(store, job["id"]).acquire(timeout=0):
-                bases = (store.home / "bases").glob(f"*.{job['id']}{gguf_conversion.UNFINISHED}")
-                for path in (folder, *bases):
-                    shutil.rmtree(path, ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

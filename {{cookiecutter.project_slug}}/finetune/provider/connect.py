@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -88,17 +88,24 @@ def connect(provider: Provider, fresh: bool = False) -> Iterator[Connection]:
 
 @contextmanager
 def start_engine() -> Iterator[tuple[str, str]]:
-    """Run the engine for the block; give its address and key. Raises FinetuneError where it is not installed."""
+    """Run the engine for the block, or as long as DVC runs; give its address and key.
+
+    Raises FinetuneError where it is not installed.
+    """
+    user_home()  # where the engine's state is
     try:
-        from finetune.engine.embedded import embedded
+        from finetune.engine.server_process import address_beside_dvc
+
+        address = address_beside_dvc()
+        if address is None:
+            from finetune.engine.embedded import embedded
     except ModuleNotFoundError as error:
         raise FinetuneError(
             f"provider.name is 'local', but the engine is not installed here ({error.name} is missing).",
             "Run `make setup`; in a project generated without the engine, set provider.base_url or another provider.",
         ) from error
-    user_home()  # where the engine's state is
-    with embedded() as address:
-        yield address.base_url, address.key
+    with nullcontext(address) if address else embedded() as found:
+        yield found.base_url, found.key
 
 
 def bases_that_fit() -> tuple[list[str], int]:

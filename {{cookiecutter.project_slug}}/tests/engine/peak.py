@@ -12,7 +12,8 @@ from typing import Any
 
 import psutil
 
-from finetune.engine.training import allocator, memory
+from finetune.engine import allocator
+from finetune.engine.training import memory
 from finetune.engine.training.train_job import train_job
 
 found: dict[str, int] = {}

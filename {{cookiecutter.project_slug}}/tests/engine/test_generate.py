@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,6 +81,24 @@ def test_an_answer_is_the_same_alone_and_in_any_batch(
     shuffled = answers(draw.sample(requests, len(requests)))
     assert alone == together == shuffled
     assert len({answer.text for answer in alone.values()}) > 5
+
+
+def test_a_new_job_has_the_memory_of_bases_that_nobody_uses(
+    client: openai.OpenAI, generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = GenerationRequest("tiny", "paint it", 4, 0, 1, 0, (), 2)
+    before = generator.submit(request).result(timeout=60)
+    assert generator.loaded
+    with monkeypatch.context() as patch:
+        own = Generator.before_training
+        patch.setattr(Generator, "before_training", lambda _, base: own(generator, base))
+        job = start_job(client)
+    end = time.monotonic() + 60
+    while generator.loaded:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert generator.submit(request).result(timeout=60) == before
+    client.fine_tuning.jobs.cancel(job.id)
 
 
 @pytest.mark.parametrize("influence", ["place", "other rows"])

@@ -27,14 +27,24 @@ pytestmark = [
 
 def test_faster_reads_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert WEIGHTS
-    fast, unfinished = tmp_path / "fast", tmp_path / "unfinished"
-    convert_gguf(WEIGHTS, fast, unfinished)
+    convert_gguf(WEIGHTS, tmp_path / "fast")
     monkeypatch.setattr(gguf_conversion, "fast_gguf_reads", nullcontext)
-    convert_gguf(WEIGHTS, tmp_path / "plain", unfinished)
+    convert_gguf(WEIGHTS, tmp_path / "plain")
     for path in (tmp_path / "plain").iterdir():
-        assert path.read_bytes() == (fast / path.name).read_bytes(), path.name
-    convert_gguf(WEIGHTS, fast, unfinished)  # another process was faster
-    assert not unfinished.exists()
+        assert path.read_bytes() == (tmp_path / "fast" / path.name).read_bytes(), path.name
+
+
+def test_one_process_converts_and_the_others_wait(tmp_path: Path) -> None:
+    command = "import sys, time; from pathlib import Path; from finetune.engine import gguf_conversion as one;"
+    command += "own = one.convert; one.convert = lambda *paths: (own(*paths), print('converted'));"
+    command += "one.convert_gguf(Path(sys.argv[1]), Path(sys.argv[2])); print(len(list(Path(sys.argv[2]).iterdir())))"
+    arguments = [sys.executable, "-c", command, str(WEIGHTS), str(tmp_path / "base")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    both = [subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
+    lines = sorted(one.communicate()[0].split() for one in both)
+    assert lines[0] == lines[1][1:] == [str(len(list((tmp_path / "base").iterdir())))]
+    assert lines[1][0] == "converted"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "base.lock"]
 
 
 def test_the_trainer_converts_the_base_unless_a_launcher_starts_it(
@@ -76,4 +86,4 @@ def test_the_trainer_converts_the_base_on_its_own_file_system(tmp_path: Path) ->
         subprocess.run(command, env=environment, check=True, capture_output=True)
         result = json.loads((tmp_path / "result.json").read_bytes())
         assert result["status"] == "succeeded"
-        assert list(Path(bases).iterdir()) == [folder]
+        assert sorted(Path(bases).iterdir()) == [folder, Path(f"{folder}.lock")]

@@ -5,7 +5,7 @@ import importlib.util
 from starlette.requests import Request
 
 from finetune.engine import job_queue
-from finetune.engine.api.helpers import store_of
+from finetune.engine.api.helpers import engine_of, store_of
 from finetune.engine.api.lists import Condition, page
 from finetune.engine.api.queries import JobQuery
 from finetune.engine.api.requests import JobRequest
@@ -28,6 +28,7 @@ def create_job(request: Request, body: JobRequest) -> Json:
         metadata=body.metadata,
         integrations=checked_integrations(body),
     )
+    engine_of(request).generator.before_training(row["base"])
     return job_object(row)
 
 

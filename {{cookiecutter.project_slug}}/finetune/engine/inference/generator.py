@@ -10,19 +10,23 @@ Floating-point sums depend on the shapes of the matrices, so that each request h
 Where no number of rows is invariant, and on GPUs, a pass has tokens of one request only.
 """
 
+import gc
 import queue
 import threading
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
 
 import psutil
 
-from finetune.engine import bases
+from finetune.engine import allocator, bases
 from finetune.engine.api_errors import ApiError
 from finetune.engine.fingerprint import Stamp, base_and_adapter, check_adapter, stamp_of
 from finetune.engine.inference.generation_types import GeneratedAnswer, GenerationRequest, Listener, RequestState
-from finetune.engine.inference.loaded_model import LoadedModel
+from finetune.engine.inference.loaded_model import LoadedModel, import_libraries
 from finetune.engine.inference.pass_results import set_exception, use
 from finetune.engine.inference.prompts import Prompts, Submitted
 from finetune.engine.inference.row_cache import block_keys
@@ -36,12 +40,15 @@ MAX_RESERVED = psutil.virtual_memory().total // 8
 
 
 class Generator:
-    """Two threads: one turns prompts into token IDs, the other owns the models in memory and answers."""
+    """Two threads: one turns prompts into token IDs, the other owns the models in memory and answers.
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.incoming: queue.Queue[Submitted | None] = queue.Queue()
-        self.prepared: queue.Queue[Submitted | None] = queue.Queue()
+    With `import_early`, they import what they need before the first request.
+    """
+
+    def __init__(self, store: Store, import_early: bool = False) -> None:
+        self.store, self.import_early = store, import_early
+        self.incoming: queue.Queue[Submitted | Callable[[], None] | None] = queue.Queue()
+        self.prepared: queue.Queue[Submitted | Callable[[], None] | None] = queue.Queue()
         self.waiting: list[Submitted] = []  # for memory
         self.running: list[RequestState] = []
         self.loaded: OrderedDict[str, tuple[Stamp, LoadedModel]] = OrderedDict()
@@ -69,6 +76,15 @@ class Generator:
         self.incoming.put(one)
         return one.future
 
+    def before_training(self, base: str) -> None:
+        """Give the memory of the bases back that no running request uses: a job that is about to begin needs it.
+
+        With `import_early`, the job's base is converted too, while its trainer still imports torch.
+        """
+        self.prepared.put(self._drop_idle_bases)
+        if self.import_early:
+            self.incoming.put(partial(self._convert, base))
+
     def close(self) -> None:
         """Stop the threads after the current prompt and pass, and wait for them."""
         self.incoming.put(None)
@@ -77,8 +93,14 @@ class Generator:
             thread.join()
 
     def _prepare(self) -> None:
+        if self.import_early:
+            with suppress(Exception):  # the first request that needs them says what is wrong
+                import_libraries()
         prompts = Prompts(self.store)
         while one := self.incoming.get():
+            if not isinstance(one, Submitted):
+                one()
+                continue
             if one.future.cancelled():  # its client is gone
                 continue
             try:
@@ -88,13 +110,22 @@ class Generator:
             else:
                 self.prepared.put(one)
 
+    def _convert(self, base: str) -> None:
+        with suppress(Exception):  # the trainer, which tries it again, says what is wrong
+            if bases.unconverted_weights(base, self.store.home):
+                bases.folder_of(base, self.store.home)
+                allocator.give_back_free_memory()
+
     def _run(self) -> None:
         while True:
             while not self.prepared.empty() or not (self.running or self.waiting):
                 one = self.prepared.get()
                 if one is None:
                     return
-                self.waiting.append(one)
+                if isinstance(one, Submitted):
+                    self.waiting.append(one)
+                else:
+                    one()
             self.running = [state for state in self.running if not state.future.cancelled()]
             self.waiting = [one for one in self.waiting if not one.future.cancelled()]
             self._start_waiting()
@@ -172,6 +203,17 @@ class Generator:
             self.loaded[base] = stamp, LoadedModel(folder)
         self.loaded.move_to_end(base)
         return self.loaded[base][1]
+
+    def _drop_idle_bases(self) -> None:
+        idle = [base for base, (_, loaded) in self.loaded.items() if not self._is_in_use(loaded)]
+        for base in idle:
+            del self.loaded[base]
+        if idle:
+            import torch
+
+            gc.collect()
+            torch.cuda.empty_cache()  # does nothing without CUDA
+            allocator.give_back_free_memory()
 
     def _pass(self) -> None:
         """Compute a pass, or several at once, of the model whose requests have waited the longest."""

@@ -229,6 +229,12 @@ class LoadedModel:
         self._test_new_shapes()
 
 
+def import_libraries() -> None:
+    """Import what a `LoadedModel` needs, which takes seconds."""
+    import peft  # noqa: F401  # it imports torch, and most of Transformers
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
+
+
 def use_threads(count: int) -> None:
     """Compute with `count` threads in the thread that calls this, whatever others set later."""
     import torch

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import safe_open
 
-from finetune.engine.training import allocator
+from finetune.engine import allocator
 from finetune.engine.training.base_model import is_eager
 from finetune.engine.training.encoding import IGNORE_INDEX, EncodedExample
 from finetune.engine.training.frozen_layers import MAX_PRECOMPUTED_BYTES

@@ -13,11 +13,12 @@ from peft import get_peft_model
 from transformers import AutoTokenizer, TrainingArguments, set_seed
 from transformers.utils import logging
 
+from finetune.engine import allocator
 from finetune.engine.api_errors import JobError
 from finetune.engine.context_length import context_length_of
 from finetune.engine.devices import available_bytes, best_device, best_dtype
-from finetune.engine.gguf_conversion import UNFINISHED, convert_gguf
-from finetune.engine.training import allocator, job_folder, memory, processes
+from finetune.engine.gguf_conversion import convert_gguf
+from finetune.engine.training import job_folder, memory, processes
 from finetune.engine.training.base_model import (
     first_trained_layer,
     load_adapter,
@@ -68,9 +69,8 @@ def train_job(folder: Path) -> Result:
     set_seed(job["seed"], deterministic=torch.cuda.is_available())
     check = partial(job_folder.stop_if_asked, folder)
     base_folder = Path(job["base_folder"])
-    if job["base_weights"] and not (base_folder / "config.json").is_file():
-        unfinished = base_folder.with_name(f"{base_folder.name}.{job['id']}{UNFINISHED}")
-        convert_gguf(Path(job["base_weights"]), base_folder, unfinished)
+    if job["base_weights"]:
+        convert_gguf(Path(job["base_weights"]), base_folder)
         allocator.give_back_free_memory()  # 0.25 GB, which the job may need
 
     asked = with_base(folder, job, checkpoint)

@@ -1,4 +1,4 @@
-"""How the C library keeps the memory that a training frees, where it is glibc: for the next block, or not at all."""
+"""How the C library keeps memory that is freed, where it is glibc: for the next block, or not at all."""
 
 import ctypes
 import sys
