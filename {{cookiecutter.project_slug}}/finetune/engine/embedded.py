@@ -57,13 +57,13 @@ def server_of(
     hosts: frozenset[str] | None = LOCAL_HOSTS,
     resume_batches: bool = False,
     cors: str | None = None,
-    import_early: bool = False,
+    ahead: bool = False,
 ) -> Iterator[uvicorn.Server]:
     """Make the server of `FINETUNE_HOME`, which logs only errors. Its threads end with the block.
 
     With `resume_batches` it continues unfinished batches at once. Without, it does so at the first request about
     batches, so that a command that needs no batch never loads a model. With `cors`, pages of that origin may read
-    answers. With `import_early`, the libraries are imported before the first request that needs them.
+    answers. With `ahead`, what takes long is done before a request needs it.
     """
     home = default_home()
     check_database(home)
@@ -74,7 +74,7 @@ def server_of(
     if warning := shared_home_warning(store.home):
         print(warning, file=sys.stderr, flush=True)
     before_torch(store.home)
-    app = make_app(store, key, hosts, cors, import_early)
+    app = make_app(store, key, hosts, cors, ahead)
     if resume_batches:
         app.state.engine.batches.wake()
     yield uvicorn.Server(
@@ -122,7 +122,7 @@ def serve_beside(process: psutil.Process, record: Path) -> None:
     The address is written to `record`. Where nobody is connected for long, the server ends too.
     """
     key = secrets.token_urlsafe(24)
-    with server_of(key, import_early=True) as server, listen("127.0.0.1", 0) as sock:
+    with server_of(key, ahead=True) as server, listen("127.0.0.1", 0) as sock:
 
         def watch() -> None:
             last = time.monotonic()

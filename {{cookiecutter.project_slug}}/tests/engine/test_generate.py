@@ -23,7 +23,7 @@ from finetune.engine.conversation import Message
 from finetune.engine.fingerprint import fingerprint_of
 from finetune.engine.inference.generation_types import GeneratedAnswer, GenerationRequest
 from finetune.engine.inference.generator import Generator
-from finetune.engine.inference.loaded_model import LoadedModel
+from finetune.engine.inference.loaded_model import LoadedModel, Part
 from finetune.engine.inference.sampling import penalized, sample_token
 from finetune.engine.store import Store
 from finetune.engine.training.encoding import IGNORE_INDEX, encode, encode_file
@@ -91,7 +91,7 @@ def test_a_new_job_has_the_memory_of_bases_that_nobody_uses(
     assert generator.loaded
     with monkeypatch.context() as patch:
         own = Generator.before_training
-        patch.setattr(Generator, "before_training", lambda _, base: own(generator, base))
+        patch.setattr(Generator, "before_training", lambda _, job_id, base: own(generator, job_id, base))
         job = start_job(client)
     end = time.monotonic() + 60
     while generator.loaded:
@@ -99,6 +99,63 @@ def test_a_new_job_has_the_memory_of_bases_that_nobody_uses(
         time.sleep(0.02)
     assert generator.submit(request).result(timeout=60) == before
     client.fine_tuning.jobs.cancel(job.id)
+
+
+def test_a_base_is_loaded_ahead_when_its_job_has_succeeded(
+    client: openai.OpenAI, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = Generator(Store(home), ahead=True)
+    with monkeypatch.context() as patch:
+        before, after = Generator.before_training, Generator.after_training
+        patch.setattr(Generator, "before_training", lambda _, job_id, base: before(ahead, job_id, base))
+        patch.setattr(Generator, "after_training", lambda _, job_id, base: after(ahead, job_id, base))
+        job = wait(client, start_job(client).id)
+        end = time.monotonic() + 60
+        while not (ahead.loaded and ahead.prompts.tokenizers):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        loaded = dict(ahead.loaded)
+        assert client.fine_tuning.jobs.retrieve(job.id).status == "succeeded"
+    assert ahead.submit(GenerationRequest("tiny", "paint it", 4, 0, 1, 0, (), 2)).result(timeout=60).text
+    assert ahead.loaded == loaded
+    ahead.close()
+
+
+@pytest.mark.parametrize("tokens", [1, 5, 16])
+def test_attention_of_several_requests_at_once_has_the_bits_of_each_alone(home: Path, tokens: int) -> None:
+    model = LoadedModel(home / "bases" / "tiny")
+    assert model.has_groups
+    size = len(model.tokenizer)
+    prompts = [[(17 * number + place) % size for place in range(48 + tokens)] for number in range(7)]
+
+    def logits(numbers: list[int]) -> list[Any]:
+        caches = [model.new_cache() for _ in numbers]
+        for start in (0, 16, 32, 48):
+            parts = [
+                Part(cache, prompts[number][start : start + 16], start)
+                for cache, number in zip(caches, numbers, strict=True)
+            ]
+            found = model.compute(None, [parts])[0]
+        return found
+
+    together = logits(list(range(7)))
+    for number in range(7):
+        assert together[number].equal(logits([number])[0])
+
+
+def test_requests_are_not_grouped_where_attention_in_company_has_other_bits(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    def attention(query: Any, *arguments: Any, **settings: Any) -> Any:
+        return whole(query, *arguments, **settings) * (1 + len(query) / 100)
+
+    whole = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attention)
+    model = LoadedModel(home / "bases" / "tiny")
+    assert model.invariant_sizes
+    assert not model.has_groups
 
 
 @pytest.mark.parametrize("influence", ["place", "other rows"])

@@ -89,14 +89,14 @@ def make_app(
     key: str,
     hosts: frozenset[str] | None = None,
     cors: str | None = None,
-    import_early: bool = False,
+    ahead: bool = False,
 ) -> Starlette:
     """Return the application. Every request must have the header `Authorization: Bearer <key>`.
 
     With `hosts`, its Host must be one of them, with any port. With `cors`, the pages of that origin may read answers.
-    With `import_early`, the generator imports its libraries at once.
+    With `ahead`, the generator does what takes long before a request needs it.
     """
-    generator = Generator(store, import_early)
+    generator = Generator(store, ahead)
     ensure_worker(store)
     app = Starlette(routes=ROUTES, exception_handlers={HTTPException: on_http_error})
     app.router.redirect_slashes = False  # a redirect would name the Host of the request, which clients choose

@@ -28,7 +28,7 @@ def create_job(request: Request, body: JobRequest) -> Json:
         metadata=body.metadata,
         integrations=checked_integrations(body),
     )
-    engine_of(request).generator.before_training(row["base"])
+    engine_of(request).generator.before_training(row["id"], row["base"])
     return job_object(row)
 
 
@@ -58,7 +58,10 @@ def metadata_conditions(query: JobQuery) -> list[Condition]:
 
 def get_job(request: Request) -> Json:
     ensure_worker(store_of(request))
-    return job_object(job_queue.get(store_of(request), request.path_params["id"]))
+    row = job_queue.get(store_of(request), request.path_params["id"])
+    if row["status"] == "succeeded":
+        engine_of(request).generator.after_training(row["id"], row["base"])
+    return job_object(row)
 
 
 def cancel_job(request: Request) -> Json:

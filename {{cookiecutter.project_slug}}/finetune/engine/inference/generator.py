@@ -42,13 +42,15 @@ MAX_RESERVED = psutil.virtual_memory().total // 8
 class Generator:
     """Two threads: one turns prompts into token IDs, the other owns the models in memory and answers.
 
-    With `import_early`, they import what they need before the first request.
+    With `ahead`, they do what takes long before the first request needs it: imports, and the base of a job.
     """
 
-    def __init__(self, store: Store, import_early: bool = False) -> None:
-        self.store, self.import_early = store, import_early
-        self.incoming: queue.Queue[Submitted | Callable[[], None] | None] = queue.Queue()
-        self.prepared: queue.Queue[Submitted | Callable[[], None] | None] = queue.Queue()
+    def __init__(self, store: Store, ahead: bool = False) -> None:
+        self.store, self.ahead = store, ahead
+        self.prompts = Prompts(store)
+        self.jobs: set[str] = set()  # those that were created here, and that nobody has seen succeeded
+        self.incoming: queue.Queue[Submitted | Callable[[], object] | None] = queue.Queue()
+        self.prepared: queue.Queue[Submitted | Callable[[], object] | None] = queue.Queue()
         self.waiting: list[Submitted] = []  # for memory
         self.running: list[RequestState] = []
         self.loaded: OrderedDict[str, tuple[Stamp, LoadedModel]] = OrderedDict()
@@ -76,14 +78,22 @@ class Generator:
         self.incoming.put(one)
         return one.future
 
-    def before_training(self, base: str) -> None:
+    def before_training(self, job_id: str, base: str) -> None:
         """Give the memory of the bases back that no running request uses: a job that is about to begin needs it.
 
-        With `import_early`, the job's base is converted too, while its trainer still imports torch.
+        With `ahead`, the job's base is converted too, while its trainer still imports torch.
         """
         self.prepared.put(self._drop_idle_bases)
-        if self.import_early:
+        if self.ahead:
+            self.jobs.add(job_id)
             self.incoming.put(partial(self._convert, base))
+
+    def after_training(self, job_id: str, base: str) -> None:
+        """With `ahead`, load the base of a job that has succeeded: its model is asked soon."""
+        if job_id in self.jobs:
+            self.jobs.discard(job_id)
+            self.incoming.put(partial(self.prompts.tokenizer_of, base))
+            self.prepared.put(partial(self._load, base))
 
     def close(self) -> None:
         """Stop the threads after the current prompt and pass, and wait for them."""
@@ -93,28 +103,25 @@ class Generator:
             thread.join()
 
     def _prepare(self) -> None:
-        if self.import_early:
-            with suppress(Exception):  # the first request that needs them says what is wrong
-                import_libraries()
-        prompts = Prompts(self.store)
+        if self.ahead:
+            attempt(import_libraries)
         while one := self.incoming.get():
             if not isinstance(one, Submitted):
-                one()
+                attempt(one)
                 continue
             if one.future.cancelled():  # its client is gone
                 continue
             try:
-                prompts.complete(one)
+                self.prompts.complete(one)
             except Exception as error:
                 set_exception(one.future, error)
             else:
                 self.prepared.put(one)
 
     def _convert(self, base: str) -> None:
-        with suppress(Exception):  # the trainer, which tries it again, says what is wrong
-            if bases.unconverted_weights(base, self.store.home):
-                bases.folder_of(base, self.store.home)
-                allocator.give_back_free_memory()
+        if bases.unconverted_weights(base, self.store.home):
+            bases.folder_of(base, self.store.home)
+            allocator.give_back_free_memory()
 
     def _run(self) -> None:
         while True:
@@ -125,7 +132,7 @@ class Generator:
                 if isinstance(one, Submitted):
                     self.waiting.append(one)
                 else:
-                    one()
+                    attempt(one)
             self.running = [state for state in self.running if not state.future.cancelled()]
             self.waiting = [one for one in self.waiting if not one.future.cancelled()]
             self._start_waiting()
@@ -243,6 +250,12 @@ class Generator:
             for state in taking_part:
                 set_exception(state.future, error)
         self.running = [state for state in self.running if not state.future.done()]
+
+
+def attempt(work: Callable[[], object]) -> None:
+    """Do something ahead of time. If it fails, the request or job that needs it fails too, and says why."""
+    with suppress(Exception):
+        work()
 
 
 def memory_group(one: Submitted | RequestState) -> int:

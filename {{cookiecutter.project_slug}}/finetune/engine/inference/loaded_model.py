@@ -13,7 +13,7 @@ from finetune.engine.devices import best_device
 from finetune.engine.inference.batch_invariance import CANDIDATE_SIZES, batch_invariant_sizes
 from finetune.engine.inference.end_tokens import end_token_ids_of
 from finetune.engine.inference.row_cache import PrefixCache, RowCache
-from finetune.engine.inference.segment_attention import Segment, use_segments
+from finetune.engine.inference.segment_attention import Segment, groups_keep_bits, use_segments
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +46,8 @@ class LoadedModel:
     `invariant_sizes` are the numbers of rows that a matrix product may have for a row to get the same bits among any
     others. It is empty on GPUs, for mixtures of experts, and where a processor's products mix rows: then a pass has
     one part only. `has_segments` says whether requests can share a pass at all. `at_once` is how many passes can be
-    computed at the same time: two, where products have the same bits with half of the `threads`.
+    computed at the same time: two, where products have the same bits with half of the `threads`. `has_groups` says
+    whether attention of several requests can be computed by one call.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -71,11 +72,13 @@ class LoadedModel:
         self.tested_shapes: set[tuple[int, ...]] = set()
         self.invariant_sizes: set[int] = set()
         self.at_once = 1
+        self.has_groups = False
         self.has_segments = self._switch_to_segments()
         batched = self.has_segments and device == "cpu" and not has_unknown_products(self.base)
         self.invariant_sizes = set(CANDIDATE_SIZES) if batched else set()
         self.at_once = PASSES_AT_ONCE if batched and self.threads >= PASSES_AT_ONCE else 1
         self._test_new_shapes()
+        self.has_groups = bool(self.invariant_sizes) and groups_keep_bits(self.base)
         share = self.threads // self.at_once
         self.pool = ThreadPoolExecutor(self.at_once, initializer=use_threads, initargs=(share,))
 
@@ -180,9 +183,14 @@ class LoadedModel:
         positions: list[int] = []
         places: list[int] = []  # of the logits
         counts: list[int] = []  # of the logits of each part
-        for part in parts:
+        order = sorted(range(len(parts)), key=lambda one: (parts[one].position, len(parts[one].token_ids)))
+        for part in (parts[one] for one in order):
             start, count = len(ids), len(part.token_ids)
-            segments.append(Segment(part.cache, start, part.position, count))
+            segment = Segment([part.cache], start, part.position, count)
+            if self.has_groups and segments and segments[-1][2:] == segment[2:]:
+                before = segments.pop()
+                segment = before._replace(caches=[*before.caches, part.cache])
+            segments.append(segment)
             ids += part.token_ids
             positions += range(part.position, part.position + count)
             wanted = count if part.all_logits else int(part.wants_logits)
@@ -199,7 +207,8 @@ class LoadedModel:
             logits_to_keep=torch.tensor(kept, device=device),
             segments=segments,
         )
-        return list(output.logits[0, : len(places)].float().cpu().split(counts))
+        logits = output.logits[0, : len(places)].float().cpu().split(counts)
+        return [logits[order.index(one)] for one in range(len(parts))]
 
     def switch_to(self, adapter: Path | None) -> Any:
         """Return the model with this adapter, or without any; an adapter is loaded at its first use."""

@@ -103,7 +103,7 @@ class Prompts:
         """Set the base and the prompt of a request. Raises ApiError or JobError if it cannot be answered."""
         request = one.request
         one.base = base_and_adapter(self.store, request.model)[0]
-        tokenizer = self._tokenizer_of(one.base)
+        tokenizer = self.tokenizer_of(one.base)
         same = self.last and self.last.request.prompt is request.prompt and self.last.base == one.base
         one.prompt_ids = self.last.prompt_ids if self.last and same else token_ids_of(tokenizer, request)
         if request.answer_form:
@@ -120,7 +120,8 @@ class Prompts:
         one.max_new_tokens = min(DEFAULT_MAX_TOKENS, room) if request.max_tokens is None else request.max_tokens
         one.reserved = (len(one.prompt_ids) + one.max_new_tokens) * tokenizer.bytes_a_token
 
-    def _tokenizer_of(self, base: str) -> BaseTokenizer:
+    def tokenizer_of(self, base: str) -> BaseTokenizer:
+        """Return the tokenizer of a base in memory. It is loaded again if its files have changed."""
         folder = bases.folder_of(base, self.store.home)
         key = folder, stamp_of(folder)
         if key not in self.tokenizers:

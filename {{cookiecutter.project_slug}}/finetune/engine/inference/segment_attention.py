@@ -1,14 +1,15 @@
 """Attention for a pass that holds tokens of many requests: each request attends to its own tokens only.
 
-A pass has the tokens of all requests in one row, so its matrix products are few and large. Attention is computed
-apart for each segment of it, by the base's own function and over the request's own keys and values, so its bits depend
-on no other request.
+A pass has the tokens of all requests in one row, so its matrix products are few and large. Attention is computed by
+the base's own function, over each request's own keys and values. Requests with equally many tokens at the same position
+are computed by one call, where `groups_keep_bits` found that its bits are those of a call for each of them.
 """
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -16,11 +17,18 @@ if TYPE_CHECKING:
 
     from finetune.engine.inference.row_cache import RowCache
 
+# What `groups_keep_bits` tries: tokens and positions of blocks and of single tokens, and numbers of requests.
+GROUP_SHAPES = ((16, 0), (16, 48), (5, 64), (3, 512), (1, 71), (1, 640))
+GROUP_SIZES = (2, 5, 12, 48)
+
 
 class Segment(NamedTuple):
-    """Adjacent tokens of one request in a pass, at `start` of the pass and at `position` of the request."""
+    """Adjacent tokens in a pass, from `start` on: `tokens` of each request of `caches`, at `position` of the request.
 
-    cache: "RowCache"
+    Segments of a pass are in the order of their positions: a request attends to its own tokens before these, too.
+    """
+
+    caches: "Sequence[RowCache]"
     start: int
     position: int
     tokens: int
@@ -38,7 +46,7 @@ def attend(
     sliding_window: int | None = None,
     **settings: Any,
 ) -> "tuple[torch.Tensor, None]":
-    """Return the attention of each segment (1, tokens, heads, width). Tokens of no segment get zeros: they are padding.
+    """Return the attention of all tokens (1, tokens, heads, width). Those of no segment get zeros: they are padding.
 
     `query`, `key` and `value` are (1, heads, tokens, width) of the whole pass; `own` computes the attention of one
     segment. The other parameters are those that Transformers gives to its attention functions.
@@ -47,17 +55,27 @@ def attend(
 
     outputs = []
     with one_thread():
-        for cache, start, position, tokens in segments:
-            place = slice(start, start + tokens)
-            keys, values = cache.append(module.layer_idx, key[:, :, place], value[:, :, place], position)
+        for caches, start, position, tokens in segments:
+            # Each (requests, heads, tokens, width).
+            queries, keys, values = (
+                states[0, :, start : start + len(caches) * tokens]
+                .reshape(states.shape[1], len(caches), tokens, -1)
+                .transpose(0, 1)
+                for states in (query, key, value)
+            )
+            own_states = [
+                cache.append(module.layer_idx, keys[one : one + 1], values[one : one + 1], position)
+                for one, cache in enumerate(caches)
+            ]
+            keys, values = own_states[0] if len(caches) == 1 else map(torch.cat, zip(*own_states, strict=True))
             mask = None
             if tokens > 1:
                 mask = mask_of(tokens, position, sliding_window, query.dtype, query.device)
             elif sliding_window:
                 keys, values = keys[:, :, -sliding_window:], values[:, :, -sliding_window:]
             more = {**settings, "sliding_window": sliding_window, "is_causal": False}
-            outputs.append(own(module, query[:, :, place], keys, values, mask, **more)[0])
-    if padding := query.shape[2] - sum(segment.tokens for segment in segments):
+            outputs.append(own(module, queries, keys, values, mask, **more)[0].flatten(0, 1)[None])
+    if padding := query.shape[2] - sum(len(segment.caches) * segment.tokens for segment in segments):
         outputs.append(outputs[0].new_zeros(1, padding, *outputs[0].shape[2:]))
     return torch.cat(outputs, dim=1), None
 
@@ -85,12 +103,13 @@ def own_sdpa(
     import torch
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    heads, shared = query.shape[1], key.shape[1]
-    if query.shape[2] > 1 or heads == shared or settings.get("position_bias") is not None:
+    requests, heads, tokens, width = query.shape
+    shared = key.shape[1]
+    if tokens > 1 or heads == shared or settings.get("position_bias") is not None:
         return sdpa_attention_forward(module, query, key, value, mask, **settings)
-    packed = query.reshape(1, shared, heads // shared, query.shape[3])
+    packed = query.reshape(requests, shared, heads // shared, width)
     found = torch.nn.functional.scaled_dot_product_attention(packed, key, value, scale=settings.get("scaling"))
-    return found.reshape(1, 1, heads, value.shape[3]), None
+    return found.reshape(requests, 1, heads, value.shape[3]), None
 
 
 def own_eager(module: Any, *arguments: Any, **settings: Any) -> Any:
@@ -130,3 +149,33 @@ def use_segments(model: Any) -> bool:
     AttentionInterface.register(f"segments_{kind}", partial(attend, own=own))
     model.set_attn_implementation(f"segments_{kind}")
     return True
+
+
+def groups_keep_bits(model: Any) -> bool:
+    """Return whether attention gives requests the same bits in one call as in a call for each of them."""
+    import torch
+
+    config = model.config.get_text_config()
+    if model.config._attn_implementation != "segments_sdpa":
+        return False
+    heads = config.num_attention_heads
+    shared = getattr(config, "num_key_value_heads", None) or heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    random = torch.Generator().manual_seed(0)
+    layer = SimpleNamespace(num_key_value_groups=heads // shared)
+
+    def is_same(tokens: int, position: int, requests: int) -> bool:
+        query, key, value = (
+            torch.randn(requests, count, length, width, generator=random).to(model.dtype)
+            for count, length in ((heads, tokens), (shared, position + tokens), (shared, position + tokens))
+        )
+        mask = mask_of(tokens, position, None, model.dtype, query.device) if tokens > 1 else None
+        together = own_sdpa(layer, query, key, value, mask, is_causal=False)[0]
+        alone = [
+            own_sdpa(layer, query[one : one + 1], key[one : one + 1], value[one : one + 1], mask, is_causal=False)[0]
+            for one in range(requests)
+        ]
+        return torch.equal(together, torch.cat(alone))
+
+    with torch.inference_mode(), one_thread():
+        return all(is_same(*shape, requests) for shape in GROUP_SHAPES for requests in GROUP_SIZES)
