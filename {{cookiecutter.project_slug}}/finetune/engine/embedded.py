@@ -125,17 +125,25 @@ def serve_beside(process: psutil.Process, record: Path) -> None:
     with server_of(key, ahead=True) as server, listen("127.0.0.1", 0) as sock:
 
         def watch() -> None:
-            last = time.monotonic()
+            last, looked_up = time.monotonic(), 0.0
             while server.server_state.connections or (is_alive(process) and time.monotonic() - last < IDLE_SECONDS):
-                if server.server_state.connections:
-                    last = time.monotonic()
+                if server.server_state.connections or looked_up != modified(record):
+                    last, looked_up = time.monotonic(), modified(record)
                 time.sleep(LOOK_SECONDS)
+            record.unlink(missing_ok=True)
             server.should_exit = True
 
         threading.Thread(target=watch, daemon=True, name="watch").start()
         write_record(record, address_of(sock, key))
         server.run(sockets=[sock])
-        record.unlink(missing_ok=True)
+
+
+def modified(path: Path) -> float:
+    """Return when a file was modified last; 0 if it is not there."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def is_alive(process: psutil.Process) -> bool:

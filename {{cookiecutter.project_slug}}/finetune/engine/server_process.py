@@ -19,6 +19,7 @@ from finetune.engine.home import default_home, private, shared_home_warning
 from finetune.engine.worker_launcher import copy_of_code
 
 STARTUP_SECONDS = 60  # it takes one second; more on a machine that is busy
+CLOCK_SECONDS = 10
 STAGE = "DVC_STAGE"  # the only variable of the environment that differs by stage
 
 
@@ -49,13 +50,15 @@ def address_beside(pid: int) -> Address | None:
     """
     home = default_home()
     try:
-        parent = psutil.Process(pid)
         environment = {**psutil.Process().environ(), STAGE: ""}
         code = copy_of_code(home)
-        what = repr((pid, parent.create_time(), sys.executable, code.name, sorted(environment.items())))
+        what = repr((pid, sys.executable, code.name, sorted(environment.items())))
         record = home / "servers" / f"{hashlib.sha256(what.encode()).hexdigest()[:32]}.json"
         record.parent.mkdir(exist_ok=True, mode=0o700)
-        address = running(record) or start(home, code, pid, record)
+        if address := running(record):
+            os.utime(record)  # somebody is about to connect
+        else:
+            address = start(home, code, pid, record)
     except (OSError, psutil.Error):
         return None
     if address and (warning := shared_home_warning(home)):
@@ -64,11 +67,13 @@ def address_beside(pid: int) -> Address | None:
 
 
 def running(record: Path) -> Address | None:
-    """Return the address of the server that wrote a record; None if it does not run any more."""
-    with suppress(FileNotFoundError, psutil.NoSuchProcess):
+    """Return the address of the server that wrote a record; None if it does not run any more, or nothing is legible."""
+    with suppress(OSError, ValueError, KeyError, TypeError, psutil.Error):
         found = json.loads(record.read_bytes())
         process = psutil.Process(found["pid"])
-        if process.create_time() == found["started"] and process.status() != psutil.STATUS_ZOMBIE:
+        # When a process has started is known by the clock, which may have been set since then.
+        is_same = abs(process.create_time() - found["started"]) < CLOCK_SECONDS
+        if is_same and process.status() != psutil.STATUS_ZOMBIE:
             return Address(**found["address"])
     return None
 

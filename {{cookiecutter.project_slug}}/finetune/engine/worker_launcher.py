@@ -159,13 +159,15 @@ def copy_of_code(home: Path) -> Path:
     if not folder.exists():
         folder.parent.mkdir(exist_ok=True, mode=0o700)
         incomplete = home / "code" / f"{digest}.{os.getpid()}.{threading.get_ident()}"
-        for name, content in contents.items():
-            (incomplete / name).parent.mkdir(parents=True, exist_ok=True)
-            (incomplete / name).write_bytes(content)
         try:
+            for name, content in contents.items():
+                (incomplete / name).parent.mkdir(parents=True, exist_ok=True)
+                (incomplete / name).write_bytes(content)
             incomplete.rename(folder)
-        except OSError:  # another process has copied it
-            shutil.rmtree(incomplete)
+        except OSError:
+            shutil.rmtree(incomplete, ignore_errors=True)
+            if not folder.exists():  # else another process has copied it
+                raise
     return folder
 
 

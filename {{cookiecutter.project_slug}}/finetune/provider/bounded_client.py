@@ -8,6 +8,8 @@ from typing import Any
 import httpx2
 import openai
 
+from finetune.core.errors import FinetuneError
+from finetune.core.paths import user_home
 from finetune.provider.answer_types import check_types
 
 ENDS_AFTER = 6  # times the timeout of the call, which limits only each single wait for bytes
@@ -50,6 +52,23 @@ class BoundedClient(openai.OpenAI):
             raise outcome["error"]
         check_types(outcome["answer"])
         return outcome["answer"]
+
+
+class EngineClient(BoundedClient):
+    """The client of the engine in the box. If that ends, nobody will ever listen at its address again."""
+
+    def request(self, *arguments: Any, **named: Any) -> Any:
+        """Send a request as BoundedClient does. Raises FinetuneError where nobody listens."""
+        try:
+            return super().request(*arguments, **named)
+        except openai.APIConnectionError as error:
+            if not isinstance(error.__cause__, httpx2.ConnectError):
+                raise
+            raise FinetuneError(
+                f"The engine in the box has ended: {error.__cause__}.",
+                "Run the same command again: answers are kept, and a job goes on. The end of"
+                f" {user_home() / 'worker.log'} may say why; a system short of memory ends processes without a word.",
+            ) from error
 
 
 def seconds_of(timeout: Any) -> float:

@@ -62,14 +62,15 @@ def connect(provider: Provider, fresh: bool = False) -> Iterator[Connection]:
     """
     import openai
 
-    from finetune.provider.bounded_client import BoundedClient
+    from finetune.provider.bounded_client import BoundedClient, EngineClient
 
     profile = PROFILES[provider.name]
     base_url = provider.base_url or profile.base_url
+    kind = BoundedClient
     with ExitStack() as stack:
         if profile.name == "local" and base_url is None:
             base_url, key = stack.enter_context(start_engine())
-            identity = "local"
+            identity, kind = "local", EngineClient
         else:
             if base_url is None:
                 raise FinetuneError(
@@ -81,7 +82,7 @@ def connect(provider: Provider, fresh: bool = False) -> Iterator[Connection]:
         clock = Clock()
         hooks = [clock.read, hold_redirect, check_answer]
         http = openai.DefaultHttpxClient(event_hooks={"response": hooks})
-        client = stack.enter_context(BoundedClient(base_url=base_url, api_key=key, http_client=http))
+        client = stack.enter_context(kind(base_url=base_url, api_key=key, http_client=http))
         with explained_errors(client, profile):
             yield Connection(client, profile, identity, fresh, provider.deploy, clock=clock)
 

@@ -20,10 +20,14 @@ from finetune.engine.api_errors import ApiError, JobError
 from finetune.engine.chat_template import render
 from finetune.engine.context_length import context_length_of
 from finetune.engine.conversation import Message
+from finetune.engine.devices import best_dtype
 from finetune.engine.fingerprint import fingerprint_of
+from finetune.engine.inference import packed_products
+from finetune.engine.inference.batch_invariance import CANDIDATE_SIZES
 from finetune.engine.inference.generation_types import GeneratedAnswer, GenerationRequest
 from finetune.engine.inference.generator import Generator
 from finetune.engine.inference.loaded_model import LoadedModel, Part
+from finetune.engine.inference.packed_products import pack_products
 from finetune.engine.inference.sampling import penalized, sample_token
 from finetune.engine.store import Store
 from finetune.engine.training.encoding import IGNORE_INDEX, encode, encode_file
@@ -141,6 +145,34 @@ def test_attention_of_several_requests_at_once_has_the_bits_of_each_alone(home: 
     together = logits(list(range(7)))
     for number in range(7):
         assert together[number].equal(logits([number])[0])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_packed_weights_change_no_bit(bias: bool) -> None:
+    import torch
+
+    def products() -> list[torch.Tensor]:
+        return [layers(rows[:, :size]) for size in CANDIDATE_SIZES]
+
+    layers = torch.nn.Sequential(torch.nn.Linear(576, 192, bias), torch.nn.Linear(192, 1000, bias)).bfloat16()
+    layers.dtype = torch.bfloat16  # type: ignore[assignment]
+    rows = torch.randn(1, CANDIDATE_SIZES[-1], 576).bfloat16()
+    with torch.inference_mode():
+        before = products()
+        pack_products(layers, CANDIDATE_SIZES, {1, 2})
+        assert all(one.equal(other) for one, other in zip(products(), before, strict=True))
+    if torch.backends.cpu.get_cpu_capability() == "AVX512" and best_dtype() == "bfloat16":
+        assert all("forward" in vars(layer) for layer in layers)
+
+
+def test_weights_are_not_packed_where_that_changes_bits(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    right = LoadedModel(home / "bases" / "tiny")
+    own = packed_products.packed_linear
+    monkeypatch.setattr(packed_products, "packed_linear", lambda *arguments: own(*arguments) * 1.01)
+    wrong = LoadedModel(home / "bases" / "tiny")
+    assert not any("forward" in vars(module) for module in wrong.base.modules())
+    parts = [[[Part(model.new_cache(), range(9), 0)]] for model in (right, wrong)]
+    assert right.compute(None, parts[0])[0][0].equal(wrong.compute(None, parts[1])[0][0])
 
 
 def test_requests_are_not_grouped_where_attention_in_company_has_other_bits(

@@ -121,6 +121,53 @@ def test_a_killed_server_is_replaced(own_home: Path, parent: "subprocess.Popen[b
     assert not answers(second.base_url, first.key)
 
 
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"pid": "x"}', '{"pid": 1, "started": 0, "address": 5}', "\x00"])
+def test_an_illegible_record_is_no_server(own_home: Path, parent: "subprocess.Popen[bytes]", content: str) -> None:
+    (own_home / "servers").mkdir()
+    (own_home / "servers" / "old.json").write_text(content)
+    assert server_process.address_beside(parent.pid)
+    assert not (own_home / "servers" / "old.json").exists()
+
+
+def test_a_stage_whose_server_ends_says_so_at_once(tmp_path: Path, own_home: Path) -> None:
+    """Nobody will listen at its address again, so waiting for it, as for a provider, would never end."""
+    (tmp_path / "stage.py").write_text(
+        "import json, os, pathlib, time, psutil\n"
+        "from finetune.core.sections.provider import Provider\n"
+        "from finetune.provider.connect import connect\n"
+        "from finetune.provider.polling import poll\n"
+        "with connect(Provider(name='local')) as connection:\n"
+        "    def look():\n"
+        "        return len(connection.control.models.list().data) - len(connection.control.models.list().data)\n"
+        "    look()\n"
+        f"    (record,) = pathlib.Path({str(own_home / 'servers')!r}).glob('*.json')\n"
+        "    server = psutil.Process(json.loads(record.read_bytes())['pid'])\n"
+        "    server.kill()\n"
+        "    psutil.wait_procs([server], 20)\n"
+        "    poll(0, look, bool, str, print, print, (0.1, 0.1))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DVC_STAGE": "train"}
+    command = [sys.executable, str(tmp_path / "stage.py")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert "The engine in the box has ended" in done.stderr
+    assert "Run the same command again" in done.stderr
+
+
+def test_a_look_up_counts_as_a_client(
+    own_home: Path, parent: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "IDLE_SECONDS", 3)
+    record = own_home / "record.json"
+    thread = threading.Thread(target=embedded.serve_beside, args=(psutil.Process(parent.pid), record))
+    thread.start()
+    wait_until(lambda: server_process.running(record))
+    for _ in range(5):
+        time.sleep(1)
+        os.utime(record)
+    assert server_process.running(record)
+    wait_until(lambda: not thread.is_alive())
+
+
 def test_a_server_waits_for_its_last_client(own_home: Path, parent: "subprocess.Popen[bytes]") -> None:
     address = server_process.address_beside(parent.pid)
     assert address

@@ -12,6 +12,7 @@ from finetune.engine.api_errors import JobError
 from finetune.engine.devices import best_device
 from finetune.engine.inference.batch_invariance import CANDIDATE_SIZES, batch_invariant_sizes
 from finetune.engine.inference.end_tokens import end_token_ids_of
+from finetune.engine.inference.packed_products import pack_products
 from finetune.engine.inference.row_cache import PrefixCache, RowCache
 from finetune.engine.inference.segment_attention import Segment, groups_keep_bits, use_segments
 
@@ -78,8 +79,10 @@ class LoadedModel:
         self.invariant_sizes = set(CANDIDATE_SIZES) if batched else set()
         self.at_once = PASSES_AT_ONCE if batched and self.threads >= PASSES_AT_ONCE else 1
         self._test_new_shapes()
-        self.has_groups = bool(self.invariant_sizes) and groups_keep_bits(self.base)
         share = self.threads // self.at_once
+        if self.invariant_sizes:
+            self.has_groups = groups_keep_bits(self.base)
+            pack_products(self.base, self.invariant_sizes, {self.threads, share})
         self.pool = ThreadPoolExecutor(self.at_once, initializer=use_threads, initargs=(share,))
 
     @property

@@ -94,6 +94,10 @@ class JobTrainer(Trainer):
         # `num_items_in_batch` counts for all processes together; the wrapper takes the mean of their gradients.
         return loss * processes.count() if is_wrapped else loss
 
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Return 0: nobody reads this number, for which Trainer counts all parameters at each step."""
+        return 0
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         # Trainer's own loading turns the adapter into float32: a resumed job would compute in another dtype.
         weights = load_file(Path(resume_from_checkpoint) / "adapter_model.safetensors")
