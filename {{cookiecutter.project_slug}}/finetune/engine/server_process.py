@@ -19,7 +19,7 @@ from finetune.engine.home import default_home, private, shared_home_warning
 from finetune.engine.worker_launcher import copy_of_code
 
 STARTUP_SECONDS = 60  # it takes one second; more on a machine that is busy
-CLOCK_SECONDS = 10
+CLOCK_SECONDS = 10  # by which the time of a start may differ from what it was said to be
 STAGE = "DVC_STAGE"  # the only variable of the environment that differs by stage
 
 

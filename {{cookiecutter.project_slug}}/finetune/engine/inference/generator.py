@@ -4,7 +4,7 @@ A thread computes pass after pass, or two at the same time. Each has tokens of m
 answer, and blocks of the prompts of new requests. A request may join, leave or end between any two passes.
 Floating-point sums depend on the shapes of the matrices, so that each request has the same bits in any company
 - a matrix product has a number of rows for which `batch_invariance` found that each row gets the same bits,
-- attention is computed for each request apart (`segment_attention`), and
+- attention is computed over the keys and values of each request apart (`segment_attention`), and
 - prompts are computed in blocks that begin at multiples of one size, so a block that several prompts begin with is
   computed once and copied (`row_cache`).
 Where no number of rows is invariant, and on GPUs, a pass has tokens of one request only.
