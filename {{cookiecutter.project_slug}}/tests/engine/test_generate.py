@@ -102,7 +102,7 @@ def test_a_new_job_has_the_memory_of_bases_that_nobody_uses(
         assert time.monotonic() < end
         time.sleep(0.02)
     assert generator.submit(request).result(timeout=60) == before
-    client.fine_tuning.jobs.cancel(job.id)
+    wait(client, job.id)
 
 
 def test_a_base_is_loaded_ahead_when_its_job_has_succeeded(
