@@ -1,6 +1,6 @@
-"""A server in a process of its own, which ends with another process: with `dvc repro`, all of whose stages use it.
+"""One server for all stages of a `dvc repro`: a process that ends when DVC ends.
 
-Each stage is a process that DVC starts. A server in each of them would import torch and load the base again.
+DVC starts a process for each stage. If each had its own server, each would import torch and load the base again.
 """
 
 import hashlib
