@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -199,6 +200,14 @@ def tiny_base(binaries: Path, installed: Path, tmp_path_factory: pytest.TempPath
     return folder
 
 
+def assert_processes_end(home: Path) -> None:
+    """Assert that no process of a FINETUNE_HOME lives on. A server ends only after an import that it has begun."""
+    end = time.monotonic() + 60
+    while left := subprocess.run(["pgrep", "-af", str(home)], capture_output=True, text=True, check=False).stdout:
+        assert time.monotonic() < end, f"processes are still running: {left}"
+        time.sleep(0.1)
+
+
 @pytest.fixture(scope="module")
 def tiny(bake: Bake, binaries: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """Yield a committed project that trains the tiny base on few rows. It has its own FINETUNE_HOME."""
@@ -215,8 +224,7 @@ def tiny(bake: Bake, binaries: Path, tiny_base: Path, tmp_path_factory: pytest.T
     project.set("train.n_epochs", 2)
     project.commit()
     yield project
-    left = subprocess.run(["pgrep", "-af", str(home)], capture_output=True, text=True, check=False).stdout
-    assert not left, f"processes are still running: {left}"
+    assert_processes_end(home)
     assert not list(project.temporary.iterdir()), "temporary files are left"
 
 

@@ -1,11 +1,10 @@
 """The default project fine-tunes the real base, without an account."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Project
+from conftest import Project, assert_processes_end
 
 
 @pytest.mark.slow
@@ -23,8 +22,7 @@ def test_the_first_repro_fine_tunes_a_language_model(installed: Path, binaries: 
     assert "tuned.accuracy" in shown
     assert "file://" in project.run("dvc", "plots", "show").stdout
     assert_editors_show_it(project)
-    left = subprocess.run(["pgrep", "-af", str(project.home)], capture_output=True, text=True, check=False).stdout
-    assert not left
+    assert_processes_end(project.home)
 
 
 def assert_editors_show_it(project: Project) -> None:
