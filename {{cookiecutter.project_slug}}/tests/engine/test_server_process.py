@@ -67,6 +67,15 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
+def server_in_thread(home: Path, pid: int) -> tuple[threading.Thread, Path]:
+    """Start a server beside a process, in this one, and wait until it listens. Returns its thread and its record."""
+    record = home / "record.json"
+    thread = threading.Thread(target=embedded.serve_beside, args=(psutil.Process(pid), record))
+    thread.start()
+    wait_until(lambda: server_process.running(record))
+    return thread, record
+
+
 def test_all_stages_of_a_run_of_dvc_use_one_server_which_ends_with_it(tmp_path: Path) -> None:
     home, project = tmp_path / "home", tmp_path / "project"
     project.mkdir()
@@ -156,12 +165,9 @@ def test_a_stage_whose_server_ends_says_so_at_once(tmp_path: Path, own_home: Pat
 def test_a_look_up_counts_as_a_client(
     own_home: Path, parent: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "IDLE_SECONDS", 3)
-    record = own_home / "record.json"
-    thread = threading.Thread(target=embedded.serve_beside, args=(psutil.Process(parent.pid), record))
-    thread.start()
-    wait_until(lambda: server_process.running(record))
-    for _ in range(5):
+    monkeypatch.setattr(embedded, "IDLE_SECONDS", 5)
+    thread, record = server_in_thread(own_home, parent.pid)
+    for _ in range(7):
         time.sleep(1)
         os.utime(record)
     assert server_process.running(record)
@@ -185,10 +191,7 @@ def test_a_server_without_clients_ends_in_the_end(
     own_home: Path, parent: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded, "IDLE_SECONDS", 1)
-    record = own_home / "record.json"
-    thread = threading.Thread(target=embedded.serve_beside, args=(psutil.Process(parent.pid), record))
-    thread.start()
-    wait_until(lambda: server_process.running(record))
+    thread, record = server_in_thread(own_home, parent.pid)
     wait_until(lambda: not thread.is_alive())
     assert not record.exists()
 
