@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from loopback import Answer as Reply
 from loopback import completion, refusal, server
 
 from finetune.asking import split_answers
@@ -268,6 +269,35 @@ def test_a_batch_of_cleared_answers_is_not_used_again(monkeypatch: pytest.Monkey
             with open_answer_cache() as cache:
                 assert cache.clear(None) == 1
     assert batches[0] != batches[1]
+
+
+def test_an_interrupt_waits_for_the_answers_on_their_way_says_so_and_keeps_them() -> None:
+    said: list[str] = []
+    asked: list[str] = []
+    all_asked, interrupted = threading.Event(), threading.Event()
+
+    def reply(body: dict[str, Any]) -> Reply:
+        asked.append(question_of(body))
+        if len(asked) == 4:
+            all_asked.set()
+        assert (all_asked if question_of(body) == "0" else interrupted).wait(10)
+        return 200, completion("yes"), {}
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    def say(text: str) -> None:
+        said.append(text)
+        interrupted.set()
+
+    settings = Evaluate(max_tokens=5, temperature=0.0, concurrency=4)
+    prompts = [[{"role": "user", "content": str(number)}] for number in range(4)]
+    with server(reply) as address, connect(Provider(name="compatible", base_url=address)) as connection:
+        with pytest.raises(KeyboardInterrupt):
+            answer_all(connection, "m", prompts, settings, 1, interrupt, say)
+        assert "Waiting for up to 3 answers on their way" in said[0]
+        answer_all(connection, "m", prompts, settings, 1, lambda *_: None, print)
+    assert [asked.count(question) for question in "123"] == [1, 1, 1]  # the first one probes which model answers now
 
 
 def test_an_answer_is_replaced_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,8 +60,9 @@ def _project() -> None:
     for split, numbers in (("train", range(60)), ("valid", range(60, 66)), ("test", range(70, 78))):
         write(PREPARED / f"{split}.jsonl", [example(n, TEAMS[n % 2]) for n in numbers])
     write(PREPARED / "test_rows.jsonl", [{"group": n} for n in range(8)])
-    for name in ("checked", "common_pieces", "questions", "training"):
+    for name in ("checked", "questions", "training"):
         write_json(PREPARED / f"{name}.json", {"server": name})
+    write_json(PREPARED / "common_pieces.json", {"asked": [], "context": []})
     REPLAY.touch()  # no rows are mixed in
 
 
@@ -125,6 +126,21 @@ def test_labels_base_method_and_splits_come_from_the_project() -> None:
     codes = {f["code"] for f in json.loads(check(str(other), "--format", "json", code=1).stdout)["findings"]}
     assert "unknown_label" in codes
     assert "leak" not in codes
+
+
+@pytest.mark.usefixtures("_project")
+@pytest.mark.parametrize("near", [0.95, "off"])
+def test_splits_are_as_near_as_the_project_says(near: float | str) -> None:
+    """As validate compares them."""
+    rows = [example(n, TEAMS[n % 2]) for n in range(60)]
+    rows[5] = example(72, "delivery")
+    rows[5]["messages"][0]["content"] += " Thanks!"
+    write(PREPARED / "train.jsonl", rows)
+    assert "near_leak" in check("data/prepared", code=1).stdout
+    values = YAML().load(Path("params.yaml"))
+    values["data"]["near"] = near
+    YAML().dump(values, Path("params.yaml"))
+    assert "near_leak" not in check("data/prepared").stdout
 
 
 @pytest.mark.usefixtures("_project")

@@ -53,6 +53,7 @@ def check(
 
     Examples: finetune check train.jsonl --against test.jsonl · finetune check data/prepared --format github
     """
+    from finetune.data import near_duplicates
     from finetune.data.checks import across_files, findings, project_files, repair
     from finetune.pricing.catalogue import alias_note, look_up
     from finetune.provider.capabilities import refuse_method
@@ -87,6 +88,8 @@ def check(
             encoding=known.encoding if known and known.context else None,
             context=known.context if known else None,
             image_prices=known.image_tokens if known else None,
+            near=params.data.near if params else near_duplicates.NEAR,
+            common=project_files.prepared_common_pieces() if project_files.are_splits(each) else None,
             progress=progress,
         )
     forms = {Format.text: findings.as_text, Format.json: findings.as_json, Format.github: findings.as_github}

@@ -153,7 +153,8 @@ def export(
 ) -> None:
     """Write the model in other formats, and ask each exported file the test rows.
 
-    Answers are compared with those of the measured model. Each format is a folder of exports/.
+    Answers are compared with those of the measured model. Each format is a folder of exports/, which has only the last
+    export; former ones come back with the commits that have them.
 
     adapter: PEFT's folder, which vLLM and Transformers load with the base.
 
@@ -166,6 +167,7 @@ def export(
     Examples: finetune export · finetune export --to merged --to gguf-q4_k_m
     """
     from finetune.core.params import load_params
+    from finetune.project.record_outputs import record_outputs
     from finetune.stages import export as stage
     from finetune.terminal.exports import export_summary
 
@@ -173,7 +175,12 @@ def export(
         report = stage.run(load_params(), to)
     print(export_summary(report))
     if to:
-        print("To keep these as outputs of DVC, list them in export.formats of params.yaml, and run: dvc repro")
+        record_outputs("export")
+        print(
+            "DVC keeps these until export.formats or the model changes. Put them into the report and commit: dvc repro &&"
+            " git add . && git commit\n"
+            "To export each new model so, list the formats in export.formats of params.yaml."
+        )
 
 
 def report() -> None:

@@ -88,8 +88,7 @@ def promote(
         print_json(done)
     else:
         what = f"The export {export} of {done['model']}" if export else done["model"]
-        version = f"version {done['version']}" + (f" of {done['artifact']}" if export else "")
-        print(f"{what} is now {version} in {stage}. Share the tags with: git push --tags")
+        print(f"{what} is now {done['artifact']}@{done['version']} in {stage}. Share the tags with: git push --tags")
         for condition in done["met"]:
             print(f"  met: {condition}")
         if not done["met"]:

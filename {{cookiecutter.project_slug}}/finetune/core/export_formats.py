@@ -13,8 +13,9 @@ def known_format(name: str) -> str:
     """Return a format by its name or short name. Raises ValueError if there is no such format."""
     found = SHORT.get(name, name)
     if found not in FORMATS:
-        like = get_close_matches(name, FORMATS, 1, 0)
-        raise ValueError(f"give some of {', '.join([*FORMATS, *SHORT])} (similar to {name!r}: {like[0]})")
+        like = get_close_matches(name, FORMATS, 1)
+        similar = f" (similar to {name!r}: {like[0]})" if like else f", and not {name!r}"
+        raise ValueError(f"give some of {', '.join([*FORMATS, *SHORT])}{similar}")
     return found
 
 

@@ -5,6 +5,7 @@
 
 import faulthandler
 import ipaddress
+import logging
 import os
 import secrets
 import socket
@@ -102,6 +103,8 @@ def embedded() -> Iterator[Address]:
                 time.sleep(0.01)
             yield address_of(sock, key)
         finally:
+            # After Ctrl-C, requests are cancelled: no error of the server.
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
             server.should_exit = True
             thread.join()
 

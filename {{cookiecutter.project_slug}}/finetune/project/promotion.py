@@ -4,7 +4,7 @@ from typing import TypedDict
 
 from finetune.core.disk import read_if_there
 from finetune.core.errors import FinetuneError
-from finetune.core.export_formats import artifact_name
+from finetune.core.export_formats import SHORT, artifact_name
 from finetune.core.params import Params
 from finetune.core.paths import EXPORT_REPORT, EXPORTS
 from finetune.core.read_records import read_evaluated_model, refuse_other_test_rows
@@ -53,6 +53,7 @@ def promote(params: Params, stage: str, exported: str | None = None) -> Promotio
         )
     artifact = ARTIFACT
     if exported:
+        exported = SHORT.get(exported, exported)
         artifact = artifact_name(exported)
         met += met_by_export(params, exported, record, metrics)
     if git("status", "--porcelain", "--", "models", "reports", "params.yaml", "dvc.lock"):
@@ -66,7 +67,8 @@ def promote(params: Params, stage: str, exported: str | None = None) -> Promotio
             gto.api.register(".", artifact, ref="HEAD")
         gto.api.assign(".", artifact, stage=stage, version=version_of(commit, artifact))
     except GTOException as error:
-        raise FinetuneError(f"GTO could not tag this commit: {error}", "List the tags with: gto show") from error
+        what, *_ = str(error).split(" Use the '--force' flag")  # which `gto` has
+        raise FinetuneError(f"GTO could not tag this commit: {what}", "List the tags with: gto show") from error
     return {
         "artifact": artifact,
         "version": version_of(commit, artifact),

@@ -83,7 +83,7 @@ def ask_all(
                 return {}
             if settings.batch:
                 return ask_by_batch(connection, rest, cache, progress, say)
-            return ask_concurrently(connection, rest, cache, settings.concurrency, progress, bool(answered))
+            return ask_concurrently(connection, rest, cache, settings.concurrency, progress, say, bool(answered))
 
         asked = ask_without(kept)  # first: these answers say which models answer now
         if settings.batch:  # its batch may be old, and of another model
@@ -152,6 +152,7 @@ def ask_concurrently(
     cache: AnswerCache,
     concurrency: int,
     progress: Progress,
+    say: Say,
     some_answered: bool,
 ) -> dict[str, Answer]:
     """Return the answers by their keys; each is kept as soon as it arrives.
@@ -173,6 +174,10 @@ def ask_concurrently(
                     raise_if_all_refused(list(answers.values()))
                 refused += bool(answer.error)
                 progress(done, len(requests), f"answers, {refused} refused" if refused else "answers")
+        except KeyboardInterrupt:
+            if on_their_way := sum(future.running() for future in futures):
+                say(f"\nWaiting for up to {on_their_way} answers on their way, which are paid for.")
+            raise
         finally:
             limiter.stop()
             pool.shutdown(cancel_futures=True)

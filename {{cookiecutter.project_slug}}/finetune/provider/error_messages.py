@@ -56,6 +56,8 @@ def explain(error: "APIStatusError", profile: Profile, base_url: str) -> Finetun
         404: "Check provider.base_url with `finetune doctor`, and whether the file or model was deleted.",
         429: f"Wait a minute, {again}",
     }
+    if profile.name == "local":
+        by_code["model_not_found"] += ". A fine-tune of another machine is trained on this one by: finetune train"
     if profile.name == "azure":
         by_status[404] = (
             "Compare provider.base_url with https://<resource>.openai.azure.com/openai/v1/, which has no deployment"

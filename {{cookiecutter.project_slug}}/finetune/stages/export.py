@@ -53,9 +53,9 @@ def run(params: Params, to: Sequence[str] | None = None) -> ExportReport:
     not the model that was measured.
     """
     formats = known_formats(to) if to else load_export_settings(params)["formats"]
-    shutil.rmtree(EXPORTS, ignore_errors=True)
     if formats:
         return export(params, formats)
+    shutil.rmtree(EXPORTS, ignore_errors=True)
     write_text(EXPORTS / "README.txt", NOTHING)
     write_jsonl(EXPORT_ANSWERS, [])
     write_json(EXPORT_SPEED, {})
@@ -86,6 +86,7 @@ def export(params: Params, formats: Sequence[str]) -> ExportReport:
     report["tuned"] = tuned.metrics[tuned.metric]
     answers: list[ExportedPrediction] = []
     speeds: dict[str, ExportSpeed] = {}
+    shutil.rmtree(EXPORTS, ignore_errors=True)
     work = NOTES / "export" / MERGED  # what GGUF files are made of
     shutil.rmtree(work.parent, ignore_errors=True)
     try:

@@ -67,6 +67,13 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
+def kill_server(record: Path) -> None:
+    """Kill the server of a record, and wait until it has ended."""
+    server = psutil.Process(json.loads(record.read_bytes())["pid"])
+    server.kill()
+    psutil.wait_procs([server], 60)
+
+
 def server_in_thread(home: Path, pid: int) -> tuple[threading.Thread, Path]:
     """Start a server beside a process, in this one, and wait until it listens. Returns its thread and its record."""
     record = home / "record.json"
@@ -99,7 +106,7 @@ def test_stages_with_another_environment_have_another_server(tmp_path: Path, own
     assert stage(tmp_path, own_home, FINETUNE_ENGINE_THREADS="1") != first
     assert stage(tmp_path, own_home, DVC_STAGE="tuned") == first
     for record in (own_home / "servers").iterdir():
-        psutil.Process(json.loads(record.read_bytes())["pid"]).kill()
+        kill_server(record)
 
 
 def test_outside_of_dvc_each_command_has_its_own_server(tmp_path: Path, own_home: Path) -> None:
@@ -113,7 +120,7 @@ def test_outside_of_dvc_each_command_has_its_own_server(tmp_path: Path, own_home
     assert own_url != base_url
     assert not answers(own_url, own_key)
     for record in (own_home / "servers").iterdir():
-        psutil.Process(json.loads(record.read_bytes())["pid"]).kill()
+        kill_server(record)
 
 
 def test_a_killed_server_is_replaced(own_home: Path, parent: "subprocess.Popen[bytes]") -> None:
@@ -122,7 +129,7 @@ def test_a_killed_server_is_replaced(own_home: Path, parent: "subprocess.Popen[b
     assert server_process.address_beside(parent.pid) == first
     (record,) = (own_home / "servers").iterdir()
     assert record.stat().st_mode & 0o777 == 0o600
-    psutil.Process(json.loads(record.read_bytes())["pid"]).kill()
+    kill_server(record)
     second = server_process.address_beside(parent.pid)
     assert second
     assert second != first

@@ -64,11 +64,13 @@ def check_each(
     bom: Bom = "refused",
     progress: Progress | None = None,
     image_prices: ImagePrices | None = IMAGE_PRICES,
+    near: float | None = NEAR,
+    common: CommonPieces | None = None,
 ) -> CheckReport:
     """Return the report on some files, with the findings in the order of files and lines.
 
-    A question that two of the files share is found once. The other parameters are those of `check_file`. Raises
-    FinetuneError when a file cannot be read.
+    A question that two of the files share is found once. `near` and `common` are those of `check_leaks`, the other
+    parameters those of `check_file`. Raises FinetuneError when a file cannot be read.
     """
 
     def checked_file(path: Path, training: bool, labels: Sequence[str] = ()) -> CheckedFile:
@@ -87,7 +89,7 @@ def check_each(
                 known[other] = checked_file(path, training=False)
                 check_is_read(known[own], known[other])
             if {own, other} not in compared:
-                check_leaks(known[own], known[other])
+                check_leaks(known[own], known[other], near, common)
             compared.add(frozenset({own, other}))
             check_missing_classes(known[own], known[other])
             check_languages(known[own], known[other])

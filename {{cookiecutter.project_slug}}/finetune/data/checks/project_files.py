@@ -5,13 +5,15 @@ from itertools import chain
 from pathlib import Path
 
 from finetune.core.class_labels import labels_of
+from finetune.core.disk import read_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import PREPARED, REPLAY, TEST_ROWS, TRAIN_GROUPS
+from finetune.core.paths import COMMON_PIECES, PREPARED, REPLAY, TEST_ROWS, TRAIN_GROUPS
 from finetune.core.read_records import read_prepare_report_if_there
 from finetune.core.records.prepared import PrepareReport
 from finetune.core.sections.data import Data
 from finetune.data.checks.across_files import FileToCheck
+from finetune.data.common_pieces import CommonPieces, common_pieces_from
 from finetune.data.existing_marks import NO_MARKS
 from finetune.data.split import SPLITS
 
@@ -43,6 +45,13 @@ def expand(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
             f"There is no training file to check. {said}".strip(), "Name a file in JSON Lines, or data/prepared."
         )
     return found, [said] if said else []
+
+
+def prepared_common_pieces() -> CommonPieces | None:
+    """Return the common pieces that prepare has found, in the rows that it left out too; None if it has not run."""
+    if not COMMON_PIECES.exists():
+        return None
+    return common_pieces_from(read_json(COMMON_PIECES, "prepare", dict[str, list[int]]))
 
 
 def refuse_table(path: Path) -> None:
@@ -90,6 +99,11 @@ def files_to_check(params: Params, paths: Sequence[Path], against: Sequence[Path
 def split_of(path: Path) -> str | None:
     """Return the split that a file of data/prepared holds; None for any other file."""
     return next((split for split in SPLITS if path.resolve() == (PREPARED / f"{split}.jsonl").resolve()), None)
+
+
+def are_splits(files: Iterable[FileToCheck]) -> bool:
+    """Return whether all files that are compared are splits of data/prepared."""
+    return all(split_of(path) for file in files if file.against for path in (file.path, *file.against))
 
 
 def allowed_answers(data: Data, prepared: PrepareReport) -> list[str]:

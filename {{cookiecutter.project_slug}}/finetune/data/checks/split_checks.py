@@ -4,18 +4,16 @@ from collections.abc import Callable, Iterable
 from itertools import combinations, permutations
 
 from finetune.core.callbacks import Progress
-from finetune.core.disk import read_json
 from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
-from finetune.core.paths import COMMON_PIECES, PREPARED, REPLAY
+from finetune.core.paths import PREPARED, REPLAY
 from finetune.core.preferences import holds_preferences
 from finetune.core.read_records import read_prepare_report
 from finetune.core.records.prepared import PrepareReport
 from finetune.data.checks.across_files import check_languages, check_leaks, check_missing_classes, common_pieces_of
 from finetune.data.checks.completion_endings import check_completion_endings
-from finetune.data.checks.project_files import allowed_answers
+from finetune.data.checks.project_files import allowed_answers, prepared_common_pieces
 from finetune.data.checks.whole_file import CheckedFile
-from finetune.data.common_pieces import common_pieces_from
 
 LISTED = 20  # mistakes spelled out in an error
 LONG_WORK = 64 * 1024**2  # bytes from which progress is shown
@@ -38,11 +36,7 @@ def check_splits(params: Params, check: CheckFile, progress: Progress | None = N
         shown = progress if path.stat().st_size > LONG_WORK else None
         checked[split] = check(path, training=split == "train", progress=shown, labels=labels)
         check_completion_endings(checked[split])
-    # prepare saw the rows that it left out too. With its pieces, both compare alike.
-    if COMMON_PIECES.exists():
-        common = common_pieces_from(read_json(COMMON_PIECES, "prepare", dict[str, list[int]]))
-    else:
-        common = common_pieces_of(*checked.values())
+    common = prepared_common_pieces() or common_pieces_of(*checked.values())
     for one, other in combinations(checked.values(), 2):
         check_leaks(one, other, params.data.near, common)
     for one, other in permutations(checked.values(), 2):
