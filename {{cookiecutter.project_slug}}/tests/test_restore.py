@@ -46,6 +46,15 @@ def test_outputs_of_a_run_that_no_commit_has_are_not_mixed_with_those_of_the_com
     )
 
 
+def test_nothing_is_said_in_the_workspace_of_an_experiment(monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = Path(".dvc/tmp/exps/standalone/tmp1")
+    workspace.mkdir(parents=True)
+    for file in ("dvc.yaml", "dvc.lock"):
+        (workspace / file).write_text(Path(file).read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.chdir(workspace)
+    assert how_to_restore("train") is None
+
+
 def test_nothing_is_said_where_nothing_is_missing_and_before_the_first_run() -> None:
     Path("models/weights").mkdir(parents=True)
     Path("models/model.json").write_text("{}", encoding="utf-8")

@@ -23,7 +23,7 @@ def with_restore_command(stage: str) -> Iterator[None]:
     try:
         yield
     except (FinetuneError, OSError) as error:
-        what = error.what if isinstance(error, FinetuneError) else str(error)
+        what = error.what if isinstance(error, FinetuneError) else f"The stage {stage} failed: {error}."
         remedy = error.remedy if isinstance(error, FinetuneError) else "Correct this, then run the same command again."
         raise FinetuneError(what, "\n  → ".join(filter(None, [remedy, how_to_restore(stage)]))) from error
     except KeyboardInterrupt:
@@ -177,8 +177,8 @@ def export(
     if to:
         record_outputs("export")
         print(
-            "DVC keeps these until export.formats or the model changes. Put them into the report and commit: dvc repro &&"
-            " git add . && git commit\n"
+            "DVC keeps these until export.formats or the model changes.\n"
+            "Put them into the report, and commit: dvc repro && git add . && git commit\n"
             "To export each new model so, list the formats in export.formats of params.yaml."
         )
 

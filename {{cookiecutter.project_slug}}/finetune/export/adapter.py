@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +66,12 @@ def check_adapter(folder: Path, base: str) -> None:
 
 def named(name: str, revision: str | None) -> str:
     return f"{name} at revision {revision}" if revision else name
+
+
+def with_adapter(model: Any, adapter: Path, in_float32: bool) -> Any:
+    """Return PEFT's model of a base in memory and an adapter, whose weights are in float32 or in the base's format."""
+    from peft import PeftModel
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT uses an old name in Transformers
+        return PeftModel.from_pretrained(model, adapter, autocast_adapter_dtype=in_float32)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.core.errors import FinetuneError
+from finetune.export.adapter import with_adapter
 from finetune.export.base_folder import weights_of
 from finetune.export.chat_template import fix_date
 
@@ -33,7 +34,6 @@ def export_merged(base: Path, adapter: Path, target: Path) -> None:
 def merged(base: Path, adapter: Path) -> "tuple[Any, set[str]]":
     """Return the merged model in the base's number format, and the names of the modules that the adapter changes."""
     import torch
-    from peft import PeftModel
     from peft.tuners.tuners_utils import BaseTunerLayer
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -42,7 +42,7 @@ def merged(base: Path, adapter: Path) -> "tuple[Any, set[str]]":
     dtype = dtype_of(base)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     try:
-        tuned = PeftModel.from_pretrained(model, adapter, autocast_adapter_dtype=True)
+        tuned = with_adapter(model, adapter, in_float32=True)
     except (RuntimeError, ValueError) as error:  # tensors of other sizes, or modules that the base lacks
         raise FinetuneError(
             f"The adapter does not fit the base in {base}: {str(error).splitlines()[0]}",

@@ -8,6 +8,7 @@ from typing import Any
 from finetune.core.callbacks import Progress
 from finetune.core.records.answers import Alternatives
 from finetune.core.records.settings import AnswerSettings
+from finetune.export.adapter import with_adapter
 from finetune.provider.answer_parser import Answer
 
 
@@ -100,9 +101,7 @@ def loaded(folder: Path, adapter: Path | None) -> Any:
 
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype="auto" if has_bfloat16() else torch.float32)
     if adapter:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, adapter, autocast_adapter_dtype=False)
+        model = with_adapter(model, adapter, in_float32=False)
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
