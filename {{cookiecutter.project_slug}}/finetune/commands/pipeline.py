@@ -1,5 +1,6 @@
 """The stages of `dvc.yaml` as commands: each loads params.yaml, runs its stage and prints a summary."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -174,8 +175,9 @@ def export(
     with with_restore_command("export"):
         report = stage.run(load_params(), to)
     print(export_summary(report))
-    if to:
+    if "DVC_STAGE" not in os.environ:  # else DVC does it itself
         record_outputs("export")
+    if to:
         print(
             "DVC keeps these until export.formats or the model changes.\n"
             "Put them into the report, and commit: dvc repro && git add . && git commit\n"
