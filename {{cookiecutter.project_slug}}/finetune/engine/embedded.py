@@ -103,10 +103,12 @@ def embedded() -> Iterator[Address]:
                 time.sleep(0.01)
             yield address_of(sock, key)
         finally:
-            # After Ctrl-C, requests are cancelled: no error of the server.
-            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+            log = logging.getLogger("uvicorn.error")
+            level = log.level
+            log.setLevel(logging.CRITICAL)  # after Ctrl-C, requests are cancelled: no error of the server
             server.should_exit = True
             thread.join()
+            log.setLevel(level)
 
 
 def serve(sock: socket.socket, key: str, any_base: bool | None = None, cors: str | None = None) -> None:
