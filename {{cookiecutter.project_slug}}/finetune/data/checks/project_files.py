@@ -102,8 +102,9 @@ def split_of(path: Path) -> str | None:
 
 
 def are_splits(files: Iterable[FileToCheck]) -> bool:
-    """Return whether all files that are compared are splits of data/prepared."""
-    return all(split_of(path) for file in files if file.against for path in (file.path, *file.against))
+    """Return whether files are compared, and all of these are splits of data/prepared."""
+    compared = [path for file in files if file.against for path in (file.path, *file.against)]
+    return bool(compared) and all(map(split_of, compared))
 
 
 def allowed_answers(data: Data, prepared: PrepareReport) -> list[str]:

@@ -36,6 +36,7 @@ def check_splits(params: Params, check: CheckFile, progress: Progress | None = N
         shown = progress if path.stat().st_size > LONG_WORK else None
         checked[split] = check(path, training=split == "train", progress=shown, labels=labels)
         check_completion_endings(checked[split])
+    # prepare saw the rows that it left out too. With its pieces, both compare alike.
     common = prepared_common_pieces() or common_pieces_of(*checked.values())
     for one, other in combinations(checked.values(), 2):
         check_leaks(one, other, params.data.near, common)
