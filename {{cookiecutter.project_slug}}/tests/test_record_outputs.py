@@ -1,5 +1,6 @@
 """What a command writes outside of `dvc repro` is an output of DVC too."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,12 +37,17 @@ def test_the_next_run_of_dvc_keeps_it_and_a_checkout_restores_it() -> None:
     model = Path("exports/model")
     model.unlink()
     model.write_text("by-the-command", encoding="utf-8")
-    record_outputs("export")
+    assert record_outputs("export")
     dvc("repro", "-q")
     assert model.read_text(encoding="utf-8") == "by-the-command"
     model.unlink()
     dvc("checkout", "-q")
     assert model.read_text(encoding="utf-8") == "by-the-command"
+
+
+def test_without_dvc_there_is_nothing_to_record() -> None:
+    shutil.rmtree(".dvc")
+    assert not record_outputs("export")
 
 
 def test_what_dvc_cannot_record_is_said_with_the_command_that_does() -> None:

@@ -175,9 +175,9 @@ def export(
     with with_restore_command("export"):
         report = stage.run(load_params(), to)
     print(export_summary(report))
-    if "DVC_STAGE" not in os.environ:  # else DVC does it itself
-        record_outputs("export")
-    if to:
+    # In a stage, DVC records them itself.
+    is_recorded = "DVC_STAGE" not in os.environ and record_outputs("export")
+    if to and is_recorded:
         print(
             "DVC keeps these until export.formats or the model changes.\n"
             "Put them into the report, and commit: dvc repro && git add . && git commit\n"
