@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from finetune.cli import PANELS, app
 from finetune.commands.check import Method as CheckMethod
+from finetune.core.errors import FinetuneError
 from finetune.core.sections.train import Method
 from finetune.terminal.tables import print_table
 
@@ -90,6 +91,14 @@ def test_an_error_is_a_message_and_exit_status_1(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: There is no params.yaml")
     assert "Traceback" not in done.stderr
     assert run("nonsense").returncode == 2
+
+
+@pytest.mark.parametrize("command", ["show", "report", "doubtful"])  # which read records before params.yaml
+def test_outside_of_a_project_no_stage_is_named(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    error = CliRunner().invoke(app, command).exception
+    assert isinstance(error, FinetuneError)
+    assert f"there is no params.yaml in {tmp_path}" in error.remedy
 
 
 OTHER_STAGES = ("validate", "upload", "baseline", "tuned", "evaluate")

@@ -109,9 +109,10 @@ def repaired(file: Path, target: Path, changes: list[tuple[int, str]]) -> Path:
 
 def project_params() -> "Params | None":
     """Return the parameters of the project in the current folder; None where it holds no project of this template."""
-    from finetune.core.params import FILE, load_params
+    from finetune.core.params import load_params
+    from finetune.core.paths import PARAMS
 
-    text = FILE.read_bytes() if FILE.is_file() else b""
+    text = PARAMS.read_bytes() if PARAMS.is_file() else b""
     if not all(re.search(rb"^%s:" % section, text, re.MULTILINE) for section in (b"data", b"provider", b"train")):
         return None
     return load_params()

@@ -128,10 +128,11 @@ def project_settings(base: str | None) -> dict[str, str]:
 
     A params.yaml that is not valid, or of another tool, is not needed where `base` is given; this is said then.
     """
-    from finetune.core.params import FILE, load_params
+    from finetune.core.params import load_params
+    from finetune.core.paths import PARAMS
     from finetune.pricing.catalogue import look_up
 
-    if not FILE.exists():
+    if not PARAMS.exists():
         return {}
     try:
         params = load_params()

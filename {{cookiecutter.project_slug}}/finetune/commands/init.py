@@ -49,7 +49,8 @@ def init(
 
     Examples: finetune init messages.csv · finetune init faq.xlsx --question Frage --answer Antwort --yes
     """
-    from finetune.core.params import FILE, checked, read_values
+    from finetune.core.params import checked, read_values
+    from finetune.core.paths import PARAMS
     from finetune.core.yaml_edit import edit_yaml
     from finetune.data.choose_columns import Choices
     from finetune.data.new_params import COMMENTS, differences, is_file_of, new_values, with_former_choices
@@ -77,7 +78,7 @@ def init(
         values["data"]["split"]["seed"] = seed.seed
         rows = " / ".join(f"{count:,}" for count in seed.rows)
         print(f"init: data.split.seed {seed.seed}, whose splits of so few rows come closest to the shares: {rows}")
-    text = edit_yaml(FILE.read_text(encoding="utf-8"), values, COMMENTS)
+    text = edit_yaml(PARAMS.read_text(encoding="utf-8"), values, COMMENTS)
     if dry_run:
         return
     with saying_that_nothing_is_written():
@@ -164,13 +165,13 @@ def bytes_of_other_alphabets(text: str) -> int:
 def write(file: Path, target: Path, text: str, written: list[str], removed: list[str]) -> None:
     """Copy the file to its place, write params.yaml, and print both."""
     from finetune.core.disk import write_lines, write_text
-    from finetune.core.params import FILE
+    from finetune.core.paths import PARAMS
 
     if not target.exists():
         with open(file, "rb") as content:
             write_lines(target, content)
         print(f"init: copied {file} to {target}")
-    write_text(FILE, text)
+    write_text(PARAMS, text)
     print(f"init: wrote params.yaml: {', '.join(written) or 'nothing has changed'}")
     if removed:
         print(f"init: removed, because they do not belong to these data: {', '.join(removed)}")

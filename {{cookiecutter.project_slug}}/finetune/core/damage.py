@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from finetune.core.errors import FinetuneError
+from finetune.core.paths import PARAMS
 
 IN_DVC = ("reports/left_out.csv", "reports/doubtful.csv", "reports/rows.csv")  # other tables and records are in Git
 NUMBERS = ("int_type", "int_from_float", "float_type", "bool_type")  # pydantic's names of wrong kinds of numbers
@@ -69,6 +70,13 @@ def read_bytes(path: Path) -> bytes:
             return file.read()
         except OSError as error:
             raise cannot("read", path, error) from error
+
+
+def missing(path: Path, remedy: str) -> FinetuneError:
+    """Return the error for an output that is not there. Outside a project, no stage could create it."""
+    if not PARAMS.exists():
+        remedy = f"Run this in the project's folder: there is no {PARAMS} in {Path.cwd()}."
+    return FinetuneError(f"{path} is missing.", remedy)
 
 
 def cannot(do: str, path: Path, error: OSError) -> FinetuneError:

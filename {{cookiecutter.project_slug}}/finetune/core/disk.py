@@ -18,6 +18,7 @@ from finetune.core.damage import (
     conflict_line,
     how_to_restore,
     line_of,
+    missing,
     open_file,
     read_bytes,
     record_of,
@@ -155,7 +156,7 @@ def read_json(path: Path, made_by: str, kind: Any = None) -> Any:
     try:
         content = read_bytes(path)
     except FileNotFoundError:
-        raise FinetuneError(f"{path} is missing.", f"Create it with: dvc repro {made_by}") from None
+        raise missing(path, f"Create it with: dvc repro {made_by}") from None
     remedy = how_to_restore(path, made_by)
     return parse_json(content, str(path), remedy, kind)
 
@@ -216,9 +217,7 @@ def each_jsonl(path: Path, made_by: str, kind: Any = None) -> Iterator[Any]:
     try:
         file = open_file(path)
     except FileNotFoundError:
-        raise FinetuneError(
-            f"{path} is missing.", f"Create it with: dvc repro {made_by}, or fetch it with: dvc pull"
-        ) from None
+        raise missing(path, f"Create it with: dvc repro {made_by}, or fetch it with: dvc pull") from None
     with file as lines:
         for number, line in enumerate(lines, 1):
             if line.isspace():

@@ -9,14 +9,13 @@ from finetune.core.damage import read_bytes
 from finetune.core.errors import FinetuneError
 from finetune.core.invalid_values import explain, relevant
 from finetune.core.param_conflicts import conflict_of
+from finetune.core.paths import PARAMS
 from finetune.core.sections.data import Data
 from finetune.core.sections.evaluate import Evaluate
 from finetune.core.sections.export import Export
 from finetune.core.sections.provider import Provider
 from finetune.core.sections.section import Section
 from finetune.core.sections.train import Train
-
-FILE = Path("params.yaml")
 
 
 class Params(Section):
@@ -28,12 +27,12 @@ class Params(Section):
     notify: list[Annotated[str, Field(min_length=1)]] = []  # addresses of apprise
 
 
-def load_params(path: Path = FILE) -> Params:
+def load_params(path: Path = PARAMS) -> Params:
     """Load the parameters of the project in the current folder. Raises FinetuneError naming the invalid key."""
     return checked(read_values(path), path)
 
 
-def read_values(path: Path = FILE) -> dict[str, Any]:
+def read_values(path: Path = PARAMS) -> dict[str, Any]:
     """Return the values of a params.yaml as they are. Raises FinetuneError if it has none."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
@@ -52,7 +51,7 @@ def read_values(path: Path = FILE) -> dict[str, Any]:
     return values
 
 
-def checked(values: dict[str, Any], path: Path = FILE) -> Params:
+def checked(values: dict[str, Any], path: Path = PARAMS) -> Params:
     """Return values as parameters. Raises FinetuneError naming the invalid key, and the file that they are for."""
     try:
         params = Params.model_validate(values)

@@ -8,6 +8,8 @@ import platformdirs
 
 from finetune.core.errors import FinetuneError
 
+PARAMS = Path("params.yaml")
+
 PREPARED = Path("data/prepared")
 TEST_ROWS = PREPARED / "test_rows.jsonl"  # what is known of each test row beside its example
 TRAIN_GROUPS = PREPARED / "train_groups.jsonl"  # the group of each training row

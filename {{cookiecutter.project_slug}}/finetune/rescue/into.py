@@ -12,8 +12,8 @@ from typing import Any
 from finetune.core.damage import read_bytes
 from finetune.core.disk import read_json, write_csv, write_jsonl, write_text
 from finetune.core.errors import FinetuneError
-from finetune.core.params import FILE, checked
-from finetune.core.paths import LEDGER
+from finetune.core.params import checked
+from finetune.core.paths import LEDGER, PARAMS
 from finetune.core.profiles import PROFILES
 from finetune.core.yaml_edit import edit_yaml
 from finetune.data.questions import ASKS_A_MODEL
@@ -113,7 +113,7 @@ def make_project(
             f"The provider {profile.name!r} has no default address.", "Give it: --base-url https://host/v1"
         )
     without_split = {key: value for key, value in values["data"].items() if key != "split"}  # nor its comment
-    text = edit_yaml(read_bytes(FILE).decode("utf-8"), values | {"data": without_split})
+    text = edit_yaml(read_bytes(PARAMS).decode("utf-8"), values | {"data": without_split})
     text = edit_yaml(text, values, COMMENTS)
     files = code_files()
     unfinished = folder.with_name(f".{folder.name}.unfinished")
@@ -121,7 +121,7 @@ def make_project(
     for file in files:
         (unfinished / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(file, unfinished / file, follow_symlinks=False)
-    write_text(unfinished / FILE, text)
+    write_text(unfinished / PARAMS, text)
     write_csv(unfinished / LEDGER, COLUMNS, [])
     write_jsonl(unfinished / DATA, found.rows.rows)
     write_jsonl(unfinished / ANSWERS, found.rows.recorded)
@@ -143,7 +143,7 @@ def code_files() -> list[Path]:
     if not tracked:
         raise FinetuneError("Git tracks no files here.", "Run this in the project's folder, after: git add .")
     shared = {path for folder in SHARED for path in Path(folder).rglob("*")}
-    files = {file for file in tracked | shared if file.is_file() and file != FILE}
+    files = {file for file in tracked | shared if file.is_file() and file != PARAMS}
     return sorted(file for file in files if file.as_posix() in KEPT or not any(map(file.is_relative_to, LEFT)))
 
 
