@@ -126,12 +126,13 @@ def follow_job(job: JobId) -> None:
 
     params = load_params()
     with (
-        telling(params.notify, "train", say) as tell_success,
         connect(params.provider) as connection,
         progress_bar("train") as progress,
     ):
-        found = follow(connection, connection.control.fine_tuning.jobs.retrieve(job), progress, say)
-        tell_success(f"Job {job} has the model {found.fine_tuned_model}.")
+        found = connection.control.fine_tuning.jobs.retrieve(job)
+        with telling(params.notify, "train", say) as tell_success:
+            found = follow(connection, found, progress, say)
+            tell_success(f"Job {job} has the model {found.fine_tuned_model}.")
     print(found.fine_tuned_model)
 
 

@@ -32,7 +32,7 @@ def check_database(home: Path) -> None:
             if version > VERSION:
                 raise UnusableDatabaseError(
                     f"A newer version of this template wrote {path} (schema {version}; this one knows {VERSION})."
-                    " Update this project with: cruft update. Or set FINETUNE_HOME to another folder."
+                    " Update this project with: cruft update -y. Or set FINETUNE_HOME to another folder."
                 )
             found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":

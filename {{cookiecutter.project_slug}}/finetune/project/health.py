@@ -69,6 +69,9 @@ def check_machine() -> Iterator[Check]:
     else:
         yield check_history()
     yield check_remote()
+    if not str(Path.cwd()).isascii():
+        trouble = f"{Path.cwd()} has other letters than ASCII, where DVC's experiments with --temp or --queue fail"
+        yield warning("folder", trouble, "Move the project if you need these. Everything else works here.")
     try:
         home = user_home()
     except FinetuneError as error:

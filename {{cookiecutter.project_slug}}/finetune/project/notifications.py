@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from string import Template
+from typing import Any
 from urllib.parse import quote
 
 from finetune.core.callbacks import Say
@@ -26,9 +27,9 @@ def telling(addresses: Sequence[str], command: str, say: Say) -> Iterator[Callab
     Raises FinetuneError at once, before anything is paid, where an address cannot be used.
     """
     tell = teller(addresses, say)
-    title = f"{Path.cwd().name}: {command}"
+    title = f"{project_name()}: {command}"
     try:
-        yield lambda text: tell(f"{title} succeeded", text)
+        yield lambda text: tell(f"{title} succeeded", text, "success")
     except OverBudgetError as error:
         tell(f"{title} is over the budget", error.what)
         raise
@@ -40,13 +41,33 @@ def telling(addresses: Sequence[str], command: str, say: Say) -> Iterator[Callab
         raise
 
 
-def teller(addresses: Sequence[str], say: Say) -> Callable[[str, str], None]:
-    """Return the function that sends a title and a text to each address; if that fails, it says so.
+def project_name() -> str:
+    """Return the name of the project's folder, also in a workspace of `dvc exp run --temp`, which lies in its .dvc."""
+    parts = Path.cwd().parts
+    return parts[parts.index(".dvc") - 1] if ".dvc" in parts else Path.cwd().name
+
+
+def with_secrets(addresses: Sequence[str]) -> list[int]:
+    """Return the numbers, from 1, of the addresses that have a password or token as text, which each commit keeps.
+
+    None without apprise, which knows what is secret in the form of an address: it does not show that by itself.
+    """
+    try:
+        from apprise import Apprise
+    except ModuleNotFoundError:
+        return []
+    logging.getLogger("apprise").addHandler(logging.NullHandler())
+    services: list[Any] = [None if "$" in address else Apprise.instantiate(address) for address in addresses]
+    return [number for number, one in enumerate(services, 1) if one and one.url(privacy=True) != one.url()]
+
+
+def teller(addresses: Sequence[str], say: Say) -> Callable[..., None]:
+    """Return the function that sends a title, a text and its kind to each address; if that fails, it says so.
 
     Raises FinetuneError for an address that apprise does not know, and where apprise is not installed.
     """
     if not addresses:
-        return lambda title, text: None
+        return lambda title, text, kind="": None
     try:
         from apprise import Apprise, NotifyFormat
     except ModuleNotFoundError as error:
@@ -65,10 +86,10 @@ def teller(addresses: Sequence[str], say: Say) -> Callable[[str, str], None]:
             )
         services.append(service)
 
-    def tell(title: str, text: str) -> None:
+    def tell(title: str, text: str, kind: str = "failure") -> None:
         for number, service in enumerate(services, 1):
             try:
-                is_sent = bool(service.notify(text, title=title, body_format=NotifyFormat.TEXT))
+                is_sent = bool(service.notify(text, title, notify_type=kind, body_format=NotifyFormat.TEXT))
             except Exception:  # the plugins share no base class
                 is_sent = False
             if not is_sent:

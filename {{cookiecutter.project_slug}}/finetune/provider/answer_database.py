@@ -65,7 +65,7 @@ def connected(path: Path) -> sqlite3.Connection:
         if version > VERSION:
             raise FinetuneError(
                 f"A newer version of this template wrote {path} (schema {version}; this one knows {VERSION}).",
-                "Update this project with: cruft update. Or set FINETUNE_HOME to another folder.",
+                "Update this project with: cruft update -y. Or set FINETUNE_HOME to another folder.",
             )
         if is_new:  # one that exists keeps its mode: the folder may be shared on purpose
             path.chmod(0o600)

@@ -188,6 +188,16 @@ def test_the_doctor_reports_each_fault(
     assert "wrong-key-of-the-test" not in done.stdout + done.stderr
 
 
+def test_the_doctor_names_a_folder_where_dvc_makes_no_workspaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, expected in (("東京 ü", True), ("Tokyo's desk", False)):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        found = CliRunner().invoke(app, ["doctor", "--no-ask", "--json"])
+        assert ("folder" in {check["check"] for check in json.loads(found.output)}) == expected
+
+
 def test_base_and_tuned_answer_a_file_and_in_a_chat(
     client: openai.OpenAI, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -22,11 +23,11 @@ from finetune.engine.context_length import context_length_of
 from finetune.engine.conversation import Message
 from finetune.engine.devices import best_dtype
 from finetune.engine.fingerprint import fingerprint_of
-from finetune.engine.inference import packed_products
+from finetune.engine.inference import loaded_model, packed_products
 from finetune.engine.inference.batch_invariance import CANDIDATE_SIZES
 from finetune.engine.inference.generation_types import GeneratedAnswer, GenerationRequest
 from finetune.engine.inference.generator import Generator
-from finetune.engine.inference.loaded_model import LoadedModel, Part
+from finetune.engine.inference.loaded_model import MAX_LOGITS, PASS_TOKENS, LoadedModel, Part
 from finetune.engine.inference.packed_products import pack_products
 from finetune.engine.inference.sampling import penalized, sample_token
 from finetune.engine.store import Store
@@ -148,7 +149,7 @@ def test_attention_of_several_requests_at_once_has_the_bits_of_each_alone(home: 
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_packed_weights_change_no_bit(bias: bool) -> None:
+def test_products_with_packed_weights_are_the_usual_ones(bias: bool) -> None:
     import torch
 
     def products() -> list[torch.Tensor]:
@@ -159,20 +160,27 @@ def test_packed_weights_change_no_bit(bias: bool) -> None:
     rows = torch.randn(1, CANDIDATE_SIZES[-1], 576).bfloat16()
     with torch.inference_mode():
         before = products()
-        pack_products(layers, CANDIDATE_SIZES, {1, 2})
-        assert all(one.equal(other) for one, other in zip(products(), before, strict=True))
+        pack_products(layers)
+        for one, other in zip(products(), before, strict=True):
+            assert float((one - other).float().norm()) < 0.01 * float(other.float().norm())
     if torch.backends.cpu.get_cpu_capability() == "AVX512" and best_dtype() == "bfloat16":
         assert all("forward" in vars(layer) for layer in layers)
 
 
-def test_weights_are_not_packed_where_that_changes_bits(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    right = LoadedModel(home / "bases" / "tiny")
-    own = packed_products.packed_linear
-    monkeypatch.setattr(packed_products, "packed_linear", lambda *arguments: own(*arguments) * 1.01)
-    wrong = LoadedModel(home / "bases" / "tiny")
-    assert not any("forward" in vars(module) for module in wrong.base.modules())
-    parts = [[[Part(model.new_cache(), range(9), 0)]] for model in (right, wrong)]
-    assert right.compute(None, parts[0])[0][0].equal(wrong.compute(None, parts[1])[0][0])
+def test_the_largest_passes_are_taken_whose_products_are_invariant(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products of some layers add in another order for 192 rows, as with AMX."""
+
+    def product_like(module: Any, weight: Any) -> Any:
+        product = own(module, weight)
+        return lambda states: product(states) * (1.01 if states.shape[1] > 160 else 1)
+
+    own = packed_products.product_like
+    folder = home / "bases" / "tiny"
+    assert LoadedModel(folder).max_tokens == PASS_TOKENS[0]
+    monkeypatch.setattr(loaded_model, "product_like", product_like)
+    model = LoadedModel(folder)
+    assert model.max_tokens == max(model.invariant_sizes) == 160
+    assert model.max_logits == MAX_LOGITS
 
 
 def test_requests_are_not_grouped_where_attention_in_company_has_other_bits(
@@ -199,13 +207,13 @@ def test_no_size_is_invariant_if_place_or_other_rows_change_a_row(
     def linear(states: Any, weight: Any, bias: Any = None) -> Any:
         results = whole(states, weight, bias)
         if influence == "place":
-            results[-1] *= 1.01
+            results[:, -1] *= 1.01
         else:
-            results += results[0] / 100
+            results += results[:, :1] / 100
         return results
 
     whole = torch.nn.functional.linear
-    monkeypatch.setattr(torch.nn.functional, "linear", linear)
+    monkeypatch.setattr(loaded_model, "product_like", lambda _, weight: partial(linear, weight=weight))
     assert not LoadedModel(home / "bases" / "tiny").invariant_sizes
 
 

@@ -20,7 +20,7 @@ from finetune.core.disk import write_json, write_jsonl
 from finetune.core.errors import FinetuneError
 from finetune.core.paths import PREPARED, PREPARED_REPORT, VALIDATION_REPORT
 from finetune.engine import worker_launcher
-from finetune.project.notifications import telling
+from finetune.project.notifications import telling, with_secrets
 
 EXAMPLE = "zebra-crossing"  # a word of the data
 PASSWORD = "p@ss/word"
@@ -164,6 +164,48 @@ def test_a_job_over_the_budget_is_told_by_upload_and_train(notify: Any, mail: Ma
         subject, text = mail.mails()[-1]
         assert subject == f"{Path.cwd().name}: {command} is over the budget"
         assert "train.budget.minutes is 0.5" in text
+
+
+def test_a_workspace_of_an_experiment_has_the_name_of_its_project(
+    tmp_path: Path, mail: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = tmp_path / "desk" / ".dvc" / "tmp" / "exps" / "tmp_x0jaszc"
+    workspace.mkdir(parents=True)
+    monkeypatch.chdir(workspace)
+    with telling([mail.address], "train", print) as tell_success:
+        tell_success("x")
+    assert mail.mails() == [("desk: train succeeded", "x")]
+
+
+def test_a_job_that_does_not_exist_is_not_told(notify: Any, mail: MailServer) -> None:
+    notify(mail.address)
+    run("jobs", "follow", "nonsense", error="nonsense")
+    assert mail.mails() == []
+
+
+def test_a_success_and_a_failure_are_of_different_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds: list[str] = []
+
+    def notify(_: Any, text: str, title: str, *, notify_type: str, **__: Any) -> bool:
+        kinds.append(notify_type)
+        return True
+
+    monkeypatch.setattr("apprise.Apprise.notify", notify)
+    with telling(["json://localhost"], "train", print) as tell_success:
+        tell_success("x")
+    with pytest.raises(ValueError, match="y"), telling(["json://localhost"], "train", print):
+        raise ValueError("y")
+    assert kinds == ["success", "failure"]
+
+
+def test_an_address_with_a_secret_is_named_by_its_number() -> None:
+    secrets = [
+        "mailtos://me:hunter2@mail.example.com",
+        "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ",
+        "gotify://host/token123456",
+    ]
+    others = ["ntfys://topic", "mailtos://me:$MAIL_PASSWORD@host", "$ALL_OF_IT", "mailto://host?to=me@example.com", "x"]
+    assert with_secrets([*secrets, *others]) == [1, 2, 3]
 
 
 def test_another_error_is_told_without_its_text(mail: MailServer) -> None:

@@ -12,10 +12,10 @@ from finetune.engine import bases
 from finetune.engine.chat_template import render
 from finetune.engine.conversation import Message
 from finetune.engine.fingerprint import base_and_adapter
-from finetune.engine.inference.loaded_model import MAX_PASS_TOKENS
+from finetune.engine.inference.loaded_model import PASS_TOKENS
 from finetune.engine.store import Store
 
-QUESTION: Message = {"role": "user", "content": "paint it … " + "x" * MAX_PASS_TOKENS}  # computed in parts
+QUESTION: Message = {"role": "user", "content": "paint it … " + "x" * PASS_TOKENS[0]}  # computed in parts
 CHAT: list[Message] = [QUESTION, {"role": "assistant", "content": "red"}]
 
 
@@ -68,7 +68,7 @@ def test_they_equal_a_direct_computation(
     folder = make_base(kind, home)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     ids = render(tokenizer, CHAT, add_generation_prompt=False)
-    assert len(ids) > MAX_PASS_TOKENS + 1
+    assert len(ids) > PASS_TOKENS[0] + 1
     answer = ask(client, folder.name)
     found, expected = own_tokens(answer), direct(folder, ids)
     assert answer["prompt_logprobs"][0] is None

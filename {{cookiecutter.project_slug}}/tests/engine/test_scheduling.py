@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from finetune.engine.inference.loaded_model import MAX_LOGITS, MAX_PASS_TOKENS, Part, use_threads
+from finetune.engine.inference.loaded_model import MAX_LOGITS, PASS_TOKENS, Part, use_threads
 from finetune.engine.inference.scheduling import Plan, divide
+
+MODEL: Any = SimpleNamespace(max_tokens=PASS_TOKENS[0], max_logits=MAX_LOGITS)
 
 
 def blocks(count: int, tokens: int = 16, all_logits: bool = False) -> Plan:
@@ -27,7 +29,7 @@ def tokens_of(plan: Plan) -> int:
 
 def test_two_passes_have_about_equal_shares_and_each_request_is_in_one() -> None:
     plan = [*answers(40), *blocks(6), *blocks(1), *blocks(3), *blocks(2)]
-    first, second = divide(plan, 2)
+    first, second = divide(MODEL, plan, 2)
     assert abs(tokens_of(first) - tokens_of(second)) <= 3 * 16
     assert len(first) + len(second) == len(plan)
     assert not {id(state) for state, _ in first} & {id(state) for state, _ in second}
@@ -39,21 +41,21 @@ def test_two_passes_have_about_equal_shares_and_each_request_is_in_one() -> None
 
 def test_few_tokens_are_one_pass_and_none_are_no_pass() -> None:
     plan = answers(8)
-    assert divide(plan, 2) == [plan]
-    assert divide([], 2) == []
+    assert divide(MODEL, plan, 2) == [plan]
+    assert divide(MODEL, [], 2) == []
 
 
 @pytest.mark.parametrize(
     ("plan", "expected"),
     [
-        (blocks(20), [MAX_PASS_TOKENS]),
-        ([*blocks(12), *blocks(1), *blocks(12)], [MAX_PASS_TOKENS, MAX_PASS_TOKENS]),
-        (blocks(6, all_logits=True), [MAX_LOGITS]),
+        (blocks(20), [MODEL.max_tokens]),
+        ([*blocks(12), *blocks(1), *blocks(12)], [MODEL.max_tokens, MODEL.max_tokens]),
+        (blocks(6, all_logits=True), [MODEL.max_logits]),
     ],
     ids=["one long prompt", "a prompt is cut", "scores"],
 )
 def test_what_fits_into_no_pass_waits(plan: Plan, expected: list[int]) -> None:
-    found = divide(plan, 2)
+    found = divide(MODEL, plan, 2)
     assert [tokens_of(one) for one in found] == expected
     for one in found:  # the blocks of a prompt from its first, without a gap
         for state in {id(state): state for state, _ in one}.values():

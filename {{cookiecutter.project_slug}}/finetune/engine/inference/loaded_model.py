@@ -12,14 +12,16 @@ from finetune.engine.api_errors import JobError
 from finetune.engine.devices import best_device
 from finetune.engine.inference.batch_invariance import CANDIDATE_SIZES, batch_invariant_sizes
 from finetune.engine.inference.end_tokens import end_token_ids_of
-from finetune.engine.inference.packed_products import pack_products
+from finetune.engine.inference.packed_products import pack_products, product_like
 from finetune.engine.inference.row_cache import PrefixCache, RowCache
 from finetune.engine.inference.segment_attention import Segment, groups_keep_bits, use_segments
 
 if TYPE_CHECKING:
     import torch
 
-MAX_PASS_TOKENS = CANDIDATE_SIZES[-1]  # of all requests in one pass
+# Tokens of all requests in one pass: the first of these numbers that is invariant. Intel's matrix unit AMX adds in one
+# order for up to 32 rows, in another one for more, and for some layers in the first one again for 96 or 192.
+PASS_TOKENS = (192, 160, 96, 64, 32)
 PASSES_AT_ONCE = 2  # each with its share of the threads
 MAX_LOGITS = 48  # places of one pass whose logits are computed
 BLOCK = 16  # tokens of a prompt that are computed together
@@ -47,8 +49,9 @@ class LoadedModel:
     `invariant_sizes` are the numbers of rows that a matrix product may have for a row to get the same bits among any
     others. It is empty on GPUs, for mixtures of experts, and where a processor's products mix rows: then a pass has
     one part only. `has_segments` says whether requests can share a pass at all. `at_once` is how many passes can be
-    computed at the same time: two, where products have the same bits with half of the `threads`. `has_groups` says
-    whether attention of several requests can be computed by one call.
+    computed at the same time: two, where products have the same bits with half of the `threads`. A pass has up to
+    `max_tokens` tokens, and up to `max_logits` places whose logits are computed. `has_groups` says whether attention of
+    several requests can be computed by one call.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -73,21 +76,22 @@ class LoadedModel:
         self.tested_shapes: set[tuple[int, ...]] = set()
         self.invariant_sizes: set[int] = set()
         self.at_once = 1
+        self.max_tokens = PASS_TOKENS[0]
         self.has_groups = False
         self.has_segments = self._switch_to_segments()
-        batched = self.has_segments and device == "cpu" and not has_unknown_products(self.base)
-        self.invariant_sizes = set(CANDIDATE_SIZES) if batched else set()
-        self.at_once = PASSES_AT_ONCE if batched and self.threads >= PASSES_AT_ONCE else 1
-        self._test_new_shapes()
+        if self.has_segments and device == "cpu" and not has_unknown_products(self.base):
+            self._find_invariant_sizes()
         share = self.threads // self.at_once
-        if self.invariant_sizes:
-            self.has_groups = groups_keep_bits(self.base)
-            pack_products(self.base, self.invariant_sizes, {self.threads, share})
+        self.has_groups = bool(self.invariant_sizes) and groups_keep_bits(self.base)
         self.pool = ThreadPoolExecutor(self.at_once, initializer=use_threads, initargs=(share,))
 
     @property
     def block(self) -> int:
         return BLOCK if self.invariant_sizes else BLOCK_ALONE
+
+    @property
+    def max_logits(self) -> int:
+        return min(MAX_LOGITS, self.max_tokens)
 
     def _switch_to_segments(self) -> bool:
         """Use attention by segments where it computes the same as the base does by itself; else Transformers' caches.
@@ -99,6 +103,8 @@ class LoadedModel:
         ids = torch.arange(PROBE_TOKENS, device=self.base.device) * 7 % self.base.config.get_text_config().vocab_size
         with torch.inference_mode():
             expected = self.base(input_ids=ids[None], use_cache=False).logits[0, -1].float().cpu()
+        if self.base.device.type == "cpu":
+            pack_products(self.base)
         own = self.base.config._attn_implementation
         for self.has_segments in (True, False):
             if self.has_segments and not use_segments(self.base):
@@ -114,6 +120,17 @@ class LoadedModel:
         what = f"This server cannot generate with bases of the kind {self.base.config.model_type!r}."
         raise JobError("model_not_supported", what, "model")
 
+    def _find_invariant_sizes(self) -> None:
+        """Choose the largest passes whose products have invariant sizes; none, if all fail."""
+        for self.max_tokens in PASS_TOKENS:
+            self.tested_shapes = set()
+            self.invariant_sizes = {size for size in CANDIDATE_SIZES if size <= self.max_tokens}
+            self.at_once = PASSES_AT_ONCE if self.threads >= PASSES_AT_ONCE else 1
+            self._test_new_shapes()
+            if self.invariant_sizes:
+                return
+        self.at_once = 1
+
     def _test_new_shapes(self) -> None:
         """Remove from `invariant_sizes` what fails for a shape of weights; all of them if the largest sizes fail.
 
@@ -127,15 +144,16 @@ class LoadedModel:
             if not isinstance(module, (torch.nn.Linear, Conv1D)) or not self.invariant_sizes:
                 continue
             weight = module.weight.T if isinstance(module, Conv1D) else module.weight
-            if (shape := tuple(weight.shape)) in self.tested_shapes:
+            if (shape := (*weight.shape, module.bias is None)) in self.tested_shapes:
                 continue
             self.tested_shapes.add(shape)
-            max_rows = MAX_LOGITS if module is head else MAX_PASS_TOKENS
-            largest = {MAX_LOGITS, MAX_PASS_TOKENS}
-            passed = batch_invariant_sizes(weight, max_rows, {self.threads, self.threads // self.at_once})
-            if self.at_once > 1 and not largest <= passed | {MAX_PASS_TOKENS} - {max_rows}:
+            max_rows = self.max_logits if module is head else self.max_tokens
+            largest = {self.max_logits, self.max_tokens}
+            sizes_of = partial(batch_invariant_sizes, partial(product_like, module), weight, max_rows)
+            passed = sizes_of({self.threads, self.threads // self.at_once})
+            if self.at_once > 1 and not largest <= passed | {self.max_tokens} - {max_rows}:
                 self.at_once = 1
-                passed = batch_invariant_sizes(weight, max_rows, {self.threads})
+                passed = sizes_of({self.threads})
             self.invariant_sizes = {size for size in self.invariant_sizes if size in passed or size > max_rows}
             if not largest <= self.invariant_sizes:
                 self.invariant_sizes = set()

@@ -10,7 +10,7 @@ from itertools import takewhile
 from operator import attrgetter
 
 from finetune.engine.inference.generation_types import RequestState
-from finetune.engine.inference.loaded_model import BLOCK, MAX_LOGITS, MAX_PASS_TOKENS, LoadedModel, Part
+from finetune.engine.inference.loaded_model import BLOCK, LoadedModel, Part
 
 # Places of each pass, while there are prompts to compute: new answers begin beside any number of others.
 LOGITS_FOR_PROMPTS = 8
@@ -31,9 +31,10 @@ def plan_passes(loaded: LoadedModel, states: Sequence[RequestState]) -> list[Pla
         prompts = [state for state in states if not state.prompt_done]
         kept = LOGITS_FOR_PROMPTS if prompts else 0
         kept += LOGITS_FOR_SCORES if any(map(is_scored, prompts)) else 0
-        plan: Plan = [(state, next_token(state)) for state in answers[: (MAX_LOGITS - kept) * count]]
-        plan += prompt_blocks(loaded, states, MAX_PASS_TOKENS * count - len(plan), MAX_LOGITS * count - len(plan))
-        return divide(plan, count)
+        plan: Plan = [(state, next_token(state)) for state in answers[: (loaded.max_logits - kept) * count]]
+        tokens, logits = (most * count - len(plan) for most in (loaded.max_tokens, loaded.max_logits))
+        plan += prompt_blocks(loaded, states, tokens, logits)
+        return divide(loaded, plan, count)
     for state in in_turn(states, attrgetter("last_pass")):
         if state.prompt_done:
             return [[(state, next_token(state))]]
@@ -42,7 +43,7 @@ def plan_passes(loaded: LoadedModel, states: Sequence[RequestState]) -> list[Pla
     return []
 
 
-def divide(plan: Plan, count: int) -> list[Plan]:
+def divide(loaded: LoadedModel, plan: Plan, count: int) -> list[Plan]:
     """Return up to `count` passes of about equally many tokens. The parts of a request are in one of them, in order.
 
     What fits into none waits for the next passes.
@@ -57,7 +58,7 @@ def divide(plan: Plan, count: int) -> list[Plan]:
         if place < count:
             more = len(part.token_ids)
             wanted = more if part.all_logits else int(part.wants_logits)
-            if tokens[place] + more > MAX_PASS_TOKENS or logits[place] + wanted > MAX_LOGITS:
+            if tokens[place] + more > loaded.max_tokens or logits[place] + wanted > loaded.max_logits:
                 chosen[id(state)] = count
                 continue
             tokens[place], logits[place] = tokens[place] + more, logits[place] + wanted
