@@ -411,6 +411,7 @@ def test_figures_that_name_no_model_are_shown_and_not_promoted() -> None:
 
 @pytest.mark.parametrize("name", ["models/model.json", "reports/evaluation.json"])
 def test_without_a_fine_tune_the_error_names_the_command(name: str) -> None:
+    Path("params.yaml").touch()  # as in a project
     Path(name).unlink()
     with pytest.raises(FinetuneError, match="dvc repro"):
         report.run()

@@ -50,12 +50,18 @@ def validate() -> None:
     """Check every example and every setting, and estimate the cost."""
     from finetune.core.params import load_params
     from finetune.project import budget, ledger
+    from finetune.project.notifications import with_secrets
     from finetune.stages import validate as stage
     from finetune.terminal.progress import progress_bar, say
     from finetune.terminal.summaries import validate_summary
 
     with with_restore_command("validate"), progress_bar("check") as progress:
         params = load_params()
+        for number in with_secrets(params.notify):
+            say(
+                f"warning: params.yaml: address {number} of notify has a password or token, which each commit would"
+                " keep. Put it into .env, as NAME=…, and write $NAME here."
+            )
         report = stage.run(params, progress=progress, say=say)
     jobs = len(ledger.rows_of(params.provider.name, params.train.base))
     print(validate_summary(report, params, budget.estimated(params), jobs))

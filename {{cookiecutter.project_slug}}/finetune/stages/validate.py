@@ -44,7 +44,6 @@ from finetune.data.replay import write_replay
 from finetune.pricing.catalogue import alias_note, look_up
 from finetune.pricing.end_dates import date_warnings, newcomers_warning
 from finetune.project.export_settings import export_settings, names_of_scores
-from finetune.project.notifications import with_secrets
 from finetune.project.training_settings import server_address, training_settings
 from finetune.project.validation_estimate import report_of
 from finetune.report.data_page import ReviewedExample, make_data_page
@@ -127,11 +126,6 @@ def check_settings(params: Params, say: Say) -> None:
     closed = None if MODEL.exists() else newcomers_warning(params, today)  # who has trained here is no newcomer
     for warning in filter(None, (*date_warnings(params, today), closed)):
         say(f"warning: {warning}")
-    for number in with_secrets(params.notify):
-        say(
-            f"warning: params.yaml: address {number} of notify has a password or token, which each commit would keep."
-            " Put it into .env, as NAME=…, and write $NAME here."
-        )
     check_graders(params.evaluate.graders)
     if params.evaluate.answer_schema:
         load_schema(params.evaluate.answer_schema)

@@ -12,7 +12,7 @@ from finetune.engine.api_errors import JobError
 from finetune.engine.devices import best_device
 from finetune.engine.inference.batch_invariance import CANDIDATE_SIZES, batch_invariant_sizes
 from finetune.engine.inference.end_tokens import end_token_ids_of
-from finetune.engine.inference.packed_products import pack_products, product_like
+from finetune.engine.inference.packed_products import is_packed, pack_products, product_like
 from finetune.engine.inference.row_cache import PrefixCache, RowCache
 from finetune.engine.inference.segment_attention import Segment, groups_keep_bits, use_segments
 
@@ -144,7 +144,7 @@ class LoadedModel:
             if not isinstance(module, (torch.nn.Linear, Conv1D)) or not self.invariant_sizes:
                 continue
             weight = module.weight.T if isinstance(module, Conv1D) else module.weight
-            if (shape := (*weight.shape, module.bias is None)) in self.tested_shapes:
+            if (shape := (*weight.shape, module.bias is None, is_packed(module))) in self.tested_shapes:
                 continue
             self.tested_shapes.add(shape)
             max_rows = self.max_logits if module is head else self.max_tokens

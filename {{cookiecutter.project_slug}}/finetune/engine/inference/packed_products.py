@@ -33,12 +33,17 @@ def pack_products(model: Any) -> None:
             module.forward = forward  # type: ignore[method-assign]
 
 
+def is_packed(module: Any) -> bool:
+    """Return whether a layer computes with packed weights."""
+    return "forward" in vars(module)
+
+
 def product_like(module: Any, weight: "torch.Tensor") -> "Callable[[torch.Tensor], torch.Tensor]":
     """Return what computes products as a linear layer does, with another weight of its shape, and a bias of zeros."""
     import torch
 
     bias = None if module.bias is None else torch.zeros_like(module.bias)
-    if "forward" in vars(module):
+    if is_packed(module):
         return partial(packed_linear, weight=packed(weight), bias=bias)
     return partial(torch.nn.functional.linear, weight=weight, bias=bias)
 
