@@ -125,10 +125,7 @@ def follow_job(job: JobId) -> None:
     from finetune.terminal.progress import progress_bar, say
 
     params = load_params()
-    with (
-        connect(params.provider) as connection,
-        progress_bar("train") as progress,
-    ):
+    with connect(params.provider) as connection, progress_bar("train") as progress:
         found = connection.control.fine_tuning.jobs.retrieve(job)
         with telling(params.notify, "train", say) as tell_success:
             found = follow(connection, found, progress, say)

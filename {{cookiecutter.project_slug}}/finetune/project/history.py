@@ -33,6 +33,12 @@ def project_id() -> str:
     return (git("rev-list", "--max-parents=0", "HEAD").split() or ["none"])[-1]
 
 
+def project_folder() -> Path:
+    """Return the project's folder: this one, or the one whose .dvc has this workspace of an experiment."""
+    here = Path.cwd()
+    return next((folder.parent for folder in here.parents if folder.name == ".dvc"), here)
+
+
 def is_revision(name: str) -> bool:
     """Return whether a name is a commit, branch or tag of this repository."""
     return bool(git("rev-parse", "--quiet", "--verify", f"{name}^{{commit}}"))

@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from string import Template
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +15,7 @@ from urllib.parse import quote
 from finetune.core.callbacks import Say
 from finetune.core.env_file import env_file_values
 from finetune.core.errors import FinetuneError, JobEndedError, OverBudgetError
+from finetune.project.history import project_folder
 
 WHOLE = re.compile(r"\$\w+|\$\{\w+\}")  # an address that is all in a variable
 
@@ -27,30 +27,26 @@ def telling(addresses: Sequence[str], command: str, say: Say) -> Iterator[Callab
     Raises FinetuneError at once, before anything is paid, where an address cannot be used.
     """
     tell = teller(addresses, say)
-    title = f"{project_name()}: {command}"
+    title = f"{project_folder().name}: {command}"
     try:
         yield lambda text: tell(f"{title} succeeded", text, "success")
     except OverBudgetError as error:
-        tell(f"{title} is over the budget", error.what)
+        tell(f"{title} is over the budget", error.what, "failure")
         raise
     except JobEndedError as error:
-        tell(f"{title} {error.status}", f"Job {error.job} has no model. Why: finetune jobs show {error.job}")
+        why = f"Job {error.job} has no model. Why: finetune jobs show {error.job}"
+        tell(f"{title} {error.status}", why, "failure")
         raise
     except Exception:
-        tell(f"{title} stopped", "It stopped with an error, which its terminal shows. Run the same command again.")
+        what = "It stopped with an error, which its terminal shows. Run the same command again."
+        tell(f"{title} stopped", what, "failure")
         raise
-
-
-def project_name() -> str:
-    """Return the name of the project's folder, also in a workspace of `dvc exp run --temp`, which lies in its .dvc."""
-    parts = Path.cwd().parts
-    return parts[parts.index(".dvc") - 1] if ".dvc" in parts else Path.cwd().name
 
 
 def with_secrets(addresses: Sequence[str]) -> list[int]:
     """Return the numbers, from 1, of the addresses that have a password or token as text, which each commit keeps.
 
-    None without apprise, which knows what is secret in the form of an address: it does not show that by itself.
+    Empty where apprise is not installed: it knows which parts of an address are secret.
     """
     try:
         from apprise import Apprise
@@ -61,13 +57,13 @@ def with_secrets(addresses: Sequence[str]) -> list[int]:
     return [number for number, one in enumerate(services, 1) if one and one.url(privacy=True) != one.url()]
 
 
-def teller(addresses: Sequence[str], say: Say) -> Callable[..., None]:
-    """Return the function that sends a title, a text and its kind to each address; if that fails, it says so.
+def teller(addresses: Sequence[str], say: Say) -> Callable[[str, str, str], None]:
+    """Return the function that sends a title, a text and apprise's kind to each address; if that fails, it says so.
 
     Raises FinetuneError for an address that apprise does not know, and where apprise is not installed.
     """
     if not addresses:
-        return lambda title, text, kind="": None
+        return lambda title, text, kind: None
     try:
         from apprise import Apprise, NotifyFormat
     except ModuleNotFoundError as error:
@@ -86,7 +82,7 @@ def teller(addresses: Sequence[str], say: Say) -> Callable[..., None]:
             )
         services.append(service)
 
-    def tell(title: str, text: str, kind: str = "failure") -> None:
+    def tell(title: str, text: str, kind: str) -> None:
         for number, service in enumerate(services, 1):
             try:
                 is_sent = bool(service.notify(text, title, notify_type=kind, body_format=NotifyFormat.TEXT))

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from finetune.project.history import git
+from finetune.project.history import git, project_folder
 
 PIPELINE, LOCK = Path("dvc.yaml"), Path("dvc.lock")
 
@@ -11,13 +11,13 @@ PIPELINE, LOCK = Path("dvc.yaml"), Path("dvc.lock")
 def how_to_restore(stage: str) -> str | None:
     """Return a sentence with the command that restores the stage's outputs; None if it had none, or none is missing.
 
-    It is None in the separate workspace of an experiment, too, which DVC removes. Outputs of the last commit come from
+    It is None in the workspace of an experiment too, which DVC removes. Outputs of the last commit come from
     Git and DVC's cache. Those of a later run, which no commit has, come from DVC's run cache, when the parameters and
     files are again what they were.
     """
     from ruamel.yaml.error import YAMLError
 
-    if {".dvc", "exps"} <= set(Path.cwd().parts):
+    if project_folder() != Path.cwd():
         return None
     former: Any = None
     entry: dict[str, Any] = {}
