@@ -45,12 +45,14 @@ def classified_answers(train: TrainingTexts, questions: Sequence[str]) -> list[s
     """Return the classes that TF-IDF with logistic regression names (scikit-learn); [] if it cannot be trained."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
+    from threadpoolctl import threadpool_limits
 
     if len(set(train.answers)) < 2 or not has_letters(train.questions):
         return []
     model = make_pipeline(vectorizer(), LogisticRegression(C=REGULARIZATION, max_iter=1000))
-    model.fit(train.questions, train.answers)
-    return [str(name) for name in model.predict(questions)]
+    with threadpool_limits(1):  # several threads take twice as long on small data, and may round differently
+        model.fit(train.questions, train.answers)
+        return [str(name) for name in model.predict(questions)]
 
 
 def nearest_answers(train: TrainingTexts, questions: Sequence[str]) -> list[str]:
