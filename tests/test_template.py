@@ -96,14 +96,14 @@ def test_lint_types_and_tests_pass(
     ]
     if not answers:
         engine = [str(path.relative_to(project)) for path in sorted((project / "tests" / "engine").glob("test_*.py"))]
-        tests = [[*PYTEST, *chosen, *engine[part::3]] for part in range(3)]
+        faults = "tests/engine/test_faults.py"
+        engine.remove(faults)
+        # Many parts, the longest first, so that none is left alone at the end.
+        of_faults = ("at_the_creation", "every_step", "not every_fault")
+        tests = [[*PYTEST, *chosen, faults, "-k", part] for part in of_faults]
+        tests += [[*PYTEST, *chosen, *engine[part::6]] for part in range(6)]
         if not is_quick:
-            faults = "tests/engine/test_faults.py"
-            engine.remove(faults)
-            parts = ("at_the_creation", "every_step", "not every_fault")
-            # Many parts, so that none is left alone at the end.
-            tests = [["mypy"], *([*PYTEST, *chosen, *engine[part::6]] for part in range(6))]
-            tests += [[*PYTEST, *chosen, faults, "-k", part] for part in parts]
+            tests.insert(0, ["mypy"])
         commands = [*tests, [*PYTEST, "tests/test_structure.py"], *commands]
     run_together(project, binaries, commands)
 

@@ -23,9 +23,9 @@ def test_a_project_without_the_engine_has_neither_its_code_nor_torch(
     assert subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode == 1
     # All tests of code that works without the engine; the default project does not run them again.
     tests = [str(path.relative_to(project)) for path in sorted((project / "tests").glob("test_*.py"))]
-    halves = [[*PYTEST, *chosen, *half] for half in (tests[::2], tests[1::2])]
+    parts = [[*PYTEST, *chosen, *tests[part::3]] for part in range(3)]
     lint = ["ruff", "check", "."] if is_quick else ["make", "lint"]  # types take a minute
-    run_together(project, python.parent, [lint, *halves])
+    run_together(project, python.parent, [lint, *parts])
     shown = subprocess.run(
         [python, "-m", "finetune", "--help"], cwd=project, capture_output=True, text=True, check=True
     )

@@ -11,54 +11,47 @@ if TYPE_CHECKING:
 FIRST_CAPACITY = 64  # tokens
 MAX_PREFIX_BYTES = 512 * 1024**2  # above it, the least recently used blocks are dropped
 
-Layers = dict[int, tuple["torch.Tensor", "torch.Tensor"]]
+Layers = dict[int, "torch.Tensor"]
 
 
 class RowCache:
-    """Keys and values of one request, each (1, heads, capacity, width) for a layer. The capacity grows by doubling."""
+    """Keys and values of one request, beside each other: (1, heads, capacity, both widths) for a layer.
+
+    The capacity grows by doubling.
+    """
 
     def __init__(self) -> None:
         self.layers: Layers = {}
 
-    def append(
-        self, layer: int, keys: "torch.Tensor", values: "torch.Tensor", position: int
-    ) -> "tuple[torch.Tensor, torch.Tensor]":
-        """Write keys and values (1, heads, tokens, width) at a position; return those of all tokens up to their end."""
-        end = position + keys.shape[2]
-        if layer not in self.layers:
-            self.layers[layer] = (_room_like(keys, end), _room_like(values, end))
-        elif end > self.layers[layer][0].shape[2]:
-            self.layers[layer] = tuple(_grown(old, end, position) for old in self.layers[layer])  # type: ignore[assignment]
-        all_keys, all_values = self.layers[layer]
-        all_keys[:, :, position:end] = keys
-        all_values[:, :, position:end] = values
-        return all_keys[:, :, :end], all_values[:, :, :end]
+    def append(self, layer: int, states: "torch.Tensor", position: int) -> "torch.Tensor":
+        """Write keys and values (1, heads, tokens, both widths) at a position; return all up to their end."""
+        tokens = states.shape[2]
+        end = position + tokens
+        room = self.layers.get(layer)
+        if room is None or end > room.shape[2]:
+            room = self.layers[layer] = _more_room(states, end, room, position)
+        room.narrow(2, position, tokens).copy_(states)
+        return room.narrow(2, 0, end)
 
     def part(self, start: int, end: int) -> Layers:
         """Return copies of the keys and values of the tokens from `start` to `end`."""
-        return {
-            layer: (keys[:, :, start:end].clone(), values[:, :, start:end].clone())
-            for layer, (keys, values) in self.layers.items()
-        }
+        return {layer: states.narrow(2, start, end - start).clone() for layer, states in self.layers.items()}
 
     def append_parts(self, parts: Sequence[Layers], position: int) -> None:
         """Write copied keys and values of adjacent parts, the first of them at a position."""
         import torch
 
         for layer in parts[0]:
-            keys, values = (torch.cat(many, dim=2) for many in zip(*(part[layer] for part in parts), strict=True))
-            self.append(layer, keys, values, position)
+            self.append(layer, torch.cat([part[layer] for part in parts], dim=2), position)
 
 
-def _room_like(part: "torch.Tensor", tokens: int) -> "torch.Tensor":
+def _more_room(like: "torch.Tensor", tokens: int, old: "torch.Tensor | None", filled: int) -> "torch.Tensor":
+    """Return room for at least so many tokens, with the first `filled` ones of the old room."""
     capacity = max(FIRST_CAPACITY, 1 << (tokens - 1).bit_length())
-    return part.new_empty(part.shape[0], part.shape[1], capacity, part.shape[3])
-
-
-def _grown(old: "torch.Tensor", tokens: int, filled: int) -> "torch.Tensor":
-    grown = _room_like(old, tokens)
-    grown[:, :, :filled] = old[:, :, :filled]
-    return grown
+    room = like.new_empty(like.shape[0], like.shape[1], capacity, like.shape[3])
+    if old is not None:
+        room.narrow(2, 0, filled).copy_(old.narrow(2, 0, filled))
+    return room
 
 
 class PrefixCache:
@@ -87,7 +80,7 @@ class PrefixCache:
 
 
 def bytes_of(layers: Layers) -> int:
-    return sum(one.numel() * one.element_size() for pair in layers.values() for one in pair)
+    return sum(states.numel() * states.element_size() for states in layers.values())
 
 
 def block_keys(model: Hashable, token_ids: Sequence[int], block: int) -> list[Hashable]:

@@ -54,27 +54,27 @@ def attend(
     import torch
 
     outputs = []
+    more = {**settings, "sliding_window": sliding_window, "is_causal": False}
     with one_thread():
+        both = torch.cat((key, value), dim=-1)  # so that a request has one copy to make, not two
         for caches, start, position, tokens in segments:
             # Each (requests, heads, tokens, width).
-            queries, keys, values = (
-                states[0, :, start : start + len(caches) * tokens]
-                .reshape(states.shape[1], len(caches), tokens, -1)
-                .transpose(0, 1)
-                for states in (query, key, value)
-            )
+            queries = query.narrow(2, start, len(caches) * tokens)
             own_states = [
-                cache.append(module.layer_idx, keys[one : one + 1], values[one : one + 1], position)
-                for one, cache in enumerate(caches)
+                cache.append(module.layer_idx, both.narrow(2, start + number * tokens, tokens), position)
+                for number, cache in enumerate(caches)
             ]
-            keys, values = own_states[0] if len(caches) == 1 else map(torch.cat, zip(*own_states, strict=True))
+            if len(caches) > 1:
+                queries = queries[0].reshape(query.shape[1], len(caches), tokens, -1).transpose(0, 1)
+                own_states = [torch.cat(own_states)]
+            keys, values = torch.split(own_states[0], [key.shape[3], value.shape[3]], dim=-1)
             mask = None
             if tokens > 1:
                 mask = mask_of(tokens, position, sliding_window, query.dtype, query.device)
             elif sliding_window:
                 keys, values = keys[:, :, -sliding_window:], values[:, :, -sliding_window:]
-            more = {**settings, "sliding_window": sliding_window, "is_causal": False}
-            outputs.append(own(module, queries, keys, values, mask, **more)[0].flatten(0, 1)[None])
+            output = own(module, queries, keys, values, mask, **more)[0]
+            outputs.append(output.reshape(1, -1, *output.shape[2:]))
     if padding := query.shape[2] - sum(len(segment.caches) * segment.tokens for segment in segments):
         outputs.append(outputs[0].new_zeros(1, padding, *outputs[0].shape[2:]))
     return torch.cat(outputs, dim=1), None
