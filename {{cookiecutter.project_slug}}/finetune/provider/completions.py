@@ -191,8 +191,9 @@ def ask_concurrently(
 def raise_if_all_refused(answers: Sequence[Answer]) -> None:
     """Raise FinetuneError where there are answers and each is an error."""
     if answers and all(answer.error for answer in answers):
+        which = "the request" if len(answers) == 1 else f"all of the first {len(answers)} requests"
         raise FinetuneError(
-            f"The provider refused all of the first {len(answers)} requests: {answers[0].error}",
+            f"The provider refused {which}: {answers[0].error}",
             "Correct what the message names. Where a server gives no log-probabilities, set evaluate.top_logprobs: 0.",
         )
 
