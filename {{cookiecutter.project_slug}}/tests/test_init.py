@@ -487,6 +487,62 @@ def test_a_first_line_that_looks_like_a_row_is_said(
     assert ("looks like a row, not like the names of its columns" in result.stderr) == warns
 
 
+TEAMS = [("sales", "billing", "delivery")[n % 3] for n in range(40)]
+SENTENCE = "where can I find the work that you offer"
+SURVEY = "In your own words, what is your question to our team?"
+
+
+@pytest.mark.parametrize(
+    ("names", "columns", "warns"),
+    [
+        ((SENTENCE, "careers"), (texts(40), TEAMS), True),  # a class of one row
+        (("ticket", SENTENCE, "careers"), ([f"T-{n}" for n in range(40)], texts(40), TEAMS), False),
+        (("2026-01-02", SENTENCE, "careers"), ([f"2026-02-{n % 20 + 1}" for n in range(40)], texts(40), TEAMS), True),
+        (("荷物13が届きません。早くお願いします", "採用"), (texts(40, JAPANESE), TEAMS), True),
+        (("lamp", "high", "careers"), (texts(40), ["high", "low"] * 20, TEAMS), True),
+        (("Timestamp", SURVEY, "area"), ([f"2026-02-{n % 20 + 1}" for n in range(40)], texts(40), TEAMS), False),
+        ((SURVEY, "Area"), (texts(40), TEAMS), False),  # the classes begin with small letters
+        ((SURVEY, "Which team answers?"), (texts(40), TEAMS), False),
+        ((SURVEY, "area"), (texts(40, length=5), TEAMS), False),  # longer than each cell
+        ((SURVEY, "label"), (texts(40), TEAMS), False),
+        (("message", "Sales, if you bought something from us"), (texts(40), texts(40, length=12)), False),
+        (("text", "2019", "area"), (texts(40), [str(n * 7 % 50) for n in range(40)], TEAMS), False),
+        (("0", "1"), (texts(40), TEAMS), False),  # as pandas names columns
+    ],
+)
+def test_one_name_like_a_cell_is_enough_where_no_other_is_surely_a_name(
+    project: Path, tmp_path: Path, names: tuple[str, ...], columns: tuple[list[str], ...], warns: bool
+) -> None:
+    rows = [dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True)]
+    result = run(table(tmp_path / "mine.csv", rows), "--answer", names[-1], "--dry-run")
+    assert result.exit_code == 0, result.exception
+    assert ("looks like a row, not like the names of its columns" in result.stderr) == warns
+
+
+@pytest.mark.parametrize(
+    ("name", "ids", "refused"),
+    [
+        ("T-0000", [f"T-{n:04}" for n in range(1, 41)], True),
+        ("T-9", [f"T-{n}" for n in range(10, 50)], True),
+        ("a1b2", [f"{n:04x}" for n in range(0x1234, 0x1234 + 40)], True),
+        ("0", [str(n) for n in range(1, 41)], True),
+        ("2019", [str(n) for n in range(1, 41)], False),
+        ("id", [str(n) for n in range(1, 41)], False),
+        ("order2", [f"T-{n:04}" for n in range(1, 41)], False),
+    ],
+)
+def test_a_name_that_goes_on_with_the_ids_is_refused(
+    project: Path, tmp_path: Path, name: str, ids: list[str], refused: bool
+) -> None:
+    cells = zip(ids, texts(40), TEAMS, strict=True)
+    rows = [{name: one, "Where is it": text, "careers": team} for one, text, team in cells]
+    file = table(tmp_path / "mine.csv", rows)
+    error = run(file, "--dry-run").exception
+    words = f"mine.csv has no line with the names of its columns: {name!r} in the first line is like the cells below"
+    assert (words in str(error)) == refused
+    assert run(file, "--answer", "careers", "--dry-run").exit_code == 0
+
+
 def test_the_sheets_of_a_workbook_are_named_where_the_first_one_has_no_data(project: Path, tmp_path: Path) -> None:
     import pandas as pd
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from finetune.commands import pipeline
-from finetune.commands.init_dialogue import ask, show_file, show_proposal
+from finetune.commands.init_dialogue import ask, shortened, show_file, show_proposal
 from finetune.core.errors import FinetuneError
 from finetune.core.task import Task
 
@@ -124,7 +124,7 @@ def proposal_for(
 ) -> "Proposal":
     """Show the file, and return the settings for it: those that the user chose, else the proposed ones."""
     from finetune.data.file_look import look_at
-    from finetune.data.missing_header import first_line_may_be_a_row
+    from finetune.data.missing_header import name_like_a_cell
     from finetune.data.propose_settings import propose
     from finetune.terminal.progress import progress_bar, say
 
@@ -132,10 +132,10 @@ def proposal_for(
     with progress_bar("init") as progress:
         look = look_at(file, sheet, choices.as_columns, progress, keep_rejected=choices.answer == "answer")
     show_file(look)
-    if first_line_may_be_a_row(look):
+    if name := name_like_a_cell(look):
         say(
-            f"warning: the first line of {file} looks like a row, not like the names of its columns. If it is a row,"
-            " write the names above it."
+            f"warning: the first line of {file} looks like a row, not like the names of its columns:"
+            f" {shortened(name)!r}. If it is a row, write the names above it."
         )
     if interactive:
         choices = ask(look, choices, lambda chosen: propose(look, chosen, count))
