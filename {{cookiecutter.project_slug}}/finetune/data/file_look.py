@@ -42,6 +42,11 @@ DATE = re.compile(
 )
 NUMBER = re.compile(r"[-+]?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?(e[-+]?\d+)?%?", re.IGNORECASE)
 WITHOUT_SPACES = re.compile(r"\S{1,64}")
+# Writing in which a whole sentence may have no space: from Thai to Burmese, Khmer, kana, Chinese characters, Hangul.
+UNSPACED = re.compile(
+    r"[\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]"
+)
+UNSPACED_LETTERS_OF_IDS = 4  # at most, such as in 注文番号-12; more are a text
 ADDRESS = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")  # of e-mail
 
 
@@ -58,7 +63,7 @@ class Column:
     keys: set[str] = field(default_factory=set)  # of these objects, all of them
     dates: int = 0
     numbers: int = 0
-    words: int = 0  # cells without a space
+    words: int = 0  # cells of one word
     addresses: int = 0  # of e-mail
     values: Counter[str] = field(default_factory=Counter)  # up to one more than there can be classes
     distinct: set[int] = field(default_factory=set)  # hashes of the first cells
@@ -80,7 +85,7 @@ class Column:
             self.dates += DATE.fullmatch(stripped) is not None
             self.numbers += NUMBER.fullmatch(stripped) is not None
             self.addresses += "@" in stripped and ADDRESS.fullmatch(stripped) is not None
-        self.words += WITHOUT_SPACES.fullmatch(stripped) is not None
+        self.words += is_word(stripped)
         if len(self.values) <= MOST_CLASSES:
             self.values[text[: COUNTED_LETTERS + 1]] += 1
         if len(self.distinct) < MOST_DISTINCT:
@@ -148,6 +153,13 @@ class Column:
         if self.is_classes and not (self.numbers == self.filled and len(self.values) > 20):
             return "label"
         return "number" if self.numbers >= NEARLY_ALL * self.filled else "text"
+
+
+def is_word(text: str) -> bool:
+    """Return whether a text is one word, and not a sentence of a language that writes no spaces."""
+    if WITHOUT_SPACES.fullmatch(text) is None:
+        return False
+    return text.isascii() or len(UNSPACED.findall(text)) <= UNSPACED_LETTERS_OF_IDS
 
 
 SPLIT_SETS = ({0, 1, 2}, {0, 2})  # a column that says the split has at least train and test
