@@ -10,6 +10,7 @@ import pytest
 from init_project import Rows, done, lines, messages, project, run, table, texts, values
 from ruamel.yaml import YAML
 
+from finetune.commands.init_dialogue import shortened
 from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
 from finetune.core.yaml_edit import edit_yaml
@@ -541,6 +542,63 @@ def test_a_name_that_goes_on_with_the_ids_is_refused(
     words = f"mine.csv has no line with the names of its columns: {name!r} in the first line is like the cells below"
     assert (words in str(error)) == refused
     assert run(file, "--answer", "careers", "--dry-run").exit_code == 0
+
+
+def set_reading(**keys: str) -> None:
+    own = values()
+    own["data"] |= keys
+    YAML().dump(own, Path("params.yaml"))
+
+
+def caret_table(path: Path, rows: Rows) -> Path:
+    cells = [[*rows[0]], *([*row.values()] for row in rows)]
+    path.write_text("".join("^".join(map(str, row)) + "\n" for row in cells), encoding="utf-8")
+    return path
+
+
+def test_an_unknown_delimiter_is_named_and_then_read(project: Path, tmp_path: Path) -> None:
+    rows = messages()
+    file = caret_table(tmp_path / "mine.csv", rows)
+    words = "if another character separates the cells, set data.delimiter in params.yaml to it"
+    assert words in str(run(file, "--yes").exception)
+    with_commas = caret_table(tmp_path / "commas.csv", [{**row, "message": f"{row['message']}, now"} for row in rows])
+    with_commas.write_text(with_commas.read_text(encoding="utf-8") + "lamp^sales\n", encoding="utf-8")
+    assert words.capitalize() in str(run(with_commas, "--yes").exception)
+    set_reading(delimiter="^")
+    assert f"init: {file} is read with what params.yaml says: data.delimiter '^'." in done(file)
+    assert (values()["data"]["delimiter"], values()["data"]["labels"]) == ("^", ["sales", "billing"])
+    assert "is read with what params.yaml says" not in done(Path("data/raw/mine.csv"))
+    assert values()["data"]["delimiter"] == "^"
+    set_reading(delimiter="^^")
+    assert "'data.delimiter': string should have at most 1 character, not '^^'" in str(run(file, "--yes").exception)
+
+
+def test_quoting_and_encoding_of_params_are_used(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune.commands.init.prepare_and_validate", lambda: None)
+    rows = [(f'"{text}"', ("café", "naïf")[n % 2]) for n, text in enumerate(texts(120))]
+    file = tmp_path / "mine.csv"
+    file.write_text("message,team\n" + "".join(f"{text},{team}\n" for text, team in rows), encoding="cp1252")
+    set_reading(quoting="none", encoding="cp1252")
+    assert shortened(rows[0][0]) in done(file)  # with its quotes
+    assert values()["data"]["labels"] == ["café", "naïf"]
+    assert (values()["data"]["quoting"], values()["data"]["encoding"]) == ("none", "cp1252")
+
+
+def test_utf8_is_not_read_in_the_encoding_of_a_former_file(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune.commands.init.prepare_and_validate", lambda: None)
+    set_reading(encoding="cp1252", delimiter=",")
+    rows = [{**row, "team": ("café", "naïf")[n % 2]} for n, row in enumerate(messages())]
+    done(table(tmp_path / "mine.csv", rows))
+    data = values()["data"]
+    assert (data["labels"], data["delimiter"], "encoding" in data) == (["café", "naïf"], ",", False)
+    set_reading(encoding="cp1252")  # for this file, it holds
+    assert "CSV, encoding cp1252" in done(Path("data/raw/mine.csv"))
+    done(lines(tmp_path / "mine.jsonl", rows))
+    assert not {"delimiter", "quoting"} & set(values()["data"])
 
 
 def test_the_sheets_of_a_workbook_are_named_where_the_first_one_has_no_data(project: Path, tmp_path: Path) -> None:

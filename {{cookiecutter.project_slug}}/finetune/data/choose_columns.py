@@ -91,6 +91,8 @@ def no_question_and_answer(look: FileLook) -> FinetuneError:
         remedy = "If it is a table, rename it to .csv or .tsv; if its lines are JSON, to .jsonl"
         return FinetuneError(f"{look.path} has no question and answer: it is plain text.", f"{remedy}.")
     remedy = "Add a column with the answers"
+    if len(look.columns) == 1 and look.note["format"] in ("CSV", "TSV"):
+        remedy += ", or, if another character separates the cells, set data.delimiter in params.yaml to it"
     if len(look.columns) > 1:
         remedy += ", or name the columns: --question NAME --answer NAME"
     if sheets := look.note.get("other sheets"):

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -183,13 +183,19 @@ class FileLook:
 
 
 def look_at(
-    path: Path, sheet: str | None, as_columns: bool, progress: Progress | None = None, keep_rejected: bool = False
+    path: Path,
+    sheet: str | None,
+    as_columns: bool,
+    progress: Progress | None = None,
+    keep_rejected: bool = False,
+    reading: Mapping[str, Any] | None = None,
 ) -> FileLook:
     """Look at all rows of a file, one by one.
 
-    `as_columns`: its rows are plain columns, whatever their keys are. Raises FinetuneError where `prepare` would too.
+    `as_columns`: its rows are plain columns, whatever their keys are. `reading`: its encoding, delimiter and quoting,
+    as `data` has them, where they are not to be detected. Raises FinetuneError where `prepare` would too.
     """
-    read, note = read_rows(path, sheet, keep_rejected=keep_rejected)
+    read, note = read_rows(path, sheet, keep_rejected=keep_rejected, **(reading or {}))
     first = list(islice(read, SHOWN))
     tool = tool_of(first[0])
     refuse_nested_export(path, first[0])
