@@ -228,6 +228,21 @@ def test_the_reason_of_the_task_is_true(tmp_path: Path) -> None:
     assert proposed(rows, tmp_path).reasons["task"] == "2 different answers in 60 rows, with up to 96 letters"
 
 
+def test_one_answer_is_said_as_one(tmp_path: Path) -> None:
+    rows = [{"mail": text, "team": "sales"} for text in texts(60)]
+    assert proposed(rows, tmp_path).reasons["task"] == "the same answer in all 60 rows"
+    rows = [{"mail": text, "macro": "we have refunded you in full, as you asked us. " * 2} for text in texts(60)]
+    why = proposed(rows, tmp_path, answer="macro").reasons["task"]
+    assert why == "the same answer in all 60 rows, with up to 94 letters"
+
+
+def test_an_object_of_answers_by_their_questions_is_no_row(tmp_path: Path) -> None:
+    for name in ("map.json", "map.jsonl"):
+        lines(tmp_path / name, [dict.fromkeys(texts(60), "sales")])
+        with pytest.raises(FinetuneError, match="has only one row, an object with 60 keys"):
+            look_at(tmp_path / name, None, as_columns=False)
+
+
 def test_preferences_are_no_classes(tmp_path: Path) -> None:
     rows = [{"prompt": text, "chosen": "yes", "rejected": "no"} for text in texts(40)]
     assert proposed(rows, tmp_path).task == "generate"

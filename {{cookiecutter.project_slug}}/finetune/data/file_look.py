@@ -193,7 +193,8 @@ def look_at(
     """Look at all rows of a file, one by one.
 
     `as_columns`: its rows are plain columns, whatever their keys are. `reading`: its encoding, delimiter and quoting,
-    as `data` has them, where they are not to be detected. Raises FinetuneError where `prepare` would too.
+    as `data` has them, where they are not to be detected. Raises FinetuneError where `prepare` would too,
+    and for a single object of JSON, which may hold the answers by their questions.
     """
     read, note = read_rows(path, sheet, keep_rejected=keep_rejected, **(reading or {}))
     first = list(islice(read, SHOWN))
@@ -223,6 +224,12 @@ def look_at(
         count += 1
         if progress and count % EVERY == 0:
             progress(count, 0, f"{count:,} rows read")
+    if form == "columns" and count == 1 and note["format"].startswith("JSON"):
+        raise FinetuneError(
+            f"{path} has only one row, an object with {len(columns)} {'key' if len(columns) == 1 else 'keys'}.",
+            'If the keys are questions and the values answers, write a list of rows, [{"question": "…", "answer": "…"},'
+            " …]. Else add rows.",
+        )
     if ONE_CHOICE in columns:  # one option is accepted in each row, or a list of several
         del columns["accept" if columns[ONE_CHOICE].filled == count else ONE_CHOICE]
     return FileLook(
