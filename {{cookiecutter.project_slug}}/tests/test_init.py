@@ -498,6 +498,8 @@ SURVEY = "In your own words, what is your question to our team?"
     [
         ((SENTENCE, "careers"), (texts(40), TEAMS), True),  # a class of one row
         (("ticket", SENTENCE, "careers"), ([f"T-{n}" for n in range(40)], texts(40), TEAMS), False),
+        (("where is it?", "careers"), ([f"{text}?" for text in texts(40)], TEAMS), True),
+        (("where is it?", "careers"), (texts(40), TEAMS), False),
         (("2026-01-02", SENTENCE, "careers"), ([f"2026-02-{n % 20 + 1}" for n in range(40)], texts(40), TEAMS), True),
         (("荷物13が届きません。早くお願いします", "採用"), (texts(40, JAPANESE), TEAMS), True),
         (("lamp", "high", "careers"), (texts(40), ["high", "low"] * 20, TEAMS), True),

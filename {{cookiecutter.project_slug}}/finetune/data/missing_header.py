@@ -1,11 +1,13 @@
 """See whether the first line of a table is a row, and not the names of its columns."""
 
 import re
+from collections.abc import Sequence
 
 from finetune.core.errors import FinetuneError
 from finetune.data.column_words import ANSWERS, QUESTIONS, rank
 from finetune.data.file_look import DATE, LABEL_LETTERS, NUMBER, Column, FileLook
 from finetune.data.raw_examples import SPLIT_NAMES
+from finetune.data.raw_file import Row
 
 TABLES = ("CSV", "TSV", "XLSX")
 WORDS_OF_A_SENTENCE = 5
@@ -46,7 +48,7 @@ def name_like_a_cell(look: FileLook) -> str | None:
         return like_cells[0]
     if has_a_sure_name(look):
         return None
-    return id_as_name(look) or next((column.name for column in columns if is_clearly_a_cell(column)), None)
+    return id_as_name(look) or next((column.name for column in columns if is_clearly_a_cell(column, look.first)), None)
 
 
 def is_table(look: FileLook) -> bool:
@@ -63,15 +65,19 @@ def looks_like_a_cell(column: Column) -> bool:
     return is_sentence(name)
 
 
-def is_clearly_a_cell(column: Column) -> bool:
-    """Return whether a name alone shows that the first line may be a row.
+def is_clearly_a_cell(column: Column, first: Sequence[Row]) -> bool:
+    """Return whether a name alone shows that the first line may be a row. `first`: the first rows.
 
     A number does not, such as a year, nor does the only cell of a column, as surveys write options. A question of a
-    survey may be a name too, but is mostly longer than its answers.
+    survey may be a name too, but is mostly longer than its answers, and these are no questions.
     """
+    name = column.name
     if column.kind == "label":
-        return column.values[column.name] > 0
-    return column.kind == "text" and is_sentence(column.name) and len(column.name) <= len(column.longest)
+        return column.values[name] > 0
+    are_questions = len(name.split()) > WORDS_OF_A_NAME and all(
+        text.endswith("?") for text in (name, *(str(row.get(name)).strip() for row in first))
+    )
+    return column.kind == "text" and (is_sentence(name) or are_questions) and len(name) <= len(column.longest)
 
 
 def id_as_name(look: FileLook) -> str | None:
