@@ -10,6 +10,7 @@ import pytest
 from init_project import Rows, done, lines, messages, project, run, table, texts, values
 from ruamel.yaml import YAML
 
+from finetune.commands.init_dialogue import shortened
 from finetune.core.errors import FinetuneError
 from finetune.core.params import load_params
 from finetune.core.yaml_edit import edit_yaml
@@ -485,6 +486,121 @@ def test_a_first_line_that_looks_like_a_row_is_said(
     rows = [dict(zip(names, (text, text[::-1]), strict=True)) for text in texts(40)]
     result = run(table(tmp_path / "mine.csv", rows), "--dry-run")
     assert ("looks like a row, not like the names of its columns" in result.stderr) == warns
+
+
+TEAMS = [("sales", "billing", "delivery")[n % 3] for n in range(40)]
+SENTENCE = "where can I find the work that you offer"
+SURVEY = "In your own words, what is your question to our team?"
+
+
+@pytest.mark.parametrize(
+    ("names", "columns", "warns"),
+    [
+        ((SENTENCE, "careers"), (texts(40), TEAMS), True),  # a class of one row
+        (("ticket", SENTENCE, "careers"), ([f"T-{n}" for n in range(40)], texts(40), TEAMS), False),
+        (("where is it?", "careers"), ([f"{text}?" for text in texts(40)], TEAMS), True),
+        (("where is it?", "careers"), (texts(40), TEAMS), False),
+        (("2026-01-02", SENTENCE, "careers"), ([f"2026-02-{n % 20 + 1}" for n in range(40)], texts(40), TEAMS), True),
+        (("荷物13が届きません。早くお願いします", "採用"), (texts(40, JAPANESE), TEAMS), True),
+        (("lamp", "high", "careers"), (texts(40), ["high", "low"] * 20, TEAMS), True),
+        (("Timestamp", SURVEY, "area"), ([f"2026-02-{n % 20 + 1}" for n in range(40)], texts(40), TEAMS), False),
+        ((SURVEY, "Area"), (texts(40), TEAMS), False),  # the classes begin with small letters
+        ((SURVEY, "Which team answers?"), (texts(40), TEAMS), False),
+        ((SURVEY, "area"), (texts(40, length=5), TEAMS), False),  # longer than each cell
+        ((SURVEY, "label"), (texts(40), TEAMS), False),
+        (("message", "Sales, if you bought something from us"), (texts(40), texts(40, length=12)), False),
+        (("text", "2019", "area"), (texts(40), [str(n * 7 % 50) for n in range(40)], TEAMS), False),
+        (("0", "1"), (texts(40), TEAMS), False),  # as pandas names columns
+    ],
+)
+def test_one_name_like_a_cell_is_enough_where_no_other_is_surely_a_name(
+    project: Path, tmp_path: Path, names: tuple[str, ...], columns: tuple[list[str], ...], warns: bool
+) -> None:
+    rows = [dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True)]
+    result = run(table(tmp_path / "mine.csv", rows), "--answer", names[-1], "--dry-run")
+    assert result.exit_code == 0, result.exception
+    assert ("looks like a row, not like the names of its columns" in result.stderr) == warns
+
+
+@pytest.mark.parametrize(
+    ("name", "ids", "refused"),
+    [
+        ("T-0000", [f"T-{n:04}" for n in range(1, 41)], True),
+        ("T-9", [f"T-{n}" for n in range(10, 50)], True),
+        ("a1b2", [f"{n:04x}" for n in range(0x1234, 0x1234 + 40)], True),
+        ("0", [str(n) for n in range(1, 41)], True),
+        ("2019", [str(n) for n in range(1, 41)], False),
+        ("id", [str(n) for n in range(1, 41)], False),
+        ("order2", [f"T-{n:04}" for n in range(1, 41)], False),
+    ],
+)
+def test_a_name_that_goes_on_with_the_ids_is_refused(
+    project: Path, tmp_path: Path, name: str, ids: list[str], refused: bool
+) -> None:
+    cells = zip(ids, texts(40), TEAMS, strict=True)
+    rows = [{name: one, "Where is it": text, "careers": team} for one, text, team in cells]
+    file = table(tmp_path / "mine.csv", rows)
+    error = run(file, "--dry-run").exception
+    words = f"mine.csv has no line with the names of its columns: {name!r} in the first line is like the cells below"
+    assert (words in str(error)) == refused
+    assert run(file, "--answer", "careers", "--dry-run").exit_code == 0
+
+
+def set_reading(**keys: str) -> None:
+    own = values()
+    own["data"] |= keys
+    YAML().dump(own, Path("params.yaml"))
+
+
+def caret_table(path: Path, rows: Rows) -> Path:
+    cells = [[*rows[0]], *([*row.values()] for row in rows)]
+    path.write_text("".join("^".join(map(str, row)) + "\n" for row in cells), encoding="utf-8")
+    return path
+
+
+def test_an_unknown_delimiter_is_named_and_then_read(project: Path, tmp_path: Path) -> None:
+    rows = messages()
+    file = caret_table(tmp_path / "mine.csv", rows)
+    words = "if another character separates the cells, set data.delimiter in params.yaml to it"
+    assert words in str(run(file, "--yes").exception)
+    with_commas = caret_table(tmp_path / "commas.csv", [{**row, "message": f"{row['message']}, now"} for row in rows])
+    with_commas.write_text(with_commas.read_text(encoding="utf-8") + "lamp^sales\n", encoding="utf-8")
+    assert words.capitalize() in str(run(with_commas, "--yes").exception)
+    set_reading(delimiter="^")
+    assert f"init: {file} is read with what params.yaml says: data.delimiter '^'." in done(file)
+    assert (values()["data"]["delimiter"], values()["data"]["labels"]) == ("^", ["sales", "billing"])
+    assert "is read with what params.yaml says" not in done(Path("data/raw/mine.csv"))
+    assert values()["data"]["delimiter"] == "^"
+    set_reading(delimiter="^^")
+    assert "'data.delimiter': string should have at most 1 character, not '^^'" in str(run(file, "--yes").exception)
+
+
+def test_quoting_and_encoding_of_params_are_used(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune.commands.init.prepare_and_validate", lambda: None)
+    rows = [(f'"{text}"', ("café", "naïf")[n % 2]) for n, text in enumerate(texts(120))]
+    file = tmp_path / "mine.csv"
+    file.write_text("message,team\n" + "".join(f"{text},{team}\n" for text, team in rows), encoding="cp1252")
+    set_reading(quoting="none", encoding="cp1252")
+    assert shortened(rows[0][0]) in done(file)  # with its quotes
+    assert values()["data"]["labels"] == ["café", "naïf"]
+    assert (values()["data"]["quoting"], values()["data"]["encoding"]) == ("none", "cp1252")
+
+
+def test_utf8_is_not_read_in_the_encoding_of_a_former_file(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune.commands.init.prepare_and_validate", lambda: None)
+    set_reading(encoding="cp1252", delimiter=",")
+    rows = [{**row, "team": ("café", "naïf")[n % 2]} for n, row in enumerate(messages())]
+    done(table(tmp_path / "mine.csv", rows))
+    data = values()["data"]
+    assert (data["labels"], data["delimiter"], "encoding" in data) == (["café", "naïf"], ",", False)
+    set_reading(encoding="cp1252")  # for this file, it holds
+    assert "CSV, encoding cp1252" in done(Path("data/raw/mine.csv"))
+    done(lines(tmp_path / "mine.jsonl", rows))
+    assert not {"delimiter", "quoting"} & set(values()["data"])
 
 
 def test_the_sheets_of_a_workbook_are_named_where_the_first_one_has_no_data(project: Path, tmp_path: Path) -> None:

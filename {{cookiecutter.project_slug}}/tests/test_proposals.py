@@ -83,6 +83,12 @@ def test_the_shares_give_enough_test_rows_and_not_too_many(rows: int) -> None:
         (["1.5", "2,000", "1e5", "-3"], "number"),
         (["Where is my parcel?", "What?"], "text"),
         (["[not JSON", "{neither"], "text"),
+        (["荷物が届きません。注文番号は13番です", "返金してください。番号は2番です"], "text"),
+        (["账单0有问题，请退款", "我的包裹1还没有到"], "text"),
+        (["พัสดุหมายเลข13ยังไม่มาถึง", "ขอเงินคืนสำหรับคำสั่งซื้อ22"], "text"),
+        (["환불해주세요13", "배송이늦어요22"], "text"),
+        (["案件-001", "案件-002"], "id"),
+        (["注文番号12", "注文番号13"], "id"),
     ],
 )
 def test_the_kind_of_a_column(cells: list[str], kind: str) -> None:
@@ -90,6 +96,27 @@ def test_the_kind_of_a_column(cells: list[str], kind: str) -> None:
     for cell in cells:
         column.add(cell)
     assert column.kind == kind
+
+
+def test_a_column_that_is_named_as_a_text_is_one_where_no_other_is(tmp_path: Path) -> None:
+    links = [{"text": f"https://example.org/{n}", "label": ("sales", "billing")[n % 2]} for n in range(60)]
+    assert proposed(links, tmp_path).questions == ("text",)
+    dates = [{"message": text, "answer": f"2026-01-{n % 28 + 1}"} for n, text in enumerate(texts(60))]
+    assert proposed(dates, tmp_path).answer == "answer"
+    ids = [{"message_id": f"T-{n}", "label": ("sales", "billing")[n % 2]} for n in range(60)]
+    with pytest.raises(FinetuneError, match="has no question and answer"):
+        proposed(ids, tmp_path)
+
+
+def test_short_messages_without_spaces_are_the_question(tmp_path: Path) -> None:
+    rows = [
+        {"件名": f"返金してください。{n}番", "内容": f"請求書 {text}", "部署": ("配送", "請求")[n % 2]}
+        for n, text in enumerate(texts(60))
+    ]
+    assert proposed(rows, tmp_path).questions == ("件名", "内容")
+    rows = [{"内容": f"账单{n}有问题，请退款", "类别": ("账单", "物流")[n % 2]} for n in range(60)]
+    found = proposed(rows, tmp_path)
+    assert (found.questions, found.answer) == (("内容",), "类别")
 
 
 def test_classes_with_commas_braces_or_too_many_are_written_so_that_they_can_be_told_apart(tmp_path: Path) -> None:
@@ -199,6 +226,21 @@ def test_the_reason_of_the_task_is_true(tmp_path: Path) -> None:
     ]
     rows = [{"mail": text, "macro": long[n % 2]} for n, text in enumerate(texts(60))]
     assert proposed(rows, tmp_path).reasons["task"] == "2 different answers in 60 rows, with up to 96 letters"
+
+
+def test_one_answer_is_said_as_one(tmp_path: Path) -> None:
+    rows = [{"mail": text, "team": "sales"} for text in texts(60)]
+    assert proposed(rows, tmp_path).reasons["task"] == "the same answer in all 60 rows"
+    rows = [{"mail": text, "macro": "we have refunded you in full, as you asked us. " * 2} for text in texts(60)]
+    why = proposed(rows, tmp_path, answer="macro").reasons["task"]
+    assert why == "the same answer in all 60 rows, with up to 94 letters"
+
+
+def test_an_object_of_answers_by_their_questions_is_no_row(tmp_path: Path) -> None:
+    for name in ("map.json", "map.jsonl"):
+        lines(tmp_path / name, [dict.fromkeys(texts(60), "sales")])
+        with pytest.raises(FinetuneError, match="has only one row, an object with 60 keys"):
+            look_at(tmp_path / name, None, as_columns=False)
 
 
 def test_preferences_are_no_classes(tmp_path: Path) -> None:

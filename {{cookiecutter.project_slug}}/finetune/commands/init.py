@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from finetune.commands import pipeline
-from finetune.commands.init_dialogue import ask, show_file, show_proposal
+from finetune.commands.init_dialogue import ask, shortened, show_file, show_proposal
 from finetune.core.errors import FinetuneError
 from finetune.core.task import Task
 
@@ -45,7 +45,8 @@ def init(
     """Start with your own data: propose settings, write params.yaml.
 
     FILE is copied to data/raw if it is elsewhere. Comments in params.yaml stay. Then the data are prepared and checked,
-    as by `dvc repro validate`. Each option replaces one part of the proposal.
+    as by `dvc repro validate`. Each option replaces one part of the proposal. If data.encoding, data.delimiter or
+    data.quoting is set in params.yaml, FILE is read so; a file in UTF-8 other than data.file is read as UTF-8.
 
     Examples: finetune init messages.csv · finetune init faq.xlsx --question Frage --answer Antwort --yes
     """
@@ -53,7 +54,7 @@ def init(
     from finetune.core.paths import PARAMS
     from finetune.core.yaml_edit import edit_yaml
     from finetune.data.choose_columns import Choices
-    from finetune.data.new_params import COMMENTS, differences, is_file_of, new_values, with_former_choices
+    from finetune.data.new_params import COMMENTS, differences, is_file_of, new_values, reading_of, with_former_choices
     from finetune.data.propose_seed import propose_seed
     from finetune.provider.capabilities import refuse_method
 
@@ -68,9 +69,13 @@ def init(
     given = with_former_choices(given, former, target.as_posix())
     if sheet is None and is_file_of(former, target.as_posix()):
         sheet = former["data"].get("sheet")
+    reading = reading_of(former, file, target.as_posix())
+    if reading and not is_file_of(former, target.as_posix()):
+        set_to = ", ".join(f"data.{key} {value!r}" for key, value in reading.items())
+        print(f"init: {file} is read with what params.yaml says: {set_to}. If that is for another file, remove it.")
     with saying_that_nothing_is_written():
-        proposal = proposal_for(file, sheet, given, former, interactive=not (yes or dry_run))
-    values = new_values(former, proposal, target.as_posix(), sheet)
+        proposal = proposal_for(file, sheet, reading, given, former, interactive=not (yes or dry_run))
+    values = new_values(former, proposal, target.as_posix(), sheet, reading)
     params = checked(values)
     refuse_method(params)
     own = params.data.model_copy(update={"file": str(file)})
@@ -120,22 +125,27 @@ def place_for(file: Path) -> Path:
 
 
 def proposal_for(
-    file: Path, sheet: str | None, choices: "Choices", former: dict[str, Any], interactive: bool
+    file: Path,
+    sheet: str | None,
+    reading: dict[str, Any],
+    choices: "Choices",
+    former: dict[str, Any],
+    interactive: bool,
 ) -> "Proposal":
     """Show the file, and return the settings for it: those that the user chose, else the proposed ones."""
     from finetune.data.file_look import look_at
-    from finetune.data.missing_header import first_line_may_be_a_row
+    from finetune.data.missing_header import name_like_a_cell
     from finetune.data.propose_settings import propose
     from finetune.terminal.progress import progress_bar, say
 
     count = token_count(former)
     with progress_bar("init") as progress:
-        look = look_at(file, sheet, choices.as_columns, progress, keep_rejected=choices.answer == "answer")
+        look = look_at(file, sheet, choices.as_columns, progress, choices.answer == "answer", reading)
     show_file(look)
-    if first_line_may_be_a_row(look):
+    if name := name_like_a_cell(look):
         say(
-            f"warning: the first line of {file} looks like a row, not like the names of its columns. If it is a row,"
-            " write the names above it."
+            f"warning: the first line of {file} looks like a row, not like the names of its columns:"
+            f" {shortened(name)!r}. If it is a row, write the names above it."
         )
     if interactive:
         choices = ask(look, choices, lambda chosen: propose(look, chosen, count))

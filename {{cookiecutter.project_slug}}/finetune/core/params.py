@@ -56,8 +56,20 @@ def checked(values: dict[str, Any], path: Path = PARAMS) -> Params:
     try:
         params = Params.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(explain(problem) for problem in relevant(error))
-        raise FinetuneError(f"{path}: {problems}.", "Correct it. docs/params.md lists the keys.") from error
+        raise invalid(relevant(error), path) from error
     if conflict := conflict_of(params.data, params.train, params.evaluate):
         raise FinetuneError(f"{path}: {conflict[0]}.", conflict[1])
     return params
+
+
+def checked_data(values: dict[str, Any], path: Path = PARAMS) -> Data:
+    """Return values as the section `data`. Raises FinetuneError naming the invalid key."""
+    try:
+        return Data.model_validate(values)
+    except ValidationError as error:
+        raise invalid([{**problem, "loc": ("data", *problem["loc"])} for problem in relevant(error)], path) from error
+
+
+def invalid(problems: list[Any], path: Path) -> FinetuneError:
+    problems_in_words = "; ".join(map(explain, problems))
+    return FinetuneError(f"{path}: {problems_in_words}.", "Correct it. docs/params.md lists the keys.")

@@ -69,12 +69,20 @@ def answer_column(look: FileLook, choices: Choices) -> tuple[str, str]:
 
 
 def usable_columns(look: FileLook) -> list[Column]:
-    """Return the columns that may be a question or an answer; where they are too few, also constant ones and groups."""
+    """Return the columns that may be a question or an answer.
+
+    Where they are too few, also constant ones, groups, and addresses and dates whose name says so, such as `text`.
+    """
     own = [c for c in look.columns.values() if not is_own_key(c.name, look.tool)]
     columns = [c for c in own if c.kind in ("label", "json", "text", "number")]
     if len(columns) < 2:
-        columns = [c for c in own if c in columns or c.kind in ("constant", "group")]
+        columns = [c for c in own if c in columns or c.kind in ("constant", "group") or is_named_text(c)]
     return columns
+
+
+def is_named_text(column: Column) -> bool:
+    """Return whether a column of ids or dates, as they seem, has just the name of a question or an answer."""
+    return column.kind in ("id", "date") and column.name.casefold() in f"{QUESTIONS} {ANSWERS}".split()
 
 
 def no_question_and_answer(look: FileLook) -> FinetuneError:
@@ -83,6 +91,8 @@ def no_question_and_answer(look: FileLook) -> FinetuneError:
         remedy = "If it is a table, rename it to .csv or .tsv; if its lines are JSON, to .jsonl"
         return FinetuneError(f"{look.path} has no question and answer: it is plain text.", f"{remedy}.")
     remedy = "Add a column with the answers"
+    if len(look.columns) == 1 and look.note["format"] in ("CSV", "TSV"):
+        remedy += ", or, if another character separates the cells, set data.delimiter in params.yaml to it"
     if len(look.columns) > 1:
         remedy += ", or name the columns: --question NAME --answer NAME"
     if sheets := look.note.get("other sheets"):

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -42,6 +42,11 @@ DATE = re.compile(
 )
 NUMBER = re.compile(r"[-+]?(\d+|\d{1,3}(,\d{3})+)(\.\d+)?(e[-+]?\d+)?%?", re.IGNORECASE)
 WITHOUT_SPACES = re.compile(r"\S{1,64}")
+# Writing in which a whole sentence may have no space: from Thai to Burmese, Khmer, kana, Chinese characters, Hangul.
+UNSPACED = re.compile(
+    r"[\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]"
+)
+UNSPACED_LETTERS_OF_IDS = 4  # at most, such as in 注文番号-12; more are a text
 ADDRESS = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")  # of e-mail
 
 
@@ -58,7 +63,7 @@ class Column:
     keys: set[str] = field(default_factory=set)  # of these objects, all of them
     dates: int = 0
     numbers: int = 0
-    words: int = 0  # cells without a space
+    words: int = 0  # cells of one word
     addresses: int = 0  # of e-mail
     values: Counter[str] = field(default_factory=Counter)  # up to one more than there can be classes
     distinct: set[int] = field(default_factory=set)  # hashes of the first cells
@@ -80,7 +85,7 @@ class Column:
             self.dates += DATE.fullmatch(stripped) is not None
             self.numbers += NUMBER.fullmatch(stripped) is not None
             self.addresses += "@" in stripped and ADDRESS.fullmatch(stripped) is not None
-        self.words += WITHOUT_SPACES.fullmatch(stripped) is not None
+        self.words += is_word(stripped)
         if len(self.values) <= MOST_CLASSES:
             self.values[text[: COUNTED_LETTERS + 1]] += 1
         if len(self.distinct) < MOST_DISTINCT:
@@ -150,6 +155,13 @@ class Column:
         return "number" if self.numbers >= NEARLY_ALL * self.filled else "text"
 
 
+def is_word(text: str) -> bool:
+    """Return whether a text is one word, and not a sentence of a language that writes no spaces."""
+    if WITHOUT_SPACES.fullmatch(text) is None:
+        return False
+    return text.isascii() or len(UNSPACED.findall(text)) <= UNSPACED_LETTERS_OF_IDS
+
+
 SPLIT_SETS = ({0, 1, 2}, {0, 2})  # a column that says the split has at least train and test
 
 
@@ -171,13 +183,20 @@ class FileLook:
 
 
 def look_at(
-    path: Path, sheet: str | None, as_columns: bool, progress: Progress | None = None, keep_rejected: bool = False
+    path: Path,
+    sheet: str | None,
+    as_columns: bool,
+    progress: Progress | None = None,
+    keep_rejected: bool = False,
+    reading: Mapping[str, Any] | None = None,
 ) -> FileLook:
     """Look at all rows of a file, one by one.
 
-    `as_columns`: its rows are plain columns, whatever their keys are. Raises FinetuneError where `prepare` would too.
+    `as_columns`: its rows are plain columns, whatever their keys are. `reading`: its encoding, delimiter and quoting,
+    as `data` has them, where they are not to be detected. Raises FinetuneError where `prepare` would too,
+    and for a single object of JSON, which may hold the answers by their questions.
     """
-    read, note = read_rows(path, sheet, keep_rejected=keep_rejected)
+    read, note = read_rows(path, sheet, keep_rejected=keep_rejected, **(reading or {}))
     first = list(islice(read, SHOWN))
     tool = tool_of(first[0])
     refuse_nested_export(path, first[0])
@@ -205,6 +224,12 @@ def look_at(
         count += 1
         if progress and count % EVERY == 0:
             progress(count, 0, f"{count:,} rows read")
+    if form == "columns" and count == 1 and note["format"].startswith("JSON"):
+        raise FinetuneError(
+            f"{path} has only one row, an object with {len(columns)} {'key' if len(columns) == 1 else 'keys'}.",
+            'If the keys are questions and the values answers, write a list of rows, [{"question": "…", "answer": "…"},'
+            " …]. Else add rows.",
+        )
     if ONE_CHOICE in columns:  # one option is accepted in each row, or a list of several
         del columns["accept" if columns[ONE_CHOICE].filled == count else ONE_CHOICE]
     return FileLook(

@@ -5,15 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from finetune.core.params import checked_data
 from finetune.core.task import PREFERENCE_GATES, default_gates
 from finetune.data.choose_columns import Choices
 from finetune.data.prompts import columns_in
 from finetune.data.propose_settings import Proposal
+from finetune.data.readers import is_utf8
 
 Values = dict[str, Any]
 
 # Keys that do not depend on the file. All other keys of `data` are for the former file, and are removed.
 KEPT = ("target", "near", "redact")
+# Keys of `data` that say how a file is read.
+READING = ("encoding", "delimiter", "quoting")
 NOT_FOR_PREFERENCES = ("codes", "abstain", "turns", "target")
 # Keys of `evaluate` that are for the former file's answers.
 FOR_ANSWERS = ("schema", "graders", "metric")
@@ -29,6 +33,23 @@ def is_file_of(former: Mapping[str, Any], file: str) -> bool:
     """Return whether `file` is the data.file of params.yaml."""
     name = (former.get("data") or {}).get("file")
     return isinstance(name, str) and Path(name).resolve() == Path(file).resolve()
+
+
+def reading_of(former: Mapping[str, Any], file: Path, target: str) -> Values:
+    """Return what data.encoding, data.delimiter and data.quoting of params.yaml say about a file that `init` reads.
+
+    They hold for another file than data.file too: an error says to set them, and params.yaml does not name the file
+    yet. But UTF-8 is never read in another encoding, which was for the former file. Raises FinetuneError where a value
+    is not allowed.
+    """
+    suffix = Path(target.removesuffix(".gz")).suffix.lower()
+    keys = READING if suffix in (".csv", ".tsv") else READING[:1] if suffix not in (".xlsx", ".parquet") else ()
+    data = former.get("data") or {}
+    found = {key: data[key] for key in keys if data.get(key) is not None}
+    checked_data({"file": target, "split": {"column": "split"}, **found})
+    if "encoding" in found and not is_file_of(former, target) and is_utf8(file):
+        del found["encoding"]
+    return found
 
 
 def with_former_choices(choices: Choices, former: Mapping[str, Any], file: str) -> Choices:
@@ -48,13 +69,19 @@ def with_former_choices(choices: Choices, former: Mapping[str, Any], file: str) 
     return choices
 
 
-def new_values(former: Mapping[str, Any], proposal: Proposal, file: str, sheet: str | None) -> Values:
-    """Return the values of params.yaml for a file. Where it is the former file, settings beside the proposal stay."""
+def new_values(
+    former: Mapping[str, Any], proposal: Proposal, file: str, sheet: str | None, reading: Mapping[str, Any]
+) -> Values:
+    """Return the values of params.yaml for a file. Where it is the former file, settings beside the proposal stay.
+
+    `reading`: what `reading_of` returned.
+    """
     data, evaluate, train = (dict(former.get(name) or {}) for name in ("data", "evaluate", "train"))
     same = is_file_of(former, file)
     written = {
         "file": file,
         "sheet": sheet,
+        **reading,
         "prompt": kept_texts(data.get("prompt"), proposal.prompt) if same else proposal.prompt,
         "group": proposal.group,
         "labels": proposal.labels,

@@ -32,10 +32,18 @@ def task_of(answers: Column, chosen: Task | None, are_preferences: bool) -> tupl
     if answers.kind == "json":
         return "extract", "the answers are JSON"
     if answers.is_classes and not are_preferences:
-        return "classify", f"{different} different short answers in {answers.filled:,} rows"
+        return "classify", in_rows(f"{different} different short answers", different, answers)
     at_least = "at least " if answers.compared < answers.filled else ""
-    texts = f"{at_least}{len(answers.distinct):,} different answers in {answers.filled:,} rows"
-    return "generate", f"{texts}, with up to {len(answers.longest):,} letters"
+    texts = f"{at_least}{len(answers.distinct):,} different answers"
+    longest = f"with up to {len(answers.longest):,} letters"
+    return "generate", f"{in_rows(texts, len(answers.distinct), answers)}, {longest}"
+
+
+def in_rows(texts: str, different: int, answers: Column) -> str:
+    """Return how many answers differ in how many rows, in words that also fit one answer, and one row."""
+    if different == 1:
+        return f"the same answer in all {answers.filled:,} rows" if answers.filled > 1 else "one answer in one row"
+    return f"{texts} in {answers.filled:,} rows"
 
 
 def labels_of(answers: Column) -> list[str]:

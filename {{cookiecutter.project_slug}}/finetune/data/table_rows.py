@@ -48,6 +48,8 @@ class OtherLengths:
             line, found = self.named[0]
             what = f"{source.path}, line {line}: {found} cells, but the header has {width}."
         remedy = f"Quote cells that contain a {dialect.name}."
+        if width == 1 and source.options.delimiter is None:
+            remedy += " If another character separates the cells, set data.delimiter in params.yaml to it."
         if self.multiline:
             remedy = f"{remedy} Is the quote of line {self.multiline} closed? {PLAIN_QUOTES}"
         elif not dialect.quoted:
