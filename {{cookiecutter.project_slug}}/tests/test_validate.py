@@ -396,10 +396,15 @@ def test_a_class_in_another_unicode_form_is_named_as_such(tmp_path: Path) -> Non
     assert "another Unicode form" in found.fix
 
 
-def test_declared_classes_may_differ_in_case_and_others_are_warned_of(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", [example(f"q{n} {n * n}", "Aa"[n % 2]) for n in range(20)])
-    assert "class_spelling" in {f.code for f in check_file(path).findings}
-    assert "class_spelling" not in {f.code for f in check_file(path, labels=["A", "a"]).findings}
+@pytest.mark.parametrize("names", [("A", "a"), ("\uff21", "A"), ("a b", "a  b"), ("2", "2.0"), ("1", "01")])
+def test_two_spellings_of_a_class_are_warned_of_also_where_both_are_declared(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    path = write(tmp_path / "a.jsonl", [example(f"q{n} {n * n}", names[n % 2]) for n in range(20)])
+    for labels in ([], list(names)):
+        found = [(f.code, f.severity) for f in check_file(path, labels=labels).findings]
+        assert ("class_spelling", "warning") in found
+        assert "error" not in dict(found).values()
 
 
 def test_a_language_of_only_one_split_gives_a_warning(tmp_path: Path) -> None:

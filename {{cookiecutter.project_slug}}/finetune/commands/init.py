@@ -123,6 +123,7 @@ def proposal_for(
     file: Path, sheet: str | None, choices: "Choices", former: dict[str, Any], interactive: bool
 ) -> "Proposal":
     """Show the file, and return the settings for it: those that the user chose, else the proposed ones."""
+    from finetune.data.alike_classes import alike_classes
     from finetune.data.file_look import look_at
     from finetune.data.missing_header import first_line_may_be_a_row
     from finetune.data.propose_settings import propose
@@ -141,6 +142,8 @@ def proposal_for(
         choices = ask(look, choices, lambda chosen: propose(look, chosen, count))
     proposal = propose(look, choices, count)
     show_proposal(proposal)
+    for warning in alike_classes(proposal.labels):
+        say(f"warning: {warning}")
     return proposal
 
 

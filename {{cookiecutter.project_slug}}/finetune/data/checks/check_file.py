@@ -83,7 +83,7 @@ def check_file(
     check_systems(checked)
     check_labels(checked, labels)
     if training:
-        check_classes(checked, labels)
+        check_classes(checked)
     return checked
 
 
