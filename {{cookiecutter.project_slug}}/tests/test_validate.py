@@ -396,6 +396,16 @@ def test_a_class_in_another_unicode_form_is_named_as_such(tmp_path: Path) -> Non
     assert "another Unicode form" in found.fix
 
 
+@pytest.mark.usefixtures("_prepared")
+def test_a_row_that_the_base_in_the_box_cannot_take_is_found_before_the_job() -> None:
+    path = PREPARED / "train.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows[2]["messages"][0]["content"] += " word" * 9_000
+    write(path, rows)
+    with pytest.raises(FinetuneError, match=r"line 3: about 9,\d+ tokens, more than the training context of 8,192"):
+        validate.run(params("local", "SmolLM2-135M-Instruct"))
+
+
 @pytest.mark.parametrize("names", [("A", "a"), ("\uff21", "A"), ("a b", "a  b"), ("2", "2.0"), ("1", "01")])
 def test_two_spellings_of_a_class_are_warned_of_also_where_both_are_declared(
     tmp_path: Path, names: tuple[str, str]

@@ -81,6 +81,7 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
         encoding=base.encoding,
         context=base.context,
         image_prices=base.image_tokens,
+        tokens_exact=base.tokens_exact,
     )
     checked = check_splits(params, check, progress)
     check_expected(params)
