@@ -397,6 +397,26 @@ def test_a_class_in_another_unicode_form_is_named_as_such(tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("_prepared")
+def test_classes_need_two_classes_to_learn_from() -> None:
+    path = PREPARED / "train.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        row["messages"][-1]["content"] = "billing"
+    write(path, rows)
+    settings = params()
+    assert settings.evaluate.task == "classify"
+    with pytest.raises(FinetuneError, match=r"train\.jsonl: all \d+ examples have the same answer") as error:
+        validate.run(settings)
+    assert "Add rows of other classes to the raw data" in error.value.remedy
+    no_classes = settings.evaluate.model_copy(update={"task": "generate"})
+    data = settings.data.model_copy(update={"labels": []})
+    validate.run(settings.model_copy(update={"evaluate": no_classes, "data": data}))
+    rows[0]["messages"][-1]["content"] = "delivery"
+    write(path, rows)
+    validate.run(settings)
+
+
+@pytest.mark.usefixtures("_prepared")
 def test_a_row_that_the_base_in_the_box_cannot_take_is_found_before_the_job() -> None:
     path = PREPARED / "train.jsonl"
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
