@@ -8,13 +8,16 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 
 from finetune.core.errors import FinetuneError
+from finetune.core.profiles import PROFILES
 from finetune.core.sections.provider import Provider
 from finetune.provider import bounded_client, paging
 from finetune.provider.connect import Connection, connect
+from finetune.provider.error_messages import explain
 from finetune.provider.paging import all_rows
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -97,6 +100,23 @@ def test_a_question_may_be_redirected_on_the_same_host_only(
             with pytest.raises(openai.APIStatusError):
                 connection.control.models.retrieve("m")
     assert len(seen) == 1 + follows
+
+
+@pytest.mark.parametrize(
+    ("message", "is_tuned"),
+    [
+        ("The model 'no-such-org/no-such-model' cannot be fine-tuned here.", False),
+        ("The model `SmolLM2-360M` does not exist or you do not have access to it.", False),
+        ("The model `ft:tiny:local::1` does not exist or you do not have access to it.", True),
+    ],
+)
+def test_only_a_fine_tune_that_is_not_here_is_to_be_trained_again(message: str, is_tuned: bool) -> None:
+    """For the name of a base, the advice would be the command that has just failed."""
+    answer = httpx2.Response(404, request=httpx2.Request("POST", "http://127.0.0.1/v1"))
+    error = openai.NotFoundError(message, response=answer, body={"message": message, "code": "model_not_found"})
+    remedy = explain(error, PROFILES["local"], "http://127.0.0.1/v1").remedy
+    assert "train.base" in remedy
+    assert ("trained on this one by: finetune train" in remedy) == is_tuned
 
 
 @pytest.mark.parametrize("body", [None, [], "text", 5, {"error": {"message": "no"}}, {"error": "no"}, {}, {"data": 5}])

@@ -17,6 +17,7 @@ from finetune.data.checks.findings import Finding, as_github, as_text, report_of
 from finetune.data.checks.repair import as_utf8, repair, repaired_lines, split_lines
 from finetune.data.checks.rules import RULES
 from finetune.data.near_duplicates import NEAR, jaccard, near_duplicates_of, trigrams
+from finetune.data.token_counts import counter
 
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
 CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "東京"}'}}
@@ -85,6 +86,18 @@ def test_an_example_longer_than_the_context_is_found_with_its_tokens(tmp_path: P
     report = check([write(tmp_path / "a.jsonl", GOOD[0], long)], training=False, encoding="o200k_base", context=40)
     assert [(f["code"], f["line"]) for f in report["findings"]] == [("too_long", 2)]
     assert "60 tokens" in report["findings"][0]["message"]
+
+
+def test_of_a_preference_only_one_output_has_to_fit_into_the_context(tmp_path: Path) -> None:
+    long = {**PREFERENCE, "preferred_output": [{"role": "assistant", "content": "word " * 49 + "word"}]}
+    path = write(tmp_path / "a.jsonl", long)
+    shape: dict[str, Any] = {"training": False, "method": "dpo", "encoding": "o200k_base"}
+    both = counter("o200k_base")(long)
+    [found] = check([path], context=both // 2, **shape)["findings"]
+    assert found["code"] == "too_long"
+    size = int(found["message"].split()[0])
+    assert both // 2 < size < both
+    assert check([path], context=size, **shape)["findings"] == []
 
 
 def test_azure_requires_the_byte_order_mark_that_others_refuse(tmp_path: Path) -> None:

@@ -76,12 +76,10 @@ def test_a_value_is_found_as_any_file_writes_it(cell: object, renames: dict[Any,
 
 def test_a_value_without_a_new_name_is_refused_with_its_rows() -> None:
     rows = [{"q": f"question {n}", "choices": ["a"], "answer": n % 4} for n in range(12)]
-    with pytest.raises(
-        FinetuneError, match=r"a\.jsonl: .*row 4, row 8, row 12 \(data\.map\.answer does not list .*'3'\)"
-    ):
+    with pytest.raises(FinetuneError, match=r"a\.jsonl: .*rows 4, 8, 12 \(data\.map\.answer does not list .*'3'\)"):
         prepared("a.jsonl", jsonl(*rows), map={"answer": LETTERS}, prompt=PROMPT)
     rows = [{"q": f"question {n}", "choices": "a or b" if n else ["a"], "answer": 0} for n in range(3)]
-    with pytest.raises(FinetuneError, match=r"row 2, row 3 \(choices is not a list"):
+    with pytest.raises(FinetuneError, match=r"rows 2, 3 \(choices is not a list"):
         prepared("a.jsonl", jsonl(*rows), map={"choices": "lettered"}, prompt=PROMPT)
     with pytest.raises(
         FinetuneError, match=r"data\.map in params\.yaml names the column 'choice', which a\.jsonl lacks"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from finetune.core.errors import FinetuneError
 from finetune.data.formats import CONVERTERS, each_turn, examples_of, format_of
 from finetune.data.null_keys import without_null_keys
+from finetune.data.raw_file import Places, Rows
 
 TOOLS = [{"type": "function", "function": {"name": "weather"}}]
 
@@ -280,12 +281,10 @@ def test_a_column_that_a_parameter_uses_is_not_refused() -> None:
 
 def test_rows_with_the_same_fault_are_named_together() -> None:
     rows = [chat("a", "b"), *[{**chat("a", "b"), "label": False}] * 12, {"messages": []}]
-    with pytest.raises(FinetuneError, match=r"row 2, row 3, .*row 11 and 2 more \('label'.*, row 14 \("):
+    with pytest.raises(FinetuneError, match=r"rows 2, 3, .*, 11 and 2 more \('label'.*; row 14 \("):
         examples(rows, "auto", None, "raw")
     rows = [{"messages": [{"role": "user", "content": "a"}, "b"]}, *[{f"m{n}": n, "messages": ""} for n in range(3)]]
-    with pytest.raises(
-        FinetuneError, match=r"row 1 \(messages has an entry.*, row 2, row 3, row 4 \(messages is empty\)"
-    ):
+    with pytest.raises(FinetuneError, match=r"row 1 \(messages has an entry.*; rows 2, 3, 4 \(messages is empty\)"):
         examples(rows, "auto", None, "raw")
 
 
@@ -328,8 +327,28 @@ def test_an_unknown_column_is_named_with_the_known_ones() -> None:
 
 def test_rows_without_an_answer_are_named() -> None:
     rows = [{"question": "a", "answer": "b"}, {"question": "a", "answer": " "}]
-    with pytest.raises(FinetuneError, match=r"raw\.csv: .*: row 2 \(the question or the answer is empty\)"):
+    with pytest.raises(FinetuneError, match=r"raw\.csv: .*: row 2 \(the cell 'answer' is empty\)"):
         examples(rows, "auto", TEMPLATE, "raw.csv")
+
+
+def test_the_empty_cells_are_named_with_their_lines_and_no_other_format_is_advised() -> None:
+    empty: list[dict[str, Any]] = [
+        {"question": " ", "answer": "b"},
+        {"question": "a", "answer": ""},
+        {"question": "a", "answer": None},
+    ]
+    places = Places()
+    places.add(1, 2)  # below the names of the columns
+    with pytest.raises(FinetuneError) as error:
+        examples(Rows([{"question": "a", "answer": "b"}, *empty], places), "auto", TEMPLATE, "raw.csv")
+    assert error.value.what == (
+        "raw.csv: rows that cannot be converted: line 3, row 2 (the cell 'question' is empty);"
+        " lines 4, 5 (the cell 'answer' is empty)."
+    )
+    assert error.value.remedy == "Correct or remove these rows."
+    template = {"user": "{question}{hint}", "assistant": "{answer}"}
+    with pytest.raises(FinetuneError, match=r"rows 1, 2 \(the cells 'question', 'hint' are empty\)"):
+        examples([{"question": "", "hint": "", "answer": "b"}] * 2, "auto", template, "raw.csv")
 
 
 def test_rows_of_no_format_or_another_format_are_named() -> None:
@@ -338,7 +357,7 @@ def test_rows_of_no_format_or_another_format_are_named() -> None:
     with pytest.raises(FinetuneError, match="in lower case, such as prompt and completion"):
         format_of({"Prompt": "a", "Completion ": "b"}, "raw")
     rows = [chat("a", "b"), {"prompt": "a"}, {"messages": []}, {"messages": "[]x"}]
-    with pytest.raises(FinetuneError, match=r"row 2 \(no 'messages'\), row 3 \(messages is empty\), row 4"):
+    with pytest.raises(FinetuneError, match=r"row 2 \(no 'messages'\); row 3 \(messages is empty\); row 4"):
         examples(rows, "auto", None, "raw")
     with pytest.raises(FinetuneError, match="is not one of human"):
         examples([{"conversations": [{"from": "bot", "value": "a"}]}], "auto", None, "raw")

@@ -343,10 +343,20 @@ def test_classes_have_no_spaces_at_their_ends_and_two_spellings_are_said(project
     names = ("Billing", "billing", "Billing ", "delivery")
     rows = [{"text": text, "label": names[n % 4]} for n, text in enumerate(texts(160))]
     file = table(tmp_path / "mine.csv", rows)
-    assert "'Billing' and 'billing' differ only in case or width" in done(file)
+    assert "warning: the classes 'Billing' and 'billing' differ only in case" in run(file, "--yes").stderr
     assert values()["data"]["labels"] == ["Billing", "billing", "delivery"]
     report = json.loads(Path("reports/prepare.json").read_text(encoding="utf-8"))
     assert report["labels_trimmed"] == 40
+
+
+@pytest.mark.parametrize("names", [("2", "2.0"), ("1", "01")])
+def test_two_spellings_of_a_number_are_said_by_init_and_counted_by_validate(
+    project: Path, tmp_path: Path, names: tuple[str, str]
+) -> None:
+    rows = [{"text": text, "label": (*names, "other")[n % 3]} for n, text in enumerate(texts(160))]
+    result = run(table(tmp_path / "mine.csv", rows), "--yes")
+    assert f"warning: the classes {names[0]!r} and {names[1]!r} differ only in" in result.stderr
+    assert "1 class_spelling" in result.stdout
 
 
 def trained_by(provider: str, base: str) -> None:

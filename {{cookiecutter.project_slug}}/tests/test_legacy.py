@@ -142,14 +142,14 @@ def test_a_file_with_marks_in_some_rows_is_refused_with_the_rows(
     write(rows)
     with pytest.raises(FinetuneError) as raised:
         prepare.run(params(target=target))
-    assert raised.value.what == f"{message} These do not: row 4, row 10."
+    assert raised.value.what == f"{message} These do not: row 4; row 10."
     assert "data.prompt" in raised.value.remedy
 
 
 def test_the_rows_with_a_mark_are_named_where_they_are_fewer() -> None:
     rows = [(f"row {n}", f"question {n}" + " ->" * (n < 20), "a") for n in range(60)]
     with pytest.raises(
-        FinetuneError, match=r"20 of 60 prompts end with ' ->'\. These do: row 0, .*, row 9 and 10 more"
+        FinetuneError, match=r"20 of 60 prompts end with ' ->'\. These do: row 0; .*; row 9 and 10 more"
     ):
         find_marks(rows)
 

@@ -335,7 +335,7 @@ def test_blank_rows_are_accounted_for_and_an_empty_answer_stays_an_error() -> No
     assert "44 rows read = " in summary
     assert " + 4 blank\n" in summary + "\n"
     Path("raw.csv").write_text(text.replace(lines[20], lines[20].removesuffix("no")), encoding="utf-8", newline="")
-    with pytest.raises(FinetuneError, match=r"line 23, row 21 \(the question or the answer is empty"):
+    with pytest.raises(FinetuneError, match=r"line 23, row 21 \(the cell 'answer' is empty"):
         prepare.run(cast("Params", SimpleNamespace(data=data)))
 
 

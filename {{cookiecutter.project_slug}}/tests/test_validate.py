@@ -396,10 +396,45 @@ def test_a_class_in_another_unicode_form_is_named_as_such(tmp_path: Path) -> Non
     assert "another Unicode form" in found.fix
 
 
-def test_declared_classes_may_differ_in_case_and_others_are_warned_of(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", [example(f"q{n} {n * n}", "Aa"[n % 2]) for n in range(20)])
-    assert "class_spelling" in {f.code for f in check_file(path).findings}
-    assert "class_spelling" not in {f.code for f in check_file(path, labels=["A", "a"]).findings}
+@pytest.mark.usefixtures("_prepared")
+def test_classes_need_two_classes_to_learn_from() -> None:
+    path = PREPARED / "train.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        row["messages"][-1]["content"] = "billing"
+    write(path, rows)
+    settings = params()
+    assert settings.evaluate.task == "classify"
+    with pytest.raises(FinetuneError, match=r"train\.jsonl: all \d+ examples have the same answer") as error:
+        validate.run(settings)
+    assert "Add rows of other classes to the raw data" in error.value.remedy
+    no_classes = settings.evaluate.model_copy(update={"task": "generate"})
+    data = settings.data.model_copy(update={"labels": []})
+    validate.run(settings.model_copy(update={"evaluate": no_classes, "data": data}))
+    rows[0]["messages"][-1]["content"] = "delivery"
+    write(path, rows)
+    validate.run(settings)
+
+
+@pytest.mark.usefixtures("_prepared")
+def test_a_row_that_the_base_in_the_box_cannot_take_is_found_before_the_job() -> None:
+    path = PREPARED / "train.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows[2]["messages"][0]["content"] += " word" * 9_000
+    write(path, rows)
+    with pytest.raises(FinetuneError, match=r"line 3: about 9,\d+ tokens, more than the training context of 8,192"):
+        validate.run(params("local", "SmolLM2-135M-Instruct"))
+
+
+@pytest.mark.parametrize("names", [("A", "a"), ("\uff21", "A"), ("a b", "a  b"), ("2", "2.0"), ("1", "01")])
+def test_two_spellings_of_a_class_are_warned_of_also_where_both_are_declared(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    path = write(tmp_path / "a.jsonl", [example(f"q{n} {n * n}", names[n % 2]) for n in range(20)])
+    for labels in ([], list(names)):
+        found = [(f.code, f.severity) for f in check_file(path, labels=labels).findings]
+        assert ("class_spelling", "warning") in found
+        assert "error" not in dict(found).values()
 
 
 def test_a_language_of_only_one_split_gives_a_warning(tmp_path: Path) -> None:

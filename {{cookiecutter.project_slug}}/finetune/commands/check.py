@@ -88,6 +88,7 @@ def check(
             encoding=known.encoding if known and known.context else None,
             context=known.context if known else None,
             image_prices=known.image_tokens if known else None,
+            tokens_exact=known is None or known.tokens_exact,
             near=params.data.near if params else near_duplicates.NEAR,
             common=project_files.prepared_common_pieces() if project_files.are_splits(each) else None,
             progress=progress,

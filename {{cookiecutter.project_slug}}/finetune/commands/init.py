@@ -133,6 +133,7 @@ def proposal_for(
     interactive: bool,
 ) -> "Proposal":
     """Show the file, and return the settings for it: those that the user chose, else the proposed ones."""
+    from finetune.data.alike_classes import alike_classes
     from finetune.data.file_look import look_at
     from finetune.data.missing_header import name_like_a_cell
     from finetune.data.propose_settings import propose
@@ -151,6 +152,8 @@ def proposal_for(
         choices = ask(look, choices, lambda chosen: propose(look, chosen, count))
     proposal = propose(look, choices, count)
     show_proposal(proposal)
+    for warning in alike_classes(proposal.labels):
+        say(f"warning: {warning}")
     return proposal
 
 

@@ -67,7 +67,7 @@ class Endings:
         who, places, count = ("These do not", others, without)
         if with_it < without:
             who, places, count = ("These do", self.places[text], with_it)
-        listed = ", ".join(places[:ROWS_NAMED]) + (f" and {count - ROWS_NAMED} more" if count > ROWS_NAMED else "")
+        listed = "; ".join(places[:ROWS_NAMED]) + (f" and {count - ROWS_NAMED} more" if count > ROWS_NAMED else "")
         return FinetuneError(
             f"{with_it} of {with_it + without} {name} {have_it}. {who}: {listed}.",
             f"Write all {name} in one way. If that text is content, write a template under data.prompt, with user"

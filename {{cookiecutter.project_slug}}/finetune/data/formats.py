@@ -19,7 +19,7 @@ from finetune.data.converters.turns import SPEAKERS
 from finetune.data.converters.values import has_value, nonempty_list
 from finetune.data.examples import OUTPUTS, is_trained
 from finetune.data.prompts import Template, check_column, check_columns, columns_in, fill, fill_with
-from finetune.data.raw_file import Row, Rows
+from finetune.data.raw_file import Places, Row, Rows
 
 OtherAnswer = Callable[[Row, int], str | None]  # of a row and its number; None: the row keeps its own answer
 ROWS_NAMED = 10  # in an error, for each reason
@@ -59,9 +59,8 @@ def examples_of(
     After the last row, raises FinetuneError for rows that cannot be converted, or for a column of the template that no
     row has.
     """
-    place = rows.place if isinstance(rows, Rows) else "row {}".format
-    rows = iter(rows)
-    first = next(rows)
+    reader = rows if isinstance(rows, Rows) else Rows(rows, Places())
+    first = next(reader)
     taken: Format = form if form != "auto" else "columns" if template else format_of(first, source)
     if taken == "columns" and template is None:
         raise FinetuneError(
@@ -73,9 +72,9 @@ def examples_of(
             f"data.prompt is for plain columns, but data.format is {taken!r}.", "Remove one of the two in params.yaml."
         )
 
-    chained = chain([first], rows)
+    chained = chain([first], reader)
     return convert_rows(
-        chained, taken, template, source, fixed or {}, other_answer, cell_map or {}, declared, place
+        chained, taken, template, source, fixed or {}, other_answer, cell_map or {}, declared, reader
     ), taken
 
 
@@ -88,7 +87,7 @@ def convert_rows(
     other_answer: OtherAnswer | None,
     cell_map: CellMap,
     declared: Collection[str],
-    place: Callable[[int], str],
+    reader: Rows,
 ) -> Iterator[tuple[Row, Example]]:
     """Yield each row with its example. Raises FinetuneError like `examples_of`, with the place of each wrong row."""
     named = {*columns_in(template or {}), *cell_map} - fixed.keys()
@@ -117,7 +116,7 @@ def convert_rows(
                 refuse_keys(mapped, form, declared)
                 example = CONVERTERS[form](mapped) if answer is None else with_answer(mapped, form, answer)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            wrong.add(place(number), reason_of(error))
+            wrong.add(number, reason_of(error))
             continue
         yield mapped, example
     for column in cell_map:
@@ -125,9 +124,12 @@ def convert_rows(
     if template is not None:
         check_columns(template, columns | fixed.keys(), source)
     if wrong.reasons:
+        # Columns are of no other format: data.prompt says what they are.
+        known = "" if form == "columns" else f" from the format {form!r}"
+        other = "" if form == "columns" else ", or set another format in data.format"
         raise FinetuneError(
-            f"{source}: rows that cannot be converted from the format {form!r}: {wrong}.",
-            "Correct or remove these rows, or set another format in data.format.",
+            f"{source}: rows that cannot be converted{known}: {wrong.named_by(reader)}.",
+            f"Correct or remove these rows{other}.",
         )
 
 
@@ -135,24 +137,25 @@ class WrongRows:
     """The rows that cannot be converted, by the reason. The first rows and reasons are named, and all are counted."""
 
     def __init__(self) -> None:
-        self.reasons: dict[str, list[str]] = {}
+        self.reasons: dict[str, list[int]] = {}
         self.counts: Counter[str] = Counter()
 
-    def add(self, place: str, reason: str) -> None:
+    def add(self, number: int, reason: str) -> None:
         if reason not in self.reasons and len(self.reasons) == REASONS_NAMED:
             self.counts[""] += 1
             return
-        places = self.reasons.setdefault(reason, [])
+        numbers = self.reasons.setdefault(reason, [])
         self.counts[reason] += 1
-        if len(places) < ROWS_NAMED:
-            places.append(place)
+        if len(numbers) < ROWS_NAMED:
+            numbers.append(number)
 
-    def __str__(self) -> str:
+    def named_by(self, reader: Rows) -> str:
+        """Return a text with the places of the rows, by the reason."""
         texts = []
-        for reason, places in self.reasons.items():
-            more = self.counts[reason] - len(places)
-            texts.append(f"{', '.join(places)}{f' and {more} more' if more else ''} ({reason})")
-        return ", ".join(texts) + (f" and {self.counts['']} more" if self.counts[""] else "")
+        for reason, numbers in self.reasons.items():
+            more = self.counts[reason] - len(numbers)
+            texts.append(f"{reader.place_of_all(numbers)}{f' and {more} more' if more else ''} ({reason})")
+        return "; ".join(texts) + (f"; and {self.counts['']} more" if self.counts[""] else "")
 
 
 def with_answer(row: Row, form: Format, answer: str) -> Example:

@@ -21,10 +21,24 @@ def fill(template: Template, row: Row) -> list[Message]:
 
     Raises ValueError where a message would be empty.
     """
-    messages = [{"role": role, "content": filled(text, row)} for role, text in template.items() if text is not None]
-    if not all(message["content"].strip() for message in messages):
-        raise ValueError("the question or the answer is empty")
+    messages: list[Message] = []
+    for role, text in template.items():
+        if text is None:
+            continue
+        content = filled(text, row)
+        if not content.strip():
+            raise ValueError(empty(role, text))
+        messages.append({"role": role, "content": content})
     return messages
+
+
+def empty(role: str, text: str) -> str:
+    """Return what is empty where a text of the template is, filled with the cells of a row."""
+    columns = list(dict.fromkeys(PLACEHOLDER.findall(text)))
+    if not columns:
+        return f"data.prompt.{role} is empty"
+    names = ", ".join(map(repr, columns))
+    return f"the cell {names} is empty" if len(columns) == 1 else f"the cells {names} are empty"
 
 
 def filled(text: str, row: Row) -> str:

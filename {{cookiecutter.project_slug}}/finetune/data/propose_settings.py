@@ -13,7 +13,7 @@ from finetune.data.file_look import Column, FileLook
 from finetune.data.missing_header import refuse_header_of_cells
 from finetune.data.propose_split import split_of
 from finetune.data.propose_system_prompt import system_prompt
-from finetune.data.propose_task import labels_of, spelled_in_two_ways, task_of
+from finetune.data.propose_task import labels_of, task_of
 
 ROOM = 1.25  # for answers that are longer than the longest one
 CALL_MARKS = 16  # tokens that a model may write around its calls
@@ -65,8 +65,6 @@ def propose(look: FileLook, choices: Choices, count_tokens: TokenCount) -> Propo
             raise only_accepted(look, answers)
     task, reasons["task"] = task_of(answers, choices.task, "method" in reasons)
     labels = labels_of(answers) if task == "classify" else []
-    if same := spelled_in_two_ways(labels):
-        reasons["labels"] = f"{' and '.join(map(repr, same))} differ only in case or width: write them in one way"
     if answers.filled < look.rows and "answer" in reasons:
         reasons["answer"] += f"; {look.rows - answers.filled:,} rows have no answer, which `prepare` refuses"
     system = choices.system

@@ -1,14 +1,12 @@
 """Propose the task and the classes, from what the answers of a file look like."""
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import get_args
 
 from finetune.core.errors import FinetuneError
 from finetune.core.task import Task
 from finetune.data.class_codes import MOST_CLASSES
 from finetune.data.file_look import COUNTED_LETTERS, Column
-from finetune.data.text_normalization import normalize
 
 
 def task_of(answers: Column, chosen: Task | None, are_preferences: bool) -> tuple[Task, str]:
@@ -56,11 +54,3 @@ def labels_of(answers: Column) -> list[str]:
     if all(len(name) == 1 and name.isupper() for name in counts):
         return sorted(counts)
     return sorted(counts, key=lambda name: (-counts[name], name))
-
-
-def spelled_in_two_ways(labels: Sequence[str]) -> list[str]:
-    """Return the first classes that are the same but for case, width and spaces."""
-    found: dict[str, list[str]] = {}
-    for label in labels:
-        found.setdefault(normalize(label), []).append(label)
-    return next((names for names in found.values() if len(names) > 1), [])

@@ -4,7 +4,7 @@ import gzip
 import io
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
@@ -64,6 +64,14 @@ class Rows(Iterator[Row]):
         """Return the place of a row: "line 31, row 30"; in a sheet "row 31"."""
         number, line = self.number(count), self.places.line(count)
         return f"row {number}" if line == number else f"line {line}, row {number}"
+
+    def place_of_all(self, counts: Sequence[int]) -> str:
+        """Return the place of several rows: "lines 31, 40"; where rows are no lines "rows 31, 40"."""
+        if len(counts) == 1:
+            return self.place(counts[0])
+        lines = list(map(self.places.line, counts))
+        word = "rows" if lines == list(map(self.number, counts)) else "lines"
+        return f"{word} {', '.join(map(str, lines))}"
 
 
 @dataclass(frozen=True)

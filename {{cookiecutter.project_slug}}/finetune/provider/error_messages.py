@@ -1,5 +1,6 @@
 """Error messages for what the API refuses: what happened, where, and what to do."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ from finetune.provider.answer_checks import HELD
 
 if TYPE_CHECKING:
     from openai import APIStatusError, OpenAI
+
+TUNED = re.compile(r"\bft:")  # begins the name of a fine-tuned model
 
 
 @contextmanager
@@ -56,7 +59,8 @@ def explain(error: "APIStatusError", profile: Profile, base_url: str) -> Finetun
         404: "Check provider.base_url with `finetune doctor`, and whether the file or model was deleted.",
         429: f"Wait a minute, {again}",
     }
-    if profile.name == "local":
+    message = error_message(error)
+    if profile.name == "local" and TUNED.search(message):
         by_code["model_not_found"] += ". A fine-tune of another machine is trained on this one by: finetune train"
     if profile.name == "azure":
         by_status[404] = (
@@ -69,7 +73,6 @@ def explain(error: "APIStatusError", profile: Profile, base_url: str) -> Finetun
         return FinetuneError(what, f"If the provider documents that address, set provider.base_url to it, {again}")
     if remedy is None and error.status_code >= 500:
         remedy = "The provider has a fault: run the same command again later. Nothing is lost."
-    message = error_message(error)
     return FinetuneError(
         f"{base_url} answered {error.status_code}: {message}", remedy or f"Correct what the message names, {again}"
     )

@@ -17,9 +17,10 @@ from finetune.core.params import Params
 from finetune.core.paths import PREPARED, PREPARED_REPORT, TEST_ROWS, TRAIN_GROUPS
 from finetune.core.records.prepared import Account, PrepareReport
 from finetune.core.sections.data import Data
+from finetune.data.alike_classes import alike_classes
 from finetune.data.cell_map import cell_map_of
 from finetune.data.class_codes import codes_for
-from finetune.data.collect_labels import alike_classes, collect_labels
+from finetune.data.collect_labels import collect_labels
 from finetune.data.completion_format import CompletionFormat
 from finetune.data.example_spool import SpooledExamples, SpoolRows, spool_examples
 from finetune.data.left_out import account_of, warning_of_same_questions

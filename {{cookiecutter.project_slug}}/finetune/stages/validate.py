@@ -81,8 +81,11 @@ def run(params: Params, progress: Progress | None = None, say: Say = say_nothing
         encoding=base.encoding,
         context=base.context,
         image_prices=base.image_tokens,
+        tokens_exact=base.tokens_exact,
     )
     checked = check_splits(params, check, progress)
+    if params.evaluate.task == "classify" and params.train.method != "dpo":  # pairs teach without a second class
+        refuse_one_class(checked["train"])
     check_expected(params)
     check_require(params, say)
     questions = questions_of(params)
@@ -146,6 +149,16 @@ def check_folders(params: Params, say: Say) -> None:
     for key, (file, folder) in folders.items():
         if not Path(file).resolve().is_relative_to(folder.resolve()):
             say(f"warning: {key}: {file} is outside {folder}, so DVC does not see its changes. Move it there.")
+
+
+def refuse_one_class(train: CheckedFile) -> None:
+    """Raise FinetuneError if all training examples have the same class, from which nothing is learned."""
+    if len(np.unique(train.rows["answer"])) == 1:
+        raise FinetuneError(
+            f"{train.file}: all {len(train.rows):,} examples have the same answer, so there is no class to learn.",
+            "Add rows of other classes to the raw data, or name the column of the class in data.prompt.assistant."
+            " If the answers are no classes, set evaluate.task.",
+        )
 
 
 def expected_answers(limit: int | None = None) -> list[str]:

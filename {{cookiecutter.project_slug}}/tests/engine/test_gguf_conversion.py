@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 from conftest import training_lines
 
 from finetune.engine import gguf_conversion
 from finetune.engine.attempts import base_of
 from finetune.engine.bases import DEFAULT_BASE, wheel_weights
+from finetune.engine.context_length import context_length_of
 from finetune.engine.gguf_conversion import convert_gguf
+from finetune.pricing.catalogue import look_up
 
 WEIGHTS = wheel_weights()
 pytestmark = [
@@ -32,6 +35,14 @@ def test_faster_reads_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyP
     convert_gguf(WEIGHTS, tmp_path / "plain")
     for path in (tmp_path / "plain").iterdir():
         assert path.read_bytes() == (tmp_path / "fast" / path.name).read_bytes(), path.name
+
+
+def test_the_catalogue_has_the_context_of_the_base(tmp_path: Path) -> None:
+    """It is what finetune/ knows without the engine."""
+    assert WEIGHTS
+    convert_gguf(WEIGHTS, tmp_path / "base")
+    context = context_length_of(transformers.AutoConfig.from_pretrained(tmp_path / "base"))
+    assert look_up(DEFAULT_BASE, "local").context == context
 
 
 def test_one_process_converts_and_the_others_wait(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def check_each(
     image_prices: ImagePrices | None = IMAGE_PRICES,
     near: float | None = NEAR,
     common: CommonPieces | None = None,
+    tokens_exact: bool = True,
 ) -> CheckReport:
     """Return the report on some files, with the findings in the order of files and lines.
 
@@ -74,7 +75,9 @@ def check_each(
     """
 
     def checked_file(path: Path, training: bool, labels: Sequence[str] = ()) -> CheckedFile:
-        return check_file(path, method, encoding, context, bom, training, None, progress, image_prices, labels)
+        return check_file(
+            path, method, encoding, context, bom, training, None, progress, image_prices, labels, tokens_exact
+        )
 
     known = {file.path.resolve(): checked_file(file.path, file.training, file.labels) for file in files}
     compared: set[frozenset[Path]] = set()

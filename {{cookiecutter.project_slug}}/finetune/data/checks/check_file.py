@@ -46,14 +46,15 @@ def check_file(
     progress: Progress | None = None,
     image_prices: ImagePrices | None = IMAGE_PRICES,
     labels: Sequence[str] = (),
+    tokens_exact: bool = True,
 ) -> CheckedFile:
     """Return all findings in one JSONL file.
 
     `method` is the method that the file is for, None for that of its first example. `encoding` is the vocabulary in
     which tokens are counted, None for no count. `context` is the training context in tokens. A file that is not for
     `training` needs only one example, and its classes may be small. `image_prices` are the tokens of images, None where
-    the model's are not known. `labels` are all answers that are allowed, () for any. Raises FinetuneError when it
-    cannot be read.
+    the model's are not known. `labels` are all answers that are allowed, () for any. `tokens_exact` is false where the
+    model's own tokenizer is not `encoding`. Raises FinetuneError when it cannot be read.
     """
     checked = CheckedFile(str(path))
     if str(path) == "-" or (path.exists() and not path.is_file()):
@@ -67,7 +68,14 @@ def check_file(
             method = method or method_of(path, start)
             if encoding:
                 counter(encoding, image_prices or IMAGE_PRICES)  # loaded once, before processes are forked
-            check = partial(check_lines, method=method, encoding=encoding, context=context, image_prices=image_prices)
+            check = partial(
+                check_lines,
+                method=method,
+                encoding=encoding,
+                context=context,
+                image_prices=image_prices,
+                tokens_exact=tokens_exact,
+            )
             check_all_lines(checked, path, start, check, workers, progress)
             join_line_findings(checked, path, start)
     except OSError as error:
@@ -83,7 +91,7 @@ def check_file(
     check_systems(checked)
     check_labels(checked, labels)
     if training:
-        check_classes(checked, labels)
+        check_classes(checked)
     return checked
 
 

@@ -1,7 +1,7 @@
 """Check the lines of one chunk of a training file, each on its own."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -17,6 +17,7 @@ from finetune.data.checks.prefilter import may_break, rules_to_ask, simple_chat_
 from finetune.data.checks.rule import Rule, Severity, found_in, remembered
 from finetune.data.checks.rules import RULES
 from finetune.data.examples import (
+    OUTPUTS,
     ReadExample,
     Shape,
     TurnTexts,
@@ -27,6 +28,7 @@ from finetune.data.examples import (
     texts_of,
     texts_of_functions,
     turn_texts,
+    with_output,
 )
 from finetune.data.hashes import xxh3_64
 from finetune.data.identity import GOLDEN_RATIO, answer_of, asked_hash, context_hash, question_of, text_hash
@@ -80,6 +82,7 @@ def check_lines(
     encoding: str | None,
     context: int | None,
     image_prices: ImagePrices | None = IMAGE_PRICES,
+    tokens_exact: bool = True,
 ) -> CheckedLines:
     """Check each line of a chunk, and return a row for each line with an example of a shape that `method` trains on."""
     start, end = chunk
@@ -99,9 +102,11 @@ def check_lines(
             tokens = count(example)
             unknown_images += known_texts is None and has_unknown_image(example, image_prices)
             with_functions += known_texts is None and has_functions(example)
-            if context is not None and tokens > context:
-                what = f"{tokens:,} tokens, more than the training context of {context:,}; the server cuts off the end"
-                faults.append(("too_long", "error", what, "Shorten the example: the answer is at its end."))
+            if context is not None and tokens > context and (size := tokens_at_once(example, count)) > context:
+                about = "" if tokens_exact else "about "
+                what = f"{about}{size:,} tokens, more than the training context of {context:,}"
+                fix = "Shorten the example: a server refuses it, or cuts off its end, which is the answer."
+                faults.append(("too_long", "error", what, fix))
         if faults:
             findings += [Finding(code, severity, file, number, what, fix) for code, severity, what, fix in faults]
         if example is None:
@@ -121,6 +126,13 @@ def check_lines(
     return CheckedLines(
         len(block.lines), findings, np.array(rows, EXAMPLE_DTYPE), answers, unknown_images, with_functions
     )
+
+
+def tokens_at_once(example: Example, count: Callable[[Example], int]) -> int:
+    """Return the tokens that have to fit into the context; a preference is trained as two chats."""
+    if shape_of(example) != "preference":
+        return count(example)
+    return max(count(with_output(example, output)) for output in OUTPUTS)
 
 
 def has_functions(example: Example) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from finetune.data.alike_classes import spelling_key
 from finetune.data.checks.check_lines import EXAMPLE_DTYPE, ExampleRows, answer_hash, example_at, question_hashes
 from finetune.data.checks.findings import Finding, first_names
 from finetune.data.checks.rule import Severity
@@ -130,8 +131,8 @@ def check_systems(checked: CheckedFile) -> None:
             checked.add("system_differs", "warning", int(line), what, "Use the same system prompt.")
 
 
-def check_classes(checked: CheckedFile, labels: Sequence[str] = ()) -> None:
-    """Find classes that are small, or unbalanced, or written in two ways; `labels` are meant as they are written."""
+def check_classes(checked: CheckedFile) -> None:
+    """Find classes that are small, or unbalanced, or written in two ways, also where data.labels has both."""
     classes = checked.classes
     if not classes:
         return
@@ -147,10 +148,9 @@ def check_classes(checked: CheckedFile, labels: Sequence[str] = ()) -> None:
         what = f"{many} of {len(checked.rows)} answers are the same"
         checked.add("one_sided", "warning", 0, what, "Add examples with other answers.")
     first_spelling: dict[str, str] = {}
-    declared = {label.strip() for label in labels}
     for name in classes:
-        common = first_spelling.setdefault(normalize(name), name)
-        if common != name and not {name, common} <= declared:
+        common = first_spelling.setdefault(spelling_key(name), name)
+        if common != name:
             line = int(checked.rows["line"][np.argmax(checked.rows["answer"] == np.uint64(answer_hash(name)))])
             what = f"the answer {name!r} is another spelling of {common!r}"
             checked.add("class_spelling", "warning", line, what, "Use one spelling for a class.")
