@@ -15,7 +15,8 @@ from finetune.scoring.evaluation import compare_models, pairs
 from finetune.scoring.extract import extraction, unreadable
 from finetune.scoring.generate import generation
 from finetune.scoring.mean_interval import interval
-from finetune.scoring.paired_comparison import ALPHA, holm, paired_difference, verdict
+from finetune.scoring.paired_comparison import holm, paired_difference, verdict
+from finetune.scoring.power_of_tests import ALPHA
 from finetune.scoring.tasks import Scored, score
 from finetune.scoring.text_units import UnitTokenizer, is_by_letter, words_of
 

@@ -133,6 +133,25 @@ def test_a_small_loss_that_falls_slightly_is_not_improving() -> None:
     assert (found.verdict, found.n_epochs) == ("converged", None)
 
 
+def test_no_percentage_is_given_of_a_small_loss() -> None:
+    """The losses fell by 21 % from step 8 on, and the smooth curve rose."""
+    valid = {1: 0.9, 2: 0.02, 3: 0.002, 4: 5e-4, 5: 4e-4, 6: 5e-4, 7: 6e-4, 8: 0.00146, 9: 0.0012, 10: 0.00115}
+    found = curve_verdict(rows([2 / step**2 for step in range(1, 11)], valid), 3)
+    assert found.verdict == "converged"
+    small = "was about 0.001 at the end, where changes do not matter: more epochs would bring little."
+    assert found.words == f"The loss of validation batches {small}"
+
+
+def test_no_percentage_is_given_that_the_losses_contradict() -> None:
+    """From step 30 to the end, the smooth curve rose by 4 %, and the losses fell from 0.41 to 0.40."""
+    valid = {4: 0.5, 8: 0.41, 12: 0.4, 16: 0.39, 20: 0.38, 24: 0.37, 28: 0.37, 30: 0.41, 32: 0.36, 34: 0.38, 36: 0.39}
+    train = [0.3 + 0.2 / step for step in range(1, 41)]
+    words = "The loss of validation batches changed little after step 30: more epochs would bring little."
+    assert curve_verdict(rows(train, {**valid, 40: 0.4}), 3).words == words
+    agrees = curve_verdict(rows(train, {**valid, 30: 0.37, 40: 0.4}), 3).words
+    assert re.search(r"changed by about \+\d+ % after step 30", agrees)
+
+
 def test_a_validation_split_of_few_examples_shows_nothing() -> None:
     curves = with_whole_file(FALLING, {10: 1.0, 20: 0.5, 30: 0.7, 40: 0.9}, {})
     assert curve_verdict(curves, 4, examples=10).verdict == "overfitting"

@@ -201,7 +201,7 @@ def test_a_conflict_of_a_merge_in_a_record_is_named_with_its_line(
     folder = open_project(finished, tmp_path, monkeypatch)
     path = folder / MODEL
     path.write_bytes(b"{\n<<<<<<< HEAD\n" + path.read_bytes())
-    words = r"model\.json is not valid JSON: a conflict of a merge .* line 2\n.*git checkout models/model\.json"
+    words = r"model\.json is not valid JSON: a conflict of a merge .* line 2\n.*git checkout --ours models/model\.json"
     with pytest.raises(FinetuneError, match=words):
         read_model_record()
 
@@ -212,7 +212,7 @@ def test_a_damaged_lock_of_dvc_hides_no_error(finished: Path, tmp_path: Path, mo
     (folder / "models.toml").write_bytes(b"<<<<<<< HEAD\n")
     error = str(run("validate"))
     assert "models.toml is not valid TOML" in error
-    assert "git checkout dvc.lock" in error
+    assert "git checkout --ours dvc.lock" in error
 
 
 def test_replies_of_the_judge_to_other_rows_are_refused(

@@ -1,5 +1,7 @@
 """The ledger: each job once, the correction of the next estimate, and the limit for all jobs of a project."""
 
+import shutil
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -79,7 +81,6 @@ DAMAGED = {
     "other bytes": (b"openai", b"\xff\xfe", r"line 2 is not in UTF-8"),
     "a text for a number": (b"200000", b"many", r"job 1: counted_tokens is not a number"),
     "no number": (b",1.0,", b",nan,", r"job 1: \w+ is not a number"),
-    "a merge": (b"job,", b"<<<<<<< HEAD\njob,", "line 1 lacks the columns"),
 }
 
 
@@ -98,8 +99,44 @@ def test_a_conflict_in_the_ledger_is_named() -> None:
     head, row = LEDGER.read_text(encoding="utf-8").splitlines()
     text = "\n".join([head, "<<<<<<< HEAD", row, "=======", row.replace("ftjob-1", "ftjob-2"), ">>>>>>> other", ""])
     LEDGER.write_text(text, encoding="utf-8")
-    with pytest.raises(FinetuneError, match="line 2: a conflict of a merge is not resolved"):
+    # One side alone would lack a job that was paid.
+    with pytest.raises(FinetuneError, match=r"line 2: a conflict of a merge is not resolved.*\n.*lines of both sides"):
+        read_ledger()
+    LEDGER.write_text(f"<<<<<<< HEAD\n{text}", encoding="utf-8")
+    with pytest.raises(FinetuneError, match=r"line 1 lacks the columns.*\n.*lines of both sides"):
         read_ledger()
     # A commit that had the conflict still counts its jobs.
     assert [one["job"] for one in parse_ledger(text)] == ["ftjob-1", "ftjob-2"]
     assert parse_ledger("") == []
+
+
+@pytest.mark.parametrize("ledger_before", [True, False])
+def test_a_merge_keeps_the_jobs_of_both_sides(ledger_before: bool) -> None:
+    """Each side has a job of its own, and one that both have found; without a ledger before, both begin one."""
+
+    def git(*arguments: str) -> None:
+        who = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
+        subprocess.run(["git", *who, *arguments], check=True, capture_output=True)
+
+    def commit(*jobs: str) -> None:
+        for name in jobs:
+            ledger.add_job(budget.ledger_row(params(), job(name, 200_000, 60), 1.0))
+        git("add", ".")
+        git("commit", "-qm", "Jobs")
+
+    git("init", "-q", "-b", "main")
+    shutil.copy(Path(__file__).parents[1] / ".gitattributes", ".gitattributes")
+    commit(*["ftjob-0"] * ledger_before)
+    git("switch", "-qc", "other")
+    commit("ftjob-2", "ftjob-both")
+    git("switch", "-q", "main")
+    commit("ftjob-1", "ftjob-both")
+    git("merge", "-q", "other")
+    wanted = ["ftjob-0"] * ledger_before + ["ftjob-1", "ftjob-2", "ftjob-both"]
+    assert sorted(row["job"] for row in read_ledger()) == wanted
+
+
+def test_a_line_that_is_twice_in_the_ledger_counts_once() -> None:
+    ledger.add_job(budget.ledger_row(params(), job("ftjob-1", 200_000, 60), 1.0))
+    LEDGER.write_text(LEDGER.read_text(encoding="utf-8") * 2, encoding="utf-8")
+    assert [row["job"] for row in read_ledger()] == ["ftjob-1"]

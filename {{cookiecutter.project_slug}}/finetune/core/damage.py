@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from finetune.core.errors import FinetuneError
-from finetune.core.paths import PARAMS
+from finetune.core.paths import LEDGER, PARAMS
 
 IN_DVC = ("reports/left_out.csv", "reports/doubtful.csv", "reports/rows.csv")  # other tables and records are in Git
 NUMBERS = ("int_type", "int_from_float", "float_type", "bool_type")  # pydantic's names of wrong kinds of numbers
@@ -48,6 +48,15 @@ def how_to_restore(path: Path, made_by: str) -> str:
     in_git = in_git and path.as_posix() not in IN_DVC
     former = f"git checkout {path}" if in_git else f"dvc checkout -f {path}"
     return f"Restore it with: {former}, or create it again with: {again}"
+
+
+def how_to_resolve(path: Path) -> str:
+    """Return how to end a conflict of a merge in a file: Git does not restore one while the merge is open."""
+    if path == LEDGER:
+        return "Delete the lines of marks (<<<<<<<, =======, >>>>>>>), and keep the lines of both sides: each is a job."
+    sides = f"git checkout --ours {path}, or the other with: git checkout --theirs {path}"
+    lock = "" if path.name == "dvc.lock" else " Do the same with dvc.lock."
+    return f"Keep this side with: {sides}.{lock} Then run: dvc repro"
 
 
 def open_file(path: Path) -> BinaryIO:

@@ -4,7 +4,7 @@ from math import isfinite
 from typing import cast
 
 from finetune.core.break_even import UNKNOWN
-from finetune.core.damage import read_bytes
+from finetune.core.damage import conflict_line, how_to_resolve, read_bytes
 from finetune.core.disk import each_jsonl, parse_csv, parse_json, read_csv, read_if_there, read_json, sha256_of
 from finetune.core.errors import FinetuneError
 from finetune.core.old_records import current_evaluation
@@ -44,7 +44,9 @@ def read_variants() -> dict[str, VariantRecord]:
     records: dict[str, VariantRecord] = {}
     for path in sorted(VARIANTS.glob("*.json")):
         remedy = f"Restore it with: git checkout {path}. Or delete it: finetune repeat finds its job and answers again."
-        found = parse_json(read_bytes(path), str(path), remedy, VariantRecord)
+        content = read_bytes(path)
+        remedy = how_to_resolve(path) if conflict_line(content) else remedy
+        found = parse_json(content, str(path), remedy, VariantRecord)
         if missing := sorted(VariantRecord.__required_keys__ - found.keys()):
             raise FinetuneError(f"{path} is no record of a training: it lacks {', '.join(missing)}.", remedy)
         records[found["fingerprint"]] = cast("VariantRecord", found)
@@ -80,14 +82,21 @@ def refuse_other_test_rows(evaluation: Evaluation) -> None:
 
 
 def read_ledger() -> list[dict[str, str]]:
-    """Read the jobs of reports/ledger.csv, the oldest first. Raises FinetuneError naming the line that is no job."""
-    rows = read_csv(LEDGER, needs=LedgerRow.__annotations__)
+    """Read the jobs of reports/ledger.csv, the oldest first. Raises FinetuneError naming the line that is no job.
+
+    A merge keeps the lines of both sides (.gitattributes), so a job, or the names of the columns, may be there twice.
+    """
+    found = read_csv(LEDGER, needs=LedgerRow.__annotations__)
+    rows = [row for row in found if any(name != cell for name, cell in row.items())]
     for number, row in enumerate(rows, 1):
         if wrong := [name for name in row if not is_cell_of_ledger(name, row[name])]:
             raise FinetuneError(
                 f"{LEDGER}, job {number}: {wrong[0]} is not a number.", f"Restore it with: git checkout {LEDGER}"
             )
-    return rows
+    once: dict[str, dict[str, str]] = {}
+    for row in rows:
+        once.setdefault(row["job"], row)
+    return list(once.values())
 
 
 def parse_ledger(text: str) -> list[dict[str, str]]:

@@ -1,8 +1,10 @@
 """Say how the former outputs of a failed stage come back: DVC deletes them before each run."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from finetune.core.damage import conflict_line, how_to_resolve
 from finetune.project.history import git, project_folder
 
 PIPELINE, LOCK = Path("dvc.yaml"), Path("dvc.lock")
@@ -25,7 +27,7 @@ def how_to_restore(stage: str) -> str | None:
         try:
             found = stages_in(path.read_text(encoding="utf-8")).get(stage) if path.is_file() else None
         except (YAMLError, ValueError, AttributeError, OSError):
-            return f"{path} is damaged, too. Restore it with: git checkout {path}"
+            return f"{path} is damaged, too. {how_to_mend(path)}"
         former, entry = (found, entry) if path == LOCK else (former, found or {})
     outputs = dict(output for kind in ("outs", "metrics", "plots") for output in map(is_cached, entry.get(kind, ())))
     missing = [path for path in outputs if not Path(path).exists()]
@@ -41,6 +43,14 @@ def how_to_restore(stage: str) -> str | None:
     commands = [f"git checkout {' '.join(in_git)}"] if in_git else []
     commands += [f"dvc checkout {stage}"] if any(outputs.values()) else []
     return f"Restore the former outputs of {stage} with: {' && '.join(commands)}"
+
+
+def how_to_mend(path: Path) -> str:
+    """Return the commands that make a damaged file of DVC whole again."""
+    with suppress(OSError):
+        if conflict_line(path.read_bytes()):
+            return how_to_resolve(path)
+    return f"Restore it with: git checkout {path}"
 
 
 def stages_in(text: str) -> dict[str, Any]:

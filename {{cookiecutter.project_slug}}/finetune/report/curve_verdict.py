@@ -87,9 +87,7 @@ def verdict_on(losses: Losses, n_epochs: int | None, kept: Sequence[int] | None)
         words = with_epochs(f"{losses.name} was still falling at the end, {figures}", epochs)
         return CurveVerdict("improving", words + unseen, None, epochs)
     if is_unchanged(losses, changes):
-        percent = round(100 * math.expm1(changes.last.mean()))
-        much = f"by about {percent:+d} %" if percent else "by less than 1 %"
-        words = f"{losses.name} changed {much} after step {changes.before_step}: more epochs would bring little."
+        words = f"{losses.name} {change_in_words(losses.curve, changes)}: more epochs would bring little."
         return CurveVerdict("converged", words + unseen)
     noise = f"its {len(losses.curve)} values vary by about {100 * changes.noise:.0f} % around a smooth curve"
     words = f"{losses.name} shows neither a change at the end nor that there is none: {noise}."
@@ -113,6 +111,23 @@ def is_unchanged(losses: Losses, changes: Changes) -> bool:
     inside = (abs(changes.last) < large) & (changes.rise < large)
     quarter = max(1.0, len(losses.curve) / 4)
     return bool(inside.mean() >= EQUIVALENT and QUANTILE * changes.noise * math.sqrt(2 / quarter) < large)
+
+
+def change_in_words(curve: Curve, changes: Changes) -> str:
+    """Say how much the smooth curve changed at the end; without a number where that would mislead.
+
+    A share of a loss below SMALL_LOSS says nothing. And the smooth curve may rise between two steps where the losses of
+    just these steps fall, because single losses vary: people see the losses in the table.
+    """
+    if changes.end < SMALL_LOSS:
+        return f"was about {changes.end:.1g} at the end, where changes do not matter"
+    percent = round(100 * math.expm1(changes.last.mean()))
+    if not percent:
+        return f"changed by less than 1 % after step {changes.before_step}"
+    before = [loss for step, loss in curve if step <= changes.before_step]
+    if (curve[-1][1] - (before or [curve[0][1]])[-1]) * percent < 0:
+        return f"changed little after step {changes.before_step}"
+    return f"changed by about {percent:+d} % after step {changes.before_step}"
 
 
 def overfitting(losses: Losses, changes: Changes, n_epochs: int | None, kept: Sequence[int] | None) -> CurveVerdict:

@@ -23,6 +23,7 @@ class DesignEffect(NamedTuple):
     groups: int  # that are independent of each other: the rows, if no groups are given
     is_estimated: bool  # from the scores; else it is known
     few_changes: bool = False  # the factor is that of groups whose values are all the same
+    differing: int = 0  # groups whose mean is not the most frequent one
 
     def critical_value(self, level: float) -> float:
         """Return the quantile for a two-sided interval: Student's t where the variance is estimated from the groups."""
@@ -58,7 +59,8 @@ def design_effect(values: Any, variance: float, groups: Sequence[int] | None, is
     if count < 2:
         return DesignEffect(float(n), 1, True)
     _, same = np.unique(means.round(9), return_counts=True)
-    few = bool(count - same.max() < FEW_CHANGES)
+    differing = count - int(same.max())
+    few = differing < FEW_CHANGES
     least = n / count if few else 1.0 if is_binary else 0.0
     found = count / (count - 1) * float((sums**2).sum()) / n**2
-    return DesignEffect(max(least, found / variance if variance > 0 else 0.0), count, True, few)
+    return DesignEffect(max(least, found / variance if variance > 0 else 0.0), count, True, few, differing)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from finetune.core.task import Task
-from finetune.scoring.paired_comparison import ALPHA, POWER
+from finetune.scoring.power_of_tests import ALPHA, POWER, score_test_power
 
 # Assumed before the training, when nobody knows them. Larger values would make the difference larger.
 CHANGED = 0.2  # the share of test rows that one of the two models answers rightly and the other wrongly
@@ -66,7 +66,8 @@ def scores_difference(rows: int, spread: float, groups: int) -> float | None:
 def rights_difference(rows: int, factor: float, groups: int) -> float | None:
     """Return the difference of two shares of right answers that the score test shows.
 
-    With groups, it has Student's quantile, and the power of as many independent rows as have the same variance.
+    CHANGED of the rows change, or more where the difference needs more. With groups, the test has Student's quantile,
+    and the power of as many independent rows as have the same variance.
     """
     from scipy.optimize import brentq
     from scipy.special import ndtri, stdtrit
@@ -76,27 +77,8 @@ def rights_difference(rows: int, factor: float, groups: int) -> float | None:
     share = 1 - ALPHA / 2
     critical = float(ndtri(share) if groups == rows else stdtrit(groups - 1, share))
     independent = int(rows / factor)
-    if score_test_power(1, independent, critical) < POWER:
-        return None
-    return float(brentq(lambda difference: score_test_power(difference, independent, critical) - POWER, 0, 1))
 
+    def lacks(difference: float) -> float:
+        return POWER - score_test_power(difference, max(CHANGED, difference), independent, critical)
 
-def score_test_power(difference: float, rows: int, critical: float) -> float:
-    """Return the probability that the score test shows a difference of two shares of right answers.
-
-    At a difference of 0 the test is McNemar's without a correction: (wins - losses) / sqrt(wins + losses) is normal.
-    The number of rows that change is binomial, and so is the number of wins among them: the exact unconditional power
-    (Duffy 1984, Biometrics 40, 1005-1015). CHANGED of the rows change, or more where the difference needs more.
-    """
-    import numpy as np
-    from scipy.stats import binom
-
-    changed = max(CHANGED, difference)
-    low, high = binom.ppf([1e-9, 1 - 1e-9], rows, changed)
-    changes = np.arange(low, high + 1)
-    # The largest number of losses (or of wins) at which the test says that there is a difference; -1 for none.
-    most = np.floor((changes - critical * np.sqrt(changes)) / 2)
-    most[changes == 0] = -1
-    win = (1 + difference / changed) / 2
-    shown = binom.cdf(most, changes, 1 - win) + binom.cdf(most, changes, win)
-    return float((binom.pmf(changes, rows, changed) * shown).sum())
+    return None if lacks(1) > 0 else float(brentq(lacks, 0, 1))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from finetune.core.records.evaluation import JudgeResult
 from finetune.scoring.answer_json import json_in
-from finetune.scoring.paired_comparison import ALPHA
+from finetune.scoring.power_of_tests import ALPHA
 from finetune.scoring.thoughts import without_thoughts
 
 INSTRUCTIONS = (

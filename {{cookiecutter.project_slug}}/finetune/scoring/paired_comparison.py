@@ -7,10 +7,10 @@ import numpy as np
 
 from finetune.core.records.evaluation import PairedDifference
 from finetune.scoring.design_effect import DesignEffect, Values, design_effect
+from finetune.scoring.fresh_rows import fresh_rows
 from finetune.scoring.mean_interval import LEVEL, rounded
+from finetune.scoring.power_of_tests import ALPHA
 
-ALPHA = 0.05
-POWER = 0.8  # of the test for which the needed rows are computed
 EDGE = 1e-9  # the score statistic is not defined at a difference of exactly 1
 
 
@@ -24,7 +24,7 @@ def paired_difference(before: Values, after: Values, groups: Sequence[int] | Non
     continuity. For other scores it is the paired t interval and test, with the standard error between groups (Miller
     2024, "Adding Error Bars to Evals"). `wins` and `losses` count the rows that changed.
     `fresh_rows` is the size of another test set that would show a difference of this size, if it is real, in 4 of 5
-    cases; None if there is no difference.
+    cases; None if there is no difference, or if one group of rows does not show how groups vary.
     """
     changes = np.asarray(after, float) - np.asarray(before, float)
     n, unit = len(changes), max(1.0, float(np.abs(changes).max()))  # scores of some graders differ by more than 1
@@ -53,7 +53,7 @@ def paired_difference(before: Values, after: Values, groups: Sequence[int] | Non
         "wins": int((changes > 0).sum()),
         "losses": int((changes < 0).sum()),
         "groups": effect.groups,
-        "fresh_rows": fresh_rows(float(shares.mean()), variance * effect.factor * n),
+        "fresh_rows": fresh_rows(gained / n, lost / n, variance * effect.factor * n, n, effect, by_score),
     }
 
 
@@ -88,19 +88,6 @@ def score_interval(gained: float, lost: float, n: float, critical: float) -> tup
 def name_of_test(effect: DesignEffect, by_score: bool, n: int) -> str:
     name = "score test (Tango)" if by_score else "paired t test"
     return name if effect.groups == n else f"{name}, between groups of rows"
-
-
-def fresh_rows(difference: float, variance: float) -> int | None:
-    """Return how many rows show a difference with a power of 0.8; `variance` is that of one row's difference.
-
-    The usual formula, (z(1 - alpha/2) + z(power))^2 x variance / difference^2. None for a difference that is 0 in four
-    decimals.
-    """
-    from scipy.special import ndtri
-
-    if rounded(difference) == 0:
-        return None
-    return max(2, math.ceil(float(ndtri(1 - ALPHA / 2) + ndtri(POWER)) ** 2 * variance / difference**2))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
