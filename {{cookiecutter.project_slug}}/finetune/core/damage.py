@@ -50,8 +50,13 @@ def how_to_restore(path: Path, made_by: str) -> str:
     return f"Restore it with: {former}, or create it again with: {again}"
 
 
-def how_to_resolve(path: Path) -> str:
-    """Return how to end a conflict of a merge in a file: Git does not restore one while the merge is open."""
+def how_to_mend(path: Path, content: bytes, otherwise: str) -> str:
+    """Return how to end a conflict of a merge that is in a file's content; `otherwise` where there is none.
+
+    Git restores no file while its conflict is open.
+    """
+    if not conflict_line(content):
+        return otherwise
     if path == LEDGER:
         return "Delete the lines of marks (<<<<<<<, =======, >>>>>>>), and keep the lines of both sides: each is a job."
     sides = f"git checkout --ours {path}, or the other with: git checkout --theirs {path}"

@@ -16,7 +16,7 @@ import orjson
 from finetune.core.damage import (
     Record,
     conflict_line,
-    how_to_resolve,
+    how_to_mend,
     how_to_restore,
     line_of,
     missing,
@@ -97,10 +97,8 @@ def read_csv(path: Path, made_by: str = "", needs: Iterable[str] = ()) -> list[d
     if not path.exists():
         return []
     content = read_bytes(path)
-    if conflict_line(content):
-        remedy = how_to_resolve(path)
-    else:
-        remedy = how_to_restore(path, made_by) if made_by else f"Restore it with: git checkout {path}"
+    restored = how_to_restore(path, made_by) if made_by else f"Restore it with: git checkout {path}"
+    remedy = how_to_mend(path, content, restored)
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -161,7 +159,7 @@ def read_json(path: Path, made_by: str, kind: Any = None) -> Any:
         content = read_bytes(path)
     except FileNotFoundError:
         raise missing(path, f"Create it with: dvc repro {made_by}") from None
-    remedy = how_to_resolve(path) if conflict_line(content) else how_to_restore(path, made_by)
+    remedy = how_to_mend(path, content, how_to_restore(path, made_by))
     return parse_json(content, str(path), remedy, kind)
 
 

@@ -71,7 +71,7 @@ def answer_column(look: FileLook, choices: Choices) -> tuple[str, str]:
 def usable_columns(look: FileLook) -> list[Column]:
     """Return the columns that may be a question or an answer.
 
-    Where they are too few, also constant ones, groups, and addresses and dates whose name says so, such as `text`.
+    Where they are too few, also constant ones, groups, and ids and dates whose name says so, such as `text`.
     """
     own = [c for c in look.columns.values() if not is_own_key(c.name, look.tool)]
     columns = [c for c in own if c.kind in ("label", "json", "text", "number")]

@@ -4,7 +4,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from finetune.core.damage import conflict_line, how_to_resolve
+from finetune.core.damage import how_to_mend
 from finetune.project.history import git, project_folder
 
 PIPELINE, LOCK = Path("dvc.yaml"), Path("dvc.lock")
@@ -27,7 +27,8 @@ def how_to_restore(stage: str) -> str | None:
         try:
             found = stages_in(path.read_text(encoding="utf-8")).get(stage) if path.is_file() else None
         except (YAMLError, ValueError, AttributeError, OSError):
-            return f"{path} is damaged, too. {how_to_mend(path)}"
+            mend = how_to_mend(path, content_of(path), f"Restore it with: git checkout {path}")
+            return f"{path} is damaged, too. {mend}"
         former, entry = (found, entry) if path == LOCK else (former, found or {})
     outputs = dict(output for kind in ("outs", "metrics", "plots") for output in map(is_cached, entry.get(kind, ())))
     missing = [path for path in outputs if not Path(path).exists()]
@@ -45,12 +46,11 @@ def how_to_restore(stage: str) -> str | None:
     return f"Restore the former outputs of {stage} with: {' && '.join(commands)}"
 
 
-def how_to_mend(path: Path) -> str:
-    """Return the commands that make a damaged file of DVC whole again."""
+def content_of(path: Path) -> bytes:
+    """Return the bytes of a file; none where it cannot be read."""
     with suppress(OSError):
-        if conflict_line(path.read_bytes()):
-            return how_to_resolve(path)
-    return f"Restore it with: git checkout {path}"
+        return path.read_bytes()
+    return b""
 
 
 def stages_in(text: str) -> dict[str, Any]:
