@@ -167,6 +167,35 @@ def test_a_fresh_clone_without_a_remote_finds_its_job(done: Project, tmp_path: P
 
 
 @pytest.mark.slow
+def test_a_clone_with_another_engine_takes_the_model_from_dvc(done: Project, tmp_path: Path) -> None:
+    clone = Project(done.clone(tmp_path / "clone").path, done.binaries, tmp_path / "home")
+    shutil.copytree(done.home / "bases", clone.home / "bases")
+    ask = ("ask", "Where is my parcel?", "--json")
+    failed = clone.stage(*ask, code=1).stderr
+    assert "dvc fetch train --all-commits" in failed
+    shutil.copytree(done.path / ".dvc" / "cache", clone.path / ".dvc" / "cache")
+    clone.run("dvc", "checkout")
+    clone.set("evaluate.max_tokens", 7)
+    output = clone.run("dvc", "repro").stdout
+    assert "Running stage 'tuned'" in output
+    assert "Running stage 'train'" not in output
+    assert clone.jobs() == []
+    record = "models/model.json"
+    assert (clone.path / record).read_bytes() == (done.path / record).read_bytes()
+    assert clone.stage(*ask).stdout == done.stage(*ask, "--max-tokens", "7").stdout
+    # So does a command, from a remote.
+    other = Project(done.clone(tmp_path / "other").path, done.binaries, tmp_path / "other-home")
+    shutil.copytree(done.home / "bases", other.home / "bases")
+    for project in (clone, other):  # the commit of the model does not name the remote
+        project.run("dvc", "remote", "add", "-d", "shared", str(tmp_path / "remote"))
+    clone.run("dvc", "push", "train")
+    asked = other.stage(*ask)
+    assert "Its weights were taken from DVC" in asked.stderr
+    assert asked.stdout == done.stage(*ask).stdout
+    assert "taken from DVC" not in other.stage(*ask).stderr
+
+
+@pytest.mark.slow
 def test_a_clone_without_model_key_and_engine_scores_again(
     done: Project, set_up: dict[str, Path], tmp_path: Path
 ) -> None:

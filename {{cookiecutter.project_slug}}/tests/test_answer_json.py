@@ -173,6 +173,7 @@ def test_values_are_the_same_if_and_only_if_python_says_so(one: Any, other: Any)
     assert same(one, other) == (typed(one) == typed(other))
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.text('[]{}":,1a\\ \n', max_size=30) | st.text(max_size=20))
 def test_any_answer_can_be_read(answer: str) -> None:

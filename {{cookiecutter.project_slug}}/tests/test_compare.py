@@ -100,6 +100,7 @@ def test_intervals_of_differences_between_scores_contain_the_truth(rows: int, ki
     assert shown <= 0.07
 
 
+@pytest.mark.slow
 def test_kept_is_claimed_for_a_model_that_is_worse_by_the_margin_in_at_most_3_percent() -> None:
     """The models differ by the margin of 5 points, the least loss that is too large."""
     random = np.random.default_rng(4)
@@ -155,6 +156,7 @@ def test_few_rows_and_equal_changes_leave_an_interval(rows: int) -> None:
     assert found["p_value"] < 0.01
 
 
+@pytest.mark.slow
 def test_a_million_rows_are_compared_in_seconds() -> None:
     random = np.random.default_rng(6)
     before, after = random.random((2, 1_000_000)).tolist()

@@ -87,6 +87,7 @@ def test_answers_on_whole_pages_are_kept(capsys: pytest.CaptureFixture[str]) -> 
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
+@pytest.mark.slow
 def test_no_page_that_is_damaged_makes_another_answer_or_a_traceback(tmp_path: Path) -> None:
     whole = fill().read_bytes()
     for number in range(1, len(whole) // 4096 + 1):

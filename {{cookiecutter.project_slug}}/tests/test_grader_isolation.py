@@ -239,6 +239,7 @@ def grade(sample, item):
 """
 
 
+@pytest.mark.slow
 def test_an_answer_in_a_process_of_its_own_cannot_reach_the_grader(program: str, monkeypatch: Any) -> None:
     """The way to run answers that the documents name: not even the row's own score can be changed."""
     monkeypatch.setattr(python_grader, "ROW_SECONDS", 8.0)

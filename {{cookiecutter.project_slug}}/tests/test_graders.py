@@ -187,6 +187,7 @@ def grade(sample, item):
     assert found == Graded([1, 0, 1], {1: "no answer within 1 s of computing"})
 
 
+@pytest.mark.slow
 def test_a_row_that_waits_for_a_busy_computer_is_graded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the time that it computes is short."""
     monkeypatch.setattr(python_grader, "ROW_CPU_SECONDS", 1)

@@ -108,6 +108,7 @@ def answers(draw: random.Random, expected: list[str], right: float) -> list[str]
     return [truth if draw.random() < right else draw.choice(LABELS) for truth in expected]
 
 
+@pytest.mark.slow
 def test_intervals_of_macro_f1_cover_the_truth_and_false_differences_are_rare() -> None:
     """300 samples of 150 rows of unbalanced classes: 95 % cover, within the error of the simulation."""
     draw = random.Random(1)
@@ -169,6 +170,7 @@ def test_values_with_groups_are_how_much_the_metric_falls_without_the_group() ->
     assert sums == pytest.approx(8 * 3 / 4 * (np.mean(without) - np.array(without)))
 
 
+@pytest.mark.slow
 def test_intervals_of_sums_over_items_cover_the_truth() -> None:
     """200 samples of 150 rows with 0 to 4 items each, of which a model finds some and adds others."""
     draw = random.Random(2)

@@ -117,6 +117,7 @@ def differs(block: LineBlock) -> bool:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.tuples(EXAMPLE, st.booleans()), min_size=1, max_size=4))
 def test_the_findings_are_the_same_with_the_prefilter_and_without(examples: list[tuple[Example, bool]]) -> None:

@@ -420,6 +420,7 @@ def test_a_price_that_is_unknown_is_said_and_never_counted_as_nothing(account: A
     assert len(account.asked) == 20
 
 
+@pytest.mark.slow
 def test_two_that_save_one_model_at_once_ask_each_question_once(account: Account) -> None:
     account.wait.clear()
     command = [sys.executable, "-m", "finetune", "rescue", "save", MODEL, "--usd", "1000"]

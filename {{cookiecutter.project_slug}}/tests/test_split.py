@@ -127,6 +127,7 @@ def test_the_turns_of_a_conversation_share_a_split() -> None:
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30).filter(str.strip)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=12), st.randoms(use_true_random=False))
 def test_the_same_rows_give_the_same_bytes_in_any_order(rows: list[tuple[str, str]], draw: random.Random) -> None:

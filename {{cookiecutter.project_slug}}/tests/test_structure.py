@@ -33,7 +33,7 @@ STARTS_THE_ENGINE = {PACKAGE / "provider" / "connect.py", PACKAGE / "commands" /
 # The files and rooms of the engine: each may import only those after it.
 ENGINE = ["embedded", "server_process", "api", "batch_runner", "batch_input", "batch_results", "batch_queue"]
 ENGINE += ["job_queue", "uploads"]
-ENGINE += ["worker", "training_run", "attempts", "trainer_events", "publishing", "training"]
+ENGINE += ["worker", "training_run", "attempts", "trainer_events", "publishing", "adapters", "training"]
 ENGINE += ["worker_launcher", "launcher", "inference", "request_body", "chat_template"]
 ENGINE += [
     "completion_prompt",

@@ -287,6 +287,7 @@ def begin(provider: Fake) -> None:
     shutil.rmtree("models/weights", ignore_errors=True)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=16,
     derandomize=True,

@@ -24,9 +24,9 @@ from finetune.data.prompts import cell_text
 from finetune.data.raw_file import Row, Rows
 from finetune.data.readers import is_utf8, read_rows
 from finetune.data.written_numbers import json_text
+from finetune.project.kept_models import connect_with
 from finetune.provider.answer_parser import Answer, was_cut
 from finetune.provider.completions import answer_all
-from finetune.provider.connect import connect
 from finetune.scoring.class_masses import as_text, class_probabilities
 from finetune.scoring.class_reading import label_of
 from finetune.scoring.prediction_scores import class_of_code
@@ -88,7 +88,7 @@ def answer_rows(params: Params, model: str, asked: Sequence[AskedRow], progress:
     prompts, tools = [prompt for prompt, _ in questions], [declared for _, declared in questions]
     top_logprobs = settings.top_logprobs if settings.task == "classify" else 0
     seed, stop = params.train.seed, marks.stop if marks else None
-    with connect(params.provider) as connection:
+    with connect_with(params, model) as connection:
         answered = iter(
             answer_all(connection, model, prompts, settings, seed, progress, say, stop, top_logprobs, tools)
         )

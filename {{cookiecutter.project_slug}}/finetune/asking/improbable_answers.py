@@ -11,7 +11,7 @@ from finetune.core.params import Params
 from finetune.core.records.checks import DoubtfulRow
 from finetune.core.records.prepared import Example
 from finetune.data.doubtful import LISTED_OF_TEXTS, Answered, by_doubt, doubtful_row, up_to_answer
-from finetune.provider.connect import connect
+from finetune.project.kept_models import connect_with
 from finetune.provider.given_answers import GivenAnswer, score_answers
 from finetune.terminal.progress import progress_bar
 
@@ -26,7 +26,7 @@ def improbable_rows(
     """
     examples = examples_of(rows)
     model = name_of(params, choice)
-    with connect(params.provider) as connection, progress_bar(f"ask {model}") as progress:
+    with connect_with(params, model) as connection, progress_bar(f"ask {model}") as progress:
         found = score_answers(connection, model, examples, params.evaluate.concurrency, progress)
     refused = [answer for answer in found if isinstance(answer, str)]
     if len(refused) == len(found):

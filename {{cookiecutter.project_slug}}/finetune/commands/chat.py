@@ -44,11 +44,11 @@ def chat(
 
     from finetune.asking.conversation import begin, send
     from finetune.core.params import load_params
-    from finetune.provider.connect import connect
+    from finetune.project.kept_models import connect_with
 
     params, console = load_params(), Console(markup=False, highlight=False)
     conversation = begin(params, model or ["base", "tuned"])
-    with connect(params.provider) as connection:
+    with connect_with(params, *conversation.models.values()) as connection:
         if sys.stdin.isatty():
             greet(console, conversation)
         for typed, is_message in messages(reader()):

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 from finetune.engine import bases
+from finetune.engine.adapters import add_model, copy_adapter, digests_of, remove_model
 from finetune.engine.api_errors import ApiError
-from finetune.engine.digests import sha256_of
 from finetune.engine.ids import new_id
-from finetune.engine.schema import CheckpointRow, JobRow
+from finetune.engine.schema import CheckpointRow, JobRow, ModelRow
 from finetune.engine.store import UNFINISHED, Store
 
 PUBLISHED_CHECKPOINTS = 3  # the newest ones stay, as at OpenAI
@@ -31,59 +31,37 @@ def publish_checkpoint(store: Store, job: JobRow, checkpoint: Path, step: int, i
         return
     name = f"ft:{bases.short_name(job['base'])}:local:{job['suffix'] or ''}:{new_id('')[:8]}"
     name += "" if is_last else f":ckpt-step-{step}"
-    folder = store.home / "models" / new_id("")
-    copy_adapter(checkpoint, folder, bases.short_name(job["base"]))
-    paths = sorted(folder.iterdir())
-    files = [store.add_file(path.name, "fine-tune-results", [path.read_bytes()]) for path in paths]
-    digests = [(store.digest_key(path), sha256_of(path)) for path in paths]
+    folder = copy_adapter(store, checkpoint, job["base"])
+    files = [store.add_file(path.name, "fine-tune-results", [path.read_bytes()]) for path in sorted(folder.iterdir())]
+    digests = digests_of(folder)
     row = store.row("SELECT data FROM steps WHERE job = ? AND step = ?", job["id"], step)
     measured = json.loads(row["data"]) if row else {"step": step}
     left_out = ("total_steps", "full_valid_sequence_accuracy", *FORMER_COLUMNS)
     metrics = {key: value for key, value in measured.items() if key not in left_out}
-    now = int(time.time())
     with store.transaction() as db:
         db.execute(
             "INSERT INTO checkpoints (id, job, created_at, step, model, metrics, files) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (new_id("ftckpt_"), job["id"], now, step, name, json.dumps(metrics), json.dumps(files)),
+            (new_id("ftckpt_"), job["id"], int(time.time()), step, name, json.dumps(metrics), json.dumps(files)),
         )
-        db.execute(
-            "INSERT INTO models (id, created_at, job, base, dtype, folder) VALUES (?, ?, ?, ?, ?, ?)",
-            (name, now, job["id"], job["base"], job["dtype"], folder.name),
-        )
-        db.executemany("INSERT INTO digests VALUES (?, ?)", digests)
+        add_model(db, name, job["base"], folder, digests, job["id"], job["dtype"])
     store.add_event(job["id"], f"Checkpoint created at step {step} with snapshot ID: {name}", step=step)
     newest_first = store.rows("SELECT * FROM checkpoints WHERE job = ? ORDER BY step DESC", job["id"])
     for old in newest_first[PUBLISHED_CHECKPOINTS:]:
         delete_checkpoint(store, old)
 
 
-def copy_adapter(checkpoint: Path, folder: Path, base: str) -> None:
-    """Copy a checkpoint's adapter to a new folder, with a configuration that names the base by its short name."""
-    folder.mkdir()
-    shutil.copy(checkpoint / "adapter_model.safetensors", folder)
-    config = json.loads((checkpoint / "adapter_config.json").read_text(encoding="utf-8"))
-    # The file is versioned: it must not depend on the order of a set or on a path of this machine.
-    config.update(target_modules=sorted(config["target_modules"]), base_model_name_or_path=base)
-    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    (folder / "adapter_config.json").write_bytes(text.encode())  # as text, Windows would write other line ends
-
-
 def delete_checkpoint(store: Store, checkpoint: CheckpointRow) -> None:
     """Delete a published checkpoint with its model and its files."""
-    model = store.row("SELECT folder FROM models WHERE id = ?", checkpoint["model"])
     files = json.loads(checkpoint["files"])
     with store.transaction() as db:
         db.execute("DELETE FROM checkpoints WHERE id = ?", (checkpoint["id"],))
-        db.execute("DELETE FROM models WHERE id = ?", (checkpoint["model"],))
-        db.execute("DELETE FROM permissions WHERE checkpoint = ?", (checkpoint["model"],))
+        folder = remove_model(db, checkpoint["model"])
         for file in files:
             store.forget_file(db, file)
-        if model:
-            db.execute("DELETE FROM digests WHERE path LIKE ?", (f"models/{model['folder']}/%",))
     for file in files:
         store.file_path(file).unlink(missing_ok=True)
-    if model:
-        shutil.rmtree(store.home / "models" / model["folder"], ignore_errors=True)
+    if folder:
+        shutil.rmtree(store.home / folder, ignore_errors=True)
 
 
 def delete_model(store: Store, name: str) -> bool:
@@ -91,16 +69,20 @@ def delete_model(store: Store, name: str) -> bool:
 
     Raises ApiError if the model's job has not ended.
     """
-    model = store.row("SELECT * FROM models WHERE id = ?", name)
+    model: ModelRow | None = store.row("SELECT * FROM models WHERE id = ?", name)
     if model is None:
         return False
-    job = store.job(model["job"])
+    job = store.job(model["job"]) if model["job"] else None
     if job and job["status"] in (*UNFINISHED, "paused"):
         # The job ends with the model of its last checkpoint, so it needs that one.
         what = f"Job {job['id']}, which made this checkpoint, has not ended: cancel the job first."
         raise ApiError(400, what, "invalid_state")
     for checkpoint in store.rows("SELECT * FROM checkpoints WHERE model = ?", name):
         delete_checkpoint(store, checkpoint)
+    with store.transaction() as db:  # one of an adapter from elsewhere has no checkpoint
+        folder = remove_model(db, name)
+    if folder:
+        shutil.rmtree(store.home / folder, ignore_errors=True)
     return True
 
 

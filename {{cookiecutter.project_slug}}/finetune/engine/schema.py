@@ -158,9 +158,9 @@ class ModelRow(TypedDict):
     n: int
     id: str
     created_at: int
-    job: str
+    job: str | None  # None: an adapter from elsewhere
     base: str
-    dtype: str
+    dtype: str | None
     folder: str
 
 

@@ -1,7 +1,8 @@
 """Read this project's history from Git: its identity, and the fine-tunes of its commits."""
 
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +79,43 @@ def record_at(revision: str) -> ModelRecord:
 def output_at(revision: str, path: Path) -> str:
     """Return the content of a file of a commit, from DVC's cache or remote. Raises FinetuneError if it is not there."""
     import dvc.api
+
+    with explained(revision, path):
+        source = {"repo": str(Path.cwd()), "rev": revision, "remote": default_remote()}
+        return str(dvc.api.read(path.as_posix(), encoding="utf-8", **source))
+
+
+def folder_at(revision: str, path: Path, target: Path) -> Path:
+    """Copy a folder of a commit into another folder, and return where it is then. Raises as `output_at` does."""
+    from dvc.api import DVCFileSystem
+
+    copied = target / path.name
+    with explained(revision, path):
+        files = DVCFileSystem(str(Path.cwd()), rev=revision, remote=default_remote())
+        files.get(path.as_posix(), str(copied), recursive=True)
+    return copied
+
+
+def default_remote() -> str | None:
+    """Return the name of DVC's remote, if there is one: it may have been added after the commit that is read."""
+    from dvc.config import Config
+
+    name: str | None = Config.from_cwd(validate=False)["core"].get("remote")
+    return name
+
+
+@contextmanager
+def explained(revision: str, path: Path) -> Iterator[None]:
+    """Say of an error of DVC in the block what is missing, and how to get it."""
     from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexError
     from scmrepo.exceptions import SCMError
 
     try:
-        return str(dvc.api.read(path.as_posix(), repo=str(Path.cwd()), rev=revision, encoding="utf-8"))
-    except (DvcException, SCMError, OSError) as error:
+        yield
+    except (DataIndexError, DvcException, SCMError, OSError) as error:
         raise FinetuneError(
-            f"{path} of {revision} is not in this machine's cache: {error}",
+            f"{path} of {revision} is neither in DVC's cache nor in its remote: {error}",
             f"Fetch it with: dvc fetch --all-commits. Or create it again: git checkout {revision}, then dvc repro",
         ) from error
 

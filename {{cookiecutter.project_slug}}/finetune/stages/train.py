@@ -16,12 +16,13 @@ from finetune.core.records.training import CurveFacts, FilesRecord, ModelRecord
 from finetune.project.budget import enter_bill, estimated, refuse_over_budget, refuse_over_total, reserved
 from finetune.project.claims import claim_job
 from finetune.project.job_request import job_request, job_settings
+from finetune.project.kept_models import connect_with
 from finetune.project.model_record import epochs_of, model_record
 from finetune.project.spending import forget_unclear_requests
 from finetune.project.training_start import start_of
 from finetune.project.uploads import missing_splits, refuse_other_account, upload_again
 from finetune.provider.capabilities import refuse_unsupported
-from finetune.provider.connect import Connection, connect
+from finetune.provider.connect import Connection
 from finetune.provider.extras import extra
 from finetune.provider.find_jobs import find
 from finetune.provider.follow_job import follow
@@ -65,7 +66,7 @@ def run(params: Params, again: bool = False, forget: bool = False) -> ModelRecor
     valid = files["valid"]["sha256"] if "valid" in files else None
     fingerprint = job_fingerprint(files["train"]["sha256"], valid, settings)
 
-    with connect(params.provider) as connection:
+    with connect_with(params, start) as connection:
         if forget:
             forget_request(connection, fingerprint)
         files = present_files(connection, params, files, fingerprint, again)

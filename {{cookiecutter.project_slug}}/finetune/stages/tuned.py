@@ -31,7 +31,7 @@ from finetune.core.records.answers import AnsweredBy, Prediction
 from finetune.core.records.settings import Questions
 from finetune.data.questions import load_questions
 from finetune.project.deployment import refuse_other_answers
-from finetune.provider.connect import connect
+from finetune.project.kept_models import connect_with
 from finetune.scoring.usage import latency
 from finetune.terminal.progress import say
 
@@ -61,7 +61,7 @@ def run(params: Params, fresh: bool = False) -> int:
         answers["few_shot"] = few_shot
     tuned = name_of_tuned(params)
     others = compared_models(params, questions["compare"], record, say)
-    with connect(params.provider, fresh) as connection:
+    with connect_with(params, tuned, *others.values(), fresh=fresh) as connection:
         for name, model in others.items():
             answers[name] = ask_split(connection, params, questions, model)
         answers["tuned"] = with_margins(connection, params, tuned, ask_split(connection, params, questions, tuned))

@@ -86,6 +86,7 @@ def refusals(client: openai.OpenAI, model: str) -> dict[str, str]:
     return said
 
 
+@pytest.mark.slow
 def test_only_installed_bases_are_served_unless_the_owner_allows_more(
     strict: openai.OpenAI, home: Path, outside: Path
 ) -> None:

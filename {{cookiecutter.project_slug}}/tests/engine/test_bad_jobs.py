@@ -185,15 +185,9 @@ def cut_weights(base: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forked_workers")
-@pytest.mark.parametrize(
-    "damage",
-    [
-        shutil.rmtree,
-        cut_weights,
-        *(pytest.param(one, marks=pytest.mark.slow) for one in (garbage_config, another_config, no_tokenizer)),
-    ],
-)
+@pytest.mark.parametrize("damage", [shutil.rmtree, cut_weights, garbage_config, another_config, no_tokenizer])
 def test_a_job_of_a_damaged_base_fails_and_the_next_one_trains(
     client: openai.OpenAI, home: Path, monkeypatch: pytest.MonkeyPatch, damage: Any
 ) -> None:
@@ -261,14 +255,15 @@ def test_a_job_that_kills_its_trainer_lets_the_next_one_train_and_fails(
     assert f"died {training_run.MAX_STARTS} times" in failed(client, bad).message
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize(
     ("launcher", "message"),
     [
         ("no-such-launcher", "no-such-launcher"),
         ("false", "exit code 1"),
-        pytest.param("'", "quotation", marks=pytest.mark.slow),
-        pytest.param("/dev/null", "denied", marks=pytest.mark.slow),
+        ("'", "quotation"),
+        ("/dev/null", "denied"),
     ],
 )
 def test_a_launcher_that_starts_nothing_fails_the_job_and_the_next_one_trains(

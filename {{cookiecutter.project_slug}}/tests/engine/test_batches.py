@@ -310,6 +310,7 @@ def test_there_is_one_batch_after_any_fault(
     assert len(made_of(client, requests)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line", [b'{"custom_id"', b"[]", b"{}", b'{"custom_id":{}}', b'{"custom_id":"a","response":7}']
 )
@@ -391,6 +392,7 @@ def cancelling(home: Path, answers: int) -> Iterator[None]:
             db.execute("DROP TRIGGER cancelling")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", ["cancelled", "expired"])
 def test_unanswered_requests_are_sent_in_another_batch(
     client: openai.OpenAI,
@@ -423,6 +425,7 @@ def test_unanswered_requests_are_sent_in_another_batch(
     assert second.request_counts.total == 60 - first.request_counts.completed
 
 
+@pytest.mark.slow
 def test_a_failed_batch_says_why_and_is_created_again(client: openai.OpenAI, connection: Connection) -> None:
     requests = requests_of("failed", 2)
     for body in requests.values():
@@ -434,6 +437,7 @@ def test_a_failed_batch_says_why_and_is_created_again(client: openai.OpenAI, con
         assert len(made_of(client, requests)) == tries
 
 
+@pytest.mark.slow
 def test_many_requests_are_several_batches(
     client: openai.OpenAI, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,6 +87,7 @@ def test_a_job_pauses_resumes_and_is_cancelled(client: openai.OpenAI) -> None:
         CliRunner().invoke(app, ["jobs", "pause", job.id], catch_exceptions=False)
 
 
+@pytest.mark.slow
 def test_clean_deletes_only_what_this_project_made_and_no_commit_refers_to(
     client: openai.OpenAI, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -579,6 +579,7 @@ HOSTILE: list[Any] = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schema", HOSTILE, ids=lambda schema: json.dumps(schema)[:50])
 def test_a_hostile_schema_takes_a_bounded_time(words: Vocabulary, schema: Any) -> None:
     start, found = time.thread_time(), ApiError(400, "")

@@ -114,6 +114,7 @@ def test_log_probabilities_that_nobody_asked_for_are_computed(model: Measured) -
     assert max(apart) < 0.1
 
 
+@pytest.mark.slow
 def test_exported_folders_load_by_themselves(project: Path) -> None:
     export.run(load_params())
     from transformers import AutoModelForCausalLM, AutoTokenizer

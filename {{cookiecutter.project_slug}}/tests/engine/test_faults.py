@@ -326,6 +326,7 @@ def no_models(handler: Any, forward: Any) -> None:
         FAULTS["404"](handler, forward)
 
 
+@pytest.mark.slow
 def test_a_job_that_never_names_its_model_gives_no_record(provider: Server, project: Path) -> None:
     def nameless(call: str, content: bytes) -> bytes:
         return re.sub(rb'"fine_tuned_model":"[^"]+"', b'"fine_tuned_model":null', content)
@@ -415,6 +416,7 @@ def test_two_clones_at_once_make_one_job(home: Path, provider: Server, project: 
     assert (project / MODEL).read_bytes() == (tmp_path / "clone" / MODEL).read_bytes()
 
 
+@pytest.mark.slow
 def test_two_machines_at_the_same_time_end_with_one_job(
     home: Path, provider: Server, project: Path, tmp_path: Path
 ) -> None:
@@ -463,6 +465,7 @@ def test_a_failure_after_training_is_shown_with_its_lines_and_not_paid_again(
     assert provider_jobs(home) == made
 
 
+@pytest.mark.slow
 def test_training_is_tried_again_after_a_server_error(home: Path, provider: Server, project: Path) -> None:
     """The base's weights are broken, so the job fails in training; with whole weights, the same command trains."""
     weights = home / "bases" / "tiny" / "model.safetensors"

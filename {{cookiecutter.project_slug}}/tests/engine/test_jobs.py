@@ -318,6 +318,7 @@ def test_a_job_outlives_its_server(client: openai.OpenAI, home: Path) -> None:
     assert wait(client, done.stdout.strip()).status == "succeeded"
 
 
+@pytest.mark.slow
 def test_two_servers_share_one_home(client: openai.OpenAI) -> None:
     job = start_job(client)
     with embedded() as address, openai.OpenAI(base_url=address.base_url, api_key=address.key) as other:

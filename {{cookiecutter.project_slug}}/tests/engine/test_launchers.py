@@ -126,11 +126,8 @@ def test_processes_of_srun_find_each_other_in_the_folder(
     assert adapter_bytes(client, trained(client).id) == adapter_bytes(client, together.id)
 
 
-@pytest.mark.parametrize(
-    "batch",
-    [pytest.param(1, marks=pytest.mark.slow), 3, pytest.param(24, marks=pytest.mark.slow)],
-    ids=["smaller than the processes", "odd", "accumulated"],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [1, 3, 24], ids=["smaller than the processes", "odd", "accumulated"])
 def test_batches_that_cannot_be_divided_are_trained_alike(
     client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:

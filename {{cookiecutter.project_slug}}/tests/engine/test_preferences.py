@@ -62,6 +62,7 @@ def write_params(
     YAML().dump(values, Path("params.yaml"))
 
 
+@pytest.mark.slow
 def test_held_out_pairs_show_the_margin(client: openai.OpenAI) -> None:
     params = load_params()
     prepare.run(params)

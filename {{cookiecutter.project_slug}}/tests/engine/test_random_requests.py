@@ -120,6 +120,7 @@ def in_short(sent: Sent) -> Sent:
     return Sent(sent.method, sent.target[:500], [chunk[:2000] for chunk in sent.chunks], sent.headers, sent.cut)
 
 
+@pytest.mark.slow
 def test_random_requests(client: Client, home: Path) -> None:
     source = RandomRequests(random.Random(SEED))
     db = sqlite3.connect(home / "engine.db")

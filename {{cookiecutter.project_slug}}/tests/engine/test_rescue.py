@@ -76,6 +76,7 @@ def test_list_shows_model_job_data_and_shutdown(model: str, project: Path) -> No
     assert model in run("list")
 
 
+@pytest.mark.slow
 def test_save_keeps_to_the_budget_and_asks_nothing_twice_after_a_kill_at_every_step(
     model: str, project: Path, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:

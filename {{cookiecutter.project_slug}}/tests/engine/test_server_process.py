@@ -101,6 +101,7 @@ def test_all_stages_of_a_run_of_dvc_use_one_server_which_ends_with_it(tmp_path: 
     wait_until(lambda: not list((home / "servers").iterdir()))
 
 
+@pytest.mark.slow
 def test_stages_with_another_environment_have_another_server(tmp_path: Path, own_home: Path) -> None:
     first = stage(tmp_path, own_home)
     assert stage(tmp_path, own_home, FINETUNE_ENGINE_THREADS="1") != first
@@ -109,6 +110,7 @@ def test_stages_with_another_environment_have_another_server(tmp_path: Path, own
         kill_server(record)
 
 
+@pytest.mark.slow
 def test_outside_of_dvc_each_command_has_its_own_server(tmp_path: Path, own_home: Path) -> None:
     base_url, key = stage(tmp_path, own_home, DVC_STAGE="x")
     assert answers(base_url, key)
@@ -145,6 +147,7 @@ def test_an_illegible_record_is_no_server(own_home: Path, parent: "subprocess.Po
     assert not (own_home / "servers" / "old.json").exists()
 
 
+@pytest.mark.slow
 def test_a_stage_whose_server_ends_says_so_at_once(tmp_path: Path, own_home: Path) -> None:
     """Nobody will listen at its address again, so waiting for it, as for a provider, would never end."""
     (tmp_path / "stage.py").write_text(
@@ -169,6 +172,7 @@ def test_a_stage_whose_server_ends_says_so_at_once(tmp_path: Path, own_home: Pat
     assert "Run the same command again" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_look_up_counts_as_a_client(
     own_home: Path, parent: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,7 +83,8 @@ def test_experiments_at_once_keep_to_the_limit_of_all(home: Path, provider: Serv
     assert len(provider_jobs(home)) == len(known) + 2
 
 
-@pytest.mark.parametrize("status", ["running", pytest.param("failed", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("status", ["running", "failed"])
 def test_a_job_without_a_bill_counts_by_its_estimate_on_every_machine(
     status: str, home: Path, provider: Server, project: Path
 ) -> None:

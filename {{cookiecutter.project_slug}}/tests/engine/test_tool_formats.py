@@ -122,6 +122,7 @@ def test_white_space_between_the_parts_may_differ() -> None:
     assert (content, call["function"]) == (None, {"name": "look", "arguments": '{"at": 1}'})
 
 
+@pytest.mark.slow
 @given(st.text(max_size=20), st.sampled_from([DEFAULT_FORMAT, tool_format_of(with_template("llama"))]))
 @settings(max_examples=200, deadline=None)
 def test_text_that_is_sure_is_never_part_of_a_call(before: str, form: ToolFormat) -> None:

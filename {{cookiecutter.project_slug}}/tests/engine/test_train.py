@@ -84,6 +84,7 @@ def trained(client: openai.OpenAI, **more: Any) -> Any:
     return train.run(load_params())
 
 
+@pytest.mark.slow
 def test_each_value_of_choose_takes_its_checkpoint_of_the_same_job(client: openai.OpenAI) -> None:
     last = trained(client)
     assert [one["step"] for one in last["checkpoints"]] == [3, 6, 9]
@@ -166,6 +167,7 @@ def test_a_name_that_moves_is_refused(client: openai.OpenAI, name: str) -> None:
         trained(client, **{"from": name, "n_epochs": 1})
 
 
+@pytest.mark.slow
 def test_a_tag_is_a_start(client: openai.OpenAI) -> None:
     parent = trained(client)
     commit()
@@ -210,6 +212,7 @@ def other_machine(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             yield address
 
 
+@pytest.mark.slow
 def test_another_machine_uploads_the_files_that_its_engine_lacks(
     client: openai.OpenAI, other_machine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -148,6 +148,7 @@ def test_a_part_of_another_upload_and_one_too_large_are_refused(
     assert not list((home / "uploads" / one.id).iterdir())
 
 
+@pytest.mark.slow
 def test_memory_stays_flat(client: openai.OpenAI, tmp_path: Path) -> None:
     """The measured memory is that of client and server together, which share this process."""
     line = json.dumps({"text": "x" * 2000}).encode() + b"\n"

@@ -13,6 +13,7 @@ from finetune.engine import worker_launcher
 pytestmark = pytest.mark.usefixtures("forked_workers")
 
 
+@pytest.mark.slow
 def test_two_jobs_train_at_once(client: openai.OpenAI, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINETUNE_ENGINE_JOBS", "2")
     long, second, third = (start_job(client, epochs=50, examples=60) for _ in range(3))

@@ -22,11 +22,12 @@ from finetune.engine.api.job_routes import (
     pause_job,
     resume_job,
 )
-from finetune.engine.api.model_routes import delete_model, get_model, list_models, tokenize
+from finetune.engine.api.model_routes import delete_model, get_model, list_models, load_adapter, tokenize
 from finetune.engine.api.not_served import allowed_methods, instead_of
 from finetune.engine.api.permission_routes import create_permissions, delete_permission, list_permissions
 from finetune.engine.api.queries import CheckpointQuery, EventQuery, FileQuery, JobQuery, PageQuery, PermissionQuery
 from finetune.engine.api.requests import (
+    AdapterRequest,
     BatchRequest,
     CompleteUploadRequest,
     JobRequest,
@@ -78,6 +79,7 @@ ROUTES = [
     ApiRoute("/v1/models", in_thread(list_models)),
     ApiRoute("/v1/models/{id:path}", in_thread(get_model)),
     ApiRoute("/v1/models/{id:path}", in_thread(delete_model), methods=["DELETE"]),
+    ApiRoute("/v1/load_lora_adapter", with_body(AdapterRequest, load_adapter), methods=["POST"]),
     *(ApiRoute(path, complete, methods=["POST"]) for path in ENDPOINTS),
     ApiRoute("/tokenize", with_body(TokenizeRequest, tokenize), methods=["POST"]),
     Route(HEALTH, health),

@@ -1,12 +1,15 @@
 """Endpoints of models, and of their tokenizers."""
 
+import time
+from pathlib import Path
+
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from finetune.engine import bases, publishing
+from finetune.engine import adapters, bases, publishing
 from finetune.engine.api.helpers import store_of
-from finetune.engine.api.requests import TokenizeRequest
+from finetune.engine.api.requests import AdapterRequest, TokenizeRequest
 from finetune.engine.api.responses import ORGANIZATION, Json, deleted_object, model_object
 from finetune.engine.api_errors import ApiError, model_not_found
 from finetune.engine.fingerprint import fingerprint_of
@@ -50,6 +53,22 @@ def delete_model(request: Request) -> Json:
     if bases.known(name, store):
         raise ApiError(403, f"{name} is a base model; only fine-tuned models can be deleted.", None, "model")
     raise model_not_found(name)
+
+
+def load_adapter(request: Request, body: AdapterRequest) -> Json:
+    """Make a model of an adapter in a folder of this machine, and return it. The folder is copied."""
+    store, name, folder = store_of(request), body.lora_name, Path(body.lora_path)
+    if not store.any_base:
+        what = "This server loads adapters only where its owner allows any base: --allow-any-base, or on 127.0.0.1."
+        raise ApiError(403, what, "not_supported", "lora_path")
+    config = adapters.read_config(folder)
+    base = body.base_model_name or str(config["base_model_name_or_path"])
+    if not bases.known(base, store):
+        raise model_not_found(base)
+    if bases.known(name, store):
+        raise ApiError(400, f"{name} is a base model. Give the adapter another name.", None, "lora_name")
+    adapters.load_adapter(store, name, base, folder)
+    return model_object(name, int(time.time()), ORGANIZATION)
 
 
 def tokenize(request: Request, body: TokenizeRequest) -> Json:

@@ -221,3 +221,14 @@ class TokenizeRequest(RequestBody):
     model: str
     prompt: str
     add_special_tokens: bool = True
+
+
+class AdapterRequest(RequestBody):
+    """`POST /v1/load_lora_adapter`, in vLLM's form: OpenAI's API has no such request.
+
+    `base_model_name` is the base where the adapter's own file names it otherwise, as in vLLM's `--lora-modules`.
+    """
+
+    lora_name: Annotated[str, Field(min_length=1, max_length=256, pattern=NO_NUL)]
+    lora_path: Annotated[str, Field(min_length=1, pattern=NO_NUL)]
+    base_model_name: str | None = None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from finetune.engine import bases
 from finetune.engine.api_errors import JobError
 from finetune.engine.devices import best_device
+from finetune.engine.inference.adapter_fit import refuse_misfit
 from finetune.engine.inference.batch_invariance import CANDIDATE_SIZES, batch_invariant_sizes
 from finetune.engine.inference.end_tokens import end_token_ids_of
 from finetune.engine.inference.packed_products import is_packed, pack_products, product_like
@@ -246,6 +247,7 @@ class LoadedModel:
     def _load_adapter(self, adapter: Path) -> None:
         from peft import PeftModel
 
+        refuse_misfit(self.base.config, adapter)
         name = f"adapter{len(self.adapters)}"
         settings: dict[str, Any] = {"adapter_name": name, "autocast_adapter_dtype": False}
         with warnings.catch_warnings():

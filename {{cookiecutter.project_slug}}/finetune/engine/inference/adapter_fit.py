@@ -1,0 +1,38 @@
+"""Whether an adapter is one of its base: PEFT would load it in part, and leave some layers as they are."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from finetune.engine.api_errors import DAMAGED, JobError
+
+
+def refuse_misfit(base_config: Any, adapter: Path) -> None:
+    """Raise JobError if an adapter's tensors are not those that its configuration gives to a base of this kind.
+
+    It is compared with PEFT's own tensors for the base, which are made without memory for their values.
+    """
+    import torch
+    from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+    from safetensors import safe_open
+    from transformers import AutoModelForCausalLM
+
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")  # PEFT uses an old name in Transformers
+        try:
+            empty = AutoModelForCausalLM.from_config(base_config)  # type: ignore[no-untyped-call]
+            model = PeftModel(empty, PeftConfig.from_pretrained(str(adapter)))
+        except ValueError as error:  # no such layers in this base
+            raise misfit(str(error)) from error
+        own = get_peft_model_state_dict(model, save_embedding_layers=False)
+    expected = {name: list(tensor.shape) for name, tensor in own.items()}
+    with safe_open(adapter / "adapter_model.safetensors", "pt") as tensors:
+        names = tensors.keys()
+        found = {name: tensors.get_slice(name).get_shape() for name in names}
+    for name in sorted({*expected, *found}):
+        if expected.get(name) != found.get(name):
+            raise misfit(f"{name} is {found.get(name, 'missing')}, and would be {expected.get(name, 'none')} there.")
+
+
+def misfit(what: str) -> JobError:
+    return JobError(DAMAGED, f"The adapter of this model was not made for its base: {what}", "model")
