@@ -213,6 +213,14 @@ def test_other_columns_that_could_be_the_answer_are_named(tmp_path: Path) -> Non
     assert proposed(unnamed, tmp_path).system == "Classify the text. Answer with the insult, one of: 0, 1."
 
 
+def test_the_texts_of_a_survey_are_no_answers_because_of_a_word_in_their_question(tmp_path: Path) -> None:
+    asked = "What do you like about your team?"
+    rows = [{asked: text, "Mood": f"m{n % 3}", "Comment": text[::-1]} for n, text in enumerate(texts(120))]
+    assert proposed(rows, tmp_path).answer == "Mood"
+    forms = [{"Message": text, "Which team is it for?": f"t{n % 3}"} for n, text in enumerate(texts(120))]
+    assert proposed(forms, tmp_path).answer == "Which team is it for?"
+
+
 def test_a_system_column_is_the_system_prompt(tmp_path: Path) -> None:
     rows = [{"system": "Be kind.", "user": text, "assistant": text[::-1]} for text in texts(60)]
     assert proposed(rows, tmp_path).system == "{system}"

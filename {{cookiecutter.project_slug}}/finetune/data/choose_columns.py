@@ -103,9 +103,11 @@ def no_question_and_answer(look: FileLook) -> FinetuneError:
 def named_answer(usable: Sequence[Column]) -> Column | None:
     """Return the column with the name of an answer; None if there is none.
 
-    Several columns with the same word, such as answerA, answerB and answerC, are answers to choose from.
+    Several columns with the same word, such as answerA, answerB and answerC, are answers to choose from. The name of a
+    column of texts does not count if it is a question, as in surveys ("What do you like about your team?").
     """
-    places = [(place, column) for column in usable if (place := rank(column.name, ANSWERS)) is not None]
+    named = [column for column in usable if column.kind != "text" or not column.name.rstrip().endswith(("?", "？"))]
+    places = [(place, column) for column in named if (place := rank(column.name, ANSWERS)) is not None]
     for best in sorted({place for place, _ in places}):
         same = [column for place, column in places if place == best]
         exact = [column for column in same if column.name.casefold() == ANSWERS.split()[best]]
