@@ -1,6 +1,5 @@
 """Take the answers of the last commit where a change of params.yaml asks less than before, such as one set fewer."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from finetune.core.errors import FinetuneError
 from finetune.core.paths import FEW_SHOT_ANSWERS, QUESTIONS
 from finetune.core.records.settings import Questions
 from finetune.core.sections.evaluate import ANSWERING
-from finetune.project.history import git, output_at
+from finetune.project.history import git, md5_of, output_at
 from finetune.project.restore import stages_in
 
 HEAD = "HEAD"
@@ -44,7 +43,7 @@ def is_unchanged(entry: dict[str, Any], questions: Questions) -> bool:
     path = Path(entry["path"])
     if path == QUESTIONS or (path == FEW_SHOT_ANSWERS and not questions["few_shot"]):
         return True
-    return path.is_file() and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == entry.get("md5")
+    return path.is_file() and md5_of(path.read_bytes()) == entry.get("md5")
 
 
 def asks_less(now: Questions, before: Questions) -> bool:

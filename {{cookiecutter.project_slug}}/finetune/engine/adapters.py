@@ -16,6 +16,7 @@ from finetune.engine.schema import ModelRow
 from finetune.engine.store import Store
 
 CONFIG, TENSORS = FILES = ("adapter_config.json", "adapter_model.safetensors")
+WRAPPING = ("modules_to_save", "layer_replication", "trainable_token_indices", "target_parameters")
 
 
 def copy_adapter(store: Store, source: Path, base: str) -> Path:
@@ -25,11 +26,15 @@ def copy_adapter(store: Store, source: Path, base: str) -> Path:
     if isinstance(config["target_modules"], list):
         config["target_modules"].sort()
     config["base_model_name_or_path"] = bases.short_name(base)
+    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
     folder = store.home / "models" / new_id("")
     folder.mkdir()
-    shutil.copy(source / TENSORS, folder)
-    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    (folder / CONFIG).write_bytes(text.encode())  # as text, Windows would write other line ends
+    try:
+        shutil.copy(source / TENSORS, folder)
+        (folder / CONFIG).write_bytes(text.encode())  # as text, Windows would write other line ends
+    except OSError:  # such as a full disk
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return folder
 
 
@@ -91,14 +96,32 @@ def read_config(folder: Path) -> dict[str, Any]:
 
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        if config["peft_type"] != "LORA" or not isinstance(config["target_modules"], str | list):
+        modules = config["target_modules"]
+        names = modules if isinstance(modules, list) else [modules]
+        if config["peft_type"] != "LORA" or not all(isinstance(name, str) for name in names):
             raise ValueError("it is no LoRA of named modules")
+        if changes := base_changes(config):
+            raise ValueError(f"{changes} would change the base, which other models share")
         with safe_open(folder / TENSORS, "numpy"):
             pass
     except FileNotFoundError as error:
         raise ApiError(
             404, f"No adapter found in {folder}: it lacks {CONFIG} or {TENSORS}.", None, "lora_path"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise ApiError(400, f"The adapter in {folder} cannot be read: {error}", None, "lora_path") from error
     return dict(config)
+
+
+def base_changes(config: Mapping[str, Any]) -> str:
+    """Return the settings by which an adapter is more than LoRA beside the base's layers; "" if there are none.
+
+    With them, PEFT changes or wraps the base itself, which all its adapters share.
+    """
+    start = str(config.get("init_lora_weights", True)).lower()
+    settings = {
+        "init_lora_weights": start.startswith(("pissa", "olora", "corda", "loftq")),
+        "bias": config.get("bias", "none") != "none",
+        **{name: bool(config.get(name)) for name in WRAPPING},
+    }
+    return ", ".join(f"{name} {json.dumps(config[name])}" for name, is_set in settings.items() if is_set)

@@ -1,5 +1,6 @@
 """Read this project's history from Git: its identity, and the fine-tunes of its commits."""
 
+import hashlib
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -82,18 +83,39 @@ def output_at(revision: str, path: Path) -> str:
 
     with explained(revision, path):
         source = {"repo": str(Path.cwd()), "rev": revision, "remote": default_remote()}
-        return str(dvc.api.read(path.as_posix(), encoding="utf-8", **source))
+        return str(dvc.api.read(from_root(path), encoding="utf-8", **source))
 
 
 def folder_at(revision: str, path: Path, target: Path) -> Path:
-    """Copy a folder of a commit into another folder, and return where it is then. Raises as `output_at` does."""
+    """Copy the files of a folder of a commit into another folder, and return where they are then.
+
+    Raises as `output_at` does, and for a file that is not as the commit has it: DVC copies what was changed, too.
+    """
     from dvc.api import DVCFileSystem
 
-    copied = target / path.name
+    copied, source = target / path.name, from_root(path)
     with explained(revision, path):
-        files = DVCFileSystem(str(Path.cwd()), rev=revision, remote=default_remote())
-        files.get(path.as_posix(), str(copied), recursive=True)
+        files = DVCFileSystem(str(Path.cwd()), rev=revision, remote=default_remote(), subrepos=True)
+        files.get(source, str(copied), recursive=True)
+        expected = {Path(name).name: info.get("md5") for name, info in files.find(source, detail=True).items()}
+    for name, md5 in expected.items():
+        if md5 and md5_of((copied / name).read_bytes()) != md5:
+            kept = f"files/md5/{md5[:2]}/{md5[2:]}"
+            raise FinetuneError(
+                f"{path / name} of {revision} was changed in DVC's cache or remote: delete {kept} there",
+                "The command `dvc cache dir` prints the cache's folder. Then fetch it again: dvc fetch --all-commits",
+            )
     return copied
+
+
+def from_root(path: Path) -> str:
+    """Return a path as it is from the root of the Git repository, which may be above this folder."""
+    return git("rev-parse", "--show-prefix").strip() + path.as_posix()
+
+
+def md5_of(content: bytes) -> str:
+    """Return the MD5 of a file's content, as DVC has it."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def default_remote() -> str | None:
@@ -151,6 +173,9 @@ def committed_texts(file: Path) -> list[str]:
 
 
 def committed_versions(file: Path) -> list[tuple[str, str]]:
-    """Return the hash of each commit that changed a file, and the content there, as `committed_texts`."""
-    commits = git("log", "--all", "--format=%H", "--", file.as_posix()).split()
+    """Return the hash of each commit that changed a file, and the content there, as `committed_texts`.
+
+    By default, Git leaves out a merged branch whose file was not kept by the merge.
+    """
+    commits = git("log", "--all", "--full-history", "--format=%H", "--", file.as_posix()).split()
     return [(commit, git("show", f"{commit}:./{file.as_posix()}")) for commit in commits]

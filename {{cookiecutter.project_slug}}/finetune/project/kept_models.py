@@ -13,7 +13,8 @@ from finetune.core.errors import FinetuneError
 from finetune.core.params import Params
 from finetune.core.paths import MODEL, WEIGHTS
 from finetune.pricing.catalogue import is_fine_tuned
-from finetune.project.history import committed_versions, folder_at
+from finetune.project.history import committed_versions, folder_at, git, md5_of
+from finetune.project.restore import LOCK, stages_in
 from finetune.provider.connect import Connection, connect
 from finetune.provider.ready_model import lacks_model
 from finetune.terminal.progress import say
@@ -53,12 +54,26 @@ def give_kept_model(connection: Connection, model: str) -> None:
 
 
 def commit_with(model: str) -> tuple[str | None, str]:
-    """Return the newest commit whose record names a model, and its base; None and "" if there is none."""
+    """Return the newest commit whose record names a model, and its base; None and "" if there is none.
+
+    The record must be the one of the commit's dvc.lock: after a merge, the lock may have the weights of another model.
+    """
     for commit, text in committed_versions(MODEL):
         try:
             record = json.loads(text)
-            if record["model"] == model:
+            if record["model"] == model and md5_of(text.encode()) == locked_md5(commit):
                 return commit, record["base"]
         except (ValueError, KeyError, TypeError):  # a commit without the record, or with a damaged one
             continue
     return None, ""
+
+
+def locked_md5(commit: str) -> str | None:
+    """Return the MD5 that the model's record has in dvc.lock of a commit; None if there is none."""
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        outputs = stages_in(git("show", f"{commit}:./{LOCK}"))["train"]["outs"]
+        return next((one["md5"] for one in outputs if one["path"] == MODEL.as_posix()), None)
+    except (YAMLError, ValueError, LookupError, AttributeError, TypeError):  # no lock, or a damaged one
+        return None

@@ -12,6 +12,8 @@ from openai.types import Model
 from test_access import server
 from tiny import make_tiny_base
 
+from finetune.engine.inference.loaded_model import LoadedModel, Part
+
 QUESTION: Any = [{"role": "user", "content": "5: paint it blue"}]
 
 
@@ -95,7 +97,7 @@ def test_an_adapter_of_another_base_is_refused_when_it_is_asked(
         load(client, "ours", adapter, base_model_name="unknown-base")
 
 
-@pytest.mark.parametrize("damage", ["no folder", "no weights", "cut weights", "no JSON", "no LoRA"])
+@pytest.mark.parametrize("damage", ["no folder", "no weights", "cut weights", "no JSON", "no LoRA", "no base"])
 def test_what_is_no_adapter_is_refused(client: openai.OpenAI, home: Path, adapter: Path, damage: str) -> None:
     weights, config = adapter / "adapter_model.safetensors", adapter / "adapter_config.json"
     before = sorted((home / "models").iterdir())
@@ -105,6 +107,10 @@ def test_what_is_no_adapter_is_refused(client: openai.OpenAI, home: Path, adapte
         weights.unlink()
     elif damage == "cut weights":
         weights.write_bytes(weights.read_bytes()[:-100])
+    elif damage == "no base":
+        settings = json.loads(config.read_text(encoding="utf-8"))
+        del settings["base_model_name_or_path"]
+        config.write_text(json.dumps(settings), encoding="utf-8")
     else:
         config.write_text("{" if damage == "no JSON" else '{"peft_type": "IA3"}', encoding="utf-8")
     with pytest.raises((openai.NotFoundError, openai.BadRequestError), match="adapter"):
@@ -112,6 +118,69 @@ def test_what_is_no_adapter_is_refused(client: openai.OpenAI, home: Path, adapte
     assert sorted((home / "models").iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"init_lora_weights": "pissa_niter_4"},
+        {"init_lora_weights": "olora"},
+        {"bias": "all"},
+        {"modules_to_save": ["lm_head"]},
+        {"layer_replication": [[0, 2], [0, 2]]},
+        {"trainable_token_indices": [1, 2]},
+        {"target_parameters": ["q_proj.weight"]},
+        {"target_modules": ["q_proj", 1]},
+    ],
+    ids=str,
+)
+def test_an_adapter_that_would_change_its_base_is_refused(
+    client: openai.OpenAI, home: Path, adapter: Path, setting: dict[str, Any]
+) -> None:
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, **setting}), encoding="utf-8")
+    before = sorted((home / "models").iterdir())
+    with pytest.raises(openai.BadRequestError, match=r"cannot be read: (it is no LoRA|.* would change the base)"):
+        load(client, "changes", adapter)
+    assert sorted((home / "models").iterdir()) == before
+
+
+@pytest.mark.parametrize("setting", [{"r": "8"}, {"r": 0}, {"target_modules": "("}, {"lora_alpha": []}], ids=str)
+def test_a_setting_that_peft_does_not_take_is_refused_when_it_is_asked(
+    client: openai.OpenAI, adapter: Path, setting: dict[str, Any]
+) -> None:
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, **setting}), encoding="utf-8")
+    before = answer(client, "tiny")
+    load(client, "odd", adapter)
+    with pytest.raises(openai.UnprocessableEntityError, match="not made for its base"):
+        answer(client, "odd")
+    assert answer(client, "tiny") == before
+    client.models.delete("odd")
+
+
 def test_clients_of_other_machines_load_nothing(home: Path, adapter: Path) -> None:
     with server(any_base=False) as strict, pytest.raises(openai.PermissionDeniedError, match="--allow-any-base"):
         load(strict, "ours", adapter)
+
+
+def test_an_adapter_after_one_that_failed_answers_by_its_own_settings(
+    home: Path, job: Any, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = shutil.copytree(adapter, tmp_path / "other")
+    config = json.loads((other / "adapter_config.json").read_text(encoding="utf-8"))
+    (other / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 500}), encoding="utf-8")
+
+    def logits(model: LoadedModel, folder: Path) -> Any:
+        return model.compute(folder, [[Part(model.new_cache(), [5, 6, 7, 8], 0)]])[0][0][-1]
+
+    expected = logits(LoadedModel(home / "bases" / "tiny"), adapter)
+    model = LoadedModel(home / "bases" / "tiny")
+    logits(model, shutil.copytree(adapter, tmp_path / "first"))
+    with monkeypatch.context() as patch:
+        patch.setattr("peft.peft_model.set_peft_model_state_dict", fail)
+        with pytest.raises(MemoryError):
+            logits(model, other)
+    assert logits(model, adapter).equal(expected)
+
+
+def fail(*_: Any, **__: Any) -> None:
+    raise MemoryError

@@ -62,7 +62,9 @@ def load_adapter(request: Request, body: AdapterRequest) -> Json:
         what = "This server loads adapters only where its owner allows any base: --allow-any-base, or on 127.0.0.1."
         raise ApiError(403, what, "not_supported", "lora_path")
     config = adapters.read_config(folder)
-    base = body.base_model_name or str(config["base_model_name_or_path"])
+    base = body.base_model_name or config.get("base_model_name_or_path")
+    if not isinstance(base, str):
+        raise ApiError(400, f"{adapters.CONFIG} in {folder} names no base: give base_model_name.", None, "lora_path")
     if not bases.known(base, store):
         raise model_not_found(base)
     if bases.known(name, store):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.engine.api_errors import DAMAGED, JobError
+from finetune.engine.client_text import reason
 
 
 def refuse_misfit(base_config: Any, adapter: Path) -> None:
@@ -22,8 +23,8 @@ def refuse_misfit(base_config: Any, adapter: Path) -> None:
         try:
             empty = AutoModelForCausalLM.from_config(base_config)  # type: ignore[no-untyped-call]
             model = PeftModel(empty, PeftConfig.from_pretrained(str(adapter)))
-        except ValueError as error:  # no such layers in this base
-            raise misfit(str(error)) from error
+        except Exception as error:  # no such layers in this base, or a setting that PEFT does not take
+            raise misfit(reason(error)) from error
         own = get_peft_model_state_dict(model, save_embedding_layers=False)
     expected = {name: list(tensor.shape) for name, tensor in own.items()}
     with safe_open(adapter / "adapter_model.safetensors", "pt") as tensors:

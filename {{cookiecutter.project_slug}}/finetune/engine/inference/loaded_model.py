@@ -73,6 +73,7 @@ class LoadedModel:
         self.model = self.base  # from the first adapter on, PEFT's model around it
         self.end_token_ids = end_token_ids_of(folder, self.tokenizer)
         self.adapters: dict[Path, str] = {}
+        self.loads = 0  # of adapters, with those that failed
         self.prefixes = PrefixCache()
         self.tested_shapes: set[tuple[int, ...]] = set()
         self.invariant_sizes: set[int] = set()
@@ -248,7 +249,8 @@ class LoadedModel:
         from peft import PeftModel
 
         refuse_misfit(self.base.config, adapter)
-        name = f"adapter{len(self.adapters)}"
+        # Never a name twice: after an error, PEFT would load the next adapter with the settings of the one that failed.
+        name, self.loads = f"adapter{self.loads}", self.loads + 1
         settings: dict[str, Any] = {"adapter_name": name, "autocast_adapter_dtype": False}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # PEFT uses an old name in Transformers
