@@ -13,6 +13,7 @@ from test_access import server
 from tiny import make_tiny_base
 
 from finetune.engine.inference.loaded_model import LoadedModel, Part
+from finetune.engine.training.hyperparameters import OTHER_KINDS
 
 QUESTION: Any = [{"role": "user", "content": "5: paint it blue"}]
 
@@ -64,6 +65,18 @@ def test_it_answers_as_the_model_that_it_was_and_is_deleted(
 def test_a_job_continues_from_it(client: openai.OpenAI, adapter: Path) -> None:
     load(client, "start", adapter)
     assert wait(client, start_job(client, epochs=1, model="start").id).status == "succeeded"
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_a_job_that_would_continue_from_another_kind_fails(client: openai.OpenAI, adapter: Path, kind: str) -> None:
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    value = {"q_proj": 4} if kind.endswith("pattern") else True
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, kind: value}), encoding="utf-8")
+    load(client, kind, adapter)
+    job = wait(client, start_job(client, epochs=1, model=kind).id)
+    assert job.error.message == (
+        f"The adapter of this job's model has {kind}, which this engine does not train. Start from a base model."
+    )
 
 
 def test_the_same_again_changes_nothing_and_another_one_is_refused(

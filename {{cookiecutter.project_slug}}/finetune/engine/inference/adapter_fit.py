@@ -1,4 +1,4 @@
-"""Whether an adapter is one of its base: PEFT would load it in part, and leave some layers as they are."""
+"""Check that an adapter was made for its base. PEFT would load only a part of another one, without an error."""
 
 import warnings
 from pathlib import Path
@@ -9,9 +9,9 @@ from finetune.engine.client_text import reason
 
 
 def refuse_misfit(base_config: Any, adapter: Path) -> None:
-    """Raise JobError if an adapter's tensors are not those that its configuration gives to a base of this kind.
+    """Raise JobError unless an adapter has the tensors, by name and shape, that its configuration has for this base.
 
-    It is compared with PEFT's own tensors for the base, which are made without memory for their values.
+    PEFT makes them for the comparison, on the device `meta`, which needs no memory for their values.
     """
     import torch
     from peft import PeftConfig, PeftModel, get_peft_model_state_dict

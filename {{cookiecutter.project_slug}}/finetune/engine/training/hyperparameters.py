@@ -25,6 +25,8 @@ BETA = 0.1  # of the method dpo, as in its paper and in TRL
 LORA_RANK = 16
 SHORT_ANSWER = 8  # tokens of an answer, with the one that ends it: a class, a code or a number
 SHAPE = ("lora_r", "lora_alpha", "lora_layers")  # of an adapter; that of a tuned model stays when it is trained further
+# Settings of adapters from elsewhere, with which the same weights would have another effect.
+OTHER_KINDS = ("use_rslora", "use_dora", "lora_bias", "rank_pattern", "alpha_pattern")
 # What `auto` means for these depends on the base, for lora_layers on the answers too. It is known when training starts.
 OF_THE_BASE = (*SHAPE, "max_length")
 
@@ -132,8 +134,12 @@ def resolve_with_answers(
 
 
 def shape_of(adapter: Mapping[str, Any], layers: int) -> dict[str, int]:
-    """Return the shape of an adapter. Raises JobError if it is not on the top layers."""
+    """Return the shape of an adapter. Raises JobError if it is not on the top layers, or no plain LoRA."""
+    if kinds := [name for name in OTHER_KINDS if adapter.get(name)]:
+        what = f"The adapter of this job's model has {', '.join(kinds)}, which this engine does not train."
+        raise JobError("model_not_found", f"{what} Start from a base model.", "model")
     adapted = adapter.get("layers_to_transform")
+    adapted = [adapted] if isinstance(adapted, int) else adapted
     adapted = list(range(layers)) if adapted is None else sorted(adapted)
     if adapted != list(range(layers - len(adapted), layers)):
         what = "The adapter of this job's model is on other layers than this engine trains. Start from a base model."
