@@ -1,6 +1,7 @@
 """Check that an adapter was made for its base. PEFT would load only a part of another one, without an error."""
 
 import warnings
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from finetune.engine.api_errors import DAMAGED, JobError
 from finetune.engine.client_text import reason
 
 
-def refuse_misfit(base_config: Any, adapter: Path) -> None:
+def refuse_misfit(base: Any, adapter: Path) -> None:
     """Raise JobError unless an adapter has the tensors, by name and shape, that its configuration has for this base.
 
     PEFT makes them for the comparison, on the device `meta`, which needs no memory for their values.
@@ -16,12 +17,11 @@ def refuse_misfit(base_config: Any, adapter: Path) -> None:
     import torch
     from peft import PeftConfig, PeftModel, get_peft_model_state_dict
     from safetensors import safe_open
-    from transformers import AutoModelForCausalLM
 
     with warnings.catch_warnings(), torch.device("meta"):
         warnings.simplefilter("ignore")  # PEFT uses an old name in Transformers
         try:
-            empty = AutoModelForCausalLM.from_config(base_config)  # type: ignore[no-untyped-call]
+            empty = type(base)(deepcopy(base.config))
             model = PeftModel(empty, PeftConfig.from_pretrained(str(adapter)))
         except Exception as error:  # no such layers in this base, or a setting that PEFT does not take
             raise misfit(reason(error)) from error

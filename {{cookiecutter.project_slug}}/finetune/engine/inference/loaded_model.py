@@ -248,7 +248,7 @@ class LoadedModel:
     def _load_adapter(self, adapter: Path) -> None:
         from peft import PeftModel
 
-        refuse_misfit(self.base.config, adapter)
+        refuse_misfit(self.base, adapter)
         # Never a name twice: after an error, PEFT would load the next adapter with the settings of the one that failed.
         name, self.loads = f"adapter{self.loads}", self.loads + 1
         settings: dict[str, Any] = {"adapter_name": name, "autocast_adapter_dtype": False}
