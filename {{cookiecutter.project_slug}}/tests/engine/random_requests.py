@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from finetune.engine.api.app import PERMISSIONS, ROUTES
 from finetune.engine.api.helpers import ApiRoute
 from finetune.engine.api.requests import (
+    AdapterRequest,
     AskedHyperparameters,
     BatchRequest,
     CompleteUploadRequest,
@@ -34,6 +35,7 @@ BODIES: dict[str, type[BaseModel]] = {
     PERMISSIONS: PermissionRequest,
     "/v1/batches": BatchRequest,
     **{path: endpoint.body for path, endpoint in ENDPOINTS.items()},
+    "/v1/load_lora_adapter": AdapterRequest,
     "/tokenize": TokenizeRequest,
 }
 FORMS = {"/v1/files": "file", "/v1/uploads/{id}/parts": "data"}

@@ -14,6 +14,7 @@ from typing import Any
 import openai
 import pytest
 from conftest import start_job, training_lines, wait
+from openai.types import Model
 from pydantic import BaseModel, ConfigDict
 
 from finetune.engine.api.app import ROUTES
@@ -83,7 +84,7 @@ def driver(home: Path) -> Iterator[Driver]:
         yield Driver(client)
 
 
-def test_every_answer_fits_the_types_of_openais_package(driver: Driver) -> None:
+def test_every_answer_fits_the_types_of_openais_package(driver: Driver, home: Path) -> None:
     client: Any = driver.client
     call = driver.call
     files, uploads, jobs = (one.with_raw_response for one in (client.files, client.uploads, client.fine_tuning.jobs))
@@ -174,6 +175,12 @@ def test_every_answer_fits_the_types_of_openais_package(driver: Driver) -> None:
     )
     batch = client.batches.create(completion_window="24h", endpoint="/v1/chat/completions", input_file_id=long.id)
     call(lambda: batches.cancel(batch.id))
+    adapter = {"lora_name": "ours", "lora_path": str(next((home / "models").iterdir()))}
+    raw = client._client.request(
+        "POST", f"{client.base_url}load_lora_adapter", json=adapter, headers=client.auth_headers
+    )
+    Model.model_validate_json(raw.text, strict=True)
+    driver.note(raw)
     # What ends objects
     call(lambda: models.delete(job.fine_tuned_model))
     call(lambda: files.delete(training.id))
