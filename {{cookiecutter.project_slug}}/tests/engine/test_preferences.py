@@ -165,6 +165,7 @@ def test_what_does_not_fit_the_method_is_refused(
 
 
 def test_rows_of_another_method_are_refused(client: openai.OpenAI) -> None:
+    prepare.run(load_params())
     write_params(client, method="supervised", beta="auto")
     with pytest.raises(FinetuneError, match=r"train.method supervised takes one answer[^→]*→ Set train.method to dpo"):
         validate.run(load_params())
