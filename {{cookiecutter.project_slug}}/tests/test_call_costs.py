@@ -89,6 +89,7 @@ def test_examples_of_prompts_and_completions_are_counted_whole() -> None:
     assert 10 * found.prompt < found.few_shot < 13 * found.prompt
 
 
+@pytest.mark.slow
 def test_examples_for_a_prompt_are_chosen_without_the_whole_file_in_memory() -> None:
     import tracemalloc
 

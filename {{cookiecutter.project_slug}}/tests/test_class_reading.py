@@ -203,6 +203,7 @@ def test_probabilities_are_those_after_the_thinking() -> None:
     assert class_probabilities(thought[:3], SPAM) == [0.0, 0.0]  # cut: there is no answer
 
 
+@pytest.mark.slow
 def test_long_answers_and_many_classes_take_a_moment() -> None:
     import time
 

@@ -51,6 +51,7 @@ def figures(order: Sequence[int], planted: set[int]) -> tuple[float, float]:
     return hits / min(REVIEWED, len(order)), hits / len(planted)
 
 
+@pytest.mark.slow
 def test_planted_wrong_classes_are_found() -> None:
     true = rows_of("messages.csv", "message", "team", "classify")
     draw = random.Random(1)

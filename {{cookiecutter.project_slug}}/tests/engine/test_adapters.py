@@ -67,6 +67,7 @@ def test_a_job_continues_from_it(client: openai.OpenAI, adapter: Path) -> None:
     assert wait(client, start_job(client, epochs=1, model="start").id).status == "succeeded"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OTHER_KINDS)
 def test_a_job_that_would_continue_from_another_kind_fails(client: openai.OpenAI, adapter: Path, kind: str) -> None:
     config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
@@ -156,6 +157,7 @@ def test_an_adapter_that_would_change_its_base_is_refused(
     assert sorted((home / "models").iterdir()) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", [{"r": "8"}, {"r": 0}, {"target_modules": "("}, {"lora_alpha": []}], ids=str)
 def test_a_setting_that_peft_does_not_take_is_refused_when_it_is_asked(
     client: openai.OpenAI, adapter: Path, setting: dict[str, Any]

@@ -137,8 +137,9 @@ FAULTS: dict[str, tuple[Callable[[Store, str, str], None], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forked_workers")
-@pytest.mark.parametrize("status", ["queued", pytest.param("validating_files", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("status", ["queued", "validating_files"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_job_whose_things_are_gone_fails_and_the_next_one_trains(
     client: openai.OpenAI, home: Path, monkeypatch: pytest.MonkeyPatch, status: str, fault: str

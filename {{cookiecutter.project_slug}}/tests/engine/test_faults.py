@@ -393,6 +393,7 @@ def test_a_spent_quota_is_not_retried(provider: Server, project: Path) -> None:
     assert provider.plan.calls() == 1
 
 
+@pytest.mark.slow
 def test_nothing_is_created_while_a_person_must_act(home: Path, provider: Server, project: Path) -> None:
     assert run(upload) is None
     known = provider_jobs(home)

@@ -88,6 +88,7 @@ def test_an_answer_is_the_same_alone_and_in_any_batch(
     assert len({answer.text for answer in alone.values()}) > 5
 
 
+@pytest.mark.slow
 def test_a_new_job_has_the_memory_of_bases_that_nobody_uses(
     client: openai.OpenAI, generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +107,7 @@ def test_a_new_job_has_the_memory_of_bases_that_nobody_uses(
     wait(client, job.id)
 
 
+@pytest.mark.slow
 def test_a_base_is_loaded_ahead_when_its_job_has_succeeded(
     client: openai.OpenAI, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

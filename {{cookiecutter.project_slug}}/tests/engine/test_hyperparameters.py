@@ -79,12 +79,13 @@ def test_the_adapter_has_the_rank_and_the_layers_that_were_asked_for(client: ope
     assert answer.choices
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changed",
     [
         {"lora_dropout": 0.5},
-        pytest.param({"weight_decay": 0.5, "learning_rate_multiplier": 9}, marks=pytest.mark.slow),
-        pytest.param({"warmup_ratio": 0.5}, marks=pytest.mark.slow),
+        {"weight_decay": 0.5, "learning_rate_multiplier": 9},
+        {"warmup_ratio": 0.5},
     ],
     ids=lambda changed: next(iter(changed)),
 )

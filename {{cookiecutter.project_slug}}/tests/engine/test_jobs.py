@@ -291,6 +291,7 @@ def test_another_seed_gives_other_bytes(client: openai.OpenAI, adapter: list[byt
     assert adapter_bytes(client, job.id)[1] != adapter[1]
 
 
+@pytest.mark.slow
 def test_one_job_trains_while_others_wait_and_a_cancelled_one_stops(client: openai.OpenAI, home: Path) -> None:
     long = start_job(client, epochs=50, examples=60)
     wait_for_event(client, long.id, "Step 2/")

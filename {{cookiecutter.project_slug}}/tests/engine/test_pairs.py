@@ -76,6 +76,7 @@ def test_a_job_on_prompts_and_completions_learns(client: openai.OpenAI) -> None:
     assert job.trained_tokens == 8 * tokens
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forked_workers")
 def test_files_of_two_kinds_and_too_few_rows_fail_the_job(client: openai.OpenAI) -> None:
     def uploaded(content: bytes) -> str:

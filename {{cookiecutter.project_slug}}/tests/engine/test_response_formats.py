@@ -69,6 +69,7 @@ def test_an_object_has_no_properties_that_its_schema_does_not_name(client: opena
     assert {one.finish_reason for one in answers} == {"stop"}
 
 
+@pytest.mark.slow
 def test_any_object_is_json(client: openai.OpenAI) -> None:
     answers = ask(client, 3, n=10, response_format={"type": "json_object"}, max_tokens=300).choices
     ended = [one for one in answers if one.finish_reason == "stop"]

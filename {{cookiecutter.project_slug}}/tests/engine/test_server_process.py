@@ -139,6 +139,7 @@ def test_a_killed_server_is_replaced(own_home: Path, parent: "subprocess.Popen[b
     assert not answers(second.base_url, first.key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"pid": "x"}', '{"pid": 1, "started": 0, "address": 5}', "\x00"])
 def test_an_illegible_record_is_no_server(own_home: Path, parent: "subprocess.Popen[bytes]", content: str) -> None:
     (own_home / "servers").mkdir()
@@ -185,6 +186,7 @@ def test_a_look_up_counts_as_a_client(
     wait_until(lambda: not thread.is_alive())
 
 
+@pytest.mark.slow
 def test_a_server_waits_for_its_last_client(own_home: Path, parent: "subprocess.Popen[bytes]") -> None:
     address = server_process.address_beside(parent.pid)
     assert address

@@ -174,6 +174,7 @@ def allow_memory_for(tokens: int, generator: Generator, monkeypatch: pytest.Monk
     monkeypatch.setattr("finetune.engine.inference.generator.MAX_RESERVED", allowed)
 
 
+@pytest.mark.slow
 def test_requests_beyond_the_memory_wait_and_are_answered(
     generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +185,7 @@ def test_requests_beyond_the_memory_wait_and_are_answered(
     assert max(most) == 2
 
 
+@pytest.mark.slow
 def test_many_long_choices_leave_memory_for_others(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     allow_memory_for(2000, generator, monkeypatch)
     generator.submit(request(1)).result(timeout=60)  # loads the base

@@ -37,6 +37,7 @@ def ask(client: openai.OpenAI, seed: int, **more: Any) -> Any:
     return client.chat.completions.create(model="roomy", messages=CHAT, seed=seed, **settings)
 
 
+@pytest.mark.slow
 def test_required_calls_fit_their_schemas(client: openai.OpenAI) -> None:
     answers = ask(client, 1, n=20, tool_choice="required", parallel_tool_calls=False).choices
     assert {one.finish_reason for one in answers} == {"tool_calls"}

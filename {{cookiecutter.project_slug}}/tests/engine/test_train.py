@@ -185,6 +185,7 @@ def test_a_revision_without_a_record_or_of_another_base_is_refused(client: opena
         trained(client, **{"from": revision})
 
 
+@pytest.mark.slow
 def test_without_metadata_the_suffix_holds_the_fingerprint(
     client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
