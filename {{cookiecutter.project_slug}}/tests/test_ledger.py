@@ -112,7 +112,7 @@ def test_a_conflict_in_the_ledger_is_named() -> None:
 
 @pytest.mark.parametrize("ledger_before", [True, False])
 def test_a_merge_keeps_the_jobs_of_both_sides(ledger_before: bool) -> None:
-    """Each side adds a job of its own and one that is on both sides. The ledger may be new on both sides."""
+    """Each branch adds one job that only it has, and one that both have. `ledger_before`: before the branches."""
 
     def git(*arguments: str) -> None:
         who = ["-c", "user.name=t", "-c", "user.email=t@example.com"]

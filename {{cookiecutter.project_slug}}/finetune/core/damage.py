@@ -50,13 +50,13 @@ def how_to_restore(path: Path, made_by: str) -> str:
     return f"Restore it with: {former}, or create it again with: {again}"
 
 
-def how_to_mend(path: Path, content: bytes, otherwise: str) -> str:
-    """Return how to end a conflict of a merge that is in a file's content; `otherwise` where there is none.
+def remedy_for(path: Path, content: bytes, restore: str) -> str:
+    """Return the commands that end a merge conflict in a file; `restore` if its content has no conflict.
 
     Git restores no file while its conflict is open.
     """
     if not conflict_line(content):
-        return otherwise
+        return restore
     if path == LEDGER:
         return "Delete the lines of marks (<<<<<<<, =======, >>>>>>>), and keep the lines of both sides: each is a job."
     sides = f"git checkout --ours {path}, or the other with: git checkout --theirs {path}"

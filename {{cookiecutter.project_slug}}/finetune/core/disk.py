@@ -16,13 +16,13 @@ import orjson
 from finetune.core.damage import (
     Record,
     conflict_line,
-    how_to_mend,
     how_to_restore,
     line_of,
     missing,
     open_file,
     read_bytes,
     record_of,
+    remedy_for,
     set_aside,
     warn_once,
     wrong_value,
@@ -98,7 +98,7 @@ def read_csv(path: Path, made_by: str = "", needs: Iterable[str] = ()) -> list[d
         return []
     content = read_bytes(path)
     restored = how_to_restore(path, made_by) if made_by else f"Restore it with: git checkout {path}"
-    remedy = how_to_mend(path, content, restored)
+    remedy = remedy_for(path, content, restored)
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -159,7 +159,7 @@ def read_json(path: Path, made_by: str, kind: Any = None) -> Any:
         content = read_bytes(path)
     except FileNotFoundError:
         raise missing(path, f"Create it with: dvc repro {made_by}") from None
-    remedy = how_to_mend(path, content, how_to_restore(path, made_by))
+    remedy = remedy_for(path, content, how_to_restore(path, made_by))
     return parse_json(content, str(path), remedy, kind)
 
 

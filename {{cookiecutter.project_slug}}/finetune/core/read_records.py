@@ -4,7 +4,7 @@ from math import isfinite
 from typing import cast
 
 from finetune.core.break_even import UNKNOWN
-from finetune.core.damage import how_to_mend, read_bytes
+from finetune.core.damage import read_bytes, remedy_for
 from finetune.core.disk import each_jsonl, parse_csv, parse_json, read_csv, read_if_there, read_json, sha256_of
 from finetune.core.errors import FinetuneError
 from finetune.core.old_records import current_evaluation
@@ -45,7 +45,7 @@ def read_variants() -> dict[str, VariantRecord]:
     for path in sorted(VARIANTS.glob("*.json")):
         remedy = f"Restore it with: git checkout {path}. Or delete it: finetune repeat finds its job and answers again."
         content = read_bytes(path)
-        remedy = how_to_mend(path, content, remedy)
+        remedy = remedy_for(path, content, remedy)
         found = parse_json(content, str(path), remedy, VariantRecord)
         if missing := sorted(VariantRecord.__required_keys__ - found.keys()):
             raise FinetuneError(f"{path} is no record of a training: it lacks {', '.join(missing)}.", remedy)

@@ -11,11 +11,12 @@ from typing import Any
 from finetune.engine import bases
 from finetune.engine.api_errors import ApiError
 from finetune.engine.digests import sha256_of
+from finetune.engine.fingerprint import ADAPTER_FILES
 from finetune.engine.ids import new_id
 from finetune.engine.schema import ModelRow
 from finetune.engine.store import Store
 
-CONFIG, TENSORS = FILES = ("adapter_config.json", "adapter_model.safetensors")
+CONFIG, TENSORS = ADAPTER_FILES
 WRAPPING = ("modules_to_save", "layer_replication", "trainable_token_indices", "target_parameters")
 
 
@@ -40,7 +41,7 @@ def copy_adapter(store: Store, source: Path, base: str) -> Path:
 
 def digests_of(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of each file of an adapter."""
-    return {file: sha256_of(folder / file) for file in FILES if (folder / file).is_file()}
+    return {file: sha256_of(folder / file) for file in ADAPTER_FILES if (folder / file).is_file()}
 
 
 def add_model(

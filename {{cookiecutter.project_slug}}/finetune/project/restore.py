@@ -4,7 +4,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from finetune.core.damage import how_to_mend
+from finetune.core.damage import remedy_for
 from finetune.project.history import git, project_folder
 
 PIPELINE, LOCK = Path("dvc.yaml"), Path("dvc.lock")
@@ -27,8 +27,8 @@ def how_to_restore(stage: str) -> str | None:
         try:
             found = stages_in(path.read_text(encoding="utf-8")).get(stage) if path.is_file() else None
         except (YAMLError, ValueError, AttributeError, OSError):
-            mend = how_to_mend(path, content_of(path), f"Restore it with: git checkout {path}")
-            return f"{path} is damaged, too. {mend}"
+            remedy = remedy_for(path, content_of(path), f"Restore it with: git checkout {path}")
+            return f"{path} is damaged, too. {remedy}"
         former, entry = (found, entry) if path == LOCK else (former, found or {})
     outputs = dict(output for kind in ("outs", "metrics", "plots") for output in map(is_cached, entry.get(kind, ())))
     missing = [path for path in outputs if not Path(path).exists()]

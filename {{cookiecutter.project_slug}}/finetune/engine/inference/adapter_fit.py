@@ -32,7 +32,8 @@ def refuse_misfit(base: Any, adapter: Path) -> None:
         found = {name: tensors.get_slice(name).get_shape() for name in names}
     for name in sorted({*expected, *found}):
         if expected.get(name) != found.get(name):
-            raise misfit(f"{name} is {found.get(name, 'missing')}, and would be {expected.get(name, 'none')} there.")
+            has, needs = found.get(name, "no such tensor"), expected.get(name, "none")
+            raise misfit(f"of {name}, the adapter has {has}, and the base needs {needs}.")
 
 
 def misfit(what: str) -> JobError:
